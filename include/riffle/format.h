@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file format of a prepared kernel, version 1: all that passes from libriffle-prepare to libriffle. */
+#ifndef RIFFLE_FORMAT_H
+#define RIFFLE_FORMAT_H
+
+#include <stdint.h>
+
+/*
+ * A prepared kernel is one file, little-endian throughout:
+ *
+ *   0                header, RIFFLE_HEADER_BYTES, checksummed
+ *   plan_offset      plan: the sections named by the header's directory, checksummed as one run of bytes
+ *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
+ *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
+ *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
+ *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
+ *
+ * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
+ * The image is shorter than 1 GiB, so image offsets fit 32 bits.
+ *
+ * A reader refuses: another magic, another version, a feature bit it does not know, a checksum that differs, and
+ * any offset or count that leads outside the file, the plan, or the image. Reserved bytes are zero.
+ */
+#define RIFFLE_MAGIC "RIFFLE\r\n"       /* 8 bytes; the line ending catches a transfer in text mode */
+#define RIFFLE_FORMAT_VERSION 1u
+#define RIFFLE_HEADER_BYTES 4096u
+#define RIFFLE_PAYLOAD_ALIGN (UINT64_C(2) << 20)
+#define RIFFLE_IMAGE_MAX (UINT64_C(1) << 30)
+#define RIFFLE_PLAN_MAX (UINT64_C(256) << 20)  /* a larger plan is refused before memory is taken for it */
+
+/* feature bits of riffle_header.features: none is defined in version 1 beyond these */
+#define RIFFLE_FEATURES_KNOWN UINT64_C(0)
+
+/* riffle_header.flags */
+#define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
+#define RIFFLE_KERNEL_SETUP_HEADER 2u   /* setup_header holds the bzImage's own, else it was made up */
+#define RIFFLE_KERNEL_INVERSE 4u        /* the relocations came with a list of inverse-32 entries (zero-based percpu) */
+
+/* where the kernel came from: riffle_header.source_kind */
+enum riffle_source_kind {
+	RIFFLE_SOURCE_BZIMAGE = 1,
+	RIFFLE_SOURCE_ELF_RELA = 2,     /* vmlinux with .rela.* sections */
+	RIFFLE_SOURCE_ELF_RELOCS = 3,   /* vmlinux and a separate vmlinux.relocs */
+	RIFFLE_SOURCE_ELF_APPENDED = 4, /* vmlinux with the list appended, as a bzImage's payload is */
+	RIFFLE_SOURCE_ELF = 5,          /* vmlinux without relocations */
+};
+
+/* compression of a bzImage's payload: riffle_header.compression */
+enum riffle_compression {
+	RIFFLE_COMPRESSION_NONE = 0,
+	RIFFLE_COMPRESSION_GZIP = 1,
+	RIFFLE_COMPRESSION_BZIP2 = 2,
+	RIFFLE_COMPRESSION_LZMA = 3,
+	RIFFLE_COMPRESSION_XZ = 4,
+	RIFFLE_COMPRESSION_LZO = 5,
+	RIFFLE_COMPRESSION_LZ4 = 6,
+	RIFFLE_COMPRESSION_ZSTD = 7,
+};
+
+/* the plan's sections; the order of the directory is the order of these numbers */
+enum riffle_section_kind {
+	RIFFLE_SECTION_SEGMENTS = 0,       /* struct riffle_segment, ascending image_offset, disjoint */
+	RIFFLE_SECTION_EXTENTS = 1,        /* struct riffle_extent, ascending image_offset, disjoint, page-aligned starts */
+	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
+	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
+	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
+	RIFFLE_SECTION_COUNT = 5,
+	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
+};
+
+struct riffle_section {
+	uint64_t offset;        /* from the start of the plan, multiple of 8 */
+	uint64_t count;         /* entries */
+};
+
+/* one PT_LOAD of the kernel */
+struct riffle_segment {
+	uint64_t link_virt;     /* p_vaddr (0 for the percpu segment of kernels up to 6.14) */
+	uint32_t image_offset;  /* p_paddr - lowest p_paddr */
+	uint32_t file_bytes;    /* p_filesz */
+	uint32_t memory_bytes;  /* p_memsz, at least file_bytes */
+	uint32_t flags;         /* p_flags: PF_X 1, PF_W 2, PF_R 4 */
+};
+
+/* a run of bytes to copy; ends inside one segment's file bytes, starts on a 4 KiB page or a segment's start */
+struct riffle_extent {
+	uint32_t image_offset;
+	uint32_t bytes;
+	uint64_t file_offset;   /* payload_offset + image_offset in version 1 */
+};
+
+/* page 0 of the file */
+struct riffle_header {
+	uint8_t magic[8];
+	uint32_t version;
+	uint32_t header_bytes;          /* RIFFLE_HEADER_BYTES */
+	uint64_t features;
+	uint64_t header_checksum;       /* XXH64, seed 0, of the whole header with this field zero */
+	uint64_t file_bytes;            /* size of the whole file */
+	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
+	uint64_t plan_bytes;
+	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes */
+	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN */
+
+	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
+	uint64_t link_virt;             /* link address of image offset 0: __START_KERNEL_map + link_phys */
+	uint64_t image_bytes;           /* from image offset 0 to the end of .bss and .brk (_end - _text) */
+	uint64_t load_bytes;            /* sum of p_filesz over all PT_LOADs */
+	uint64_t window_bytes;          /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, else 512 MiB */
+	uint64_t entry_offset;          /* image offset of the 64-bit entry (e_entry) */
+	uint64_t kernel_alignment;      /* CONFIG_PHYSICAL_ALIGN as the setup header tells it; for an ELF the largest
+	                                   power of two from 2 to 16 MiB that divides link_phys and p_align allows */
+	uint32_t flags;
+	uint32_t source_kind;
+	uint32_t compression;
+	uint32_t init_size;             /* setup header's init_size, 0 when there was none */
+	uint8_t setup_header[128];      /* zero page bytes 0x1f1 .. 0x270 as the bzImage has them; zero without one */
+	char kernel_version[192];       /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
+	uint8_t build_id[32];
+	uint32_t build_id_bytes;        /* 0 when the kernel has none */
+	uint32_t reserved0;
+	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
+	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order */
+
+	struct riffle_section section[RIFFLE_SECTION_SLOTS];
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x438];
+};
+
+#if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+_Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header fills its page");
+_Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
+#endif
+
+#endif

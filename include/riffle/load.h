@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Brings a planned kernel into guest memory at its layout, copied and relocated in one pass. */
+#ifndef RIFFLE_LOAD_H
+#define RIFFLE_LOAD_H
+
+#include <riffle/layout.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Runs `job(argument, i)` once for each i in 0 .. jobs-1, on whatever threads the caller likes, and returns when all
+ * have returned. The library starts no thread of its own.
+ */
+struct riffle_workers {
+	void (*run)(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs);
+	void *opaque;
+};
+
+/* options of riffle_load() */
+#define RIFFLE_LOAD_CLEAR 1u    /* guest memory is not zero: clear the gaps between extents and .bss too */
+
+/* What the monitor needs to know of a loaded kernel. */
+struct riffle_loaded {
+	uint64_t entry;         /* guest-physical address of startup_64, to be entered in 64-bit mode, identity-mapped */
+	uint64_t physical_base;
+	uint64_t virtual_base;
+	uint64_t end;           /* first guest-physical address behind .bss and .brk */
+	uint64_t bytes_copied;  /* bytes read from the source */
+	uint64_t relocations;   /* fields changed */
+	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG or 0 */
+};
+
+/*
+ * Loads the kernel. `payload` is the source the plan was opened from; `memory` must hold the whole image in one stretch
+ * of RAM with a host address. Unless RIFFLE_LOAD_CLEAR is given the memory must be zero (fresh from the kernel), and
+ * pages that stay zero are never touched. Each extent is read piece by piece into guest memory and relocated while it
+ * is in cache. `workers` may be NULL. On failure guest memory may hold part of a kernel.
+ * Errors: ARGUMENT, SPACE (the layout does not fit the memory), those of payload->read.
+ */
+RIFFLE_PUBLIC int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan,
+			      const struct riffle_source *payload, const struct riffle_layout *layout,
+			      const struct riffle_memory *memory, unsigned options,
+			      const struct riffle_workers *workers, struct riffle_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A prepared kernel, opened and checked: what every boot starts from. */
+#ifndef RIFFLE_PLAN_H
+#define RIFFLE_PLAN_H
+
+#include <riffle/error.h>
+#include <riffle/format.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Where the bytes of a prepared kernel come from. `read` fills `buffer` with exactly `bytes` bytes from `offset` of
+ * the file and returns 0, or fills *error and returns its status. It may be called from several threads at once when
+ * riffle_load() is given workers. `opaque` is handed through.
+ */
+struct riffle_source {
+	int (*read)(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error);
+	void *opaque;
+	uint64_t bytes;         /* size of the whole file */
+};
+
+/*
+ * A checked plan. Everything here is private memory that cannot change under the reader, and every offset, count and
+ * relocation in it has been checked against the others; it is read-only and may be used by any number of threads.
+ * The pointers lead into the header and plan bytes and live as long as they do.
+ */
+struct riffle_plan {
+	const struct riffle_header *header;
+	const struct riffle_segment *segments;
+	const struct riffle_extent *extents;
+	const uint32_t *reloc64;
+	const uint32_t *reloc32;
+	const uint32_t *reloc32_inverse;
+	uint32_t segment_count;
+	uint32_t extent_count;
+	uint32_t reloc64_count;
+	uint32_t reloc32_count;
+	uint32_t reloc32_inverse_count;
+	void *owned;            /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
+	size_t owned_bytes;
+};
+
+/*
+ * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
+ * checksums, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES, 8-byte aligned; `bytes` the
+ * plan, 8-byte aligned, exactly header->plan_bytes long; `file_bytes` the size of the file they came from. The memory
+ * stays the caller's, must not change while the plan is in use, and must not be shared with anybody who could change
+ * it. Allocates nothing; also in the freestanding build.
+ * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
+ */
+RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
+				    size_t plan_bytes, uint64_t file_bytes, struct riffle_error *error);
+
+/*
+ * Reads header and plan from `source` into private memory, once, and checks them. On success the caller owns *plan
+ * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read, and MEMORY.
+ */
+RIFFLE_PUBLIC int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
+				   struct riffle_error *error);
+
+/* Gives back what riffle_plan_open() took. A closed or zeroed plan may be closed again. */
+RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
+
+/*
+ * Makes a source of an open descriptor of a regular file, which stays the caller's and must stay open; it is read by
+ * pread(2), never mapped, so a file cut short gives RIFFLE_ERR_CHANGED and not SIGBUS. The file position is not used.
+ * Errors: IO, FORMAT (not a regular file).
+ */
+RIFFLE_PUBLIC int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error);
+
+/*
+ * Makes a source of bytes in memory (the whole file), which must outlive it. Cannot fail. `memory->base` and
+ * `memory->bytes` are filled here; the struct stays the caller's and must outlive the source too.
+ */
+struct riffle_source_memory {
+	const void *base;
+	uint64_t bytes;
+};
+RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source_memory *memory,
+					    const void *base, uint64_t bytes);
+
+/* 1 when the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, else 0. */
+RIFFLE_PUBLIC int riffle_plan_is_prepared(const void *start, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

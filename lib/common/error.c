@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns a struct riffle_error into one line of words. */
+#include <stdio.h>
+#include <string.h>
+
+#include <riffle/error.h>
+
+/* small numbers are counts and read best in decimal, large ones are addresses and offsets */
+static void number(char *text, size_t bytes, uint64_t value)
+{
+	if (value < 65536)
+		snprintf(text, bytes, "%llu", (unsigned long long)value);
+	else
+		snprintf(text, bytes, "0x%llx", (unsigned long long)value);
+}
+
+void riffle_error_format(const struct riffle_error *error, char *text, size_t bytes)
+{
+	char found[32], expected[32], values[96] = "", system[96] = "";
+
+	if (!bytes)
+		return;
+	number(found, sizeof found, error->found);
+	number(expected, sizeof expected, error->expected);
+	if (error->has_found && error->has_expected)
+		snprintf(values, sizeof values, " (found %s, expected %s)", found, expected);
+	else if (error->has_found)
+		snprintf(values, sizeof values, " (found %s)", found);
+	else if (error->has_expected)
+		snprintf(values, sizeof values, " (expected %s)", expected);
+	if (error->sys_errno)
+		snprintf(system, sizeof system, ": %s", strerror(error->sys_errno));
+	snprintf(text, bytes, "%s: %s%s%s", error->field ? error->field : "riffle",
+		 error->problem ? error->problem : "failed", values, system);
+}
