@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From an image to a prepared kernel: extents found, relocations judged, everything written to a file. */
+#ifndef RIFFLE_PREPARE_PREPARED_H
+#define RIFFLE_PREPARE_PREPARED_H
+
+#include <riffle/error.h>
+#include "prepare/image/image.h"
+
+/*
+ * Checks the image's relocations against its contents, finds the non-zero extents, and writes a prepared kernel to
+ * `out_fd` (an empty regular file open for writing). The header is written last, so that an unfinished file is never
+ * taken for a prepared kernel. On failure the file's contents are undefined; the caller removes it.
+ */
+int riffle_prepared_write(const struct riffle_image *image, int out_fd, struct riffle_error *error);
+
+/* Compares a prepared kernel's contents with the digest stored in it. */
+int riffle_prepared_check_digest(int fd, struct riffle_error *error);
+
+#endif
