@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checksum of a prepared kernel's header and plan, shared by the side that writes it and the side that reads it. */
+#ifndef RIFFLE_COMMON_CHECKSUM_H
+#define RIFFLE_COMMON_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <riffle/format.h>
+
+/* Only XXH64 is wanted: without XXH3 no vector intrinsics come in, and the freestanding build can have it too. */
+#define XXH_INLINE_ALL
+#define XXH_NO_XXH3
+#include <xxhash.h>
+
+/* XXH64, seed 0 */
+static inline uint64_t riffle_checksum(const void *bytes, size_t count)
+{
+	return XXH64(bytes, count, 0);
+}
+
+/* header_checksum as it ought to be: over the whole header, the field itself taken as zero */
+static inline uint64_t riffle_checksum_header(const struct riffle_header *header)
+{
+	const size_t field = offsetof(struct riffle_header, header_checksum);
+	const size_t behind = field + sizeof header->header_checksum;
+	static const uint8_t zero[sizeof header->header_checksum];
+	XXH64_state_t state;
+
+	XXH64_reset(&state, 0);
+	XXH64_update(&state, header, field);
+	XXH64_update(&state, zero, sizeof zero);
+	XXH64_update(&state, (const uint8_t *)header + behind, sizeof *header - behind);
+	return XXH64_digest(&state);
+}
+
+#endif
