@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's end of kvmbox: it starts QEMU, hands the configuration to the init in it, relays the three streams or the
+ * terminal, keeps the time limit, and exits with the status of the command.
+ *
+ *   host SECONDS KEY=VALUE... -- QEMU ARGUMENT...
+ *
+ * To the arguments it appends the character devices "box" (the channel) and "console" (the kernel's messages).
+ */
+#define _GNU_SOURCE
+#include "proto.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+
+enum { STATUS_TIMEOUT = 124, STATUS_BOX = 125, ESCAPE = 0x1d, ESCAPES = 3 };
+
+static volatile sig_atomic_t caught, resized;
+static struct termios saved;
+static bool raw;
+static pid_t qemu;
+
+static void on_signal(int s)
+{
+    if (s == SIGWINCH)
+        resized = 1;
+    else
+        caught = s;
+}
+
+static void restore_terminal(void)
+{
+    if (raw)
+        tcsetattr(0, TCSADRAIN, &saved);
+    raw = false;
+}
+
+static _Noreturn void finish(int status)
+{
+    if (qemu > 0) {
+        kill(qemu, SIGKILL); /* what the command wrote is with the host's kernel already */
+        waitpid(qemu, NULL, 0);
+    }
+    restore_terminal();
+    exit(status);
+}
+
+static _Noreturn void die(const char *what)
+{
+    int error = errno;
+    restore_terminal();
+    fprintf(stderr, "kvmbox: %s: %s\n", what, strerror(error));
+    finish(STATUS_BOX);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---- what is on its way to the guest ---- */
+
+static char *pending;
+static size_t pending_at, pending_size, pending_room;
+
+static void queue(const void *data, size_t size)
+{
+    if (pending_at == pending_size)
+        pending_at = pending_size = 0;
+    if (pending_size + size > pending_room) {
+        pending_room = (pending_size + size) * 2;
+        pending = realloc(pending, pending_room);
+        if (!pending)
+            die("allocate memory");
+    }
+    memcpy(pending + pending_size, data, size);
+    pending_size += size;
+}
+
+static void queue_frame(uint32_t type, const void *data, size_t size)
+{
+    struct box_header h = {type, (uint32_t)size};
+    queue(&h, sizeof h);
+    queue(data, size);
+}
+
+static void flush_pending(int channel)
+{
+    while (pending_at < pending_size) {
+        ssize_t n = send(channel, pending + pending_at, pending_size - pending_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n <= 0)
+            return; /* not now; or QEMU is gone, which its console's end will tell */
+        pending_at += (size_t)n;
+    }
+}
+
+/* ---- what came from the guest ---- */
+
+static void write_all(int fd, const char *data, size_t size)
+{
+    while (size && !caught) {
+        ssize_t n = write(fd, data, size);
+        if (n > 0) {
+            data += n;
+            size -= (size_t)n;
+        } else if (errno == EAGAIN) {
+            struct pollfd p = {.fd = fd, .events = POLLOUT};
+            poll(&p, 1, -1);
+        } else if (errno != EINTR) {
+            finish(errno == EPIPE ? 128 + SIGPIPE : STATUS_BOX);
+        }
+    }
+}
+
+/* Takes what the channel has, false when that is nothing; handles each frame as soon as it is whole. */
+static bool take_frames(int channel)
+{
+    static char in[sizeof(struct box_header) + BOX_DATA_MAX];
+    static size_t have;
+    ssize_t n = recv(channel, in + have, sizeof in - have, MSG_DONTWAIT);
+    if (n <= 0)
+        return false;
+    have += (size_t)n;
+    for (struct box_header h; have >= sizeof h;) {
+        memcpy(&h, in, sizeof h);
+        if (h.length > BOX_DATA_MAX) {
+            errno = EPROTO;
+            die("read from the box");
+        }
+        size_t all = sizeof h + h.length;
+        if (have < all)
+            break;
+        const char *data = in + sizeof h;
+        if (h.type == BOX_STDOUT || h.type == BOX_STDERR) {
+            write_all(h.type == BOX_STDOUT ? 1 : 2, data, h.length);
+        } else if (h.type == BOX_EXIT && h.length == sizeof(uint32_t)) {
+            uint32_t status;
+            memcpy(&status, data, sizeof status);
+            finish((int)(status & 255));
+        }
+        have -= all;
+        memmove(in, in + all, have);
+    }
+    return true;
+}
+
+/* ---- the console of the box, kept for the case that it dies ---- */
+
+static char console[8192];
+static size_t console_size;
+
+static bool keep_console(int fd)
+{
+    char data[1024];
+    ssize_t n = read(fd, data, sizeof data);
+    if (n <= 0)
+        return n < 0 && (errno == EAGAIN || errno == EINTR);
+    if (console_size + (size_t)n > sizeof console) {
+        size_t drop = console_size + (size_t)n - sizeof console;
+        memmove(console, console + drop, console_size - drop);
+        console_size -= drop;
+    }
+    memcpy(console + console_size, data, (size_t)n);
+    console_size += (size_t)n;
+    return true;
+}
+
+static _Noreturn void report_dead_box(void)
+{
+    restore_terminal();
+    fprintf(stderr, "kvmbox: the box ended before its command did; its last words:\n");
+    fflush(stderr);
+    write_all(2, console, console_size);
+    if (console_size && console[console_size - 1] != '\n')
+        fputc('\n', stderr);
+    finish(STATUS_BOX);
+}
+
+/* ---- input ---- */
+
+/* Passes on what stdin has; false at its end. On a terminal three Ctrl-] in a row end the box. */
+static bool take_input(bool tty)
+{
+    static char data[BOX_DATA_MAX];
+    static int escapes;
+    ssize_t n = read(0, data, sizeof data);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    if (n <= 0) {
+        queue_frame(BOX_STDIN, NULL, 0);
+        return false;
+    }
+    for (ssize_t i = 0; tty && i < n; i++) {
+        escapes = data[i] == ESCAPE ? escapes + 1 : 0;
+        if (escapes == ESCAPES)
+            finish(128 + SIGINT);
+    }
+    queue_frame(BOX_STDIN, data, (size_t)n);
+    return true;
+}
+
+static void queue_window(void)
+{
+    struct winsize w;
+    if (!ioctl(0, TIOCGWINSZ, &w)) {
+        uint16_t size[2] = {w.ws_row, w.ws_col};
+        queue_frame(BOX_WINDOW, size, sizeof size);
+    }
+}
+
+static void make_raw(void)
+{
+    struct termios t = saved;
+    cfmakeraw(&t);
+    if (!tcsetattr(0, TCSADRAIN, &t))
+        raw = true;
+}
+
+static bool same_file(int a, int b)
+{
+    struct stat x, y;
+    return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The strings of the caller, and what only this process can know of its streams. */
+static void queue_config(char **strings, bool tty)
+{
+    struct winsize w = {.ws_row = 24, .ws_col = 80};
+    char own[64];
+    size_t size = 0;
+    if (tty)
+        ioctl(0, TIOCGWINSZ, &w);
+    int n = snprintf(own, sizeof own, "tty=%d%cmerge=%d%crows=%d%ccols=%d", tty, 0, same_file(1, 2), 0, w.ws_row, 0, w.ws_col);
+    for (char **s = strings; *s; s++)
+        size += strlen(*s) + 1;
+    size += (size_t)n + 1;
+    if (size > BOX_CONFIG_MAX) {
+        errno = E2BIG;
+        die("command and environment");
+    }
+    struct box_header h = {BOX_CONFIG, (uint32_t)size};
+    queue(&h, sizeof h);
+    for (char **s = strings; *s; s++)
+        queue(*s, strlen(*s) + 1);
+    queue(own, (size_t)n + 1);
+}
+
+/* ---- QEMU ---- */
+
+static pid_t start_qemu(char **args, int *channel, int *log)
+{
+    int ends[2], output[2], count = 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) || pipe2(output, O_CLOEXEC))
+        die("make a socket pair");
+    while (args[count])
+        count++;
+    char **argv = calloc((size_t)count + 5, sizeof *argv), device[64];
+    if (!argv)
+        die("allocate memory");
+    memcpy(argv, args, (size_t)count * sizeof *argv);
+    snprintf(device, sizeof device, "socket,id=box,fd=%d", ends[1]);
+    argv[count] = "-chardev";
+    argv[count + 1] = device;
+    argv[count + 2] = "-chardev";
+    argv[count + 3] = "stdio,id=console,signal=off";
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+        int null = open("/dev/null", O_RDONLY);
+        if (null > 0)
+            dup2(null, 0);
+        dup2(output[1], 1);
+        dup2(output[1], 2);
+        fcntl(ends[1], F_SETFD, 0);
+        signal(SIGPIPE, SIG_DFL);
+        execvp(argv[0], argv);
+        fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+        _exit(1);
+    }
+    if (pid < 0)
+        die("fork");
+    free(argv);
+    close(ends[1]);
+    close(output[1]);
+    *channel = ends[0];
+    *log = output[0];
+    return pid;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal};
+    static const int fatal[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+        struct sigaction old;
+        sigaction(fatal[i], NULL, &old);
+        if (old.sa_handler != SIG_IGN) /* as nohup and a shell's & want it */
+            sigaction(fatal[i], &a, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+    int split = 2;
+    while (split < argc && strcmp(argv[split], "--"))
+        split++;
+    if (split + 1 >= argc) {
+        fprintf(stderr, "usage: host SECONDS KEY=VALUE... -- QEMU ARGUMENT...\n");
+        return 2;
+    }
+    argv[split] = NULL;
+    double limit = atof(argv[1]), end = now() + limit;
+
+    /* Streams closed by the caller must not become QEMU's sockets. */
+    for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0;) {
+        if (fd > 2) {
+            close(fd);
+            break;
+        }
+    }
+    /* A terminal that another job has would stop us on the first read. */
+    bool terminal = !tcgetattr(0, &saved), ours = !terminal || tcgetpgrp(0) == getpgrp();
+    bool tty = terminal && ours && isatty(1), input = ours;
+    int channel, log;
+
+    catch_signals();
+    qemu = start_qemu(argv + split + 1, &channel, &log);
+    queue_config(argv + 2, tty);
+    if (!ours)
+        queue_frame(BOX_STDIN, NULL, 0);
+    if (tty)
+        make_raw();
+
+    for (bool alive = true;;) {
+        bool full = pending_at < pending_size;
+        struct pollfd p[3] = {
+            {.fd = channel, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
+            {.fd = log, .events = POLLIN},
+            {.fd = input && !full ? 0 : -1, .events = POLLIN},
+        };
+        double left = end - now();
+        if (limit > 0 && left <= 0) {
+            restore_terminal();
+            fprintf(stderr, "kvmbox: time limit of %g s reached\n", limit);
+            finish(STATUS_TIMEOUT);
+        }
+        int n = poll(p, 3, limit > 0 ? (int)(left * 1000) + 1 : -1);
+        if (caught)
+            finish(128 + caught);
+        if (resized && tty) {
+            resized = 0;
+            queue_window();
+        }
+        if (n <= 0)
+            continue;
+        if (p[0].revents)
+            take_frames(channel);
+        if (p[2].revents)
+            input = take_input(tty);
+        flush_pending(channel);
+        if (p[1].revents)
+            alive = keep_console(log);
+        if (!alive) {
+            while (take_frames(channel))
+                ;
+            report_dead_box();
+        }
+    }
+}
