@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counts the slots a kernel can take and draws from them, physical and virtual independently. */
+#include "layout/random.h"
+
+#include "common/bytes.h"
+#include "common/fail.h"
+
+/* A gap of RAM between reserved ranges in which at least one slot fits: slots start at `first`, `count` of them. */
+struct gap {
+	uint64_t first;
+	uint64_t count;
+};
+
+/*
+ * Finds the next gap at or after *position inside one stretch of RAM; false when there is none. Reserved ranges come in
+ * any order and may overlap, so each step looks at all of them: there are a handful.
+ */
+static bool next_gap(struct gap *gap, const struct riffle_ram *ram, const struct riffle_memory *memory,
+		     uint64_t image_bytes, uint64_t *position)
+{
+	uint64_t ram_end = ram->address + ram->bytes, start, end;
+
+	for (;;) {
+		bool moved = false;
+
+		start = *position > ram->address ? *position : ram->address;
+		if (start < RIFFLE_PHYSICAL_FLOOR)
+			start = RIFFLE_PHYSICAL_FLOOR;
+		end = ram_end;
+		for (size_t i = 0; i < memory->reserved_count; i++) {
+			const struct riffle_range *r = &memory->reserved[i];
+
+			if (!r->bytes || r->address + r->bytes <= start)
+				continue;
+			if (r->address <= start) {
+				*position = r->address + r->bytes;
+				moved = true;
+				break;
+			}
+			if (r->address < end)
+				end = r->address;
+		}
+		if (moved)
+			continue;
+		if (start >= ram_end)
+			return false;
+		*position = end;
+		if (!riffle_round_up(start, RIFFLE_SLOT_BYTES, &gap->first))
+			return false;
+		if (riffle_inside(gap->first, image_bytes, end)) {
+			gap->count = 1 + (end - image_bytes - gap->first) / RIFFLE_SLOT_BYTES;
+			return true;
+		}
+	}
+}
+
+static int check_memory(const struct riffle_memory *memory, struct riffle_error *error)
+{
+	uint64_t end;
+
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		const struct riffle_ram *a = &memory->ram[i];
+
+		if (!a->bytes || a->address % 4096 || a->bytes % 4096 ||
+		    __builtin_add_overflow(a->address, a->bytes, &end))
+			return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram",
+						 "is empty, wraps, or is not in whole pages", a->address);
+		for (size_t j = 0; j < i; j++) {
+			const struct riffle_ram *b = &memory->ram[j];
+
+			if (a->address < b->address + b->bytes && b->address < a->address + a->bytes)
+				return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram",
+							 "overlaps another stretch", a->address);
+		}
+	}
+	for (size_t i = 0; i < memory->reserved_count; i++)
+		if (__builtin_add_overflow(memory->reserved[i].address, memory->reserved[i].bytes, &end))
+			return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "reserved", "range wraps",
+						 memory->reserved[i].address);
+	return RIFFLE_OK;
+}
+
+static uint64_t count_physical(const struct riffle_plan *plan, const struct riffle_memory *memory)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		uint64_t position = 0;
+		struct gap gap;
+
+		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position))
+			total += gap.count;
+	}
+	return total;
+}
+
+/* The address of physical slot `index`, counted the way count_physical() counts. */
+static uint64_t physical_slot(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t index)
+{
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		uint64_t position = 0;
+		struct gap gap;
+
+		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position)) {
+			if (index < gap.count)
+				return gap.first + index * RIFFLE_SLOT_BYTES;
+			index -= gap.count;
+		}
+	}
+	return UINT64_MAX; /* not reached: index is below the total */
+}
+
+/* Is `address` one of the physical slots? */
+static bool is_physical_slot(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t address)
+{
+	if (address % RIFFLE_SLOT_BYTES)
+		return false;
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		uint64_t position = 0;
+		struct gap gap;
+
+		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position))
+			if (address >= gap.first && (address - gap.first) / RIFFLE_SLOT_BYTES < gap.count)
+				return true;
+	}
+	return false;
+}
+
+/* riffle_plan_check() has made sure that the image at its link address fits the window. */
+static uint64_t count_virtual(const struct riffle_plan *plan)
+{
+	const struct riffle_header *h = plan->header;
+
+	return 1 + (h->window_bytes - h->link_phys - h->image_bytes) / RIFFLE_SLOT_BYTES;
+}
+
+int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan, const struct riffle_memory *memory,
+			enum riffle_mode mode, struct riffle_error *error)
+{
+	int status = check_memory(memory, error);
+
+	if (status)
+		return status;
+	if (mode < RIFFLE_MODE_OFF || mode > RIFFLE_MODE_KASLR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode", "is not known", (uint64_t)mode);
+	if (mode >= RIFFLE_MODE_KASLR && !(plan->header->flags & RIFFLE_KERNEL_RELOCATABLE))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+				   "there are none in this kernel, so its virtual base cannot be randomised");
+	slots->virtual_ = mode >= RIFFLE_MODE_KASLR ? count_virtual(plan) : 1;
+	if (mode >= RIFFLE_MODE_PHYSICAL)
+		slots->physical = count_physical(plan, memory);
+	else
+		slots->physical = is_physical_slot(plan, memory, plan->header->link_phys);
+	if (!slots->physical)
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "guest memory",
+					 mode ? "holds the kernel nowhere (image with .bss and .brk, in bytes)"
+					      : "does not hold the kernel at its link address (image bytes)",
+					 plan->header->image_bytes);
+	return RIFFLE_OK;
+}
+
+int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
+		       const struct riffle_memory *memory, enum riffle_mode mode, const struct riffle_random *random,
+		       struct riffle_error *error)
+{
+	const struct riffle_header *h = plan->header;
+	struct riffle_slots slots;
+	uint64_t slot;
+	int status = riffle_layout_slots(&slots, plan, memory, mode, error);
+
+	if (status)
+		return status;
+	layout->mode = mode;
+	layout->physical_base = h->link_phys;
+	layout->virtual_base = h->link_virt;
+	if (mode >= RIFFLE_MODE_PHYSICAL) {
+		status = riffle_random_below(&slot, slots.physical, random, error);
+		if (status)
+			return status;
+		layout->physical_base = physical_slot(plan, memory, slot);
+	}
+	if (mode >= RIFFLE_MODE_KASLR) {
+		status = riffle_random_below(&slot, slots.virtual_, random, error);
+		if (status)
+			return status;
+		layout->virtual_base = h->link_virt + slot * RIFFLE_SLOT_BYTES;
+	}
+	return RIFFLE_OK;
+}
+
+int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
+			const struct riffle_memory *memory, struct riffle_error *error)
+{
+	const struct riffle_header *h = plan->header;
+	uint64_t delta = layout->virtual_base - h->link_virt;
+	struct riffle_slots slots;
+	int status = riffle_layout_slots(&slots, plan, memory, layout->mode, error);
+
+	if (status)
+		return status;
+	if (layout->mode == RIFFLE_MODE_OFF ? layout->physical_base != h->link_phys
+					    : !is_physical_slot(plan, memory, layout->physical_base))
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
+					 "is no slot of this kernel in this guest's memory", layout->physical_base);
+	if (layout->virtual_base < h->link_virt || delta % RIFFLE_SLOT_BYTES ||
+	    delta / RIFFLE_SLOT_BYTES >= slots.virtual_)
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base", "is no slot of this kernel",
+					 layout->virtual_base);
+	return RIFFLE_OK;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies a kernel's extents into guest memory and relocates each piece while it is in cache. */
+#include <riffle/load.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "common/search.h"
+
+#define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
+#define PIECE (UINT64_C(256) << 10) /* read, then relocated at once: fits a second-level cache */
+#define KASLR_FLAG 2u               /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
+
+struct load {
+	const struct riffle_plan *plan;
+	const struct riffle_source *payload;
+	uint8_t *image; /* host address of image offset 0 */
+	uint64_t delta;
+	unsigned options;
+	int failed;     /* atomic: the first job that fails sets it and owns `error` */
+	struct riffle_error *error;
+};
+
+/* The next entry of each relocation list. */
+struct cursor {
+	uint32_t next64, next32, next_inverse;
+};
+
+static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_offset)
+{
+	return (struct cursor){
+		.next64 = riffle_first_at_least(plan->reloc64, plan->reloc64_count, image_offset),
+		.next32 = riffle_first_at_least(plan->reloc32, plan->reloc32_count, image_offset),
+		.next_inverse = riffle_first_at_least(plan->reloc32_inverse, plan->reloc32_inverse_count, image_offset),
+	};
+}
+
+/*
+ * Relocates every field from the cursor on that ends at or before `stop`; a field that reaches past it waits for the
+ * bytes behind. A 32-bit field holds the low half of an address in the top 2 GiB, so a sum modulo 2^32 is right.
+ */
+static void relocate(const struct load *load, struct cursor *at, uint64_t stop)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint8_t *image = load->image;
+	uint64_t delta = load->delta;
+	uint32_t i;
+
+	for (i = at->next64; i < plan->reloc64_count && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
+		uint8_t *field = image + plan->reloc64[i];
+		riffle_put64(field, riffle_get64(field) + delta);
+	}
+	at->next64 = i;
+	for (i = at->next32; i < plan->reloc32_count && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
+		uint8_t *field = image + plan->reloc32[i];
+		riffle_put32(field, riffle_get32(field) + (uint32_t)delta);
+	}
+	at->next32 = i;
+	for (i = at->next_inverse;
+	     i < plan->reloc32_inverse_count && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
+		uint8_t *field = image + plan->reloc32_inverse[i];
+		riffle_put32(field, riffle_get32(field) - (uint32_t)delta);
+	}
+	at->next_inverse = i;
+}
+
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* First extent that ends behind `image_offset`. */
+static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
+{
+	uint32_t low = 0, high = plan->extent_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct riffle_extent *e = &plan->extents[middle];
+
+		if ((uint64_t)e->image_offset + e->bytes <= image_offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int load_block(const struct load *load, uint64_t start, uint64_t stop, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = load->plan;
+	struct cursor at = cursor_at(plan, start);
+	uint64_t position = start;
+
+	for (uint32_t i = extent_at(plan, start); i < plan->extent_count; i++) {
+		const struct riffle_extent *e = &plan->extents[i];
+		uint64_t from = e->image_offset > start ? e->image_offset : start;
+		uint64_t to = min64((uint64_t)e->image_offset + e->bytes, stop);
+
+		if (from >= stop)
+			break;
+		if (load->options & RIFFLE_LOAD_CLEAR)
+			memset(load->image + position, 0, from - position);
+		while (from < to) {
+			uint64_t end = min64((from + PIECE) & ~(PIECE - 1), to);
+			int status = load->payload->read(load->payload->opaque, e->file_offset + (from - e->image_offset),
+							 load->image + from, end - from, error);
+
+			if (status)
+				return status;
+			if (load->delta)
+				relocate(load, &at, end);
+			from = end;
+		}
+		position = to;
+	}
+	if (load->options & RIFFLE_LOAD_CLEAR)
+		memset(load->image + position, 0, stop - position);
+	return RIFFLE_OK;
+}
+
+static void load_job(void *argument, unsigned index)
+{
+	struct load *load = argument;
+	uint64_t start = index * BLOCK;
+	uint64_t stop = min64(start + BLOCK, load->plan->header->image_bytes);
+	struct riffle_error error;
+	int status;
+
+	if (__atomic_load_n(&load->failed, __ATOMIC_RELAXED))
+		return;
+	status = load_block(load, start, stop, &error);
+	if (status) {
+		int none = RIFFLE_OK;
+
+		if (__atomic_compare_exchange_n(&load->failed, &none, status, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_RELAXED) &&
+		    load->error)
+			*load->error = error;
+	}
+}
+
+/* The few fields that lie across two blocks: no job had all their bytes. */
+static void relocate_across(const struct load *load, unsigned blocks)
+{
+	for (unsigned i = 1; i < blocks; i++) {
+		uint64_t edge = i * BLOCK;
+		const struct riffle_plan *plan = load->plan;
+		struct cursor at = cursor_at(plan, edge - 7), from4 = cursor_at(plan, edge - 3),
+			      behind = cursor_at(plan, edge);
+		uint8_t *image = load->image;
+
+		for (uint32_t k = at.next64; k < behind.next64; k++)
+			riffle_put64(image + plan->reloc64[k],
+				     riffle_get64(image + plan->reloc64[k]) + load->delta);
+		for (uint32_t k = from4.next32; k < behind.next32; k++)
+			riffle_put32(image + plan->reloc32[k],
+				     riffle_get32(image + plan->reloc32[k]) + (uint32_t)load->delta);
+		for (uint32_t k = from4.next_inverse; k < behind.next_inverse; k++)
+			riffle_put32(image + plan->reloc32_inverse[k],
+				     riffle_get32(image + plan->reloc32_inverse[k]) - (uint32_t)load->delta);
+	}
+}
+
+static uint8_t *find_image(const struct riffle_memory *memory, uint64_t address, uint64_t bytes)
+{
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		const struct riffle_ram *ram = &memory->ram[i];
+
+		if (ram->host && address >= ram->address && riffle_inside(address - ram->address, bytes, ram->bytes))
+			return (uint8_t *)ram->host + (address - ram->address);
+	}
+	return NULL;
+}
+
+int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, const struct riffle_source *payload,
+		const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+		const struct riffle_workers *workers, struct riffle_error *error)
+{
+	const struct riffle_header *h = plan->header;
+	struct load load = {.plan = plan, .payload = payload, .options = options, .error = error};
+	unsigned blocks = (unsigned)((h->image_bytes + BLOCK - 1) / BLOCK);
+
+	if (options & ~RIFFLE_LOAD_CLEAR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "options", "hold an unknown bit", options);
+	if (layout->physical_base % RIFFLE_SLOT_BYTES)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is no multiple of 2 MiB",
+					 layout->physical_base);
+	load.image = find_image(memory, layout->physical_base, h->image_bytes);
+	if (!load.image)
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
+					 "leaves part of the kernel outside guest RAM", layout->physical_base);
+	load.delta = layout->virtual_base - h->link_virt;
+	if (load.delta && !(h->flags & RIFFLE_KERNEL_RELOCATABLE))
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "virtual_base",
+					 "differs from the link address of a kernel without relocations",
+					 layout->virtual_base);
+	if (layout->virtual_base < h->link_virt || load.delta % RIFFLE_SLOT_BYTES ||
+	    !riffle_inside(h->link_phys + load.delta, h->image_bytes, h->window_bytes))
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base",
+					 "puts the kernel outside its address window", layout->virtual_base);
+
+	if (workers)
+		workers->run(workers->opaque, load_job, &load, blocks);
+	else
+		for (unsigned i = 0; i < blocks; i++)
+			load_job(&load, i);
+	if (load.failed)
+		return load.failed;
+	if (load.delta)
+		relocate_across(&load, blocks);
+
+	*loaded = (struct riffle_loaded){
+		.entry = layout->physical_base + h->entry_offset,
+		.physical_base = layout->physical_base,
+		.virtual_base = layout->virtual_base,
+		.end = layout->physical_base + h->image_bytes,
+		.loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,
+	};
+	for (uint32_t i = 0; i < plan->extent_count; i++)
+		loaded->bytes_copied += plan->extents[i].bytes;
+	if (load.delta)
+		loaded->relocations =
+			(uint64_t)plan->reloc64_count + plan->reloc32_count + plan->reloc32_inverse_count;
+	return RIFFLE_OK;
+}

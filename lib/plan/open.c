@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads a prepared kernel's header and plan into private memory; sources of bytes from descriptors and memory. */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <riffle/plan.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+
+static int read_fd(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
+{
+	int fd = (int)(intptr_t)opaque;
+	uint8_t *to = buffer;
+
+	while (bytes) {
+		ssize_t got = pread(fd, to, bytes, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return riffle_fail_system(error, errno, "read", "failed");
+		if (!got)
+			return riffle_fail_found(error, RIFFLE_ERR_CHANGED, "file",
+						 "became shorter while it was read", offset);
+		to += got;
+		offset += (uint64_t)got;
+		bytes -= (size_t)got;
+	}
+	return RIFFLE_OK;
+}
+
+int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return riffle_fail_system(error, errno, "fstat", "failed");
+	if (!S_ISREG(st.st_mode))
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is not a regular file");
+	*source = (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = (uint64_t)st.st_size};
+	return RIFFLE_OK;
+}
+
+static int read_bytes(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
+{
+	const struct riffle_source_memory *memory = opaque;
+
+	if (!riffle_inside(offset, bytes, memory->bytes))
+		return riffle_fail_expected(error, RIFFLE_ERR_CHANGED, "file", "is too short", offset, memory->bytes);
+	memcpy(buffer, (const uint8_t *)memory->base + offset, bytes);
+	return RIFFLE_OK;
+}
+
+void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source_memory *memory, const void *base,
+			      uint64_t bytes)
+{
+	memory->base = base;
+	memory->bytes = bytes;
+	*source = (struct riffle_source){.read = read_bytes, .opaque = memory, .bytes = bytes};
+}
+
+int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source, struct riffle_error *error)
+{
+	struct riffle_header start;
+	uint8_t *memory;
+	size_t total;
+	int status;
+
+	memset(plan, 0, sizeof *plan);
+	if (source->bytes < RIFFLE_HEADER_BYTES)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "file", "is too short for a prepared kernel",
+					    source->bytes, RIFFLE_HEADER_BYTES);
+	status = source->read(source->opaque, 0, &start, sizeof start, error);
+	if (status)
+		return status;
+	/* before memory is taken on its word; riffle_plan_check() gives the reasons in full */
+	if (!riffle_plan_is_prepared(&start, sizeof start))
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "magic", "is not that of a prepared kernel");
+	if (start.plan_bytes > RIFFLE_PLAN_MAX || !riffle_inside(sizeof start, start.plan_bytes, source->bytes))
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_bytes", "reaches past the end of the file",
+					    start.plan_bytes, source->bytes);
+
+	/* populated at once: the page faults of a plan of 800 KB would cost more than reading it */
+	total = sizeof start + (size_t)start.plan_bytes;
+	memory = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (memory == MAP_FAILED)
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
+	memcpy(memory, &start, sizeof start);
+	status = source->read(source->opaque, sizeof start, memory + sizeof start, (size_t)start.plan_bytes, error);
+	if (!status)
+		status = riffle_plan_check(plan, memory, memory + sizeof start, (size_t)start.plan_bytes,
+					   source->bytes, error);
+	if (status) {
+		munmap(memory, total);
+		return status;
+	}
+	plan->owned = memory;
+	plan->owned_bytes = total;
+	return RIFFLE_OK;
+}
+
+void riffle_plan_close(struct riffle_plan *plan)
+{
+	if (plan->owned)
+		munmap(plan->owned, plan->owned_bytes);
+	memset(plan, 0, sizeof *plan);
+}
