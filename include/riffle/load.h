@@ -29,7 +29,11 @@ struct riffle_loaded {
 	uint64_t end;           /* first guest-physical address behind .bss and .brk */
 	uint64_t bytes_copied;  /* bytes read from the source */
 	uint64_t relocations;   /* fields changed */
-	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG or 0 */
+	uint64_t load_ticks;    /* time-stamp counter ticks spent copying and relocating, added up over workers */
+	uint64_t relocate_ticks;/* of these, relocating: the two are one pass, so only the share means something */
+	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG with
+	                           RIFFLE_MODE_KASLR, so that the kernel randomises its direct map, vmalloc, vmemmap and
+	                           module bases too (kaslr_enabled(), arch/x86/include/asm/setup.h); else 0 */
 };
 
 /*

@@ -17,6 +17,7 @@ struct load {
 	uint64_t delta;
 	unsigned options;
 	int failed;     /* atomic: the first job that fails sets it and owns `error` */
+	uint64_t load_ticks, relocate_ticks; /* atomic */
 	struct riffle_error *error;
 };
 
@@ -85,7 +86,8 @@ static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 	return low;
 }
 
-static int load_block(const struct load *load, uint64_t start, uint64_t stop, struct riffle_error *error)
+static int load_block(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
+		      struct riffle_error *error)
 {
 	const struct riffle_plan *plan = load->plan;
 	struct cursor at = cursor_at(plan, start);
@@ -107,8 +109,12 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, st
 
 			if (status)
 				return status;
-			if (load->delta)
+			if (load->delta) {
+				uint64_t before = __builtin_ia32_rdtsc();
+
 				relocate(load, &at, end);
+				*relocate_ticks += __builtin_ia32_rdtsc() - before;
+			}
 			from = end;
 		}
 		position = to;
@@ -123,12 +129,15 @@ static void load_job(void *argument, unsigned index)
 	struct load *load = argument;
 	uint64_t start = index * BLOCK;
 	uint64_t stop = min64(start + BLOCK, load->plan->header->image_bytes);
+	uint64_t relocate_ticks = 0, before = __builtin_ia32_rdtsc();
 	struct riffle_error error;
 	int status;
 
 	if (__atomic_load_n(&load->failed, __ATOMIC_RELAXED))
 		return;
-	status = load_block(load, start, stop, &error);
+	status = load_block(load, start, stop, &relocate_ticks, &error);
+	__atomic_fetch_add(&load->load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&load->relocate_ticks, relocate_ticks, __ATOMIC_RELAXED);
 	if (status) {
 		int none = RIFFLE_OK;
 
@@ -214,6 +223,8 @@ int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, co
 		.physical_base = layout->physical_base,
 		.virtual_base = layout->virtual_base,
 		.end = layout->physical_base + h->image_bytes,
+		.load_ticks = load.load_ticks,
+		.relocate_ticks = load.relocate_ticks,
 		.loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,
 	};
 	for (uint32_t i = 0; i < plan->extent_count; i++)

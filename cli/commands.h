@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands of both programs, and the exit codes they share. */
+#ifndef RIFFLE_CLI_COMMANDS_H
+#define RIFFLE_CLI_COMMANDS_H
+
+/* exit codes; `riffle run` adds those of enum run_exit */
+#define EXIT_USAGE 2
+
+/* How a guest ended, as `riffle run` tells it; an error is 1, a signal 128 + its number. */
+enum run_exit {
+	RUN_EXIT_POWEROFF = 0,
+	RUN_EXIT_RESET = 3,
+	RUN_EXIT_TRIPLE_FAULT = 4,
+	RUN_EXIT_ESCAPE = 5,
+};
+
+/* in riffle: argv[0] is the command's name */
+int command_run(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+
+/* in riffle-prepare */
+int command_prepare(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_symbolize(int argc, char **argv);
+int command_gdb_script(int argc, char **argv);
+int command_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle: the first word of the command line, and where it leads. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/spawn.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv); /* NULL: the work of riffle-prepare, which links the decompressors */
+	const char *summary;
+} commands[] = {
+	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
+	{"doctor", command_doctor, "say what this host offers, and what to do about it"},
+	{"prepare", NULL, "do once what need not be done at each boot"},
+	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
+	{"symbolize", NULL, "turn a guest's addresses back into symbols"},
+	{"gdb-script", NULL, "print what a debugger needs to know of a layout"},
+	{"bench", NULL, "measure what loading and relocating costs here"},
+};
+
+static void usage(FILE *to)
+{
+	fputs("Usage: riffle COMMAND [OPTIONS]\n\nA KVM microVM monitor that randomises the guest's kernel.\n\n", to);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
+	fputs("\nriffle COMMAND --help tells more; riffle --version prints the version.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		usage(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+		puts("riffle " RIFFLE_VERSION);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+		char program[4096];
+
+		if (strcmp(argv[1], commands[i].name))
+			continue;
+		if (commands[i].run)
+			return commands[i].run(argc - 1, argv + 1);
+		if (!find_prepare_program(program, sizeof program)) {
+			fputs("riffle: riffle-prepare: not found beside riffle or where it was installed\n", stderr);
+			return EXIT_FAILURE;
+		}
+		argv[0] = program;
+		execv(program, argv);
+		fprintf(stderr, "riffle: %s: %s\n", program, strerror(errno));
+		return EXIT_FAILURE;
+	}
+	fprintf(stderr, "riffle: '%s' is no command; riffle --help lists them\n", argv[1]);
+	return EXIT_USAGE;
+}
