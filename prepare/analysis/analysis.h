@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share: the steps between an image and the sections of a plan. */
+#ifndef RIFFLE_PREPARE_ANALYSIS_H
+#define RIFFLE_PREPARE_ANALYSIS_H
+
+#include <riffle/error.h>
+#include <riffle/format.h>
+
+#include "prepare/image/image.h"
+
+/* arch/x86/include/asm/page_64_types.h, unchanged since 2.6: where the kernel's own mapping begins */
+#define START_KERNEL_MAP UINT64_C(0xffffffff80000000)
+#define PAGE_BYTES 4096u
+
+static inline uint64_t analysis_segment_offset(const struct riffle_image *image, const struct image_segment *segment)
+{
+	return segment->phys - image->link_phys;
+}
+
+/* True for the segment that kernels up to 6.14 link at virtual address 0: the template of the per-CPU areas. */
+static inline bool analysis_is_zero_based(const struct riffle_image *image, const struct image_segment *segment)
+{
+	return segment->virt != image->link_virt + analysis_segment_offset(image, segment);
+}
+
+/* KERNEL_IMAGE_SIZE (page_64_types.h): 1 GiB with CONFIG_RANDOMIZE_BASE, else 512 MiB. */
+static inline uint64_t analysis_window(const struct riffle_image *image)
+{
+	return image->relocatable ? RIFFLE_IMAGE_MAX : RIFFLE_IMAGE_MAX / 2;
+}
+
+/*
+ * Checks the image's geometry against what the format can say: alignment of the base, order and bounds of segments,
+ * where they are linked, the entry. Everything after it may compute with 32-bit image offsets. Errors: FORMAT.
+ */
+int analysis_check_geometry(const struct riffle_image *image, struct riffle_error *error);
+
+/* Checks that the relocations can be those of this image. Needs checked geometry. Errors: FORMAT. */
+int analysis_judge_relocs(const struct riffle_image *image, struct riffle_error *error);
+
+/*
+ * Finds the runs of pages that must be copied: those that hold a byte other than zero or part of a relocated field.
+ * `file_offset` is left 0. On success *extents is the caller's, to be freed. Errors: MEMORY.
+ */
+int analysis_find_extents(const struct riffle_image *image, struct riffle_extent **extents, uint32_t *count,
+			  struct riffle_error *error);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether a prepared kernel still holds, to the last byte, what was written when it was made. */
+#include "prepared.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <nettle/sha2.h>
+
+#include <riffle/plan.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+
+#define PIECE_BYTES (UINT64_C(1) << 20)
+
+/* a walk over the file in pieces: `use` sees each of them in order */
+struct walk {
+	const struct riffle_source *source;
+	uint8_t *piece;         /* PIECE_BYTES */
+};
+
+static int hash_range(const struct walk *walk, uint64_t offset, uint64_t bytes, struct sha256_ctx *digest,
+		      struct riffle_error *error)
+{
+	while (bytes) {
+		size_t now = bytes < PIECE_BYTES ? (size_t)bytes : (size_t)PIECE_BYTES;
+		int status = walk->source->read(walk->source->opaque, offset, walk->piece, now, error);
+
+		if (status)
+			return status;
+		sha256_update(digest, now, walk->piece);
+		offset += now;
+		bytes -= now;
+	}
+	return 0;
+}
+
+static int check_zero(const struct walk *walk, uint64_t offset, uint64_t bytes, struct riffle_error *error)
+{
+	while (bytes) {
+		size_t now = bytes < PIECE_BYTES ? (size_t)bytes : (size_t)PIECE_BYTES;
+		int status = walk->source->read(walk->source->opaque, offset, walk->piece, now, error);
+
+		if (status)
+			return status;
+		for (size_t i = 0; i < now; i++)
+			if (walk->piece[i])
+				return riffle_fail_found(error, RIFFLE_ERR_CHECKSUM, "file",
+							 "holds a byte that is not zero between its extents",
+							 offset + i);
+		offset += now;
+		bytes -= now;
+	}
+	return 0;
+}
+
+/* A stretch that no extent covers has to read as zero; where the file has holes that is known without reading. */
+static int check_gap(const struct walk *walk, int fd, uint64_t start, uint64_t end, struct riffle_error *error)
+{
+	while (start < end) {
+		off_t data = lseek(fd, (off_t)start, SEEK_DATA);
+		off_t hole;
+		uint64_t stop;
+		int status;
+
+		if (data < 0 && errno == ENXIO)
+			return 0;
+		if (data < 0)
+			return check_zero(walk, start, end - start, error);
+		if ((uint64_t)data >= end)
+			return 0;
+		hole = lseek(fd, data, SEEK_HOLE);
+		stop = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
+		status = check_zero(walk, (uint64_t)data, stop - (uint64_t)data, error);
+		if (status)
+			return status;
+		start = stop;
+	}
+	return 0;
+}
+
+static int check_gaps(const struct walk *walk, int fd, const struct riffle_plan *plan, struct riffle_error *error)
+{
+	uint64_t end = plan->header->plan_offset + plan->header->plan_bytes;
+
+	for (uint32_t i = 0; i < plan->extent_count; i++) {
+		const struct riffle_extent *extent = &plan->extents[i];
+		int status = check_gap(walk, fd, end, extent->file_offset, error);
+
+		if (status)
+			return status;
+		end = extent->file_offset + extent->bytes;
+	}
+	return check_gap(walk, fd, end, walk->source->bytes, error);
+}
+
+static int check_contents(const struct walk *walk, const struct riffle_plan *plan, struct riffle_error *error)
+{
+	const struct riffle_header *header = plan->header;
+	uint8_t found[SHA256_DIGEST_SIZE];
+	struct sha256_ctx digest;
+	int status;
+
+	sha256_init(&digest);
+	status = hash_range(walk, header->plan_offset, header->plan_bytes, &digest, error);
+	for (uint32_t i = 0; !status && i < plan->extent_count; i++)
+		status = hash_range(walk, plan->extents[i].file_offset, plan->extents[i].bytes, &digest, error);
+	if (status)
+		return status;
+	sha256_digest(&digest, sizeof found, found);
+	if (memcmp(found, header->content_digest, sizeof found))
+		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "content_digest", "differs from the file's contents");
+	return 0;
+}
+
+int riffle_prepared_check_digest(int fd, struct riffle_error *error)
+{
+	struct riffle_source source;
+	struct riffle_plan plan = {0};
+	struct walk walk = {.source = &source};
+	int status;
+
+	status = riffle_source_from_fd(&source, fd, error);
+	if (!status)
+		status = riffle_plan_open(&plan, &source, error);
+	if (status)
+		return status;
+	walk.piece = malloc(PIECE_BYTES);
+	if (walk.piece)
+		status = check_contents(&walk, &plan, error);
+	else
+		status = riffle_fail(error, RIFFLE_ERR_MEMORY, "file", "no memory to read it");
+	if (!status)
+		status = check_gaps(&walk, fd, &plan, error);
+	free(walk.piece);
+	riffle_plan_close(&plan);
+	return status;
+}

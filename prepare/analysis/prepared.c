@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes a prepared kernel: plan, extents, and at the very end the header that makes the file one. */
+#include "prepared.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <nettle/sha2.h>
+
+#include "analysis.h"
+#include "common/bytes.h"
+#include "common/checksum.h"
+#include "common/fail.h"
+
+/* everything that goes into the file before its payload */
+struct draft {
+	struct riffle_header header;
+	uint8_t *plan;
+	struct riffle_extent *extents;
+	uint32_t extent_count;
+};
+
+static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
+{
+	const uint8_t *next = bytes;
+
+	while (count) {
+		ssize_t written = pwrite(fd, next, count, (off_t)offset);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return riffle_fail_system(error, written ? errno : EIO, "output", "cannot be written");
+		next += written;
+		offset += (uint64_t)written;
+		count -= (uint64_t)written;
+	}
+	return 0;
+}
+
+/* Gives each section its place in the plan, 8-byte aligned, and returns how long the plan is. */
+static uint64_t place_sections(struct riffle_section *section, const uint64_t counts[RIFFLE_SECTION_COUNT])
+{
+	static const unsigned entry_bytes[RIFFLE_SECTION_COUNT] = {
+		[RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),
+		[RIFFLE_SECTION_EXTENTS] = sizeof(struct riffle_extent),
+		[RIFFLE_SECTION_RELOC64] = sizeof(uint32_t),
+		[RIFFLE_SECTION_RELOC32] = sizeof(uint32_t),
+		[RIFFLE_SECTION_RELOC32_INVERSE] = sizeof(uint32_t),
+	};
+	uint64_t offset = 0;
+
+	for (int i = 0; i < RIFFLE_SECTION_COUNT; i++) {
+		section[i].offset = offset;
+		section[i].count = counts[i];
+		/* at most 64 segments, 2^18 extents and 2^30 relocations: no sum comes near wrapping */
+		offset = (offset + counts[i] * entry_bytes[i] + 7) & ~UINT64_C(7);
+	}
+	return offset;
+}
+
+static void fill_segments(struct riffle_segment *out, const struct riffle_image *image)
+{
+	for (unsigned i = 0; i < image->segment_count; i++) {
+		const struct image_segment *segment = &image->segment[i];
+
+		out[i] = (struct riffle_segment){
+			.link_virt = segment->virt,
+			.image_offset = (uint32_t)analysis_segment_offset(image, segment),
+			.file_bytes = (uint32_t)segment->file_bytes,
+			.memory_bytes = (uint32_t)segment->memory_bytes,
+			.flags = segment->flags,
+		};
+	}
+}
+
+static void fill_relocs(uint8_t *plan, const struct riffle_section *section, const struct image_relocs *list)
+{
+	if (list->count)
+		memcpy(plan + section->offset, list->offset, (size_t)list->count * sizeof *list->offset);
+}
+
+static int make_plan(struct draft *draft, const struct riffle_image *image, struct riffle_error *error)
+{
+	struct riffle_header *header = &draft->header;
+	struct riffle_section *section = header->section;
+	const uint64_t counts[RIFFLE_SECTION_COUNT] = {
+		[RIFFLE_SECTION_SEGMENTS] = image->segment_count,
+		[RIFFLE_SECTION_EXTENTS] = draft->extent_count,
+		[RIFFLE_SECTION_RELOC64] = image->reloc64.count,
+		[RIFFLE_SECTION_RELOC32] = image->reloc32.count,
+		[RIFFLE_SECTION_RELOC32_INVERSE] = image->reloc32_inverse.count,
+	};
+
+	header->plan_offset = RIFFLE_HEADER_BYTES;
+	header->plan_bytes = place_sections(section, counts);
+	if (header->plan_bytes > RIFFLE_PLAN_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
+					    header->plan_bytes, RIFFLE_PLAN_MAX);
+	riffle_round_up(header->plan_offset + header->plan_bytes, RIFFLE_PAYLOAD_ALIGN, &header->payload_offset);
+	for (uint32_t i = 0; i < draft->extent_count; i++)
+		draft->extents[i].file_offset = header->payload_offset + draft->extents[i].image_offset;
+
+	draft->plan = calloc(1, header->plan_bytes);
+	if (!draft->plan)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "plan", "no memory for it");
+	fill_segments((void *)(draft->plan + section[RIFFLE_SECTION_SEGMENTS].offset), image);
+	if (draft->extent_count)
+		memcpy(draft->plan + section[RIFFLE_SECTION_EXTENTS].offset, draft->extents,
+		       draft->extent_count * sizeof *draft->extents);
+	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC64], &image->reloc64);
+	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32], &image->reloc32);
+	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32_INVERSE], &image->reloc32_inverse);
+	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
+	return 0;
+}
+
+static void describe(struct riffle_header *header, const struct riffle_image *image)
+{
+	uint64_t file_end = 0;
+
+	for (unsigned i = 0; i < image->segment_count; i++) {
+		const struct image_segment *segment = &image->segment[i];
+
+		header->load_bytes += segment->file_bytes;
+		file_end = analysis_segment_offset(image, segment) + segment->file_bytes;
+	}
+	memcpy(header->magic, RIFFLE_MAGIC, sizeof header->magic);
+	header->version = RIFFLE_FORMAT_VERSION;
+	header->header_bytes = RIFFLE_HEADER_BYTES;
+	header->file_bytes = header->payload_offset + file_end;
+	header->link_phys = image->link_phys;
+	header->link_virt = image->link_virt;
+	header->image_bytes = image->image_bytes;
+	header->window_bytes = analysis_window(image);
+	header->entry_offset = image->entry_offset;
+	header->kernel_alignment = image->kernel_alignment;
+	header->flags = (image->relocatable ? RIFFLE_KERNEL_RELOCATABLE : 0) |
+			(image->has_setup_header ? RIFFLE_KERNEL_SETUP_HEADER : 0) |
+			(image->inverse_list ? RIFFLE_KERNEL_INVERSE : 0);
+	header->source_kind = image->kind;
+	header->compression = image->compression;
+	header->init_size = image->init_size;
+	memcpy(header->setup_header, image->setup_header, sizeof header->setup_header);
+	memcpy(header->kernel_version, image->kernel_version, sizeof header->kernel_version);
+	header->kernel_version[sizeof header->kernel_version - 1] = 0;
+	memcpy(header->build_id, image->build_id, sizeof header->build_id);
+	header->build_id_bytes = image->build_id_bytes;
+	memcpy(header->source_digest, image->source_digest, sizeof header->source_digest);
+}
+
+/* Writes the extents and hashes them as they go by. Both lists ascend and no extent leaves its segment. */
+static int write_payload(const struct draft *draft, const struct riffle_image *image, int fd,
+			 struct sha256_ctx *digest, struct riffle_error *error)
+{
+	const struct image_segment *segment = image->segment;
+
+	for (uint32_t i = 0; i < draft->extent_count; i++) {
+		const struct riffle_extent *extent = &draft->extents[i];
+		const uint8_t *bytes;
+		int status;
+
+		while (extent->image_offset >= analysis_segment_offset(image, segment) + segment->file_bytes)
+			segment++;
+		bytes = segment->bytes + (extent->image_offset - analysis_segment_offset(image, segment));
+		sha256_update(digest, extent->bytes, bytes);
+		status = write_all(fd, bytes, extent->bytes, extent->file_offset, error);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+static int write_file(struct draft *draft, const struct riffle_image *image, int fd, struct riffle_error *error)
+{
+	struct riffle_header *header = &draft->header;
+	struct sha256_ctx digest;
+	int status;
+
+	/* the file gets its size first: where nothing is written there stays a hole */
+	if (ftruncate(fd, (off_t)header->file_bytes) < 0)
+		return riffle_fail_system(error, errno, "output", "cannot be given its size");
+	sha256_init(&digest);
+	sha256_update(&digest, header->plan_bytes, draft->plan);
+	status = write_all(fd, draft->plan, header->plan_bytes, header->plan_offset, error);
+	if (!status)
+		status = write_payload(draft, image, fd, &digest, error);
+	if (status)
+		return status;
+	sha256_digest(&digest, sizeof header->content_digest, header->content_digest);
+	header->header_checksum = riffle_checksum_header(header);
+	return write_all(fd, header, sizeof *header, 0, error);
+}
+
+static int prepare(struct draft *draft, const struct riffle_image *image, int fd, struct riffle_error *error)
+{
+	int status;
+
+	status = analysis_check_geometry(image, error);
+	if (!status)
+		status = analysis_judge_relocs(image, error);
+	if (!status)
+		status = analysis_find_extents(image, &draft->extents, &draft->extent_count, error);
+	if (!status)
+		status = make_plan(draft, image, error);
+	if (status)
+		return status;
+	describe(&draft->header, image);
+	return write_file(draft, image, fd, error);
+}
+
+int riffle_prepared_write(const struct riffle_image *image, int out_fd, struct riffle_error *error)
+{
+	struct draft draft = {0};
+	int status;
+
+	status = prepare(&draft, image, out_fd, error);
+	free(draft.plan);
+	free(draft.extents);
+	return status;
+}
