@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds small prepared kernels in memory, right by default and easy to make wrong. */
+#ifndef TEST_PREPARED_BUILDER_H
+#define TEST_PREPARED_BUILDER_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <riffle/format.h>
+
+#include "common/checksum.h"
+
+struct builder {
+	struct riffle_header header;
+	struct riffle_segment segment[8];
+	struct riffle_extent extent[64];
+	uint32_t *reloc64, *reloc32, *inverse;
+	uint32_t segments, extents, count64, count32, count_inverse;
+	uint8_t *image;         /* header.image_bytes long: what the file's payload holds */
+	uint64_t *plan;         /* after builder_seal() */
+	size_t plan_bytes;
+};
+
+/* A kernel of `image_bytes` with one segment over all of it but the last `bss` bytes, linked at 16 MiB, no extents yet. */
+static inline void builder_start(struct builder *b, uint64_t image_bytes, uint64_t bss)
+{
+	memset(b, 0, sizeof *b);
+	memcpy(b->header.magic, RIFFLE_MAGIC, 8);
+	b->header.version = RIFFLE_FORMAT_VERSION;
+	b->header.header_bytes = RIFFLE_HEADER_BYTES;
+	b->header.plan_offset = RIFFLE_HEADER_BYTES;
+	b->header.payload_offset = RIFFLE_PAYLOAD_ALIGN;
+	b->header.link_phys = 16 << 20;
+	b->header.link_virt = UINT64_C(0xffffffff81000000);
+	b->header.image_bytes = image_bytes;
+	b->header.load_bytes = image_bytes - bss;
+	b->header.window_bytes = RIFFLE_IMAGE_MAX;
+	b->header.entry_offset = 0x100;
+	b->header.kernel_alignment = 2 << 20;
+	b->header.flags = RIFFLE_KERNEL_RELOCATABLE;
+	b->header.source_kind = RIFFLE_SOURCE_BZIMAGE;
+	strcpy(b->header.kernel_version, "6.1.0-test");
+	b->segment[0] = (struct riffle_segment){.link_virt = b->header.link_virt,
+						.file_bytes = (uint32_t)(image_bytes - bss),
+						.memory_bytes = (uint32_t)image_bytes,
+						.flags = 7};
+	b->segments = 1;
+	b->image = calloc(1, image_bytes);
+}
+
+static inline void builder_extent(struct builder *b, uint32_t image_offset, uint32_t bytes)
+{
+	b->extent[b->extents++] =
+		(struct riffle_extent){.image_offset = image_offset,
+				       .bytes = bytes,
+				       .file_offset = b->header.payload_offset + image_offset};
+}
+
+static inline void builder_section(struct builder *b, unsigned kind, const void *entries, uint32_t count, size_t size,
+				   size_t *at)
+{
+	b->header.section[kind] = (struct riffle_section){.offset = *at, .count = count};
+	if (count)
+		memcpy((uint8_t *)b->plan + *at, entries, count * size);
+	*at = (*at + count * size + 7) & ~(size_t)7;
+}
+
+/* Lays the plan out and fills places and sums; builder_sums() alone after a change made by hand. */
+static inline void builder_sums(struct builder *b)
+{
+	b->header.plan_checksum = riffle_checksum(b->plan, b->plan_bytes);
+	b->header.header_checksum = riffle_checksum_header(&b->header);
+}
+
+static inline void builder_seal(struct builder *b)
+{
+	size_t at = 0;
+
+	free(b->plan);
+	b->plan_bytes = 64 + b->segments * 24u + b->extents * 16u +
+			4u * ((size_t)b->count64 + b->count32 + b->count_inverse);
+	b->plan_bytes = (b->plan_bytes + 7) & ~(size_t)7;
+	b->plan = calloc(1, b->plan_bytes);
+	builder_section(b, RIFFLE_SECTION_SEGMENTS, b->segment, b->segments, sizeof *b->segment, &at);
+	builder_section(b, RIFFLE_SECTION_EXTENTS, b->extent, b->extents, sizeof *b->extent, &at);
+	builder_section(b, RIFFLE_SECTION_RELOC64, b->reloc64, b->count64, 4, &at);
+	builder_section(b, RIFFLE_SECTION_RELOC32, b->reloc32, b->count32, 4, &at);
+	builder_section(b, RIFFLE_SECTION_RELOC32_INVERSE, b->inverse, b->count_inverse, 4, &at);
+	b->header.plan_bytes = b->plan_bytes;
+	b->header.payload_offset = (RIFFLE_HEADER_BYTES + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
+				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
+	for (uint32_t i = 0; i < b->extents; i++)
+		b->extent[i].file_offset = b->header.payload_offset + b->extent[i].image_offset;
+	if (b->extents)
+		memcpy((uint8_t *)b->plan + b->header.section[RIFFLE_SECTION_EXTENTS].offset, b->extent,
+		       b->extents * sizeof *b->extent);
+	b->header.file_bytes = b->header.payload_offset + b->header.image_bytes;
+	builder_sums(b);
+}
+
+/* The whole file in fresh memory. */
+static inline uint8_t *builder_file(const struct builder *b)
+{
+	uint8_t *file = calloc(1, b->header.file_bytes);
+
+	memcpy(file, &b->header, sizeof b->header);
+	memcpy(file + b->header.plan_offset, b->plan, b->plan_bytes);
+	memcpy(file + b->header.payload_offset, b->image, b->header.image_bytes);
+	return file;
+}
+
+static inline void builder_end(struct builder *b)
+{
+	free(b->reloc64);
+	free(b->reloc32);
+	free(b->inverse);
+	free(b->image);
+	free(b->plan);
+	memset(b, 0, sizeof *b);
+}
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What riffle_load() leaves in memory equals a naive loader's result to the byte, and nothing else is touched. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <cmocka.h>
+#include <sys/mman.h>
+
+#include <riffle/load.h>
+
+#include "prepared_builder.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define IMAGE (7 * MIB)
+
+/* A small generator of its own, so that an error in the library's cannot hide. */
+static uint64_t next_number(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static void put_relocs(uint32_t **list, uint32_t *count, const uint8_t *wanted, uint8_t kind)
+{
+	*list = malloc(IMAGE / 16 * sizeof **list);
+	*count = 0;
+	for (uint32_t at = 0; at < IMAGE; at++)
+		if (wanted[at] == kind)
+			(*list)[(*count)++] = at;
+}
+
+/* Fields of all three kinds strewn over two extents and forced across every 256 KiB and 2 MiB edge. */
+static void strewn_kernel(struct builder *b, uint64_t seed)
+{
+	uint8_t *wanted = calloc(1, IMAGE), *taken = calloc(1, IMAGE + 8);
+
+	builder_start(b, IMAGE, MIB / 2);
+	builder_extent(b, 0, (uint32_t)(4 * MIB + 0x123));
+	builder_extent(b, (uint32_t)(5 * MIB), (uint32_t)MIB);
+	for (unsigned i = 0; i < b->extents; i++)
+		for (uint32_t at = 0; at < b->extent[i].bytes; at++)
+			b->image[b->extent[i].image_offset + at] = (uint8_t)next_number(&seed);
+	for (unsigned i = 0; i < 40000; i++) {
+		unsigned e = i % 4 == 3;
+		uint8_t kind = (uint8_t)(1 + next_number(&seed) % 3);
+		uint32_t size = kind == 1 ? 8 : 4, at;
+
+		if (i < 2000 && i % 2) /* across an edge, at each distance from it */
+			at = (uint32_t)((1 + next_number(&seed) % 15) * MIB / 4 - 1 - next_number(&seed) % 7);
+		else
+			at = b->extent[e].image_offset + (uint32_t)(next_number(&seed) % (b->extent[e].bytes - 8));
+		if (memcmp(taken + at, "\0\0\0\0\0\0\0\0", size))
+			continue;
+		memset(taken + at, 1, size);
+		wanted[at] = kind;
+	}
+	put_relocs(&b->reloc64, &b->count64, wanted, 1);
+	put_relocs(&b->reloc32, &b->count32, wanted, 2);
+	put_relocs(&b->inverse, &b->count_inverse, wanted, 3);
+	free(wanted);
+	free(taken);
+	builder_seal(b);
+}
+
+static uint8_t *naive(const struct builder *b, uint64_t delta)
+{
+	uint8_t *image = malloc(IMAGE);
+
+	memcpy(image, b->image, IMAGE);
+	for (uint32_t i = 0; i < b->count64; i++) {
+		uint64_t v;
+		memcpy(&v, image + b->reloc64[i], 8);
+		v += delta;
+		memcpy(image + b->reloc64[i], &v, 8);
+	}
+	for (uint32_t i = 0; i < b->count32; i++) {
+		uint32_t v;
+		memcpy(&v, image + b->reloc32[i], 4);
+		v += (uint32_t)delta;
+		memcpy(image + b->reloc32[i], &v, 4);
+	}
+	for (uint32_t i = 0; i < b->count_inverse; i++) {
+		uint32_t v;
+		memcpy(&v, image + b->inverse[i], 4);
+		v -= (uint32_t)delta;
+		memcpy(image + b->inverse[i], &v, 4);
+	}
+	return image;
+}
+
+struct guest {
+	struct riffle_ram ram;
+	struct riffle_memory memory;
+};
+
+static void guest_start(struct guest *g, int fill)
+{
+	g->ram = (struct riffle_ram){0, 64 * MIB, aligned_alloc(4096, 64 * MIB)};
+	memset(g->ram.host, fill, 64 * MIB);
+	g->memory = (struct riffle_memory){&g->ram, 1, NULL, 0};
+}
+
+/* everything but the image must still hold `fill` */
+static void assert_untouched(const struct guest *g, uint64_t from, uint8_t fill)
+{
+	const uint8_t *host = g->ram.host;
+
+	for (uint64_t i = 0; i < g->ram.bytes; i++)
+		if ((i < from || i >= from + IMAGE) && host[i] != fill)
+			fail_msg("byte at 0x%llx was touched", (unsigned long long)i);
+}
+
+/* runs the jobs in an order nobody would expect */
+static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
+{
+	*(unsigned *)opaque = jobs;
+	while (jobs--)
+		job(argument, jobs);
+}
+
+static void loads_to_the_byte(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 6; round++) {
+		struct riffle_layout layout = {RIFFLE_MODE_KASLR, (16 + 2 * round) * MIB,
+					       0xffffffff81000000 + round * 77 * 2 * MIB};
+		unsigned jobs = 0, clear = round & 1 ? RIFFLE_LOAD_CLEAR : 0;
+		struct riffle_workers workers = {run_backwards, &jobs};
+		struct riffle_source_memory bytes;
+		struct riffle_source source;
+		struct riffle_loaded loaded;
+		struct riffle_error error;
+		struct riffle_plan plan;
+		struct builder b;
+		struct guest g;
+		uint8_t *file, *expected;
+
+		strewn_kernel(&b, 88172645463325252ull + round);
+		file = builder_file(&b);
+		expected = naive(&b, layout.virtual_base - b.header.link_virt);
+		guest_start(&g, clear ? 0xa5 : 0);
+		riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
+		assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+		assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &g.memory, clear,
+					     round & 2 ? &workers : NULL, &error), 0);
+		assert_memory_equal((uint8_t *)g.ram.host + layout.physical_base, expected, IMAGE);
+		assert_untouched(&g, layout.physical_base, clear ? 0xa5 : 0);
+		assert_int_equal(loaded.entry, layout.physical_base + 0x100);
+		assert_int_equal(loaded.end, layout.physical_base + IMAGE);
+		assert_int_equal(loaded.loadflags, 2);
+		assert_int_equal(loaded.relocations, round ? b.count64 + b.count32 + b.count_inverse : 0);
+		assert_true(b.count64 > 5000 && b.count32 > 5000 && b.count_inverse > 5000);
+		assert_int_equal(jobs, round & 2 ? 4 : 0);
+		riffle_plan_close(&plan);
+		free(g.ram.host);
+		free(expected);
+		free(file);
+		builder_end(&b);
+	}
+}
+
+/* Pages that stay zero are not touched: they must not even become resident. */
+static void zero_pages_stay_away(void **state)
+{
+	struct riffle_layout layout = {RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff82000000};
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct builder b;
+	struct riffle_ram ram = {0, 32 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	unsigned char resident[IMAGE / 4096];
+	unsigned count = 0;
+	uint8_t *file;
+
+	(void)state;
+	strewn_kernel(&b, 5);
+	file = builder_file(&b);
+	ram.host = mmap(NULL, ram.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	madvise(ram.host, ram.bytes, MADV_NOHUGEPAGE);
+	riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error), 0);
+	assert_int_equal(mincore((uint8_t *)ram.host + 16 * MIB, IMAGE, resident), 0);
+	for (unsigned i = 0; i < sizeof resident; i++)
+		count += resident[i] & 1;
+	assert_int_equal(count, (4 * MIB + 4096 + MIB) / 4096);
+	assert_int_equal(loaded.bytes_copied, 5 * MIB + 0x123);
+	riffle_plan_close(&plan);
+	munmap(ram.host, ram.bytes);
+	free(file);
+	builder_end(&b);
+}
+
+static void layouts_that_do_not_fit_are_refused(void **state)
+{
+	const struct {
+		struct riffle_layout layout;
+		uint64_t ram_bytes;
+		int status;
+	} rows[] = {
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 24 * MIB, RIFFLE_OK},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 22 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, UINT64_MAX - 2 * MIB + 1, 0xffffffff81000000}, 24 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, 17 * MIB, 0xffffffff81000000}, 64 * MIB, RIFFLE_ERR_ARGUMENT},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffc0000000}, 64 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbfa00000}, 64 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbf800000}, 64 * MIB, RIFFLE_OK},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff80e00000}, 64 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0}, 64 * MIB, RIFFLE_ERR_SPACE},
+		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81001000}, 64 * MIB, RIFFLE_ERR_SPACE},
+	};
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct builder b;
+	struct guest g;
+	uint8_t *file;
+
+	(void)state;
+	strewn_kernel(&b, 6);
+	file = builder_file(&b);
+	guest_start(&g, 0);
+	riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		g.ram.bytes = rows[i].ram_bytes;
+		if (riffle_load(&loaded, &plan, &source, &rows[i].layout, &g.memory, 0, NULL, &error) !=
+		    rows[i].status)
+			fail_msg("row %zu", i);
+	}
+	riffle_plan_close(&plan);
+	free(g.ram.host);
+	free(file);
+	builder_end(&b);
+}
+
+/* A source that gives out part-way: one error, from whichever job met it first. */
+static int read_until(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
+{
+	(void)buffer;
+	(void)bytes;
+	if (offset >= *(uint64_t *)opaque) {
+		error->status = RIFFLE_ERR_CHANGED;
+		error->field = "file";
+		return RIFFLE_ERR_CHANGED;
+	}
+	return 0;
+}
+
+static void failing_source_is_an_error(void **state)
+{
+	struct riffle_layout layout = {RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff82000000};
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct builder b;
+	struct guest g;
+
+	(void)state;
+	strewn_kernel(&b, 7);
+	guest_start(&g, 0);
+	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error), 0);
+	for (uint64_t limit = 0; limit < b.header.file_bytes; limit += 777777) {
+		struct riffle_source source = {read_until, &limit, b.header.file_bytes};
+		const struct riffle_extent *last = &b.extent[1];
+
+		error.field = NULL;
+		if (limit > last->file_offset + last->bytes)
+			break;
+		assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &g.memory, 0, NULL, &error),
+				 RIFFLE_ERR_CHANGED);
+		assert_string_equal(error.field, "file");
+	}
+	free(g.ram.host);
+	builder_end(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(loads_to_the_byte),
+		cmocka_unit_test(zero_pages_stay_away),
+		cmocka_unit_test(layouts_that_do_not_fit_are_refused),
+		cmocka_unit_test(failing_source_is_an_error),
+	};
+	return cmocka_run_group_tests_name("load", tests, NULL, NULL);
+}
