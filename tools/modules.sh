@@ -1,0 +1,30 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Finds kernel modules and what they depend on, for scripts that put them into an initramfs; to be sourced.
+
+# resolve DIR NAME...: prints the files of the modules named of the kernel whose
+# modules are in DIR (lib/modules/RELEASE), each behind those it depends on.
+# Read from the modules themselves: a freshly unpacked package has no modules.dep.
+resolve() {
+	local -A known=()
+	resolve_more "$@"
+}
+
+resolve_more() {
+	local dir=$1 name file depends
+	shift
+	for name; do
+		name=${name//-/_}
+		[ -z "${known[$name]:-}" ] || continue
+		known[$name]=yes
+		file=$(find "$dir/kernel" -name "${name//_/[-_]}.ko")
+		if [ -z "$file" ]; then
+			printf 'no module %s in %s\n' "$name" "$dir" >&2
+			return 1
+		fi
+		depends=$(objcopy -O binary --only-section=.modinfo "$file" /dev/stdout | tr '\0' '\n' | sed -n 's/^depends=//p')
+		# shellcheck disable=SC2086
+		resolve_more "$dir" ${depends//,/ } || return 1
+		printf '%s\n' "$file"
+	done
+}
