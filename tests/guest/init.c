@@ -219,7 +219,7 @@ static void say_cpus(void)
 /* The complaints in the kernel's log: the first few themselves, and how many there are. */
 static void say_warnings(void)
 {
-    static const char *const signs[] = {"WARNING:", "BUG:", "Call Trace", "Oops:", "general protection", "Bad or missing"};
+    static const char *const signs[] = {"WARNING:", "BUG:", "Call Trace", "Oops:", "general protection", "UBSAN:"};
     unsigned warnings = 0;
     long n = SYS(NR_syslog, 3 /* READ_ALL */, text, sizeof text - 1);
     text[n < 0 ? 0 : n] = '\0';
@@ -229,7 +229,7 @@ static void say_warnings(void)
         if (*next)
             *next++ = '\0';
         for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-            if (!find(s, signs[i]))
+            if (!find(s, signs[i]) || find(s, "hw-vuln")) /* those are about the processor */
                 continue;
             if (warnings++ < 8) {
                 begin("log: ");
