@@ -29,7 +29,7 @@ extern "C" {
 #define RIFFLE_BOOT_VCPUS_MAX 32u
 #define RIFFLE_BOOT_RNG_SEED_MAX 256u
 
-/* What a guest writes to the sleep control port to power off: SLP_EN and the SLP_TYP of our \_S5 (ACPI 6.5, 4.8.3.7). */
+/* What a guest writes to the sleep control port to power off: SLP_EN, SLP_TYP of our \_S5 (ACPI 6.5, 4.8.3.7). */
 #define RIFFLE_BOOT_SLEEP_S5 0x34u
 
 /* A device the ACPI tables announce: memory-mapped, with one edge-triggered, active-high interrupt. */

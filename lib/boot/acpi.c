@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ACPI for a machine without chipset: RSDP, XSDT, a hardware-reduced FADT, MADT, and a DSDT that lists the devices. */
+#include "boot/aml.h"
+#include "boot/internal.h"
+
+#include "common/bytes.h"
+#include "common/fail.h"
+
+#define AREA (RIFFLE_BOOT_LOW_END - RIFFLE_BOOT_ACPI)
+#define RSDP_BYTES 36u
+#define HEADER_BYTES 36u        /* of every table but the RSDP */
+#define FADT_BYTES 276u         /* ACPI 6.3 */
+#define MADT_LAPIC_BYTES 8u
+#define MADT_IOAPIC_BYTES 12u
+#define MADT_NMI_BYTES 6u
+
+/* FADT flags (ACPI 6.5, table 5.10) */
+#define FADT_WBINVD (1u << 0)
+#define FADT_PROC_C1 (1u << 2)
+#define FADT_PWR_BUTTON (1u << 4)       /* set: no fixed power button */
+#define FADT_SLP_BUTTON (1u << 5)
+#define FADT_FIX_RTC (1u << 6)          /* set: no fixed clock wake-up */
+#define FADT_RESET_REG_SUP (1u << 10)
+#define FADT_HW_REDUCED (1u << 20)
+/* IAPC_BOOT_ARCH (table 5.11) */
+#define BOOT_LEGACY_DEVICES (1u << 0)
+#define BOOT_8042 (1u << 1)
+#define BOOT_NO_VGA (1u << 2)
+#define BOOT_NO_CMOS_RTC (1u << 5)
+
+#define S5_SLEEP_TYPE ((RIFFLE_BOOT_SLEEP_S5 >> 2) & 7)
+
+/* All tables but the DSDT, which comes first and may take what is left, fit into this, gaps between them included. */
+#define FIXED_TABLES_BYTES 1024u
+_Static_assert(FADT_BYTES + HEADER_BYTES + 8 + RIFFLE_BOOT_VCPUS_MAX * MADT_LAPIC_BYTES + MADT_IOAPIC_BYTES +
+			       MADT_NMI_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
+		       FIXED_TABLES_BYTES,
+	       "room for FADT, MADT and XSDT");
+
+/* The tables one after the other, each on a multiple of 16. */
+struct area {
+	uint8_t *bytes;         /* host address of RIFFLE_BOOT_ACPI */
+	size_t used;
+};
+
+/* guest-physical address of the next table */
+static uint64_t next_table(struct area *area)
+{
+	area->used = (area->used + 15) & ~(size_t)15;
+	return RIFFLE_BOOT_ACPI + area->used;
+}
+
+/* Puts a header in front of a table that is complete but for it, and sums it up. `bytes` counts the header. */
+static void finish_table(uint8_t *table, const char signature[4], uint8_t revision, size_t bytes)
+{
+	memset(table, 0, HEADER_BYTES);
+	memcpy(table, signature, 4);
+	riffle_put32(table + 4, (uint32_t)bytes);
+	table[8] = revision;
+	memcpy(table + 10, "RIFFLE", 6);
+	memcpy(table + 16, "RIFFLEVM", 8);
+	riffle_put32(table + 24, 1);
+	memcpy(table + 28, "RIFL", 4);
+	riffle_put32(table + 32, 1);
+	table[9] = rboot_checksum(table, bytes);
+}
+
+/* A device at fixed ports, up to its resources: returns what close_io_device() closes. */
+struct io_device {
+	size_t device, resources;
+};
+
+static struct io_device open_io_device(struct rboot_aml *aml, const char name[4], const char id[7])
+{
+	struct io_device opened;
+
+	opened.device = rboot_aml_open_device(aml, name);
+	rboot_aml_name(aml, "_HID");
+	rboot_aml_eisa_id(aml, id);
+	rboot_aml_name(aml, "_UID");
+	rboot_aml_integer(aml, 0);
+	rboot_aml_name(aml, "_CRS");
+	opened.resources = rboot_aml_open_resources(aml);
+	return opened;
+}
+
+static void close_io_device(struct rboot_aml *aml, struct io_device opened)
+{
+	rboot_aml_close_resources(aml, opened.resources);
+	rboot_aml_close(aml, opened.device);
+}
+
+static void put_io_devices(struct rboot_aml *aml, unsigned flags)
+{
+	struct io_device opened = open_io_device(aml, "COM1", "PNP0501");
+
+	rboot_aml_io(aml, 0x3f8, 8);
+	rboot_aml_interrupt(aml, 4);
+	close_io_device(aml, opened);
+	if (flags & RIFFLE_MACHINE_I8042) {
+		opened = open_io_device(aml, "KBD_", "PNP0303");
+		rboot_aml_io(aml, 0x60, 1);
+		rboot_aml_io(aml, 0x64, 1);
+		rboot_aml_interrupt(aml, 1);
+		close_io_device(aml, opened);
+	}
+	if (flags & RIFFLE_MACHINE_RTC) {
+		opened = open_io_device(aml, "RTC_", "PNP0B00");
+		rboot_aml_io(aml, 0x70, 2);
+		close_io_device(aml, opened);
+	}
+}
+
+static void put_device(struct rboot_aml *aml, const struct riffle_boot_device *d, unsigned index)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	const char name[4] = { 'V', digits[index >> 8 & 15], digits[index >> 4 & 15], digits[index & 15] };
+	size_t device = rboot_aml_open_device(aml, name), resources;
+
+	rboot_aml_name(aml, "_HID");
+	rboot_aml_string(aml, d->hid);
+	rboot_aml_name(aml, "_UID");
+	rboot_aml_integer(aml, index);
+	rboot_aml_name(aml, "_CCA"); /* its DMA is coherent */
+	rboot_aml_integer(aml, 1);
+	rboot_aml_name(aml, "_CRS");
+	resources = rboot_aml_open_resources(aml);
+	rboot_aml_memory32(aml, (uint32_t)d->address, d->bytes);
+	rboot_aml_interrupt(aml, d->gsi);
+	rboot_aml_close_resources(aml, resources);
+	rboot_aml_close(aml, device);
+}
+
+static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
+{
+	uint8_t *table = area->bytes + area->used;
+	struct rboot_aml aml = { .bytes = table, .used = HEADER_BYTES, .limit = AREA - area->used - FIXED_TABLES_BYTES };
+	size_t term;
+
+	if (machine->sleep_control_port) {
+		rboot_aml_name(&aml, "_S5_");
+		term = rboot_aml_open_package(&aml, 4);
+		rboot_aml_integer(&aml, S5_SLEEP_TYPE);
+		for (int i = 0; i < 3; i++)
+			rboot_aml_integer(&aml, 0);
+		rboot_aml_close(&aml, term);
+	}
+	term = rboot_aml_open_scope(&aml, "_SB_");
+	put_io_devices(&aml, machine->flags);
+	for (size_t i = 0; i < machine->device_count; i++)
+		put_device(&aml, &machine->devices[i], (unsigned)i);
+	rboot_aml_close(&aml, term);
+	if (aml.full)
+		return false;
+	finish_table(table, "DSDT", 2, aml.used);
+	area->used += aml.used;
+	return true;
+}
+
+/* a generic address structure for one byte-wide port */
+static void put_port(uint8_t *gas, uint16_t port)
+{
+	gas[0] = 1; /* system I/O */
+	gas[1] = 8; /* bits */
+	gas[2] = 0;
+	gas[3] = 1; /* byte access */
+	riffle_put64(gas + 4, port);
+}
+
+static void put_fadt(struct area *area, const struct riffle_machine *machine, uint64_t dsdt)
+{
+	uint8_t *t = area->bytes + area->used;
+	uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
+			 FADT_HW_REDUCED;
+	uint32_t boot = BOOT_LEGACY_DEVICES | BOOT_NO_VGA;
+
+	if (machine->flags & RIFFLE_MACHINE_I8042)
+		boot |= BOOT_8042;
+	if (!(machine->flags & RIFFLE_MACHINE_RTC))
+		boot |= BOOT_NO_CMOS_RTC;
+	memset(t, 0, FADT_BYTES);
+	if (machine->reset_port) {
+		flags |= FADT_RESET_REG_SUP;
+		put_port(t + 116, machine->reset_port);
+		t[128] = machine->reset_value;
+	}
+	if (machine->sleep_control_port) {
+		put_port(t + 244, machine->sleep_control_port);
+		put_port(t + 256, (uint16_t)(machine->sleep_control_port + 1));
+	}
+	riffle_put32(t + 40, (uint32_t)dsdt);
+	riffle_put16(t + 109, (uint16_t)boot);
+	riffle_put32(t + 112, flags);
+	t[131] = 3; /* 6.3 */
+	riffle_put64(t + 140, dsdt);
+	finish_table(t, "FACP", 6, FADT_BYTES);
+	area->used += FADT_BYTES;
+}
+
+static void put_madt(struct area *area, unsigned vcpus)
+{
+	uint8_t *table = area->bytes + area->used, *p = table + HEADER_BYTES;
+
+	riffle_put32(p, RBOOT_LAPIC);
+	riffle_put32(p + 4, 0); /* no PC-AT interrupt controllers that anybody needs */
+	p += 8;
+	for (unsigned i = 0; i < vcpus; i++, p += MADT_LAPIC_BYTES) {
+		p[0] = 0;
+		p[1] = MADT_LAPIC_BYTES;
+		p[2] = p[3] = (uint8_t)i; /* processor uid, APIC id */
+		riffle_put32(p + 4, 1); /* enabled */
+	}
+	p[0] = 1;
+	p[1] = MADT_IOAPIC_BYTES;
+	p[2] = RBOOT_IOAPIC_ID;
+	p[3] = 0;
+	riffle_put32(p + 4, RBOOT_IOAPIC);
+	riffle_put32(p + 8, 0); /* its first GSI */
+	p += MADT_IOAPIC_BYTES;
+	p[0] = 4;
+	p[1] = MADT_NMI_BYTES;
+	p[2] = 0xff; /* NMI on every processor's LINT1 */
+	riffle_put16(p + 3, 0);
+	p[5] = 1;
+	p += MADT_NMI_BYTES;
+	finish_table(table, "APIC", 5, (size_t)(p - table));
+	area->used += (size_t)(p - table);
+}
+
+static void put_xsdt(struct area *area, uint64_t fadt, uint64_t madt)
+{
+	uint8_t *t = area->bytes + area->used;
+
+	riffle_put64(t + HEADER_BYTES, fadt);
+	riffle_put64(t + HEADER_BYTES + 8, madt);
+	finish_table(t, "XSDT", 1, HEADER_BYTES + 16);
+	area->used += HEADER_BYTES + 16;
+}
+
+static void put_rsdp(uint8_t *rsdp, uint64_t xsdt)
+{
+	memset(rsdp, 0, RSDP_BYTES);
+	memcpy(rsdp, "RSD PTR ", 8);
+	memcpy(rsdp + 9, "RIFFLE", 6);
+	rsdp[15] = 2;
+	riffle_put32(rsdp + 20, RSDP_BYTES);
+	riffle_put64(rsdp + 24, xsdt);
+	rsdp[8] = rboot_checksum(rsdp, 20);
+	rsdp[32] = rboot_checksum(rsdp, RSDP_BYTES);
+}
+
+static int check_device(const struct riffle_boot_device *d, const struct rboot_map *map, struct riffle_error *error)
+{
+	size_t letters = d->hid ? strnlen(d->hid, 9) : 0;
+
+	for (size_t i = 0; i < letters; i++)
+		if (!((d->hid[i] >= 'A' && d->hid[i] <= 'Z') || (d->hid[i] >= '0' && d->hid[i] <= '9')))
+			letters = 0;
+	if (letters < 4 || letters > 8)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "device hid", "is not 4 to 8 capitals and digits");
+	if (!d->bytes || !riffle_inside(d->address, d->bytes, RIFFLE_BOOT_HOLE_END))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address",
+					 "is empty or reaches past 4 GiB", d->address);
+	if (rboot_map_touches(map, d->address, d->bytes))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address", "lies in RAM", d->address);
+	if (d->gsi >= RBOOT_IOAPIC_PINS)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "device gsi", "is not a pin of the IOAPIC",
+					    d->gsi, RBOOT_IOAPIC_PINS - 1);
+	return RIFFLE_OK;
+}
+
+int rboot_write_acpi(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
+		     struct riffle_error *error)
+{
+	struct area area = { low + RIFFLE_BOOT_ACPI, RSDP_BYTES };
+	uint64_t dsdt, fadt, madt;
+	int status;
+
+	if (machine->sleep_control_port == UINT16_MAX)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "sleep_control_port",
+					 "leaves no port for the status register", machine->sleep_control_port);
+	for (size_t i = 0; i < machine->device_count; i++)
+		if ((status = check_device(&machine->devices[i], map, error)))
+			return status;
+	dsdt = next_table(&area);
+	if (!put_dsdt(&area, machine))
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "devices", "are more than the ACPI tables hold",
+					 machine->device_count);
+	fadt = next_table(&area);
+	put_fadt(&area, machine, dsdt);
+	madt = next_table(&area);
+	put_madt(&area, machine->vcpus);
+	put_rsdp(area.bytes, next_table(&area));
+	put_xsdt(&area, fadt, madt);
+	return RIFFLE_OK;
+}

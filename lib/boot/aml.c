@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The AML encoder: bytes are appended, and a term's length is put in front when the term is closed. */
+#include "boot/aml.h"
+
+#include "common/bytes.h"
+
+enum {
+	AML_ZERO = 0x00,
+	AML_ONE = 0x01,
+	AML_NAME = 0x08,
+	AML_BYTE = 0x0a,
+	AML_WORD = 0x0b,
+	AML_DWORD = 0x0c,
+	AML_STRING = 0x0d,
+	AML_QWORD = 0x0e,
+	AML_SCOPE = 0x10,
+	AML_BUFFER = 0x11,
+	AML_PACKAGE = 0x12,
+	AML_EXTENDED = 0x5b,
+	AML_EXTENDED_DEVICE = 0x82,
+};
+
+void rboot_aml_put(struct rboot_aml *aml, const void *bytes, size_t count)
+{
+	if (aml->full || count > aml->limit - aml->used) {
+		aml->full = true;
+		return;
+	}
+	memcpy(aml->bytes + aml->used, bytes, count);
+	aml->used += count;
+}
+
+void rboot_aml_byte(struct rboot_aml *aml, uint8_t byte)
+{
+	rboot_aml_put(aml, &byte, 1);
+}
+
+void rboot_aml_integer(struct rboot_aml *aml, uint64_t value)
+{
+	if (value <= 1) {
+		rboot_aml_byte(aml, value ? AML_ONE : AML_ZERO);
+		return;
+	}
+	if (value <= UINT8_MAX) {
+		rboot_aml_byte(aml, AML_BYTE);
+		rboot_aml_put(aml, &value, 1);
+	} else if (value <= UINT16_MAX) {
+		rboot_aml_byte(aml, AML_WORD);
+		rboot_aml_put(aml, &value, 2);
+	} else if (value <= UINT32_MAX) {
+		rboot_aml_byte(aml, AML_DWORD);
+		rboot_aml_put(aml, &value, 4);
+	} else {
+		rboot_aml_byte(aml, AML_QWORD);
+		rboot_aml_put(aml, &value, 8);
+	}
+}
+
+void rboot_aml_string(struct rboot_aml *aml, const char *text)
+{
+	rboot_aml_byte(aml, AML_STRING);
+	rboot_aml_put(aml, text, strlen(text) + 1);
+}
+
+static unsigned hex_digit(char c)
+{
+	return (unsigned)(c <= '9' ? c - '0' : c - 'A' + 10);
+}
+
+/* five bits a letter, four a digit, most significant byte first (ACPI 6.5, 19.3.4) */
+void rboot_aml_eisa_id(struct rboot_aml *aml, const char id[7])
+{
+	uint32_t v = 0;
+
+	for (int i = 0; i < 3; i++)
+		v = v << 5 | (unsigned)(id[i] - '@');
+	for (int i = 3; i < 7; i++)
+		v = v << 4 | hex_digit(id[i]);
+	v = __builtin_bswap32(v);
+	rboot_aml_byte(aml, AML_DWORD);
+	rboot_aml_put(aml, &v, 4);
+}
+
+void rboot_aml_name(struct rboot_aml *aml, const char name[4])
+{
+	rboot_aml_byte(aml, AML_NAME);
+	rboot_aml_put(aml, name, 4);
+}
+
+size_t rboot_aml_open_scope(struct rboot_aml *aml, const char name[4])
+{
+	size_t opened;
+
+	rboot_aml_byte(aml, AML_SCOPE);
+	opened = aml->used;
+	rboot_aml_byte(aml, '\\');
+	rboot_aml_put(aml, name, 4);
+	return opened;
+}
+
+size_t rboot_aml_open_device(struct rboot_aml *aml, const char name[4])
+{
+	size_t opened;
+
+	rboot_aml_byte(aml, AML_EXTENDED);
+	rboot_aml_byte(aml, AML_EXTENDED_DEVICE);
+	opened = aml->used;
+	rboot_aml_put(aml, name, 4);
+	return opened;
+}
+
+size_t rboot_aml_open_package(struct rboot_aml *aml, uint8_t elements)
+{
+	size_t opened;
+
+	rboot_aml_byte(aml, AML_PACKAGE);
+	opened = aml->used;
+	rboot_aml_byte(aml, elements);
+	return opened;
+}
+
+size_t rboot_aml_open_resources(struct rboot_aml *aml)
+{
+	size_t opened;
+
+	rboot_aml_byte(aml, AML_BUFFER);
+	opened = aml->used;
+	rboot_aml_byte(aml, AML_BYTE);
+	rboot_aml_byte(aml, 0); /* the buffer's size, known when it is closed */
+	return opened;
+}
+
+/* PkgLength counts itself and what follows it: one byte up to 63, else the low 4 bits and one or two bytes more. */
+void rboot_aml_close(struct rboot_aml *aml, size_t opened)
+{
+	uint8_t length[3];
+	size_t inside, bytes, total;
+
+	if (aml->full)
+		return;
+	inside = aml->used - opened;
+	bytes = inside + 1 <= 0x3f ? 1 : inside + 2 <= 0xfff ? 2 : 3;
+	total = inside + bytes;
+	if (total > 0xfffff || bytes > aml->limit - aml->used) {
+		aml->full = true;
+		return;
+	}
+	length[0] = bytes == 1 ? (uint8_t)total : (uint8_t)((bytes - 1) << 6 | (total & 0xf));
+	length[1] = (uint8_t)(total >> 4);
+	length[2] = (uint8_t)(total >> 12);
+	memmove(aml->bytes + opened + bytes, aml->bytes + opened, inside);
+	memcpy(aml->bytes + opened, length, bytes);
+	aml->used += bytes;
+}
+
+void rboot_aml_close_resources(struct rboot_aml *aml, size_t opened)
+{
+	static const uint8_t end_tag[2] = { 0x79, 0 };
+
+	rboot_aml_put(aml, end_tag, sizeof end_tag);
+	if (aml->full || aml->used - opened - 2 > UINT8_MAX) {
+		aml->full = true;
+		return;
+	}
+	aml->bytes[opened + 1] = (uint8_t)(aml->used - opened - 2);
+	rboot_aml_close(aml, opened);
+}
+
+void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count)
+{
+	uint8_t d[8] = { 0x47, 1 /* decodes 16 bits */ };
+
+	riffle_put16(d + 2, port);
+	riffle_put16(d + 4, port);
+	d[6] = 1;
+	d[7] = count;
+	rboot_aml_put(aml, d, sizeof d);
+}
+
+void rboot_aml_memory32(struct rboot_aml *aml, uint32_t address, uint32_t bytes)
+{
+	uint8_t d[12] = { 0x86, 9, 0, 1 /* writable */ };
+
+	riffle_put32(d + 4, address);
+	riffle_put32(d + 8, bytes);
+	rboot_aml_put(aml, d, sizeof d);
+}
+
+void rboot_aml_interrupt(struct rboot_aml *aml, uint32_t gsi)
+{
+	uint8_t d[9] = { 0x89, 6, 0, 3 /* consumer, edge-triggered */, 1 };
+
+	riffle_put32(d + 5, gsi);
+	rboot_aml_put(aml, d, sizeof d);
+}
