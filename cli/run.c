@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle run: a kernel file goes in, a microVM runs with its kernel where nobody could know. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <riffle/riffle.h>
+
+#include "cli/commands.h"
+#include "cli/kernel.h"
+#include "cli/layout_json.h"
+#include "cli/phases.h"
+#include "cli/run_options.h"
+#include "common/fail.h"
+#include "monitor/vm.h"
+
+/* All that one run holds. */
+struct run {
+	struct run_options options;
+	struct opened_kernel kernel;
+	bool kernel_opened;
+	struct vm *vm;
+	struct riffle_machine machine;
+	uint8_t rng_seed[32];
+	struct riffle_range reserved[8];
+	struct riffle_memory memory;
+	int initrd_fd;
+	struct riffle_layout layout;
+	struct riffle_loaded loaded;
+	struct riffle_boot_registers registers;
+	struct phases phases;
+	const char *blame;      /* the file an error is about */
+	struct riffle_error error;
+};
+
+static int fail_run(const struct run *run)
+{
+	char text[512];
+
+	if (!run->error.field && run->blame) {
+		fprintf(stderr, "riffle: %s\n", run->blame); /* the preparing child's own words */
+		return EXIT_FAILURE;
+	}
+	riffle_error_format(&run->error, text, sizeof text);
+	fprintf(stderr, "riffle: %s%s%s\n", run->blame ? run->blame : "", run->blame ? ": " : "", text);
+	return EXIT_FAILURE;
+}
+
+static int open_kernel(struct run *run)
+{
+	const struct kernel_request request = {.kernel = run->options.kernel,
+					       .relocs = run->options.relocs,
+					       .cache_directory = run->options.cache_directory,
+					       .no_cache = run->options.no_cache};
+	int status = kernel_open(&run->kernel, &request, &run->error);
+
+	if (status) {
+		run->blame = run->kernel.blame;
+		return status;
+	}
+	run->kernel_opened = true;
+	if (run->kernel.notice[0])
+		fprintf(stderr, "riffle: notice: %s\n", run->kernel.notice);
+	phases_end(&run->phases, run->kernel.way == KERNEL_CACHE_MISS ? "prepare"
+				 : run->kernel.way == KERNEL_CACHE_HIT ? "cache hit"
+								       : "open prepared");
+	return RIFFLE_OK;
+}
+
+/* What the guest's command line, the options and the kernel together make of --randomize. */
+static int choose_mode(struct run *run)
+{
+	struct run_options *o = &run->options;
+
+	if (o->nokaslr) {
+		if (o->randomize_auto || o->randomize != RIFFLE_MODE_OFF)
+			fputs("riffle: notice: nokaslr on the command line: the kernel is not randomised\n", stderr);
+		o->randomize = RIFFLE_MODE_OFF;
+	} else if (o->randomize_auto) {
+		if (!(run->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
+			run->blame = o->kernel;
+			return riffle_fail(&run->error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+					   "there are none in this kernel, so KASLR is impossible; --randomize=physical "
+					   "or --randomize=off boots it with less");
+		}
+		o->randomize = RIFFLE_MODE_KASLR;
+	}
+	return RIFFLE_OK;
+}
+
+static int create_vm(struct run *run)
+{
+	const struct vm_config config = {.vcpus = run->options.cpus,
+					 .memory_bytes = run->options.memory_bytes,
+					 .huge_pages = run->options.huge_pages,
+					 .console_in = STDIN_FILENO,
+					 .console_out = STDOUT_FILENO,
+					 .accept_emulation = run->options.accept_emulation,
+					 .boot_timer = run->options.boot_timer};
+	int status = vm_create(&run->vm, &config, &run->error);
+
+	if (status)
+		return status;
+	vm_describe(run->vm, &run->machine);
+	run->machine.command_line = run->options.command_line;
+	phases_end(&run->phases, "memory");
+	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
+	if (getrandom(run->rng_seed, sizeof run->rng_seed, 0) != sizeof run->rng_seed)
+		return riffle_fail_full(&run->error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	run->machine.rng_seed = run->rng_seed;
+	run->machine.rng_seed_bytes = sizeof run->rng_seed;
+	return RIFFLE_OK;
+}
+
+static uint8_t *guest_pointer(const struct riffle_machine *machine, uint64_t address, uint64_t bytes)
+{
+	for (size_t i = 0; i < machine->ram_count; i++) {
+		const struct riffle_ram *ram = &machine->ram[i];
+
+		if (address >= ram->address && address - ram->address <= ram->bytes &&
+		    bytes <= ram->bytes - (address - ram->address))
+			return (uint8_t *)ram->host + (address - ram->address);
+	}
+	return NULL;
+}
+
+/* Finds the initrd's place, by its size alone; its bytes come in load_initrd(). */
+static int place_initrd(struct run *run, const struct riffle_plan *plan)
+{
+	struct stat st;
+
+	if (!run->options.initrd)
+		return RIFFLE_OK;
+	run->blame = run->options.initrd;
+	run->initrd_fd = open(run->options.initrd, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (run->initrd_fd < 0)
+		return riffle_fail_system(&run->error, errno, "open", "failed");
+	if (fstat(run->initrd_fd, &st))
+		return riffle_fail_system(&run->error, errno, "fstat", "failed");
+	if (!S_ISREG(st.st_mode) || !st.st_size)
+		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "initrd",
+				   S_ISREG(st.st_mode) ? "is empty" : "is not a regular file");
+	run->machine.initrd_bytes = (uint64_t)st.st_size;
+	if (riffle_boot_place_initrd(&run->machine.initrd_address, &run->machine, plan, run->machine.initrd_bytes,
+				     &run->error))
+		return run->error.status;
+	run->blame = NULL;
+	return RIFFLE_OK;
+}
+
+static int load_initrd(struct run *run)
+{
+	struct riffle_source source;
+	int status;
+
+	if (!run->options.initrd)
+		return RIFFLE_OK;
+	run->blame = run->options.initrd;
+	status = riffle_source_from_fd(&source, run->initrd_fd, &run->error);
+	if (!status)
+		status = source.read(source.opaque, 0,
+				     guest_pointer(&run->machine, run->machine.initrd_address,
+						   run->machine.initrd_bytes),
+				     run->machine.initrd_bytes, &run->error);
+	close(run->initrd_fd);
+	run->initrd_fd = -1;
+	if (!status)
+		run->blame = NULL;
+	phases_end(&run->phases, "initrd");
+	return status;
+}
+
+static double bits(uint64_t slots)
+{
+	return slots ? log2((double)slots) : 0;
+}
+
+/* Says how much is randomised, and never where. */
+static void announce(const struct run *run)
+{
+	const char *replay = run->options.layout ? ", replayed from --layout: predictable"
+			     : run->options.has_seed ? ", replayed from --seed: predictable"
+						     : "";
+	struct riffle_slots slots;
+	struct riffle_error error;
+
+	if (riffle_layout_slots(&slots, &run->kernel.plan, &run->memory, run->layout.mode, &error))
+		return;
+	if (run->layout.mode == RIFFLE_MODE_OFF)
+		fprintf(stderr, "riffle: randomize=off%s\n", replay);
+	else
+		fprintf(stderr,
+			"riffle: randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s\n",
+			mode_name(run->layout.mode), (unsigned long long)slots.virtual_, bits(slots.virtual_),
+			(unsigned long long)slots.physical, bits(slots.physical), replay);
+}
+
+static int replay_layout(struct run *run)
+{
+	const struct riffle_header *header = run->kernel.plan.header;
+	struct layout_file file, ours;
+	int status;
+
+	run->blame = run->options.layout;
+	status = layout_file_read(run->options.layout, &file, &run->error);
+	if (status)
+		return status;
+	layout_file_describe(&ours, &file.layout, header);
+	if (strcmp(ours.content_digest, file.content_digest))
+		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "content_digest",
+				   "is not this kernel's: the layout belongs to another one");
+	run->layout = file.layout;
+	status = riffle_layout_check(&run->layout, &run->kernel.plan, &run->memory, &run->error);
+	if (!status)
+		run->blame = NULL;
+	return status;
+}
+
+static int choose_layout(struct run *run)
+{
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	int status;
+
+	run->memory = (struct riffle_memory){.ram = run->machine.ram,
+					     .ram_count = run->machine.ram_count,
+					     .reserved = run->reserved};
+	run->memory.reserved_count = riffle_boot_reserved(&run->machine, run->reserved,
+							  sizeof run->reserved / sizeof *run->reserved);
+	if (run->options.layout)
+		return replay_layout(run);
+	if (run->options.has_seed)
+		riffle_random_from_seed(&random, &seeded, run->options.seed);
+	run->blame = run->options.kernel;
+	status = riffle_layout_draw(&run->layout, &run->kernel.plan, &run->memory, run->options.randomize,
+				    run->options.has_seed ? &random : NULL, &run->error);
+	if (!status)
+		run->blame = NULL;
+	return status;
+}
+
+static int write_layout(struct run *run)
+{
+	struct layout_file file;
+	int status;
+
+	if (!run->options.layout_out)
+		return RIFFLE_OK;
+	run->blame = run->options.layout_out;
+	layout_file_describe(&file, &run->layout, run->kernel.plan.header);
+	status = layout_file_write(run->options.layout_out, &file, &run->error);
+	if (!status)
+		run->blame = NULL;
+	return status;
+}
+
+static int load_kernel(struct run *run)
+{
+	uint64_t loaded_ns;
+	int status;
+
+	run->blame = run->options.kernel;
+	status = riffle_load(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout, &run->memory, 0, NULL,
+			     &run->error);
+	if (status)
+		return status;
+	loaded_ns = phases_lap(&run->phases);
+	if (run->loaded.load_ticks) {
+		double share = (double)run->loaded.relocate_ticks / (double)run->loaded.load_ticks;
+
+		phases_add(&run->phases, "load", (uint64_t)((double)loaded_ns * (1 - share)));
+		phases_add(&run->phases, "relocate", (uint64_t)((double)loaded_ns * share));
+	}
+	status = riffle_boot_write(&run->registers, &run->machine, &run->kernel.plan, &run->loaded, &run->error);
+	if (status)
+		return status;
+	run->blame = NULL;
+	phases_end(&run->phases, "boot tables");
+	return RIFFLE_OK;
+}
+
+static int start_direct(struct run *run)
+{
+	int status;
+
+	if ((status = open_kernel(run)) || (status = choose_mode(run)) || (status = create_vm(run)) ||
+	    (status = place_initrd(run, &run->kernel.plan)) || (status = choose_layout(run)))
+		return status;
+	announce(run);
+	if ((status = write_layout(run)) || (status = load_kernel(run)))
+		return status;
+	/* the plan has done its work: a megabyte that need not stay while the guest runs */
+	kernel_close(&run->kernel);
+	run->kernel_opened = false;
+	return load_initrd(run);
+}
+
+/* The paper's baseline: the guest's own bootstrap unpacks and randomises the kernel. */
+static int start_bootstrap(struct run *run)
+{
+	struct riffle_source source;
+	void *file;
+	int fd, status;
+
+	run->blame = run->options.kernel;
+	fd = open(run->options.kernel, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return riffle_fail_system(&run->error, errno, "open", "failed");
+	status = riffle_source_from_fd(&source, fd, &run->error);
+	if (!status && (!source.bytes || source.bytes > UINT64_C(1) << 30))
+		status = riffle_fail_found(&run->error, RIFFLE_ERR_FORMAT, "file", "is empty or larger than 1 GiB",
+					   source.bytes);
+	if (status) {
+		close(fd);
+		return status;
+	}
+	file = malloc(source.bytes);
+	if (!file)
+		status = riffle_fail(&run->error, RIFFLE_ERR_MEMORY, "file", "cannot be held");
+	else
+		status = source.read(source.opaque, 0, file, source.bytes, &run->error);
+	close(fd);
+	phases_end(&run->phases, "open");
+	if (!status && !run->options.randomize_auto && run->options.randomize == RIFFLE_MODE_OFF &&
+	    !run->options.nokaslr)
+		strncat(run->options.command_line, " nokaslr",
+			sizeof run->options.command_line - strlen(run->options.command_line) - 1);
+	if (status || (status = create_vm(run)) || (status = place_initrd(run, NULL)))
+		goto out;
+	run->blame = run->options.kernel;
+	status = riffle_boot_write_bzimage(&run->registers, &run->machine, file, source.bytes, &run->error);
+	phases_end(&run->phases, "load");
+	if (!status)
+		run->blame = NULL;
+	if (!status)
+		status = load_initrd(run);
+out:
+	free(file);
+	return status;
+}
+
+static void first_run(void *opaque)
+{
+	struct run *run = opaque;
+
+	phases_end(&run->phases, "first guest instruction");
+	phases_total(&run->phases);
+	if (run->options.boot_timer)
+		phases_print(&run->phases, stderr);
+}
+
+static int exit_code(enum vm_end end, const struct vm *vm)
+{
+	switch (end) {
+	case VM_END_POWEROFF:
+		return RUN_EXIT_POWEROFF;
+	case VM_END_RESET:
+		return RUN_EXIT_RESET;
+	case VM_END_TRIPLE_FAULT:
+		return RUN_EXIT_TRIPLE_FAULT;
+	case VM_END_ESCAPE:
+		return RUN_EXIT_ESCAPE;
+	case VM_END_SIGNAL:
+		return 128 + vm_end_signal(vm);
+	case VM_END_ERROR:
+		break;
+	}
+	return EXIT_FAILURE;
+}
+
+static void finish(struct run *run)
+{
+	if (run->initrd_fd >= 0)
+		close(run->initrd_fd);
+	if (run->kernel_opened)
+		kernel_close(&run->kernel);
+	if (run->vm)
+		vm_destroy(run->vm);
+}
+
+int command_run(int argc, char **argv)
+{
+	struct run run = {.initrd_fd = -1};
+	enum vm_end end = VM_END_ERROR;
+	int status, code;
+
+	phases_start(&run.phases);
+	switch (run_options_parse(&run.options, argc, argv)) {
+	case RUN_HELPED:
+		return 0;
+	case RUN_WRONG:
+		return EXIT_USAGE;
+	case RUN_GO:
+		break;
+	}
+	/* neither a core file nor another process of this user may show where the guest's kernel lies */
+	prctl(PR_SET_DUMPABLE, 0);
+	status = run.options.boot == BOOT_BOOTSTRAP ? start_bootstrap(&run) : start_direct(&run);
+	if (!status)
+		status = vm_prepare_vcpus(run.vm, &run.error);
+	if (!status) {
+		phases_end(&run.phases, "vCPU set-up");
+		status = vm_run(run.vm, &run.registers, first_run, &run, &end, &run.error);
+	}
+	code = status ? fail_run(&run) : exit_code(end, run.vm);
+	if (!status && run.options.boot_timer && vm_boot_timer(run.vm))
+		phases_print_init(&run.phases, vm_boot_timer(run.vm), stderr);
+	finish(&run);
+	return code;
+}
