@@ -60,9 +60,15 @@ struct riffle_image {
 	char kernel_version[192];
 	uint8_t build_id[32];
 	uint32_t build_id_bytes;
-	uint8_t source_digest[32];      /* SHA-256 of the input files as read */
+	/*
+	 * SHA-256 of what was read, the kernel file before the relocation file: of a bzImage and of a relocation file
+	 * all bytes in order (what sha256sum prints for a bzImage), of an ELF only the parts that are used, each as it
+	 * was read, since the debug information around them is ten times as large.
+	 */
+	uint8_t source_digest[32];
 	uint64_t uncompressed_bytes;    /* bzImage: length of the decompressed payload, else 0 */
-	const uint8_t *payload;         /* bzImage: compressed payload and decompressed bytes, for measurements; else NULL */
+	/* bzImage: what a decoder takes (no appended size word) and what it gives, for measurements; else NULL */
+	const uint8_t *payload;
 	uint64_t payload_bytes;
 	const uint8_t *uncompressed;
 
@@ -72,7 +78,9 @@ struct riffle_image {
 /*
  * Reads a kernel from an open descriptor (regular file, read by pread; never mapped) and, for the pair vmlinux +
  * vmlinux.relocs, a second one (else -1). Kinds are told apart by content. On success *image is the caller's, to be
- * ended with riffle_image_close(). Every offset, length and count of the file is hostile until checked.
+ * ended with riffle_image_close(). Every offset, length and count of the file is hostile until checked. A pair whose
+ * first file is a bzImage or has a list appended is refused: it would have two lists.
+ * Errors: ARGUMENT, FORMAT, UNSUPPORTED, CHANGED (the file became shorter or was written to meanwhile), IO, MEMORY.
  */
 int riffle_image_open(struct riffle_image **image, int kernel_fd, int relocs_fd, struct riffle_error *error);
 void riffle_image_close(struct riffle_image *image);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share: bytes to read from, memory owned by an image, and the readers' entry points. */
+#ifndef RIFFLE_PREPARE_IMAGE_INTERNAL_H
+#define RIFFLE_PREPARE_IMAGE_INTERNAL_H
+
+#include <nettle/sha2.h>
+#include <sys/stat.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "prepare/image/image.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+/* arch/x86/include/asm/page_64_types.h: where the kernel's image is mapped, less its physical address */
+#define START_KERNEL_MAP UINT64_C(0xffffffff80000000)
+
+/* what startup_64 demands of its load address (arch/x86/kernel/head64.c), and CONFIG_PHYSICAL_ALIGN's range */
+#define MIN_KERNEL_ALIGN (2 * MIB)
+#define MAX_KERNEL_ALIGN (16 * MIB)
+
+/*
+ * Bytes to parse: a file, read piece by piece into private memory, or bytes that are private memory already. Whatever
+ * is read from a file goes through `digest` in the order of reading.
+ */
+struct image_source {
+	const char *name;       /* field name of errors that concern it as a whole */
+	int fd;                 /* -1: memory */
+	uint8_t *memory;
+	uint64_t bytes;
+	struct sha256_ctx *digest;
+	struct stat opened;
+};
+
+/* Errors: IO, FORMAT (no regular file, empty). */
+int image_source_open(struct image_source *source, int fd, const char *name, struct sha256_ctx *digest,
+		      struct riffle_error *error);
+void image_source_from_memory(struct image_source *source, uint8_t *memory, uint64_t bytes);
+/* Reads exactly [offset, offset + bytes), which must lie inside the source. Errors: IO, CHANGED. */
+int image_source_read(const struct image_source *source, uint64_t offset, void *buffer, uint64_t bytes,
+		      struct riffle_error *error);
+/* Says CHANGED when the file has another size or time than when it was opened. */
+int image_source_unchanged(const struct image_source *source, struct riffle_error *error);
+
+/* Memory that lives as long as the image; NULL and a filled error when there is none. */
+void *image_alloc(struct riffle_image *image, uint64_t bytes, struct riffle_error *error);
+/* A range of the source as private memory of the image: a copy of a file's, the bytes themselves of memory. */
+int image_take(uint8_t **bytes, struct riffle_image *image, const struct image_source *source, uint64_t offset,
+	       uint64_t count, struct riffle_error *error);
+
+/* The section table with what image_section leaves out. */
+struct elf_section {
+	uint32_t name, type;
+	uint64_t flags, address, offset, bytes;
+	uint32_t link, info;
+};
+
+struct elf {
+	struct elf_section *section;    /* belongs to the image */
+	uint32_t section_count;
+	uint64_t end;                   /* first byte of the source behind everything the ELF's headers name */
+};
+
+/* Reads headers, segments, sections and build id of a kernel ELF into `image`. */
+int image_elf_read(struct riffle_image *image, struct elf *elf, const struct image_source *source,
+		   struct riffle_error *error);
+
+/* image offset [offset, offset + bytes) lies in the file bytes of one segment */
+bool image_in_file_bytes(const struct riffle_image *image, uint64_t offset, uint64_t bytes);
+
+/* Parses a list as arch/x86/tools/relocs writes it; the words stay the caller's. */
+int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes,
+			   struct riffle_error *error);
+
+/* Whether the code's own relocations are there (a stripped vmlinux may have kept those of small data sections). */
+bool image_has_rela(const struct elf *elf);
+int image_relocs_from_rela(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
+			   struct riffle_error *error);
+
+/* Where things are in a bzImage; every offset has been checked against the file's size. */
+struct bzimage {
+	uint64_t setup_bytes;           /* boot sector and setup code: the protected-mode part follows */
+	uint64_t payload_offset;        /* in the file */
+	uint64_t payload_bytes;         /* as the setup header has it: with the size word */
+	uint32_t header_end;            /* first byte behind the setup header */
+	uint32_t init_size;
+	uint32_t kernel_alignment;
+	uint32_t version_offset;        /* of the version string in the file, 0: none */
+	enum riffle_compression compression;
+};
+
+#define BZIMAGE_HEAD_BYTES 0x280u       /* enough for image_is_bzimage() and the setup header */
+bool image_is_bzimage(const uint8_t *head, uint64_t bytes);
+/* `source` is the whole file, in memory or not. */
+int image_bzimage_parse(struct bzimage *bzimage, const struct image_source *source, struct riffle_error *error);
+/* Reads the whole file, unpacks its payload and fills the bzImage's part of `image`; *payload is the unpacked part. */
+int image_bzimage_read(struct riffle_image *image, struct image_source *payload, const struct image_source *source,
+		       struct riffle_error *error);
+
+/*
+ * Unpacks `input` (without an appended size word) into exactly output_bytes bytes. `output` has room for one byte more,
+ * by which a stream that is too long is told from one that fits.
+ */
+int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
+		     size_t output_bytes, struct riffle_error *error);
+/* What every decoder ends with: `produced` counts up to output_bytes + 1. */
+int image_decompressed(uint64_t produced, uint64_t output_bytes, struct riffle_error *error);
+int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
+			 struct riffle_error *error);
+
+/* Copies a version string into image->kernel_version: printable characters up to the first other. */
+void image_set_version(struct riffle_image *image, const uint8_t *text, uint64_t bytes);
+/* Looks for the kernel's "Linux version ..." banner in the segments. */
+void image_find_version(struct riffle_image *image);
+
+#endif
