@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# The few commands a person needs; the build itself is meson's.
+BUILD ?= build
+PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider -q
+export RIFFLE_BUILD = $(abspath $(BUILD))
+
+.PHONY: all setup build demo check check-long check-unit check-sanitized check-clang check-fuzz check-e2e bench install clean help
+
+all: build
+
+help:
+	@echo "make demo        set up, build, boot a stock kernel three times, randomised, and show it"
+	@echo "make check       set up, build, run every test (45 minutes at most on 2 cores)"
+	@echo "make check-long  the proof that takes longer: big kernels, many seeds, long fuzzing"
+	@echo "make bench       measure loading on this machine"
+	@echo "make install     install by meson (DESTDIR, and meson's --prefix when configuring $(BUILD))"
+
+setup:
+	@tools/setup all
+
+# a build directory that is there is brought up to date by ninja itself
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD) > /dev/null
+
+build: setup
+	@$(MAKE) --no-print-directory compile
+
+compile: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+demo: build
+	@tools/demo
+
+check: setup
+	@tools/check
+
+check-long: setup
+	@tools/check --long
+
+bench: build
+	@$(BUILD)/cli/riffle bench load "$$(tools/fetch-kernel cloud-6.1)"
+
+install: compile
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) build-*
