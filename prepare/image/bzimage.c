@@ -211,3 +211,11 @@ int image_bzimage_read(struct riffle_image *image, struct image_source *payload,
 		image_set_version(image, file + b.version_offset, b.setup_bytes - b.version_offset);
 	return 0;
 }
+
+int riffle_image_unpack(const struct riffle_image *image, uint8_t *output, struct riffle_error *error)
+{
+	if (!image->payload)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "image", "has no compressed payload");
+	return image_decompress(image->compression, image->payload, (size_t)image->payload_bytes, output,
+				(size_t)image->uncompressed_bytes, error);
+}
