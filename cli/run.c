@@ -46,10 +46,6 @@ static int fail_run(const struct run *run)
 {
 	char text[512];
 
-	if (!run->error.field && run->blame) {
-		fprintf(stderr, "riffle: %s\n", run->blame); /* the preparing child's own words */
-		return EXIT_FAILURE;
-	}
 	riffle_error_format(&run->error, text, sizeof text);
 	fprintf(stderr, "riffle: %s%s%s\n", run->blame ? run->blame : "", run->blame ? ": " : "", text);
 	return EXIT_FAILURE;
@@ -57,6 +53,10 @@ static int fail_run(const struct run *run)
 
 static int open_kernel(struct run *run)
 {
+	static const char *const origin_name[] = {[KERNEL_WAS_PREPARED] = "open, prepared file",
+						  [KERNEL_CACHE_HIT] = "open, cache hit",
+						  [KERNEL_PREPARED_NOW] = "open, prepare",
+						  [KERNEL_UNCACHED] = "open, prepare (not kept)"};
 	const struct kernel_request request = {.kernel = run->options.kernel,
 					       .relocs = run->options.relocs,
 					       .cache_directory = run->options.cache_directory,
@@ -64,15 +64,13 @@ static int open_kernel(struct run *run)
 	int status = kernel_open(&run->kernel, &request, &run->error);
 
 	if (status) {
-		run->blame = run->kernel.blame;
+		run->blame = run->kernel.error_file;
 		return status;
 	}
 	run->kernel_opened = true;
 	if (run->kernel.notice[0])
 		fprintf(stderr, "riffle: notice: %s\n", run->kernel.notice);
-	phases_end(&run->phases, run->kernel.way == KERNEL_CACHE_MISS ? "prepare"
-				 : run->kernel.way == KERNEL_CACHE_HIT ? "cache hit"
-								       : "open prepared");
+	phases_end(&run->phases, origin_name[run->kernel.origin]);
 	return RIFFLE_OK;
 }
 

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle bench load: what loading and relocating a kernel costs natively, against a plain copy, in one interleaved run. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include <riffle/riffle.h>
+
+#include "cli/commands.h"
+#include "cli/input.h"
+#include "cli/kernel.h"
+#include "cli/pool.h"
+#include "common/fail.h"
+#include "prepare/image/image.h"
+
+#define HUGE (UINT64_C(2) << 20)
+#define RUNS_MAX 10001
+
+enum row {
+	ROW_FLOOR,
+	ROW_OFF_FRESH,
+	ROW_KASLR_FRESH,
+	ROW_OFF_FAULTED,
+	ROW_KASLR_FAULTED,
+	ROW_KASLR_TWO_THREADS,
+	ROW_BOOTSTRAP,
+	ROW_COUNT,
+};
+
+static const struct {
+	const char *key, *words;
+} row_names[ROW_COUNT] = {
+	[ROW_FLOOR] = {"floor", "floor: memcpy of all PT_LOAD bytes, pages faulted in before"},
+	[ROW_OFF_FRESH] = {"load", "load, no KASLR, fresh memory"},
+	[ROW_KASLR_FRESH] = {"load_kaslr", "load, KASLR, fresh memory"},
+	[ROW_OFF_FAULTED] = {"load_faulted", "load, no KASLR, pages faulted in before"},
+	[ROW_KASLR_FAULTED] = {"load_kaslr_faulted", "load, KASLR, pages faulted in before"},
+	[ROW_KASLR_TWO_THREADS] = {"load_kaslr_two_threads", "load, KASLR, fresh memory, two threads"},
+	[ROW_BOOTSTRAP] = {"bootstrap_bound", "bootstrap's bound: decompress, copy, relocate, no faults"},
+};
+
+struct bench {
+	struct opened_kernel kernel;
+	struct riffle_image *image;     /* NULL unless the kernel is a bzImage */
+	bool huge_pages;
+	unsigned runs;
+	bool json;
+	uint64_t bytes;                 /* of memory for one kernel, multiple of 2 MiB */
+	uint8_t *source;                /* the floor's: load_bytes, warm */
+	uint8_t *faulted;               /* memory faulted in before */
+	uint8_t *unpacked;              /* the bootstrap's */
+	struct pool *pool;
+	double *ms[ROW_COUNT];
+	bool have[ROW_COUNT];
+};
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* 2 MiB-aligned anonymous memory; MAP_FAILED is turned into NULL */
+static uint8_t *map_memory(const struct bench *b, uint64_t bytes)
+{
+	uint8_t *raw = mmap(NULL, bytes + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *aligned;
+
+	if (raw == MAP_FAILED)
+		return NULL;
+	aligned = (uint8_t *)(((uintptr_t)raw + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+	if (aligned > raw)
+		munmap(raw, (size_t)(aligned - raw));
+	munmap(aligned + bytes, (size_t)(raw + HUGE - aligned));
+	madvise(aligned, bytes, b->huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	return aligned;
+}
+
+static int load_once(struct bench *b, uint8_t *memory, enum riffle_mode mode, const struct riffle_workers *workers,
+		     struct riffle_loaded *loaded, struct riffle_error *error)
+{
+	const struct riffle_header *h = b->kernel.plan.header;
+	struct riffle_ram ram = {.address = h->link_phys > RIFFLE_PHYSICAL_FLOOR ? h->link_phys : RIFFLE_PHYSICAL_FLOOR,
+				 .bytes = b->bytes,
+				 .host = memory};
+	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
+	/* a fixed delta: which slot it is makes no difference to the work */
+	struct riffle_layout layout = {.mode = mode, .physical_base = ram.address, .virtual_base = h->link_virt};
+
+	if (mode == RIFFLE_MODE_KASLR)
+		layout.virtual_base += 20 * RIFFLE_SLOT_BYTES;
+	return riffle_load(loaded, &b->kernel.plan, &b->kernel.source, &layout, &guest, 0, workers, error);
+}
+
+static int time_load(struct bench *b, enum row row, double *ms, struct riffle_error *error)
+{
+	bool fresh = row != ROW_OFF_FAULTED && row != ROW_KASLR_FAULTED;
+	bool kaslr = row != ROW_OFF_FRESH && row != ROW_OFF_FAULTED;
+	uint8_t *memory = fresh ? map_memory(b, b->bytes) : b->faulted;
+	struct riffle_workers workers;
+	struct riffle_loaded loaded;
+	double before;
+	int status;
+
+	if (!memory)
+		return riffle_fail_system(error, errno, "mmap", "failed");
+	pool_workers(b->pool, &workers);
+	before = now_ms();
+	status = load_once(b, memory, kaslr ? RIFFLE_MODE_KASLR : RIFFLE_MODE_OFF,
+			   row == ROW_KASLR_TWO_THREADS ? &workers : NULL, &loaded, error);
+	*ms = now_ms() - before;
+	if (fresh)
+		munmap(memory, b->bytes);
+	return status;
+}
+
+/* What any bootstrap loader must do at least: unpack, copy each PT_LOAD to its place, relocate. */
+static int time_bootstrap(struct bench *b, double *ms, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &b->kernel.plan;
+	const struct riffle_image *image = b->image;
+	double before = now_ms();
+	int status = riffle_image_unpack(image, b->unpacked, error);
+
+	if (status)
+		return status;
+	for (unsigned i = 0; i < image->segment_count; i++) {
+		const struct image_segment *s = &image->segment[i];
+
+		memcpy(b->faulted + (s->phys - image->link_phys),
+		       b->unpacked + (s->bytes - image->uncompressed), s->file_bytes);
+	}
+	for (uint32_t i = 0; i < plan->reloc64_count; i++) {
+		uint64_t v;
+		memcpy(&v, b->faulted + plan->reloc64[i], 8);
+		v += HUGE;
+		memcpy(b->faulted + plan->reloc64[i], &v, 8);
+	}
+	for (uint32_t i = 0; i < plan->reloc32_count; i++) {
+		uint32_t v;
+		memcpy(&v, b->faulted + plan->reloc32[i], 4);
+		v += (uint32_t)HUGE;
+		memcpy(b->faulted + plan->reloc32[i], &v, 4);
+	}
+	for (uint32_t i = 0; i < plan->reloc32_inverse_count; i++) {
+		uint32_t v;
+		memcpy(&v, b->faulted + plan->reloc32_inverse[i], 4);
+		v -= (uint32_t)HUGE;
+		memcpy(b->faulted + plan->reloc32_inverse[i], &v, 4);
+	}
+	*ms = now_ms() - before;
+	return RIFFLE_OK;
+}
+
+static int time_row(struct bench *b, enum row row, double *ms, struct riffle_error *error)
+{
+	double before;
+
+	switch (row) {
+	case ROW_FLOOR:
+		before = now_ms();
+		memcpy(b->faulted, b->source, b->kernel.plan.header->load_bytes);
+		*ms = now_ms() - before;
+		return RIFFLE_OK;
+	case ROW_BOOTSTRAP:
+		return time_bootstrap(b, ms, error);
+	default:
+		return time_load(b, row, ms, error);
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(const double *values, unsigned count)
+{
+	double *sorted = malloc(count * sizeof *sorted), middle;
+
+	if (!sorted)
+		return 0;
+	memcpy(sorted, values, count * sizeof *sorted);
+	qsort(sorted, count, sizeof *sorted, compare);
+	middle = count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+	free(sorted);
+	return middle;
+}
+
+/* Median over the rounds of what one row took more than another in the same round. */
+static double paired_difference(const struct bench *b, enum row row, enum row base)
+{
+	double *difference = malloc(b->runs * sizeof *difference), middle;
+
+	if (!difference)
+		return 0;
+	for (unsigned i = 0; i < b->runs; i++)
+		difference[i] = b->ms[row][i] - b->ms[base][i];
+	middle = median(difference, b->runs);
+	free(difference);
+	return middle;
+}
+
+static int set_up(struct bench *b, const char *name, const char *relocs, struct riffle_error *error)
+{
+	const struct kernel_request request = {.kernel = name, .relocs = relocs};
+	struct riffle_loaded loaded;
+	struct stat st;
+	int fd, status;
+
+	status = kernel_open(&b->kernel, &request, error);
+	if (status)
+		return status;
+	if (b->kernel.origin != KERNEL_WAS_PREPARED) {
+		status = input_open(&fd, &st, name, error);
+		if (status)
+			return status;
+		if (riffle_image_peek_compression(fd) != RIFFLE_COMPRESSION_NONE &&
+		    riffle_image_peek_compression(fd) != RIFFLE_COMPRESSION_LZO)
+			status = riffle_image_open(&b->image, fd, -1, error);
+		close(fd);
+		if (status)
+			return status;
+	}
+	b->bytes = (b->kernel.plan.header->image_bytes + HUGE - 1) & ~(HUGE - 1);
+	b->source = map_memory(b, b->bytes);
+	b->faulted = map_memory(b, b->bytes);
+	b->unpacked = b->image ? map_memory(b, (b->image->uncompressed_bytes + HUGE) & ~(HUGE - 1)) : NULL;
+	for (unsigned i = 0; i < ROW_COUNT; i++) {
+		b->have[i] = i != ROW_BOOTSTRAP || b->image;
+		b->ms[i] = calloc(b->runs, sizeof *b->ms[i]);
+		if (!b->ms[i])
+			return riffle_fail(error, RIFFLE_ERR_MEMORY, "bench", "has no memory for its figures");
+	}
+	if (!(b->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
+		b->have[ROW_KASLR_FRESH] = b->have[ROW_KASLR_FAULTED] = b->have[ROW_KASLR_TWO_THREADS] =
+			b->have[ROW_BOOTSTRAP] = false;
+	b->pool = pool_start(1);
+	if (!b->source || !b->faulted || (b->image && !b->unpacked) || !b->pool)
+		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
+	memset(b->faulted, 1, b->bytes);
+	status = load_once(b, b->source, RIFFLE_MODE_OFF, NULL, &loaded, error);
+	/* every page of the floor's source is memory of its own, zeros included */
+	for (uint64_t i = 0; i < b->bytes; i += 4096)
+		*(volatile uint8_t *)(b->source + i) = b->source[i];
+	return status;
+}
+
+/* One warming round, then the rows in turn, each round beginning with another. */
+static int measure(struct bench *b, struct riffle_error *error)
+{
+	bool terminal = isatty(STDERR_FILENO);
+
+	for (unsigned round = 0; round <= b->runs; round++) {
+		if (terminal)
+			fprintf(stderr, "\rround %u of %u ", round, b->runs);
+		for (unsigned i = 0; i < ROW_COUNT; i++) {
+			enum row row = (enum row)((i + round) % ROW_COUNT);
+			double ms;
+			int status;
+
+			if (!b->have[row])
+				continue;
+			status = time_row(b, row, &ms, error);
+			if (status)
+				return status;
+			if (round)
+				b->ms[row][round - 1] = ms;
+		}
+	}
+	if (terminal)
+		fputs("\r\033[K", stderr);
+	return RIFFLE_OK;
+}
+
+static uint64_t extent_bytes(const struct riffle_plan *plan)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < plan->extent_count; i++)
+		sum += plan->extents[i].bytes;
+	return sum;
+}
+
+static void print_text(const struct bench *b, const char *name)
+{
+	const struct riffle_header *h = b->kernel.plan.header;
+	double floor = median(b->ms[ROW_FLOOR], b->runs);
+
+	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n\n", name,
+	       h->kernel_version, (double)h->load_bytes / 1e6,
+	       (double)extent_bytes(&b->kernel.plan) / 1e6,
+	       b->kernel.plan.reloc64_count + b->kernel.plan.reloc32_count + b->kernel.plan.reloc32_inverse_count,
+	       b->runs, b->huge_pages ? "huge" : "4 KiB");
+	printf("%-62s %9s %9s\n", "", "ms", "/ floor");
+	for (unsigned i = 0; i < ROW_COUNT; i++)
+		if (b->have[i])
+			printf("%-62s %9.3f %9.2f\n", row_names[i].words, median(b->ms[i], b->runs),
+			       median(b->ms[i], b->runs) / floor);
+	if (b->have[ROW_KASLR_FRESH]) {
+		double off = median(b->ms[ROW_OFF_FRESH], b->runs);
+		double faulted = median(b->ms[ROW_OFF_FAULTED], b->runs);
+
+		printf("\nKASLR adds (median of paired differences): fresh %+.3f ms, %+.1f %%; faulted %+.3f ms, %+.1f %%\n",
+		       paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH),
+		       100 * paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH) / off,
+		       paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED),
+		       100 * paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED) / faulted);
+	}
+	if (b->have[ROW_BOOTSTRAP])
+		printf("load with KASLR into fresh memory / bootstrap's bound: %.2f\n",
+		       median(b->ms[ROW_KASLR_FRESH], b->runs) / median(b->ms[ROW_BOOTSTRAP], b->runs));
+}
+
+static void print_json(const struct bench *b, const char *name)
+{
+	json_t *root = json_pack("{s:s, s:s, s:i, s:b, s:I}", "kernel", name, "version",
+				 b->kernel.plan.header->kernel_version, "runs", (int)b->runs, "huge_pages",
+				 b->huge_pages, "load_bytes", (json_int_t)b->kernel.plan.header->load_bytes);
+	json_t *rows = json_object();
+
+	for (unsigned i = 0; i < ROW_COUNT; i++)
+		if (b->have[i]) {
+			json_t *all = json_array();
+
+			for (unsigned k = 0; k < b->runs; k++)
+				json_array_append_new(all, json_real(b->ms[i][k]));
+			json_object_set_new(rows, row_names[i].key,
+					    json_pack("{s:f, s:o}", "median_ms", median(b->ms[i], b->runs), "ms", all));
+		}
+	json_object_set_new(root, "rows", rows);
+	if (b->have[ROW_KASLR_FRESH])
+		json_object_set_new(root, "kaslr_adds_ms",
+				    json_real(paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH)));
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	putchar('\n');
+	json_decref(root);
+}
+
+static const char help[] =
+	"Usage: riffle bench load [OPTIONS] KERNEL\n"
+	"\n"
+	"Measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
+	"with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
+	"the guest would have to do. Prints medians and medians of paired differences.\n"
+	"\n"
+	"  -n, --runs N          rounds that count, at least 21 [41]\n"
+	"      --relocs FILE     vmlinux.relocs that belongs to a stripped vmlinux\n"
+	"      --no-huge-pages   4 KiB pages for all memory\n"
+	"      --json            every figure, as JSON\n"
+	"  -h, --help            this text\n";
+
+static int usage_error(const char *text)
+{
+	fprintf(stderr, "riffle bench: %s; riffle bench load --help tells more\n", text);
+	return EXIT_USAGE;
+}
+
+int command_bench(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"runs", required_argument, NULL, 'n'}, {"relocs", required_argument, NULL, 'r'},
+		{"no-huge-pages", no_argument, NULL, 'p'}, {"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+	};
+	struct bench b = {.runs = 41, .huge_pages = true};
+	struct riffle_error error = {0};
+	const char *relocs = NULL;
+	int option, status;
+
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		fputs(help, stdout);
+		return 0;
+	}
+	if (argc < 2 || strcmp(argv[1], "load"))
+		return usage_error("knows `load` only");
+	argc--, argv++;
+	optind = 1;
+	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'n':
+			b.runs = (unsigned)strtoul(optarg, NULL, 10);
+			if (b.runs < 21 || b.runs > RUNS_MAX)
+				return usage_error("--runs must be 21 to 10001");
+			break;
+		case 'r':
+			relocs = optarg;
+			break;
+		case 'p':
+			b.huge_pages = false;
+			break;
+		case 'j':
+			b.json = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			return usage_error("unknown option");
+		}
+	}
+	if (optind + 1 != argc)
+		return usage_error("one KERNEL is needed");
+	status = set_up(&b, argv[optind], relocs, &error);
+	if (!status)
+		status = measure(&b, &error);
+	if (status)
+		report_error(argv[optind], &error);
+	else if (b.json)
+		print_json(&b, argv[optind]);
+	else
+		print_text(&b, argv[optind]);
+	pool_end(b.pool);
+	if (b.image)
+		riffle_image_close(b.image);
+	kernel_close(&b.kernel);
+	for (unsigned i = 0; i < ROW_COUNT; i++)
+		free(b.ms[i]);
+	return status ? EXIT_FAILURE : 0;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A handful of threads that take jobs from one counter until there are none left. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "cli/pool.h"
+
+#define HELPERS_MAX 15
+#define STACK_BYTES (128 << 10)
+
+struct pool {
+	pthread_mutex_t mutex;
+	pthread_cond_t work, idle;
+	pthread_t thread[HELPERS_MAX];
+	unsigned threads;
+	unsigned round;         /* counts calls of run(): helpers wait for the next one */
+	unsigned busy;          /* helpers that have not finished this round */
+	bool ending;
+	void (*job)(void *argument, unsigned index);
+	void *argument;
+	unsigned jobs;
+	atomic_uint next;
+};
+
+static void take_jobs(struct pool *pool)
+{
+	for (unsigned i; (i = atomic_fetch_add(&pool->next, 1)) < pool->jobs;)
+		pool->job(pool->argument, i);
+}
+
+static void *helper(void *opaque)
+{
+	struct pool *pool = opaque;
+	unsigned seen = 0;
+
+	pthread_mutex_lock(&pool->mutex);
+	for (;;) {
+		while (pool->round == seen && !pool->ending)
+			pthread_cond_wait(&pool->work, &pool->mutex);
+		if (pool->ending)
+			break;
+		seen = pool->round;
+		pthread_mutex_unlock(&pool->mutex);
+		take_jobs(pool);
+		pthread_mutex_lock(&pool->mutex);
+		if (!--pool->busy)
+			pthread_cond_signal(&pool->idle);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+	return NULL;
+}
+
+static void run(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs)
+{
+	struct pool *pool = opaque;
+
+	pthread_mutex_lock(&pool->mutex);
+	pool->job = job;
+	pool->argument = argument;
+	pool->jobs = jobs;
+	atomic_store(&pool->next, 0);
+	pool->busy = pool->threads;
+	pool->round++;
+	pthread_cond_broadcast(&pool->work);
+	pthread_mutex_unlock(&pool->mutex);
+	take_jobs(pool);
+	pthread_mutex_lock(&pool->mutex);
+	while (pool->busy)
+		pthread_cond_wait(&pool->idle, &pool->mutex);
+	pthread_mutex_unlock(&pool->mutex);
+}
+
+struct pool *pool_start(unsigned helpers)
+{
+	struct pool *pool = calloc(1, sizeof *pool);
+	pthread_attr_t attributes;
+
+	if (!pool)
+		return NULL;
+	pthread_mutex_init(&pool->mutex, NULL);
+	pthread_cond_init(&pool->work, NULL);
+	pthread_cond_init(&pool->idle, NULL);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	while (pool->threads < helpers && pool->threads < HELPERS_MAX &&
+	       !pthread_create(&pool->thread[pool->threads], &attributes, helper, pool))
+		pool->threads++;
+	pthread_attr_destroy(&attributes);
+	return pool;
+}
+
+void pool_end(struct pool *pool)
+{
+	if (!pool)
+		return;
+	pthread_mutex_lock(&pool->mutex);
+	pool->ending = true;
+	pthread_cond_broadcast(&pool->work);
+	pthread_mutex_unlock(&pool->mutex);
+	for (unsigned i = 0; i < pool->threads; i++)
+		pthread_join(pool->thread[i], NULL);
+	pthread_mutex_destroy(&pool->mutex);
+	pthread_cond_destroy(&pool->work);
+	pthread_cond_destroy(&pool->idle);
+	free(pool);
+}
+
+void pool_workers(struct pool *pool, struct riffle_workers *workers)
+{
+	*workers = (struct riffle_workers){.run = run, .opaque = pool};
+}
