@@ -222,7 +222,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 	status = kernel_open(&b->kernel, &request, error);
 	if (status)
 		return status;
-	if (b->kernel.origin != KERNEL_WAS_PREPARED) {
+	if (b->kernel.way != KERNEL_IS_PREPARED) {
 		status = input_open(&fd, &st, name, error);
 		if (status)
 			return status;

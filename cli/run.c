@@ -53,10 +53,9 @@ static int fail_run(const struct run *run)
 
 static int open_kernel(struct run *run)
 {
-	static const char *const origin_name[] = {[KERNEL_WAS_PREPARED] = "open, prepared file",
-						  [KERNEL_CACHE_HIT] = "open, cache hit",
-						  [KERNEL_PREPARED_NOW] = "open, prepare",
-						  [KERNEL_UNCACHED] = "open, prepare (not kept)"};
+	static const char *const way_name[] = {[KERNEL_IS_PREPARED] = "open, prepared file",
+					       [KERNEL_CACHE_HIT] = "open, cache hit",
+					       [KERNEL_CACHE_MISS] = "open, prepare"};
 	const struct kernel_request request = {.kernel = run->options.kernel,
 					       .relocs = run->options.relocs,
 					       .cache_directory = run->options.cache_directory,
@@ -64,13 +63,13 @@ static int open_kernel(struct run *run)
 	int status = kernel_open(&run->kernel, &request, &run->error);
 
 	if (status) {
-		run->blame = run->kernel.error_file;
+		run->blame = run->kernel.blame;
 		return status;
 	}
 	run->kernel_opened = true;
 	if (run->kernel.notice[0])
 		fprintf(stderr, "riffle: notice: %s\n", run->kernel.notice);
-	phases_end(&run->phases, origin_name[run->kernel.origin]);
+	phases_end(&run->phases, way_name[run->kernel.way]);
 	return RIFFLE_OK;
 }
 
