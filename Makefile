@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The few commands a person needs; the build itself is meson's.
 BUILD ?= build
-PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider -q
-export RIFFLE_BUILD = $(abspath $(BUILD))
 
-.PHONY: all setup build demo check check-long check-unit check-sanitized check-clang check-fuzz check-e2e bench install clean help
+.PHONY: all setup build compile demo check check-long bench install clean help
 
 all: build
 
