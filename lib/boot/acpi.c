@@ -8,8 +8,8 @@
 
 #define AREA (RIFFLE_BOOT_LOW_END - RIFFLE_BOOT_ACPI)
 #define RSDP_BYTES 36u
-#define HEADER_BYTES 36u        /* of every table but the RSDP */
-#define FADT_BYTES 276u         /* ACPI 6.3 */
+#define HEADER_BYTES 36u /* of every table but the RSDP */
+#define FADT_BYTES 276u  /* ACPI 6.3 */
 #define MADT_LAPIC_BYTES 8u
 #define MADT_IOAPIC_BYTES 12u
 #define MADT_NMI_BYTES 6u
@@ -17,9 +17,9 @@
 /* FADT flags (ACPI 6.5, table 5.10) */
 #define FADT_WBINVD (1u << 0)
 #define FADT_PROC_C1 (1u << 2)
-#define FADT_PWR_BUTTON (1u << 4)       /* set: no fixed power button */
+#define FADT_PWR_BUTTON (1u << 4) /* set: no fixed power button */
 #define FADT_SLP_BUTTON (1u << 5)
-#define FADT_FIX_RTC (1u << 6)          /* set: no fixed clock wake-up */
+#define FADT_FIX_RTC (1u << 6) /* set: no fixed clock wake-up */
 #define FADT_RESET_REG_SUP (1u << 10)
 #define FADT_HW_REDUCED (1u << 20)
 /* IAPC_BOOT_ARCH (table 5.11) */
@@ -33,13 +33,13 @@
 /* All tables but the DSDT, which comes first and may take what is left, fit into this, gaps between them included. */
 #define FIXED_TABLES_BYTES 1024u
 _Static_assert(FADT_BYTES + HEADER_BYTES + 8 + RIFFLE_BOOT_VCPUS_MAX * MADT_LAPIC_BYTES + MADT_IOAPIC_BYTES +
-			       MADT_NMI_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
-		       FIXED_TABLES_BYTES,
+		       MADT_NMI_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
+		   FIXED_TABLES_BYTES,
 	       "room for FADT, MADT and XSDT");
 
 /* The tables one after the other, each on a multiple of 16. */
 struct area {
-	uint8_t *bytes;         /* host address of RIFFLE_BOOT_ACPI */
+	uint8_t *bytes; /* host address of RIFFLE_BOOT_ACPI */
 	size_t used;
 };
 
@@ -114,7 +114,7 @@ static void put_io_devices(struct rboot_aml *aml, unsigned flags)
 static void put_device(struct rboot_aml *aml, const struct riffle_boot_device *d, unsigned index)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	const char name[4] = { 'V', digits[index >> 8 & 15], digits[index >> 4 & 15], digits[index & 15] };
+	const char name[4] = {'V', digits[index >> 8 & 15], digits[index >> 4 & 15], digits[index & 15]};
 	size_t device = rboot_aml_open_device(aml, name), resources;
 
 	rboot_aml_name(aml, "_HID");
@@ -134,7 +134,8 @@ static void put_device(struct rboot_aml *aml, const struct riffle_boot_device *d
 static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 {
 	uint8_t *table = area->bytes + area->used;
-	struct rboot_aml aml = { .bytes = table, .used = HEADER_BYTES, .limit = AREA - area->used - FIXED_TABLES_BYTES };
+	size_t limit = AREA - area->used - FIXED_TABLES_BYTES;
+	struct rboot_aml aml = {.bytes = table, .used = HEADER_BYTES, .limit = limit};
 	size_t term;
 
 	if (machine->sleep_control_port) {
@@ -170,8 +171,8 @@ static void put_port(uint8_t *gas, uint16_t port)
 static void put_fadt(struct area *area, const struct riffle_machine *machine, uint64_t dsdt)
 {
 	uint8_t *t = area->bytes + area->used;
-	uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC |
-			 FADT_HW_REDUCED;
+	uint32_t flags =
+	    FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_HW_REDUCED;
 	uint32_t boot = BOOT_LEGACY_DEVICES | BOOT_NO_VGA;
 
 	if (machine->flags & RIFFLE_MACHINE_I8042)
@@ -208,7 +209,7 @@ static void put_madt(struct area *area, unsigned vcpus)
 		p[0] = 0;
 		p[1] = MADT_LAPIC_BYTES;
 		p[2] = p[3] = (uint8_t)i; /* processor uid, APIC id */
-		riffle_put32(p + 4, 1); /* enabled */
+		riffle_put32(p + 4, 1);   /* enabled */
 	}
 	p[0] = 1;
 	p[1] = MADT_IOAPIC_BYTES;
@@ -259,8 +260,8 @@ static int check_device(const struct riffle_boot_device *d, const struct rboot_m
 	if (letters < 4 || letters > 8)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "device hid", "is not 4 to 8 capitals and digits");
 	if (!d->bytes || !riffle_inside(d->address, d->bytes, RIFFLE_BOOT_HOLE_END))
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address",
-					 "is empty or reaches past 4 GiB", d->address);
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address", "is empty or reaches past 4 GiB",
+					 d->address);
 	if (rboot_map_touches(map, d->address, d->bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address", "lies in RAM", d->address);
 	if (d->gsi >= RBOOT_IOAPIC_PINS)
@@ -272,7 +273,7 @@ static int check_device(const struct riffle_boot_device *d, const struct rboot_m
 int rboot_write_acpi(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
 		     struct riffle_error *error)
 {
-	struct area area = { low + RIFFLE_BOOT_ACPI, RSDP_BYTES };
+	struct area area = {low + RIFFLE_BOOT_ACPI, RSDP_BYTES};
 	uint64_t dsdt, fadt, madt;
 	int status;
 

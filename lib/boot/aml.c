@@ -155,7 +155,7 @@ void rboot_aml_close(struct rboot_aml *aml, size_t opened)
 
 void rboot_aml_close_resources(struct rboot_aml *aml, size_t opened)
 {
-	static const uint8_t end_tag[2] = { 0x79, 0 };
+	static const uint8_t end_tag[2] = {0x79, 0};
 
 	rboot_aml_put(aml, end_tag, sizeof end_tag);
 	if (aml->full || aml->used - opened - 2 > UINT8_MAX) {
@@ -168,7 +168,7 @@ void rboot_aml_close_resources(struct rboot_aml *aml, size_t opened)
 
 void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count)
 {
-	uint8_t d[8] = { 0x47, 1 /* decodes 16 bits */ };
+	uint8_t d[8] = {0x47, 1 /* decodes 16 bits */};
 
 	riffle_put16(d + 2, port);
 	riffle_put16(d + 4, port);
@@ -179,7 +179,7 @@ void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count)
 
 void rboot_aml_memory32(struct rboot_aml *aml, uint32_t address, uint32_t bytes)
 {
-	uint8_t d[12] = { 0x86, 9, 0, 1 /* writable */ };
+	uint8_t d[12] = {0x86, 9, 0, 1 /* writable */};
 
 	riffle_put32(d + 4, address);
 	riffle_put32(d + 8, bytes);
@@ -188,7 +188,7 @@ void rboot_aml_memory32(struct rboot_aml *aml, uint32_t address, uint32_t bytes)
 
 void rboot_aml_interrupt(struct rboot_aml *aml, uint32_t gsi)
 {
-	uint8_t d[9] = { 0x89, 6, 0, 3 /* consumer, edge-triggered */, 1 };
+	uint8_t d[9] = {0x89, 6, 0, 3 /* consumer, edge-triggered */, 1};
 
 	riffle_put32(d + 5, gsi);
 	rboot_aml_put(aml, d, sizeof d);

@@ -27,16 +27,16 @@ void rboot_aml_name(struct rboot_aml *aml, const char name[4]);
  * Terms with a length: each open returns where the term's length will stand, to be given to close when everything
  * inside has been written. Terms nest.
  */
-size_t rboot_aml_open_scope(struct rboot_aml *aml, const char name[4]);         /* Scope(\NAME) */
+size_t rboot_aml_open_scope(struct rboot_aml *aml, const char name[4]); /* Scope(\NAME) */
 size_t rboot_aml_open_device(struct rboot_aml *aml, const char name[4]);
 size_t rboot_aml_open_package(struct rboot_aml *aml, uint8_t elements);
-size_t rboot_aml_open_resources(struct rboot_aml *aml);                         /* a ResourceTemplate of up to 255 bytes */
+size_t rboot_aml_open_resources(struct rboot_aml *aml); /* a ResourceTemplate, up to 255 bytes */
 void rboot_aml_close(struct rboot_aml *aml, size_t opened);
 void rboot_aml_close_resources(struct rboot_aml *aml, size_t opened);
 
 /* Resource descriptors (ACPI 6.5, 6.4) */
 void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count);
 void rboot_aml_memory32(struct rboot_aml *aml, uint32_t address, uint32_t bytes);
-void rboot_aml_interrupt(struct rboot_aml *aml, uint32_t gsi);  /* edge-triggered, active high, exclusive */
+void rboot_aml_interrupt(struct rboot_aml *aml, uint32_t gsi); /* edge-triggered, active high, exclusive */
 
 #endif

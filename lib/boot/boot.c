@@ -8,15 +8,15 @@
 /* arch/x86/include/asm/segment.h: what boot.rst demands of selectors at the 64-bit entry */
 #define BOOT_CS 0x10u
 #define BOOT_DS 0x18u
-#define FLAT_CODE64 UINT64_C(0x00af9b000000ffff)        /* present, accessed, execute/read, L, 4 GiB */
-#define FLAT_DATA UINT64_C(0x00cf93000000ffff)          /* present, accessed, read/write, D, 4 GiB */
+#define FLAT_CODE64 UINT64_C(0x00af9b000000ffff) /* present, accessed, execute/read, L, 4 GiB */
+#define FLAT_DATA UINT64_C(0x00cf93000000ffff)   /* present, accessed, read/write, D, 4 GiB */
 #define GDT_ENTRIES 4u
 
 #define CR0_PE (UINT64_C(1) << 0)
 #define CR0_ET (UINT64_C(1) << 4)
 #define CR0_NE (UINT64_C(1) << 5)
 #define CR0_PG (UINT64_C(1) << 31)
-#define CR4_PAE (UINT64_C(1) << 5)                      /* and not LA57: the kernel would take 5 levels for granted */
+#define CR4_PAE (UINT64_C(1) << 5) /* and not LA57: the kernel would take 5 levels for granted */
 #define EFER_LME (UINT64_C(1) << 8)
 #define EFER_LMA (UINT64_C(1) << 10)
 #define RFLAGS_FIXED 2u
@@ -31,18 +31,18 @@ static void write_gdt(uint8_t *low)
 static void set_registers(struct riffle_boot_registers *registers, uint64_t entry)
 {
 	*registers = (struct riffle_boot_registers){
-		.rip = entry,
-		.rsi = RIFFLE_BOOT_ZERO_PAGE,
-		.rsp = RIFFLE_BOOT_STACK,
-		.rflags = RFLAGS_FIXED,
-		.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG,
-		.cr3 = RIFFLE_BOOT_PML4,
-		.cr4 = CR4_PAE,
-		.efer = EFER_LME | EFER_LMA,
-		.gdt_address = RIFFLE_BOOT_GDT,
-		.gdt_bytes = GDT_ENTRIES * 8,
-		.cs = BOOT_CS,
-		.ds = BOOT_DS,
+	    .rip = entry,
+	    .rsi = RIFFLE_BOOT_ZERO_PAGE,
+	    .rsp = RIFFLE_BOOT_STACK,
+	    .rflags = RFLAGS_FIXED,
+	    .cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG,
+	    .cr3 = RIFFLE_BOOT_PML4,
+	    .cr4 = CR4_PAE,
+	    .efer = EFER_LME | EFER_LMA,
+	    .gdt_address = RIFFLE_BOOT_GDT,
+	    .gdt_bytes = GDT_ENTRIES * 8,
+	    .cs = BOOT_CS,
+	    .ds = BOOT_DS,
 	};
 }
 
@@ -93,6 +93,6 @@ int riffle_boot_write(struct riffle_boot_registers *registers, const struct riff
 
 	/* the other flags speak of the real-mode code, which does not run */
 	*loadflags = (uint8_t)(RBOOT_LOADED_HIGH | loaded->loadflags);
-	kernel = (struct riffle_range){ loaded->physical_base, loaded->end - loaded->physical_base };
+	kernel = (struct riffle_range){loaded->physical_base, loaded->end - loaded->physical_base};
 	return rboot_write_all(registers, &map, machine, &setup, &kernel, loaded->entry, error);
 }

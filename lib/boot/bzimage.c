@@ -6,18 +6,18 @@
 #include "common/fail.h"
 
 #define SECTOR 512u
-#define OLD_SETUP_SECTS 4u      /* boot.rst: setup_sects 0 means 4 */
-#define ENTRY_64 0x200u         /* boot.rst, 64-bit boot protocol */
-#define MIN_VERSION 0x020cu     /* the first with xloadflags */
-#define MIN_HEADER_END 0x264u   /* behind init_size */
+#define OLD_SETUP_SECTS 4u    /* boot.rst: setup_sects 0 means 4 */
+#define ENTRY_64 0x200u       /* boot.rst, 64-bit boot protocol */
+#define MIN_VERSION 0x020cu   /* the first with xloadflags */
+#define MIN_HEADER_END 0x264u /* behind init_size */
 #define ALIGNMENT_MIN 4096u
 
 /* What of a bzImage goes where. */
 struct bzimage {
 	struct rboot_setup setup;
-	const uint8_t *code;    /* protected-mode part: the rest of the file */
+	const uint8_t *code; /* protected-mode part: the rest of the file */
 	uint64_t code_bytes;
-	uint64_t window;        /* init_size: memory it needs from its start on until the kernel has its own map */
+	uint64_t window; /* init_size: memory it needs from its start on until the kernel has its own map */
 	uint64_t preferred;
 	uint64_t alignment;
 	bool relocatable;
@@ -30,13 +30,14 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	int status;
 
 	if (bytes < MIN_HEADER_END)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "bzImage", "is too short for a setup header", bytes,
-					    MIN_HEADER_END);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "bzImage", "is too short for a setup header",
+					    bytes, MIN_HEADER_END);
 	if ((status = rboot_setup_take(&image->setup, file + RBOOT_HDR_START, bytes - RBOOT_HDR_START, error)))
 		return status;
 	if (riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)) < MIN_VERSION)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "boot protocol version",
-					    "has no 64-bit entry", riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)), MIN_VERSION);
+					    "has no 64-bit entry", riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)),
+					    MIN_VERSION);
 	if (!(riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)) & RBOOT_XLF_KERNEL_64))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "xloadflags", "has no 64-bit entry",
 					 riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)));
@@ -52,8 +53,8 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	image->code_bytes = bytes - code_start;
 	said = (uint64_t)riffle_get32(h + RBOOT_HDR(RBOOT_SYSSIZE)) * 16;
 	if (said > image->code_bytes)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "reaches past the end of the file", said,
-					    image->code_bytes);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "reaches past the end of the file",
+					    said, image->code_bytes);
 	image->window = riffle_get32(h + RBOOT_HDR(RBOOT_INIT_SIZE));
 	if (image->window < image->code_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "init_size", "is less than the code itself",
@@ -103,14 +104,14 @@ static int place(uint64_t *address, const struct bzimage *image, const struct rb
 		if (map->ram[i].host && fit(address, image, &map->ram[i], initrd))
 			return RIFFLE_OK;
 	}
-	return riffle_fail_found(error, RIFFLE_ERR_SPACE, "init_size", "no stretch of RAM holds the kernel while it unpacks",
-				 image->window);
+	return riffle_fail_found(error, RIFFLE_ERR_SPACE, "init_size",
+				 "no stretch of RAM holds the kernel while it unpacks", image->window);
 }
 
 int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const struct riffle_machine *machine,
 			      const void *bzimage, size_t bzimage_bytes, struct riffle_error *error)
 {
-	struct riffle_range kernel, initrd = { machine->initrd_address, machine->initrd_bytes };
+	struct riffle_range kernel, initrd = {machine->initrd_address, machine->initrd_bytes};
 	struct rboot_map map;
 	struct bzimage image;
 	uint64_t unused;

@@ -72,8 +72,8 @@ size_t riffle_boot_reserved(const struct riffle_machine *machine, struct riffle_
 	size_t n = 0;
 
 	if (n < capacity)
-		ranges[n++] = (struct riffle_range){ 0, RIFFLE_BOOT_LOW_END };
+		ranges[n++] = (struct riffle_range){0, RIFFLE_BOOT_LOW_END};
 	if (n < capacity && machine->initrd_bytes)
-		ranges[n++] = (struct riffle_range){ machine->initrd_address, machine->initrd_bytes };
+		ranges[n++] = (struct riffle_range){machine->initrd_address, machine->initrd_bytes};
 	return n;
 }

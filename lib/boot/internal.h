@@ -8,18 +8,18 @@
 #include <riffle/boot.h>
 
 #define RBOOT_RAM_MAX 64u
-#define RBOOT_BASE_MEMORY_END 0x9fc00u  /* what a PC calls base memory, less its last KiB */
+#define RBOOT_BASE_MEMORY_END 0x9fc00u /* what a PC calls base memory, less its last KiB */
 #define RBOOT_LAPIC 0xfee00000u
 #define RBOOT_IOAPIC 0xfec00000u
-#define RBOOT_IOAPIC_ID 0u              /* the id register's reset value */
+#define RBOOT_IOAPIC_ID 0u /* the id register's reset value */
 #define RBOOT_IOAPIC_PINS 24u
 
 /* The guest's RAM, checked and ascending. */
 struct rboot_map {
-	struct riffle_ram ram[RBOOT_RAM_MAX];           /* as the caller gave it */
-	struct riffle_range run[RBOOT_RAM_MAX];         /* adjacent stretches made one */
+	struct riffle_ram ram[RBOOT_RAM_MAX];   /* as the caller gave it */
+	struct riffle_range run[RBOOT_RAM_MAX]; /* adjacent stretches made one */
 	unsigned ram_count, run_count;
-	uint64_t end;                                   /* first address behind the last RAM */
+	uint64_t end; /* first address behind the last RAM */
 };
 
 /* Errors: ARGUMENT. Reads ram and ram_count alone; host addresses may be NULL here. */
@@ -37,7 +37,7 @@ uint8_t *rboot_map_host(const struct rboot_map *map, uint64_t address, uint64_t 
  */
 #define RBOOT_HDR_START 0x1f1u
 #define RBOOT_HDR_BYTES 128u
-#define RBOOT_HDR(field) ((field) - RBOOT_HDR_START)
+#define RBOOT_HDR(field) ((field)-RBOOT_HDR_START)
 
 #define RBOOT_ROOT_FLAGS 0x1f2u
 #define RBOOT_SYSSIZE 0x1f4u
@@ -70,7 +70,7 @@ struct rboot_setup {
 	uint8_t bytes[RBOOT_HDR_BYTES];
 };
 
-/* Takes a header as a bzImage has it (`available` bytes from 0x1f1 on), less what lies behind its end. Errors: FORMAT. */
+/* A header as a bzImage has it (`available` bytes from 0x1f1 on), less what lies behind its end. Errors: FORMAT. */
 int rboot_setup_take(struct rboot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error);
 /* The plan's header, or one made up when the plan has none or is NULL. Errors: FORMAT. */
 int rboot_setup_from_plan(struct rboot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error);

@@ -7,11 +7,11 @@
 #define POINTER_BYTES 16u
 #define HEADER_BYTES 44u
 #define PROCESSOR_BYTES 20u
-#define ENTRY_BYTES 8u          /* every other kind of entry */
+#define ENTRY_BYTES 8u /* every other kind of entry */
 #define OTHER_ENTRIES (1 + 1 + RBOOT_IOAPIC_PINS + 2)
 
 _Static_assert(POINTER_BYTES + HEADER_BYTES + RIFFLE_BOOT_VCPUS_MAX * PROCESSOR_BYTES + OTHER_ENTRIES * ENTRY_BYTES <=
-		       0xa0000 - RIFFLE_BOOT_MP_TABLE,
+		   0xa0000 - RIFFLE_BOOT_MP_TABLE,
 	       "the MP table fits the last KiB of base memory");
 
 enum { MP_PROCESSOR = 0, MP_BUS = 1, MP_IOAPIC = 2, MP_INTERRUPT = 3, MP_LOCAL_INTERRUPT = 4 };

@@ -22,7 +22,7 @@
 #define FEW ((RIFFLE_BOOT_CMDLINE - DIRECTORIES) / PAGE)
 #define MORE_END 0x90000u
 #define MORE ((MORE_END - RIFFLE_BOOT_MORE_TABLES) / PAGE)
-#define SMALL_GIBS 4u           /* mapped by 2 MiB pages always: MMIO lies here, and its 1 GiB also holds RAM */
+#define SMALL_GIBS 4u /* mapped by 2 MiB pages always: MMIO lies here, and its 1 GiB also holds RAM */
 
 static uint32_t directory_address(unsigned index)
 {

@@ -11,11 +11,11 @@ static int check_stretch(const struct riffle_ram *ram, struct riffle_error *erro
 
 	if (!ram->bytes || ram->address % 4096 || ram->bytes % 4096 ||
 	    __builtin_add_overflow(ram->address, ram->bytes, &end))
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram",
-					 "is empty, wraps, or is not in whole pages", ram->address);
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "is empty, wraps, or is not in whole pages",
+					 ram->address);
 	if (ram->address < RIFFLE_BOOT_HOLE_END && end > RIFFLE_BOOT_HOLE_START)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "reaches into the hole below 4 GiB",
-					    end, RIFFLE_BOOT_HOLE_START);
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "reaches into the hole below 4 GiB", end,
+					    RIFFLE_BOOT_HOLE_START);
 	return RIFFLE_OK;
 }
 
@@ -51,7 +51,7 @@ int rboot_map_init(struct rboot_map *map, const struct riffle_machine *machine, 
 		if (i && ram->address == map->end)
 			map->run[map->run_count - 1].bytes += ram->bytes;
 		else
-			map->run[map->run_count++] = (struct riffle_range){ ram->address, ram->bytes };
+			map->run[map->run_count++] = (struct riffle_range){ram->address, ram->bytes};
 		map->end = ram->address + ram->bytes;
 	}
 	return RIFFLE_OK;

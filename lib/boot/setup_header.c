@@ -43,7 +43,7 @@ static void make_up(struct rboot_setup *setup, const struct riffle_header *heade
 	uint8_t *p = setup->bytes;
 
 	memset(setup, 0, sizeof *setup);
-	riffle_put16(p + RBOOT_HDR(RBOOT_ROOT_FLAGS), 1); /* root read-only until told otherwise, as every bzImage says */
+	riffle_put16(p + RBOOT_HDR(RBOOT_ROOT_FLAGS), 1); /* root read-only until told otherwise, as in bzImages */
 	riffle_put16(p + RBOOT_HDR(RBOOT_VID_MODE), VID_MODE_NORMAL);
 	riffle_put16(p + RBOOT_HDR(RBOOT_BOOT_FLAG), BOOT_FLAG);
 	riffle_put32(p + RBOOT_HDR(RBOOT_MAGIC), MAGIC);

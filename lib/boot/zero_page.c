@@ -12,10 +12,10 @@
 #define E820_ENTRY_BYTES 20u
 #define E820_RAM 1u
 #define E820_RESERVED 2u
-#define LOADER_UNDEFINED 0xffu  /* boot.rst: a loader without an assigned number */
+#define LOADER_UNDEFINED 0xffu /* boot.rst: a loader without an assigned number */
 
 #define SETUP_DATA_HEADER_BYTES 16u
-#define SETUP_RNG_SEED 9u       /* arch/x86/include/uapi/asm/bootparam.h, Linux 6.0; older kernels pass over it */
+#define SETUP_RNG_SEED 9u /* arch/x86/include/uapi/asm/bootparam.h, Linux 6.0; older kernels pass over it */
 
 _Static_assert(RIFFLE_BOOT_SETUP_DATA + SETUP_DATA_HEADER_BYTES + RIFFLE_BOOT_RNG_SEED_MAX <= RIFFLE_BOOT_MORE_TABLES,
 	       "setup_data ends before the page tables go on");
@@ -91,7 +91,8 @@ int rboot_write_zero_page(uint8_t *low, const struct rboot_map *map, const struc
 	    (status = write_setup_data(low, machine, &setup_data, error)))
 		return status;
 
-	/* all zero first: the kernel takes a non-zero sentinel (0x1ef) for a loader that left garbage around the header */
+	/* all zero first: a non-zero sentinel (0x1ef) tells the kernel of a loader that left garbage around the header
+	 */
 	memset(page, 0, ZERO_PAGE_BYTES);
 	memcpy(page + RBOOT_HDR_START, setup->bytes, sizeof setup->bytes);
 	page[RBOOT_TYPE_OF_LOADER] = LOADER_UNDEFINED;
