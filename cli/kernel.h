@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the name of a kernel file to a checked plan and a source of its bytes, prepared on the way if need be. */
+/* From what the user calls a kernel to an open prepared one: as it is, out of the cache, or prepared now. */
 #ifndef RIFFLE_CLI_KERNEL_H
 #define RIFFLE_CLI_KERNEL_H
 
@@ -7,29 +7,40 @@
 
 #include <riffle/plan.h>
 
+#include "cli/spawn.h"
+
 struct kernel_request {
 	const char *kernel;             /* path, or fd:N */
-	const char *relocs;             /* path of vmlinux.relocs, or NULL */
-	const char *cache_directory;    /* NULL: $XDG_CACHE_HOME/riffle, else $HOME/.cache/riffle */
-	bool no_cache;                  /* prepare into memory, keep nothing */
+	const char *relocs;             /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
+	const char *cache_directory;    /* NULL: $XDG_CACHE_HOME/riffle or $HOME/.cache/riffle */
+	bool no_cache;                  /* prepare into memory, look nothing up and keep nothing */
 };
 
-enum kernel_way { KERNEL_IS_PREPARED, KERNEL_CACHE_HIT, KERNEL_CACHE_MISS };
+/* How the kernel was come by. */
+enum kernel_way {
+	KERNEL_IS_PREPARED,     /* the file is a prepared kernel itself */
+	KERNEL_CACHE_HIT,
+	KERNEL_CACHE_MISS,      /* prepared just now, by a child process */
+};
 
 struct opened_kernel {
-	int fd;                         /* of the prepared kernel; open as long as the source is used */
-	struct riffle_source source;
+	int fd;                         /* of the prepared kernel */
+	struct riffle_source source;    /* reads from fd */
 	struct riffle_plan plan;
 	enum kernel_way way;
-	char notice[256];               /* something the user should hear (cache disk full, …); empty: nothing */
-	char blame[256];                /* after a failure: the file that `error` is about */
+	char notice[320];               /* one line for the user without "riffle:", empty when there is nothing to say */
+	const char *blame;              /* after a failure: which of the request's names it is about */
+	struct spawn_words words;       /* after a failure: what error->field and ->problem may point to */
 };
 
 /*
- * Opens a kernel. On success *k is the caller's, to be ended with kernel_close(); on failure nothing is left open.
- * A failure of the preparing child arrives here as its own words: then error->field is NULL and `blame` is the whole line.
+ * Opens request->kernel, whatever its kind. *k is valid from the call on, also after a failure, and must then stay where
+ * it is as long as *error is used; it is ended with kernel_close() after success. Prints nothing.
+ * A prepared kernel whose owner or mode let somebody else write to it is refused (TRUST); one whose bytes change while
+ * they are prepared too (CHANGED). A cache that cannot be used is not an error but a notice.
  */
 int kernel_open(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error);
+
 void kernel_close(struct opened_kernel *k);
 
 #endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle inspect: what a kernel file is, and the entropy that its layout gets in a guest of a given size. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include <riffle/boot.h>
+#include <riffle/layout.h>
+
+#include "cli/commands.h"
+#include "cli/input.h"
+#include "cli/spawn.h"
+#include "common/fail.h"
+#include "prepare/image/image.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static const char help[] =
+	"Usage: riffle inspect KERNEL [--relocs FILE] [--json] [--memory SIZE]\n"
+	"\n"
+	"Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
+	"open descriptor), and from how many places its layout is drawn.\n"
+	"\n"
+	"  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
+	"  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
+	"  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
+	"  -h, --help          this text\n"
+	"\n"
+	"Entropy is counted in a guest whose RAM begins at 0 and leaves out 3 to 4 GiB, before initrd and\n"
+	"boot tables take their places: `riffle run` may have a few slots less.\n";
+
+/* what is known of the kernel in question */
+struct subject {
+	const char *name;
+	bool prepared;          /* the file itself is a prepared kernel */
+	uint64_t file_bytes;
+	const struct riffle_plan *plan;
+	uint64_t memory_bytes;
+	struct riffle_slots slots;
+	bool fits;              /* slots are valid */
+	struct riffle_error unfit;
+};
+
+static bool parse_size(const char *text, uint64_t *bytes)
+{
+	unsigned shift = 20;
+	uint64_t number;
+	char *end;
+
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (errno || end == text || *text == '-')
+		return false;
+	if (*end == 'K' || *end == 'k')
+		shift = 10;
+	else if (*end == 'G' || *end == 'g')
+		shift = 30;
+	else if (*end && *end != 'M' && *end != 'm')
+		return false;
+	if ((*end && end[1]) || !number || number > UINT64_MAX >> shift >> 1)
+		return false;
+	*bytes = number << shift;
+	return *bytes % 4096 == 0;
+}
+
+static void count_slots(struct subject *s)
+{
+	const uint64_t hole = RIFFLE_BOOT_HOLE_START;
+	struct riffle_ram ram[2] = {
+		{.address = 0, .bytes = s->memory_bytes < hole ? s->memory_bytes : hole},
+		{.address = RIFFLE_BOOT_HOLE_END, .bytes = s->memory_bytes < hole ? 0 : s->memory_bytes - hole},
+	};
+	struct riffle_memory memory = {.ram = ram, .ram_count = ram[1].bytes ? 2 : 1};
+	enum riffle_mode mode = s->plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR
+										    : RIFFLE_MODE_PHYSICAL;
+
+	s->fits = !riffle_layout_slots(&s->slots, s->plan, &memory, mode, &s->unfit);
+}
+
+static const char *kind_name(const struct subject *s)
+{
+	return riffle_source_kind_name((enum riffle_source_kind)s->plan->header->source_kind);
+}
+
+static const char *compression_name(const struct subject *s)
+{
+	return riffle_compression_name((enum riffle_compression)s->plan->header->compression);
+}
+
+static void hex(char *to, const uint8_t *bytes, size_t count)
+{
+	*to = 0;
+	for (size_t i = 0; i < count; i++)
+		sprintf(to + 2 * i, "%02x", bytes[i]);
+}
+
+static void flag_letters(char to[4], uint32_t flags)
+{
+	to[0] = flags & 4 ? 'r' : '-';
+	to[1] = flags & 2 ? 'w' : '-';
+	to[2] = flags & 1 ? 'x' : '-';
+	to[3] = 0;
+}
+
+/* The version string is the kernel file's: nothing in it may speak to the terminal. */
+static void printable(char *to, size_t bytes, const char *from)
+{
+	size_t i = 0;
+
+	for (; i + 1 < bytes && from[i]; i++)
+		to[i] = from[i] >= ' ' && from[i] <= '~' ? from[i] : '?';
+	to[i] = 0;
+}
+
+static uint64_t extent_bytes(const struct riffle_plan *plan)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < plan->extent_count; i++)
+		sum += plan->extents[i].bytes;
+	return sum;
+}
+
+static double bits(uint64_t slots)
+{
+	return log2((double)slots);
+}
+
+static void print_size(const char *label, uint64_t bytes)
+{
+	printf("%-17s %" PRIu64 " bytes (%.1f MiB)\n", label, bytes, (double)bytes / (double)MIB);
+}
+
+static void print_entropy(const struct subject *s)
+{
+	char line[256];
+
+	printf("in a guest with %" PRIu64 " MiB:\n", s->memory_bytes / MIB);
+	if (!s->fits) {
+		riffle_error_format(&s->unfit, line, sizeof line);
+		printf("  %s\n", line);
+		return;
+	}
+	printf("  %-15s %.2f bits (%" PRIu64 " slots of 2 MiB)\n", "virtual", bits(s->slots.virtual_), s->slots.virtual_);
+	printf("  %-15s %.2f bits (%" PRIu64 " slots of 2 MiB)\n", "physical", bits(s->slots.physical), s->slots.physical);
+}
+
+static void print_text(const struct subject *s)
+{
+	const struct riffle_plan *plan = s->plan;
+	const struct riffle_header *h = plan->header;
+	char text[sizeof h->kernel_version];
+
+	printf("%-17s %s%s\n", "kind", s->prepared ? "prepared kernel, from " : "", kind_name(s));
+	printable(text, sizeof text, h->kernel_version);
+	printf("%-17s %s\n", "kernel version", *text ? text : "unknown");
+	hex(text, h->build_id, h->build_id_bytes);
+	printf("%-17s %s\n", "build id", *text ? text : "none");
+	printf("%-17s %s\n", "compression", compression_name(s));
+	print_size("file", s->file_bytes);
+	print_size("image in memory", h->image_bytes);
+	print_size("segments' bytes", h->load_bytes);
+	print_size("copied at a boot", extent_bytes(plan));
+	printf("%-17s %" PRIu32 "\n", "extents", plan->extent_count);
+	if (h->init_size)
+		print_size("init_size", h->init_size);
+	printf("%-17s %" PRIu64 " MiB\n", "alignment", h->kernel_alignment / MIB);
+	printf("%-17s %#" PRIx64 " physical, %#" PRIx64 " virtual\n", "link address", h->link_phys, h->link_virt);
+	printf("%-17s %#" PRIx64 " physical (image offset %#" PRIx64 ")\n", "entry", h->link_phys + h->entry_offset,
+	       h->entry_offset);
+	if (h->flags & RIFFLE_KERNEL_RELOCATABLE)
+		printf("%-17s %" PRIu32 " of 64 bits, %" PRIu32 " of 32 bits, %" PRIu32 " of 32 bits inverse%s\n",
+		       "relocations", plan->reloc64_count, plan->reloc32_count, plan->reloc32_inverse_count,
+		       h->flags & RIFFLE_KERNEL_INVERSE ? "" : " (format without)");
+	else
+		printf("%-17s none: the virtual base cannot change\n", "relocations");
+	printf("segments:\n  %-18s  %-10s  %-10s  %-10s  flags\n", "virtual", "offset", "file", "memory");
+	for (uint32_t i = 0; i < plan->segment_count; i++) {
+		const struct riffle_segment *segment = &plan->segments[i];
+		char flags[4];
+
+		flag_letters(flags, segment->flags);
+		printf("  0x%016" PRIx64 "  0x%08x  0x%08x  0x%08x  %s\n", segment->link_virt, segment->image_offset,
+		       segment->file_bytes, segment->memory_bytes, flags);
+	}
+	print_entropy(s);
+}
+
+static json_t *json_address(uint64_t address)
+{
+	return json_sprintf("0x%" PRIx64, address);
+}
+
+static json_t *json_hex(const uint8_t *bytes, size_t count)
+{
+	char text[65];
+
+	hex(text, bytes, count);
+	return count ? json_string(text) : json_null();
+}
+
+static json_t *json_segments(const struct riffle_plan *plan)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < plan->segment_count; i++) {
+		const struct riffle_segment *segment = &plan->segments[i];
+		char flags[4];
+
+		flag_letters(flags, segment->flags);
+		json_array_append_new(array, json_pack("{s:o, s:I, s:I, s:I, s:s}", "link_virtual",
+						       json_address(segment->link_virt), "image_offset",
+						       (json_int_t)segment->image_offset, "file_bytes",
+						       (json_int_t)segment->file_bytes, "memory_bytes",
+						       (json_int_t)segment->memory_bytes, "flags", flags));
+	}
+	return array;
+}
+
+static json_t *json_entropy(const struct subject *s)
+{
+	json_t *entropy = json_pack("{s:I}", "memory_bytes", (json_int_t)s->memory_bytes);
+	char line[256];
+
+	if (s->fits) {
+		json_object_set_new(entropy, "virtual_slots", json_integer((json_int_t)s->slots.virtual_));
+		json_object_set_new(entropy, "virtual_bits", json_real(bits(s->slots.virtual_)));
+		json_object_set_new(entropy, "physical_slots", json_integer((json_int_t)s->slots.physical));
+		json_object_set_new(entropy, "physical_bits", json_real(bits(s->slots.physical)));
+	} else {
+		riffle_error_format(&s->unfit, line, sizeof line);
+		json_object_set_new(entropy, "error", json_string(line));
+	}
+	return entropy;
+}
+
+static int print_json(const struct subject *s)
+{
+	const struct riffle_plan *plan = s->plan;
+	const struct riffle_header *h = plan->header;
+	char version[sizeof h->kernel_version];
+	json_t *root;
+	int status;
+
+	printable(version, sizeof version, h->kernel_version);
+	root = json_pack("{s:s, s:b, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:b}", "file",
+			 s->name, "prepared", s->prepared, "kind", kind_name(s), "kernel_version", version, "build_id",
+			 json_hex(h->build_id, h->build_id_bytes), "compression", compression_name(s), "file_bytes",
+			 (json_int_t)s->file_bytes, "image_bytes", (json_int_t)h->image_bytes, "load_bytes",
+			 (json_int_t)h->load_bytes, "init_size", (json_int_t)h->init_size, "alignment",
+			 (json_int_t)h->kernel_alignment, "link_physical", json_address(h->link_phys), "link_virtual",
+			 json_address(h->link_virt), "window_bytes", (json_int_t)h->window_bytes, "entry_offset",
+			 (json_int_t)h->entry_offset, "relocatable", (h->flags & RIFFLE_KERNEL_RELOCATABLE) != 0);
+	if (!root) {
+		/* only a name that is not UTF-8 can make json_pack() fail, or memory */
+		fprintf(stderr, "riffle: %s: cannot be said in JSON: its name is not UTF-8\n", s->name);
+		return EXIT_FAILURE;
+	}
+	json_object_set_new(root, "relocations",
+			    json_pack("{s:I, s:I, s:I, s:b}", "64", (json_int_t)plan->reloc64_count, "32",
+				      (json_int_t)plan->reloc32_count, "inverse32",
+				      (json_int_t)plan->reloc32_inverse_count, "inverse_list",
+				      (h->flags & RIFFLE_KERNEL_INVERSE) != 0));
+	json_object_set_new(root, "segments", json_segments(plan));
+	json_object_set_new(root, "extents", json_pack("{s:I, s:I}", "count", (json_int_t)plan->extent_count, "bytes",
+						       (json_int_t)extent_bytes(plan)));
+	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
+	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
+	json_object_set_new(root, "entropy", json_entropy(s));
+	status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	putchar('\n');
+	json_decref(root);
+	return status ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* A prepared kernel of whatever kind of file, in *fd: the file itself, or a memfd that a worker wrote. */
+static int prepared_twin(int *fd, struct subject *s, const char *relocs, struct spawn_words *words, const char **blame,
+			 struct riffle_error *error)
+{
+	int kernel_fd, relocs_fd = -1, status;
+	uint8_t start[8];
+	struct stat st;
+
+	*blame = s->name;
+	status = input_open(&kernel_fd, &st, s->name, error);
+	if (status)
+		return status;
+	s->file_bytes = (uint64_t)st.st_size;
+	s->prepared = pread(kernel_fd, start, sizeof start, 0) == sizeof start &&
+		      riffle_plan_is_prepared(start, sizeof start);
+	if (s->prepared) {
+		*fd = kernel_fd;
+		return 0;
+	}
+	if (relocs && (status = input_open(&relocs_fd, &st, relocs, error)))
+		*blame = relocs;
+	*fd = status ? -1 : memfd_create("riffle-inspect", MFD_CLOEXEC);
+	if (!status && *fd < 0)
+		status = riffle_fail_system(error, errno, "memory", "for the prepared kernel cannot be had");
+	if (!status)
+		status = spawn_worker(words, kernel_fd, relocs_fd, *fd, error);
+	close(kernel_fd);
+	if (relocs_fd >= 0)
+		close(relocs_fd);
+	if (status && *fd >= 0)
+		close(*fd);
+	return status;
+}
+
+static int inspect(struct subject *s, const char *relocs, bool json)
+{
+	struct riffle_source source;
+	struct riffle_plan plan = {0};
+	struct riffle_error error;
+	struct spawn_words words;
+	const char *blame;
+	int fd, status, code;
+
+	status = prepared_twin(&fd, s, relocs, &words, &blame, &error);
+	if (status) {
+		report_error(blame, &error);
+		return EXIT_FAILURE;
+	}
+	status = riffle_source_from_fd(&source, fd, &error);
+	if (!status)
+		status = riffle_plan_open(&plan, &source, &error);
+	if (status) {
+		report_error(s->name, &error);
+		close(fd);
+		return EXIT_FAILURE;
+	}
+	s->plan = &plan;
+	count_slots(s);
+	code = EXIT_SUCCESS;
+	if (json)
+		code = print_json(s);
+	else
+		print_text(s);
+	riffle_plan_close(&plan);
+	close(fd);
+	return fflush(stdout) ? EXIT_FAILURE : code;
+}
+
+int command_inspect(int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{"relocs", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
+		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct subject subject = {.memory_bytes = 256 * MIB};
+	const char *relocs = NULL;
+	bool json = false;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "r:m:jh", long_options, NULL)) != -1) {
+		switch (option) {
+		case 'r':
+			relocs = optarg;
+			break;
+		case 'm':
+			if (!parse_size(optarg, &subject.memory_bytes)) {
+				fprintf(stderr, "riffle inspect: --memory: is no size (found '%s')\n", optarg);
+				return EXIT_USAGE;
+			}
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		default:
+			fprintf(stderr,
+				"riffle inspect: '%s' is no option or lacks its argument; riffle inspect --help tells "
+				"more\n",
+				argv[optind - 1]);
+			return EXIT_USAGE;
+		}
+	}
+	if (argc - optind != 1) {
+		fprintf(stderr, "riffle inspect: %s; riffle inspect --help tells more\n",
+			argc == optind ? "no kernel given" : "more than one kernel given");
+		return EXIT_USAGE;
+	}
+	subject.name = argv[optind];
+	return inspect(&subject, relocs, json);
+}

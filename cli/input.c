@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens input files by path or descriptor, judges whom they belong to, and says what is wrong with them. */
+#include "cli/input.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+static int open_descriptor(int *fd, const char *digits, struct riffle_error *error)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(digits, &end, 10);
+	if (*digits < '0' || *digits > '9' || *end || errno || number > INT_MAX)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "fd:N", "N is no descriptor's number");
+	*fd = fcntl((int)number, F_DUPFD_CLOEXEC, 3);
+	if (*fd < 0)
+		return riffle_fail_system(error, errno, "file", "is no open descriptor");
+	return 0;
+}
+
+int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *error)
+{
+	int status;
+
+	if (!strncmp(name, "fd:", 3)) {
+		status = open_descriptor(fd, name + 3, error);
+		if (status)
+			return status;
+	} else {
+		*fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		if (*fd < 0)
+			return riffle_fail_system(error, errno, "file", "cannot be opened");
+	}
+	if (fstat(*fd, st) < 0)
+		status = riffle_fail_system(error, errno, "file", "cannot be examined");
+	else if (S_ISDIR(st->st_mode))
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is a directory, not a kernel");
+	else if (!S_ISREG(st->st_mode))
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is not a regular file");
+	else
+		return 0;
+	close(*fd);
+	*fd = -1;
+	return status;
+}
+
+int input_trust(int fd, const struct stat *st, struct riffle_error *error)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals >= 0 && (seals & F_SEAL_WRITE))
+		return 0;
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return riffle_fail_expected(error, RIFFLE_ERR_TRUST, "owner",
+					    "is neither root nor the user that runs this", st->st_uid, geteuid());
+	if (st->st_mode & (S_IWGRP | S_IWOTH))
+		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode",
+				   "lets its group or others change the file (chmod go-w)");
+	return 0;
+}
+
+void report_error(const char *file, const struct riffle_error *error)
+{
+	char line[512];
+
+	riffle_error_format(error, line, sizeof line);
+	fprintf(stderr, "riffle: %s: %s\n", file, line);
+}

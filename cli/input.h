@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that a command line names: by path, or as fd:N a descriptor that is open already. */
+#ifndef RIFFLE_CLI_INPUT_H
+#define RIFFLE_CLI_INPUT_H
+
+#include <sys/stat.h>
+
+#include <riffle/error.h>
+
+/*
+ * Opens `name` for reading. The descriptor is the caller's, close-on-exec; with fd:N it is a copy of N. Anything but a
+ * regular file is refused, without waiting for a FIFO's writer. *st is what the open file is. Errors: IO, FORMAT.
+ */
+int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *error);
+
+/*
+ * What a prepared kernel's bytes are trusted by: nobody but root and the user can have written the file (or write it
+ * now), or it is a memfd sealed against writing. Errors: TRUST.
+ */
+int input_trust(int fd, const struct stat *st, struct riffle_error *error);
+
+/* Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr. */
+void report_error(const char *file, const struct riffle_error *error);
+
+#endif

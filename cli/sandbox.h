@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a process gives up before it looks at bytes that somebody else may have made. */
+#ifndef RIFFLE_CLI_SANDBOX_H
+#define RIFFLE_CLI_SANDBOX_H
+
+#include <riffle/error.h>
+
+enum sandbox_profile {
+	SANDBOX_PLAIN,          /* memory, and the descriptors that are open already */
+	SANDBOX_RUNS_LZOP,      /* the same, and one more program that unpacks lzo */
+};
+
+/*
+ * First half: no new privileges, limits on memory, CPU time and descriptors, no core dump, and for root the ids of
+ * nobody. Open descriptors stay. Errors: IO.
+ */
+int sandbox_drop(struct riffle_error *error);
+
+/* Second half: the system call filter. Whatever lies outside it ends the process by SIGSYS. Errors: IO. */
+int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error);
+
+#endif

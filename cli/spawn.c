@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starts the worker, waits for it, and turns what it says into an error of this process. */
+#include "cli/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+#define PROGRAM "riffle-prepare"
+#define LINE_BYTES 512
+
+/* where the child finds its descriptors: behind the standard ones, which lead to /dev/null */
+enum { CHILD_KERNEL = 3, CHILD_OUT, CHILD_ERROR, CHILD_RELOCS, CHILD_END };
+
+static bool beside(const char *directory, size_t length, char *path, size_t bytes)
+{
+	int n = snprintf(path, bytes, "%.*s/" PROGRAM, (int)length, directory);
+
+	return n > 0 && (size_t)n < bytes && access(path, X_OK) == 0;
+}
+
+bool find_prepare_program(char *path, size_t bytes)
+{
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+	if (n > 0) {
+		char *slash;
+
+		self[n] = 0;
+		slash = strrchr(self, '/');
+		if (slash && beside(self, (size_t)(slash - self), path, bytes))
+			return true;
+	}
+	return beside(RIFFLE_LIBEXECDIR, strlen(RIFFLE_LIBEXECDIR), path, bytes) ||
+	       beside(RIFFLE_BINDIR, strlen(RIFFLE_BINDIR), path, bytes);
+}
+
+void spawn_format_error(const struct riffle_error *error, char *line, size_t bytes)
+{
+	snprintf(line, bytes, "%d %d %d %" PRIu64 " %d %" PRIu64 "\t%s\t%s\n", error->status, error->sys_errno,
+		 error->has_found, error->found, error->has_expected, error->expected, error->field, error->problem);
+}
+
+/* The worker has read hostile bytes: what it says is shown to a person only as plain text of bounded length. */
+static bool copy_words(char *to, size_t bytes, const char *from, size_t length)
+{
+	if (!length || length >= bytes)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (from[i] < ' ' || from[i] > '~')
+			return false;
+	memcpy(to, from, length);
+	to[length] = 0;
+	return true;
+}
+
+bool spawn_parse_error(const char *line, struct spawn_words *words, struct riffle_error *error)
+{
+	int status, sys_errno, has_found, has_expected, length = 0;
+	uint64_t found, expected;
+	const char *field, *problem, *end;
+
+	if (sscanf(line, "%d %d %d %" SCNu64 " %d %" SCNu64 "%n", &status, &sys_errno, &has_found, &found,
+		   &has_expected, &expected, &length) != 6 ||
+	    line[length] != '\t')
+		return false;
+	field = line + length + 1;
+	problem = strchr(field, '\t');
+	if (!problem)
+		return false;
+	problem++;
+	end = strchr(problem, '\n');
+	if (!end || end[1] || status <= RIFFLE_OK || status > RIFFLE_ERR_RANDOM)
+		return false;
+	if (!copy_words(words->field, sizeof words->field, field, (size_t)(problem - 1 - field)) ||
+	    !copy_words(words->problem, sizeof words->problem, problem, (size_t)(end - problem)))
+		return false;
+	riffle_fail_full(error, (enum riffle_status)status, sys_errno, words->field, words->problem, has_found != 0,
+			 found, has_expected != 0, expected);
+	return true;
+}
+
+/* Moves a descriptor out of the way of the numbers that the child's own will get. */
+static int lift(int fd)
+{
+	return fcntl(fd, F_DUPFD_CLOEXEC, CHILD_END);
+}
+
+static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_END])
+{
+	int rc = 0;
+
+	for (int fd = 0; !rc && fd < 3; fd++)
+		rc = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
+	for (int fd = CHILD_KERNEL; !rc && fd < CHILD_END; fd++)
+		if (fds[fd] >= 0)
+			rc = posix_spawn_file_actions_adddup2(actions, fds[fd], fd);
+	if (!rc)
+		rc = posix_spawn_file_actions_addclosefrom_np(
+			actions, fds[CHILD_RELOCS] >= 0 ? CHILD_END : CHILD_RELOCS);
+	return rc;
+}
+
+static int start(pid_t *child, const int fds[CHILD_END], struct riffle_error *error)
+{
+	char path[4096], kernel[12], relocs[12], out[12], errors[12];
+	char program[] = PROGRAM, option[] = WORKER_OPTION;
+	char *argv[] = {program, option, kernel, relocs, out, errors, NULL};
+	char *environment[] = {NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	int rc;
+
+	if (!find_prepare_program(path, sizeof path))
+		return riffle_fail_system(error, ENOENT, PROGRAM, "is neither beside this program nor installed");
+	snprintf(kernel, sizeof kernel, "%d", CHILD_KERNEL);
+	snprintf(relocs, sizeof relocs, "%d", fds[CHILD_RELOCS] >= 0 ? (int)CHILD_RELOCS : -1);
+	snprintf(out, sizeof out, "%d", CHILD_OUT);
+	snprintf(errors, sizeof errors, "%d", CHILD_ERROR);
+	rc = posix_spawn_file_actions_init(&actions);
+	if (rc)
+		return riffle_fail_system(error, rc, PROGRAM, "cannot be started");
+	rc = posix_spawnattr_init(&attributes);
+	if (!rc) {
+		sigemptyset(&none);
+		posix_spawnattr_setsigmask(&attributes, &none);
+		posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+		rc = add_actions(&actions, fds);
+		if (!rc)
+			rc = posix_spawn(child, path, &actions, &attributes, argv, environment);
+		posix_spawnattr_destroy(&attributes);
+	}
+	posix_spawn_file_actions_destroy(&actions);
+	return rc ? riffle_fail_system(error, rc, PROGRAM, "cannot be started") : 0;
+}
+
+/* Reads until the worker closes its end, which it does at the latest when it ends. */
+static void read_line(int fd, char *line, size_t bytes)
+{
+	size_t length = 0;
+
+	for (;;) {
+		char rest[64];
+		bool room = length < bytes - 1;
+		ssize_t n = read(fd, room ? line + length : rest, room ? bytes - 1 - length : sizeof rest);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		if (room)
+			length += (size_t)n;
+	}
+	line[length] = 0;
+}
+
+static int judge_end(int ended, const char *line, struct spawn_words *words, struct riffle_error *error)
+{
+	if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0 && !*line)
+		return 0;
+	if (*line && spawn_parse_error(line, words, error))
+		return error->status;
+	if (WIFSIGNALED(ended) && WTERMSIG(ended) == SIGXCPU)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, PROGRAM, "took more CPU time than any kernel needs");
+	if (WIFSIGNALED(ended))
+		return riffle_fail_found(error, RIFFLE_ERR_IO, PROGRAM, "was ended by a signal",
+					 (uint64_t)WTERMSIG(ended));
+	return riffle_fail_found(error, RIFFLE_ERR_IO, PROGRAM, "ended without saying why",
+				 (uint64_t)(WIFEXITED(ended) ? WEXITSTATUS(ended) : 0));
+}
+
+int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
+{
+	int fds[CHILD_END] = {-1, -1, -1, -1, -1, -1, -1};
+	char line[LINE_BYTES];
+	int pipe_fds[2];
+	int status = 0, ended = 0;
+	pid_t child;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return riffle_fail_system(error, errno, PROGRAM, "cannot be given a pipe");
+	fds[CHILD_KERNEL] = lift(kernel_fd);
+	fds[CHILD_OUT] = lift(out_fd);
+	fds[CHILD_ERROR] = lift(pipe_fds[1]);
+	if (relocs_fd >= 0)
+		fds[CHILD_RELOCS] = lift(relocs_fd);
+	close(pipe_fds[1]);
+	if (fds[CHILD_KERNEL] < 0 || fds[CHILD_OUT] < 0 || fds[CHILD_ERROR] < 0 ||
+	    (relocs_fd >= 0 && fds[CHILD_RELOCS] < 0))
+		status = riffle_fail_system(error, errno, PROGRAM, "cannot be given its descriptors");
+	if (!status)
+		status = start(&child, fds, error);
+	for (int fd = CHILD_KERNEL; fd < CHILD_END; fd++)
+		if (fds[fd] >= 0)
+			close(fds[fd]);
+	if (status) {
+		close(pipe_fds[0]);
+		return status;
+	}
+	read_line(pipe_fds[0], line, sizeof line);
+	close(pipe_fds[0]);
+	while (waitpid(child, &ended, 0) < 0)
+		if (errno != EINTR)
+			return riffle_fail_system(error, errno, PROGRAM, "cannot be waited for");
+	return judge_end(ended, line, words, error);
+}

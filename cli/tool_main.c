@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle-prepare: the commands that need decompressors or a disassembler, and the worker they are done by. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/spawn.h"
+#include "cli/worker.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *summary;
+} commands[] = {
+	{"prepare", command_prepare, "do once what need not be done at each boot"},
+	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
+};
+
+static void usage(FILE *to)
+{
+	fputs("Usage: riffle-prepare COMMAND [OPTIONS]\n\nThe part of riffle that understands kernel files.\n\n", to);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
+	fputs("\nriffle-prepare COMMAND --help tells more; riffle-prepare --version prints the version.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], WORKER_OPTION))
+		return worker_main(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		usage(stdout);
+		return EXIT_SUCCESS;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+		puts("riffle-prepare " RIFFLE_VERSION);
+		return EXIT_SUCCESS;
+	}
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	fprintf(stderr, "riffle: '%s' is no command; riffle-prepare --help lists them\n", argv[1]);
+	return EXIT_USAGE;
+}

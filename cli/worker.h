@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The process that touches hostile bytes: `riffle-prepare --worker KERNEL_FD RELOCS_FD|-1 OUT_FD ERROR_FD`. */
+#ifndef RIFFLE_CLI_WORKER_H
+#define RIFFLE_CLI_WORKER_H
+
+/* argv[0] is the option itself; returns the exit code */
+int worker_main(int argc, char **argv);
+
+#endif
