@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest RAM: one anonymous mapping, cut by the hole below 4 GiB into at most two stretches. */
-#include "memory.h"
+#include "monitor/memory.h"
 
 #include <errno.h>
 #include <linux/kvm.h>

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPUID a guest sees: what KVM supports, one package of single-threaded cores, no nested virtualisation. */
+#ifndef RIFFLE_MONITOR_GUEST_CPUID_H
+#define RIFFLE_MONITOR_GUEST_CPUID_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+
+#include <riffle/error.h>
+
+#define GUEST_CPUID_ENTRIES 192u
+
+/* struct kvm_cpuid2 with room for its entries */
+struct guest_cpuid {
+	uint32_t nent;
+	uint32_t padding;
+	struct kvm_cpuid_entry2 entries[GUEST_CPUID_ENTRIES];
+};
+
+/* Asks KVM and adjusts the answer for `vcpus` vCPUs. `tsc_deadline`: KVM's LAPIC has that timer mode. */
+int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool tsc_deadline,
+		     struct riffle_error *error);
+
+/* The adjustment alone. */
+void guest_cpuid_adjust(struct guest_cpuid *cpuid, unsigned vcpus, bool tsc_deadline);
+
+/* Puts one vCPU's APIC id into every leaf that shows it. */
+void guest_cpuid_set_apic_id(struct guest_cpuid *cpuid, unsigned apic_id);
+
+/* True when CPUID has 1 GiB pages. */
+bool guest_cpuid_has_gib_pages(const struct guest_cpuid *cpuid);
+
+#endif
