@@ -386,7 +386,7 @@ int command_bench(int argc, char **argv)
 	if (argc < 2 || strcmp(argv[1], "load"))
 		return usage_error("knows `load` only");
 	argc--, argv++;
-	optind = 1;
+	optind = 0; /* also resets what getopt_long keeps to itself */
 	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'n':

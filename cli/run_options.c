@@ -162,7 +162,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	o->cpus = 1;
 	o->randomize_auto = true;
 	o->huge_pages = true;
-	optind = 1;
+	optind = 0; /* also resets what getopt_long keeps to itself */
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'm':

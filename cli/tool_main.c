@@ -15,6 +15,7 @@ static const struct {
 } commands[] = {
 	{"prepare", command_prepare, "do once what need not be done at each boot"},
 	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
+	{"bench", command_bench, "measure what loading and relocating costs here"},
 };
 
 static void usage(FILE *to)

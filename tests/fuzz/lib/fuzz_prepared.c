@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A prepared kernel's header and plan from anybody: checked, laid out and loaded without touching what it should not. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <riffle/load.h>
+
+#include "common/checksum.h"
+
+#define RAM (UINT64_C(96) << 20)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* the file is `size` bytes, zeros behind it up to what the header claims */
+static int read_padded(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
+{
+	(void)opaque;
+	(void)error;
+	memset(buffer, (int)(offset >> 12), bytes);
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static uint8_t *host;
+	struct riffle_ram ram = {0, RAM, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_source source = {.read = read_padded};
+	struct riffle_layout layout;
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct riffle_header header;
+	uint8_t *bytes;
+	char text[200];
+
+	if (!host)
+		host = aligned_alloc(4096, RAM);
+	if (size < sizeof header)
+		return 0;
+	memcpy(&header, data, sizeof header);
+	size -= sizeof header;
+	size &= ~(size_t)7;
+	bytes = malloc(size ? size : 1); /* exact, so that the sanitizer sees one byte too many */
+	memcpy(bytes, data + sizeof header, size);
+	/* sums that are right, for otherwise nothing behind them would ever be reached */
+	header.plan_bytes = size;
+	header.plan_checksum = riffle_checksum(bytes, size);
+	header.header_checksum = riffle_checksum_header(&header);
+	if (!riffle_plan_check(&plan, &header, bytes, size, header.file_bytes, &error)) {
+		riffle_random_from_seed(&random, &seeded, (const uint8_t[32]){(uint8_t)size});
+		ram.host = host;
+		source.bytes = header.file_bytes;
+		for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_KASLR; mode++)
+			if (!riffle_layout_draw(&layout, &plan, &memory, mode, &random, &error) &&
+			    riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error))
+				abort(); /* what was drawn must load */
+	} else {
+		riffle_error_format(&error, text, sizeof text);
+	}
+	free(bytes);
+	return 0;
+}
