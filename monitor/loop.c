@@ -46,6 +46,8 @@ static void read_signals(struct vm *vm)
 			console_enter(&vm->console);
 			break;
 		default:
+			if (!vm->end_signal)
+				vm->end_signal = (int)info.ssi_signo;
 			end_for_user(vm, VM_END_SIGNAL);
 			break;
 		}

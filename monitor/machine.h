@@ -61,6 +61,7 @@ struct vm {
 	int signal_fd, wake_fd;
 	_Atomic bool loop_quit;
 	_Atomic bool give_up;           /* the user wants out: do not wait for a stopped reader */
+	_Atomic int end_signal;         /* the first signal that asked for the end */
 	bool input_closed;
 	unsigned input_count;
 	uint8_t input[INPUT_BYTES + 1]; /* read but not yet taken by the guest */

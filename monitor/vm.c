@@ -254,7 +254,7 @@ static int run_guest(struct vm *vm, const sigset_t *signals, void (*first_run)(v
 		     struct riffle_error *error)
 {
 	int status = start_threads(vm, signals, error);
-	if (!status && vm->config.lock_down)
+	if (!status && !vm->config.unconfined)
 		status = vm_lock_down(error);
 	if (status) {
 		start_vcpus(vm, START_CANCEL);
@@ -292,6 +292,11 @@ int vm_run(struct vm *vm, const struct riffle_boot_registers *registers, void (*
 	if (*end == VM_END_ERROR && error)
 		*error = vm->error;
 	return 0;
+}
+
+int vm_end_signal(const struct vm *vm)
+{
+	return vm->end == VM_END_SIGNAL ? vm->end_signal : 0;
 }
 
 uint64_t vm_boot_timer(const struct vm *vm)

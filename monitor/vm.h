@@ -17,7 +17,7 @@ struct vm_config {
 	int console_in, console_out;    /* descriptors of the serial console, the caller's; -1: none */
 	bool accept_emulation;          /* run on a /dev/kvm that only emulates */
 	bool boot_timer;                /* note when the guest writes 123 to the timer; else the timer is not there */
-	bool lock_down;                 /* vm_run() confines the process before the first KVM_RUN: see vm_lock_down() */
+	bool unconfined;                /* leave vm_lock_down() out of vm_run() */
 };
 
 /* How a microVM ended. */
@@ -53,7 +53,8 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
 
 /*
  * Enters the guest and returns when it ended, with every thread it started gone and the terminal as it was. vCPU 0 runs
- * in the calling thread. `first_run` (may be NULL) is called in it right before the first KVM_RUN. A vm runs once.
+ * in the calling thread. The process is confined for good by vm_lock_down() once all threads are there; then `first_run`
+ * (may be NULL) is called, right before the first KVM_RUN. A vm runs once.
  *
  * While it runs, SIGTERM, SIGINT, SIGHUP and SIGQUIT end the guest; SIGTSTP stops the process with the terminal put
  * right. They are blocked in the calling thread and read through a descriptor: any other thread of the process must
@@ -66,6 +67,9 @@ int vm_run(struct vm *vm, const struct riffle_boot_registers *registers, void (*
 	   enum vm_end *end, struct riffle_error *error);
 
 /* The signal that ended the run when it was VM_END_SIGNAL, else 0. */
+int vm_end_signal(const struct vm *vm);
+
+/* The number of the signal that brought VM_END_SIGNAL about, else 0. */
 int vm_end_signal(const struct vm *vm);
 
 /* Nanoseconds of CLOCK_MONOTONIC when the guest's init wrote 123 to the boot timer, 0 when it never did. */
