@@ -86,11 +86,9 @@ static int open_everything(struct vm *vm, struct riffle_error *error)
 	int status = kvm_check(vm->kvm_fd, vm->config.vcpus, error);
 	if (!status && !vm->config.accept_emulation)
 		status = probe_refuse_emulation(vm->kvm_fd, error);
-	if (!status)
-		status = guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
 	if (status)
 		return status;
-	vm->gib_pages = guest_cpuid_has_gib_pages(&vm->cpuid);
+	vm->gib_pages = host_has_gib_pages();
 	vm->vm_fd = kvm_create_vm(vm->kvm_fd, error);
 	if (vm->vm_fd < 0)
 		return error ? (int)error->status : RIFFLE_ERR_IO;
@@ -163,7 +161,12 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 	int run_bytes = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (run_bytes < (int)sizeof(struct kvm_run))
 		return riffle_fail_system(error, errno, "KVM_GET_VCPU_MMAP_SIZE", "failed");
-	int status = kvm_create_chips(vm->vm_fd, error);
+	int status = guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
+	if (status)
+		return status;
+	if (vm->gib_pages && !guest_cpuid_has_gib_pages(&vm->cpuid))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "CPUID 0x80000001", "this KVM hides the host's 1 GiB pages");
+	status = kvm_create_chips(vm->vm_fd, error);
 	while (!status && vm->vcpus_made < vm->config.vcpus) {
 		struct vcpu *vcpu = &vm->vcpus[vm->vcpus_made];
 		status = vcpu_create(vcpu, vm->vm_fd, (size_t)run_bytes, &vm->cpuid, error);
