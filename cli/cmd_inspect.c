@@ -136,7 +136,15 @@ static double bits(uint64_t slots)
 
 static void print_size(const char *label, uint64_t bytes)
 {
-	printf("%-17s %" PRIu64 " bytes (%.1f MiB)\n", label, bytes, (double)bytes / (double)MIB);
+	printf("%-17s %" PRIu64 " bytes", label, bytes);
+	if (bytes >= MIB)
+		printf(" (%.1f MiB)", (double)bytes / (double)MIB);
+	putchar('\n');
+}
+
+static void print_slots(const char *label, uint64_t slots)
+{
+	printf("  %-15s %.2f bits (%" PRIu64 " slot%s of 2 MiB)\n", label, bits(slots), slots, slots == 1 ? "" : "s");
 }
 
 static void print_entropy(const struct subject *s)
@@ -149,8 +157,8 @@ static void print_entropy(const struct subject *s)
 		printf("  %s\n", line);
 		return;
 	}
-	printf("  %-15s %.2f bits (%" PRIu64 " slots of 2 MiB)\n", "virtual", bits(s->slots.virtual_), s->slots.virtual_);
-	printf("  %-15s %.2f bits (%" PRIu64 " slots of 2 MiB)\n", "physical", bits(s->slots.physical), s->slots.physical);
+	print_slots("virtual", s->slots.virtual_);
+	print_slots("physical", s->slots.physical);
 }
 
 static void print_text(const struct subject *s)

@@ -155,17 +155,23 @@ static int prepare_into_cache(struct opened_kernel *k, const struct kernel_reque
 		note_cache(k, directory, error);
 		*fall_back = true;
 	}
+	if (status) {
+		cache_close(&file);
+		return status;
+	}
+	/* what could not be used next time gets no name */
+	k->way = KERNEL_CACHE_MISS;
+	k->fd = file.fd;
+	status = open_plan(k, error);
 	if (!status) {
-		k->way = KERNEL_CACHE_MISS;
 		if (cache_publish(&file, name, &cache_error))
 			note_cache(k, directory, &cache_error);
 		else
 			cache_trim(&file, name, CACHE_BYTES_MAX);
-		k->fd = file.fd;
-		file.fd = -1;
 	}
+	file.fd = -1;
 	cache_close(&file);
-	return status ? status : open_plan(k, error);
+	return status;
 }
 
 static int open_other(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
