@@ -2,7 +2,6 @@
 /* The CPUID a guest sees: what KVM supports, one package of single-threaded cores, no nested virtualisation. */
 #include "monitor/guest_cpuid.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -156,12 +155,6 @@ bool guest_cpuid_has_gib_pages(const struct guest_cpuid *cpuid)
 		if (cpuid->entries[i].function == 0x80000001)
 			return cpuid->entries[i].edx & EXT1_EDX_GIB_PAGES;
 	return false;
-}
-
-bool host_has_gib_pages(void)
-{
-	unsigned eax, ebx, ecx, edx;
-	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && edx & EXT1_EDX_GIB_PAGES;
 }
 
 int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool tsc_deadline,

@@ -27,11 +27,7 @@ void guest_cpuid_adjust(struct guest_cpuid *cpuid, unsigned vcpus, bool tsc_dead
 /* Puts one vCPU's APIC id into every leaf that shows it. */
 void guest_cpuid_set_apic_id(struct guest_cpuid *cpuid, unsigned apic_id);
 
-/*
- * Whether there are 1 GiB pages: in a guest's CPUID, and in the host's, which KVM passes on. The latter is one
- * instruction, where asking KVM for everything takes up to a millisecond on a host that is a guest itself.
- */
+/* Whether the guest's CPUID has 1 GiB pages. */
 bool guest_cpuid_has_gib_pages(const struct guest_cpuid *cpuid);
-bool host_has_gib_pages(void);
 
 #endif

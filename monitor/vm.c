@@ -18,6 +18,9 @@
 /* How long the end of a run waits for a reader of the console that does not read. */
 #define READER_PATIENCE_MS 10000u
 
+/* With more memory than this the boot page tables are made of 1 GiB pages, if the guest has them. */
+#define GIB_PAGES_FROM (UINT64_C(64) << 30)
+
 static void set_irq(void *opaque, unsigned irq, bool level)
 {
 	struct vm *vm = opaque;
@@ -75,6 +78,13 @@ static struct vm *vm_new(const struct vm_config *config)
 	return vm;
 }
 
+static int read_cpuid(struct vm *vm, struct riffle_error *error)
+{
+	if (vm->cpuid.nent)
+		return 0;
+	return guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
+}
+
 static int open_everything(struct vm *vm, struct riffle_error *error)
 {
 	vm->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -88,7 +98,13 @@ static int open_everything(struct vm *vm, struct riffle_error *error)
 		status = probe_refuse_emulation(vm->kvm_fd, error);
 	if (status)
 		return status;
-	vm->gib_pages = host_has_gib_pages();
+	/* not asked for otherwise: where this host is a guest itself it costs up to a millisecond */
+	if (vm->config.memory_bytes > GIB_PAGES_FROM) {
+		status = read_cpuid(vm, error);
+		if (status)
+			return status;
+		vm->gib_pages = guest_cpuid_has_gib_pages(&vm->cpuid);
+	}
 	vm->vm_fd = kvm_create_vm(vm->kvm_fd, error);
 	if (vm->vm_fd < 0)
 		return error ? (int)error->status : RIFFLE_ERR_IO;
@@ -161,12 +177,9 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 	int run_bytes = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (run_bytes < (int)sizeof(struct kvm_run))
 		return riffle_fail_system(error, errno, "KVM_GET_VCPU_MMAP_SIZE", "failed");
-	int status = guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
-	if (status)
-		return status;
-	if (vm->gib_pages && !guest_cpuid_has_gib_pages(&vm->cpuid))
-		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "CPUID 0x80000001", "this KVM hides the host's 1 GiB pages");
-	status = kvm_create_chips(vm->vm_fd, error);
+	int status = read_cpuid(vm, error);
+	if (!status)
+		status = kvm_create_chips(vm->vm_fd, error);
 	while (!status && vm->vcpus_made < vm->config.vcpus) {
 		struct vcpu *vcpu = &vm->vcpus[vm->vcpus_made];
 		status = vcpu_create(vcpu, vm->vm_fd, (size_t)run_bytes, &vm->cpuid, error);
