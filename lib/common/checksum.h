@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <riffle/format.h>
 
@@ -22,16 +23,11 @@ static inline uint64_t riffle_checksum(const void *bytes, size_t count)
 /* header_checksum as it ought to be: over the whole header, the field itself taken as zero */
 static inline uint64_t riffle_checksum_header(const struct riffle_header *header)
 {
-	const size_t field = offsetof(struct riffle_header, header_checksum);
-	const size_t behind = field + sizeof header->header_checksum;
-	static const uint8_t zero[sizeof header->header_checksum];
-	XXH64_state_t state;
+	struct riffle_header copy;
 
-	XXH64_reset(&state, 0);
-	XXH64_update(&state, header, field);
-	XXH64_update(&state, zero, sizeof zero);
-	XXH64_update(&state, (const uint8_t *)header + behind, sizeof *header - behind);
-	return XXH64_digest(&state);
+	memcpy(&copy, header, sizeof copy);
+	copy.header_checksum = 0;
+	return riffle_checksum(&copy, sizeof copy);
 }
 
 #endif
