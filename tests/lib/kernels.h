@@ -31,7 +31,7 @@ uint64_t test_random(uint64_t *state);
 struct test_kernel_spec {
 	uint64_t link_phys;     /* 16 MiB; multiple of 2 MiB */
 	uint64_t entry_offset;  /* image offset of the entry */
-	uint32_t segment_bytes; /* file bytes of each segment, at least 512; they lie at multiples of a page */
+	uint32_t segment_bytes; /* file bytes of each segment, at least 192; they lie at multiples of a page */
 	uint32_t bss_bytes;     /* memory behind the last segment's file bytes */
 	uint32_t relocs;        /* at most this many fields in each segment */
 	bool percpu_at_zero;    /* as up to 6.14: its own segment at p_vaddr 0, inverse relocations */

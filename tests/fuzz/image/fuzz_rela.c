@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fuzzes .rela entries and symbols inside an otherwise good vmlinux. */
+#include <string.h>
+
+#include "tests/fuzz/image/fuzz_image.h"
+#include "tests/lib/kernels.h"
+
+/*
+ * Input: a byte that chooses the section to relocate, a byte that says how many symbols follow, symbols (appended to
+ * the good ones), and entries, which take the place of .rela.data's.
+ */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	static struct test_kernel kernel;
+	struct test_bytes file = {0};
+	Elf64_Shdr *symbols, *rela;
+	size_t extra, at;
+
+	if (bytes < 2)
+		return 0;
+	if (!kernel.elf.count) {
+		struct test_kernel_spec spec = test_kernel_spec();
+
+		spec.rela = true;
+		test_kernel_build(&kernel, &spec);
+	}
+	extra = data[1] * sizeof(Elf64_Sym);
+	if (extra > bytes - 2)
+		extra = (bytes - 2) / sizeof(Elf64_Sym) * sizeof(Elf64_Sym);
+	test_bytes_add(&file, kernel.elf.at, kernel.elf.count);
+	symbols = test_elf_section(&kernel.elf, ".symtab");
+	at = file.count;
+	test_bytes_add(&file, kernel.elf.at + symbols->sh_offset, symbols->sh_size);
+	test_bytes_add(&file, data + 2, extra);
+	test_bytes_add(&file, data + 2 + extra, bytes - 2 - extra);
+	symbols = test_elf_section(&file, ".symtab");
+	symbols->sh_offset = at;
+	symbols->sh_size += extra;
+	rela = test_elf_section(&file, ".rela.data");
+	rela->sh_offset = at + symbols->sh_size;
+	rela->sh_size = (bytes - 2 - extra) / sizeof(Elf64_Rela) * sizeof(Elf64_Rela);
+	rela->sh_info = data[0] % test_elf_header(&file)->e_shnum;
+	file.count = rela->sh_offset + rela->sh_size; /* what is left over would be a tail */
+	fuzz_open(test_file_of(&file), -1);
+	test_bytes_free(&file);
+	return 0;
+}
