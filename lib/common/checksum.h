@@ -23,9 +23,8 @@ static inline uint64_t riffle_checksum(const void *bytes, size_t count)
 /* header_checksum as it ought to be: over the whole header, the field itself taken as zero */
 static inline uint64_t riffle_checksum_header(const struct riffle_header *header)
 {
-	struct riffle_header copy;
+	struct riffle_header copy = *header;
 
-	memcpy(&copy, header, sizeof copy);
 	copy.header_checksum = 0;
 	return riffle_checksum(&copy, sizeof copy);
 }
