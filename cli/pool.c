@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A handful of threads that take jobs from one counter until there are none left. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -15,8 +16,9 @@ struct pool {
 	pthread_cond_t work, idle;
 	pthread_t thread[HELPERS_MAX];
 	unsigned threads;
-	unsigned round;         /* counts calls of run(): helpers wait for the next one */
-	unsigned busy;          /* helpers that have not finished this round */
+	unsigned round;         /* counts calls of run(): a helper joins each at most once */
+	bool open;              /* a round goes on that may be joined */
+	unsigned busy;          /* helpers that have joined and not finished */
 	bool ending;
 	void (*job)(void *argument, unsigned index);
 	void *argument;
@@ -30,23 +32,30 @@ static void take_jobs(struct pool *pool)
 		pool->job(pool->argument, i);
 }
 
+/* Called and returns with the mutex held. */
+static void join_round(struct pool *pool)
+{
+	pool->busy++;
+	pthread_mutex_unlock(&pool->mutex);
+	take_jobs(pool);
+	pthread_mutex_lock(&pool->mutex);
+	if (!--pool->busy)
+		pthread_cond_signal(&pool->idle);
+}
+
 static void *helper(void *opaque)
 {
 	struct pool *pool = opaque;
 	unsigned seen = 0;
 
 	pthread_mutex_lock(&pool->mutex);
-	for (;;) {
-		while (pool->round == seen && !pool->ending)
+	while (!pool->ending) {
+		if (!pool->open || pool->round == seen) {
 			pthread_cond_wait(&pool->work, &pool->mutex);
-		if (pool->ending)
-			break;
+			continue;
+		}
 		seen = pool->round;
-		pthread_mutex_unlock(&pool->mutex);
-		take_jobs(pool);
-		pthread_mutex_lock(&pool->mutex);
-		if (!--pool->busy)
-			pthread_cond_signal(&pool->idle);
+		join_round(pool);
 	}
 	pthread_mutex_unlock(&pool->mutex);
 	return NULL;
@@ -61,33 +70,51 @@ static void run(void *opaque, void (*job)(void *argument, unsigned index), void 
 	pool->argument = argument;
 	pool->jobs = jobs;
 	atomic_store(&pool->next, 0);
-	pool->busy = pool->threads;
+	pool->open = true;
 	pool->round++;
 	pthread_cond_broadcast(&pool->work);
 	pthread_mutex_unlock(&pool->mutex);
 	take_jobs(pool);
 	pthread_mutex_lock(&pool->mutex);
+	pool->open = false;
 	while (pool->busy)
 		pthread_cond_wait(&pool->idle, &pool->mutex);
 	pthread_mutex_unlock(&pool->mutex);
 }
 
+void pool_help(struct pool *pool)
+{
+	pthread_mutex_lock(&pool->mutex);
+	if (pool->open)
+		join_round(pool);
+	pthread_mutex_unlock(&pool->mutex);
+}
+
+int pool_thread(pthread_t *thread, void *(*start)(void *argument), void *argument)
+{
+	pthread_attr_t attributes;
+	int failed;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	failed = pthread_create(thread, &attributes, start, argument);
+	pthread_attr_destroy(&attributes);
+	errno = failed;
+	return failed ? -1 : 0;
+}
+
 struct pool *pool_start(unsigned helpers)
 {
 	struct pool *pool = calloc(1, sizeof *pool);
-	pthread_attr_t attributes;
 
 	if (!pool)
 		return NULL;
 	pthread_mutex_init(&pool->mutex, NULL);
 	pthread_cond_init(&pool->work, NULL);
 	pthread_cond_init(&pool->idle, NULL);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
 	while (pool->threads < helpers && pool->threads < HELPERS_MAX &&
-	       !pthread_create(&pool->thread[pool->threads], &attributes, helper, pool))
+	       !pool_thread(&pool->thread[pool->threads], helper, pool))
 		pool->threads++;
-	pthread_attr_destroy(&attributes);
 	return pool;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "cli/kernel.h"
 #include "cli/layout_json.h"
 #include "cli/phases.h"
+#include "cli/pool.h"
 #include "cli/run_options.h"
 #include "common/fail.h"
 #include "monitor/vm.h"
@@ -94,7 +96,7 @@ static int choose_mode(struct run *run)
 	return RIFFLE_OK;
 }
 
-static int create_vm(struct run *run)
+static int new_vm(struct run *run)
 {
 	const struct vm_config config = {.vcpus = run->options.cpus,
 					 .memory_bytes = run->options.memory_bytes,
@@ -103,7 +105,7 @@ static int create_vm(struct run *run)
 					 .console_out = STDOUT_FILENO,
 					 .accept_emulation = run->options.accept_emulation,
 					 .boot_timer = run->options.boot_timer};
-	int status = vm_create(&run->vm, &config, &run->error);
+	int status = vm_new(&run->vm, &config, &run->error);
 
 	if (status)
 		return status;
@@ -116,6 +118,17 @@ static int create_vm(struct run *run)
 	run->machine.rng_seed = run->rng_seed;
 	run->machine.rng_seed_bytes = sizeof run->rng_seed;
 	return RIFFLE_OK;
+}
+
+static int open_vm(struct run *run)
+{
+	int status = vm_open(run->vm, &run->error);
+
+	if (!status)
+		status = vm_prepare_vcpus(run->vm, &run->error);
+	if (!status)
+		vm_describe(run->vm, &run->machine);
+	return status;
 }
 
 static uint8_t *guest_pointer(const struct riffle_machine *machine, uint64_t address, uint64_t bytes)
@@ -260,42 +273,85 @@ static int write_layout(struct run *run)
 	return status;
 }
 
-static int load_kernel(struct run *run)
+/*
+ * The load runs in a thread of its own while this one opens KVM and makes the vCPUs; whichever of the two is done first
+ * helps with what is left of the load.
+ */
+struct loader {
+	struct run *run;
+	struct pool *pool;
+	pthread_t thread;
+	uint64_t ns;            /* what the load took */
+	int status;
+	struct riffle_error error;
+};
+
+static void *load_thread(void *opaque)
 {
-	uint64_t loaded_ns;
+	struct loader *loader = opaque;
+	struct run *run = loader->run;
+	struct riffle_workers workers;
+	struct phases clock;
+
+	phases_start(&clock);
+	pool_workers(loader->pool, &workers);
+	loader->status = riffle_load(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout, &run->memory, 0,
+				     &workers, &loader->error);
+	loader->ns = phases_lap(&clock);
+	return NULL;
+}
+
+static void note_load(struct run *run, const struct loader *loader)
+{
+	double share = run->loaded.load_ticks
+			       ? (double)run->loaded.relocate_ticks / (double)run->loaded.load_ticks
+			       : 0;
+
+	phases_end(&run->phases, "vCPU set-up, load beside it");
+	phases_add(&run->phases, "  load", (uint64_t)((double)loader->ns * (1 - share)));
+	phases_add(&run->phases, "  relocate", (uint64_t)((double)loader->ns * share));
+}
+
+static int load_kernel_and_open_vm(struct run *run)
+{
+	struct loader loader = {.run = run, .pool = pool_start(0)};
 	int status;
 
-	run->blame = run->options.kernel;
-	status = riffle_load(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout, &run->memory, 0, NULL,
-			     &run->error);
-	if (status)
-		return status;
-	loaded_ns = phases_lap(&run->phases);
-	if (run->loaded.load_ticks) {
-		double share = (double)run->loaded.relocate_ticks / (double)run->loaded.load_ticks;
-
-		phases_add(&run->phases, "load", (uint64_t)((double)loaded_ns * (1 - share)));
-		phases_add(&run->phases, "relocate", (uint64_t)((double)loaded_ns * share));
+	if (!loader.pool)
+		return riffle_fail(&run->error, RIFFLE_ERR_MEMORY, "threads", "cannot be had");
+	if (pool_thread(&loader.thread, load_thread, &loader)) {
+		pool_end(loader.pool);
+		return riffle_fail_system(&run->error, errno, "pthread_create", "failed");
 	}
-	status = riffle_boot_write(&run->registers, &run->machine, &run->kernel.plan, &run->loaded, &run->error);
-	if (status)
-		return status;
-	run->blame = NULL;
-	phases_end(&run->phases, "boot tables");
-	return RIFFLE_OK;
+	status = open_vm(run);
+	pool_help(loader.pool);
+	pthread_join(loader.thread, NULL);
+	pool_end(loader.pool);
+	if (!status && loader.status) {
+		run->blame = run->options.kernel;
+		run->error = loader.error;
+		status = loader.status;
+	}
+	if (!status)
+		note_load(run, &loader);
+	return status;
 }
 
 static int start_direct(struct run *run)
 {
 	int status;
 
-	if ((status = open_kernel(run)) || (status = choose_mode(run)) || (status = create_vm(run)) ||
+	if ((status = open_kernel(run)) || (status = choose_mode(run)) || (status = new_vm(run)) ||
 	    (status = place_initrd(run, &run->kernel.plan)) || (status = choose_layout(run)))
 		return status;
 	announce(run);
-	if ((status = write_layout(run)) || (status = load_kernel(run)))
+	if ((status = write_layout(run)) || (status = load_kernel_and_open_vm(run)))
 		return status;
-	/* the plan has done its work: a megabyte that need not stay while the guest runs */
+	status = riffle_boot_write(&run->registers, &run->machine, &run->kernel.plan, &run->loaded, &run->error);
+	if (status)
+		return status;
+	phases_end(&run->phases, "boot tables");
+	/* the plan has done its work: megabytes that need not stay while the guest runs */
 	kernel_close(&run->kernel);
 	run->kernel_opened = false;
 	return load_initrd(run);
@@ -331,9 +387,10 @@ static int start_bootstrap(struct run *run)
 	    !run->options.nokaslr)
 		strncat(run->options.command_line, " nokaslr",
 			sizeof run->options.command_line - strlen(run->options.command_line) - 1);
-	if (status || (status = create_vm(run)) || (status = place_initrd(run, NULL)))
+	if (status || (status = new_vm(run)) || (status = open_vm(run)) || (status = place_initrd(run, NULL)))
 		goto out;
 	run->blame = run->options.kernel;
+	phases_end(&run->phases, "vCPU set-up");
 	status = riffle_boot_write_bzimage(&run->registers, &run->machine, file, source.bytes, &run->error);
 	phases_end(&run->phases, "load");
 	if (!status)
@@ -403,11 +460,7 @@ int command_run(int argc, char **argv)
 	prctl(PR_SET_DUMPABLE, 0);
 	status = run.options.boot == BOOT_BOOTSTRAP ? start_bootstrap(&run) : start_direct(&run);
 	if (!status)
-		status = vm_prepare_vcpus(run.vm, &run.error);
-	if (!status) {
-		phases_end(&run.phases, "vCPU set-up");
 		status = vm_run(run.vm, &run.registers, first_run, &run, &end, &run.error);
-	}
 	code = status ? fail_run(&run) : exit_code(end, run.vm);
 	if (!status && run.options.boot_timer && vm_boot_timer(run.vm))
 		phases_print_init(&run.phases, vm_boot_timer(run.vm), stderr);

@@ -61,7 +61,7 @@ static void attach_devices(struct vm *vm)
 }
 
 /* Everything of a vm that is not zero before anything is made, so that vm_destroy() works at any point. */
-static struct vm *vm_new(const struct vm_config *config)
+static struct vm *allocate(const struct vm_config *config)
 {
 	struct vm *vm = calloc(1, sizeof *vm);
 	if (!vm)
@@ -85,7 +85,7 @@ static int read_cpuid(struct vm *vm, struct riffle_error *error)
 	return guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
 }
 
-static int open_everything(struct vm *vm, struct riffle_error *error)
+int vm_open(struct vm *vm, struct riffle_error *error)
 {
 	vm->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (vm->wake_fd < 0)
@@ -108,26 +108,37 @@ static int open_everything(struct vm *vm, struct riffle_error *error)
 	vm->vm_fd = kvm_create_vm(vm->kvm_fd, error);
 	if (vm->vm_fd < 0)
 		return error ? (int)error->status : RIFFLE_ERR_IO;
-	status = guest_memory_map(&vm->memory, vm->config.memory_bytes, vm->config.huge_pages, error);
-	return status ? status : guest_memory_register(&vm->memory, vm->vm_fd, error);
+	return guest_memory_register(&vm->memory, vm->vm_fd, error);
 }
 
-int vm_create(struct vm **result, const struct vm_config *config, struct riffle_error *error)
+int vm_new(struct vm **result, const struct vm_config *config, struct riffle_error *error)
 {
 	*result = NULL;
 	if (config->vcpus < 1 || config->vcpus > RIFFLE_BOOT_VCPUS_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "vcpus", "must be from 1 to 32", config->vcpus,
 					    RIFFLE_BOOT_VCPUS_MAX);
-	struct vm *vm = vm_new(config);
+	struct vm *vm = allocate(config);
 	if (!vm)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct vm", "out of memory");
-	int status = open_everything(vm, error);
+	int status = guest_memory_map(&vm->memory, config->memory_bytes, config->huge_pages, error);
 	if (status) {
 		vm_destroy(vm);
 		return status;
 	}
 	*result = vm;
 	return 0;
+}
+
+int vm_create(struct vm **vm, const struct vm_config *config, struct riffle_error *error)
+{
+	int status = vm_new(vm, config, error);
+	if (!status)
+		status = vm_open(*vm, error);
+	if (status) {
+		vm_destroy(*vm);
+		*vm = NULL;
+	}
+	return status;
 }
 
 static void close_if_open(int fd)

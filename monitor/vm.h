@@ -31,11 +31,19 @@ enum vm_end {
 };
 
 /*
- * Opens /dev/kvm, makes the VM, its devices and its memory, all zero. KVM_SET_USER_MEMORY_REGION comes before the
- * irqchip, after which it would wait for an RCU grace period. On success the caller owns *vm.
- * Errors: ARGUMENT (config), IO (no /dev/kvm, or one that refuses), UNSUPPORTED (only emulates, or lacks something),
- * MEMORY.
+ * Makes a VM's devices and its memory, all zero, without KVM yet: a kernel can be loaded into vm_ram() from now on, by
+ * another thread if need be. On success the caller owns *vm. Errors: ARGUMENT (config), MEMORY.
  */
+int vm_new(struct vm **vm, const struct vm_config *config, struct riffle_error *error);
+
+/*
+ * Opens /dev/kvm and gives the memory to a VM of it. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which
+ * it would wait for an RCU grace period. Once per vm, before anything below.
+ * Errors: IO (no /dev/kvm, or one that refuses), UNSUPPORTED (only emulates, or lacks something).
+ */
+int vm_open(struct vm *vm, struct riffle_error *error);
+
+/* vm_new() and vm_open() in one. */
 int vm_create(struct vm **vm, const struct vm_config *config, struct riffle_error *error);
 void vm_destroy(struct vm *vm);
 
@@ -43,7 +51,7 @@ void vm_destroy(struct vm *vm);
 const struct riffle_ram *vm_ram(const struct vm *vm, size_t *count);
 
 /*
- * What boot needs to know of the platform: fills ram, vcpus, flags, devices, ports; leaves command line, initrd, seed.
+ * What boot needs to know of the platform, after vm_open() (before it all but the flag for 1 GiB pages is right): fills ram, vcpus, flags, devices, ports; leaves command line, initrd, seed.
  * What it points to belongs to the vm.
  */
 void vm_describe(const struct vm *vm, struct riffle_machine *machine);
@@ -65,9 +73,6 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
  */
 int vm_run(struct vm *vm, const struct riffle_boot_registers *registers, void (*first_run)(void *opaque), void *opaque,
 	   enum vm_end *end, struct riffle_error *error);
-
-/* The signal that ended the run when it was VM_END_SIGNAL, else 0. */
-int vm_end_signal(const struct vm *vm);
 
 /* The number of the signal that brought VM_END_SIGNAL about, else 0. */
 int vm_end_signal(const struct vm *vm);
