@@ -15,6 +15,8 @@ static const struct {
 } commands[] = {
 	{"prepare", command_prepare, "do once what need not be done at each boot"},
 	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
+	{"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
+	{"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
 	{"bench", command_bench, "measure what loading and relocating costs here"},
 };
 

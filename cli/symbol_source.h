@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Symbols for a layout's kernel, from the file that the command line names, once it is known to be that kernel's. */
+#ifndef RIFFLE_CLI_SYMBOL_SOURCE_H
+#define RIFFLE_CLI_SYMBOL_SOURCE_H
+
+#include "cli/kernel.h"
+#include "cli/layout_json.h"
+#include "prepare/symbols/symbols.h"
+
+enum symbol_source_kind { SYMBOLS_NONE, SYMBOLS_SYSTEM_MAP, SYMBOLS_VMLINUX, SYMBOLS_KERNEL };
+
+struct symbol_source {
+	enum symbol_source_kind kind;
+	const char *name;            /* path, or fd:N */
+	int fd;                      /* of the first two kinds */
+	struct opened_kernel kernel; /* of the third */
+};
+
+/*
+ * Opens the file, which source->kind and source->name tell; for a kernel, all that kernel_open() does. After this
+ * nothing needs to be opened any more. Errors: those of input_open() and kernel_open().
+ */
+int symbol_source_open(struct symbol_source *source, struct riffle_error *error);
+
+/*
+ * Reads the symbols into a table that symbols_init() made for the layout's link addresses. Errors: those of the
+ * readers, and ARGUMENT when the file is of another kernel than the layout.
+ */
+int symbol_source_read(struct symbols *symbols, const struct symbol_source *source, const struct layout_file *layout,
+		       struct riffle_error *error);
+
+/* The vmlinux is the layout's kernel, as far as both tell. Errors: ARGUMENT. */
+int symbol_source_check_elf(const struct symbols_elf *elf, const struct layout_file *layout,
+			    struct riffle_error *error);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A guest's console log with its kernel addresses turned back into link-time ones and symbols. */
+#ifndef RIFFLE_PREPARE_ANNOTATE_H
+#define RIFFLE_PREPARE_ANNOTATE_H
+
+#include "prepare/symbols/symbols.h"
+
+/* room that annotate_address() needs: 0x, 16 digits, a name and two numbers */
+#define ANNOTATE_ADDRESS_MAX 2048u
+
+struct annotator {
+	uint64_t virtual_base; /* where the guest's kernel lay */
+	uint64_t link_virtual; /* where it was linked to */
+	uint64_t image_bytes;
+	const struct symbols *symbols;                              /* at link addresses; NULL: addresses alone */
+	int (*write)(void *opaque, const char *text, size_t bytes); /* 0, or what annotate() is to return */
+	void *opaque;
+	char word[18]; /* private from here on; zero at first */
+	size_t word_bytes;
+	bool word_too_long;
+};
+
+/*
+ * Takes the log piece by piece, cut anywhere, and writes it as it is but for the addresses in it: whole words (of
+ * letters, digits and _) that are 16 hexadecimal digits, or 0x and up to 16, and lie in the kernel's image.
+ * They become `ADDRESS [symbol+0xoffset/0xsize]`, ADDRESS being the link-time one. Returns what write returned.
+ */
+int annotate(struct annotator *annotator, const char *text, size_t bytes);
+/* Ends the log: the last word may still be waiting. */
+int annotate_end(struct annotator *annotator);
+
+/* The same for one address; `text` has ANNOTATE_ADDRESS_MAX bytes. false: it is not in the kernel's image. */
+bool annotate_address(char *text, const struct annotator *annotator, uint64_t address);
+
+#endif
