@@ -103,6 +103,7 @@ static const int plain_calls[] = {
 	SCMP_SYS(exit_group),    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(getrandom),
 	SCMP_SYS(clock_gettime), SCMP_SYS(close),       SCMP_SYS(ftruncate),    SCMP_SYS(fallocate),
 	SCMP_SYS(fadvise64),     SCMP_SYS(restart_syscall), SCMP_SYS(getpid),   SCMP_SYS(gettid),
+	SCMP_SYS(sysinfo), /* glibc's qsort() asks how much memory there is */
 };
 
 /* what posix_spawn, the dynamic linker and lzop need on top */
