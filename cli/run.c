@@ -84,6 +84,11 @@ static int choose_mode(struct run *run)
 		if (o->randomize_auto || o->randomize != RIFFLE_MODE_OFF)
 			fputs("riffle: notice: nokaslr on the command line: the kernel is not randomised\n", stderr);
 		o->randomize = RIFFLE_MODE_OFF;
+	} else if (o->fgkaslr) {
+		run->blame = o->kernel;
+		return riffle_fail(&run->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr",
+				   "this version of riffle cannot shuffle functions; --randomize=kaslr moves the kernel as a "
+				   "whole");
 	} else if (o->randomize_auto) {
 		if (!(run->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
 			run->blame = o->kernel;

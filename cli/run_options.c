@@ -25,8 +25,9 @@ static const char help[] =
 	"                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
 	"\n"
 	"Layout:\n"
-	"  -r, --randomize MODE     off, physical, kaslr, or auto: the best the kernel allows,\n"
-	"                           never below kaslr [auto]\n"
+	"  -r, --randomize MODE     off, physical, kaslr, fgkaslr, or auto: the best that riffle and the\n"
+	"                           kernel allow, never below kaslr [auto]; fgkaslr is refused by this\n"
+	"                           version\n"
 	"      --seed HEX           replay the layout this seed gives (at most 64 digits): debugging only\n"
 	"      --layout FILE        replay the layout in FILE: debugging only\n"
 	"      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
@@ -108,7 +109,8 @@ static bool parse_mode(const char *text, struct run_options *o)
 	static const char *const names[] = {"off", "physical", "kaslr"};
 
 	o->randomize_auto = !strcmp(text, "auto");
-	if (o->randomize_auto)
+	o->fgkaslr = !strcmp(text, "fgkaslr");
+	if (o->randomize_auto || o->fgkaslr)
 		return true;
 	for (unsigned i = 0; i < 3; i++)
 		if (!strcmp(text, names[i])) {
@@ -190,7 +192,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case 'r':
 			randomize_given = true;
 			if (!parse_mode(optarg, o))
-				return wrong("--randomize", "must be off, physical, kaslr or auto", optarg);
+				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr or auto", optarg);
 			break;
 		case RELOCS:
 			o->relocs = optarg;
@@ -247,6 +249,6 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	if (o->boot == BOOT_BOOTSTRAP && (o->layout || o->has_seed || o->layout_out || o->relocs))
 		return wrong("--boot=bootstrap", "the guest randomises itself; no layout, seed or relocs goes with it",
 			     "bootstrap");
-	o->nokaslr = has_word(o->command_line, "nokaslr") && !randomize_given && !o->layout;
+	o->nokaslr = has_word(o->command_line, "nokaslr") && !o->layout;
 	return RUN_GO;
 }
