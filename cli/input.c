@@ -64,7 +64,7 @@ int input_trust(int fd, const struct stat *st, struct riffle_error *error)
 					    "is neither root nor the user that runs this", st->st_uid, geteuid());
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
 		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode",
-				   "lets its group or others change the file (chmod go-w)");
+				   "lets its group or others change it (chmod go-w)");
 	return 0;
 }
 

@@ -319,9 +319,9 @@ static void test_trust_of_prepared(void **state)
 	f->request.kernel = path;
 	must_open(f, KERNEL_IS_PREPARED);
 	assert_int_equal(chmod(path, 0620), 0);
-	must_fail(f, RIFFLE_ERR_TRUST, "mode", "change the file");
+	must_fail(f, RIFFLE_ERR_TRUST, "mode", "others change it");
 	assert_int_equal(chmod(path, 0602), 0);
-	must_fail(f, RIFFLE_ERR_TRUST, "mode", "change the file");
+	must_fail(f, RIFFLE_ERR_TRUST, "mode", "others change it");
 	assert_int_equal(chmod(path, 0444), 0);
 	must_open(f, KERNEL_IS_PREPARED);
 
@@ -334,7 +334,7 @@ static void test_trust_of_prepared(void **state)
 	assert_int_equal(write(memfd, bytes, (size_t)st.st_size), st.st_size);
 	snprintf(name, sizeof name, "fd:%d", memfd);
 	f->request.kernel = name;
-	must_fail(f, RIFFLE_ERR_TRUST, "mode", "change the file");
+	must_fail(f, RIFFLE_ERR_TRUST, "mode", "others change it");
 	assert_int_equal(fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
 	must_open(f, KERNEL_IS_PREPARED);
 	munmap(bytes, (size_t)st.st_size);

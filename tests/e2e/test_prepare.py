@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""riffle prepare, riffle inspect and the cache of riffle run, on Debian's kernels and on small ones."""
+import json
+import os
+import random
+import re
+import signal
+import stat
+import struct
+import subprocess
+import time
+
+import pytest
+from conftest import PREPARE, RIFFLE, ROOT
+from small_kernels import COMPRESSORS, Kernel, bzimage
+
+STOCK = ["cloud-6.1", "cloud-6.12"]
+
+
+def small(directory, name="kernel", content=None):
+    path = directory / name
+    path.write_bytes(Kernel().bzimage() if content is None else content)
+    return path
+
+
+def entries(programs):
+    return sorted(programs.cache.iterdir()) if programs.cache.exists() else []
+
+
+def boot(programs, *arguments, **kwargs):
+    """`riffle run` of a guest that resets at once; needs a /dev/kvm, if only an emulating one."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm cannot be opened")
+    return programs.riffle("run", "--accept-emulation", "--boot-timer", *arguments, **kwargs)
+
+
+def way(r):
+    """How the kernel was come by, as the boot timer tells."""
+    assert r.returncode == 3, r.stderr
+    found = re.findall(r"boot-timer: open, (cache hit|prepared file|prepare)", r.stderr)
+    assert len(found) == 1, r.stderr
+    return found[0]
+
+
+# --- stock kernels
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_kernel(programs, fetch_kernel, name):
+    kernel = fetch_kernel(name)
+    r = programs.prepare("prepare", kernel, "-o", "prepared")
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+    prepared = programs.directory / "prepared"
+    assert stat.S_IMODE(prepared.stat().st_mode) == 0o644
+    # the zero pages are holes
+    assert prepared.stat().st_blocks * 512 < 0.8 * prepared.stat().st_size
+
+    told = [json.loads(programs.prepare("inspect", "--json", f).stdout) for f in (kernel, prepared)]
+    assert [t.pop("prepared") for t in told] == [False, True]
+    for t in told:
+        del t["file"], t["file_bytes"]
+    assert told[0] == told[1]
+    t = told[0]
+    assert t["kind"] == "bzImage" and t["relocatable"] and t["kernel_version"].startswith(name.split("-")[1] + ".")
+    assert t["relocations"]["64"] > 50_000 and t["relocations"]["32"] > 20_000
+    assert t["relocations"]["inverse_list"]
+    assert t["extents"]["bytes"] < t["load_bytes"] <= t["image_bytes"]
+    # the slots by hand, as arch/x86/boot/compressed/kaslr.c counts them, in steps of 2 MiB
+    step = 2 << 20
+    floor = 16 << 20
+    image = t["image_bytes"]
+    assert t["entropy"]["virtual_slots"] == (t["window_bytes"] - int(t["link_physical"], 16) - image) // step + 1
+    assert t["entropy"]["physical_slots"] == ((256 << 20) - floor - image) // step + 1
+    five = json.loads(programs.prepare("inspect", "--json", "-m", "5G", prepared).stdout)["entropy"]
+    # 3 GiB below the hole and 2 GiB above it
+    assert five["physical_slots"] == ((3 << 30) - floor - image) // step + 1 + ((2 << 30) - image) // step + 1
+    little = json.loads(programs.prepare("inspect", "--json", "-m", "32M", prepared).stdout)["entropy"]
+    assert "error" in little and "physical_slots" not in little
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_kernel_check_finds_a_flipped_bit(programs, fetch_kernel, name):
+    programs.prepare("prepare", fetch_kernel(name), "-o", "prepared")
+    assert programs.prepare("prepare", "--check", "prepared").returncode == 0
+    path = programs.directory / "prepared"
+    size = path.stat().st_size
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    places = [0, 8, 4095, 4096, 2 << 20, size - 1] + [dice.randrange(size) for _ in range(20)]
+    with open(path, "r+b") as f:
+        for place in places:
+            f.seek(place)
+            byte = f.read(1)[0]
+            f.seek(place)
+            f.write(bytes([byte ^ 1 << dice.randrange(8)]))
+            f.flush()
+            r = programs.prepare("prepare", "--check", "prepared")
+            assert r.returncode == 1 and r.stdout == "", f"byte {place}: {r.stderr}"
+            assert re.fullmatch(r"riffle: prepared: [^\n]+\n", r.stderr)
+            f.seek(place)
+            f.write(bytes([byte]))
+            f.flush()
+    assert programs.prepare("prepare", "--check", "prepared").returncode == 0
+
+
+def test_every_kind_of_file_gives_the_same_kernel(programs, fetch_kernel):
+    """bzImage; what extract-vmlinux leaves of it; and that in two files."""
+    kernel = fetch_kernel("cloud-6.1")
+    r = subprocess.run([ROOT / "tools" / "extract-vmlinux", kernel], capture_output=True, check=False)
+    if r.returncode:
+        pytest.skip(f"extract-vmlinux: {r.stderr.decode()}")
+    elf = r.stdout
+    appended = programs.directory / "appended"
+    appended.write_bytes(elf)
+    told = json.loads(programs.prepare("inspect", "--json", kernel).stdout)
+    words = 3 + told["relocations"]["64"] + told["relocations"]["32"] + told["relocations"]["inverse32"]
+    (programs.directory / "vmlinux").write_bytes(elf[: len(elf) - 4 * words])
+    (programs.directory / "vmlinux.relocs").write_bytes(elf[len(elf) - 4 * words :])
+    others = [
+        json.loads(programs.prepare("inspect", "--json", "appended").stdout),
+        json.loads(programs.prepare("inspect", "--json", "vmlinux", "--relocs", "vmlinux.relocs").stdout),
+    ]
+    assert [o["kind"] for o in others] == ["ELF with relocation list appended", "ELF and relocation list"]
+    for other in others:
+        assert other["content_digest"] == told["content_digest"]
+        assert other["build_id"] == told["build_id"] and len(told["build_id"]) == 40
+
+
+# --- riffle prepare
+
+
+@pytest.mark.parametrize("compression", sorted(COMPRESSORS))
+def test_compressions(programs, compression):
+    small(programs.directory, content=Kernel().bzimage(compression))
+    small(programs.directory, "elf", Kernel().appended())
+    told = [json.loads(programs.prepare("inspect", "--json", n).stdout) for n in ("kernel", "elf")]
+    assert told[0]["compression"] == compression
+    assert told[0]["content_digest"] == told[1]["content_digest"]
+
+
+def test_lzo(programs):
+    unpacked = Kernel().appended()
+    r = subprocess.run(["lzop", "-c"], input=unpacked, capture_output=True, check=False)
+    if r.returncode:
+        pytest.skip("lzop is not installed")
+    small(programs.directory, content=bzimage(unpacked, packed=r.stdout + struct.pack("<I", len(unpacked))))
+    told = json.loads(programs.prepare("inspect", "--json", "kernel").stdout)
+    assert told["compression"] == "lzo" and told["relocations"]["64"] == 2
+
+
+def test_inputs_as_descriptors(programs):
+    k = Kernel()
+    elf, relocs = small(programs.directory, "elf", k.elf()), small(programs.directory, "relocs", k.relocs())
+    with open(elf, "rb") as e, open(relocs, "rb") as r:
+        fds = (e.fileno(), r.fileno())
+        # neither is read from where its position happens to be
+        e.seek(100)
+        for form in ("fd:{}", "/dev/fd/{}"):
+            out = programs.prepare("prepare", "-f", form.format(fds[0]), "-r", form.format(fds[1]), "-o", "out",
+                                   pass_fds=fds)
+            assert out.returncode == 0, out.stderr
+    told = json.loads(programs.prepare("inspect", "--json", "out").stdout)
+    assert told["kind"] == "ELF and relocation list" and told["relocations"]["inverse32"] == 2
+
+
+def test_output_is_not_overwritten(programs):
+    small(programs.directory)
+    (programs.directory / "out").write_text("precious")
+    r = programs.prepare("prepare", "kernel", "-o", "out")
+    assert r.returncode == 1
+    assert r.stderr == "riffle: out: output: is there already (--force replaces it): File exists\n"
+    assert (programs.directory / "out").read_text() == "precious"
+    assert programs.prepare("prepare", "kernel", "-o", "out", "--force").returncode == 0
+    assert programs.prepare("prepare", "--check", "out").stdout == "out: whole\n"
+    assert sorted(p.name for p in programs.directory.iterdir()) == ["kernel", "out"]
+
+
+def test_output_mode_follows_umask(programs):
+    small(programs.directory)
+    for mask, mode in ((0o077, 0o600), (0o002, 0o644)):
+        programs.prepare("prepare", "-f", "kernel", "-o", "out", preexec_fn=lambda mask=mask: os.umask(mask))
+        assert stat.S_IMODE((programs.directory / "out").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_nothing_behind(programs, fetch_kernel, number):
+    kernel = fetch_kernel("cloud-6.1")
+    for delay in (0.005, 0.02, 0.05, 0.1):
+        with subprocess.Popen([PREPARE, "prepare", kernel, "-o", "out"], cwd=programs.directory) as p:
+            time.sleep(delay)
+            p.send_signal(number)
+            p.wait()
+        if p.returncode == 0:
+            (programs.directory / "out").unlink()
+        assert list(programs.directory.iterdir()) == []
+
+
+def test_the_full_disk(programs):
+    kernel = small(programs.directory)
+    disk = programs.directory / "disk"
+    disk.mkdir()
+    script = f"mount -t tmpfs -o size=16k none {disk} && {PREPARE} prepare {kernel} -o {disk}/out; " \
+             f"echo $?; ls -A {disk}"
+    r = programs.run("unshare", "--mount", "--map-root-user", "sh", "-c", script)
+    if "mount" in r.stderr or "unshare" in r.stderr:
+        pytest.skip(f"no tmpfs can be mounted: {r.stderr}")
+    assert r.stdout == "1\n"
+    assert r.stderr == f"riffle: {disk}/out: output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments, code", [
+    (["prepare"], 2), (["prepare", "kernel"], 2), (["prepare", "a", "b", "-o", "c"], 2), (["prepare", "-o"], 2),
+    (["prepare", "--check", "kernel", "-o", "x"], 2), (["inspect"], 2), (["inspect", "kernel", "-m", "12Q"], 2),
+    (["inspect", "kernel", "--frobnicate"], 2), (["frobnicate"], 2), ([], 2),
+    (["prepare", "--help"], 0), (["inspect", "--help"], 0), (["--help"], 0), (["--version"], 0),
+])
+def test_usage(programs, arguments, code):
+    small(programs.directory)
+    r = programs.prepare(*arguments)
+    assert r.returncode == code
+    assert (r.stdout == "") == (code == 2) and (r.stderr == "") == (code == 0)
+
+
+def test_help_tells_every_option(programs):
+    for command, options in (("prepare", ["--output", "--relocs", "--force", "--check"]),
+                             ("inspect", ["--relocs", "--memory", "--json"])):
+        text = programs.riffle(command, "--help").stdout
+        assert all(o in text for o in options)
+        assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_inspect_in_words(programs):
+    small(programs.directory)
+    r = programs.prepare("inspect", "kernel")
+    assert r.returncode == 0 and r.stderr == ""
+    for line in ("kind              bzImage", "kernel version    6.1.0-small (tests) #1", "compression       gzip",
+                 "relocations       2 of 64 bits, 2 of 32 bits, 2 of 32 bits inverse", "in a guest with 256 MiB:"):
+        assert line in r.stdout.splitlines()
+
+
+def test_a_version_cannot_speak_to_the_terminal(programs):
+    content = Kernel().bzimage().replace(b"6.1.0-small", b"\x1b[31m-small")
+    small(programs.directory, content=content)
+    for arguments in (["inspect", "kernel"], ["inspect", "--json", "kernel"]):
+        r = programs.prepare(*arguments)
+        assert r.returncode == 0 and "\x1b" not in r.stdout and "\\u001b" not in r.stdout
+
+
+# --- the cache of riffle run
+
+
+def test_miss_then_hit(programs):
+    small(programs.directory)
+    assert way(boot(programs, "kernel")) == "prepare"
+    assert len(entries(programs)) == 1
+    assert way(boot(programs, "kernel")) == "cache hit"
+    assert stat.S_IMODE(programs.cache.stat().st_mode) == 0o700
+    os.link(programs.directory / "kernel", programs.directory / "other name")
+    # the link changed its ctime, so it counts as another state of the file; from then on both names find it
+    assert way(boot(programs, "other name")) == "prepare"
+    assert way(boot(programs, "kernel")) == "cache hit"
+
+
+def test_prepared_image_needs_no_cache(programs):
+    small(programs.directory)
+    programs.prepare("prepare", "kernel", "-o", "prepared")
+    assert way(boot(programs, "prepared")) == "prepared file"
+    assert entries(programs) == []
+
+
+def test_relocs_belong_to_the_identity(programs):
+    k = Kernel()
+    small(programs.directory, "elf", k.elf())
+    small(programs.directory, "relocs", k.relocs())
+    small(programs.directory, "relocs2", k.relocs())
+    assert way(boot(programs, "elf", "--relocs", "relocs")) == "prepare"
+    assert way(boot(programs, "elf", "--relocs", "relocs")) == "cache hit"
+    assert way(boot(programs, "elf", "--relocs", "relocs2")) == "prepare"
+    assert way(boot(programs, "-r", "physical", "elf")) == "prepare"
+
+
+def test_kernel_replaced_in_place(programs):
+    path = small(programs.directory)
+    before = path.stat()
+    assert way(boot(programs, "kernel")) == "prepare"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert way(boot(programs, "kernel")) == "prepare"
+    assert len(entries(programs)) == 2
+
+
+def test_no_cache(programs):
+    small(programs.directory)
+    assert way(boot(programs, "--no-cache", "kernel")) == "prepare"
+    assert entries(programs) == []
+    assert way(boot(programs, "--cache", "elsewhere", "kernel")) == "prepare"
+    assert way(boot(programs, "--cache", "elsewhere", "kernel")) == "cache hit"
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "header", "plan", "foreign", "garbage", "mode", "link"])
+def test_bad_entry_is_ignored_and_replaced(programs, damage):
+    small(programs.directory)
+    assert way(boot(programs, "kernel")) == "prepare"
+    (entry,) = entries(programs)
+    content = bytearray(entry.read_bytes())
+    if damage == "empty":
+        content = b""
+    elif damage == "cut":
+        content = content[:-1]
+    elif damage == "header":
+        content[100] ^= 1
+    elif damage == "plan":
+        content[4096 + 8] ^= 1
+    elif damage == "foreign":
+        content = b"RIFFLE\r\n" + bytes(len(content) - 8)
+    elif damage == "garbage":
+        content = random.Random(1).randbytes(5000)
+    if damage == "mode":
+        entry.chmod(0o666)
+    elif damage == "link":
+        target = programs.directory / "target"
+        entry.rename(target)
+        entry.symlink_to(target)
+    else:
+        entry.write_bytes(content)
+    r = boot(programs, "kernel")
+    assert way(r) == "prepare" and "notice" not in r.stderr
+    assert way(boot(programs, "kernel")) == "cache hit"
+    assert len(entries(programs)) == 1
+
+
+def test_many_runs_at_once(programs, fetch_kernel):
+    """All start without an entry, on a kernel that takes a while; the run of each is its own."""
+    kernel = fetch_kernel("cloud-6.1")
+    runs = [subprocess.Popen([RIFFLE, "run", "--accept-emulation", "--boot-timer", "-m", "16M", kernel],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             cwd=programs.directory, env=programs.environment) for _ in range(5)]
+    for p in runs:
+        _, complaint = p.communicate(timeout=120)
+        # each has opened the kernel when it finds that 16 MiB cannot hold it, or that there is no KVM
+        assert p.returncode == 1 and "notice" not in complaint, complaint
+        assert re.search(rf"^riffle: ({kernel}: guest memory|/dev/kvm)", complaint, re.M), complaint
+    assert len(entries(programs)) == 1
+    assert programs.prepare("prepare", "--check", entries(programs)[0]).returncode == 0
+
+
+def test_full_cache_disk_is_a_notice(programs):
+    kernel = small(programs.directory)
+    disk = programs.directory / "disk"
+    disk.mkdir(mode=0o700)
+    script = f"mount -t tmpfs -o size=16k,mode=700 none {disk} && " \
+             f"{RIFFLE} run --accept-emulation --boot-timer --cache {disk} {kernel}; echo $?; ls -A {disk}"
+    r = programs.run("unshare", "--mount", "--map-root-user", "sh", "-c", script)
+    if "mount:" in r.stderr or "unshare:" in r.stderr or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip(f"no tmpfs or no KVM: {r.stderr}")
+    assert f"riffle: notice: {disk}: output: cannot be written: No space left on device; " \
+           "kernel prepared for this run alone\n" in r.stderr
+    assert r.stdout == "3\n", r.stderr
+
+
+def test_unusable_caches_are_notices(programs):
+    small(programs.directory)
+    others = programs.directory / "others"
+    others.mkdir()
+    others.chmod(0o777)
+    r = boot(programs, "--cache", others, "kernel")
+    assert way(r) == "prepare" and "mode: lets its group or others change" in r.stderr
+    assert list(others.iterdir()) == []
+    r = boot(programs, "--cache", "kernel", "kernel")
+    assert way(r) == "prepare" and "riffle: notice: kernel: cache" in r.stderr
+    without = {k: v for k, v in programs.environment.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    r = boot(programs, "kernel", env=without)
+    assert way(r) == "prepare" and "neither XDG_CACHE_HOME nor HOME is set" in r.stderr
+
+
+def test_trust_in_prepared_images(programs):
+    small(programs.directory)
+    programs.prepare("prepare", "kernel", "-o", "prepared")
+    path = programs.directory / "prepared"
+    for mode in (0o664, 0o646):
+        path.chmod(mode)
+        r = programs.riffle("run", "prepared")
+        assert r.returncode == 1
+        assert r.stderr == "riffle: prepared: mode: lets its group or others change it (chmod go-w)\n"
+    path.chmod(0o644)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+        r = programs.riffle("run", "prepared")
+        assert r.returncode == 1
+        assert r.stderr == "riffle: prepared: owner: is neither root nor the user that runs this " \
+                           "(found 12345, expected 0)\n"
+
+
+def test_the_worker_is_confined(programs, fetch_kernel):
+    """What the child that reads a kernel may do, as the system tells while it is at work."""
+    kernel = fetch_kernel("cloud-6.1")
+    seen = {}
+    for _ in range(20):
+        with subprocess.Popen([PREPARE, "prepare", "-f", kernel, "-o", "out"], cwd=programs.directory) as p:
+            while p.poll() is None and "Seccomp:\t2" not in seen.get("status", ""):
+                try:
+                    with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
+                        children = f.read().split()
+                    if children:
+                        child = children[0]
+                        with open(f"/proc/{child}/status", encoding="ascii") as f:
+                            seen["status"] = f.read()
+                        if os.geteuid() == 0:
+                            with open(f"/proc/{child}/environ", "rb") as f:
+                                seen["environment"] = f.read()
+                except OSError:
+                    continue
+        if "Seccomp:\t2" in seen.get("status", ""):
+            break
+    status = seen["status"]
+    assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+    if os.geteuid() == 0:
+        assert "Uid:\t65534\t65534\t65534\t65534" in status
+        assert "CapEff:\t0000000000000000" in status
+        assert "Groups:\t \n" in status or "Groups:\t\n" in status
+        assert seen["environment"] == b""
