@@ -11,6 +11,7 @@
 #include "proto.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -72,6 +73,25 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static double limit, deadline; /* seconds; a limit of 0 is none */
+static sigset_t unblocked;     /* as it was when we started; everywhere but in await() the caught signals wait */
+
+/* The only place that sleeps, so that signals and the time limit are heeded wherever output or input is stuck. */
+static int await(struct pollfd *fds, nfds_t count)
+{
+    double left = deadline - now();
+    if (limit > 0 && left <= 0) {
+        restore_terminal();
+        fprintf(stderr, "kvmbox: time limit of %g s reached\n", limit);
+        finish(STATUS_TIMEOUT);
+    }
+    struct timespec t = {.tv_sec = (time_t)left, .tv_nsec = (long)((left - (double)(time_t)left) * 1e9)};
+    int n = ppoll(fds, count, limit > 0 ? &t : NULL, &unblocked);
+    if (caught)
+        finish(128 + caught);
+    return n;
+}
+
 /* ---- what is on its way to the guest ---- */
 
 static char *pending;
@@ -110,17 +130,18 @@ static void flush_pending(int channel)
 
 /* ---- what came from the guest ---- */
 
+/* In pieces that a pipe which is ready takes without blocking. */
 static void write_all(int fd, const char *data, size_t size)
 {
-    while (size && !caught) {
-        ssize_t n = write(fd, data, size);
+    while (size) {
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        if (await(&p, 1) <= 0)
+            continue;
+        ssize_t n = write(fd, data, size < PIPE_BUF ? size : PIPE_BUF);
         if (n > 0) {
             data += n;
             size -= (size_t)n;
-        } else if (errno == EAGAIN) {
-            struct pollfd p = {.fd = fd, .events = POLLOUT};
-            poll(&p, 1, -1);
-        } else if (errno != EINTR) {
+        } else if (errno != EAGAIN && errno != EINTR) {
             finish(errno == EPIPE ? 128 + SIGPIPE : STATUS_BOX);
         }
     }
@@ -289,6 +310,7 @@ static pid_t start_qemu(char **args, int *channel, int *log)
         dup2(output[1], 2);
         fcntl(ends[1], F_SETFD, 0);
         signal(SIGPIPE, SIG_DFL);
+        sigprocmask(SIG_SETMASK, &unblocked, NULL);
         execvp(argv[0], argv);
         fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
         _exit(1);
@@ -306,13 +328,18 @@ static pid_t start_qemu(char **args, int *channel, int *log)
 static void catch_signals(void)
 {
     struct sigaction a = {.sa_handler = on_signal};
-    static const int fatal[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
-    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction old;
-        sigaction(fatal[i], NULL, &old);
-        if (old.sa_handler != SIG_IGN) /* as nohup and a shell's & want it */
-            sigaction(fatal[i], &a, NULL);
+        sigaction(signals[i], NULL, &old);
+        if (old.sa_handler == SIG_IGN) /* as nohup and a shell's & want it */
+            continue;
+        sigaddset(&set, signals[i]);
+        sigaction(signals[i], &a, NULL);
     }
+    sigprocmask(SIG_BLOCK, &set, &unblocked);
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -326,7 +353,8 @@ int main(int argc, char **argv)
         return 2;
     }
     argv[split] = NULL;
-    double limit = atof(argv[1]), end = now() + limit;
+    limit = atof(argv[1]);
+    deadline = now() + limit;
 
     /* Streams closed by the caller must not become QEMU's sockets. */
     for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0;) {
@@ -355,15 +383,7 @@ int main(int argc, char **argv)
             {.fd = log, .events = POLLIN},
             {.fd = input && !full ? 0 : -1, .events = POLLIN},
         };
-        double left = end - now();
-        if (limit > 0 && left <= 0) {
-            restore_terminal();
-            fprintf(stderr, "kvmbox: time limit of %g s reached\n", limit);
-            finish(STATUS_TIMEOUT);
-        }
-        int n = poll(p, 3, limit > 0 ? (int)(left * 1000) + 1 : -1);
-        if (caught)
-            finish(128 + caught);
+        int n = await(p, 3);
         if (resized && tty) {
             resized = 0;
             queue_window();
