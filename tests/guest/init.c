@@ -406,8 +406,15 @@ static void reboot(uint32_t how)
     SYS(NR_reboot, 0xfee1dead, 0x28121969, how);
 }
 
+/* Waits until the console has taken what was written: on several CPUs the kernel's own words could fall into it. */
+static void drain(void)
+{
+    SYS(NR_ioctl, 1, 0x5409 /* TCSBRK */, 1);
+}
+
 static void act(const char *what)
 {
+    drain();
     if (equal(what, "poweroff")) {
         reboot(0x4321fedc);
     } else if (equal(what, "reboot")) {

@@ -20,7 +20,7 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
 
 /* Numbers from arch/x86/entry/syscalls/syscall_64.tbl (Linux 6.1). */
 enum {
-    NR_read = 0, NR_write = 1, NR_open = 2, NR_close = 3, NR_fstat = 5, NR_lseek = 8, NR_mmap = 9, NR_pause = 34,
+    NR_read = 0, NR_write = 1, NR_open = 2, NR_close = 3, NR_fstat = 5, NR_lseek = 8, NR_mmap = 9, NR_ioctl = 16, NR_pause = 34,
     NR_dup2 = 33, NR_fork = 57, NR_execve = 59, NR_exit = 60, NR_wait4 = 61, NR_uname = 63, NR_mkdir = 83, NR_syslog = 103,
     NR_setsid = 112, NR_mount = 165, NR_reboot = 169, NR_iopl = 172, NR_sync = 162, NR_sched_getaffinity = 204,
     NR_getdents64 = 217, NR_clock_gettime = 228, NR_finit_module = 313,
