@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kallsyms tables of every format are found and read to the last symbol; broken ones are refused and harm nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "kallsyms_builder.h"
+#include "prepare/symbols/symbols.h"
+
+static struct kallsyms_image image;
+static struct riffle_error error;
+
+static int read_image(struct symbols *symbols, const uint8_t *bytes, size_t count)
+{
+	symbols_init(symbols, LINK_VIRTUAL, LINK_VIRTUAL + IMAGE_BYTES);
+	return symbols_from_kallsyms(symbols, bytes, count, &error);
+}
+
+static void check_all(const struct kallsyms_format *format, const struct symbols *symbols)
+{
+	uint32_t first = format->addresses == PERCPU_ZERO ? PERCPU_SYMBOLS : 0;
+	struct symbol_place place;
+	char name[512];
+
+	assert_int_equal(symbols->count, image.count - first);
+	for (uint32_t i = first; i < image.count; i++) {
+		uint64_t address = kallsyms_address(format, i);
+		uint64_t next = i + 1 < image.count ? kallsyms_address(format, i + 1) : LINK_VIRTUAL + IMAGE_BYTES;
+
+		kallsyms_name(name, format, i);
+		assert_true(symbols_find(&place, symbols, address + 3));
+		assert_string_equal(place.name, name + 1);
+		assert_int_equal(place.offset, 3);
+		assert_int_equal(place.bytes, next - address);
+	}
+}
+
+static void test_every_format(void **state)
+{
+	static const uint32_t counts[] = {10, 255, 256, 257, 3000};
+	struct symbols symbols;
+
+	(void)state;
+	for (size_t f = 0; f < KALLSYMS_FORMATS; f++)
+		for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+			kallsyms_build(&image, &kallsyms_formats[f], counts[c], 0x4000 + f * 0x1238);
+			if (read_image(&symbols, image.bytes, IMAGE_BYTES)) {
+				fail_msg("%s, %u symbols: %s", kallsyms_formats[f].name, counts[c], error.problem);
+				return;
+			}
+			check_all(&kallsyms_formats[f], &symbols);
+			symbols_free(&symbols);
+		}
+}
+
+/* tables at the very start and the very end of an image */
+static void test_at_the_edges(void **state)
+{
+	struct symbols symbols;
+	uint8_t *exact;
+
+	(void)state;
+	for (size_t f = 0; f < KALLSYMS_FORMATS; f++) {
+		kallsyms_build(&image, &kallsyms_formats[f], 700, 0);
+		exact = malloc(image.end);
+		assert_non_null(exact);
+		memcpy(exact, image.bytes, image.end);
+		assert_int_equal(read_image(&symbols, exact, image.end), RIFFLE_OK);
+		check_all(&kallsyms_formats[f], &symbols);
+		symbols_free(&symbols);
+		free(exact);
+	}
+}
+
+static void expect_none(const uint8_t *bytes, size_t count)
+{
+	struct symbols symbols;
+
+	assert_int_equal(read_image(&symbols, bytes, count), RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.field, "kallsyms");
+	symbols_free(&symbols);
+}
+
+static void test_none(void **state)
+{
+	static uint8_t zero[65536];
+
+	(void)state;
+	expect_none(zero, sizeof zero);
+	expect_none(zero, 0);
+	expect_none(zero, 511);
+	/* rising numbers without strings */
+	for (unsigned i = 0; i < 32768; i++)
+		riffle_put16(zero + i * 2, (uint16_t)i);
+	expect_none(zero, sizeof zero);
+}
+
+/* one wrong value in each table that ties the others together */
+static void test_broken_tables(void **state)
+{
+	const struct kallsyms_format *format = &kallsyms_formats[3];
+
+	(void)state;
+	kallsyms_build(&image, format, 1000, 0x4000);
+	image.bytes[image.num_syms]++;
+	expect_none(image.bytes, IMAGE_BYTES);
+	kallsyms_build(&image, format, 1000, 0x4000);
+	image.bytes[image.names]++;
+	expect_none(image.bytes, IMAGE_BYTES);
+	kallsyms_build(&image, format, 1000, 0x4000);
+	image.bytes[image.markers + 8] ^= 1;
+	expect_none(image.bytes, IMAGE_BYTES);
+	kallsyms_build(&image, format, 1000, 0x4000);
+	image.bytes[image.token_index + 300] ^= 1;
+	expect_none(image.bytes, IMAGE_BYTES);
+	kallsyms_build(&image, format, 1000, 0x4000);
+	image.bytes[image.token_table + 100] ^= 0xff;
+	expect_none(image.bytes, IMAGE_BYTES);
+	kallsyms_build(&image, format, 1000, 0x4000);
+	riffle_put32(image.bytes + image.offsets + 2000, 0x7fffffff); /* no longer ascending */
+	expect_none(image.bytes, IMAGE_BYTES);
+}
+
+static void test_cut_short(void **state)
+{
+	struct symbols symbols;
+
+	(void)state;
+	for (size_t f = 0; f < KALLSYMS_FORMATS; f++) {
+		kallsyms_build(&image, &kallsyms_formats[f], 40, 0);
+		for (size_t bytes = 0; bytes < image.end; bytes += 3) {
+			uint8_t *exact = malloc(bytes ? bytes : 1);
+
+			assert_non_null(exact);
+			memcpy(exact, image.bytes, bytes);
+			if (!read_image(&symbols, exact, bytes)) /* seqs_of_names, the last, are not needed */
+				assert_true(!kallsyms_formats[f].offsets_first && bytes >= image.end - 3 * 40);
+			symbols_free(&symbols);
+			free(exact);
+		}
+	}
+}
+
+/* random damage: whatever comes out, nothing is read or written that should not be (the sanitizers watch) */
+static void test_damage(void **state)
+{
+	const char *given = getenv("RIFFLE_TEST_SEED");
+	uint64_t seed = given ? strtoull(given, NULL, 0) : 20240607, x = seed;
+	struct symbols symbols;
+	unsigned read = 0;
+
+	(void)state;
+	print_message("seed %llu\n", (unsigned long long)seed);
+	for (unsigned round = 0; round < 400; round++) {
+		const struct kallsyms_format *format = &kallsyms_formats[round % KALLSYMS_FORMATS];
+
+		kallsyms_build(&image, format, 300, 0);
+		for (unsigned i = 0; i < 1 + round % 8; i++) {
+			x = x * 6364136223846793005u + 1442695040888963407u;
+			image.bytes[(x >> 33) % image.end] = (uint8_t)(x >> 24);
+		}
+		read += !read_image(&symbols, image.bytes, image.end);
+		symbols_free(&symbols);
+	}
+	print_message("%u of 400 damaged images were read all the same\n", read);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_every_format),  cmocka_unit_test(test_at_the_edges), cmocka_unit_test(test_none),
+	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_cut_short),    cmocka_unit_test(test_damage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

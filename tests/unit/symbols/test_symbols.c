@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The symbol table, System.map and ELF as its sources, and logs that are put back to link addresses. */
+#include <elf.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/bytes.h"
+#include "prepare/symbols/annotate.h"
+
+#define LINK UINT64_C(0xffffffff81000000)
+#define BYTES UINT64_C(0x200000)
+
+static struct riffle_error error;
+
+static void expect_place(const struct symbols *symbols, uint64_t address, const char *name, uint64_t offset,
+			 uint64_t bytes)
+{
+	struct symbol_place place;
+
+	assert_true(symbols_find(&place, symbols, address));
+	assert_string_equal(place.name, name);
+	assert_int_equal(place.offset, offset);
+	assert_int_equal(place.bytes, bytes);
+}
+
+/* --- System.map --- */
+
+static int read_map(struct symbols *symbols, const char *text)
+{
+	char *exact = malloc(strlen(text) + 1);
+	int status;
+
+	assert_non_null(exact);
+	memcpy(exact, text, strlen(text));
+	symbols_init(symbols, LINK, LINK + BYTES);
+	status = symbols_from_system_map(symbols, exact, strlen(text), &error);
+	free(exact);
+	return status;
+}
+
+static const char map[] = "0000000000000000 A __per_cpu_start\n"
+			  "0000000000015000 D current_task\n"
+			  "ffffffff81000040 t local\n"
+			  "ffffffff81000000 T __underscored\n"
+			  "ffffffff81000000 T startup_64\n"
+			  "ffffffff81000000 t _alias\n"
+			  "ffffffff81000100 W weak\n"
+			  "ffffffff81000100 T strong\n"
+			  "ffffffff81000200 t mod_fn\t[mod]\n"
+			  "ffffffffc0000000 t far_away\n";
+
+static void test_system_map(void **state)
+{
+	struct symbols symbols;
+	struct symbol_place place;
+
+	(void)state;
+	assert_int_equal(read_map(&symbols, map), RIFFLE_OK);
+	assert_int_equal(symbols.count, 4);
+	expect_place(&symbols, LINK, "startup_64", 0, 0x40);
+	expect_place(&symbols, LINK + 0x3f, "startup_64", 0x3f, 0x40);
+	expect_place(&symbols, LINK + 0x40, "local", 0, 0xc0);
+	expect_place(&symbols, LINK + 0x100, "strong", 0, 0x100);
+	expect_place(&symbols, LINK + BYTES - 1, "mod_fn", BYTES - 0x201, BYTES - 0x200);
+	assert_false(symbols_find(&place, &symbols, LINK - 1));
+	assert_false(symbols_find(&place, &symbols, LINK + BYTES));
+	assert_false(symbols_find(&place, &symbols, 0));
+	symbols_free(&symbols);
+
+	/* an address below the first symbol has no name */
+	assert_int_equal(read_map(&symbols, "ffffffff81000040 t only\n\n"), RIFFLE_OK);
+	assert_false(symbols_find(&place, &symbols, LINK + 0x3f));
+	symbols_free(&symbols);
+}
+
+static void test_system_map_refused(void **state)
+{
+	static const char *const broken[] = {
+	    "ffffffff81000000 T a\nELF\n",
+	    "ffffffff81000000 T a\nffffffff81000000 T \n",
+	    "ffffffff81000000 T a\nffffffff81000000T b\n",
+	    "ffffffff81000000 T a\nffffffff81000000 TT b\n",
+	    "ffffffff81000000 T a\n81 T b\n",
+	    "ffffffff81000000 T a\nffffffff81000000 T a\x1b[31m\n",
+	    "ffffffff81000000 T a\nffffffff81000000 T",
+	    "ffffffff81000000 T a\nffffffff81000000",
+	    "ffffffff81000000 T a\nffffffff8100000000 T b",
+	};
+	struct symbols symbols;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+		assert_int_equal(read_map(&symbols, broken[i]), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "System.map");
+		assert_int_equal(error.found, 2);
+		symbols_free(&symbols);
+	}
+	/* Debian's stand-in, and an empty file */
+	assert_int_equal(read_map(&symbols, "ffffffffffffffff B The_real_System.map_is_elsewhere\n"),
+			 RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.field, "symbols");
+	symbols_free(&symbols);
+	assert_int_equal(read_map(&symbols, ""), RIFFLE_ERR_FORMAT);
+	symbols_free(&symbols);
+}
+
+/* --- ELF --- */
+
+struct elf {
+	Elf64_Ehdr header;
+	Elf64_Phdr load[2];
+	Elf64_Shdr section[6];
+	Elf64_Sym symbol[8];
+	char names[64];
+	char section_names[64];
+	struct {
+		Elf64_Nhdr header;
+		char name[4];
+		uint8_t id[20];
+	} note;
+};
+
+enum { S_NULL, S_NOTES, S_PERCPU, S_SYMTAB, S_STRTAB, S_SHSTRTAB };
+
+static Elf64_Sym make_symbol(uint32_t name, unsigned bind, unsigned type, uint16_t section, uint64_t value)
+{
+	return (Elf64_Sym){
+	    .st_name = name, .st_info = ELF64_ST_INFO(bind, type), .st_shndx = section, .st_value = value};
+}
+
+static void make_elf(struct elf *elf)
+{
+	/* offsets in names: main 1, alias 6, obj 12, label 16, .L1 22, abs 26, undef 30 */
+	static const char names[] = "\0main\0alias\0obj\0label\0.L1\0abs\0undef";
+	/* .notes 1, .data..percpu 8, .symtab 22, .strtab 30, .shstrtab 38 */
+	static const char section_names[] = "\0.notes\0.data..percpu\0.symtab\0.strtab\0.shstrtab";
+
+	memset(elf, 0, sizeof *elf);
+	memcpy(elf->header.e_ident, ELFMAG "\2\1\1", 7);
+	elf->header.e_type = ET_EXEC;
+	elf->header.e_machine = EM_X86_64;
+	elf->header.e_phoff = offsetof(struct elf, load);
+	elf->header.e_phentsize = sizeof(Elf64_Phdr);
+	elf->header.e_phnum = 2;
+	elf->header.e_shoff = offsetof(struct elf, section);
+	elf->header.e_shentsize = sizeof(Elf64_Shdr);
+	elf->header.e_shnum = 6;
+	elf->header.e_shstrndx = S_SHSTRTAB;
+	elf->load[0] = (Elf64_Phdr){.p_type = PT_LOAD, .p_paddr = 0x1200000};
+	elf->load[1] = (Elf64_Phdr){.p_type = PT_LOAD, .p_paddr = 0x1000000};
+	memcpy(elf->names, names, sizeof names);
+	memcpy(elf->section_names, section_names, sizeof section_names);
+	elf->section[S_NOTES] =
+	    (Elf64_Shdr){1, SHT_NOTE, SHF_ALLOC, LINK, offsetof(struct elf, note), sizeof elf->note};
+	elf->section[S_PERCPU] = (Elf64_Shdr){8, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 0, 0, 0x100};
+	elf->section[S_SYMTAB] =
+	    (Elf64_Shdr){22, SHT_SYMTAB, 0, 0, offsetof(struct elf, symbol), sizeof elf->symbol, S_STRTAB};
+	elf->section[S_STRTAB] = (Elf64_Shdr){30, SHT_STRTAB, 0, 0, offsetof(struct elf, names), sizeof elf->names};
+	elf->section[S_SHSTRTAB] =
+	    (Elf64_Shdr){38, SHT_STRTAB, 0, 0, offsetof(struct elf, section_names), sizeof elf->section_names};
+	elf->symbol[1] = make_symbol(6, STB_LOCAL, STT_FUNC, 1, LINK + 0x10);
+	elf->symbol[2] = make_symbol(1, STB_GLOBAL, STT_FUNC, 1, LINK + 0x10);
+	elf->symbol[3] = make_symbol(12, STB_LOCAL, STT_OBJECT, 1, LINK + 0x20);
+	elf->symbol[4] = make_symbol(16, STB_GLOBAL, STT_NOTYPE, 1, LINK + 0x20);
+	elf->symbol[5] = make_symbol(22, STB_LOCAL, STT_NOTYPE, 1, LINK + 0x30);
+	elf->symbol[6] = make_symbol(26, STB_GLOBAL, STT_FUNC, SHN_ABS, LINK + 0x40);
+	elf->symbol[7] = make_symbol(30, STB_GLOBAL, STT_FUNC, SHN_UNDEF, LINK + 0x50);
+	elf->note.header = (Elf64_Nhdr){4, 20, NT_GNU_BUILD_ID};
+	memcpy(elf->note.name, "GNU", 4);
+	for (unsigned i = 0; i < 20; i++)
+		elf->note.id[i] = (uint8_t)(i + 1);
+}
+
+static int read_elf(struct symbols *symbols, struct symbols_elf *about, const struct elf *elf, size_t bytes)
+{
+	int fd = memfd_create("vmlinux", MFD_CLOEXEC), status;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, elf, bytes), bytes);
+	symbols_init(symbols, LINK, LINK + BYTES);
+	status = symbols_from_elf(symbols, about, fd, &error);
+	close(fd);
+	return status;
+}
+
+static void test_elf(void **state)
+{
+	struct symbols_elf about;
+	struct symbols symbols;
+	struct elf elf;
+
+	(void)state;
+	make_elf(&elf);
+	assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), RIFFLE_OK);
+	assert_int_equal(symbols.count, 2);
+	expect_place(&symbols, LINK + 0x1f, "main", 0xf, 0x10);
+	expect_place(&symbols, LINK + 0x60, "obj", 0x40, BYTES - 0x20);
+	assert_int_equal(about.build_id_bytes, 20);
+	assert_memory_equal(about.build_id, elf.note.id, 20);
+	assert_int_equal(about.link_physical, 0x1000000);
+	assert_true(about.percpu_at_zero);
+	symbols_free(&symbols);
+
+	/* 6.15 and later: percpu like the rest */
+	elf.section[S_PERCPU].sh_addr = LINK + 0x1000;
+	/* and numbers of sections that do not fit their fields */
+	elf.header.e_shnum = 0;
+	elf.section[0].sh_size = 6;
+	elf.header.e_shstrndx = SHN_XINDEX;
+	elf.section[0].sh_link = S_SHSTRTAB;
+	assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), RIFFLE_OK);
+	assert_false(about.percpu_at_zero);
+	assert_int_equal(symbols.count, 2);
+	symbols_free(&symbols);
+}
+
+static void test_elf_refused(void **state)
+{
+	struct symbols_elf about;
+	struct symbols symbols;
+	struct elf elf;
+
+	(void)state;
+#define REFUSE(change, wanted_status, wanted_field)                                                                    \
+	do {                                                                                                           \
+		make_elf(&elf);                                                                                        \
+		change;                                                                                                \
+		assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), wanted_status);                         \
+		assert_string_equal(error.field, wanted_field);                                                        \
+		symbols_free(&symbols);                                                                                \
+	} while (0)
+	REFUSE(elf.header.e_ident[0] = 0, RIFFLE_ERR_FORMAT, "e_ident");
+	REFUSE(elf.header.e_machine = EM_AARCH64, RIFFLE_ERR_UNSUPPORTED, "e_machine");
+	REFUSE(elf.header.e_ident[EI_CLASS] = ELFCLASS32, RIFFLE_ERR_UNSUPPORTED, "e_machine");
+	REFUSE(elf.header.e_shoff = 0, RIFFLE_ERR_FORMAT, "e_shoff");
+	REFUSE(elf.header.e_shoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT, "section headers");
+	REFUSE(elf.header.e_shentsize = 1, RIFFLE_ERR_FORMAT, "e_shentsize");
+	REFUSE(elf.header.e_shnum = 0xfff0, RIFFLE_ERR_FORMAT, "section headers");
+	REFUSE((elf.header.e_shnum = 0, elf.section[0].sh_size = UINT64_MAX), RIFFLE_ERR_FORMAT, "e_shnum");
+	REFUSE(elf.header.e_shstrndx = 6, RIFFLE_ERR_FORMAT, "e_shnum");
+	REFUSE(elf.header.e_phentsize = 1, RIFFLE_ERR_FORMAT, "e_phentsize");
+	REFUSE(elf.header.e_phoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT, "program headers");
+	REFUSE(elf.header.e_phnum = 0, RIFFLE_ERR_FORMAT, "program headers");
+	REFUSE(elf.section[S_SYMTAB].sh_type = SHT_NULL, RIFFLE_ERR_FORMAT, "symbol table");
+	REFUSE(elf.section[S_SYMTAB].sh_link = 77, RIFFLE_ERR_FORMAT, "symbol table");
+	REFUSE(elf.section[S_SYMTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT, "symbol table");
+	REFUSE(elf.section[S_SYMTAB].sh_offset = sizeof elf - 4, RIFFLE_ERR_FORMAT, "symbol table");
+	REFUSE(elf.section[S_STRTAB].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT, "symbol names");
+	REFUSE(elf.section[S_STRTAB].sh_size = 0, RIFFLE_ERR_FORMAT, "symbols");
+	REFUSE(elf.section[S_NOTES].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT, "notes");
+	REFUSE(elf.section[S_SHSTRTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT, "section names");
+#undef REFUSE
+	/* no terminator at the end of the names; a note that is longer than its section: not errors, and not read past
+	 */
+	make_elf(&elf);
+	elf.section[S_STRTAB].sh_size = 3;
+	elf.section[S_SHSTRTAB].sh_size = 9;
+	elf.note.header.n_descsz = UINT32_MAX;
+	assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), RIFFLE_OK);
+	expect_place(&symbols, LINK + 0x10, "ma", 0, BYTES - 0x10);
+	assert_int_equal(about.build_id_bytes, 0);
+	symbols_free(&symbols);
+	make_elf(&elf);
+	for (size_t bytes = 0; bytes < offsetof(struct elf, note) + sizeof elf.note; bytes += 7) {
+		assert_int_equal(read_elf(&symbols, &about, &elf, bytes), RIFFLE_ERR_FORMAT);
+		symbols_free(&symbols);
+	}
+}
+
+/* --- logs --- */
+
+struct written {
+	char text[4096];
+	size_t used;
+};
+
+static int keep(void *opaque, const char *text, size_t bytes)
+{
+	struct written *w = opaque;
+
+	assert_true(bytes < sizeof w->text - w->used);
+	memcpy(w->text + w->used, text, bytes);
+	w->used += bytes;
+	w->text[w->used] = 0;
+	return 0;
+}
+
+#define RUNNING UINT64_C(0xffffffff9a000000)
+
+static const char input[] =
+    "[    1.2] RIP: 0010:0xffffffff9a000041\n"
+    " [<ffffffff9a000000>] ? FFFFFFFF9A000100/ffffffff9a200000 ffffffff99ffffff\n"
+    "RAX: ffffffff9a0000 ffffffff9a00000000 xffffffff9a000000 ffffffff9a000000_ 0x1a 0x\n"
+    "ffffffff9a1fffff,ffff888000000000;Kernel Offset: 0x19000000 from 0xffffffff81000000 ffffffff9a000040";
+static const char output[] =
+    "[    1.2] RIP: 0010:0xffffffff81000041 [local+0x1/0xc0]\n"
+    " [<ffffffff81000000 [startup_64+0x0/0x40]>] ? ffffffff81000100 [strong+0x0/0x100]/ffffffff9a200000 "
+    "ffffffff99ffffff\n"
+    "RAX: ffffffff9a0000 ffffffff9a00000000 xffffffff9a000000 ffffffff9a000000_ 0x1a 0x\n"
+    "ffffffff811fffff [mod_fn+0x1ffdff/0x1ffe00],ffff888000000000;Kernel Offset: 0x19000000 from "
+    "0xffffffff81000000 ffffffff81000040 [local+0x0/0xc0]";
+
+static struct annotator make_annotator(const struct symbols *symbols, struct written *written)
+{
+	*written = (struct written){.used = 0};
+	return (struct annotator){.virtual_base = RUNNING,
+				  .link_virtual = LINK,
+				  .image_bytes = BYTES,
+				  .symbols = symbols,
+				  .write = keep,
+				  .opaque = written};
+}
+
+static void test_annotate(void **state)
+{
+	struct written written;
+	struct annotator annotator;
+	struct symbols symbols;
+
+	(void)state;
+	assert_int_equal(read_map(&symbols, map), RIFFLE_OK);
+	/* the same whatever the pieces it comes in */
+	for (size_t piece = 1; piece < sizeof input; piece++) {
+		annotator = make_annotator(&symbols, &written);
+		for (size_t at = 0; at < sizeof input - 1; at += piece) {
+			size_t bytes = sizeof input - 1 - at < piece ? sizeof input - 1 - at : piece;
+
+			assert_int_equal(annotate(&annotator, input + at, bytes), 0);
+		}
+		assert_int_equal(annotate_end(&annotator), 0);
+		assert_string_equal(written.text, output);
+	}
+
+	/* bytes of any kind pass through */
+	annotator = make_annotator(&symbols, &written);
+	assert_int_equal(annotate(&annotator, "\0\377\n\0", 4), 0);
+	assert_int_equal(annotate_end(&annotator), 0);
+	assert_int_equal(written.used, 4);
+	assert_memory_equal(written.text, "\0\377\n\0", 4);
+
+	/* no symbols, and no name at an address: the address alone */
+	annotator = make_annotator(NULL, &written);
+	assert_int_equal(annotate(&annotator, "ffffffff9a000000 ", 17), 0);
+	assert_string_equal(written.text, "ffffffff81000000 ");
+	symbols_free(&symbols);
+}
+
+static int refuse(void *opaque, const char *text, size_t bytes)
+{
+	(void)opaque;
+	(void)text;
+	(void)bytes;
+	return 7;
+}
+
+static void test_annotate_write_fails(void **state)
+{
+	struct written written;
+	struct annotator annotator = make_annotator(NULL, &written);
+
+	(void)state;
+	annotator.write = refuse;
+	assert_int_equal(annotate(&annotator, "ffffffff9a000000", 16), 0); /* waits for its end */
+	assert_int_equal(annotate_end(&annotator), 7);
+	assert_int_equal(annotate(&annotator, " ", 1), 7);
+	assert_int_equal(annotate(&annotator, "0123456789012345678901234567890", 31), 7);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_system_map), cmocka_unit_test(test_system_map_refused),
+	    cmocka_unit_test(test_elf),        cmocka_unit_test(test_elf_refused),
+	    cmocka_unit_test(test_annotate),   cmocka_unit_test(test_annotate_write_fails),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
