@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `meson install` installs is complete, and the library in it is what its headers say, no more and no less."""
+import re
+import subprocess
+
+import pytest
+
+from conftest import BUILD, ROOT
+from installed import install, option, output
+
+HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
+VERSION = re.search(r"version: '([^']+)'", (ROOT / "meson.build").read_text()).group(1)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("install") / "root")
+
+
+def symbols(*arguments):
+    """(type, name) of the lines that nm prints."""
+    lines = output("nm", *arguments).splitlines()
+    return [(m.group(1), m.group(2).split("@")[0])
+            for m in (re.match(r"[0-9a-f]* *([A-Za-z]) (\S+)$", line) for line in lines) if m]
+
+
+def declared():
+    """The functions that the public headers declare."""
+    found = set()
+    for header in HEADERS:
+        text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.S)
+        found |= set(re.findall(r"^RIFFLE_PUBLIC\b[^;(]*?\b(riffle_\w+)\(", text, re.M))
+    return found
+
+
+# ---- what is installed
+
+
+def test_programs_run_from_where_they_are_installed(tree, tmp_path):
+    for name in ("riffle", "riffle-prepare"):
+        assert output(tree.prefix / "bin" / name, "--version") == f"{name} {VERSION}\n"
+    # riffle finds riffle-prepare beside itself, not where the build left it
+    assert output(tree.prefix / "bin" / "riffle", "inspect", "--help").startswith("Usage: riffle inspect")
+
+
+def test_headers_are_all_there(tree):
+    directory = tree.prefix / option("includedir") / "riffle"
+    assert sorted(h.name for h in directory.iterdir()) == [h.name for h in HEADERS]
+
+
+def test_libraries_and_their_names(tree):
+    assert (tree.libdir / "libriffle.a").is_file()
+    assert (tree.libdir / "libriffle.so").resolve() == (tree.libdir / "libriffle.so.0").resolve()
+    assert "Library soname: [libriffle.so.0]" in output("readelf", "-d", tree.libdir / "libriffle.so")
+
+
+def test_nothing_internal_is_installed(tree):
+    names = {p.name for p in tree.destdir.rglob("*") if not p.is_dir()}
+    assert not [n for n in names if "prepare" in n and n not in ("riffle-prepare", "riffle-prepare.1")]
+    assert not [n for n in names if "freestanding" in n or "monitor" in n or "test" in n]
+
+
+def test_man_pages_are_all_there(tree):
+    wanted = {f"man{p.suffix[1:]}/{p.name}" for p in (ROOT / "man").glob("*.[1-8]")}
+    assert wanted
+    there = {str(p.relative_to(tree.prefix / option("mandir")))
+             for p in (tree.prefix / option("mandir")).rglob("*") if not p.is_dir()}
+    assert there == wanted
+
+
+def test_pkg_config_file_is_valid(tree):
+    output("pkg-config", "--validate", tree.libdir / "pkgconfig" / "riffle.pc")
+    assert tree.pkg_config("--modversion", "riffle") == [VERSION]
+    assert tree.pkg_config("--libs", "riffle") == [f"-L{tree.libdir}", "-lriffle"]
+
+
+# ---- what the library is
+
+
+def test_shared_library_exports_what_the_headers_declare(tree):
+    exported = {name for kind, name in symbols("-D", "--defined-only", tree.libdir / "libriffle.so") if kind != "A"}
+    assert exported == declared()
+    assert len(exported) > 10
+
+
+def test_shared_library_needs_libc_alone(tree):
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", tree.libdir / "libriffle.so"))
+    if option("b_sanitize") != "none":
+        pytest.skip("the sanitizers' run-times are needed too")
+    assert needed == ["libc.so.6"]
+
+
+def test_shared_library_asks_for_no_writable_code_and_no_executable_stack(tree):
+    dynamic = output("readelf", "-dlW", tree.libdir / "libriffle.so")
+    assert "TEXTREL" not in dynamic
+    assert re.search(r"GNU_STACK.* RW +0x", dynamic)
+    assert not re.search(r"LOAD.* RWE ", dynamic)
+
+
+def test_static_library_keeps_to_its_name_space(tree):
+    names = {name for kind, name in symbols("-g", "--defined-only", tree.libdir / "libriffle.a")}
+    assert declared() <= names
+    assert not [n for n in names if not re.match(r"riffle_|rboot_", n)]
+
+
+@pytest.mark.parametrize("compiler, standard", [("gcc", "c11"), ("gcc", "c17"), ("g++", "c++17"), ("clang", "c11"),
+                                                ("clang", "c17"), ("clang++", "c++17")])
+def test_each_header_compiles_alone(tree, tmp_path, compiler, standard):
+    """Without _GNU_SOURCE and without anything included before; twice, for its guard."""
+    language = "c++" if "++" in compiler else "c"
+    if subprocess.run(["sh", "-c", f"command -v {compiler}"], capture_output=True, check=False).returncode:
+        pytest.skip(f"no {compiler} here")
+    for header in HEADERS:
+        source = tmp_path / f"{header.stem}.{language}"
+        source.write_text(f"#include <riffle/{header.name}>\n" * 2 + "extern int nothing_else;\n")
+        output(compiler, "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
+               "-fsyntax-only", *tree.pkg_config("--cflags", "riffle"), source)
+
+
+# ---- what runs inside guests
+
+
+@pytest.fixture
+def freestanding():
+    archive = BUILD / "lib" / "libriffle-freestanding.a"
+    if option("b_sanitize") != "none":
+        pytest.skip("a build with sanitizers has no freestanding library")
+    return archive
+
+
+def test_freestanding_library_needs_mem_functions_alone(freestanding):
+    undefined = {name for kind, name in symbols("-u", freestanding)}
+    defined = {name for kind, name in symbols("--defined-only", freestanding)}
+    assert undefined - defined <= {"memcpy", "memset", "memmove", "memcmp"}
+    assert {"riffle_plan_check", "riffle_layout_draw", "riffle_load"} <= defined
+
+
+def test_freestanding_library_uses_no_vector_registers(freestanding):
+    code = output("objdump", "-d", "--no-show-raw-insn", freestanding)
+    assert re.search(r"\bret\b", code)
+    assert not re.findall(r".*%(?:[xyz]mm|mm|st\().*", code)
