@@ -124,9 +124,9 @@ static int judge_inverse(const struct riffle_image *image, struct riffle_error *
 						 "names a field outside every segment's file bytes", list->offset[i]);
 		target = image->link_virt + list->offset[i] + 4 + (uint64_t)(int32_t)riffle_get32(field);
 		if (target > percpu->memory_bytes + PAGE_BYTES)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name,
-						    "names a field that does not reach percpu: of another kernel?",
-						    list->offset[i], percpu->memory_bytes);
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name,
+						 "names a field that does not reach percpu: of another kernel?",
+						 list->offset[i]);
 	}
 	return 0;
 }

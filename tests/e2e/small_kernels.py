@@ -114,11 +114,11 @@ def lz4_legacy(data):
 
 def zstd_raw(data):
     """A frame of raw blocks, with its content's size."""
-    out = struct.pack("<IBQ", 0xFD2FB528, 0xE0, len(data))
+    out = [struct.pack("<IBQ", 0xFD2FB528, 0xE0, len(data))]
     pieces = [data[i : i + (1 << 17)] for i in range(0, len(data), 1 << 17)]
     for i, piece in enumerate(pieces):
-        out += struct.pack("<I", len(piece) << 3 | (i == len(pieces) - 1))[:3] + piece
-    return out
+        out += [struct.pack("<I", len(piece) << 3 | (i == len(pieces) - 1))[:3], piece]
+    return b"".join(out)
 
 
 COMPRESSORS = {
