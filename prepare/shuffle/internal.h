@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share while a kernel is analysed: one flat copy of the image, its code decoded, its symbols. */
+#ifndef RIFFLE_PREPARE_SHUFFLE_INTERNAL_H
+#define RIFFLE_PREPARE_SHUFFLE_INTERNAL_H
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "prepare/shuffle/shuffle.h"
+
+/* A function or label, from kallsyms or a symbol table; ascending by offset, several may share one. */
+struct work_symbol {
+	uint32_t offset;
+	uint32_t bytes;         /* st_size; 0 where the source has none (kallsyms) */
+	char type;              /* as nm has it: t T w W d D r … */
+	const char *name;
+};
+
+/* An executable section: .text, .init.text, .exit.text, .altinstr_aux, .altinstr_replacement … */
+struct work_code {
+	const char *name;
+	uint32_t offset, bytes;
+	bool movable;           /* .text, where chunks are looked for */
+};
+
+struct work {
+	const struct riffle_image *image;
+	const struct shuffle_debug *debug;
+	uint8_t *bytes;         /* image_bytes long, at image offsets; .bss zero */
+	uint32_t image_bytes;
+	uint64_t link_virt;     /* of image offset 0 */
+
+	struct work_symbol *symbol;
+	uint32_t symbol_count;
+	struct work_code *code;
+	unsigned code_count;
+	uint32_t text, text_bytes;      /* the section .text */
+
+	uint8_t *start;         /* a bit a byte of the image: an instruction starts here */
+	struct shuffle_ref *ref;
+	uint32_t ref_count, ref_room;
+
+	struct shuffle *result; /* being filled */
+};
+
+static inline bool work_is_start(const struct work *work, uint32_t offset)
+{
+	return offset < work->image_bytes && (work->start[offset / 8] >> offset % 8 & 1);
+}
+
+/* A link address as image offset; false when it is outside the image. */
+static inline bool work_offset(const struct work *work, uint64_t address, uint32_t *offset)
+{
+	if (address - work->link_virt >= work->image_bytes)
+		return false;
+	*offset = (uint32_t)(address - work->link_virt);
+	return true;
+}
+
+static inline bool work_in_text(const struct work *work, uint32_t offset)
+{
+	return offset - work->text < work->text_bytes;
+}
+
+/* The section of that name by the image's section headers; NULL when there is none. */
+const struct image_section *work_section(const struct work *work, const char *name);
+/* The first symbol of that name; NULL when there is none. */
+const struct work_symbol *work_symbol_named(const struct work *work, const char *name);
+/* Adds a reference; ones to the same field are merged later (found_by or-ed, a contradiction is an error). */
+int work_add_ref(struct work *work, uint32_t field, uint32_t target, enum shuffle_field kind,
+		 enum shuffle_source found_by, struct riffle_error *error);
+
+/* code.c: decodes all code, marks instruction starts, adds every direct branch and RIP-relative operand that leaves … */
+int code_decode(struct work *work, struct riffle_error *error);
+/* tables.c: the known tables: sorted ones into result->table, kallsyms, references of all others by work_add_ref(). */
+int tables_read(struct work *work, struct riffle_error *error);
+/* chunks.c: ranges of .text, movable and pinned, with the ties; needs code and tables. */
+int chunks_build(struct work *work, struct riffle_error *error);
+/* refs.c: the absolute relocations; then all references merged, sorted, and those left out that no shuffle changes. */
+int refs_finish(struct work *work, struct riffle_error *error);
+/* census.c: words outside code and known tables that read as references into movable text: all but chance explained. */
+int census_take(struct work *work, struct riffle_error *error);
+/* judge.c: against a debug vmlinux's .rela.*: every entry explained, every reference of ours confirmed. */
+int judge_by_rela(struct work *work, struct riffle_error *error);
+
+#endif
