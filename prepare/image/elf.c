@@ -7,7 +7,8 @@
 
 #define PROGRAM_HEADERS_MAX 64u
 #define SECTIONS_MAX (1u << 20)         /* -ffunction-sections gives 84 thousand */
-#define NOTES_MAX (64u << 10)
+#define SECTION_NAMES_MAX (64 * MIB)
+#define NOTES_MAX 4096u                 /* a kernel's are an eighth of that */
 
 static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 {
@@ -152,15 +153,17 @@ static void find_build_id(struct riffle_image *image, const uint8_t *notes, uint
 static int read_notes(struct riffle_image *image, const struct image_source *source, uint64_t offset, uint64_t bytes,
 		      struct riffle_error *error)
 {
-	uint8_t *notes;
+	uint8_t notes[NOTES_MAX];
 	int status;
 
-	if (image->build_id_bytes || !bytes || bytes > NOTES_MAX)
+	if (image->build_id_bytes)
 		return 0;
 	if (!riffle_inside(offset, bytes, source->bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "PT_NOTE", "reaches past the end of the file",
 					    offset + bytes, source->bytes);
-	status = image_take(&notes, image, source, offset, bytes, error);
+	if (bytes > sizeof notes)
+		bytes = sizeof notes;
+	status = image_source_read(source, offset, notes, bytes, error);
 	if (!status)
 		find_build_id(image, notes, bytes);
 	return status;
@@ -310,6 +313,9 @@ static int name_sections(struct riffle_image *image, const struct elf *elf, uint
 
 	if (table->type != SHT_STRTAB || !table->bytes)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "e_shstrndx", "is not a string table", names);
+	if (table->bytes > SECTION_NAMES_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "section names", "are too long",
+					    table->bytes, SECTION_NAMES_MAX);
 	status = image_take(&text, image, source, table->offset, table->bytes, error);
 	if (status)
 		return status;

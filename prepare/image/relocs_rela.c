@@ -7,6 +7,7 @@
 
 /* a distribution's kernel with debug information has about a million for its allocated sections */
 #define RELA_MAX (UINT64_C(16) << 20)
+#define SYMBOLS_MAX (UINT64_C(8) << 20)  /* the same kernel has half a million */
 #define PIECE 2048u
 #define NO_SECTION UINT32_MAX
 
@@ -103,11 +104,14 @@ static int read_symbols(struct walk *w, struct riffle_error *error)
 	uint32_t i;
 	int status;
 
-	status = image_take(&bytes, w->image, w->source, s->offset, s->bytes, error);
+	w->symbol_count = s->bytes / sizeof(Elf64_Sym);
+	if (w->symbol_count > SYMBOLS_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, ".symtab", "has too many symbols",
+					    w->symbol_count, SYMBOLS_MAX);
+	status = image_take(&bytes, w->image, w->source, s->offset, w->symbol_count * sizeof(Elf64_Sym), error);
 	if (status)
 		return status;
 	w->symbols = bytes;
-	w->symbol_count = s->bytes / sizeof(Elf64_Sym);
 	for (i = 0; i < w->elf->section_count; i++) {
 		s = &w->elf->section[i];
 		if (s->type != SHT_SYMTAB_SHNDX || s->link != w->symbols_index)
@@ -115,7 +119,7 @@ static int read_symbols(struct walk *w, struct riffle_error *error)
 		if (s->bytes / 4 < w->symbol_count)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".symtab_shndx",
 						    "is shorter than the symbol table", s->bytes / 4, w->symbol_count);
-		status = image_take(&bytes, w->image, w->source, s->offset, s->bytes, error);
+		status = image_take(&bytes, w->image, w->source, s->offset, w->symbol_count * 4, error);
 		if (status)
 			return status;
 		w->wide = bytes;

@@ -122,7 +122,7 @@ bool test_compress(struct test_bytes *packed, enum riffle_compression compressio
 		n = pack_lz4(to, room, content, content_bytes);
 		break;
 	case RIFFLE_COMPRESSION_ZSTD:
-		n = ZSTD_compress(to, room, content, content_bytes, 19);
+		n = ZSTD_compress(to, room, content, content_bytes, 6);
 		if (ZSTD_isError(n))
 			abort();
 		break;

@@ -248,6 +248,31 @@ static void test_extended_numbers(void **state)
 	test_kernel_free(&k);
 }
 
+/* Build ids only name a kernel: one that is broken or too long is none, and the kernel is taken all the same. */
+static void test_odd_build_ids(void **state)
+{
+	static const uint32_t words[][2] = {{4, 33}, {4, 4000}, {4, UINT32_MAX}, {UINT32_MAX, 20}, {8, 20}, {4, 0}};
+	struct test_kernel_spec spec = test_kernel_spec();
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof words / sizeof *words; i++) {
+		struct riffle_image *image;
+		struct test_kernel k;
+		Elf64_Phdr *note;
+
+		spec.sections = false;
+		test_kernel_build(&k, &spec);
+		note = test_elf_segment(&k.elf, TEST_NOTE_SEGMENT);
+		note->p_filesz = 1000;
+		memcpy(k.elf.at + note->p_offset, words[i], 8);
+		image = open_image(test_file_of(&k.elf), -1);
+		assert_int_equal(image->build_id_bytes, 0);
+		riffle_image_close(image);
+		test_kernel_free(&k);
+	}
+}
+
 static void check_bzimage(enum riffle_compression compression, const struct test_kernel *k)
 {
 	struct test_bzimage_spec spec = {.compression = compression, .kernel_alignment = 16u << 20};
@@ -258,8 +283,8 @@ static void check_bzimage(enum riffle_compression compression, const struct test
 	int fd;
 
 	if (!test_bzimage_of(&file, &spec, k)) {
-		print_message("no compressor for %s here: not tested\n", riffle_compression_name(compression));
-		return;
+		print_message("lzop is not installed: lzo payloads are not tested\n");
+		skip();
 	}
 	fd = test_file_of(&file);
 	assert_int_equal(riffle_image_peek_compression(fd), compression);
@@ -292,7 +317,8 @@ static void test_bzimage_compressions(void **state)
 	(void)state;
 	test_kernel_build(&k, &spec);
 	for (c = RIFFLE_COMPRESSION_GZIP; c <= RIFFLE_COMPRESSION_ZSTD; c++)
-		check_bzimage(c, &k);
+		if (c != RIFFLE_COMPRESSION_LZO)
+			check_bzimage(c, &k);
 	test_kernel_free(&k);
 
 	/* more than one block of lz4 (8 MiB) and of bzip2 */
@@ -303,6 +329,20 @@ static void test_bzimage_compressions(void **state)
 	check_bzimage(RIFFLE_COMPRESSION_LZ4, &k);
 	check_bzimage(RIFFLE_COMPRESSION_BZIP2, &k);
 	check_bzimage(RIFFLE_COMPRESSION_ZSTD, &k);
+	test_kernel_free(&k);
+}
+
+static void test_bzimage_lzo(void **state)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_kernel k;
+
+	(void)state;
+	test_kernel_build(&k, &spec);
+	check_bzimage(RIFFLE_COMPRESSION_LZO, &k);
+	test_kernel_free(&k);
+	spec.segment_bytes = 600000; /* several of its blocks, and more than a pipe holds */
+	test_kernel_build(&k, &spec);
 	check_bzimage(RIFFLE_COMPRESSION_LZO, &k);
 	test_kernel_free(&k);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* lzop left no zombie */
@@ -373,7 +413,9 @@ int main(void)
 		cmocka_unit_test(test_empty_inverse_list),
 		cmocka_unit_test(test_not_relocatable),
 		cmocka_unit_test(test_extended_numbers),
+		cmocka_unit_test(test_odd_build_ids),
 		cmocka_unit_test(test_bzimage_compressions),
+		cmocka_unit_test(test_bzimage_lzo),
 		cmocka_unit_test(test_bzimage_without_list),
 		cmocka_unit_test(test_elf_alignment),
 		cmocka_unit_test(test_peek_at_others),
