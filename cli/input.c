@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,16 +54,20 @@ int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *
 	return status;
 }
 
-int input_trust(int fd, const struct stat *st, struct riffle_error *error)
+static bool sealed(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	if (seals >= 0 && (seals & F_SEAL_WRITE))
-		return 0;
+	return seals >= 0 && (seals & F_SEAL_WRITE);
+}
+
+int input_trust(int fd, const struct stat *st, struct riffle_error *error)
+{
 	if (st->st_uid != 0 && st->st_uid != geteuid())
 		return riffle_fail_expected(error, RIFFLE_ERR_TRUST, "owner",
 					    "is neither root nor the user that runs this", st->st_uid, geteuid());
-	if (st->st_mode & (S_IWGRP | S_IWOTH))
+	/* a memfd's mode lets everybody write, whoever can get hold of it: what counts there is the seal */
+	if ((st->st_mode & (S_IWGRP | S_IWOTH)) && !sealed(fd))
 		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode",
 				   "lets its group or others change it (chmod go-w)");
 	return 0;

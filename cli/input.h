@@ -14,8 +14,8 @@
 int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *error);
 
 /*
- * What a prepared kernel's bytes are trusted by: nobody but root and the user can have written the file (or write it
- * now), or it is a memfd sealed against writing. Errors: TRUST.
+ * What a prepared kernel's bytes are trusted by: the file belongs to root or to the user, and nobody else can write to
+ * it, by its mode or because it is a memfd sealed against writing. `fd` may be -1 for anything but a file. Errors: TRUST.
  */
 int input_trust(int fd, const struct stat *st, struct riffle_error *error);
 

@@ -116,6 +116,23 @@ static int link_to(const struct output *output, const char *name)
 	return linkat(AT_FDCWD, self, output->directory, name, AT_SYMLINK_FOLLOW);
 }
 
+/* From the temporary name to the right one, which must not be somebody else's unless it may be replaced. */
+static int rename_temporary(const struct output *output)
+{
+	int directory = output->directory;
+
+	if (output->replace)
+		return renameat(directory, temporary, directory, output->name);
+	if (!renameat2(directory, temporary, directory, output->name, RENAME_NOREPLACE))
+		return 0;
+	if (errno != EINVAL)
+		return -1;
+	/* a file system that cannot say it so, 9p among them: a second name never replaces, then the first one goes */
+	if (linkat(directory, temporary, directory, output->name, 0) < 0)
+		return -1;
+	return unlinkat(directory, temporary, 0);
+}
+
 static int give_name(struct output *output)
 {
 	bool named = temporary[0] != 0;
@@ -133,8 +150,7 @@ static int give_name(struct output *output)
 			return -1;
 		}
 	}
-	if (renameat2(output->directory, temporary, output->directory, output->name,
-		      output->replace ? 0 : RENAME_NOREPLACE) < 0)
+	if (rename_temporary(output) < 0)
 		return -1;
 	forget_temporary();
 	return 0;
