@@ -127,7 +127,7 @@ static uint64_t alignment(uint64_t link_phys, uint64_t p_align)
 	return align;
 }
 
-/* elf(5): a note is three words, name and descriptor, both padded to words. Notes only name; broken ones are no harm. */
+/* elf(5): a note is three words, then name and descriptor, each padded to words. Broken ones are passed over. */
 static void find_build_id(struct riffle_image *image, const uint8_t *notes, uint64_t bytes)
 {
 	uint64_t at = 0;

@@ -86,8 +86,8 @@ int riffle_image_open(struct riffle_image **image, int kernel_fd, int relocs_fd,
 void riffle_image_close(struct riffle_image *image);
 
 /*
- * Unpacks a bzImage's payload once more, for measurements; `output` has room for uncompressed_bytes + 1. Errors: those of
- * riffle_image_open(), and ARGUMENT for an image that is no bzImage.
+ * Unpacks a bzImage's payload once more, for measurements; `output` has room for uncompressed_bytes + 1.
+ * Errors: those of riffle_image_open(), and ARGUMENT for an image that is no bzImage.
  */
 int riffle_image_unpack(const struct riffle_image *image, uint8_t *output, struct riffle_error *error);
 

@@ -195,7 +195,8 @@ static int field_offset(const struct walk *w, uint32_t target, uint64_t address,
 	uint64_t at;
 
 	if (address < s->address || !riffle_inside(address - s->address, bytes, s->bytes))
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, ".rela r_offset", "lies outside its section", address);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, ".rela r_offset", "lies outside its section",
+					 address);
 	at = target == w->percpu ? w->percpu_offset + address : address - w->image->link_virt;
 	if (at >= GIB || !image_in_file_bytes(w->image, at, bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "relocation",

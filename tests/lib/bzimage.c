@@ -15,7 +15,10 @@
 
 static size_t pack_gzip(uint8_t *to, size_t room, const void *from, size_t bytes)
 {
-	z_stream z = {.next_in = (z_const Bytef *)from, .avail_in = (uInt)bytes, .next_out = to, .avail_out = (uInt)room};
+	z_stream z = {.next_in = (z_const Bytef *)from,
+		      .avail_in = (uInt)bytes,
+		      .next_out = to,
+		      .avail_out = (uInt)room};
 
 	if (deflateInit2(&z, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK ||
 	    deflate(&z, Z_FINISH) != Z_STREAM_END)

@@ -28,9 +28,24 @@ enum {
 };
 
 static const char *const section_names[SECTIONS] = {
-	"",	      ".text",	    ".data",	   ".notes",		 ".data..percpu",    ".init.data",
-	".bss",	      ".shstrtab",  ".rela.text",  ".rela.data",	 ".rela.notes",	     ".rela.data..percpu",
-	".rela.init.data", ".debug_info", ".rela.debug_info", ".symtab", ".strtab"};
+	[SECTION_NULL] = "",
+	[SECTION_TEXT] = ".text",
+	[SECTION_DATA] = ".data",
+	[SECTION_NOTES] = ".notes",
+	[SECTION_PERCPU] = ".data..percpu",
+	[SECTION_INIT] = ".init.data",
+	[SECTION_BSS] = ".bss",
+	[SECTION_SHSTRTAB] = ".shstrtab",
+	[SECTION_RELA_TEXT] = ".rela.text",
+	[SECTION_RELA_DATA] = ".rela.data",
+	[SECTION_RELA_NOTES] = ".rela.notes",
+	[SECTION_RELA_PERCPU] = ".rela.data..percpu",
+	[SECTION_RELA_INIT] = ".rela.init.data",
+	[SECTION_DEBUG] = ".debug_info",
+	[SECTION_RELA_DEBUG] = ".rela.debug_info",
+	[SECTION_SYMTAB] = ".symtab",
+	[SECTION_STRTAB] = ".strtab",
+};
 
 enum {
 	SYMBOL_NULL,

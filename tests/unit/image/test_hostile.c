@@ -46,7 +46,10 @@ ELF_ROW(segments_overlap, p[1].p_paddr = p[0].p_paddr + 16; p[1].p_vaddr = p[0].
 ELF_ROW(segments_equal, p[1].p_paddr = p[0].p_paddr; p[1].p_vaddr = p[0].p_vaddr;)
 ELF_ROW(bss_overlaps, p[1].p_memsz = 0x4000;)
 ELF_ROW(virtual_paddr, for (int i = 0; i < TEST_SEGMENTS; i++) p[i].p_paddr = p[i].p_vaddr;)
-ELF_ROW(paddr_is_vaddr_but_percpu, for (int i = 0; i < TEST_SEGMENTS; i++) if (p[i].p_vaddr) p[i].p_paddr = p[i].p_vaddr;)
+ELF_ROW(paddr_is_vaddr_but_percpu,
+	for (int i = 0; i < TEST_SEGMENTS; i++)
+		if (p[i].p_vaddr)
+			p[i].p_paddr = p[i].p_vaddr;)
 ELF_ROW(unaligned_base, p[0].p_paddr += 4096; p[0].p_vaddr += 4096; p[1].p_type = p[2].p_type = p[3].p_type = PT_NULL;)
 ELF_ROW(other_vaddr, p[1].p_vaddr += 4096;)
 ELF_ROW(lowest_vaddr_zero, p[0].p_vaddr = 0;)
@@ -143,7 +146,8 @@ LIST_ROW(list_below, w[1] = (uint32_t)in->k.link_virt - 8;)
 LIST_ROW(list_positive, w[1] = 0x1000;)
 LIST_ROW(list_above, w[n - 1] = (uint32_t)(in->k.link_virt + in->k.image_bytes);)
 LIST_ROW(list_in_bss, w[n - 1] = (uint32_t)(in->k.link_virt + in->k.start[TEST_INIT] + in->k.spec.segment_bytes);)
-LIST_ROW(list_across_end, w[n - 1] = (uint32_t)(in->k.link_virt + in->k.start[TEST_INIT] + in->k.spec.segment_bytes - 3);)
+LIST_ROW(list_across_end,
+	 w[n - 1] = (uint32_t)(in->k.link_virt + in->k.start[TEST_INIT] + in->k.spec.segment_bytes - 3);)
 LIST_ROW(list_across_end_64,
 	 w[in->k.reloc64.count] = (uint32_t)(in->k.link_virt + in->k.start[TEST_INIT] + in->k.spec.segment_bytes - 5);)
 LIST_ROW(list_in_gap, uint32_t end = (uint32_t)in->k.link_virt + in->k.spec.segment_bytes; size_t i = 1;

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,6 +114,7 @@ static void check_elf_kinds(struct test_kernel_spec spec)
 	assert_image(image, &k, true);
 	assert_false(image->has_setup_header);
 	assert_null(image->payload);
+	assert_int_equal(riffle_image_unpack(image, NULL, NULL), RIFFLE_ERR_ARGUMENT);
 	riffle_image_close(image);
 	test_kernel_free(&k);
 }
@@ -276,7 +278,7 @@ static void test_odd_build_ids(void **state)
 static void check_bzimage(enum riffle_compression compression, const struct test_kernel *k)
 {
 	struct test_bzimage_spec spec = {.compression = compression, .kernel_alignment = 16u << 20};
-	uint8_t digest[SHA256_DIGEST_SIZE];
+	uint8_t digest[SHA256_DIGEST_SIZE], *again;
 	struct riffle_image *image;
 	struct test_bytes file = {0};
 	struct sha256_ctx sha;
@@ -304,6 +306,11 @@ static void check_bzimage(enum riffle_compression compression, const struct test
 	sha256_update(&sha, file.count, file.at);
 	sha256_digest(&sha, sizeof digest, digest);
 	assert_memory_equal(image->source_digest, digest, sizeof digest);
+
+	again = malloc(image->uncompressed_bytes + 1);
+	assert_int_equal(riffle_image_unpack(image, again, NULL), 0);
+	assert_memory_equal(again, image->uncompressed, image->uncompressed_bytes);
+	free(again);
 	riffle_image_close(image);
 	test_bytes_free(&file);
 }
