@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-image-seeds DIRECTORY: writes the image room's seed corpus, tests/fuzz/corpus/{elf,bzimage,relocs,rela}, anew. */
+/* make-image-seeds DIRECTORY: writes the image room's seeds, tests/fuzz/corpus/{elf,bzimage,relocs,rela}, anew. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
