@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every end-to-end test starts from: the built programs, an environment of its own, stock kernels."""
+import collections
 import dataclasses
 import os
 import pathlib
+import struct
 import subprocess
+import threading
 
 import pytest
 
@@ -64,3 +67,58 @@ def fetch_kernel():
         return pathlib.Path(path)
 
     return fetch
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "guests(group): the test looks at guests of this group (tests/e2e/guests.py)")
+
+
+@pytest.fixture(scope="session")
+def guest_initrd(tmp_path_factory):
+    """The initramfs of tests/guest."""
+    path = tmp_path_factory.mktemp("initrd") / "initrd"
+    subprocess.run([ROOT / "tools" / "mkinitramfs", path], check=True, timeout=60)
+    return path
+
+
+@pytest.fixture(scope="session")
+def forms(tmp_path_factory, fetch_kernel):
+    """Stock kernels in other files than Debian ships."""
+    return Forms(tmp_path_factory.mktemp("forms"), fetch_kernel)
+
+
+class Forms:
+    """Makes each file when it is asked for first, here and not in a box, where unpacking takes long."""
+
+    def __init__(self, directory, fetch):
+        self.directory, self.fetch, self.locks = directory, fetch, collections.defaultdict(threading.RLock)
+
+    def make(self, name, write):
+        with self.locks[name]:
+            path = self.directory / name
+            if not path.exists():
+                part = self.directory / (name + ".part")
+                write(part)
+                part.rename(path)
+            return path
+
+    def prepared(self, kernel):
+        source = self.fetch(kernel)
+        return self.make(f"{kernel}.riffle", lambda out: subprocess.run(
+            [RIFFLE, "prepare", source, "-o", out], check=True, timeout=120))
+
+    def appended(self, kernel):
+        """The bzImage's payload: an ELF with a list of relocations behind it."""
+        def write(out):
+            with open(out, "wb") as f:
+                subprocess.run([ROOT / "tools" / "extract-vmlinux", self.fetch(kernel)], stdout=f, check=True)
+        return self.make(f"{kernel}.appended", write)
+
+    def split(self, kernel):
+        """The same in two files."""
+        payload = self.appended(kernel).read_bytes()
+        sections, = struct.unpack_from("<Q", payload, 40)
+        size, count = struct.unpack_from("<HH", payload, 58)
+        end = sections + size * count
+        return (self.make(f"{kernel}.elf", lambda out: out.write_bytes(payload[:end])),
+                self.make(f"{kernel}.relocs", lambda out: out.write_bytes(payload[end:])))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linux guests for the end-to-end tests: described first, then booted several to a box, at most two boxes at once."""
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+
+from conftest import RIFFLE, ROOT
+
+LONG = bool(os.environ.get("RIFFLE_LONG"))
+LINK_VIRTUAL = 0xFFFFFFFF81000000
+PAGE_OFFSET = 0xFFFF888000000000  # __PAGE_OFFSET_BASE_L4, where the direct map is when nothing randomises it
+
+# Without AVX since the box's processor, QEMU's emulation of an EPYC, does not tell a guest of its KVM the right size of
+# the XSAVE area with it: Linux warns of that under QEMU's own -accel kvm as well.
+BOX = [str(ROOT / "tools" / "kvmbox"), "--cpu-features", "-avx"]
+
+
+def hardware_kvm():
+    """Whether this host's own /dev/kvm virtualises: no box is needed then."""
+    try:
+        with open("/dev/kvm", "r+b", buffering=0):
+            pass
+    except OSError:
+        return False
+    return re.search(r"^flags\s*:.*\b(svm|vmx)\b", pathlib.Path("/proc/cpuinfo").read_text(), re.M) is not None
+
+
+def in_box(command, mem=2048, timeout=120, **kwargs):
+    """Runs a command where /dev/kvm virtualises: here, or in tools/kvmbox. It may name files below /tmp."""
+    command = [str(c) for c in command]
+    box = [] if hardware_kvm() else [*BOX, "--mem", str(mem), "--timeout", str(timeout)]
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run(box + command, capture_output=True, timeout=timeout + 30, check=False, **kwargs)
+
+
+@dataclasses.dataclass
+class Guest:
+    """One `riffle run` of a Linux, and afterwards what came of it."""
+
+    kernel: str
+    options: tuple = ()
+    do: str = "panic"               # what its init does: the panic is when a kernel tells its own offset
+    append: str = ""
+    memory: int = 256               # MiB
+    cpus: int = 1
+    layout: dict = None             # to be replayed
+    seconds: int = 90
+
+    code: int = None
+    out: str = ""                   # the console
+    err: str = ""
+    told: dict = None               # the layout file
+
+    def command(self, directory, name, initrd):
+        options = ["-m", f"{self.memory}M", "-c", str(self.cpus), "-i", str(initrd), "--append",
+                   " ".join(["quiet", *self.append.split(), f"riffle.do={self.do}"]), *map(str, self.options)]
+        if "--boot=bootstrap" not in self.options:
+            options += ["--layout-out", str(directory / f"{name}.layout")]
+        if self.layout:
+            (directory / f"{name}.replay").write_text(json.dumps(self.layout))
+            options += ["--layout", str(directory / f"{name}.replay")]
+        return shlex.join(["timeout", "-k", "5", str(self.seconds), str(RIFFLE), "run", *options, str(self.kernel)])
+
+    def collect(self, directory, name):
+        def read(suffix):
+            path = directory / f"{name}.{suffix}"
+            return path.read_text(errors="replace").replace("\r", "") if path.exists() else ""
+
+        self.out, self.err = read("out"), read("err")
+        self.code = int(read("code") or -1)
+        self.told = json.loads(read("layout") or "null")
+
+    # ---- what the guest said
+
+    def fact(self, key):
+        found = re.search(rf"^guest: {key}=(.*)$", self.out, re.M)
+        assert found, f"the guest does not tell its {key}:\n{self.everything()}"
+        return found.group(1)
+
+    @property
+    def reached(self):
+        return "guest: INIT REACHED" in self.out
+
+    @property
+    def text(self):
+        return int(self.fact("_text"), 16)
+
+    @property
+    def physical(self):
+        return int(self.fact("kernel_code").split("-")[0], 16)
+
+    @property
+    def page_offset(self):
+        return int(self.fact("page_offset_base"), 16)
+
+    @property
+    def offset(self):
+        """The panic's Kernel Offset: a number, or "disabled"."""
+        found = re.search(r"Kernel Offset: (disabled|0x[0-9a-f]+)", self.out)
+        assert found, self.everything()
+        return found.group(1) if found.group(1) == "disabled" else int(found.group(1), 16)
+
+    def base(self, which):
+        """A base of the layout file."""
+        return int(self.told[which], 16)
+
+    def everything(self):
+        return f"exit code {self.code}\n{self.err[-3000:]}\n{self.out[-6000:]}"
+
+
+def run_guests(guests, initrd, directory):
+    """Boots guests, given by name, one after another; in one box where there is no hardware KVM."""
+    directory.mkdir(parents=True)
+    mem = max([2048] + [g.memory + 1536 for g in guests.values()])
+    seconds = sum(g.seconds for g in guests.values()) + 60
+    # the console goes through the box's own /tmp: each write to the shared directory takes long
+    script = ["set -u", f"d={shlex.quote(str(directory))}", "o=$(mktemp)", 'export XDG_CACHE_HOME="$d"']
+    for name, guest in guests.items():
+        script += [f'{guest.command(directory, name, initrd)} </dev/null >"$o" 2>"$d/{name}.err"',
+                   f'echo $? >"$d/{name}.code"; cp "$o" "$d/{name}.out"']
+    (directory / "script").write_text("\n".join([*script, 'rm "$o"']) + "\n")
+    r = in_box(["sh", directory / "script", initrd, RIFFLE, *(g.kernel for g in guests.values())], mem, seconds)
+    for name, guest in guests.items():
+        guest.collect(directory, name)
+    assert r.returncode == 0, (r.returncode, r.stderr.decode(errors="replace"))
+
+
+class Boots:
+    """
+    Boots groups of guests in the background, two groups at once. A group is a function that makes its guests, by name;
+    it is called when the first test asks for one of them, or before, when start() was.
+    """
+
+    def __init__(self, initrd, forms, directory):
+        self.initrd, self.forms, self.directory = initrd, forms, directory
+        self.pool = concurrent.futures.ThreadPoolExecutor(2)
+        self.running = {}
+
+    def start(self, make):
+        if make not in self.running:
+            self.running[make] = self.pool.submit(self.boot, make)
+        return self.running[make]
+
+    def boot(self, make):
+        guests = make(self.forms)
+        run_guests(guests, self.initrd, self.directory / make.__name__)
+        return guests
+
+    def guest(self, make, name):
+        return self.start(make).result()[name]
+
+    def close(self):
+        self.pool.shutdown(cancel_futures=True)
