@@ -86,6 +86,7 @@ static void print_script(const struct layout_file *layout, const struct symbols_
 	     "# The kernel's own gdb scripts (lx-dmesg, lx-ps, lx-symbols) come with a kernel build: `source\n"
 	     "# vmlinux-gdb.py` after this file. lx-symbols loads vmlinux anew where it was linked to: run this\n"
 	     "# file again after it.\n");
+	puts("set architecture i386:x86-64");
 	printf("set $riffle_virtual_base = 0x%016" PRIx64 "\n", virtual_base);
 	printf("set $riffle_virtual_delta = 0x%" PRIx64 "\n", delta);
 	printf("set $riffle_physical_base = 0x%" PRIx64 "\n", physical_base);

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""riffle symbolize and gdb-script: addresses of a randomised guest, back in terms of the kernel as it was linked."""
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import PREPARE
+from guests import Guest, run_guests
+
+LINK_VIRTUAL = 0xFFFFFFFF81000000
+LINK_PHYSICAL = 0x1000000
+RUNNING = 0xFFFFFFFF9A000000
+PHYSICAL = 0x5E00000
+IMAGE_BYTES = 0x400000
+
+SOURCE = """
+__attribute__((section(".data..percpu"))) long percpu_counter = 7;
+long some_data = 5;
+__attribute__((noinline)) long first(long x) { return x * some_data; }
+__attribute__((noinline)) long second(long x) { return first(x) + percpu_counter; }
+void _start(void) { second(some_data); }
+"""
+
+# laid out like a kernel of 6.1: everything at the top, but percpu at 0
+SCRIPT = """
+PHDRS { text PT_LOAD; data PT_LOAD; percpu PT_LOAD; note PT_NOTE; }
+SECTIONS {
+  . = 0xffffffff81000000;
+  .text : AT(0x1000000) { *(.text*) } :text
+  .notes : { *(.note.gnu.build-id) } :text :note
+  . = 0xffffffff81200000;
+  .data : AT(0x1200000) { *(.data) *(.bss) } :data
+  .data..percpu 0 : AT(0x1300000) { *(.data..percpu) } :percpu
+  /DISCARD/ : { *(.comment) *(.note.GNU-stack) *(.eh_frame) *(.note.gnu.property) }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def vmlinux(tmp_path_factory):
+    """A small ELF that is linked as a kernel is, in a directory whose name is none too easy."""
+    directory = tmp_path_factory.mktemp("vmlinux") / 'a "kernel\\ build"'
+    directory.mkdir()
+    (directory / "small.c").write_text(SOURCE)
+    (directory / "small.lds").write_text(SCRIPT)
+    subprocess.run(["gcc", "-O1", "-g", "-mcmodel=kernel", "-fno-pic", "-fno-asynchronous-unwind-tables", "-nostdlib",
+                    "-static", "-no-pie", "-Wl,--build-id=0x0123456789abcdef", "-Wl,-Tsmall.lds", "small.c", "-o",
+                    "vmlinux"], cwd=directory, check=True, timeout=60)
+    return directory / "vmlinux"
+
+
+def symbols_of(vmlinux):
+    text = subprocess.run(["nm", "-n", vmlinux], capture_output=True, text=True, check=True).stdout
+    return text, {name: int(address, 16) for address, _, name in map(str.split, text.splitlines())}
+
+
+def layout(directory, name="layout.json", **changes):
+    told = {"riffle_layout": 1, "mode": "kaslr", "physical_base": hex(PHYSICAL), "virtual_base": hex(RUNNING),
+            "link_physical": hex(LINK_PHYSICAL), "link_virtual": hex(LINK_VIRTUAL), "image_bytes": IMAGE_BYTES,
+            "kernel": {"version": "6.1.0 small\nprint 1", "build_id": "0123456789abcdef"}}
+    told.update(changes)
+    path = directory / name
+    path.write_text(json.dumps(told))
+    return path
+
+
+def running(address):
+    return f"{address - LINK_VIRTUAL + RUNNING:016x}"
+
+
+def failed(r, words):
+    """One line that says so, and nothing on standard output."""
+    assert r.returncode == 1, (r.stdout, r.stderr)
+    assert r.stdout == ""
+    assert r.stderr.count("\n") == 1, r.stderr
+    assert words in r.stderr, r.stderr
+
+
+# ---- symbolize
+
+
+def test_log(programs, vmlinux):
+    text, symbols = symbols_of(vmlinux)
+    (programs.directory / "map").write_text(text)
+    lay = layout(programs.directory)
+    oops = (f"[    2.1] RIP: 0010:0x{running(symbols['first'] + 1)}\n"
+            f" [<{running(symbols['second'])}>] RAX: {symbols['first']:016x} CR2: ffff888001000000\n"
+            f"Code: 0f 0b no line feed at the end {running(symbols['some_data'])}")
+    size = symbols["second"] - symbols["first"]
+    wanted = (f"[    2.1] RIP: 0010:0x{symbols['first'] + 1:016x} [first+0x1/{hex(size)}]\n"
+              f" [<{symbols['second']:016x} [second+0x0/{hex(symbols['_start'] - symbols['second'])}]>] "
+              f"RAX: {symbols['first']:016x} CR2: ffff888001000000\n"
+              f"Code: 0f 0b no line feed at the end {symbols['some_data']:016x} [some_data+0x0/")
+    log = programs.directory / "oops"
+    log.write_text(oops)
+    for source in (("--vmlinux", vmlinux), ("--system-map", "map")):
+        r = programs.prepare("symbolize", "--layout", lay, *source, log)
+        assert r.returncode == 0, r.stderr
+        assert r.stdout.startswith(wanted), r.stdout
+        with open(log) as stdin:
+            assert programs.prepare("symbolize", "--layout", lay, *source, stdin=stdin).stdout == r.stdout
+        with open(log) as stdin:
+            assert programs.prepare("symbolize", "--layout", lay, *source, "-", stdin=stdin).stdout == r.stdout
+    r = programs.prepare("symbolize", "--layout", lay, log)
+    assert r.stdout == re.sub(r" \[[a-z_]+\+[^]]*\]", "", wanted[:-len(" [some_data+0x0/")]), r.stdout
+    # by way of riffle
+    assert programs.riffle("symbolize", "--layout", lay, log).stdout == r.stdout
+
+
+def test_log_is_followed(programs, vmlinux):
+    """What has come in is written before more comes."""
+    _, symbols = symbols_of(vmlinux)
+    lay = layout(programs.directory)
+    with subprocess.Popen([PREPARE, "symbolize", "-l", lay, "-v", vmlinux], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, env=programs.environment) as p:
+        for _ in range(3):
+            p.stdin.write(f"{running(symbols['first'])}\n".encode())
+            p.stdin.flush()
+            assert p.stdout.readline().startswith(f"{symbols['first']:016x} [first+0x0/".encode())
+        p.stdin.close()
+        assert p.stdout.read() == b""
+        assert p.wait(timeout=10) == 0
+
+
+def test_addresses(programs, vmlinux):
+    _, symbols = symbols_of(vmlinux)
+    lay = layout(programs.directory)
+    r = programs.prepare("symbolize", "-l", lay, "-v", vmlinux, "--address", running(symbols["first"] + 2),
+                         "0x" + running(symbols["second"]))
+    assert r.returncode == 0, r.stderr
+    assert [line.split("+")[0] for line in r.stdout.splitlines()] == [
+        f"{symbols['first'] + 2:016x} [first", f"{symbols['second']:016x} [second"]
+    r = programs.prepare("symbolize", "-l", lay, "-v", vmlinux, "-a", "0", running(symbols["first"]))
+    assert r.returncode == 1
+    assert r.stdout.splitlines()[0] == "0000000000000000 [not in the kernel's image]"
+    assert "[first+0x0/" in r.stdout.splitlines()[1]
+    for word in ("x", "-1", "12345678123456789", ""):
+        assert programs.prepare("symbolize", "-l", lay, "-a", "--", word).returncode == 2
+
+
+def test_wrong_files(programs, vmlinux):
+    text, symbols = symbols_of(vmlinux)
+    directory = programs.directory
+    (directory / "log").write_text(running(symbols["first"]))
+    (directory / "garbage").write_bytes(os.urandom(10000))
+    (directory / "empty").write_bytes(b"")
+    (directory / "debian.map").write_text("ffffffffffffffff B The real System.map is elsewhere\n")
+    stripped = directory / "stripped"
+    subprocess.run(["strip", "-o", stripped, vmlinux], check=True)
+    lay = layout(directory)
+
+    def run(*arguments):
+        return programs.prepare("symbolize", "--layout", *arguments, "log")
+
+    failed(run("none.json"), "none.json")
+    failed(run("garbage"), "not JSON")
+    failed(run(layout(directory, "big", image_bytes=1 << 40)), "image_bytes")
+    failed(run(layout(directory, "wrap", virtual_base="0xffffffffffe00000")), "image_bytes")
+    for option in ("-v", "-m"):
+        for name in ("garbage", "empty", "none", "."):
+            failed(run(lay, option, name), f"{name}: ")
+    failed(run(lay, "-m", "debian.map"), "System.map")
+    failed(run(lay, "-v", stripped), "stripped")
+    failed(run(lay, "-k", "garbage"), "garbage: ")
+    other = {"version": "6.1.0", "build_id": "0123456789abcdee"}
+    failed(run(layout(directory, "other", kernel=other), "-v", vmlinux), "build id")
+    failed(run(layout(directory, "shifted", link_physical="0x1200000"), "-v", vmlinux), "p_paddr")
+    failed(programs.prepare("symbolize", "-l", lay, "no-such-log"), "no-such-log")
+    failed(programs.prepare("symbolize", "-l", lay, "."), "log")
+    # a vmlinux cut short anywhere: an error or, where only debug information is gone, none; never worse
+    whole = vmlinux.read_bytes()
+    cut = directory / "cut"
+    for end in range(0, len(whole), len(whole) // 97):
+        cut.write_bytes(whole[:end])
+        assert run(lay, "-v", cut).returncode == 1
+    with open("/dev/full", "w") as full:
+        r = subprocess.run([PREPARE, "symbolize", "-l", lay, directory / "log"], stdout=full, stderr=subprocess.PIPE,
+                           env=programs.environment, check=False)
+    assert r.returncode == 1 and b"No space left" in r.stderr
+
+
+@pytest.mark.parametrize("command", ["symbolize", "gdb-script"])
+def test_usage(programs, command):
+    r = programs.prepare(command, "--help")
+    assert r.returncode == 0 and r.stdout.startswith(f"Usage: riffle {command} --layout FILE") and r.stderr == ""
+    wrong = [(), ("--layout",), ("--nonsense",), ("-l", "a", "b", "c")]
+    if command == "symbolize":
+        wrong += [("-l", "a", "-m", "b", "-v", "c"), ("-l", "a", "-a")]
+    for arguments in wrong:
+        r = programs.prepare(command, *arguments)
+        assert r.returncode == 2 and r.stdout == "" and r.stderr.count("\n") == 1, (arguments, r)
+
+
+@pytest.mark.parametrize("name", ["cloud-6.1", "cloud-6.12"])
+def test_kallsyms_of_stock_kernels(programs, fetch_kernel, name):
+    """The kernel's own kallsyms name its entry, sections' ends and a function; from the file or prepared."""
+    kernel = fetch_kernel(name)
+    told = json.loads(programs.prepare("inspect", "--json", kernel).stdout)
+    lay = layout(programs.directory, image_bytes=told["image_bytes"], link_virtual=told["link_virtual"],
+                 kernel={"content_digest": told["content_digest"]})
+    r = programs.prepare("symbolize", "-l", lay, "-k", kernel, "-a", *(hex(RUNNING + at) for at in range(
+        0, told["image_bytes"], 1 << 12)))
+    assert r.returncode == 0, r.stderr
+    lines = r.stdout.splitlines()
+    assert len(lines) == told["image_bytes"] >> 12
+    assert re.fullmatch(r"ffffffff81000000 \[(startup_64|_stext|_text)\+0x0/0x[0-9a-f]+\]", lines[0])
+    assert all(re.fullmatch(r"ffffffff8[0-9a-f]{7} \[\S+\+0x[0-9a-f]+/0x[0-9a-f]+\]", line) for line in lines)
+    names = {line.split("[")[1].split("+")[0] for line in lines}
+    assert len(names) > 1500 and names & {"vfs_read", "do_sys_poll", "ext4_fill_super", "tcp_sendmsg_locked", "bpf_check"}
+    assert programs.prepare("prepare", kernel, "-o", "prepared").returncode == 0
+    again = programs.prepare("symbolize", "-l", lay, "-k", "prepared", "-a", hex(RUNNING + 0x123456))
+    assert again.returncode == 0 and again.stdout.split()[0] == "ffffffff81123456"
+    other = layout(programs.directory, "other", image_bytes=told["image_bytes"], link_virtual=told["link_virtual"],
+                   kernel={"content_digest": "00" * 32})
+    failed(programs.prepare("symbolize", "-l", other, "-k", kernel, "-a", hex(RUNNING)), "content_digest")
+
+
+def test_real_guest(programs, fetch_kernel, guest_initrd, tmp_path):
+    """A guest tells where its _text lies; the layout written by its run makes that _text again."""
+    kernel = fetch_kernel("cloud-6.1")
+    guest = Guest(kernel)
+    run_guests({"guest": guest}, guest_initrd, tmp_path / "boot")
+    assert guest.reached, guest.everything()
+    r = programs.prepare("symbolize", "--layout", tmp_path / "boot" / "guest.layout", "--kernel", kernel,
+                         tmp_path / "boot" / "guest.out")
+    assert r.returncode == 0, r.stderr
+    assert re.search(r"guest: _text=(0x)?ffffffff81000000 \[(startup_64|_stext|_text)\+0x0/", r.stdout), r.stdout[-3000:]
+
+
+# ---- gdb-script
+
+
+def gdb(script, *commands):
+    arguments = ["gdb", "-nx", "-batch", "-x", str(script)]
+    for command in commands:
+        arguments += ["-ex", command]
+    r = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    return r.stdout, r.stderr
+
+
+@pytest.mark.skipif(not shutil.which("gdb"), reason="no gdb (Debian package gdb)")
+def test_gdb_script(programs, vmlinux):
+    _, symbols = symbols_of(vmlinux)
+    r = programs.prepare("gdb-script", "--layout", layout(programs.directory), "--vmlinux", vmlinux)
+    assert r.returncode == 0, r.stderr
+    script = programs.directory / "guest.gdb"
+    script.write_text(r.stdout)
+    at = int(running(symbols["first"]), 16)
+    out, err = gdb(script, f"info symbol {at + 1:#x}", "print &some_data", "print &percpu_counter",
+                   f"info line *{at:#x}", f"riffle-physical {at:#x}", "print/x $riffle_virtual_delta")
+    assert "warning" not in err.lower() and "error" not in err.lower(), err
+    assert re.search(r"^first \+ 1 in section \.text", out, re.M), out
+    assert f"{running(symbols['some_data'])} <some_data>" in out, out
+    assert re.search(r"\(long \*\) 0x0\b", out), out       # an offset into each processor's area, moved by no layout
+    assert re.search(r'^Line 4 of "small.c"', out, re.M), out
+    assert re.search(rf"^{at - RUNNING + PHYSICAL:#x}$", out, re.M), out
+    assert f"= {RUNNING - LINK_VIRTUAL:#x}" in out, out
+    # not randomised: the same at link addresses
+    r = programs.prepare("gdb-script", "-l", layout(programs.directory, "off", mode="off",
+                                                    virtual_base=hex(LINK_VIRTUAL)), "-v", vmlinux)
+    script.write_text(r.stdout)
+    out, err = gdb(script, f"info symbol {symbols['second']:#x}")
+    assert "second in section .text" in out, out + err
+
+
+def test_gdb_script_hides_nothing_in_comments(programs, vmlinux):
+    """The layout's version has a line feed in it: no command of its own comes of that."""
+    r = programs.prepare("gdb-script", "-l", layout(programs.directory), "-v", vmlinux)
+    assert "print 1" not in r.stdout.splitlines()
+    assert "# Kernel: 6.1.0 small?print 1" in r.stdout.splitlines()
+    link = programs.directory / "two\nlines"
+    shutil.copy(vmlinux, link)
+    r = programs.prepare("gdb-script", "-l", layout(programs.directory), "-v", link)
+    assert r.returncode == 1 and r.stdout == "" and "line feed" in r.stderr
+
+
+def test_gdb_script_wrong_files(programs, vmlinux):
+    lay = layout(programs.directory)
+    stripped = programs.directory / "stripped"
+    subprocess.run(["strip", "-o", stripped, vmlinux], check=True)
+    failed(programs.prepare("gdb-script", "-l", lay, "-v", stripped), "stripped")
+    failed(programs.prepare("gdb-script", "-l", lay, "-v", "none"), "none")
+    failed(programs.prepare("gdb-script", "-l", "none", "-v", vmlinux), "none")
+    other = {"build_id": "ff"}
+    failed(programs.prepare("gdb-script", "-l", layout(programs.directory, "other", kernel=other), "-v", vmlinux),
+           "build id")
