@@ -181,7 +181,7 @@ static int judge_end(int ended, const char *line, struct spawn_words *words, str
 				 (uint64_t)(WIFEXITED(ended) ? WEXITSTATUS(ended) : 0));
 }
 
-int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
+static int run_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
 {
 	int fds[CHILD_END] = {-1, -1, -1, -1, -1, -1, -1};
 	char line[LINE_BYTES];
@@ -215,4 +215,16 @@ int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int ou
 		if (errno != EINTR)
 			return riffle_fail_system(error, errno, PROGRAM, "cannot be waited for");
 	return judge_end(ended, line, words, error);
+}
+
+int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
+{
+	struct sigaction usual = {.sa_handler = SIG_DFL}, before;
+	int status;
+
+	/* who started us may have SIGCHLD ignored, and then nobody learns how a child ended */
+	sigaction(SIGCHLD, &usual, &before);
+	status = run_worker(words, kernel_fd, relocs_fd, out_fd, error);
+	sigaction(SIGCHLD, &before, NULL);
+	return status;
 }

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import struct
@@ -207,6 +208,20 @@ def test_the_full_disk(programs):
         pytest.skip(f"no tmpfs can be mounted: {r.stderr}")
     assert r.stdout == "1\n"
     assert r.stderr == f"riffle: {disk}/out: output: cannot be written: No space left on device\n"
+
+
+def test_a_file_system_without_nameless_files(programs):
+    """9p, as kvmbox shares the working directory: what is unfinished has a name there, and what is finished replaces
+    nothing."""
+    small(programs.directory)
+    shutil.copy(PREPARE, programs.directory)
+    script = "./riffle-prepare prepare kernel -o out; ./riffle-prepare prepare kernel -o out; " \
+             "./riffle-prepare prepare -f kernel -o out; ./riffle-prepare prepare --check out; ls -A"
+    r = programs.run(ROOT / "tools" / "kvmbox", "sh", "-c", script)
+    if "kvmbox:" in r.stderr:
+        pytest.skip(r.stderr)
+    assert r.stdout.split("\n") == ["out: whole", "kernel", "out", "riffle-prepare", ""]
+    assert r.stderr == "riffle: out: output: is there already (--force replaces it): File exists\n"
 
 
 @pytest.mark.parametrize("arguments, code", [

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -468,6 +469,19 @@ static void test_child_has_nothing(void **state)
 	close(out);
 }
 
+/* Whoever starts riffle may leave it with SIGCHLD ignored, where children vanish without a word. */
+static void test_ignored_sigchld(void **state)
+{
+	struct fixture *f = *state;
+
+	signal(SIGCHLD, SIG_IGN);
+	must_open(f, KERNEL_CACHE_MISS);
+	fake_program(f, "exit 7");
+	f->request.no_cache = true;
+	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "without saying why");
+	assert_true(signal(SIGCHLD, SIG_DFL) == SIG_IGN);
+}
+
 static void test_error_line(void **state)
 {
 	struct fixture *f = *state;
@@ -560,6 +574,7 @@ int main(void)
 		TEST(test_file_changes_meanwhile),
 		TEST(test_child_that_fails),
 		TEST(test_child_has_nothing),
+		TEST(test_ignored_sigchld),
 		TEST(test_error_line),
 		TEST(test_trim),
 		TEST(test_use_is_noted),
