@@ -22,6 +22,14 @@ struct work_code {
 	bool movable;           /* .text, where chunks are looked for */
 };
 
+/* A stretch outside code whose bytes are explained, by a table that was read or as data that cannot refer to code. */
+struct work_known {
+	uint32_t offset, bytes;
+	const char *name;
+};
+
+#define WORK_KNOWN_MAX 160u
+
 struct work {
 	const struct riffle_image *image;
 	const struct shuffle_debug *debug;
@@ -38,6 +46,10 @@ struct work {
 	uint8_t *start;         /* a bit a byte of the image: an instruction starts here */
 	struct shuffle_ref *ref;
 	uint32_t ref_count, ref_room;
+
+	struct work_known known[WORK_KNOWN_MAX];        /* by tables_read(), for the census */
+	unsigned known_count;
+	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
 	struct shuffle *result; /* being filled */
 };
@@ -79,7 +91,12 @@ int chunks_build(struct work *work, struct riffle_error *error);
 int refs_finish(struct work *work, struct riffle_error *error);
 /* census.c: words outside code and known tables that read as references into movable text: all but chance explained. */
 int census_take(struct work *work, struct riffle_error *error);
-/* judge.c: against a debug vmlinux's .rela.*: every entry explained, every reference of ours confirmed. */
+/*
+ * judge.c, with a debug vmlinux that has .rela.* (else both do nothing). First, before refs_finish(): adds every entry
+ * into or out of .text as a reference BY_RELA, its target the symbol's offset. Last, when references and chunks are
+ * final: every entry is explained by ours, every reference of ours is confirmed or one the assembler resolved itself.
+ */
+int judge_add_refs(struct work *work, struct riffle_error *error);
 int judge_by_rela(struct work *work, struct riffle_error *error);
 
 #endif
