@@ -30,6 +30,28 @@ struct work_known {
 
 #define WORK_KNOWN_MAX 160u
 
+/* How the last instruction of a unit that is not padding ends it. */
+enum work_end {
+	WORK_END_FALLS,         /* runs into what follows */
+	WORK_END_CALLS,         /* a call, which then has to be one of a function that never returns */
+	WORK_END_STOPS,         /* a jump, return or trap */
+};
+
+/* A stretch of .text from one symbol's address to the next symbol's: what chunks are made of. All of .text is in one. */
+struct work_unit {
+	uint32_t offset, bytes;
+	uint32_t code_bytes;    /* up to the end of the last instruction that is not padding */
+	uint32_t last;          /* where that instruction starts */
+	uint8_t end;            /* enum work_end */
+	bool unexplained;       /* holds bytes or branches that make no sense as code */
+};
+
+/* Two places of .text whose distance must not change; `what` says why in a word. */
+struct work_tie {
+	uint32_t a, b;
+	const char *what;
+};
+
 struct work {
 	const struct riffle_image *image;
 	const struct shuffle_debug *debug;
@@ -44,6 +66,10 @@ struct work {
 	uint32_t text, text_bytes;      /* the section .text */
 
 	uint8_t *start;         /* a bit a byte of the image: an instruction starts here */
+	struct work_unit *unit; /* ascending */
+	uint32_t unit_count;
+	struct work_tie *tie;
+	uint32_t tie_count, tie_room;
 	struct shuffle_ref *ref;
 	uint32_t ref_count, ref_room;
 
@@ -81,7 +107,22 @@ const struct work_symbol *work_symbol_named(const struct work *work, const char 
 int work_add_ref(struct work *work, uint32_t field, uint32_t target, enum shuffle_field kind,
 		 enum shuffle_source found_by, struct riffle_error *error);
 
-/* code.c: decodes all code, marks instruction starts, adds every direct branch and RIP-relative operand that leaves … */
+/*
+ * Two places of .text that must stay as far apart as they are, because what refers from one to the other is too short
+ * to be changed or is not known to anyone. Tables with such fields call it: a jump label's site of two bytes, say.
+ */
+int work_add_tie(struct work *work, uint32_t a, uint32_t b, const char *what, struct riffle_error *error);
+/* The unit that a place of .text lies in; only for offsets with work_in_text(). */
+uint32_t work_unit_at(const struct work *work, uint32_t offset);
+/* The first symbol at or above an offset; symbol_count when there is none. */
+uint32_t work_first_symbol(const struct work *work, uint32_t offset);
+/* realloc() for arrays that grow: room for one entry more than count. */
+int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, struct riffle_error *error);
+
+/*
+ * code.c: decodes all code, marks instruction starts, makes the units, and adds every direct branch and RIP-relative
+ * operand that leaves its unit as a reference (32 bits) or a tie (8 bits).
+ */
 int code_decode(struct work *work, struct riffle_error *error);
 /* tables.c: the known tables: sorted ones into result->table, kallsyms, references of all others by work_add_ref(). */
 int tables_read(struct work *work, struct riffle_error *error);
