@@ -41,6 +41,7 @@ struct kallsyms_image {
 	uint32_t count;
 	size_t start, end; /* of the tables */
 	size_t num_syms, names, markers, token_table, token_index, offsets;
+	size_t seqs; /* 0: none */
 };
 
 /* symbol i: its type and name, its address */
@@ -158,7 +159,7 @@ static inline size_t kallsyms_put_names(struct kallsyms_image *image, const stru
 
 static inline size_t kallsyms_put_seqs(struct kallsyms_image *image, const struct kallsyms_format *format, size_t at)
 {
-	at = kallsyms_align(at, format->align);
+	image->seqs = at = kallsyms_align(at, format->align);
 	for (uint32_t i = 0; i < image->count; i++, at += 3) {
 		image->bytes[at] = (uint8_t)(i >> 16);
 		image->bytes[at + 1] = (uint8_t)(i >> 8);
@@ -184,19 +185,15 @@ static inline size_t kallsyms_put_tokens(struct kallsyms_image *image, const str
 	return at + sizeof index;
 }
 
-/* Tables of `count` symbols at offset `start` of an image whose other bytes are noise. */
-static inline void kallsyms_build(struct kallsyms_image *image, const struct kallsyms_format *format, uint32_t count,
-				  size_t start)
+/* Tables of `count` symbols at offset `start`; the image's other bytes stay as they are. */
+static inline void kallsyms_put(struct kallsyms_image *image, const struct kallsyms_format *format, uint32_t count,
+				size_t start)
 {
-	uint32_t noise = count * 2654435761u + 1;
 	size_t at = kallsyms_align(start, 8);
 
-	for (size_t i = 0; i < IMAGE_BYTES; i++) {
-		noise = noise * 1664525 + 1013904223;
-		image->bytes[i] = (uint8_t)(noise >> 24);
-	}
 	image->count = count;
 	image->start = at;
+	image->seqs = 0;
 	memset(image->bytes + at, 0, count * 64 + 8192); /* padding between the tables is zero */
 	if (format->offsets_first)
 		at = kallsyms_put_offsets(image, format, at);
@@ -209,6 +206,19 @@ static inline void kallsyms_build(struct kallsyms_image *image, const struct kal
 		at = kallsyms_put_seqs(image, format, at);
 	}
 	image->end = at;
+}
+
+/* The same with noise around. */
+static inline void kallsyms_build(struct kallsyms_image *image, const struct kallsyms_format *format, uint32_t count,
+				  size_t start)
+{
+	uint32_t noise = count * 2654435761u + 1;
+
+	for (size_t i = 0; i < IMAGE_BYTES; i++) {
+		noise = noise * 1664525 + 1013904223;
+		image->bytes[i] = (uint8_t)(noise >> 24);
+	}
+	kallsyms_put(image, format, count, start);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "kallsyms_builder.h"
+#include "prepare/symbols/kallsyms.h"
 #include "prepare/symbols/symbols.h"
 
 static struct kallsyms_image image;
@@ -53,6 +54,72 @@ static void test_every_format(void **state)
 			check_all(&kallsyms_formats[f], &symbols);
 			symbols_free(&symbols);
 		}
+}
+
+static void check_place(const struct kallsyms_place *place, const struct kallsyms_format *format)
+{
+	assert_int_equal(place->count, image.count);
+	assert_int_equal(place->num_syms, image.num_syms);
+	assert_int_equal(place->offsets, image.offsets);
+	assert_int_equal(place->names, image.names);
+	if (image.count > 256) /* a single marker is 0, as the padding before it is */
+		assert_int_equal(place->markers, image.markers);
+	assert_true(place->names + place->names_bytes <= image.markers &&
+		    place->names + place->names_bytes + 8 > image.markers);
+	assert_int_equal(place->seqs, image.seqs);
+	assert_int_equal(place->tokens, image.token_table);
+	assert_int_equal(place->tokens + place->tokens_bytes, image.token_index + 512);
+	assert_int_equal(place->self_relative, format->addresses == SELF);
+	assert_int_equal(place->absolute_percpu, format->addresses == PERCPU_ZERO);
+	assert_int_equal(place->relative_base, format->addresses == SELF ? 0 : LINK_VIRTUAL);
+}
+
+/* where each table is, and all symbols with their types, percpu ones too */
+static void test_places_and_list(void **state)
+{
+	static const uint32_t counts[] = {10, 256, 3000};
+	struct kallsyms_place place;
+	struct kallsyms_list list;
+	char name[512];
+
+	(void)state;
+	for (size_t f = 0; f < KALLSYMS_FORMATS; f++)
+		for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+			const struct kallsyms_format *format = &kallsyms_formats[f];
+
+			kallsyms_build(&image, format, counts[c], 0x4000 + f * 0x1238);
+			assert_int_equal(kallsyms_find(&place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL, &error), 0);
+			check_place(&place, format);
+			assert_int_equal(
+			    kallsyms_read(&list, &place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL, &error), 0);
+			assert_int_equal(list.count, counts[c]);
+			for (uint32_t i = 0; i < list.count; i++) {
+				kallsyms_name(name, format, i);
+				assert_int_equal(list.symbol[i].type, name[0]);
+				assert_string_equal(list.names + list.symbol[i].name, name + 1);
+				assert_true(list.symbol[i].address == kallsyms_address(format, i));
+			}
+			kallsyms_free(&list);
+		}
+}
+
+/* an order by name that names a symbol twice, or one that is not there */
+static void test_broken_seqs(void **state)
+{
+	struct kallsyms_place place;
+
+	(void)state;
+	for (size_t f = 0; f < KALLSYMS_FORMATS; f++) {
+		if (!kallsyms_formats[f].seqs)
+			continue;
+		for (unsigned wrong = 1; wrong < 256; wrong += 254) {
+			kallsyms_build(&image, &kallsyms_formats[f], 300, 0x4000);
+			image.bytes[image.seqs + 3 * 40 + (wrong == 1 ? 2 : 0)] ^= (uint8_t)wrong;
+			assert_int_equal(kallsyms_find(&place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL, &error),
+					 RIFFLE_ERR_FORMAT);
+			assert_string_equal(error.field, "kallsyms_seqs_of_names");
+		}
+	}
 }
 
 /* tables at the very start and the very end of an image */
@@ -148,6 +215,8 @@ static void test_damage(void **state)
 {
 	const char *given = getenv("RIFFLE_TEST_SEED");
 	uint64_t seed = given ? strtoull(given, NULL, 0) : 20240607, x = seed;
+	struct kallsyms_place place;
+	struct kallsyms_list list;
 	struct symbols symbols;
 	unsigned read = 0;
 
@@ -163,6 +232,9 @@ static void test_damage(void **state)
 		}
 		read += !read_image(&symbols, image.bytes, image.end);
 		symbols_free(&symbols);
+		if (!kallsyms_find(&place, image.bytes, image.end, LINK_VIRTUAL, &error) &&
+		    !kallsyms_read(&list, &place, image.bytes, image.end, LINK_VIRTUAL, &error))
+			kallsyms_free(&list);
 	}
 	print_message("%u of 400 damaged images were read all the same\n", read);
 }
@@ -170,6 +242,7 @@ static void test_damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_places_and_list), cmocka_unit_test(test_broken_seqs),
 	    cmocka_unit_test(test_every_format),  cmocka_unit_test(test_at_the_edges), cmocka_unit_test(test_none),
 	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_cut_short),    cmocka_unit_test(test_damage),
 	};
