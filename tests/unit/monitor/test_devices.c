@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bus and the small devices, by the accesses a guest would make. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "monitor/boot_timer.h"
+#include "monitor/cmos.h"
+#include "monitor/i8042.h"
+#include "monitor/output.h"
+#include "monitor/power.h"
+#include "monitor/serial.h"
+#include "platform_double.h"
+
+struct machine {
+	struct double_machine base;
+	struct output output;
+	struct serial serial;
+	struct i8042 i8042;
+	struct cmos cmos;
+	struct power power;
+	struct boot_timer timer;
+};
+
+static int64_t pretended_time;
+
+static int64_t pretended_now(void)
+{
+	return pretended_time;
+}
+
+static void no_room_again(void *opaque)
+{
+	(void)opaque;
+}
+
+static struct machine machine;
+
+static int set_up(void **state)
+{
+	(void)state;
+	double_init(&machine.base);
+	output_init(&machine.output, -1, no_room_again, NULL);
+	serial_attach(&machine.serial, &machine.base.bus, &machine.base.platform, &machine.output);
+	i8042_attach(&machine.i8042, &machine.base.bus, &machine.base.platform);
+	cmos_attach(&machine.cmos, &machine.base.bus, pretended_now);
+	power_attach(&machine.power, &machine.base.bus, &machine.base.platform);
+	boot_timer_attach(&machine.timer, &machine.base.bus);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	output_destroy(&machine.output);
+	bus_destroy(&machine.base.bus);
+	return 0;
+}
+
+static bool known_port(uint32_t port)
+{
+	return (port >= 0x3f8 && port < 0x400) || port == 0x60 || port == 0x64 || port == 0x70 || port == 0x71 ||
+	       port == 0xf4 || port == 0x600 || port == 0x601 || port == 0xcf9;
+}
+
+static void every_port_and_width_is_safe(void **state)
+{
+	(void)state;
+	for (uint32_t port = 0; port < 0x10000; port++) {
+		for (unsigned bytes = 1; bytes <= 4; bytes *= 2) {
+			uint8_t data[8] = {0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88};
+			bus_port(&machine.base.bus, (uint16_t)port, bytes, false, data);
+			for (unsigned i = 0; i < 8; i++)
+				if (i >= bytes)
+					assert_int_equal(data[i], (i + 1) * 0x11); /* not touched */
+				else if (!known_port(port) || bytes > 1)
+					assert_int_equal(data[i], 0xff);
+			if (!known_port(port) || bytes > 1)
+				bus_port(&machine.base.bus, (uint16_t)port, bytes, true, data);
+		}
+	}
+	assert_int_equal(machine.base.end, -1);
+	assert_int_equal(machine.timer.marked_ns, 0);
+}
+
+static void wide_write_to_the_pci_address_port_resets_nothing(void **state)
+{
+	uint32_t value = 0xffffffff;
+	(void)state;
+	bus_port(&machine.base.bus, 0xcf8, 4, true, &value);
+	assert_int_equal(machine.base.end, -1);
+}
+
+static void every_mmio_width_is_safe(void **state)
+{
+	static const uint64_t addresses[] = {0xbfffffff, 0xc0000000, 0xc0000001, 0xfee00000, UINT64_MAX, 1ull << 52};
+	(void)state;
+	for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+		for (unsigned bytes = 1; bytes <= 8; bytes++) {
+			uint8_t data[9];
+			memset(data, 123, sizeof data);
+			if (addresses[i] != 0xc0000000 || bytes != 1)
+				bus_mmio(&machine.base.bus, addresses[i], bytes, true, data);
+			bus_mmio(&machine.base.bus, addresses[i], bytes, false, data);
+			for (unsigned j = 0; j < bytes; j++)
+				assert_int_equal(data[j], 0xff);
+			assert_int_equal(data[bytes], 123);
+		}
+	assert_int_equal(machine.timer.marked_ns, 0);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void boot_timer_takes_the_first_mark(void **state)
+{
+	uint8_t other = 122, mark = 123;
+	(void)state;
+	bus_mmio(&machine.base.bus, 0xc0000000, 1, true, &other);
+	out8(&machine.base, 0xf4, 1);
+	assert_int_equal(machine.timer.marked_ns, 0);
+	uint64_t before = now_ns();
+	bus_mmio(&machine.base.bus, 0xc0000000, 1, true, &mark);
+	uint64_t first = machine.timer.marked_ns;
+	assert_in_range(first, before, now_ns());
+	out8(&machine.base, 0xf4, 123);
+	assert_true(machine.timer.marked_ns == first);
+	machine.timer.marked_ns = 0;
+	out8(&machine.base, 0xf4, 123);
+	assert_in_range(machine.timer.marked_ns, first, now_ns());
+}
+
+static void power_off_only_by_s5(void **state)
+{
+	(void)state;
+	for (unsigned value = 0; value < 256; value++) {
+		machine.base.end = -1;
+		out8(&machine.base, 0x600, (uint8_t)value);
+		assert_int_equal(machine.base.end, value == RIFFLE_BOOT_SLEEP_S5 ? VM_END_POWEROFF : -1);
+		machine.base.end = -1;
+		out8(&machine.base, 0x601, (uint8_t)value);
+		assert_int_equal(machine.base.end, -1);
+	}
+	assert_int_equal(in8(&machine.base, 0x600), 0);
+	assert_int_equal(in8(&machine.base, 0x601), 0);
+}
+
+static void reset_register(void **state)
+{
+	(void)state;
+	/* Linux: keep what is there, choose the kind, then reset (arch/x86/kernel/reboot.c, BOOT_CF9_FORCE) */
+	uint8_t kind = in8(&machine.base, 0xcf9) & (uint8_t)~0x06;
+	out8(&machine.base, 0xcf9, kind | 0x02);
+	assert_int_equal(machine.base.end, -1);
+	assert_int_equal(in8(&machine.base, 0xcf9), 0x02);
+	out8(&machine.base, 0xcf9, kind | 0x06);
+	assert_int_equal(machine.base.end, VM_END_RESET);
+}
+
+static uint8_t cmos_register(uint8_t index)
+{
+	out8(&machine.base, 0x70, index);
+	return in8(&machine.base, 0x71);
+}
+
+static void expect_clock(int64_t time, const uint8_t expected[8])
+{
+	static const uint8_t registers[8] = {0x32, 0x09, 0x08, 0x07, 0x06, 0x04, 0x02, 0x00};
+	pretended_time = time;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(cmos_register(registers[i]), expected[i]);
+}
+
+static void cmos_tells_the_time(void **state)
+{
+	(void)state;
+	/* century, year, month, day, weekday (1 is Sunday), hour, minute, second, in BCD */
+	expect_clock(0, (uint8_t[8]){0x19, 0x70, 0x01, 0x01, 0x05, 0x00, 0x00, 0x00});
+	expect_clock(951782399, (uint8_t[8]){0x20, 0x00, 0x02, 0x28, 0x02, 0x23, 0x59, 0x59});
+	expect_clock(951782400, (uint8_t[8]){0x20, 0x00, 0x02, 0x29, 0x03, 0x00, 0x00, 0x00});
+	expect_clock(4107542399, (uint8_t[8]){0x21, 0x00, 0x02, 0x28, 0x01, 0x23, 0x59, 0x59});
+	expect_clock(4107542400, (uint8_t[8]){0x21, 0x00, 0x03, 0x01, 0x02, 0x00, 0x00, 0x00}); /* no leap year */
+	expect_clock(-1, (uint8_t[8]){0x19, 0x69, 0x12, 0x31, 0x04, 0x23, 0x59, 0x59});
+	/* and against libc for times all over, in binary mode */
+	out8(&machine.base, 0x70, 0x0b);
+	out8(&machine.base, 0x71, 0x06);
+	for (int64_t t = 1; t < 8000000000; t += 77777777) {
+		struct tm tm;
+		time_t as_time_t = t;
+		assert_non_null(gmtime_r(&as_time_t, &tm));
+		int year = tm.tm_year + 1900;
+		expect_clock(t, (uint8_t[8]){(uint8_t)(year / 100), (uint8_t)(year % 100), (uint8_t)(tm.tm_mon + 1),
+					     (uint8_t)tm.tm_mday, (uint8_t)(tm.tm_wday + 1), (uint8_t)tm.tm_hour,
+					     (uint8_t)tm.tm_min, (uint8_t)tm.tm_sec});
+	}
+}
+
+static void cmos_registers_are_sane(void **state)
+{
+	(void)state;
+	assert_int_equal(cmos_register(0x0a) & 0x80, 0); /* no update in progress, even when the guest sets it */
+	out8(&machine.base, 0x71, 0xa6);
+	assert_int_equal(cmos_register(0x0a), 0x26);
+	assert_int_equal(cmos_register(0x0b), 0x02);
+	out8(&machine.base, 0x71, 0x40);
+	assert_int_equal(cmos_register(0x0b), 0x42); /* 24 hours whatever the guest wants */
+	assert_int_equal(cmos_register(0x0c), 0x00);
+	assert_int_equal(cmos_register(0x0d), 0x80);
+	out8(&machine.base, 0x71, 0x00);
+	assert_int_equal(cmos_register(0x0d), 0x80);
+	assert_int_equal(cmos_register(0x8d), 0x80); /* the NMI mask is no part of the index */
+	assert_int_equal(cmos_register(0x40), 0x00);
+	out8(&machine.base, 0x71, 0x77);
+	assert_int_equal(cmos_register(0x40), 0x77);
+	assert_int_equal(in8(&machine.base, 0x70), 0xff);
+}
+
+#define KBD_STATUS 0x64
+#define KBD_DATA 0x60
+
+static void command(uint8_t value)
+{
+	out8(&machine.base, KBD_STATUS, value);
+}
+
+static void expect_answer(uint8_t expected)
+{
+	assert_int_equal(in8(&machine.base, KBD_STATUS) & 0x01, 0x01);
+	assert_int_equal(in8(&machine.base, KBD_DATA), expected);
+}
+
+static void expect_no_answer(void)
+{
+	assert_int_equal(in8(&machine.base, KBD_STATUS) & 0x01, 0);
+}
+
+static void i8042_probe_as_linux_does(void **state)
+{
+	(void)state;
+	expect_no_answer();                     /* i8042_flush */
+	command(0x20);                          /* i8042_controller_init: read the command byte */
+	uint8_t control = in8(&machine.base, KBD_DATA);
+	assert_int_equal(control & 0x20, 0x20); /* mouse off */
+	command(0x60);
+	out8(&machine.base, KBD_DATA, (control | 0x10) & (uint8_t)~0x01);
+	command(0x20);
+	expect_answer((control | 0x10) & (uint8_t)~0x01);
+	command(0xaa);
+	expect_answer(0x55);
+	command(0xab);
+	expect_answer(0x00);
+	/* i8042_check_aux: the loop's byte does not come back as a mouse's, the test of the port fails */
+	command(0xd3);
+	out8(&machine.base, KBD_DATA, 0x5a);
+	assert_int_equal(in8(&machine.base, KBD_STATUS) & 0x21, 0x01);
+	assert_int_equal(in8(&machine.base, KBD_DATA), 0x5a);
+	command(0xa9);
+	expect_answer(0x01);
+	expect_no_answer();
+	assert_int_equal(machine.base.end, -1);
+}
+
+static void keyboard_answers_and_interrupts(void **state)
+{
+	static const struct {
+		uint8_t bytes[2], answers[3];
+		unsigned byte_count, answer_count;
+	} talk[] = {
+		{{0xf2}, {0xfa, 0xab, 0x41}, 1, 3}, {{0xff}, {0xfa, 0xaa}, 1, 2},       {{0xed, 0x07}, {0xfa, 0xfa}, 2, 2},
+		{{0xf3, 0x00}, {0xfa, 0xfa}, 2, 2}, {{0xf0, 0x00}, {0xfa, 0xfa, 2}, 2, 3}, {{0xf4}, {0xfa}, 1, 1},
+		{{0xee}, {0xee}, 1, 1},
+	};
+	(void)state;
+	command(0x60);
+	out8(&machine.base, KBD_DATA, 0x45); /* interrupt on, translation on */
+	for (size_t i = 0; i < sizeof talk / sizeof *talk; i++) {
+		unsigned rises = machine.base.rises[1];
+		for (unsigned j = 0; j < talk[i].byte_count; j++)
+			out8(&machine.base, KBD_DATA, talk[i].bytes[j]);
+		for (unsigned j = 0; j < talk[i].answer_count; j++) {
+			assert_true(machine.base.irq[1]);
+			expect_answer(talk[i].answers[j]);
+		}
+		assert_false(machine.base.irq[1]);
+		assert_int_equal(machine.base.rises[1] - rises, talk[i].answer_count);
+		expect_no_answer();
+	}
+}
+
+static void keyboard_queue_is_bounded(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++)
+		out8(&machine.base, KBD_DATA, 0xf2);
+	unsigned count = 0;
+	while (in8(&machine.base, KBD_STATUS) & 1) {
+		in8(&machine.base, KBD_DATA);
+		assert_true(++count <= I8042_QUEUE);
+	}
+	assert_int_equal(count, I8042_QUEUE);
+	assert_false(machine.base.irq[1]);
+}
+
+static void i8042_resets(void **state)
+{
+	(void)state;
+	for (unsigned value = 0; value < 256; value++) {
+		set_up(NULL);
+		command((uint8_t)value);
+		bool pulses_reset = value >= 0xf0 && !(value & 1);
+		assert_int_equal(machine.base.end, pulses_reset ? VM_END_RESET : -1);
+	}
+	set_up(NULL);
+	command(0xd1);
+	out8(&machine.base, KBD_DATA, 0x03);
+	assert_int_equal(machine.base.end, -1);
+	command(0xd1);
+	out8(&machine.base, KBD_DATA, 0x02);
+	assert_int_equal(machine.base.end, VM_END_RESET);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		T(every_port_and_width_is_safe),
+		T(wide_write_to_the_pci_address_port_resets_nothing),
+		T(every_mmio_width_is_safe),
+		T(boot_timer_takes_the_first_mark),
+		T(power_off_only_by_s5),
+		T(reset_register),
+		T(cmos_tells_the_time),
+		T(cmos_registers_are_sane),
+		T(i8042_probe_as_linux_does),
+		T(keyboard_answers_and_interrupts),
+		T(keyboard_queue_is_bounded),
+		T(i8042_resets),
+	};
+	return cmocka_run_group_tests_name("monitor devices", tests, NULL, NULL);
+}

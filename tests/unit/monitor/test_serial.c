@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The serial port by the accesses a driver makes, and the ring behind it with readers fast, slow and gone. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "monitor/output.h"
+#include "monitor/serial.h"
+#include "monitor/thread.h"
+#include "platform_double.h"
+
+enum { RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR };
+#define THR RBR
+#define FCR IIR
+
+static struct double_machine machine;
+static struct output output;
+static struct serial serial;
+static int reader;              /* the console's far end */
+
+static uint8_t get(unsigned reg)
+{
+	return in8(&machine, (uint16_t)(0x3f8 + reg));
+}
+
+static void put(unsigned reg, uint8_t value)
+{
+	out8(&machine, (uint16_t)(0x3f8 + reg), value);
+}
+
+static void room_again(void *opaque)
+{
+	(void)opaque;
+	pthread_mutex_lock(&machine.bus.lock);
+	serial_output_ready(&serial);
+	pthread_mutex_unlock(&machine.bus.lock);
+}
+
+static unsigned receive(const char *text, unsigned count)
+{
+	pthread_mutex_lock(&machine.bus.lock);
+	unsigned taken = serial_receive(&serial, (const uint8_t *)text, count);
+	pthread_mutex_unlock(&machine.bus.lock);
+	return taken;
+}
+
+/* The output's thread is not started: what the guest wrote stays in the ring. */
+static int set_up(void **state)
+{
+	int fds[2];
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	assert_true(fcntl(fds[1], F_SETPIPE_SZ, 4096) >= 4096);
+	reader = fds[0];
+	double_init(&machine);
+	output_init(&output, fds[1], room_again, NULL);
+	serial_attach(&serial, &machine.bus, &machine.platform, &output);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	output_stop(&output, 0, NULL); /* still there when the test failed */
+	if (reader >= 0)
+		close(reader);
+	close(output.fd);
+	output_destroy(&output);
+	bus_destroy(&machine.bus);
+	return 0;
+}
+
+static void passes_linux_autoconfig(void **state)
+{
+	(void)state;
+	/* drivers/tty/serial/8250/8250_port.c, autoconfig() and autoconfig_16550a() */
+	put(IER, 0x00);
+	assert_int_equal(get(IER) & 0x0f, 0x00);
+	put(IER, 0x0f);
+	assert_int_equal(get(IER) & 0x0f, 0x0f);
+	put(IER, 0x00);
+	put(MCR, 0x1a); /* loop back RTS and OUT2: CTS and DCD */
+	assert_int_equal(get(MSR) & 0xf0, 0x90);
+	put(MCR, 0x15); /* DTR and OUT1: DSR and RI */
+	assert_int_equal(get(MSR) & 0xf0, 0x60);
+	put(MCR, 0x00);
+	assert_int_equal(get(MSR) & 0xf0, 0xb0);
+	put(FCR, 0x01);
+	assert_int_equal(get(IIR) >> 6, 3); /* a 16550A */
+	put(LCR, 0xbf);
+	assert_int_not_equal(get(2), 0); /* no enhanced feature register */
+	put(LCR, 0x80);
+	put(FCR, 0x21);
+	assert_int_equal(get(IIR) & 0x20, 0); /* no 64-byte FIFO */
+	put(LCR, 0x00);
+	put(IER, 0x40);
+	assert_int_equal(get(IER), 0x00); /* no UUE bit */
+	put(SCR, 0x5a);
+	assert_int_equal(get(SCR), 0x5a);
+}
+
+static void divisor_latch(void **state)
+{
+	(void)state;
+	put(LCR, 0x83);
+	put(RBR, 0x0c);
+	put(IER, 0x01);
+	assert_int_equal(get(RBR), 0x0c);
+	assert_int_equal(get(IER), 0x01);
+	put(LCR, 0x03);
+	assert_int_equal(get(IER), 0x00); /* the latch is not the interrupt enable */
+	assert_int_equal(output.count, 0);
+	assert_int_equal(get(LCR), 0x03);
+}
+
+static void transmits_in_order(void **state)
+{
+	(void)state;
+	for (const char *c = "hello"; *c; c++) {
+		assert_int_equal(get(LSR) & 0x60, 0x60);
+		put(THR, (uint8_t)*c);
+	}
+	assert_int_equal(output.count, 5);
+	assert_memory_equal(output.ring, "hello", 5);
+}
+
+static void transmit_interrupt(void **state)
+{
+	(void)state;
+	put(IER, 0x02);
+	assert_false(machine.irq[4]); /* OUT2 is off: the interrupt does not get through */
+	put(MCR, 0x0b);
+	assert_true(machine.irq[4]);
+	assert_int_equal(get(IIR) & 0x0f, 0x02);
+	assert_false(machine.irq[4]); /* reading it took it away */
+	assert_int_equal(get(IIR) & 0x0f, 0x01);
+	put(THR, 'x');
+	assert_true(machine.irq[4]); /* and the next byte is out at once */
+	get(IIR);
+	/* serial8250_do_startup() and its THRE test: off and on raises it again */
+	put(IER, 0x00);
+	put(IER, 0x02);
+	assert_true(machine.irq[4]);
+	put(IER, 0x00);
+	assert_false(machine.irq[4]);
+}
+
+static void receives_with_interrupt(void **state)
+{
+	(void)state;
+	put(FCR, 0x07);
+	put(MCR, 0x0b);
+	assert_int_equal(receive("early", 5), 0); /* nobody listens yet */
+	put(IER, 0x05);
+	assert_int_equal(machine.input_wanted, 1);
+	assert_int_equal(receive("0123456789abcdefgh", 18), SERIAL_FIFO);
+	assert_true(machine.irq[4]);
+	assert_int_equal(get(IIR) & 0x0f, 0x04);
+	assert_int_equal(receive("g", 1), 0);
+	for (unsigned i = 0; i < SERIAL_FIFO; i++) {
+		assert_true(machine.irq[4]);
+		assert_int_equal(get(LSR) & 0x03, 0x01);
+		assert_int_equal(machine.input_wanted, 1);
+		assert_int_equal(get(RBR), "0123456789abcdef"[i]);
+	}
+	assert_int_equal(machine.input_wanted, 2);
+	assert_false(machine.irq[4]);
+	assert_int_equal(get(LSR) & 0x03, 0x00);
+	assert_int_equal(get(RBR), 0);
+}
+
+static void without_fifo_one_byte_at_a_time(void **state)
+{
+	(void)state;
+	put(IER, 0x01);
+	assert_int_equal(receive("ab", 2), 1);
+	assert_int_equal(get(RBR), 'a');
+	assert_int_equal(receive("b", 1), 1);
+	put(FCR, 0x01); /* switching the FIFO on keeps it, clearing it does not */
+	assert_int_equal(get(LSR) & 0x01, 0x01);
+	put(FCR, 0x03);
+	assert_int_equal(get(LSR) & 0x01, 0x00);
+}
+
+static void polling_guest_gets_input(void **state)
+{
+	(void)state;
+	assert_int_equal(receive("p", 1), 0);
+	for (unsigned i = 0; i < 100; i++)
+		get(LSR);
+	assert_int_equal(machine.input_wanted, 1);
+	assert_int_equal(receive("p", 1), 1);
+	assert_int_equal(get(LSR) & 0x01, 0x01);
+	assert_int_equal(get(RBR), 'p');
+}
+
+static void loopback_stays_inside(void **state)
+{
+	(void)state;
+	put(FCR, 0x01);
+	put(IER, 0x05);
+	put(MCR, 0x1b);
+	assert_int_equal(receive("x", 1), 0);
+	for (unsigned i = 0; i < SERIAL_FIFO; i++)
+		put(THR, (uint8_t)i);
+	assert_int_equal(get(LSR) & 0x63, 0x61);
+	put(THR, 0xee); /* one too many */
+	assert_int_equal(get(IIR) & 0x0f, 0x06);
+	assert_int_equal(get(LSR) & 0x03, 0x03);
+	assert_int_equal(get(LSR) & 0x03, 0x01); /* reading cleared the overrun */
+	assert_false(machine.irq[4]);
+	for (unsigned i = 0; i < SERIAL_FIFO; i++)
+		assert_int_equal(get(RBR), i);
+	assert_int_equal(output.count, 0);
+	put(MCR, 0x0b);
+	assert_true(machine.input_wanted > 0);
+}
+
+static void full_ring_stops_the_transmitter(void **state)
+{
+	(void)state;
+	put(MCR, 0x0b);
+	put(IER, 0x02);
+	unsigned sent = 0;
+	while (get(LSR) & 0x20) {
+		for (unsigned i = 0; i < OUTPUT_BURST; i++)
+			put(THR, (uint8_t)sent++);
+		assert_true(sent <= OUTPUT_BYTES);
+	}
+	assert_int_equal(sent, OUTPUT_BYTES);
+	assert_int_equal(get(LSR) & 0x60, 0);
+	assert_int_equal(get(IIR) & 0x0f, 0x01);
+	assert_false(machine.irq[4]);
+	put(THR, 0xaa); /* written against the line status: lost, as on a UART, and nothing else */
+	assert_int_equal(output.count, OUTPUT_BYTES);
+	for (unsigned i = 0; i < OUTPUT_BYTES; i++)
+		assert_int_equal(output.ring[i], i & 0xff);
+}
+
+static struct signal_state signals;
+
+static void start_output(void)
+{
+	sigset_t taken;
+	struct riffle_error error;
+	signals_take(&signals, &taken);
+	assert_int_equal(output_start(&output, SIGRTMIN, &error), 0);
+}
+
+static void read_and_check(unsigned *next, unsigned until)
+{
+	uint8_t buffer[777];
+	while (*next < until) {
+		ssize_t count = read(reader, buffer, sizeof buffer);
+		assert_true(count > 0);
+		for (ssize_t i = 0; i < count; i++) {
+			assert_int_equal(buffer[i], (*next + *next / 251) & 0xff);
+			++*next;
+		}
+	}
+}
+
+static void slow_reader_gets_everything_in_order(void **state)
+{
+	(void)state;
+	start_output();
+	put(MCR, 0x0b);
+	put(IER, 0x02);
+	unsigned sent = 0, next = 0;
+	/* fill the pipe and the ring: the guest has to stop */
+	for (unsigned stalls = 0; stalls < 200;) {
+		if (!(get(LSR) & 0x20)) {
+			stalls++;
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+			continue;
+		}
+		put(THR, (uint8_t)(sent + sent / 251));
+		sent++;
+	}
+	assert_in_range(sent, OUTPUT_BYTES - OUTPUT_BURST, OUTPUT_BYTES + 3 * 4096);
+	get(IIR);
+	assert_false(machine.irq[4]);
+	/* the reader goes on: the interrupt says so, and nothing was lost */
+	read_and_check(&next, sent);
+	for (unsigned i = 0; i < 5000 && !machine.irq[4]; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_true(machine.irq[4]);
+	assert_int_equal(get(LSR) & 0x20, 0x20);
+	put(THR, (uint8_t)(sent + sent / 251));
+	sent++;
+	output_stop(&output, 5000, NULL);
+	read_and_check(&next, sent);
+	signals_restore(&signals);
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void fill(unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		put(THR, 'z');
+}
+
+static void stopped_reader_holds_up_nobody(void **state)
+{
+	(void)state;
+	start_output();
+	fill(3 * OUTPUT_BYTES); /* a guest that does not ask is not held up either */
+	double start = seconds();
+	output_stop(&output, 300, NULL);
+	assert_in_range((unsigned)((seconds() - start) * 1000), 250, 3000);
+	signals_restore(&signals);
+}
+
+static void giving_up_cuts_the_wait(void **state)
+{
+	_Atomic bool give_up = true;
+	(void)state;
+	start_output();
+	fill(3 * OUTPUT_BYTES);
+	double start = seconds();
+	output_stop(&output, 60000, &give_up);
+	assert_true(seconds() - start < 5);
+	signals_restore(&signals);
+}
+
+static void reader_that_went_away_is_no_matter(void **state)
+{
+	(void)state;
+	start_output();
+	close(reader);
+	reader = -1;
+	fill(OUTPUT_BYTES);
+	for (unsigned i = 0; i < 5000 && !(get(LSR) & 0x20); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_int_equal(get(LSR) & 0x20, 0x20);
+	fill(OUTPUT_BYTES);
+	output_stop(&output, 60000, NULL);
+	signals_restore(&signals);
+	sigset_t pending;
+	sigpending(&pending);
+	assert_false(sigismember(&pending, SIGPIPE));
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		T(passes_linux_autoconfig),
+		T(divisor_latch),
+		T(transmits_in_order),
+		T(transmit_interrupt),
+		T(receives_with_interrupt),
+		T(without_fifo_one_byte_at_a_time),
+		T(polling_guest_gets_input),
+		T(loopback_stays_inside),
+		T(full_ring_stops_the_transmitter),
+		T(slow_reader_gets_everything_in_order),
+		T(stopped_reader_holds_up_nobody),
+		T(giving_up_cuts_the_wait),
+		T(reader_that_went_away_is_no_matter),
+	};
+	return cmocka_run_group_tests_name("monitor serial", tests, NULL, NULL);
+}
