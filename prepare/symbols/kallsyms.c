@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finds the kallsyms tables in a kernel's image by their structure alone, and reads the symbols out of them. */
-#include "prepare/symbols/symbols.h"
+#include "prepare/symbols/kallsyms.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "prepare/symbols/symbols.h"
 
 /*
  * What scripts/kallsyms.c leaves in .rodata, in order (each table aligned to 8 bytes, or 4):
@@ -39,7 +41,7 @@ struct kallsyms {
 	size_t token_table, token_index;
 	size_t num_syms; /* where the number stands */
 	uint32_t count;  /* and what it is */
-	size_t names;
+	size_t names, names_end, markers;
 	uint64_t work;
 };
 
@@ -152,18 +154,23 @@ static bool markers_fit(struct kallsyms *k, size_t markers)
 	return true;
 }
 
+static size_t marker_bytes_of(const struct kallsyms *k)
+{
+	return ((size_t)k->count + MARKER_STEP - 1) / MARKER_STEP * 4;
+}
+
 /* num_syms, names and markers from `at` on, and nothing but seqs_of_names between them and token_table */
 static bool names_fit(struct kallsyms *k, size_t at, size_t names)
 {
-	size_t end, markers, gap, marker_bytes = ((size_t)k->count + MARKER_STEP - 1) / MARKER_STEP * 4;
+	size_t markers, gap, marker_bytes = marker_bytes_of(k);
 
 	k->num_syms = at;
 	k->names = names;
-	end = walk_names(k);
-	if (!end)
+	k->names_end = walk_names(k);
+	if (!k->names_end)
 		return false;
 	for (size_t align = 4; align <= 8; align += 4) {
-		markers = align_up(end, align);
+		k->markers = markers = align_up(k->names_end, align);
 		if (!riffle_inside(markers, marker_bytes, k->token_table))
 			continue;
 		gap = k->token_table - markers - marker_bytes;
@@ -199,6 +206,7 @@ enum reading { PERCPU_ABSOLUTE, RELATIVE, SELF_RELATIVE };
 struct addresses {
 	enum reading reading;
 	size_t offsets;
+	size_t base_at;
 	uint64_t base;
 };
 
@@ -239,6 +247,7 @@ static bool try_based(struct kallsyms *k, struct addresses *a, size_t offsets, s
 	if (!riffle_inside(offsets, (size_t)k->count * 4, k->bytes) || !riffle_inside(base, 8, k->bytes))
 		return false;
 	a->offsets = offsets;
+	a->base_at = base;
 	a->base = riffle_get64(k->image + base);
 	if (a->base < KERNEL_MAP)
 		return false;
@@ -263,7 +272,7 @@ static bool find_addresses(struct kallsyms *k, struct addresses *a)
 		if (try_based(k, a, offsets, align_up(offsets + bytes, 8)))
 			return true;
 		if (riffle_inside(offsets, bytes, k->bytes)) {
-			*a = (struct addresses){SELF_RELATIVE, offsets, 0};
+			*a = (struct addresses){SELF_RELATIVE, offsets, 0, 0};
 			if (addresses_fit(k, a))
 				return true;
 		}
@@ -308,16 +317,167 @@ static int read_symbols(struct symbols *symbols, const struct kallsyms *k, const
 	return symbols_finish(symbols, error);
 }
 
+static int find(struct kallsyms *k, struct addresses *a, struct riffle_error *error)
+{
+	for (; riffle_inside(k->token_index, TOKEN_INDEX_BYTES, k->bytes); k->token_index += 4) {
+		if (looks_like_index(k->image + k->token_index) && find_token_table(k) && find_names(k) &&
+		    find_addresses(k, a))
+			return RIFFLE_OK;
+	}
+	return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "no such tables in this kernel");
+}
+
 int symbols_from_kallsyms(struct symbols *symbols, const uint8_t *image, size_t bytes, struct riffle_error *error)
 {
 	struct kallsyms k = {.image = image, .bytes = bytes, .address = symbols->start};
 	struct addresses a;
+	int status = find(&k, &a, error);
 
-	for (; riffle_inside(k.token_index, TOKEN_INDEX_BYTES, bytes); k.token_index += 4) {
-		if (!looks_like_index(image + k.token_index) || !find_token_table(&k))
-			continue;
-		if (find_names(&k) && find_addresses(&k, &a))
-			return read_symbols(symbols, &k, &a, error);
+	return status ? status : read_symbols(symbols, &k, &a, error);
+}
+
+/* Three bytes a symbol, the highest first, each number below the count once: no other bytes are like that. */
+static int is_permutation(bool *yes, const struct kallsyms *k, size_t seqs, struct riffle_error *error)
+{
+	uint8_t *seen = calloc(k->count, 1);
+
+	if (!seen)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "kallsyms", "needs more memory than there is");
+	*yes = true;
+	for (uint32_t i = 0; *yes && i < k->count; i++) {
+		const uint8_t *p = k->image + seqs + (size_t)i * 3;
+		uint32_t seq = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+
+		*yes = seq < k->count && !seen[seq];
+		if (*yes)
+			seen[seq] = 1;
 	}
-	return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "no such tables in this kernel");
+	free(seen);
+	return RIFFLE_OK;
+}
+
+/* Where kallsyms_seqs_of_names lies; 0 in kernels from before it. */
+static int find_seqs(size_t *seqs, const struct kallsyms *k, const struct addresses *a, struct riffle_error *error)
+{
+	size_t bytes = (size_t)k->count * 3, from, end;
+	bool yes;
+	int status;
+
+	*seqs = 0;
+	if (a->offsets < k->num_syms) { /* up to 6.3: before the tokens, or not at all */
+		from = k->markers + marker_bytes_of(k);
+		end = k->token_table;
+		if (end - from < PADDING_MAX)
+			return RIFFLE_OK;
+	} else {
+		from = a->reading == SELF_RELATIVE ? a->offsets + (size_t)k->count * 4 : a->base_at + 8;
+		end = k->bytes;
+	}
+	/* a single marker is 0 like the padding in front of it, so the end of the markers is not exact */
+	for (size_t at = align_up(from, 4); at < from + PADDING_MAX; at += 4) {
+		if (!riffle_inside(at, bytes, end))
+			continue;
+		status = is_permutation(&yes, k, at, error);
+		if (status)
+			return status;
+		if (yes) {
+			*seqs = at;
+			return RIFFLE_OK;
+		}
+	}
+	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms_seqs_of_names",
+				 "does not number each symbol once", k->address + from);
+}
+
+int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t bytes, uint64_t address,
+		  struct riffle_error *error)
+{
+	struct kallsyms k = {.image = image, .bytes = bytes, .address = address};
+	struct addresses a;
+	size_t seqs;
+	int status;
+
+	status = find(&k, &a, error);
+	if (!status)
+		status = find_seqs(&seqs, &k, &a, error);
+	if (status)
+		return status;
+	*place = (struct kallsyms_place){
+	    .self_relative = a.reading == SELF_RELATIVE,
+	    .absolute_percpu = a.reading == PERCPU_ABSOLUTE,
+	    .count = k.count,
+	    .num_syms = k.num_syms,
+	    .offsets = a.offsets,
+	    .base = a.base_at,
+	    .relative_base = a.base,
+	    .names = k.names,
+	    .names_bytes = k.names_end - k.names,
+	    .markers = k.markers,
+	    .seqs = seqs,
+	    .tokens = k.token_table,
+	    .tokens_bytes = k.token_index + TOKEN_INDEX_BYTES - k.token_table,
+	};
+	return RIFFLE_OK;
+}
+
+/* Adds a name to the list, plain text only; false when there is no memory. */
+static bool keep_name(struct kallsyms_list *list, size_t *room, const char *name, size_t bytes)
+{
+	if (bytes + 1 > *room - list->names_bytes) {
+		size_t larger = *room ? *room * 2 : (size_t)1 << 20;
+		char *names = realloc(list->names, larger);
+
+		if (!names)
+			return false;
+		list->names = names;
+		*room = larger;
+	}
+	for (size_t i = 0; i < bytes; i++)
+		list->names[list->names_bytes + i] = name[i] > ' ' && name[i] < 0x7f ? name[i] : '?';
+	list->names[list->names_bytes + bytes] = 0;
+	list->names_bytes += bytes + 1;
+	return true;
+}
+
+int kallsyms_read(struct kallsyms_list *list, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
+		  uint64_t address, struct riffle_error *error)
+{
+	struct kallsyms k = {.image = image, .bytes = bytes, .address = address, .token_table = place->tokens,
+			     .token_index = place->tokens + place->tokens_bytes - TOKEN_INDEX_BYTES,
+			     .count = place->count};
+	struct addresses a = {.reading = place->self_relative     ? SELF_RELATIVE
+					 : place->absolute_percpu ? PERCPU_ABSOLUTE
+								  : RELATIVE,
+			      .offsets = place->offsets,
+			      .base = place->relative_base};
+	size_t at = place->names, room = 0, codes, code_count, used;
+	char name[NAME_MAX];
+
+	*list = (struct kallsyms_list){.symbol = calloc(k.count, sizeof *list->symbol)};
+	for (uint32_t i = 0; list->symbol && i < k.count; i++) {
+		at = next_name(&k, at, k.token_table, &codes, &code_count);
+		used = at ? expand(&k, codes, code_count, name) : 0;
+		if (!used) {
+			kallsyms_free(list);
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "symbol's name is too long", i);
+		}
+		list->symbol[i] = (struct kallsyms_symbol){.address = address_of(&k, &a, i),
+							   .name = (uint32_t)list->names_bytes,
+							   .type = name[0]};
+		if (list->names_bytes > UINT32_MAX - NAME_MAX || !keep_name(list, &room, name + 1, used - 1)) {
+			kallsyms_free(list);
+			break;
+		}
+		list->count++;
+	}
+	if (!list->symbol)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "kallsyms", "needs more memory than there is");
+	return RIFFLE_OK;
+}
+
+void kallsyms_free(struct kallsyms_list *list)
+{
+	free(list->symbol);
+	free(list->names);
+	*list = (struct kallsyms_list){0};
 }
