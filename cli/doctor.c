@@ -93,6 +93,7 @@ int command_doctor(int argc, char **argv)
 {
 	char problem[512], thp[128], meminfo[8192], program[4096], cache[2048];
 	struct doctor_facts facts = {0};
+	int code;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		fputs(help, stdout);
@@ -111,5 +112,10 @@ int command_doctor(int argc, char **argv)
 	if (find_prepare_program(program, sizeof program))
 		facts.prepare_program = program;
 	look_at_cache(&facts, cache, sizeof cache);
-	return doctor_report(stdout, &facts);
+	code = doctor_report(stdout, &facts);
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "riffle doctor: standard output: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	return code;
 }
