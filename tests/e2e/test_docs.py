@@ -44,9 +44,9 @@ def render(page):
     return re.sub(r".\x08", "", text)
 
 
-def inline_code(document):
-    text = document.read_text()
-    return re.findall(r"^```.*?^```|`[^`\n]+`", text, re.M | re.S)
+def code_in(document):
+    """Fenced and indented blocks, and what is in backquotes."""
+    return re.findall(r"^```.*?^```|^    .*?$|`[^`\n]+`", document.read_text(), re.M | re.S)
 
 
 # ---- man pages
@@ -161,7 +161,7 @@ def test_links_lead_somewhere(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_files_and_targets_that_are_named_are_there(document):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    for code in inline_code(document):
+    for code in code_in(document):
         for target in re.findall(r"\bmake ([a-z-]+)", code):
             assert target in targets, target
         for path in re.findall(r"(?<![\w/.~$-])((?:tools|lib|prepare|monitor|cli|tests|include|examples|man|docs)/[\w./-]*\w)",
@@ -181,7 +181,7 @@ def known_options():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_commands_and_options_that_are_named_exist(document, known_options):
-    for code in inline_code(document):
+    for code in code_in(document):
         for command in re.findall(r"(?:^|[\s`/])riffle ([a-z][a-z-]*)", code):
             assert command in commands(), command
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code):
@@ -191,7 +191,7 @@ def test_commands_and_options_that_are_named_exist(document, known_options):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_functions_that_are_named_are_declared(document):
     text = "".join(h.read_text() for h in HEADERS)
-    for code in inline_code(document):
+    for code in code_in(document):
         for function in re.findall(r"\b(riffle_[a-z0-9_]+)\(", code):
             assert re.search(rf"\b{function}\(", text), function
 
