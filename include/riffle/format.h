@@ -28,8 +28,9 @@
 #define RIFFLE_IMAGE_MAX (UINT64_C(1) << 30)
 #define RIFFLE_PLAN_MAX (UINT64_C(256) << 20)  /* a larger plan is refused before memory is taken for it */
 
-/* feature bits of riffle_header.features: none is defined in version 1 beyond these */
-#define RIFFLE_FEATURES_KNOWN UINT64_C(0)
+/* feature bits of riffle_header.features */
+#define RIFFLE_FEATURE_SHUFFLE UINT64_C(1)      /* the plan has what it takes to permute functions (FGKASLR) */
+#define RIFFLE_FEATURES_KNOWN RIFFLE_FEATURE_SHUFFLE
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
@@ -64,7 +65,21 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
 	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
 	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
-	RIFFLE_SECTION_COUNT = 5,
+	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty */
+	RIFFLE_SECTION_REGIONS = 5,        /* struct riffle_region, ascending, disjoint */
+	RIFFLE_SECTION_CHUNKS = 6,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
+	RIFFLE_SECTION_CHUNK_REFS = 7,     /* struct riffle_chunk_ref, chunk after chunk, each chunk's kinds in turn */
+	RIFFLE_SECTION_FIXED32 = 8,        /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 9,/* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 10,       /* the same for u64 fields */
+	RIFFLE_SECTION_FIXED64_TARGETS = 11,
+	RIFFLE_SECTION_TABLES = 12,        /* struct riffle_table */
+	RIFFLE_SECTION_RUNS = 13,          /* struct riffle_run, table after table */
+	RIFFLE_SECTION_EXTABLE_TARGETS = 14,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 15,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_KALLSYMS_RUNS = 16, /* struct riffle_symbol_run */
+	RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS = 17, /* uint16_t a symbol in by-name order: the chunk it lies in */
+	RIFFLE_SECTION_COUNT = 18,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -87,6 +102,78 @@ struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
 	uint64_t file_offset;   /* payload_offset + image_offset in version 1 */
+};
+
+/*
+ * Shuffling. A region is a run of chunks without gaps; its chunks are permuted within it, and because every chunk starts
+ * on a multiple of 16 and ends where the next one starts, any order fits. Where a chunk number is asked for and the
+ * thing meant does not move, the number is the count of chunks (one past the last).
+ */
+#define RIFFLE_CHUNKS_MAX 65535u
+#define RIFFLE_CHUNK_BYTES_MAX 65536u
+#define RIFFLE_CHUNK_ALIGN 16u
+
+struct riffle_region {
+	uint32_t image_offset;  /* multiple of RIFFLE_CHUNK_ALIGN; inside one extent */
+	uint32_t bytes;
+	uint32_t first_chunk;
+	uint32_t chunk_count;
+};
+
+/* One chunk and how many references of each kind it has in RIFFLE_SECTION_CHUNK_REFS, in the order of the members. */
+struct riffle_chunk {
+	uint32_t image_offset;
+	uint32_t bytes;         /* multiple of RIFFLE_CHUNK_ALIGN */
+	uint16_t pc32;          /* s32 += shift of target - shift of this chunk */
+	uint16_t abs32;         /* u32 += virtual delta + shift of target */
+	uint16_t abs64;         /* u64 += virtual delta + shift of target */
+	uint16_t inverse32;     /* s32 -= virtual delta + shift of this chunk */
+};
+
+struct riffle_chunk_ref {
+	uint16_t field;         /* offset in the chunk; the field lies wholly inside it */
+	uint16_t target;        /* chunk number */
+};
+
+/* A table that the kernel searches by halving: its entries move with the code they are about. */
+enum riffle_table_kind {
+	RIFFLE_TABLE_EXTABLE = 1,       /* 12 bytes: s32 insn, s32 fixup (both PC-relative), u32 data or s32 handler */
+	RIFFLE_TABLE_ORC = 2,           /* s32 ip at image_offset, 6 bytes of state at second_offset */
+	RIFFLE_TABLE_MCOUNT = 3,        /* u64 addresses; also in RELOC64 */
+};
+
+struct riffle_table {
+	uint32_t kind;
+	uint32_t image_offset;
+	uint32_t second_offset; /* ORC's states, else 0 */
+	uint32_t entries;
+	uint32_t first_run;     /* in RIFFLE_SECTION_RUNS */
+	uint32_t run_count;
+};
+
+/* Consecutive entries that belong to one chunk, or to none; a table's runs have all its entries, chunks ascending. */
+struct riffle_run {
+	uint16_t chunk;
+	uint16_t entries;       /* not 0 */
+};
+
+#define RIFFLE_KALLSYMS_SELF_RELATIVE 1u        /* offsets are distances from the entry itself */
+#define RIFFLE_KALLSYMS_ABSOLUTE_PERCPU 2u      /* negative offsets count down from base - 1, others are absolute */
+
+struct riffle_kallsyms {
+	uint32_t flags;
+	uint32_t symbols;
+	uint32_t offsets;       /* image offset of s32[symbols] */
+	uint32_t names, names_bytes;
+	uint32_t markers;       /* u32[(symbols + 255) / 256] */
+	uint32_t seqs;          /* u8[3][symbols], big-endian; 0: this kernel has none */
+	uint32_t reserved;
+};
+
+struct riffle_symbol_run {
+	uint16_t chunk;
+	uint16_t symbols;       /* not 0 */
+	uint32_t name_offset;   /* of the first one's name, from names */
 };
 
 /* page 0 of the file */
@@ -128,6 +215,8 @@ struct riffle_header {
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 _Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header fills its page");
+_Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) == 24, "no padding");
+_Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_symbol_run) == 8, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
 #endif
 

@@ -15,6 +15,7 @@ enum riffle_mode {
 	RIFFLE_MODE_OFF = 0,            /* at its link addresses */
 	RIFFLE_MODE_PHYSICAL = 1,       /* physical base only: needs no relocations */
 	RIFFLE_MODE_KASLR = 2,          /* physical and virtual base */
+	RIFFLE_MODE_FGKASLR = 3,        /* and the order of the kernel's functions: needs a plan with chunks */
 };
 
 /* Both bases are multiples of this: all that startup_64 demands, whatever CONFIG_PHYSICAL_ALIGN says. */
@@ -35,12 +36,19 @@ struct riffle_layout {
 	enum riffle_mode mode;
 	uint64_t physical_base; /* guest-physical address of image offset 0 */
 	uint64_t virtual_base;  /* its virtual address; link_virt when not randomised */
+	/*
+	 * RIFFLE_MODE_FGKASLR: order[i] is the chunk that comes i-th; each region's chunks stay within the region's places.
+	 * The array is the caller's, plan->chunk_count long (order_count says how long); NULL in other modes.
+	 */
+	uint16_t *order;
+	uint32_t order_count;
 };
 
 /* From how many equally likely places a layout is drawn; the entropy in bits is log2 of it. */
 struct riffle_slots {
 	uint64_t physical;
 	uint64_t virtual_;      /* 1 when the virtual base is not randomised */
+	/* with RIFFLE_MODE_FGKASLR every order of the chunks within their regions besides: product of region chunk counts' factorials */
 };
 
 /*
@@ -48,8 +56,10 @@ struct riffle_slots {
  * The virtual slot is uniform over link_phys, link_phys + 2 MiB, … while the image with .bss and .brk ends inside
  * the kernel's window (arch/x86/boot/compressed/kaslr.c, find_random_virt_addr, with 2 MiB for CONFIG_PHYSICAL_ALIGN);
  * the physical one over every 2 MiB step from 16 MiB up in every stretch of RAM where the whole image fits and
- * touches no reserved range. With RIFFLE_MODE_OFF the kernel goes to link_phys, or is refused.
- * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations), SPACE (nowhere to put it), RANDOM.
+ * touches no reserved range. With RIFFLE_MODE_OFF the kernel goes to link_phys, or is refused. With RIFFLE_MODE_FGKASLR
+ * layout->order and order_count are the caller's to set before; each region's chunks are permuted uniformly
+ * (Fisher-Yates, numbers from ChaCha20 under a key of 32 bytes drawn from `random`).
+ * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (nowhere to put it), RANDOM.
  */
 RIFFLE_PUBLIC int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
 				     const struct riffle_memory *memory, enum riffle_mode mode,
@@ -61,6 +71,13 @@ RIFFLE_PUBLIC int riffle_layout_draw(struct riffle_layout *layout, const struct 
  */
 RIFFLE_PUBLIC int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
 				      const struct riffle_memory *memory, struct riffle_error *error);
+
+/*
+ * The part of that check that is about the order alone: each region's places hold each of its chunks once.
+ * riffle_load_shuffled() makes it too. Errors: FORMAT, with the place.
+ */
+RIFFLE_PUBLIC int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
+					    struct riffle_error *error);
 
 /* Counts the slots that riffle_layout_draw() would draw from. Errors: as there, RANDOM excepted. */
 RIFFLE_PUBLIC int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
@@ -74,7 +91,7 @@ RIFFLE_PUBLIC int riffle_layout_slots(struct riffle_slots *slots, const struct r
 struct riffle_seeded {
 	uint8_t key[32];
 	uint64_t block;
-	uint8_t buffer[64];
+	uint8_t buffer[256];
 	unsigned used;
 };
 RIFFLE_PUBLIC void riffle_random_from_seed(struct riffle_random *random, struct riffle_seeded *state,

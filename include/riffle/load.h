@@ -48,6 +48,21 @@ RIFFLE_PUBLIC int riffle_load(struct riffle_loaded *loaded, const struct riffle_
 			      const struct riffle_memory *memory, unsigned options,
 			      const struct riffle_workers *workers, struct riffle_error *error);
 
+/*
+ * The same for RIFFLE_MODE_FGKASLR (and any other): `workspace` is riffle_load_workspace() bytes of scratch memory,
+ * aligned to 64, whose contents do not matter; it holds the layout afterwards, so wipe it or give it back.
+ * `options` may hold RIFFLE_LOAD_LAZY_TABLES. Chunks are copied in source order, their references put right on the way; every
+ * table that the kernel searches by halving is written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
+ */
+#define RIFFLE_LOAD_LAZY_TABLES 2u      /* leave kallsyms and ORC as linked: wrong, and some milliseconds cheaper */
+RIFFLE_PUBLIC int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
+				       const struct riffle_source *payload, const struct riffle_layout *layout,
+				       const struct riffle_memory *memory, unsigned options,
+				       const struct riffle_workers *workers, void *workspace, size_t workspace_bytes,
+				       struct riffle_error *error);
+/* Bytes of workspace that riffle_load_shuffled() needs for this plan; 0 when it has no chunks. */
+RIFFLE_PUBLIC size_t riffle_load_workspace(const struct riffle_plan *plan);
+
 #ifdef __cplusplus
 }
 #endif

@@ -38,6 +38,28 @@ struct riffle_plan {
 	uint32_t reloc64_count;
 	uint32_t reloc32_count;
 	uint32_t reloc32_inverse_count;
+	/* with RIFFLE_FEATURE_SHUFFLE; otherwise NULL and 0 */
+	const struct riffle_region *regions;
+	const struct riffle_chunk *chunks;
+	const struct riffle_chunk_ref *chunk_refs;
+	const uint32_t *fixed32;
+	const uint16_t *fixed32_targets;
+	const uint32_t *fixed64;
+	const uint16_t *fixed64_targets;
+	const struct riffle_table *tables;
+	const struct riffle_run *runs;
+	const uint16_t *extable_targets;
+	const struct riffle_kallsyms *kallsyms;
+	const struct riffle_symbol_run *kallsyms_runs;
+	const uint16_t *kallsyms_seq_chunks;
+	uint32_t region_count;
+	uint32_t chunk_count;   /* 0: this kernel cannot be shuffled */
+	uint32_t chunk_ref_count;
+	uint32_t fixed32_count;
+	uint32_t fixed64_count;
+	uint32_t table_count;
+	uint32_t run_count;
+	uint32_t kallsyms_run_count;
 	void *owned;            /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
 	size_t owned_bytes;
 };

@@ -141,11 +141,14 @@ int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *pl
 
 	if (status)
 		return status;
-	if (mode < RIFFLE_MODE_OFF || mode > RIFFLE_MODE_KASLR)
+	if (mode < RIFFLE_MODE_OFF || mode > RIFFLE_MODE_FGKASLR)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode", "is not known", (uint64_t)mode);
 	if (mode >= RIFFLE_MODE_KASLR && !(plan->header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 				   "there are none in this kernel, so its virtual base cannot be randomised");
+	if (mode >= RIFFLE_MODE_FGKASLR && !plan->chunk_count)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "chunks",
+				   "there are none in this plan, so the kernel's functions cannot be shuffled");
 	slots->virtual_ = mode >= RIFFLE_MODE_KASLR ? count_virtual(plan) : 1;
 	if (mode >= RIFFLE_MODE_PHYSICAL)
 		slots->physical = count_physical(plan, memory);
@@ -159,6 +162,62 @@ int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *pl
 	return RIFFLE_OK;
 }
 
+static int check_order_room(const struct riffle_layout *layout, const struct riffle_plan *plan,
+			    struct riffle_error *error)
+{
+	if (!layout->order || layout->order_count != plan->chunk_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "order",
+					    "is missing or not as long as there are chunks", layout->order_count,
+					    plan->chunk_count);
+	return RIFFLE_OK;
+}
+
+static int draw_order(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_random *random,
+		      struct riffle_error *error)
+{
+	uint64_t counter = 0;
+	uint8_t key[32];
+
+#ifndef RIFFLE_FREESTANDING
+	if (!random)
+		random = &riffle_random_system;
+#endif
+	if (!random)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "random", "is missing");
+	if (random->fill(random->opaque, key, sizeof key))
+		return riffle_fail(error, RIFFLE_ERR_RANDOM, "random", "source failed");
+	for (uint32_t i = 0; i < plan->chunk_count; i++)
+		layout->order[i] = (uint16_t)i;
+	for (uint32_t i = 0; i < plan->region_count; i++)
+		riffle_permute(layout->order + plan->regions[i].first_chunk, plan->regions[i].chunk_count, key,
+			       &counter);
+	memset(key, 0, sizeof key);
+	__asm__ volatile("" : : "r"(key) : "memory");
+	return RIFFLE_OK;
+}
+
+/* Each region's places hold each of its chunks once. */
+int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
+			      struct riffle_error *error)
+{
+	uint8_t seen[(RIFFLE_CHUNKS_MAX + 8) / 8] = {0};
+
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+
+		for (uint32_t k = r->first_chunk; k < r->first_chunk + r->chunk_count; k++) {
+			uint16_t chunk = layout->order[k];
+
+			if (chunk < r->first_chunk || chunk - r->first_chunk >= r->chunk_count ||
+			    seen[chunk / 8] & 1u << chunk % 8)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "order",
+							 "is no permutation of a region's chunks (place)", k);
+			seen[chunk / 8] |= (uint8_t)(1u << chunk % 8);
+		}
+	}
+	return RIFFLE_OK;
+}
+
 int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
 		       const struct riffle_memory *memory, enum riffle_mode mode, const struct riffle_random *random,
 		       struct riffle_error *error)
@@ -168,6 +227,8 @@ int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *p
 	uint64_t slot;
 	int status = riffle_layout_slots(&slots, plan, memory, mode, error);
 
+	if (!status && mode >= RIFFLE_MODE_FGKASLR)
+		status = check_order_room(layout, plan, error);
 	if (status)
 		return status;
 	layout->mode = mode;
@@ -185,7 +246,7 @@ int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *p
 			return status;
 		layout->virtual_base = h->link_virt + slot * RIFFLE_SLOT_BYTES;
 	}
-	return RIFFLE_OK;
+	return mode >= RIFFLE_MODE_FGKASLR ? draw_order(layout, plan, random, error) : RIFFLE_OK;
 }
 
 int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
@@ -206,5 +267,8 @@ int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_
 	    delta / RIFFLE_SLOT_BYTES >= slots.virtual_)
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base", "is no slot of this kernel",
 					 layout->virtual_base);
-	return RIFFLE_OK;
+	if (layout->mode < RIFFLE_MODE_FGKASLR)
+		return RIFFLE_OK;
+	status = check_order_room(layout, plan, error);
+	return status ? status : riffle_layout_check_order(layout, plan, error);
 }

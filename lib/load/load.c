@@ -1,29 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies a kernel's extents into guest memory and relocates each piece while it is in cache. */
-#include <riffle/load.h>
+#include "load/internal.h"
 
-#include "common/bytes.h"
-#include "common/fail.h"
 #include "common/search.h"
 
 #define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
 #define PIECE (UINT64_C(256) << 10) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u               /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
-struct load {
-	const struct riffle_plan *plan;
-	const struct riffle_source *payload;
-	uint8_t *image; /* host address of image offset 0 */
-	uint64_t delta;
-	unsigned options;
-	int failed;     /* atomic: the first job that fails sets it and owns `error` */
-	uint64_t load_ticks, relocate_ticks; /* atomic */
-	struct riffle_error *error;
-};
-
 /* The next entry of each relocation list. */
 struct cursor {
-	uint32_t next64, next32, next_inverse;
+	uint32_t next64, next32, next_inverse, fixed32, fixed64;
 };
 
 static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_offset)
@@ -32,36 +19,85 @@ static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_of
 		.next64 = riffle_first_at_least(plan->reloc64, plan->reloc64_count, image_offset),
 		.next32 = riffle_first_at_least(plan->reloc32, plan->reloc32_count, image_offset),
 		.next_inverse = riffle_first_at_least(plan->reloc32_inverse, plan->reloc32_inverse_count, image_offset),
+		.fixed32 = riffle_first_at_least(plan->fixed32, plan->fixed32_count, image_offset),
+		.fixed64 = riffle_first_at_least(plan->fixed64, plan->fixed64_count, image_offset),
 	};
 }
 
+static struct cursor cursor_end(const struct riffle_plan *plan)
+{
+	return (struct cursor){plan->reloc64_count, plan->reloc32_count, plan->reloc32_inverse_count,
+			       plan->fixed32_count, plan->fixed64_count};
+}
+
 /*
- * Relocates every field from the cursor on that ends at or before `stop`; a field that reaches past it waits for the
+ * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it waits for the
  * bytes behind. A 32-bit field holds the low half of an address in the top 2 GiB, so a sum modulo 2^32 is right.
  */
-static void relocate(const struct load *load, struct cursor *at, uint64_t stop)
+static void relocate(const struct load *load, struct cursor *at, const struct cursor *end, uint64_t stop)
 {
 	const struct riffle_plan *plan = load->plan;
 	uint8_t *image = load->image;
 	uint64_t delta = load->delta;
 	uint32_t i;
 
-	for (i = at->next64; i < plan->reloc64_count && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
+	for (i = at->next64; i < end->next64 && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
 		uint8_t *field = image + plan->reloc64[i];
 		riffle_put64(field, riffle_get64(field) + delta);
 	}
 	at->next64 = i;
-	for (i = at->next32; i < plan->reloc32_count && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
+	for (i = at->next32; i < end->next32 && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
 		uint8_t *field = image + plan->reloc32[i];
 		riffle_put32(field, riffle_get32(field) + (uint32_t)delta);
 	}
 	at->next32 = i;
 	for (i = at->next_inverse;
-	     i < plan->reloc32_inverse_count && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
+	     i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
 		uint8_t *field = image + plan->reloc32_inverse[i];
 		riffle_put32(field, riffle_get32(field) - (uint32_t)delta);
 	}
 	at->next_inverse = i;
+}
+
+/* The same for fields in fixed places that refer to chunks: they follow what they refer to. */
+static void follow_chunks(const struct load *load, struct cursor *at, const struct cursor *end, uint64_t stop)
+{
+	const struct riffle_plan *plan = load->plan;
+	const int32_t *shift = load->shift;
+	uint8_t *image = load->image;
+	uint32_t i;
+
+	for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
+		uint8_t *field = image + plan->fixed32[i];
+		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
+	}
+	at->fixed32 = i;
+	for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
+		uint8_t *field = image + plan->fixed64[i];
+		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
+	}
+	at->fixed64 = i;
+}
+
+static void put_right(const struct load *load, struct cursor *at, uint64_t stop, uint64_t *ticks)
+{
+	const struct cursor end = cursor_end(load->plan);
+	uint64_t before = __builtin_ia32_rdtsc();
+
+	if (load->delta)
+		relocate(load, at, &end, stop);
+	if (load->shift)
+		follow_chunks(load, at, &end, stop);
+	*ticks += __builtin_ia32_rdtsc() - before;
+}
+
+/* First area that ends behind `image_offset`; an empty one far away when there is none. */
+static struct plan_area area_at(const struct load *load, uint64_t image_offset)
+{
+	for (unsigned i = 0; i < load->areas.count; i++)
+		if (load->areas.area[i].end > image_offset)
+			return load->areas.area[i];
+	return (struct plan_area){UINT32_MAX, UINT32_MAX};
 }
 
 static uint64_t min64(uint64_t a, uint64_t b)
@@ -103,18 +139,19 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 		if (load->options & RIFFLE_LOAD_CLEAR)
 			memset(load->image + position, 0, from - position);
 		while (from < to) {
-			uint64_t end = min64((from + PIECE) & ~(PIECE - 1), to);
-			int status = load->payload->read(load->payload->opaque, e->file_offset + (from - e->image_offset),
-							 load->image + from, end - from, error);
+			struct plan_area area = area_at(load, from);
+			uint64_t end = min64(min64((from + PIECE) & ~(PIECE - 1), to), area.start);
+			int status;
 
+			if (area.start <= from) {
+				from = min64(area.end, to);
+				at = cursor_at(plan, from);
+				continue;
+			}
+			status = load_read(load, from, load->image + from, end - from, error);
 			if (status)
 				return status;
-			if (load->delta) {
-				uint64_t before = __builtin_ia32_rdtsc();
-
-				relocate(load, &at, end);
-				*relocate_ticks += __builtin_ia32_rdtsc() - before;
-			}
+			put_right(load, &at, end, relocate_ticks);
 			from = end;
 		}
 		position = to;
@@ -124,9 +161,22 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 	return RIFFLE_OK;
 }
 
-static void load_job(void *argument, unsigned index)
+unsigned load_blocks(const struct load *load)
 {
-	struct load *load = argument;
+	return (unsigned)((load->plan->header->image_bytes + BLOCK - 1) / BLOCK);
+}
+
+void load_fail(struct load *load, int status, const struct riffle_error *error)
+{
+	int none = RIFFLE_OK;
+
+	if (__atomic_compare_exchange_n(&load->failed, &none, status, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
+	    load->error)
+		*load->error = *error;
+}
+
+void load_block_job(struct load *load, unsigned index)
+{
 	uint64_t start = index * BLOCK;
 	uint64_t stop = min64(start + BLOCK, load->plan->header->image_bytes);
 	uint64_t relocate_ticks = 0, before = __builtin_ia32_rdtsc();
@@ -138,35 +188,37 @@ static void load_job(void *argument, unsigned index)
 	status = load_block(load, start, stop, &relocate_ticks, &error);
 	__atomic_fetch_add(&load->load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&load->relocate_ticks, relocate_ticks, __ATOMIC_RELAXED);
-	if (status) {
-		int none = RIFFLE_OK;
-
-		if (__atomic_compare_exchange_n(&load->failed, &none, status, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED) &&
-		    load->error)
-			*load->error = error;
-	}
+	if (status)
+		load_fail(load, status, &error);
 }
 
-/* The few fields that lie across two blocks: no job had all their bytes. */
-static void relocate_across(const struct load *load, unsigned blocks)
+static void plain_job(void *argument, unsigned index)
 {
-	for (unsigned i = 1; i < blocks; i++) {
-		uint64_t edge = i * BLOCK;
-		const struct riffle_plan *plan = load->plan;
-		struct cursor at = cursor_at(plan, edge - 7), from4 = cursor_at(plan, edge - 3),
-			      behind = cursor_at(plan, edge);
-		uint8_t *image = load->image;
+	load_block_job(argument, index);
+}
 
-		for (uint32_t k = at.next64; k < behind.next64; k++)
-			riffle_put64(image + plan->reloc64[k],
-				     riffle_get64(image + plan->reloc64[k]) + load->delta);
-		for (uint32_t k = from4.next32; k < behind.next32; k++)
-			riffle_put32(image + plan->reloc32[k],
-				     riffle_get32(image + plan->reloc32[k]) + (uint32_t)load->delta);
-		for (uint32_t k = from4.next_inverse; k < behind.next_inverse; k++)
-			riffle_put32(image + plan->reloc32_inverse[k],
-				     riffle_get32(image + plan->reloc32_inverse[k]) - (uint32_t)load->delta);
+/*
+ * The few fields that lie across two blocks: no job had all their bytes. Each list from the first field that could, to
+ * the end of those that start before the edge; none lies across the edge of an area (riffle_plan_check()).
+ */
+static void relocate_across(const struct load *load)
+{
+	const struct riffle_plan *plan = load->plan;
+
+	for (unsigned i = 1; i < load_blocks(load); i++) {
+		uint64_t edge = i * BLOCK;
+		struct plan_area area = area_at(load, edge);
+		struct cursor wide = cursor_at(plan, edge - 7), at = cursor_at(plan, edge - 3),
+			      behind = cursor_at(plan, edge);
+
+		if (area.start < edge)
+			continue;
+		at.next64 = wide.next64;
+		at.fixed64 = wide.fixed64;
+		if (load->delta)
+			relocate(load, &at, &behind, UINT64_MAX);
+		if (load->shift)
+			follow_chunks(load, &at, &behind, UINT64_MAX);
 	}
 }
 
@@ -181,56 +233,76 @@ static uint8_t *find_image(const struct riffle_memory *memory, uint64_t address,
 	return NULL;
 }
 
-int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, const struct riffle_source *payload,
-		const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
-		const struct riffle_workers *workers, struct riffle_error *error)
+int load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
+	       const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+	       struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
-	struct load load = {.plan = plan, .payload = payload, .options = options, .error = error};
-	unsigned blocks = (unsigned)((h->image_bytes + BLOCK - 1) / BLOCK);
 
-	if (options & ~RIFFLE_LOAD_CLEAR)
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "options", "hold an unknown bit", options);
+	*load = (struct load){.plan = plan, .payload = payload, .options = options, .error = error};
 	if (layout->physical_base % RIFFLE_SLOT_BYTES)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is no multiple of 2 MiB",
 					 layout->physical_base);
-	load.image = find_image(memory, layout->physical_base, h->image_bytes);
-	if (!load.image)
+	load->image = find_image(memory, layout->physical_base, h->image_bytes);
+	if (!load->image)
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
 					 "leaves part of the kernel outside guest RAM", layout->physical_base);
-	load.delta = layout->virtual_base - h->link_virt;
-	if (load.delta && !(h->flags & RIFFLE_KERNEL_RELOCATABLE))
+	load->delta = layout->virtual_base - h->link_virt;
+	if (load->delta && !(h->flags & RIFFLE_KERNEL_RELOCATABLE))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "virtual_base",
 					 "differs from the link address of a kernel without relocations",
 					 layout->virtual_base);
-	if (layout->virtual_base < h->link_virt || load.delta % RIFFLE_SLOT_BYTES ||
-	    !riffle_inside(h->link_phys + load.delta, h->image_bytes, h->window_bytes))
+	if (layout->virtual_base < h->link_virt || load->delta % RIFFLE_SLOT_BYTES ||
+	    !riffle_inside(h->link_phys + load->delta, h->image_bytes, h->window_bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base",
 					 "puts the kernel outside its address window", layout->virtual_base);
+	return RIFFLE_OK;
+}
 
-	if (workers)
-		workers->run(workers->opaque, load_job, &load, blocks);
-	else
-		for (unsigned i = 0; i < blocks; i++)
-			load_job(&load, i);
-	if (load.failed)
-		return load.failed;
-	if (load.delta)
-		relocate_across(&load, blocks);
+int load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout)
+{
+	const struct riffle_plan *plan = load->plan;
+	const struct riffle_header *h = plan->header;
 
+	if (load->failed)
+		return load->failed;
+	relocate_across(load);
 	*loaded = (struct riffle_loaded){
 		.entry = layout->physical_base + h->entry_offset,
 		.physical_base = layout->physical_base,
 		.virtual_base = layout->virtual_base,
 		.end = layout->physical_base + h->image_bytes,
-		.load_ticks = load.load_ticks,
-		.relocate_ticks = load.relocate_ticks,
+		.load_ticks = load->load_ticks,
+		.relocate_ticks = load->relocate_ticks,
 		.loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,
 	};
 	for (uint32_t i = 0; i < plan->extent_count; i++)
 		loaded->bytes_copied += plan->extents[i].bytes;
-	if (load.delta)
+	if (load->delta)
 		loaded->relocations =
 			(uint64_t)plan->reloc64_count + plan->reloc32_count + plan->reloc32_inverse_count;
 	return RIFFLE_OK;
+}
+
+int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, const struct riffle_source *payload,
+		const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+		const struct riffle_workers *workers, struct riffle_error *error)
+{
+	struct load load;
+	int status;
+
+	if (options & ~RIFFLE_LOAD_CLEAR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "options", "hold an unknown bit", options);
+	if (layout->mode > RIFFLE_MODE_KASLR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode",
+					 "is a shuffle's: riffle_load_shuffled() loads it", (uint64_t)layout->mode);
+	status = load_begin(&load, plan, payload, layout, memory, options, error);
+	if (status)
+		return status;
+	if (workers)
+		workers->run(workers->opaque, plain_job, &load, load_blocks(&load));
+	else
+		for (unsigned i = 0; i < load_blocks(&load); i++)
+			load_block_job(&load, i);
+	return load_end(loaded, &load, layout);
 }

@@ -6,6 +6,7 @@
 #include "common/checksum.h"
 #include "common/fail.h"
 #include "common/search.h"
+#include "plan/areas.h"
 
 #define PAGE UINT64_C(4096)
 #define SLOT (UINT64_C(2) << 20)
@@ -255,6 +256,9 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "flags", "deny the relocations that are there");
 		goto refused;
 	}
+	status = plan_check_shuffle(plan, bytes, error);
+	if (status)
+		goto refused;
 	return RIFFLE_OK;
 
 refused:

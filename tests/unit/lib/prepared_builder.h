@@ -17,6 +17,11 @@ struct builder {
 	struct riffle_extent extent[64];
 	uint32_t *reloc64, *reloc32, *inverse;
 	uint32_t segments, extents, count64, count32, count_inverse;
+	struct {
+		const void *entries;    /* the test's */
+		uint32_t count;
+		size_t size;
+	} extra[RIFFLE_SECTION_SLOTS];  /* the shuffle's sections, by kind */
 	uint8_t *image;         /* header.image_bytes long: what the file's payload holds */
 	uint64_t *plan;         /* after builder_seal() */
 	size_t plan_bytes;
@@ -80,6 +85,8 @@ static inline void builder_seal(struct builder *b)
 	free(b->plan);
 	b->plan_bytes = 64 + b->segments * 24u + b->extents * 16u +
 			4u * ((size_t)b->count64 + b->count32 + b->count_inverse);
+	for (unsigned i = 0; i < RIFFLE_SECTION_SLOTS; i++)
+		b->plan_bytes += (b->extra[i].count * b->extra[i].size + 7) & ~(size_t)7;
 	b->plan_bytes = (b->plan_bytes + 7) & ~(size_t)7;
 	b->plan = calloc(1, b->plan_bytes);
 	builder_section(b, RIFFLE_SECTION_SEGMENTS, b->segment, b->segments, sizeof *b->segment, &at);
@@ -87,6 +94,8 @@ static inline void builder_seal(struct builder *b)
 	builder_section(b, RIFFLE_SECTION_RELOC64, b->reloc64, b->count64, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32, b->reloc32, b->count32, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32_INVERSE, b->inverse, b->count_inverse, 4, &at);
+	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
+		builder_section(b, i, b->extra[i].entries, b->extra[i].count, b->extra[i].size, &at);
 	b->header.plan_bytes = b->plan_bytes;
 	b->header.payload_offset = (RIFFLE_HEADER_BYTES + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
 				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
@@ -108,6 +117,13 @@ static inline uint8_t *builder_file(const struct builder *b)
 	memcpy(file + b->header.plan_offset, b->plan, b->plan_bytes);
 	memcpy(file + b->header.payload_offset, b->image, b->header.image_bytes);
 	return file;
+}
+
+static inline void builder_extra(struct builder *b, unsigned kind, const void *entries, uint32_t count, size_t size)
+{
+	b->extra[kind].entries = entries;
+	b->extra[kind].count = count;
+	b->extra[kind].size = size;
 }
 
 static inline void builder_end(struct builder *b)

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files that load a kernel share: one load in progress, and the areas of it that are not simply copied. */
+#ifndef RIFFLE_LOAD_INTERNAL_H
+#define RIFFLE_LOAD_INTERNAL_H
+
+#include <riffle/load.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "plan/areas.h"
+
+struct load {
+	const struct riffle_plan *plan;
+	const struct riffle_source *payload;
+	uint8_t *image;                         /* host address of image offset 0 */
+	uint64_t delta;
+	unsigned options;
+	int failed;                             /* atomic: the first job that fails sets it and owns `error` */
+	uint64_t load_ticks, relocate_ticks;    /* atomic */
+	struct riffle_error *error;
+	/* of a shuffled load; otherwise nothing */
+	struct plan_areas areas;                /* left out by the plain copy: chunks and tables are brought by others */
+	const int32_t *shift;                   /* how far each chunk moves; 0 from chunk_count on, to index 65535 */
+	const uint16_t *order;
+};
+
+/* Checks what all loads have in common and fills *load. */
+int load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
+	       const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+	       struct riffle_error *error);
+/* How many jobs the plain copy has, and one of them. */
+unsigned load_blocks(const struct load *load);
+void load_block_job(struct load *load, unsigned index);
+/* After all jobs: what no job could do alone; then the answer. */
+int load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout);
+/* Notes a job's failure; the first one counts. */
+void load_fail(struct load *load, int status, const struct riffle_error *error);
+
+/* The kernel's bytes at an image offset. */
+static inline int load_read(const struct load *load, uint64_t image_offset, void *buffer, size_t bytes,
+			    struct riffle_error *error)
+{
+	return load->payload->read(load->payload->opaque, load->plan->header->payload_offset + image_offset, buffer,
+				   bytes, error);
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Collects the areas that a shuffled load writes by itself. */
+#include "plan/areas.h"
+
+/* Insertion keeps them in order: there are a few dozen at most, and they come nearly sorted. */
+static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
+{
+	unsigned i = areas->count++;
+
+	for (; i && areas->area[i - 1].start > start; i--)
+		areas->area[i] = areas->area[i - 1];
+	areas->area[i] = (struct plan_area){start, start + bytes};
+}
+
+void plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy)
+{
+	const struct riffle_kallsyms *k = plan->kallsyms;
+
+	areas->count = 0;
+	for (uint32_t i = 0; i < plan->region_count; i++)
+		add(areas, plan->regions[i].image_offset, plan->regions[i].bytes);
+	for (uint32_t i = 0; i < plan->table_count; i++) {
+		const struct riffle_table *t = &plan->tables[i];
+
+		if (!t->entries || (lazy && t->kind == RIFFLE_TABLE_ORC))
+			continue;
+		add(areas, t->image_offset, t->entries * plan_table_entry_bytes(t->kind));
+		if (t->kind == RIFFLE_TABLE_ORC)
+			add(areas, t->second_offset, t->entries * PLAN_ORC_STATE_BYTES);
+	}
+	if (k && k->symbols && !lazy) {
+		add(areas, k->offsets, k->symbols * 4);
+		add(areas, k->names, k->names_bytes);
+		add(areas, k->markers, (k->symbols + 255) / 256 * 4);
+		if (k->seqs)
+			add(areas, k->seqs, k->symbols * 3);
+	}
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The areas of an image that a shuffled load writes by itself: regions of chunks and sorted tables. */
+#ifndef RIFFLE_PLAN_AREAS_H
+#define RIFFLE_PLAN_AREAS_H
+
+#include <riffle/plan.h>
+
+#define PLAN_REGIONS_MAX 64u
+#define PLAN_TABLES_MAX 8u
+#define PLAN_AREAS_MAX (PLAN_REGIONS_MAX + 2 * PLAN_TABLES_MAX + 4)
+
+struct plan_area {
+	uint32_t start, end;
+};
+
+/* Ascending by start. */
+struct plan_areas {
+	struct plan_area area[PLAN_AREAS_MAX];
+	unsigned count;
+};
+
+/*
+ * Collects the areas of a plan; with `lazy` the tables that a lazy load leaves as they are count as plain bytes. Counts of
+ * regions and tables must have been checked against the maxima, ends against 32 bits.
+ */
+void plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy);
+
+/* Bytes of one entry of a table in its first and its second array. */
+static inline uint32_t plan_table_entry_bytes(uint32_t kind)
+{
+	return kind == RIFFLE_TABLE_EXTABLE ? 12 : kind == RIFFLE_TABLE_ORC ? 4 : 8;
+}
+#define PLAN_ORC_STATE_BYTES 6u
+
+/* The plan's shuffle sections, after everything else has been checked. */
+int plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
+
+#endif

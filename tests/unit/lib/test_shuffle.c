@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A shuffled load, judged by a model of its own: every byte, reference and table entry is where the order says. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <cmocka.h>
+#include <sys/random.h>
+
+#include <riffle/load.h>
+
+#include "shuffled_kernel.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define BASE (16 * MIB)
+#define LINK UINT64_C(0xffffffff81000000)
+
+static const struct sk_shape shapes[] = {
+	{.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
+	{.seed = 22, .regions = 2, .handlers = 1},
+	{.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
+	{.seed = 44, .regions = 1, .absolute_percpu = 1, .seqs = 1, .huge_fixed_run = 1},
+};
+
+struct loaded_kernel {
+	struct shuffled_kernel *k;
+	struct riffle_plan plan;
+	struct riffle_layout layout;
+	uint16_t order[SK_CHUNKS_MAX];
+	int32_t shift[SK_CHUNKS_MAX + 1];
+	uint8_t *guest, *expected;
+};
+
+static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
+{
+	(void)opaque;
+	while (jobs--)
+		job(argument, jobs);
+}
+
+/* Loads a kernel in a drawn order into fresh memory; `lazy` and `workers` as asked. */
+static int load(struct loaded_kernel *l, unsigned options, bool backwards)
+{
+	struct riffle_ram ram = {0, 32 * MIB, aligned_alloc(4096, 32 * MIB)};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_workers workers = {run_backwards, NULL};
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+	uint8_t *file = builder_file(&l->k->b);
+	size_t workspace_bytes;
+	void *workspace;
+	int status;
+
+	memset(ram.host, 0, 32 * MIB);
+	riffle_source_from_bytes(&source, &bytes, file, l->k->b.header.file_bytes);
+	assert_int_equal(riffle_plan_check(&l->plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
+					   l->k->b.header.file_bytes, &error), 0);
+	workspace_bytes = riffle_load_workspace(&l->plan);
+	workspace = aligned_alloc(64, workspace_bytes);
+	memset(workspace, 0xee, workspace_bytes);
+	status = riffle_load_shuffled(&loaded, &l->plan, &source, &l->layout, &memory, options,
+				      backwards ? &workers : NULL, workspace, workspace_bytes, &error);
+	l->guest = malloc(SK_IMAGE);
+	memcpy(l->guest, (uint8_t *)ram.host + l->layout.physical_base, SK_IMAGE);
+	free(workspace);
+	free(ram.host);
+	free(file);
+	return status;
+}
+
+static void draw(struct loaded_kernel *l, uint64_t seed)
+{
+	struct riffle_ram ram = {0, 32 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint8_t key[32] = {(uint8_t)seed, (uint8_t)(seed >> 8)};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+
+	riffle_random_from_seed(&random, &seeded, key);
+	assert_int_equal(riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
+					   l->k->b.header.file_bytes, &error), 0);
+	l->layout.order = l->order;
+	l->layout.order_count = l->k->chunks;
+	assert_int_equal(riffle_layout_draw(&l->layout, &plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error), 0);
+	assert_int_equal(riffle_layout_check(&l->layout, &plan, &memory, &error), 0);
+}
+
+/* The model's own idea of where things are. */
+static void place_chunks(struct loaded_kernel *l)
+{
+	for (unsigned r = 0; r < l->k->shape.regions; r++) {
+		uint32_t at = l->k->region[r].image_offset, first = l->k->region[r].first_chunk;
+
+		for (uint32_t i = first; i < first + l->k->region[r].chunk_count; i++) {
+			l->shift[l->order[i]] = (int32_t)(at - l->k->chunk[l->order[i]].image_offset);
+			at += l->k->chunk[l->order[i]].bytes;
+		}
+		assert_int_equal(at, l->k->region[r].image_offset + l->k->region[r].bytes);
+	}
+	l->shift[l->k->chunks] = 0;
+}
+
+static uint32_t moved(const struct loaded_kernel *l, uint32_t offset)
+{
+	return offset + (uint32_t)l->shift[sk_chunk_of(l->k, offset)];
+}
+
+static const struct loaded_kernel *sorting;
+
+static int by_moved(const void *a, const void *b)
+{
+	uint32_t x = moved(sorting, *(const uint32_t *)a), y = moved(sorting, *(const uint32_t *)b);
+
+	return (x > y) - (x < y);
+}
+
+/* symbols by new address; of those at one address by their old place, which `name` alone cannot tell */
+static int symbol_by_moved(const void *a, const void *b)
+{
+	const struct sk_symbol *x = *(const struct sk_symbol *const *)a, *y = *(const struct sk_symbol *const *)b;
+	uint32_t p = moved(sorting, x->address), q = moved(sorting, y->address);
+
+	return p != q ? (p > q) - (p < q) : (x > y) - (x < y);
+}
+
+static void expect_tables(struct loaded_kernel *l, uint64_t delta, bool lazy)
+{
+	struct shuffled_kernel *k = l->k;
+	struct sk_exception *exceptions = malloc(sizeof k->exception);
+	uint32_t *list = malloc(SK_LIST_MAX * sizeof *list), *was = malloc(SK_LIST_MAX * sizeof *was);
+	uint8_t *states = malloc(SK_LIST_MAX * 6);
+
+	sorting = l;
+	memcpy(exceptions, k->exception, sizeof k->exception);
+	qsort(exceptions, k->exceptions, sizeof *exceptions, by_moved);
+	for (uint32_t i = 0; i < k->exceptions; i++) {
+		const struct sk_exception *e = &exceptions[i];
+		uint32_t at = k->table_at[0] + 12 * i;
+
+		sk_encode_exception(l->expected + at, at, e, moved(l, e->insn), moved(l, e->fixup),
+				    k->shape.handlers ? moved(l, e->data) - (at + 8) : e->data);
+	}
+	memcpy(list, k->mcount, k->mcounts * sizeof *list);
+	qsort(list, k->mcounts, sizeof *list, by_moved);
+	for (uint32_t i = 0; i < k->mcounts; i++) {
+		uint64_t address = LINK + delta + moved(l, list[i]);
+		memcpy(l->expected + k->table_at[2] + 8 * i, &address, 8);
+	}
+	if (!lazy) {
+		memcpy(list, k->orc, k->orcs * sizeof *list);
+		memcpy(states, l->expected + k->orc_states_at, k->orcs * 6);
+		qsort(list, k->orcs, sizeof *list, by_moved);
+		for (uint32_t i = 0; i < k->orcs; i++) {
+			uint32_t at = k->table_at[1] + 4 * i, word = moved(l, list[i]) - at;
+			const uint32_t *old = bsearch(&list[i], k->orc, k->orcs, 4, sk_compare32);
+
+			memcpy(l->expected + at, &word, 4);
+			memcpy(l->expected + k->orc_states_at + 6 * i, states + 6 * (old - k->orc), 6);
+		}
+	}
+	free(exceptions);
+	free(list);
+	free(was);
+	free(states);
+}
+
+static void expect_kallsyms(struct loaded_kernel *l)
+{
+	struct shuffled_kernel *k = l->k;
+	const struct sk_symbol **sorted = malloc(k->symbols * sizeof *sorted);
+	uint32_t *place = malloc(k->symbols * sizeof *place), at = 0;
+
+	for (uint32_t i = 0; i < k->symbols; i++)
+		sorted[i] = &k->symbol[i];
+	qsort(sorted, k->symbols, sizeof *sorted, symbol_by_moved);
+	for (uint32_t i = 0; i < k->symbols; i++) {
+		uint32_t word = sk_kallsyms_word(k, i, moved(l, sorted[i]->address));
+
+		place[sorted[i] - k->symbol] = i;
+		memcpy(l->expected + k->kallsyms.offsets + 4 * i, &word, 4);
+		if (i % 256 == 0)
+			memcpy(l->expected + k->kallsyms.markers + i / 256 * 4, &at, 4);
+		memcpy(l->expected + k->kallsyms.names + at, sorted[i]->name, sorted[i]->bytes);
+		at += sorted[i]->bytes;
+	}
+	for (uint32_t i = 0; k->shape.seqs && i < k->symbols; i++) {
+		uint32_t seq = place[((uint64_t)i * 7919) % k->symbols];
+		uint8_t *out = l->expected + k->kallsyms.seqs + 3 * i;
+
+		out[0] = (uint8_t)(seq >> 16), out[1] = (uint8_t)(seq >> 8), out[2] = (uint8_t)seq;
+	}
+	free(sorted);
+	free(place);
+}
+
+static void expect(struct loaded_kernel *l, bool lazy)
+{
+	struct shuffled_kernel *k = l->k;
+	uint64_t delta = l->layout.virtual_base - LINK;
+
+	l->expected = malloc(SK_IMAGE);
+	memcpy(l->expected, k->b.image, SK_IMAGE);
+	place_chunks(l);
+	for (uint32_t i = 0; i < k->chunks; i++)
+		memcpy(l->expected + k->chunk[i].image_offset + l->shift[i], k->b.image + k->chunk[i].image_offset,
+		       k->chunk[i].bytes);
+	for (uint32_t i = 0; i < k->refs; i++) {
+		const struct sk_ref *r = &k->ref[i];
+		uint32_t field = moved(l, r->field), target = r->target == UINT32_MAX ? 0 : moved(l, r->target);
+		uint64_t value = sk_value(field, target, r->kind, delta);
+
+		memcpy(l->expected + field, &value, r->kind == SK_ABS64 ? 8 : 4);
+	}
+	expect_tables(l, delta, lazy);
+	if (!lazy)
+		expect_kallsyms(l);
+}
+
+static void assert_same(const struct loaded_kernel *l)
+{
+	for (uint32_t i = 0; i < SK_IMAGE; i++)
+		if (l->guest[i] != l->expected[i])
+			fail_msg("image offset 0x%x: found %02x, expected %02x (tables at %x %x %x, kallsyms %x)", i,
+				 l->guest[i], l->expected[i], l->k->table_at[0], l->k->table_at[1], l->k->table_at[2],
+				 l->k->kallsyms.offsets);
+}
+
+static void loads_to_the_byte(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		for (unsigned seed = 1; seed <= 4; seed++) {
+			struct loaded_kernel *l = calloc(1, sizeof *l);
+			unsigned options = seed == 3 ? RIFFLE_LOAD_LAZY_TABLES : 0;
+
+			l->k = sk_make(&shapes[i]);
+			draw(l, seed + 10 * i);
+			assert_int_equal(load(l, options, seed & 1), 0);
+			expect(l, options);
+			assert_same(l);
+			sk_free(l->k);
+			free(l->guest);
+			free(l->expected);
+			free(l);
+		}
+}
+
+/* The identity order is KASLR and nothing else: both loaders agree. */
+static void identity_is_kaslr(void **state)
+{
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	draw(l, 5);
+	for (uint32_t i = 0; i < l->k->chunks; i++)
+		l->order[i] = (uint16_t)i;
+	assert_int_equal(load(l, 0, false), 0);
+	l->expected = l->guest;
+	l->layout.mode = RIFFLE_MODE_KASLR;
+	assert_int_equal(load(l, 0, false), 0);
+	assert_same(l);
+	sk_free(l->k);
+	free(l->guest);
+	free(l->expected);
+	free(l);
+}
+
+static void wrong_orders_are_refused(void **state)
+{
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+	uint16_t keep;
+
+	(void)state;
+	l->k = sk_make(&shapes[1]);
+	draw(l, 6);
+	keep = l->order[7];
+	l->order[7] = l->order[8];      /* twice */
+	assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
+	free(l->guest);
+	l->order[7] = 1600;             /* of the other region */
+	assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
+	free(l->guest);
+	l->order[7] = 65535;
+	assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
+	free(l->guest);
+	l->order[7] = keep;
+	l->layout.order_count--;
+	assert_int_equal(load(l, 0, false), RIFFLE_ERR_ARGUMENT);
+	free(l->guest);
+	l->layout.order_count++;
+	assert_int_equal(load(l, 0, false), RIFFLE_OK);
+	free(l->guest);
+	sk_free(l->k);
+	free(l);
+}
+
+/* A plan that lies about its chunks: each lie refused when the plan is checked, or by the load. */
+struct lie {
+	const char *what;
+	void (*tell)(struct shuffled_kernel *k);
+	const char *field;
+};
+
+#define LIE(name, ...)                                                                                                 \
+	static void name(struct shuffled_kernel *k)                                                                    \
+	{                                                                                                              \
+		__VA_ARGS__;                                                                                           \
+	}
+LIE(lie_gap, k->chunk[5].image_offset += 16)
+LIE(lie_overlap, k->chunk[5].bytes += 16)
+LIE(lie_empty, k->chunk[5].bytes = 0)
+LIE(lie_odd, k->region[0].image_offset += 8)
+LIE(lie_region, k->region[0].bytes += 16)
+LIE(lie_region_chunks, k->region[0].chunk_count--)
+LIE(lie_region_many, k->region[0].chunk_count = UINT32_MAX)
+LIE(lie_ref_count, k->chunk[5].pc32++)
+LIE(lie_target, k->chunk_ref[100].target = (uint16_t)(k->chunks + 1))
+LIE(lie_fixed_target, k->fixed32_target[3] = 65535)
+LIE(lie_fixed_order, k->fixed32[4] = k->fixed32[3])
+LIE(lie_fixed_far, k->fixed64[k->fixed64s - 1] = SK_IMAGE - 4)
+LIE(lie_fixed_inside, k->fixed32[k->fixed32s - 1] = k->table_at[1])
+LIE(lie_fixed_count, builder_extra(&k->b, RIFFLE_SECTION_FIXED32_TARGETS, k->fixed32_target, k->fixed32s - 1, 2))
+LIE(lie_table_kind, k->table[0].kind = 9)
+LIE(lie_table_entries, k->table[1].entries++)
+LIE(lie_table_outside, k->table[2].image_offset = SK_IMAGE - 8)
+LIE(lie_table_states, k->table[1].second_offset = UINT32_MAX)
+LIE(lie_table_over_chunks, k->table[0].image_offset = SK_TEXT + 0x4000)
+LIE(lie_run_chunk, k->run[9].chunk = (uint16_t)(k->chunks + 1))
+LIE(lie_run_empty, k->run[9].entries = 0)
+LIE(lie_run_order, k->run[k->table[1].first_run + 200].chunk = 0)
+LIE(lie_runs_first, k->table[1].first_run++)
+LIE(lie_kallsyms_outside, k->kallsyms.names = SK_IMAGE)
+LIE(lie_kallsyms_count, k->kallsyms.symbols++)
+LIE(lie_kallsyms_huge, k->kallsyms.symbols = UINT32_MAX)
+LIE(lie_kallsyms_flags, k->kallsyms.flags |= 4)
+LIE(lie_names, k->symbol_run[9].name_offset = UINT32_MAX)
+LIE(lie_names_first, k->symbol_run[0].name_offset = 1)
+LIE(lie_symbols, k->symbol_run[9].symbols++)
+LIE(lie_symbol_chunk, k->symbol_run[40].chunk = (uint16_t)(k->chunks + 1))
+LIE(lie_seq, k->seq_chunk[9] = 65535)
+LIE(lie_feature, k->b.header.features = 0)
+LIE(lie_no_relocs, k->b.header.flags = 0; k->b.count64 = k->b.count32 = k->b.count_inverse = 0)
+LIE(lie_extable, builder_extra(&k->b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2, 2))
+
+static const struct lie lies[] = {
+	{"gap", lie_gap, "chunk"},
+	{"overlap", lie_overlap, "chunk"},
+	{"empty chunk", lie_empty, "chunk"},
+	{"unaligned region", lie_odd, "region"},
+	{"region's size", lie_region, "region"},
+	{"a chunk in no region", lie_region_chunks, "region"},
+	{"more chunks than there are", lie_region_many, "region"},
+	{"count of references", lie_ref_count, "chunk_refs"},
+	{"target", lie_target, "chunk_refs"},
+	{"target of a fixed field", lie_fixed_target, "fixed32_targets"},
+	{"unsorted fixed fields", lie_fixed_order, "fixed32"},
+	{"fixed field outside", lie_fixed_far, "fixed64"},
+	{"fixed field in a table", lie_fixed_inside, "area"},
+	{"count of fixed targets", lie_fixed_count, "fixed targets"},
+	{"kind of table", lie_table_kind, "table kind"},
+	{"count of entries", lie_table_entries, "table runs"},
+	{"table outside", lie_table_outside, "table entries"},
+	{"second array outside", lie_table_states, "table entries"},
+	{"table over chunks", lie_table_over_chunks, "area"},
+	{"run of no chunk", lie_run_chunk, "run"},
+	{"empty run", lie_run_empty, "run"},
+	{"unsorted runs", lie_run_order, "run"},
+	{"runs of another table", lie_runs_first, "table runs"},
+	{"kallsyms outside", lie_kallsyms_outside, "kallsyms"},
+	{"count of symbols", lie_kallsyms_count, NULL},
+	{"absurd count of symbols", lie_kallsyms_huge, "kallsyms"},
+	{"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags"},
+	{"names outside", lie_names, "kallsyms run"},
+	{"names that begin late", lie_names_first, "kallsyms run"},
+	{"count of a run's symbols", lie_symbols, "kallsyms runs"},
+	{"symbols of no chunk", lie_symbol_chunk, "kallsyms run"},
+	{"by-name sequence", lie_seq, "kallsyms_seq_chunks"},
+	{"feature denied", lie_feature, "features"},
+	{"chunks without relocations", lie_no_relocs, "features"},
+	{"exception targets", lie_extable, "tables"},
+};
+
+static void every_lie_is_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+		struct shuffled_kernel *k = sk_make(&shapes[0]);
+		struct riffle_error error = {0};
+		struct riffle_plan plan;
+		int status;
+
+		lies[i].tell(k);
+		builder_seal(&k->b);
+		status = riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes,
+					   &error);
+		if (status != RIFFLE_ERR_FORMAT || (lies[i].field && strcmp(error.field, lies[i].field)))
+			fail_msg("%s: status %d field %s", lies[i].what, status, error.field ? error.field : "-");
+		assert_int_equal(plan.chunk_count, 0);
+		sk_free(k);
+	}
+}
+
+/* A field outside its chunk is noticed by the load, which reads each reference once anyway. */
+static void fields_outside_chunks_are_refused(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct loaded_kernel *l = calloc(1, sizeof *l);
+		uint32_t chunk = 0, ref = 0;
+
+		l->k = sk_make(&shapes[0]);
+		draw(l, 7);
+		while (!(i ? l->k->chunk[chunk].abs64 : l->k->chunk[chunk].pc32)) {
+			const struct riffle_chunk *c = &l->k->chunk[chunk++];
+			ref += (uint32_t)c->pc32 + c->abs32 + c->abs64 + c->inverse32;
+		}
+		if (i)
+			ref += (uint32_t)l->k->chunk[chunk].pc32 + l->k->chunk[chunk].abs32;
+		l->k->chunk_ref[ref].field = i ? (uint16_t)(l->k->chunk[chunk].bytes - 7) : 65535;
+		builder_seal(&l->k->b);
+		assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
+		free(l->guest);
+		sk_free(l->k);
+		free(l);
+	}
+}
+
+/* Names whose lengths lead past their end must not lead a load past its memory. */
+static void lying_names_are_harmless(void **state)
+{
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+
+	(void)state;
+	l->k = sk_make(&shapes[2]);
+	memset(l->k->b.image + l->k->kallsyms.names, 0xff, l->k->kallsyms.names_bytes);
+	draw(l, 8);
+	assert_int_equal(load(l, 0, false), 0);
+	free(l->guest);
+	sk_free(l->k);
+	free(l);
+}
+
+static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
+{
+	double expected = draws / bins, x = 0, k = bins - 1, z;
+
+	for (unsigned i = 0; i < bins; i++)
+		x += (count[i] - expected) * (count[i] - expected) / expected;
+	z = (cbrt(x / k) - (1 - 2 / (9 * k))) / sqrt(2 / (9 * k));
+	return erfc(z / sqrt(2)) / 2;
+}
+
+/*
+ * Permutations are uniform: where single chunks go, and where pairs go together (64 places, so 4032 places of a pair).
+ * The same test catches a shuffle that draws from all places each time instead of those left (the classic mistake).
+ */
+static void permutations_are_uniform(void **state)
+{
+	enum { CHUNKS = 64, DRAWS = 300000 };
+	static struct riffle_chunk chunk[CHUNKS];
+	static uint32_t single[CHUNKS], pair[CHUNKS * CHUNKS], naive[CHUNKS];
+	struct riffle_region region = {.image_offset = 0x1000, .bytes = CHUNKS * 16, .chunk_count = CHUNKS};
+	struct riffle_ram ram = {0, 64 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	uint16_t order[CHUNKS];
+	struct riffle_layout layout = {.order = order, .order_count = CHUNKS};
+	struct builder b;
+	uint32_t pairs[CHUNKS * (CHUNKS - 1)];
+	uint64_t s = 88172645463325252u;
+	uint8_t seed[32];
+	unsigned n = 0;
+	double p_single, p_pair, p_naive;
+
+	(void)state;
+	assert_int_equal(getrandom(seed, 32, 0), 32);
+	printf("seed ");
+	for (unsigned i = 0; i < 32; i++)
+		printf("%02x", seed[i]);
+	riffle_random_from_seed(&random, &seeded, seed);
+	builder_start(&b, MIB, 0);
+	builder_extent(&b, 0, MIB);
+	for (unsigned i = 0; i < CHUNKS; i++)
+		chunk[i] = (struct riffle_chunk){.image_offset = 0x1000 + 16 * i, .bytes = 16};
+	b.header.features = RIFFLE_FEATURE_SHUFFLE;
+	builder_extra(&b, RIFFLE_SECTION_REGIONS, &region, 1, sizeof region);
+	builder_extra(&b, RIFFLE_SECTION_CHUNKS, chunk, CHUNKS, sizeof *chunk);
+	builder_seal(&b);
+	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error), 0);
+	for (unsigned i = 0; i < DRAWS; i++) {
+		unsigned a = 0, c = 0;
+
+		assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error), 0);
+		for (unsigned k = 0; k < CHUNKS; k++) {
+			if (order[k] == 17)
+				a = k;
+			if (order[k] == 18)
+				c = k;
+		}
+		single[a]++;
+		pair[a * CHUNKS + c]++;
+	}
+	for (unsigned a = 0; a < CHUNKS; a++)
+		for (unsigned c = 0; c < CHUNKS; c++)
+			if (a != c)
+				pairs[n++] = pair[a * CHUNKS + c];
+	for (unsigned i = 0; i < DRAWS; i++) {
+		unsigned at = 0, wrong[CHUNKS];
+
+		for (unsigned k = 0; k < CHUNKS; k++)
+			wrong[k] = k;
+		for (unsigned k = 0; k < CHUNKS; k++) {
+			unsigned other = (unsigned)(sk_random(&s) >> 11) % CHUNKS, keep = wrong[k];
+
+			wrong[k] = wrong[other];
+			wrong[other] = keep;
+		}
+		while (wrong[at] != 17)
+			at++;
+		naive[at]++;
+	}
+	p_single = chi_square_p(single, CHUNKS, DRAWS);
+	p_pair = chi_square_p(pairs, n, DRAWS);
+	p_naive = chi_square_p(naive, CHUNKS, DRAWS);
+	printf(": %u draws, one chunk p=%.3g, a pair p=%.3g; naive shuffle p=%.3g\n", DRAWS, p_single, p_pair, p_naive);
+	assert_true(p_single >= 1e-6);
+	assert_true(p_pair >= 1e-6);
+	assert_int_equal(pair[17 * CHUNKS + 17], 0);
+	assert_true(p_naive < 1e-6);
+	builder_end(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(loads_to_the_byte),
+		cmocka_unit_test(identity_is_kaslr),
+		cmocka_unit_test(wrong_orders_are_refused),
+		cmocka_unit_test(every_lie_is_refused),
+		cmocka_unit_test(fields_outside_chunks_are_refused),
+		cmocka_unit_test(lying_names_are_harmless),
+		cmocka_unit_test(permutations_are_uniform),
+	};
+	return cmocka_run_group_tests_name("shuffle", tests, NULL, NULL);
+}
