@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPUID adjustment: the topology that every leaf tells is the same one, and what is hidden stays hidden. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "monitor/guest_cpuid.h"
+
+static const struct kvm_cpuid_entry2 host[] = {
+	{.function = 0x0, .eax = 0x1f},
+	{.function = 0x1, .eax = 0x00a10f11, .ebx = 0x07100800, .ecx = 0x00000021, .edx = 0x178bfbff},
+	{.function = 0x4, .index = 0, .flags = 1, .eax = 0xfc004121},
+	{.function = 0x4, .index = 1, .flags = 1, .eax = 0xfc01c163},
+	{.function = 0x4, .index = 2, .flags = 1, .eax = 0},
+	{.function = 0xa, .eax = 0x07300402, .edx = 0x603},
+	{.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
+	{.function = 0xb, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
+	{.function = 0x1f, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
+	{.function = 0x1f, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
+	{.function = 0x40000001, .eax = 0x01007efb},
+	{.function = 0x80000001, .ecx = 0x75c237ff, .edx = 0x2fd3fbff},
+	{.function = 0x80000008, .eax = 0x3030, .ecx = 0x700f},
+	{.function = 0x8000000a, .eax = 1, .edx = 0x1ebfbcff},
+	{.function = 0x8000001d, .index = 3, .flags = 1, .eax = 0x0001c163},
+	{.function = 0x8000001e, .eax = 5, .ebx = 0x102, .ecx = 0x300},
+};
+
+static struct guest_cpuid cpuid;
+
+static void make(unsigned vcpus, unsigned apic_id)
+{
+	memset(&cpuid, 0, sizeof cpuid);
+	memcpy(cpuid.entries, host, sizeof host);
+	cpuid.nent = sizeof host / sizeof *host;
+	guest_cpuid_adjust(&cpuid, vcpus, true);
+	guest_cpuid_set_apic_id(&cpuid, apic_id);
+}
+
+static const struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
+{
+	static const struct kvm_cpuid_entry2 zeros;
+	for (uint32_t i = 0; i < cpuid.nent; i++)
+		if (cpuid.entries[i].function == function && cpuid.entries[i].index == index)
+			return &cpuid.entries[i];
+	return &zeros;
+}
+
+static void one_package_of_single_threaded_cores(void **state)
+{
+	(void)state;
+	for (unsigned vcpus = 1; vcpus <= 32; vcpus++) {
+		unsigned bits = 0;
+		while (1u << bits < vcpus)
+			bits++;
+		for (unsigned id = 0; id < vcpus; id++) {
+			make(vcpus, id);
+			assert_int_equal(leaf(1, 0)->ebx >> 24, id);
+			assert_int_equal(leaf(1, 0)->ebx >> 16 & 0xff, 1u << bits);
+			assert_int_equal(leaf(1, 0)->ebx & 0xffff, 0x0800);
+			assert_int_equal(leaf(1, 0)->edx >> 28 & 1, vcpus > 1);
+			/* leaf 0xb: SMT level of one thread, core level that spans the package, then nothing */
+			assert_int_equal(leaf(0xb, 0)->eax, 0);
+			assert_int_equal(leaf(0xb, 0)->ebx, 1);
+			assert_int_equal(leaf(0xb, 0)->ecx, 0x100);
+			assert_int_equal(leaf(0xb, 1)->eax, bits);
+			assert_int_equal(leaf(0xb, 1)->ebx, vcpus);
+			assert_int_equal(leaf(0xb, 1)->ecx, 0x201);
+			assert_int_equal(leaf(0xb, 0)->edx, id);
+			assert_int_equal(leaf(0xb, 1)->edx, id);
+			assert_int_equal(id >> leaf(0xb, 1)->eax, 0);
+			assert_int_equal(leaf(0x1f, 0)->ebx, 0);
+			/* Intel's cache leaf: cores of the package; the first level is a core's own, the third shared */
+			assert_int_equal(leaf(4, 0)->eax >> 26, (1u << bits) - 1);
+			assert_int_equal(leaf(4, 0)->eax >> 14 & 0xfff, 0);
+			assert_int_equal(leaf(4, 1)->eax >> 14 & 0xfff, (1u << bits) - 1);
+			assert_int_equal(leaf(4, 2)->eax, 0);
+			/* AMD's */
+			assert_int_equal(leaf(0x80000008, 0)->ecx & 0xff, vcpus - 1);
+			assert_int_equal(leaf(0x80000008, 0)->ecx >> 12 & 0xf, bits);
+			assert_int_equal(leaf(0x80000008, 0)->eax, 0x3030);
+			assert_int_equal(leaf(0x8000001e, 0)->eax, id);
+			assert_int_equal(leaf(0x8000001e, 0)->ebx, id);
+			assert_int_equal(leaf(0x8000001e, 0)->ecx, 0);
+			assert_int_equal(leaf(0x8000001d, 3)->eax >> 14 & 0xfff, (1u << bits) - 1);
+			assert_int_equal(leaf(0x80000001, 0)->ecx >> 1 & 1, vcpus > 1);
+		}
+	}
+}
+
+static void hypervisor_and_timer_shown_nesting_and_counters_hidden(void **state)
+{
+	(void)state;
+	make(2, 0);
+	assert_int_equal(leaf(1, 0)->ecx >> 31, 1);
+	assert_int_equal(leaf(1, 0)->ecx >> 24 & 1, 1);
+	assert_int_equal(leaf(1, 0)->ecx >> 5 & 1, 0);
+	assert_int_equal(leaf(0x80000001, 0)->ecx >> 2 & 1, 0);
+	assert_int_equal(leaf(0x8000000a, 0)->eax, 0);
+	assert_int_equal(leaf(0xa, 0)->eax, 0);
+	assert_int_equal(leaf(0x40000001, 0)->eax, 0x01007efb);
+	assert_true(guest_cpuid_has_gib_pages(&cpuid));
+	cpuid.entries[0].eax = 0;
+	guest_cpuid_adjust(&cpuid, 2, false);
+	assert_int_equal(leaf(0xb, 1)->ebx, 0); /* no leaf above the highest */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_package_of_single_threaded_cores),
+		cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
+	};
+	return cmocka_run_group_tests_name("monitor cpuid", tests, NULL, NULL);
+}
