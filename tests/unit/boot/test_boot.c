@@ -178,6 +178,7 @@ static void test_page_tables_large(void **state)
 	check_identity(&guest, registers.cr3, 0, 22 * GIB);
 	expect_ok(write_large(&guest, 117 * GIB, 0, &registers), &error);
 	check_identity(&guest, registers.cr3, 0, 117 * GIB);
+	assert_string_equal((char *)guest.low + RIFFLE_BOOT_CMDLINE, "console=ttyS0"); /* no table lies on it */
 	expect_error(write_large(&guest, 117 * GIB + PAGE, 0, &registers), &error, RIFFLE_ERR_SPACE, "ram");
 	expect_ok(write_large(&guest, 512 * GIB, RIFFLE_MACHINE_GIB_PAGES, &registers), &error);
 	for (uint64_t a = 0; a < 512 * GIB; a += GIB / 2)
@@ -340,6 +341,10 @@ static void test_command_line_length(void **state)
 	expect_ok(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error);
 	line[4095] = 'x';
 	line[4096] = 0;
+	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_SPACE,
+		     "command line");
+
+	riffle_put32(header.setup_header + 0x238 - 0x1f1, RIFFLE_BOOT_CMDLINE_MAX);
 	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_SPACE,
 		     "command line");
 

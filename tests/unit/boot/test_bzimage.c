@@ -74,6 +74,31 @@ static void test_preferred_address(void **state)
 	guest_free(&guest);
 }
 
+/* a header that says it is longer than the zero page's, and one that leaves setup_sects out */
+static void test_odd_headers(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	make_file();
+	guest_make(&guest, 64 * MIB);
+	file[0x201] = 0xff;
+	file[0x270] = 0x11;
+	file[0x271] = 0x22;
+	check_at(&guest, 16 * MIB);
+	assert_int_equal(guest.low[RIFFLE_BOOT_ZERO_PAGE + 0x270], 0x11);
+	assert_int_equal(guest.low[RIFFLE_BOOT_ZERO_PAGE + 0x271], 0);
+	guest_free(&guest);
+
+	make_file();
+	guest_make(&guest, 64 * MIB);
+	file[0x1f1] = 0;
+	riffle_put32(file + 0x1f4, (FILE_BYTES - 5 * 512) / 16);
+	expect_ok(boot(&guest, FILE_BYTES, &(struct riffle_boot_registers){0}), &error);
+	assert_memory_equal(guest.low + 16 * MIB, file + 5 * 512, FILE_BYTES - 5 * 512);
+	guest_free(&guest);
+}
+
 static void test_next_best_address(void **state)
 {
 	struct riffle_boot_registers registers;
@@ -169,6 +194,9 @@ static void test_refused(void **state)
 	make_file();
 	for (size_t bytes = 0; bytes < FILE_BYTES; bytes += bytes < 0x800 ? 1 : 509)
 		assert_int_equal(boot(&guest, bytes, &registers), RIFFLE_ERR_FORMAT);
+	riffle_put32(file + 0x1f4, 0); /* the entry has to be there all the same */
+	expect_error(boot(&guest, CODE_START + 0x200, &registers), &error, RIFFLE_ERR_FORMAT, "setup_sects");
+	expect_ok(boot(&guest, CODE_START + 0x201, &registers), &error);
 	guest.machine.initrd_address = UINT64_MAX & ~UINT64_C(4095);
 	guest.machine.initrd_bytes = 2 * MIB;
 	expect_error(boot(&guest, FILE_BYTES, &registers), &error, RIFFLE_ERR_ARGUMENT, "initrd_address");
@@ -179,6 +207,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_preferred_address),
+	    cmocka_unit_test(test_odd_headers),
 	    cmocka_unit_test(test_next_best_address),
 	    cmocka_unit_test(test_refused),
 	};
