@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest can read without privilege, what riffle says, its files and its process: none gives the layout away."""
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+
+import pytest
+from conftest import BUILD, RIFFLE
+from guests import Boots, Guest
+from small_kernels import Kernel
+
+LEAK = BUILD / "tests" / "e2e" / "leak"
+NOBODY = 65534
+FOREVER = b"\xf4\xeb\xfd"     # hlt; jmp -3: with interrupts off, a guest that waits for good
+
+needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm cannot be opened")
+
+
+# ---- the guest's memory
+
+
+@pytest.mark.parametrize("kernel, memory, cpus", [("cloud-6.1", 256, 1), ("cloud-6.12", 5120, 4)])
+def test_memory_beside_the_kernel_is_the_same(programs, forms, kernel, memory, cpus):
+    """Zero page, e820, page tables, GDT, setup_data, ACPI and MP tables of 50 layouts, byte for byte."""
+    r = programs.run(LEAK, forms.prepared(kernel), 50, memory, cpus)
+    assert r.returncode == 0, r.stderr
+    elsewhere, pages = map(int, re.match(r"50 layouts, (\d+) elsewhere than the first, (\d+) pages", r.stdout).groups())
+    assert elsewhere > 40
+    # both ways, at least GDT and zero page, tables, command line, seed, MP table, ACPI
+    assert pages >= 50 * 2 * 8
+
+
+def test_one_bit_of_the_layout_in_the_zero_page_is_noticed(programs, forms):
+    r = programs.run(LEAK, "--spoil", forms.prepared("cloud-6.1"), 20, 128, 1)
+    assert r.returncode == 3
+    assert set(r.stderr.splitlines()) == {"leak: byte 0x7fff of memory depends on the layout"}
+
+
+# ---- what a Linux tells
+
+
+def twins(forms):
+    """The same machine twice, and twice again, at layouts that have nothing in common."""
+    def guest(kernel, seed):
+        return Guest(forms.prepared(kernel), ("--seed", seed), do="sysfs,poweroff")
+
+    return {f"{kernel}-{seed}": guest(kernel, seed) for kernel in ("cloud-6.1", "cloud-6.12") for seed in "12"}
+
+
+@pytest.fixture(scope="module")
+def boots(guest_initrd, forms, tmp_path_factory):
+    boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("boots"))
+    yield boots
+    boots.close()
+
+
+def dump(guest):
+    """The files that init printed: size, checksum and content of each."""
+    found = re.findall(r"^guest: FILE (\S+) mode=0\d+ (size=\d+ crc32=[0-9a-f]{8} [0-9a-f]*)$", guest.out, re.M)
+    assert guest.code == 0 and found, guest.everything()
+    return dict(found)
+
+
+@pytest.mark.parametrize("kernel", ["cloud-6.1", "cloud-6.12"])
+def test_sysfs_of_two_layouts_is_the_same(boots, kernel):
+    guests = [boots.guest(twins, f"{kernel}-{seed}") for seed in "12"]
+    for which in ("virtual_base", "physical_base"):
+        assert guests[0].base(which) != guests[1].base(which)
+    dumps = [dump(g) for g in guests]
+    for d in dumps:
+        # root sees addresses there, others zeros; and where the kernel itself put its vmcoreinfo note
+        assert d.pop("/proc/iomem") and d.pop("/sys/kernel/vmcoreinfo")
+    assert dumps[0] == dumps[1]
+
+    content = {name: bytes.fromhex(text.partition("crc32=")[2][9:]) for name, text in dumps[0].items()}
+    assert {"/proc/cmdline", "/sys/kernel/notes", "/sys/kernel/boot_params/version"} <= content.keys()
+    assert {f"/sys/firmware/acpi/tables/{table}" for table in ("APIC", "DSDT", "FACP")} <= content.keys()
+    assert sum(f.startswith("/sys/firmware/memmap/") for f in content) >= 9
+    # RNG_SEED, which the kernel wipes when it has taken it
+    assert content["/sys/kernel/boot_params/setup_data/0/type"] == b"0x9\n"
+    assert content["/sys/kernel/boot_params/setup_data/0/data"] == b""
+    zero_page = content["/sys/kernel/boot_params/data"]
+    assert len(zero_page) == 4096 and zero_page[0x202:0x206] == b"HdrS"
+    assert zero_page[0x211] & 2     # KASLR_FLAG
+
+
+# ---- what riffle says
+
+
+def words_of(layout):
+    """How somebody could put a layout into words: in hex or decimal, whole or as an offset."""
+    virtual, physical = int(layout["virtual_base"], 16), int(layout["physical_base"], 16)
+    offset = virtual - int(layout["link_virtual"], 16)
+    numbers = [virtual, virtual & 0xFFFFFFFF, virtual - (1 << 64), physical, physical + layout["image_bytes"],
+               virtual + layout["image_bytes"]]
+    if offset >= 1 << 24:   # a small one could be there by chance
+        numbers.append(offset)
+    return {f"{n:x}" for n in numbers} | {f"{n}" for n in numbers}
+
+
+def silent(text, layout):
+    text = text.lower()
+    for word in words_of(layout):
+        assert word not in text, (word, text)
+
+
+def test_words_of():
+    """The search itself."""
+    layout = {"virtual_base": "0xffffffffa1200000", "physical_base": "0x8a00000", "link_virtual": "0xffffffff81000000",
+              "image_bytes": 0x2E00000}
+    for line in ("at 0xFFFFFFFFA1200000", "offset 0x20200000", "base 144703488", "end 0xb800000"):
+        with pytest.raises(AssertionError):
+            silent(line, layout)
+    silent("randomize=kaslr: virtual one of 482 slots (8.9 bits), physical one of 97 (6.6 bits)", layout)
+
+
+def small(directory, code=None, name="kernel"):
+    kernel = Kernel()
+    if code:
+        kernel.text[:len(code)] = code
+    (directory / name).write_bytes(kernel.appended())
+    return directory / name
+
+
+@needs_kvm
+def test_no_layout_in_what_riffle_says(programs):
+    # resets; ends by a triple fault, or where KVM only emulates perhaps by KVM's own error
+    for name, code, codes in (("reset", None, {3}), ("fault", b"\x0f\x0b", {1, 4}),
+                              ("cmpxchg", b"\xf0\x48\x0f\xc7\x0f", {1, 4})):
+        kernel = small(programs.directory, code, name)
+        for i in range(5):
+            r = programs.riffle("run", "--accept-emulation", "--boot-timer", "--layout-out", f"{name}-{i}", kernel)
+            assert r.returncode in codes, r.stderr
+            silent(r.stdout + r.stderr, json.loads((programs.directory / f"{name}-{i}").read_text()))
+
+
+def test_no_layout_in_what_riffle_says_of_linux(boots):
+    for name in ("cloud-6.1-1", "cloud-6.12-2"):
+        guest = boots.guest(twins, name)
+        silent(guest.err, guest.told)
+
+
+# ---- the layout file
+
+
+@needs_kvm
+def test_layout_file(programs):
+    kernel = small(programs.directory)
+    old = os.umask(0)
+    try:
+        r = programs.riffle("run", "--accept-emulation", "--layout-out", "layout", kernel)
+    finally:
+        os.umask(old)
+    assert r.returncode == 3, r.stderr
+    path = programs.directory / "layout"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    layout = json.loads(path.read_text())
+    assert layout["riffle_layout"] == 1 and layout["mode"] == "kaslr"
+    assert int(layout["link_virtual"], 16) == 0xFFFFFFFF81000000 and int(layout["link_physical"], 16) == 16 << 20
+    # it is what --layout takes, and gives the same again
+    r = programs.riffle("run", "--accept-emulation", "--layout", "layout", "--layout-out", "again", kernel)
+    assert r.returncode == 3, r.stderr
+    assert json.loads((programs.directory / "again").read_text()) == layout
+    assert "replayed from --layout: predictable" in r.stderr
+
+
+@needs_kvm
+@pytest.mark.parametrize("what", ["file", "empty", "directory", "link", "dangling", "fifo", "nowhere", "device"])
+def test_layout_file_is_never_written_over_or_through(programs, what):
+    kernel = small(programs.directory)
+    path, other = programs.directory / "layout", programs.directory / "other"
+    if what in ("file", "empty"):
+        path.write_text("precious" if what == "file" else "")
+    elif what == "directory":
+        path.mkdir()
+    elif what in ("link", "dangling"):
+        path.symlink_to(other)
+        if what == "link":
+            other.write_text("precious")
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "nowhere":
+        path = path / "layout"
+    else:
+        path = "/dev/null"
+    r = programs.riffle("run", "--accept-emulation", "--layout-out", path, kernel, timeout=20)
+    assert (r.returncode, r.stdout) == (1, "")
+    assert re.search(rf"^riffle: {re.escape(str(path))}: layout file: cannot be created: [A-Z][a-z ]+$", r.stderr, re.M)
+    if what == "file":
+        assert path.read_text() == "precious"
+    elif what == "empty":
+        assert path.read_text() == ""
+    elif what == "link":
+        assert other.read_text() == "precious" and path.is_symlink()
+    elif what == "dangling":
+        assert not other.exists() and path.is_symlink()
+
+
+def but(**changes):
+    """A layout file in which some members are others."""
+    def make(layout):
+        return json.dumps({**layout, **changes})
+    return make
+
+
+MIB = 1 << 20
+WRONG_LAYOUTS = {
+    "empty": (lambda _: "", "layout file"),
+    "not JSON": (lambda _: "{", "layout file"),
+    "a list": (lambda _: "[]", "riffle_layout"),
+    "later version": (but(riffle_layout=2), "riffle_layout"),
+    "unknown mode": (but(mode="best"), "mode"),
+    "base as a number": (but(physical_base=32 * MIB), "physical_base"),
+    "no hex": (but(virtual_base="0xffffffffg"), "virtual_base"),
+    "65 bits": (but(virtual_base="0x1ffffffff81000000"), "virtual_base"),
+    "another kernel's": (but(kernel={"content_digest": "00" * 32}), "content_digest"),
+    "not aligned": (but(physical_base=hex(32 * MIB + 4096)), "physical_base"),
+    "below the floor": (but(physical_base=hex(14 * MIB)), "physical_base"),
+    "behind memory": (but(physical_base=hex(256 * MIB)), "physical_base"),
+    "wraps": (but(physical_base=hex((1 << 64) - 2 * MIB)), "physical_base"),
+    "virtual not aligned": (but(virtual_base="0xffffffff81001000"), "virtual_base"),
+    "in the modules": (but(virtual_base="0xffffffffc0000000"), "virtual_base"),
+    "below the window": (but(virtual_base="0xffffffff80e00000"), "virtual_base"),
+    "off, yet moved": (but(mode="off", virtual_base="0xffffffff81000000", physical_base=hex(32 * MIB)),
+                       "physical_base"),
+    "physical, yet virtual": (but(mode="physical", virtual_base="0xffffffff81200000"), "virtual_base"),
+}
+
+
+@needs_kvm
+@pytest.mark.parametrize("name", WRONG_LAYOUTS)
+def test_wrong_layouts_are_refused(programs, name):
+    kernel = small(programs.directory)
+    assert programs.riffle("run", "--accept-emulation", "--layout-out", "layout", kernel).returncode == 3
+    make, field = WRONG_LAYOUTS[name]
+    (programs.directory / "wrong").write_text(make(json.loads((programs.directory / "layout").read_text())))
+    r = programs.riffle("run", "--accept-emulation", "--layout", "wrong", kernel)
+    assert (r.returncode, r.stdout) == (1, ""), r.stderr
+    assert re.fullmatch(rf"riffle: wrong: [^\n]*{field}[^\n]*\n", r.stderr), r.stderr
+
+
+# ---- the process
+
+
+def owner(pid):
+    """Of what /proc/PID holds: root for a process that may not be dumped, whoever runs it."""
+    return os.stat(f"/proc/{pid}/fd").st_uid
+
+
+@pytest.fixture
+def as_nobody():
+    """The beginning of a command that shall be nobody's, yet open /dev/kvm; nothing where tests are not root's."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("no setpriv")
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+dac_override",
+            "--ambient-caps=+dac_override", "--bounding-set=-all,+dac_override"]
+
+
+def until(what):
+    end = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@needs_kvm
+def test_process_cannot_be_looked_into(programs, as_nobody):
+    """No core file, no ptrace, no /proc/PID/mem for another process of the same user."""
+    kernel = small(programs.directory, FOREVER)
+    prepared = programs.directory / "prepared"
+    assert programs.prepare("prepare", kernel, "-o", prepared).returncode == 0
+    command = [*as_nobody, RIFFLE, "run", "--accept-emulation", "--boot-timer", prepared]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as riffle, \
+            subprocess.Popen([*as_nobody, "sleep", "60"]) as other:
+        try:
+            for line in riffle.stderr:
+                if "start to first guest instruction" in line:
+                    break
+            else:
+                pytest.fail(f"riffle ended: {riffle.wait()}")
+            me = NOBODY if as_nobody else os.geteuid()
+            until(lambda: owner(other.pid) == me)   # the check itself
+            assert owner(riffle.pid) == 0
+            if as_nobody:
+                plain = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+                for name in ("maps", "mem", "environ"):
+                    look = subprocess.run([*plain, "head", "-c1", f"/proc/{riffle.pid}/{name}"], capture_output=True,
+                                          text=True, check=False)
+                    assert look.stdout == "" and "Permission denied" in look.stderr, name
+        finally:
+            riffle.terminate()
+            other.terminate()
+        assert riffle.wait(20) == 143
