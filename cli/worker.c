@@ -66,7 +66,7 @@ static int work(const struct descriptors *fds, struct riffle_error *error)
 		status = riffle_image_open(&image, fds->kernel, fds->relocs, error);
 	if (status)
 		return status;
-	status = riffle_prepared_write(image, fds->out, error);
+	status = riffle_prepared_write(image, NULL, NULL, fds->out, error);
 	if (!status)
 		status = check_result(fds->out, error);
 	riffle_image_close(image);

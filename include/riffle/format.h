@@ -210,7 +210,8 @@ struct riffle_header {
 	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x438];
+	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x538];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

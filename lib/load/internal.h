@@ -25,16 +25,16 @@ struct load {
 };
 
 /* Checks what all loads have in common and fills *load. */
-int load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
-	       const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
-	       struct riffle_error *error);
+int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
+		      const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+		      struct riffle_error *error);
 /* How many jobs the plain copy has, and one of them. */
-unsigned load_blocks(const struct load *load);
-void load_block_job(struct load *load, unsigned index);
+unsigned riffle_load_blocks(const struct load *load);
+void riffle_load_block_job(struct load *load, unsigned index);
 /* After all jobs: what no job could do alone; then the answer. */
-int load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout);
+int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout);
 /* Notes a job's failure; the first one counts. */
-void load_fail(struct load *load, int status, const struct riffle_error *error);
+void riffle_load_fail(struct load *load, int status, const struct riffle_error *error);
 
 /* The kernel's bytes at an image offset. */
 static inline int load_read(const struct load *load, uint64_t image_offset, void *buffer, size_t bytes,

@@ -161,12 +161,12 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 	return RIFFLE_OK;
 }
 
-unsigned load_blocks(const struct load *load)
+unsigned riffle_load_blocks(const struct load *load)
 {
 	return (unsigned)((load->plan->header->image_bytes + BLOCK - 1) / BLOCK);
 }
 
-void load_fail(struct load *load, int status, const struct riffle_error *error)
+void riffle_load_fail(struct load *load, int status, const struct riffle_error *error)
 {
 	int none = RIFFLE_OK;
 
@@ -175,7 +175,7 @@ void load_fail(struct load *load, int status, const struct riffle_error *error)
 		*load->error = *error;
 }
 
-void load_block_job(struct load *load, unsigned index)
+void riffle_load_block_job(struct load *load, unsigned index)
 {
 	uint64_t start = index * BLOCK;
 	uint64_t stop = min64(start + BLOCK, load->plan->header->image_bytes);
@@ -189,12 +189,12 @@ void load_block_job(struct load *load, unsigned index)
 	__atomic_fetch_add(&load->load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&load->relocate_ticks, relocate_ticks, __ATOMIC_RELAXED);
 	if (status)
-		load_fail(load, status, &error);
+		riffle_load_fail(load, status, &error);
 }
 
 static void plain_job(void *argument, unsigned index)
 {
-	load_block_job(argument, index);
+	riffle_load_block_job(argument, index);
 }
 
 /*
@@ -205,7 +205,7 @@ static void relocate_across(const struct load *load)
 {
 	const struct riffle_plan *plan = load->plan;
 
-	for (unsigned i = 1; i < load_blocks(load); i++) {
+	for (unsigned i = 1; i < riffle_load_blocks(load); i++) {
 		uint64_t edge = i * BLOCK;
 		struct plan_area area = area_at(load, edge);
 		struct cursor wide = cursor_at(plan, edge - 7), at = cursor_at(plan, edge - 3),
@@ -233,9 +233,9 @@ static uint8_t *find_image(const struct riffle_memory *memory, uint64_t address,
 	return NULL;
 }
 
-int load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
-	       const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
-	       struct riffle_error *error)
+int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
+		      const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
+		      struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
 
@@ -259,7 +259,7 @@ int load_begin(struct load *load, const struct riffle_plan *plan, const struct r
 	return RIFFLE_OK;
 }
 
-int load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout)
+int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout)
 {
 	const struct riffle_plan *plan = load->plan;
 	const struct riffle_header *h = plan->header;
@@ -296,13 +296,13 @@ int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, co
 	if (layout->mode > RIFFLE_MODE_KASLR)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode",
 					 "is a shuffle's: riffle_load_shuffled() loads it", (uint64_t)layout->mode);
-	status = load_begin(&load, plan, payload, layout, memory, options, error);
+	status = riffle_load_begin(&load, plan, payload, layout, memory, options, error);
 	if (status)
 		return status;
 	if (workers)
-		workers->run(workers->opaque, plain_job, &load, load_blocks(&load));
+		workers->run(workers->opaque, plain_job, &load, riffle_load_blocks(&load));
 	else
-		for (unsigned i = 0; i < load_blocks(&load); i++)
-			load_block_job(&load, i);
-	return load_end(loaded, &load, layout);
+		for (unsigned i = 0; i < riffle_load_blocks(&load); i++)
+			riffle_load_block_job(&load, i);
+	return riffle_load_end(loaded, &load, layout);
 }

@@ -41,7 +41,7 @@ size_t riffle_load_workspace(const struct riffle_plan *plan)
 	       SCRATCHES * (size_t)aligned(SCRATCH_BYTES);
 }
 
-uint8_t *shuffle_scratch(struct shuffle_load *s, unsigned *number)
+uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number)
 {
 	for (;;) {
 		uint32_t taken = __atomic_load_n(&s->scratch_taken, __ATOMIC_RELAXED);
@@ -60,7 +60,7 @@ uint8_t *shuffle_scratch(struct shuffle_load *s, unsigned *number)
 	}
 }
 
-void shuffle_scratch_back(struct shuffle_load *s, unsigned number)
+void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number)
 {
 	__atomic_fetch_and(&s->scratch_taken, ~(1u << number), __ATOMIC_RELEASE);
 }
@@ -204,21 +204,21 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 	uint64_t before = __builtin_ia32_rdtsc(), patch_ticks = 0;
 	struct riffle_error error;
 	unsigned number;
-	uint8_t *scratch = shuffle_scratch(s, &number);
+	uint8_t *scratch = riffle_shuffle_scratch(s, &number);
 	int status;
 
 	if (!index)
-		status = shuffle_kallsyms(s, scratch, &error);
+		status = riffle_shuffle_kallsyms(s, scratch, &error);
 	else if (index <= s->load.plan->table_count)
-		status = shuffle_table(s, index - 1, scratch, &error);
+		status = riffle_shuffle_table(s, index - 1, scratch, &error);
 	else
 		status = copy_group(s, group_at(s->load.plan, index - jobs->tables),
 				    jobs->group_refs[index - jobs->tables], scratch, &patch_ticks, &error);
-	shuffle_scratch_back(s, number);
+	riffle_shuffle_scratch_back(s, number);
 	__atomic_fetch_add(&s->load.load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->load.relocate_ticks, patch_ticks, __ATOMIC_RELAXED);
 	if (status)
-		load_fail(&s->load, status, &error);
+		riffle_load_fail(&s->load, status, &error);
 }
 
 /* The long jobs first: kallsyms, tables, then groups of chunks, then blocks of everything else. */
@@ -231,7 +231,7 @@ static void shuffled_job(void *argument, unsigned index)
 	if (index < jobs->tables + jobs->groups)
 		run_with_scratch(jobs, index);
 	else
-		load_block_job(&jobs->s->load, index - jobs->tables - jobs->groups);
+		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->groups);
 }
 
 static void find_group_refs(const struct riffle_plan *plan, const struct riffle_chunk_ref **group_refs)
@@ -281,7 +281,7 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 		return riffle_load(loaded, plan, payload, layout, memory, options & RIFFLE_LOAD_CLEAR, workers, error);
 	status = check_request(plan, layout, options, workspace, workspace_bytes, error);
 	if (!status)
-		status = load_begin(&s.load, plan, payload, layout, memory, options, error);
+		status = riffle_load_begin(&s.load, plan, payload, layout, memory, options, error);
 	if (!status)
 		status = riffle_layout_check_order(layout, plan, error);
 	if (status)
@@ -293,19 +293,19 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	s.scratch_taken = 0;
 	s.load.order = layout->order;
 	s.load.shift = s.shift;
-	plan_areas_of(&s.load.areas, plan, options & RIFFLE_LOAD_LAZY_TABLES);
+	riffle_plan_areas_of(&s.load.areas, plan, options & RIFFLE_LOAD_LAZY_TABLES);
 	compute_shifts(&s);
 
 	jobs.tables = 1 + plan->table_count;
 	jobs.groups = all_groups(plan);
-	jobs.blocks = load_blocks(&s.load);
+	jobs.blocks = riffle_load_blocks(&s.load);
 	find_group_refs(plan, jobs.group_refs);
 	if (workers)
 		workers->run(workers->opaque, shuffled_job, &jobs, jobs.tables + jobs.groups + jobs.blocks);
 	else
 		for (uint32_t i = 0; i < jobs.tables + jobs.groups + jobs.blocks; i++)
 			shuffled_job(&jobs, i);
-	status = load_end(loaded, &s.load, layout);
+	status = riffle_load_end(loaded, &s.load, layout);
 	if (!status)
 		loaded->relocations += plan->chunk_ref_count + plan->fixed32_count + plan->fixed64_count;
 	return status;

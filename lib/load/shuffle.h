@@ -21,12 +21,12 @@ struct shuffle_load {
 };
 
 /* A scratch buffer for this job alone; given back by its number. */
-uint8_t *shuffle_scratch(struct shuffle_load *s, unsigned *number);
-void shuffle_scratch_back(struct shuffle_load *s, unsigned number);
+uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number);
+void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number);
 
 /* Writes one sorted table in its new order. */
-int shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error);
+int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error);
 /* Writes kallsyms' offsets, names, markers and by-name sequence. */
-int shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error);
+int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error);
 
 #endif

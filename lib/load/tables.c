@@ -261,7 +261,7 @@ static const uint16_t *targets_of(const struct riffle_plan *plan, uint32_t index
 	return targets;
 }
 
-int shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error)
+int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_table *t = &plan->tables[index];
@@ -450,7 +450,7 @@ static int write_seqs(struct shuffle_load *s, const uint32_t *moved, uint8_t *sc
 	return RIFFLE_OK;
 }
 
-int shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
+int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	uint32_t *symbol_place = s->place + (size_t)plan->table_count * (plan->chunk_count + 1);

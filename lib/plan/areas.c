@@ -12,7 +12,7 @@ static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
 	areas->area[i] = (struct plan_area){start, start + bytes};
 }
 
-void plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy)
+void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy)
 {
 	const struct riffle_kallsyms *k = plan->kallsyms;
 

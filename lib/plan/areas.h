@@ -23,7 +23,7 @@ struct plan_areas {
  * Collects the areas of a plan; with `lazy` the tables that a lazy load leaves as they are count as plain bytes. Counts of
  * regions and tables must have been checked against the maxima, ends against 32 bits.
  */
-void plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy);
+void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy);
 
 /* Bytes of one entry of a table in its first and its second array. */
 static inline uint32_t plan_table_entry_bytes(uint32_t kind)
@@ -33,6 +33,6 @@ static inline uint32_t plan_table_entry_bytes(uint32_t kind)
 #define PLAN_ORC_STATE_BYTES 6u
 
 /* The plan's shuffle sections, after everything else has been checked. */
-int plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
+int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
 
 #endif

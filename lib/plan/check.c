@@ -90,6 +90,8 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 					    h->build_id_bytes, sizeof h->build_id);
 	if (h->kernel_version[sizeof h->kernel_version - 1])
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel_version", "is not terminated");
+	if (h->no_shuffle[sizeof h->no_shuffle - 1])
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "no_shuffle", "is not terminated");
 	return RIFFLE_OK;
 }
 
@@ -256,7 +258,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "flags", "deny the relocations that are there");
 		goto refused;
 	}
-	status = plan_check_shuffle(plan, bytes, error);
+	status = riffle_plan_check_shuffle(plan, bytes, error);
 	if (status)
 		goto refused;
 	return RIFFLE_OK;

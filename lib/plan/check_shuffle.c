@@ -249,7 +249,7 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 	struct plan_areas areas;
 	uint32_t extent = 0, end = 0;
 
-	plan_areas_of(&areas, plan, 0);
+	riffle_plan_areas_of(&areas, plan, 0);
 	for (unsigned i = 0; i < areas.count; i++) {
 		const struct plan_area *a = &areas.area[i];
 
@@ -286,7 +286,7 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 	return RIFFLE_OK;
 }
 
-int plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
+int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
 {
 	uint32_t counts[4] = {0};
 	int status;

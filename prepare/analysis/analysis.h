@@ -6,6 +6,7 @@
 #include <riffle/error.h>
 #include <riffle/format.h>
 
+#include "plan/areas.h"
 #include "prepare/image/image.h"
 
 /* arch/x86/include/asm/page_64_types.h, unchanged since 2.6: where the kernel's own mapping begins */
@@ -39,10 +40,11 @@ int analysis_check_geometry(const struct riffle_image *image, struct riffle_erro
 int analysis_judge_relocs(const struct riffle_image *image, struct riffle_error *error);
 
 /*
- * Finds the runs of pages that must be copied: those that hold a byte other than zero or part of a relocated field.
+ * Finds the runs of pages that must be copied: those that hold a byte other than zero, part of a relocated field, or
+ * part of an area that a shuffled load writes by itself (`areas`, ascending; may be empty), zeros included.
  * `file_offset` is left 0. On success *extents is the caller's, to be freed. Errors: MEMORY.
  */
-int analysis_find_extents(const struct riffle_image *image, struct riffle_extent **extents, uint32_t *count,
-			  struct riffle_error *error);
+int analysis_find_extents(const struct riffle_image *image, const struct plan_areas *areas,
+			  struct riffle_extent **extents, uint32_t *count, struct riffle_error *error);
 
 #endif

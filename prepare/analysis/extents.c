@@ -53,6 +53,14 @@ static bool holds_relocation(struct reloc_cursor cursor[3], uint64_t start, uint
 	return found;
 }
 
+static bool is_in_area(const struct plan_areas *areas, uint64_t start, uint64_t end)
+{
+	for (unsigned i = 0; i < areas->count; i++)
+		if (areas->area[i].start < end && areas->area[i].end > start)
+			return true;
+	return false;
+}
+
 /*
  * Adds a run of bytes, joined to the one before when nothing lies between. Gaps are never copied to save an extent:
  * the 39 extents of Debian's 6.1 cloud kernel load as fast as the 7 that are left when gaps of up to 64 pages are
@@ -83,7 +91,8 @@ static int append(struct extent_list *list, uint64_t start, uint64_t end, bool m
 }
 
 static int add_segment(struct extent_list *list, const struct riffle_image *image,
-		       const struct image_segment *segment, struct reloc_cursor cursor[3], struct riffle_error *error)
+		       const struct image_segment *segment, const struct plan_areas *areas,
+		       struct reloc_cursor cursor[3], struct riffle_error *error)
 {
 	uint64_t start = analysis_segment_offset(image, segment);
 	uint64_t limit = start + segment->file_bytes;
@@ -97,7 +106,7 @@ static int add_segment(struct extent_list *list, const struct riffle_image *imag
 			end = limit;
 		/* the cursors have to move with every page, so they are asked first */
 		wanted = holds_relocation(cursor, page, end);
-		wanted = wanted || !all_zero(segment->bytes + (page - start), end - page);
+		wanted = wanted || is_in_area(areas, page, end) || !all_zero(segment->bytes + (page - start), end - page);
 		if (wanted) {
 			int status = append(list, page, end, !first, error);
 
@@ -110,8 +119,8 @@ static int add_segment(struct extent_list *list, const struct riffle_image *imag
 	return 0;
 }
 
-int analysis_find_extents(const struct riffle_image *image, struct riffle_extent **extents, uint32_t *count,
-			  struct riffle_error *error)
+int analysis_find_extents(const struct riffle_image *image, const struct plan_areas *areas,
+			  struct riffle_extent **extents, uint32_t *count, struct riffle_error *error)
 {
 	struct reloc_cursor cursor[3] = {
 		{.list = &image->reloc64, .width = 8},
@@ -121,7 +130,7 @@ int analysis_find_extents(const struct riffle_image *image, struct riffle_extent
 	struct extent_list list = {0};
 
 	for (unsigned i = 0; i < image->segment_count; i++) {
-		int status = add_segment(&list, image, &image->segment[i], cursor, error);
+		int status = add_segment(&list, image, &image->segment[i], areas, cursor, error);
 
 		if (status) {
 			free(list.item);

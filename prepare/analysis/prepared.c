@@ -9,6 +9,7 @@
 #include <nettle/sha2.h>
 
 #include "analysis.h"
+#include "encode.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
@@ -19,6 +20,7 @@ struct draft {
 	uint8_t *plan;
 	struct riffle_extent *extents;
 	uint32_t extent_count;
+	struct encoded shuffle;         /* empty without one */
 };
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
@@ -42,20 +44,13 @@ static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset,
 /* Gives each section its place in the plan, 8-byte aligned, and returns how long the plan is. */
 static uint64_t place_sections(struct riffle_section *section, const uint64_t counts[RIFFLE_SECTION_COUNT])
 {
-	static const unsigned entry_bytes[RIFFLE_SECTION_COUNT] = {
-		[RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),
-		[RIFFLE_SECTION_EXTENTS] = sizeof(struct riffle_extent),
-		[RIFFLE_SECTION_RELOC64] = sizeof(uint32_t),
-		[RIFFLE_SECTION_RELOC32] = sizeof(uint32_t),
-		[RIFFLE_SECTION_RELOC32_INVERSE] = sizeof(uint32_t),
-	};
 	uint64_t offset = 0;
 
 	for (int i = 0; i < RIFFLE_SECTION_COUNT; i++) {
 		section[i].offset = offset;
 		section[i].count = counts[i];
-		/* at most 64 segments, 2^18 extents and 2^30 relocations: no sum comes near wrapping */
-		offset = (offset + counts[i] * entry_bytes[i] + 7) & ~UINT64_C(7);
+		/* counts of 32 bits and entries of a few bytes: no sum comes near wrapping */
+		offset = (offset + counts[i] * encoded_entry_bytes[i] + 7) & ~UINT64_C(7);
 	}
 	return offset;
 }
@@ -85,7 +80,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 {
 	struct riffle_header *header = &draft->header;
 	struct riffle_section *section = header->section;
-	const uint64_t counts[RIFFLE_SECTION_COUNT] = {
+	uint64_t counts[RIFFLE_SECTION_COUNT] = {
 		[RIFFLE_SECTION_SEGMENTS] = image->segment_count,
 		[RIFFLE_SECTION_EXTENTS] = draft->extent_count,
 		[RIFFLE_SECTION_RELOC64] = image->reloc64.count,
@@ -93,6 +88,8 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		[RIFFLE_SECTION_RELOC32_INVERSE] = image->reloc32_inverse.count,
 	};
 
+	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
+		counts[i] = draft->shuffle.count[i];
 	header->plan_offset = RIFFLE_HEADER_BYTES;
 	header->plan_bytes = place_sections(section, counts);
 	if (header->plan_bytes > RIFFLE_PLAN_MAX)
@@ -112,6 +109,10 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC64], &image->reloc64);
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32], &image->reloc32);
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32_INVERSE], &image->reloc32_inverse);
+	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
+		if (counts[i])
+			memcpy(draft->plan + section[i].offset, draft->shuffle.entries[i],
+			       counts[i] * encoded_entry_bytes[i]);
 	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
 	return 0;
 }
@@ -193,30 +194,56 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 	return write_all(fd, header, sizeof *header, 0, error);
 }
 
-static int prepare(struct draft *draft, const struct riffle_image *image, int fd, struct riffle_error *error)
+/* The areas that a shuffled load writes by itself, so that each of them lies in one extent. */
+static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 {
+	const struct riffle_plan plan = {
+		.regions = shuffle->entries[RIFFLE_SECTION_REGIONS],
+		.region_count = shuffle->count[RIFFLE_SECTION_REGIONS],
+		.tables = shuffle->entries[RIFFLE_SECTION_TABLES],
+		.table_count = shuffle->count[RIFFLE_SECTION_TABLES],
+		.kallsyms = shuffle->entries[RIFFLE_SECTION_KALLSYMS],
+	};
+
+	riffle_plan_areas_of(areas, &plan, 0);
+}
+
+static int prepare(struct draft *draft, const struct riffle_image *image, const struct shuffle *shuffle, int fd,
+		   struct riffle_error *error)
+{
+	struct plan_areas areas;
 	int status;
 
 	status = analysis_check_geometry(image, error);
 	if (!status)
 		status = analysis_judge_relocs(image, error);
-	if (!status)
-		status = analysis_find_extents(image, &draft->extents, &draft->extent_count, error);
+	if (!status && shuffle)
+		status = encode_shuffle(&draft->shuffle, image, shuffle, error);
+	if (status)
+		return status;
+	find_areas(&areas, &draft->shuffle);
+	status = analysis_find_extents(image, &areas, &draft->extents, &draft->extent_count, error);
 	if (!status)
 		status = make_plan(draft, image, error);
 	if (status)
 		return status;
 	describe(&draft->header, image);
+	if (shuffle)
+		draft->header.features |= RIFFLE_FEATURE_SHUFFLE;
 	return write_file(draft, image, fd, error);
 }
 
-int riffle_prepared_write(const struct riffle_image *image, int out_fd, struct riffle_error *error)
+int riffle_prepared_write(const struct riffle_image *image, const struct shuffle *shuffle, const char *no_shuffle,
+			  int out_fd, struct riffle_error *error)
 {
 	struct draft draft = {0};
 	int status;
 
-	status = prepare(&draft, image, out_fd, error);
+	if (no_shuffle && !shuffle)
+		strncpy(draft.header.no_shuffle, no_shuffle, sizeof draft.header.no_shuffle - 1);
+	status = prepare(&draft, image, shuffle, out_fd, error);
 	free(draft.plan);
 	free(draft.extents);
+	encoded_free(&draft.shuffle);
 	return status;
 }

@@ -5,13 +5,17 @@
 
 #include <riffle/error.h>
 #include "prepare/image/image.h"
+#include "prepare/shuffle/shuffle.h"
 
 /*
  * Checks the image's relocations against its contents, finds the non-zero extents, and writes a prepared kernel to
  * `out_fd` (an empty regular file open for writing). The header is written last, so that an unfinished file is never
  * taken for a prepared kernel. On failure the file's contents are undefined; the caller removes it.
+ * `shuffle` is what the analysis found, or NULL; then `no_shuffle` (may be NULL) says in words why there is none, for
+ * whoever asks for FGKASLR.
  */
-int riffle_prepared_write(const struct riffle_image *image, int out_fd, struct riffle_error *error);
+int riffle_prepared_write(const struct riffle_image *image, const struct shuffle *shuffle, const char *no_shuffle,
+			  int out_fd, struct riffle_error *error);
 
 /* Compares a prepared kernel's contents with the digest stored in it. */
 int riffle_prepared_check_digest(int fd, struct riffle_error *error);

@@ -109,7 +109,7 @@ static int tear_down(void **state)
 
 static void must_write(struct fixture *f)
 {
-	int status = riffle_prepared_write(&f->image, f->fd, &f->error);
+	int status = riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error);
 
 	if (status) {
 		char line[256];
@@ -123,7 +123,7 @@ static void must_refuse(struct fixture *f, enum riffle_status status, const char
 {
 	uint8_t start[8] = {0};
 
-	assert_int_equal(riffle_prepared_write(&f->image, f->fd, &f->error), status);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), status);
 	assert_int_equal(f->error.status, status);
 	assert_string_equal(f->error.field, field);
 	if (!strstr(f->error.problem, problem))
@@ -247,7 +247,7 @@ static void test_full_disk(void **state)
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_int_equal(riffle_prepared_write(&f->image, f->fd, &f->error), RIFFLE_ERR_IO);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), RIFFLE_ERR_IO);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_true(f->error.sys_errno != 0);
 	assert_string_equal(f->error.field, "output");
@@ -393,7 +393,7 @@ static void test_segments_share_a_page(void **state)
 	memset(f->percpu, 2, PAGE);
 	f->image.segment_count = 2;
 	assert_int_equal(analysis_check_geometry(&f->image, &f->error), 0);
-	assert_int_equal(analysis_find_extents(&f->image, &extents, &count, &f->error), 0);
+	assert_int_equal(analysis_find_extents(&f->image, &(struct plan_areas){0}, &extents, &count, &f->error), 0);
 	assert_int_equal(count, 2);
 	assert_int_equal(extents[0].image_offset, 0);
 	assert_int_equal(extents[0].bytes, PAGE + 100);
