@@ -33,7 +33,7 @@ static bool read_address(const struct annotator *a, uint64_t *address, bool *pre
 	*prefixed = a->word_bytes > 2 && a->word[0] == '0' && (a->word[1] == 'x' || a->word[1] == 'X');
 	if (*prefixed)
 		i = 2;
-	if (a->word_too_long || a->word_bytes - i > DIGITS || (!*prefixed && a->word_bytes != DIGITS))
+	if (a->word_bytes - i > DIGITS || (!*prefixed && a->word_bytes != DIGITS))
 		return false;
 	for (*address = 0; i < a->word_bytes; i++) {
 		unsigned char c = (unsigned char)a->word[i];

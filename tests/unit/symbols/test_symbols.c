@@ -211,6 +211,7 @@ static void test_elf(void **state)
 
 	/* 6.15 and later: percpu like the rest */
 	elf.section[S_PERCPU].sh_addr = LINK + 0x1000;
+	elf.load[0].p_paddr = 0x800000;
 	/* and numbers of sections that do not fit their fields */
 	elf.header.e_shnum = 0;
 	elf.section[0].sh_size = 6;
@@ -218,6 +219,7 @@ static void test_elf(void **state)
 	elf.section[0].sh_link = S_SHSTRTAB;
 	assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), RIFFLE_OK);
 	assert_false(about.percpu_at_zero);
+	assert_int_equal(about.link_physical, 0x800000);
 	assert_int_equal(symbols.count, 2);
 	symbols_free(&symbols);
 }
