@@ -466,7 +466,7 @@ int command_run(int argc, char **argv)
 	status = run.options.boot == BOOT_BOOTSTRAP ? start_bootstrap(&run) : start_direct(&run);
 	if (!status)
 		status = vm_run(run.vm, &run.registers, first_run, &run, &end, &run.error);
-	code = status ? fail_run(&run) : exit_code(end, run.vm);
+	code = status || end == VM_END_ERROR ? fail_run(&run) : exit_code(end, run.vm);
 	if (!status && run.options.boot_timer && vm_boot_timer(run.vm))
 		phases_print_init(&run.phases, vm_boot_timer(run.vm), stderr);
 	finish(&run);
