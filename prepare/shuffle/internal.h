@@ -44,6 +44,8 @@ struct work_unit {
 	uint32_t last;          /* where that instruction starts */
 	uint8_t end;            /* enum work_end */
 	bool unexplained;       /* holds bytes or branches that make no sense as code */
+	bool joined;            /* must stay behind the unit before it */
+	uint8_t pin;            /* enum shuffle_pin */
 };
 
 /* Two places of .text whose distance must not change; `what` says why in a word. */
@@ -77,6 +79,7 @@ struct work {
 	unsigned known_count;
 	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
+	char *range_names;      /* what the ranges' names point into */
 	struct shuffle *result; /* being filled */
 };
 
@@ -126,6 +129,8 @@ int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, s
 int code_decode(struct work *work, struct riffle_error *error);
 /* tables.c: the known tables: sorted ones into result->table, kallsyms, references of all others by work_add_ref(). */
 int tables_read(struct work *work, struct riffle_error *error);
+/* pins.c: what must not move by its name or place: sets `pin` of units, and ties what the kernel copies as a block. */
+int pins_set(struct work *work, struct riffle_error *error);
 /* chunks.c: ranges of .text, movable and pinned, with the ties; needs code and tables. */
 int chunks_build(struct work *work, struct riffle_error *error);
 /* refs.c: the absolute relocations; then all references merged, sorted, and those left out that no shuffle changes. */

@@ -24,7 +24,7 @@ enum shuffle_pin {
 	SHUFFLE_PIN_UNEXPLAINED,        /* bytes of unknown role */
 	SHUFFLE_PIN_LARGE,              /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
 	SHUFFLE_PIN_ALIGNED,            /* needs more alignment than SHUFFLE_ALIGN */
-	SHUFFLE_PIN_HIBERNATE,          /* copied or mapped by page (restore_registers, core_restore_code) */
+	SHUFFLE_PIN_PAGE,               /* written, copied or mapped by page (hypercall_page, restore_registers) */
 };
 
 /* A run of bytes of .text, in address order; all of .text is covered, movable or pinned. */
