@@ -3,6 +3,7 @@
 #ifndef RIFFLE_CLI_LAYOUT_JSON_H
 #define RIFFLE_CLI_LAYOUT_JSON_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <riffle/layout.h>
@@ -10,8 +11,15 @@
 /*
  * {"riffle_layout": 1, "mode": "kaslr", "physical_base": "0x…", "virtual_base": "0x…", "link_physical": "0x…",
  *  "link_virtual": "0x…", "image_bytes": N,
- *  "kernel": {"version": "…", "build_id": "hex", "content_digest": "hex"}}
+ *  "kernel": {"version": "…", "build_id": "hex", "content_digest": "hex"},
+ *  "chunks": [[link offset, bytes, how far it moved], …]}
+ * The last only with mode fgkaslr: decimal numbers, in link order.
  */
+struct layout_chunk {
+	uint32_t offset, bytes; /* image offset as linked */
+	int32_t shift;
+};
+
 struct layout_file {
 	struct riffle_layout layout;
 	uint64_t link_physical;
@@ -20,18 +28,31 @@ struct layout_file {
 	char kernel_version[192];
 	char build_id[65];        /* lower-case hex, empty when the kernel has none */
 	char content_digest[65];
+	struct layout_chunk *chunk; /* ascending, disjoint, permuted within the image; NULL without a shuffle */
+	uint32_t chunk_count;
 };
 
 const char *mode_name(enum riffle_mode mode);
 
-/* Fills *file from a layout and the kernel it is for. */
-void layout_file_describe(struct layout_file *file, const struct riffle_layout *layout,
-			  const struct riffle_header *header);
+/* Fills *file from a layout and the kernel it is for; to be ended with layout_file_free(). Errors: MEMORY. */
+int layout_file_describe(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,
+			 struct riffle_error *error);
+void layout_file_free(struct layout_file *file);
+
+/*
+ * Turns the chunks of a file into layout.order, for a replay: `order` has room for plan->chunk_count numbers.
+ * Errors: FORMAT when the chunks are not this plan's, or do not fill their regions.
+ */
+int layout_file_order(const struct layout_file *file, const struct riffle_plan *plan, uint16_t *order,
+		      struct riffle_error *error);
+
+/* An address of the running kernel's image as a link address; false when it lies outside the image. */
+bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link);
 
 /* Writes to a new file of mode 0600; refuses links and files that exist; leaves nothing behind when it fails. */
 int layout_file_write(const char *path, const struct layout_file *file, struct riffle_error *error);
 
-/* Reads and checks a layout file. */
+/* Reads and checks a layout file; after success to be ended with layout_file_free(). */
 int layout_file_read(const char *path, struct layout_file *file, struct riffle_error *error);
 
 #endif

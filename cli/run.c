@@ -22,6 +22,7 @@
 #include "cli/phases.h"
 #include "cli/pool.h"
 #include "cli/run_options.h"
+#include "cli/huge.h"
 #include "common/fail.h"
 #include "monitor/vm.h"
 
@@ -40,13 +41,17 @@ struct run {
 	struct riffle_loaded loaded;
 	struct riffle_boot_registers registers;
 	struct phases phases;
+	uint16_t *order;        /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
+	void *workspace;
+	size_t workspace_bytes, shuffle_bytes;
 	const char *blame;      /* the file an error is about */
+	char words[400];        /* an error's problem that is not known beforehand */
 	struct riffle_error error;
 };
 
 static int fail_run(const struct run *run)
 {
-	char text[512];
+	char text[700];
 
 	riffle_error_format(&run->error, text, sizeof text);
 	fprintf(stderr, "riffle: %s%s%s\n", run->blame ? run->blame : "", run->blame ? ": " : "", text);
@@ -75,6 +80,19 @@ static int open_kernel(struct run *run)
 	return RIFFLE_OK;
 }
 
+/* FGKASLR or a reason: the one that preparing the kernel found. */
+static int need_chunks(struct run *run)
+{
+	const struct riffle_header *header = run->kernel.plan.header;
+
+	if (run->kernel.plan.chunk_count)
+		return RIFFLE_OK;
+	run->blame = run->options.kernel;
+	snprintf(run->words, sizeof run->words, "this kernel cannot be shuffled (%s); --randomize=kaslr moves it as a whole",
+		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks");
+	return riffle_fail(&run->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", run->words);
+}
+
 /* What the guest's command line, the options and the kernel together make of --randomize. */
 static int choose_mode(struct run *run)
 {
@@ -84,11 +102,6 @@ static int choose_mode(struct run *run)
 		if (o->randomize_auto || o->randomize != RIFFLE_MODE_OFF)
 			fputs("riffle: notice: nokaslr on the command line: the kernel is not randomised\n", stderr);
 		o->randomize = RIFFLE_MODE_OFF;
-	} else if (o->fgkaslr) {
-		run->blame = o->kernel;
-		return riffle_fail(&run->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr",
-				   "this version of riffle cannot shuffle functions; --randomize=kaslr moves the kernel as a "
-				   "whole");
 	} else if (o->randomize_auto) {
 		if (!(run->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
 			run->blame = o->kernel;
@@ -96,9 +109,9 @@ static int choose_mode(struct run *run)
 					   "there are none in this kernel, so KASLR is impossible; --randomize=physical "
 					   "or --randomize=off boots it with less");
 		}
-		o->randomize = RIFFLE_MODE_KASLR;
+		o->randomize = run->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 	}
-	return RIFFLE_OK;
+	return o->randomize == RIFFLE_MODE_FGKASLR ? need_chunks(run) : RIFFLE_OK;
 }
 
 static int new_vm(struct run *run)
@@ -207,34 +220,84 @@ static void announce(const struct run *run)
 						     : "";
 	struct riffle_slots slots;
 	struct riffle_error error;
+	char shuffled[64] = "";
 
+	if (run->layout.mode == RIFFLE_MODE_FGKASLR)
+		snprintf(shuffled, sizeof shuffled, ", %u chunks of functions in any order%s",
+			 run->kernel.plan.chunk_count, run->options.lazy_tables ? ", tables stale" : "");
 	if (riffle_layout_slots(&slots, &run->kernel.plan, &run->memory, run->layout.mode, &error))
 		return;
 	if (run->layout.mode == RIFFLE_MODE_OFF)
 		fprintf(stderr, "riffle: randomize=off%s\n", replay);
 	else
 		fprintf(stderr,
-			"riffle: randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s\n",
+			"riffle: randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s%s\n",
 			mode_name(run->layout.mode), (unsigned long long)slots.virtual_, bits(slots.virtual_),
-			(unsigned long long)slots.physical, bits(slots.physical), replay);
+			(unsigned long long)slots.physical, bits(slots.physical), shuffled, replay);
+}
+
+/* Memory for an order and for the work of a shuffled load, in huge pages; given back before the guest runs. */
+static int take_shuffle_memory(struct run *run)
+{
+	const struct riffle_plan *plan = &run->kernel.plan;
+	size_t order_bytes = (plan->chunk_count * sizeof *run->order + 63) & ~(size_t)63;
+
+	if (!plan->chunk_count)
+		return RIFFLE_OK;
+	run->workspace_bytes = riffle_load_workspace(plan);
+	run->shuffle_bytes = order_bytes + run->workspace_bytes;
+	run->order = map_huge(&run->shuffle_bytes);
+	if (!run->order)
+		return riffle_fail_full(&run->error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be had", 1,
+					run->shuffle_bytes, 0, 0);
+	run->workspace = (uint8_t *)run->order + order_bytes;
+	run->layout.order = run->order;
+	run->layout.order_count = plan->chunk_count;
+	return RIFFLE_OK;
+}
+
+static void give_shuffle_memory(struct run *run)
+{
+	if (run->order)
+		munmap(run->order, run->shuffle_bytes);
+	run->order = NULL;
+	run->layout.order = NULL;
+}
+
+static int take_layout(struct run *run, const struct layout_file *file)
+{
+	const struct riffle_plan *plan = &run->kernel.plan;
+	struct layout_file ours;
+	const struct riffle_layout plain = {.mode = RIFFLE_MODE_OFF};
+	int status = layout_file_describe(&ours, &plain, plan, &run->error);
+
+	if (status)
+		return status;
+	if (strcmp(ours.content_digest, file->content_digest))
+		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "content_digest",
+				   "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
+	run->layout.mode = file->layout.mode;
+	run->layout.physical_base = file->layout.physical_base;
+	run->layout.virtual_base = file->layout.virtual_base;
+	if (file->layout.mode != RIFFLE_MODE_FGKASLR)
+		return RIFFLE_OK;
+	status = take_shuffle_memory(run);
+	return status ? status : layout_file_order(file, plan, run->order, &run->error);
 }
 
 static int replay_layout(struct run *run)
 {
-	const struct riffle_header *header = run->kernel.plan.header;
-	struct layout_file file, ours;
+	struct layout_file file;
 	int status;
 
 	run->blame = run->options.layout;
 	status = layout_file_read(run->options.layout, &file, &run->error);
 	if (status)
 		return status;
-	layout_file_describe(&ours, &file.layout, header);
-	if (strcmp(ours.content_digest, file.content_digest))
-		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "content_digest",
-				   "is not this kernel's: the layout belongs to another one");
-	run->layout = file.layout;
-	status = riffle_layout_check(&run->layout, &run->kernel.plan, &run->memory, &run->error);
+	status = take_layout(run, &file);
+	layout_file_free(&file);
+	if (!status)
+		status = riffle_layout_check(&run->layout, &run->kernel.plan, &run->memory, &run->error);
 	if (!status)
 		run->blame = NULL;
 	return status;
@@ -255,6 +318,11 @@ static int choose_layout(struct run *run)
 		return replay_layout(run);
 	if (run->options.has_seed)
 		riffle_random_from_seed(&random, &seeded, run->options.seed);
+	if (run->options.randomize == RIFFLE_MODE_FGKASLR) {
+		status = take_shuffle_memory(run);
+		if (status)
+			return status;
+	}
 	run->blame = run->options.kernel;
 	status = riffle_layout_draw(&run->layout, &run->kernel.plan, &run->memory, run->options.randomize,
 				    run->options.has_seed ? &random : NULL, &run->error);
@@ -271,8 +339,10 @@ static int write_layout(struct run *run)
 	if (!run->options.layout_out)
 		return RIFFLE_OK;
 	run->blame = run->options.layout_out;
-	layout_file_describe(&file, &run->layout, run->kernel.plan.header);
-	status = layout_file_write(run->options.layout_out, &file, &run->error);
+	status = layout_file_describe(&file, &run->layout, &run->kernel.plan, &run->error);
+	if (!status)
+		status = layout_file_write(run->options.layout_out, &file, &run->error);
+	layout_file_free(&file);
 	if (!status)
 		run->blame = NULL;
 	return status;
@@ -300,8 +370,9 @@ static void *load_thread(void *opaque)
 
 	phases_start(&clock);
 	pool_workers(loader->pool, &workers);
-	loader->status = riffle_load(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout, &run->memory, 0,
-				     &workers, &loader->error);
+	loader->status = riffle_load_shuffled(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout,
+					      &run->memory, run->options.lazy_tables ? RIFFLE_LOAD_LAZY_TABLES : 0,
+					      &workers, run->workspace, run->workspace_bytes, &loader->error);
 	loader->ns = phases_lap(&clock);
 	return NULL;
 }
@@ -356,7 +427,8 @@ static int start_direct(struct run *run)
 	if (status)
 		return status;
 	phases_end(&run->phases, "boot tables");
-	/* the plan has done its work: megabytes that need not stay while the guest runs */
+	/* plan and order have done their work: megabytes that need not stay while the guest runs */
+	give_shuffle_memory(run);
 	kernel_close(&run->kernel);
 	run->kernel_opened = false;
 	return load_initrd(run);
@@ -440,6 +512,7 @@ static void finish(struct run *run)
 {
 	if (run->initrd_fd >= 0)
 		close(run->initrd_fd);
+	give_shuffle_memory(run);
 	if (run->kernel_opened)
 		kernel_close(&run->kernel);
 	if (run->vm)

@@ -25,9 +25,9 @@ static const char help[] =
 	"                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
 	"\n"
 	"Layout:\n"
-	"  -r, --randomize MODE     off, physical, kaslr, fgkaslr, or auto: the best that riffle and the\n"
-	"                           kernel allow, never below kaslr [auto]; fgkaslr is refused by this\n"
-	"                           version\n"
+	"  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
+	"                           the best the kernel allows, never below kaslr [auto]\n"
+	"      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
 	"      --seed HEX           replay the layout this seed gives (at most 64 digits): debugging only\n"
 	"      --layout FILE        replay the layout in FILE: debugging only\n"
 	"      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
@@ -106,13 +106,12 @@ static bool parse_seed(const char *text, uint8_t seed[32])
 
 static bool parse_mode(const char *text, struct run_options *o)
 {
-	static const char *const names[] = {"off", "physical", "kaslr"};
+	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
 
 	o->randomize_auto = !strcmp(text, "auto");
-	o->fgkaslr = !strcmp(text, "fgkaslr");
-	if (o->randomize_auto || o->fgkaslr)
+	if (o->randomize_auto)
 		return true;
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		if (!strcmp(text, names[i])) {
 			o->randomize = (enum riffle_mode)i;
 			return true;
@@ -142,13 +141,14 @@ static bool set_command_line(struct run_options *o, const char *whole, const cha
 
 enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 {
-	enum { RELOCS = 256, BOOT, SEED, LAYOUT, LAYOUT_OUT, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER };
+	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER };
 	static const struct option options[] = {
 		{"memory", required_argument, NULL, 'm'},       {"cpus", required_argument, NULL, 'c'},
 		{"initrd", required_argument, NULL, 'i'},       {"cmdline", required_argument, NULL, 'k'},
 		{"append", required_argument, NULL, 'a'},       {"relocs", required_argument, NULL, RELOCS},
 		{"boot", required_argument, NULL, BOOT},        {"randomize", required_argument, NULL, 'r'},
-		{"seed", required_argument, NULL, SEED},        {"layout", required_argument, NULL, LAYOUT},
+		{"tables", required_argument, NULL, TABLES},    {"seed", required_argument, NULL, SEED},
+		{"layout", required_argument, NULL, LAYOUT},
 		{"layout-out", required_argument, NULL, LAYOUT_OUT}, {"cache", required_argument, NULL, CACHE},
 		{"no-cache", no_argument, NULL, NO_CACHE},      {"no-huge-pages", no_argument, NULL, NO_HUGE},
 		{"accept-emulation", no_argument, NULL, ACCEPT}, {"boot-timer", no_argument, NULL, TIMER},
@@ -156,6 +156,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	};
 	const char *whole = NULL, *append = NULL;
 	bool randomize_given = false;
+	unsigned long number;
 	char *end;
 	int option;
 
@@ -175,10 +176,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 				return wrong("--memory", "must be a multiple of 2M up to 1024G", optarg);
 			break;
 		case 'c':
-			errno = 0;
-			o->cpus = (unsigned)strtoul(optarg, &end, 10);
-			if (errno || *end || end == optarg || o->cpus < 1 || o->cpus > 32 || *optarg == '-')
+			number = strtoul(optarg, &end, 10);
+			if (*end || end == optarg || number < 1 || number > 32)
 				return wrong("--cpus", "must be 1 to 32", optarg);
+			o->cpus = (unsigned)number;
 			break;
 		case 'i':
 			o->initrd = optarg;
@@ -202,6 +203,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 				o->boot = BOOT_BOOTSTRAP;
 			else if (strcmp(optarg, "direct"))
 				return wrong("--boot", "must be direct or bootstrap", optarg);
+			break;
+		case TABLES:
+			o->lazy_tables = !strcmp(optarg, "lazy");
+			if (!o->lazy_tables && strcmp(optarg, "full"))
+				return wrong("--tables", "must be full or lazy", optarg);
 			break;
 		case SEED:
 			if (!parse_seed(optarg, o->seed))

@@ -22,7 +22,7 @@ struct run_options {
 	unsigned cpus;
 	bool randomize_auto;            /* the best the kernel allows, never below kaslr */
 	enum riffle_mode randomize;     /* otherwise */
-	bool fgkaslr;                   /* asked for, which no kernel allows yet */
+	bool lazy_tables;
 	bool nokaslr;                   /* the command line says so, and --randomize does not */
 	enum run_boot boot;
 	bool has_seed;
