@@ -157,7 +157,6 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	const char *whole = NULL, *append = NULL;
 	bool randomize_given = false;
 	unsigned long number;
-	unsigned long number;
 	char *end;
 	int option;
 
