@@ -210,6 +210,15 @@ def test_bootstrap(boots, make, name):
     assert guest.page_offset != PAGE_OFFSET
 
 
+@pytest.mark.guests.with_args(files)
+@pytest.mark.guests.with_args(sizes)
+def test_command_line(boots, programs):
+    """What --help says is the default arrives, and what is appended behind it."""
+    default = re.search(r"^Default command line:\n  (.*)$", programs.riffle("run", "--help").stdout, re.M).group(1)
+    assert boots.guest(files, "prepared").fact("cmdline") == default + " quiet riffle.do=panic"
+    assert boots.guest(sizes, "nokaslr").fact("cmdline") == default + " quiet nokaslr riffle.do=panic"
+
+
 # ---- without a guest
 
 
