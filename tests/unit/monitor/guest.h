@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tiny guests: machine code in a microVM of their own, each in a child process that the test can lose. */
+#ifndef RIFFLE_TESTS_MONITOR_GUEST_H
+#define RIFFLE_TESTS_MONITOR_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "monitor/vm.h"
+
+/* Where a guest's code lies and starts, with a stack below it and an identity map of 4 GiB. */
+#define GUEST_CODE 0x10000u
+/* 256 gates to interrupt handlers: gate v leads to GUEST_CODE + handler_offset; loaded by the guest itself with lidt. */
+#define GUEST_IDT 0x6000u
+#define GUEST_IDTR 0x5ff0u
+/* real-mode code for another vCPU's SIPI with vector 8 */
+#define GUEST_AP_CODE 0x8000u
+
+struct guest {
+	const uint8_t *code, *code_end;
+	const uint8_t *ap_code, *ap_code_end;   /* NULL: none */
+	uint32_t handler_offset;                /* 0: no IDT */
+	unsigned vcpus;                         /* 0: one */
+	uint64_t memory_bytes;                  /* 0: 4 MiB */
+	bool unconfined;
+	int terminal;                           /* 0: console on pipes; else a pty slave that becomes the console */
+	bool controlling;                       /* and the child's controlling terminal */
+};
+
+/* What the child tells, in memory shared with it. */
+struct guest_result {
+	int status;                     /* of the first call that failed, 0: vm_run() came to an end */
+	int end;
+	int signal;
+	uint64_t boot_timer, fault_rip, before_run;
+	unsigned threads_left;          /* the monitor's, after vm_run() */
+	bool signals_as_before;
+	char message[512];
+	uint32_t note;                  /* the guest's 32-bit word at 0x5000 at the end */
+};
+
+struct guest_child {
+	pid_t pid;
+	int input, output;              /* far ends of the console, -1 with a terminal */
+	struct guest_result *result;
+};
+
+/* Starts it. Skips the test, with a reason, when there is no /dev/kvm to be had. */
+struct guest_child guest_start(const struct guest *guest);
+
+/* Reads the console until its end or `bytes` bytes; returns how many. Fails the test after 60 seconds. */
+size_t guest_read(struct guest_child *child, char *text, size_t bytes);
+
+/* Waits for the child; fails the test when it did not exit with 0 within 60 seconds. */
+const struct guest_result *guest_wait(struct guest_child *child);
+
+/* Both, with the console's text compared. */
+const struct guest_result *guest_expect(const struct guest *guest, const char *console);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tiny guests on whatever /dev/kvm there is: entry, devices, interrupts, vCPUs, and every way a microVM can end. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "guest.h"
+#include "guest_code.h"
+
+/* Checks on its way that it is where and what it should be: 64-bit code, RSI and flags as given. */
+GUEST_ASM(hello,
+	  "lea message(%rip), %rsi\n"
+	  "mov $message_end - message, %ecx\n"
+	  "mov $0x3f8, %edx\n"
+	  "rep outsb\n"
+	  POWER_OFF
+	  "message: .ascii \"hello from 64-bit mode\\n\"\n"
+	  "message_end:")
+
+static void hello(void **state)
+{
+	(void)state;
+	const struct guest_result *result =
+		guest_expect(&(struct guest){GUEST(hello), .unconfined = true}, "hello from 64-bit mode\n");
+	assert_int_equal(result->end, VM_END_POWEROFF);
+	assert_true(result->before_run > 0);
+	assert_int_equal(result->boot_timer, 0);
+}
+
+static void hello_confined(void **state)
+{
+	(void)state;
+	const struct guest_result *result = guest_expect(&(struct guest){GUEST(hello)}, "hello from 64-bit mode\n");
+	assert_int_equal(result->end, VM_END_POWEROFF);
+}
+
+GUEST_ASM(boot_timer, "mov $0xc0000000, %ebx\nmovb $123, (%rbx)\n" POWER_OFF)
+GUEST_ASM(boot_timer_port, "mov $123, %al\nout %al, $0xf4\n" POWER_OFF)
+
+static void boot_timer(void **state)
+{
+	(void)state;
+	const struct guest_result *result = guest_expect(&(struct guest){GUEST(boot_timer)}, "");
+	assert_int_equal(result->end, VM_END_POWEROFF);
+	assert_true(result->boot_timer > result->before_run);
+	assert_true(result->boot_timer < result->before_run + UINT64_C(60000000000));
+	result = guest_expect(&(struct guest){GUEST(boot_timer_port)}, "");
+	assert_true(result->boot_timer > result->before_run);
+}
+
+GUEST_ASM(reset_i8042, "mov $0xfe, %al\nout %al, $0x64\n1: jmp 1b")
+GUEST_ASM(reset_cf9, "mov $0xcf9, %dx\nmov $6, %al\nout %al, (%dx)\n1: jmp 1b")
+GUEST_ASM(triple_fault, "ud2")
+
+static void resets_and_triple_fault(void **state)
+{
+	(void)state;
+	assert_int_equal(guest_expect(&(struct guest){GUEST(reset_i8042)}, "")->end, VM_END_RESET);
+	assert_int_equal(guest_expect(&(struct guest){GUEST(reset_cf9)}, "")->end, VM_END_RESET);
+	assert_int_equal(guest_expect(&(struct guest){GUEST(triple_fault)}, "")->end, VM_END_TRIPLE_FAULT);
+}
+
+/* Code where there is no memory: KVM has to emulate it and cannot. */
+GUEST_ASM(nowhere, "mov $0xd0000000, %eax\njmp *%rax")
+
+static void kvm_error_keeps_the_address_to_itself(void **state)
+{
+	(void)state;
+	const struct guest_result *result = guest_expect(&(struct guest){GUEST(nowhere)}, "");
+	assert_int_equal(result->end, VM_END_ERROR);
+	assert_int_equal(result->fault_rip, 0xd0000000);
+	assert_non_null(strstr(result->message, "KVM_EXIT_INTERNAL_ERROR"));
+	assert_null(strstr(result->message, "d0000000"));
+}
+
+/* Widths and directions that a device does not have, through KVM: all must come back as ones, none end anything. */
+GUEST_ASM(odd_accesses,
+	  "mov $0x3f8, %dx\n"
+	  "in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+	  "in (%dx), %ax\ncmp $-1, %ax\njne bad\n"
+	  "mov $0xcf8, %dx\nmov $0x80000600, %eax\nout %eax, (%dx)\n"
+	  "in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+	  "mov $0xfffd, %dx\nin (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+	  "in $0x64, %al\ntest $0x21, %al\njnz bad\n"
+	  "mov $0xc0000000, %ebx\n"
+	  "mov (%rbx), %rax\ncmp $-1, %rax\njne bad\n"
+	  "mov 1(%rbx), %eax\ncmp $-1, %eax\njne bad\n"
+	  "movl $123, (%rbx)\nmovq $123, (%rbx)\nmovw $123, 3(%rbx)\n"
+	  "mov $0x5100, %edi\nmov $0x9999, %dx\nmov $16, %ecx\nrep insb\n"
+	  "mov $0x5100, %esi\nlodsq\ncmp $-1, %rax\njne bad\nlodsq\ncmp $-1, %rax\njne bad\n"
+	  PUT("k") POWER_OFF
+	  "bad: " PUT("!") POWER_OFF)
+
+static void odd_accesses_do_nothing(void **state)
+{
+	(void)state;
+	const struct guest_result *result = guest_expect(&(struct guest){GUEST(odd_accesses)}, "k");
+	assert_int_equal(result->end, VM_END_POWEROFF);
+	assert_int_equal(result->boot_timer, 0);
+}
+
+/* PICs at vectors 0x20 and 0x28 with COM1's line open, the receiver's interrupt on, then HLT; echoes until '!'. */
+GUEST_ASM(echo,
+	  "mov $0x5ff0, %eax\nlidt (%rax)\n"
+	  "mov $0x11, %al\nout %al, $0x20\nmov $0x20, %al\nout %al, $0x21\nmov $4, %al\nout %al, $0x21\n"
+	  "mov $1, %al\nout %al, $0x21\nmov $0xef, %al\nout %al, $0x21\n"
+	  "mov $0x3fa, %dx\nmov $1, %al\nout %al, (%dx)\n"
+	  "mov $0x3fc, %dx\nmov $0x0b, %al\nout %al, (%dx)\n"
+	  "mov $0x3f9, %dx\nmov $1, %al\nout %al, (%dx)\n"
+	  PUT(">")
+	  "2: sti\nhlt\njmp 2b\n"
+	  ".org echo_code + 0x100\n" /* the handler */
+	  "3: mov $0x3fd, %dx\nin (%dx), %al\ntest $1, %al\njz 4f\n"
+	  "mov $0x3f8, %dx\nin (%dx), %al\ncmp $'!', %al\nje 5f\nout %al, (%dx)\njmp 3b\n"
+	  "4: mov $0x20, %al\nout %al, $0x20\niretq\n"
+	  "5: " POWER_OFF)
+
+static const struct guest echo_guest = {GUEST(echo), .handler_offset = 0x100};
+
+static void halted_guest_wakes_for_input(void **state)
+{
+	char text[128];
+	(void)state;
+	struct guest_child child = guest_start(&echo_guest);
+	assert_int_equal(guest_read(&child, text, 1), 1);
+	assert_int_equal(text[0], '>');
+	/* more than the FIFO holds, twice: the rest must follow by itself */
+	const char *line = "The quick brown fox jumps over the lazy dog, and back.";
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(write(child.input, line, strlen(line)), strlen(line));
+		assert_int_equal(guest_read(&child, text, strlen(line)), strlen(line));
+		assert_memory_equal(text, line, strlen(line));
+	}
+	assert_int_equal(write(child.input, "!", 1), 1);
+	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
+}
+
+/* Input that was there before the guest listened, and its end, are no trouble. */
+static void early_input_waits_for_the_guest(void **state)
+{
+	char text[32];
+	(void)state;
+	struct guest_child child = guest_start(&echo_guest);
+	assert_int_equal(write(child.input, "early!", 6), 6);
+	close(child.input);
+	child.input = -1;
+	assert_int_equal(guest_read(&child, text, sizeof text), 6);
+	assert_memory_equal(text, ">early", 6);
+	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
+}
+
+/* INIT and SIPI to APIC id 1; its trampoline counts up the note, which this vCPU waits for. */
+GUEST_ASM(two_vcpus,
+	  "mov $0xfee00000, %ebx\n"
+	  "movl $0x1ff, 0xf0(%rbx)\n"
+	  "movl $0x01000000, 0x310(%rbx)\nmovl $0x4500, 0x300(%rbx)\n"
+	  "movl $0x01000000, 0x310(%rbx)\nmovl $0x4608, 0x300(%rbx)\n"
+	  "2: cmpl $0, 0x5000\nje 2b\n" PUT("B") POWER_OFF)
+GUEST_ASM(second_vcpu,
+	  ".code16\n"
+	  "mov $0x3f8, %dx\nmov $'A', %al\nout %al, %dx\n"
+	  "xor %ax, %ax\nmov %ax, %ds\nmovl $0x600d, 0x5000\n"
+	  "cli\n1: hlt\njmp 1b\n"
+	  ".code64")
+
+static void second_vcpu_starts(void **state)
+{
+	(void)state;
+	const struct guest_result *result = guest_expect(
+		&(struct guest){GUEST(two_vcpus), .ap_code = second_vcpu_code, .ap_code_end = second_vcpu_code_end, .vcpus = 2},
+		"AB");
+	assert_int_equal(result->end, VM_END_POWEROFF);
+	assert_int_equal(result->note, 0x600d);
+}
+
+GUEST_ASM(spin, PUT("s") "1: jmp 1b")
+GUEST_ASM(halt, PUT("h") "cli\n1: hlt\njmp 1b")
+
+static void signals_end_running_and_halted_guests(void **state)
+{
+	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct guest guest = {GUEST(spin), .vcpus = 3, .unconfined = i >= 4};
+		char c;
+		if (i & 1) {
+			guest.code = halt_code;
+			guest.code_end = halt_code_end;
+		}
+		struct guest_child child = guest_start(&guest);
+		assert_int_equal(guest_read(&child, &c, 1), 1);
+		/* twice, as impatient people do: the second must not kill */
+		kill(child.pid, numbers[i % 4]);
+		kill(child.pid, numbers[i % 4]);
+		const struct guest_result *result = guest_wait(&child);
+		assert_int_equal(result->end, VM_END_SIGNAL);
+		assert_int_equal(result->signal, numbers[i % 4]);
+	}
+}
+
+/* Sends without ever asking whether there is room, and would do so for ever. */
+GUEST_ASM(flood, "2: " PUT("f") "jmp 2b")
+
+static void stopped_reader_does_not_hold_up_the_end(void **state)
+{
+	char text[65536];
+	(void)state;
+	struct guest_child child = guest_start(&(struct guest){GUEST(flood)});
+	assert_int_equal(guest_read(&child, text, sizeof text), sizeof text);
+	nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* pipe and ring run full */
+	kill(child.pid, SIGTERM);
+	assert_int_equal(guest_wait(&child)->end, VM_END_SIGNAL);
+}
+
+static void reader_that_went_away_does_not_kill(void **state)
+{
+	char c;
+	(void)state;
+	struct guest_child child = guest_start(&(struct guest){GUEST(flood)});
+	assert_int_equal(guest_read(&child, &c, 1), 1);
+	close(child.output);
+	child.output = -1;
+	nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(guest_wait(&child)->end, VM_END_SIGNAL);
+}
+
+static int open_terminal(int *slave)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(master >= 0);
+	assert_int_equal(grantpt(master) | unlockpt(master), 0);
+	*slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(*slave >= 0);
+	return master;
+}
+
+static bool is_raw(int terminal)
+{
+	struct termios now;
+	assert_int_equal(tcgetattr(terminal, &now), 0);
+	return !(now.c_lflag & (ICANON | ECHO | ISIG));
+}
+
+static void wait_raw(int terminal, bool raw)
+{
+	for (unsigned ms = 0; is_raw(terminal) != raw; ms++) {
+		assert_true(ms < 30000);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
+static void read_terminal(int master, const char *expected)
+{
+	char text[64] = "";
+	size_t done = 0;
+	while (done < strlen(expected)) {
+		ssize_t count = read(master, text + done, sizeof text - 1 - done);
+		assert_true(count > 0);
+		done += (size_t)count;
+	}
+	assert_string_equal(text, expected);
+}
+
+static void escape_ends_and_restores_the_terminal(void **state)
+{
+	int slave, master = open_terminal(&slave);
+	(void)state;
+	struct guest guest = echo_guest;
+	guest.terminal = slave;
+	struct guest_child child = guest_start(&guest);
+	read_terminal(master, ">");
+	assert_true(is_raw(slave));
+	assert_int_equal(write(master, "a\3\1\1b", 5), 5); /* Ctrl-C is the guest's, and one Ctrl-A */
+	read_terminal(master, "a\3\1b");
+	assert_int_equal(write(master, "\1x", 2), 2);
+	assert_int_equal(guest_wait(&child)->end, VM_END_ESCAPE);
+	assert_false(is_raw(slave));
+	close(slave);
+	close(master);
+}
+
+/* A guest that does not listen, typed at for longer than anything buffers. */
+static void escape_works_on_a_deaf_guest(void **state)
+{
+	int slave, master = open_terminal(&slave);
+	(void)state;
+	struct guest_child child = guest_start(&(struct guest){GUEST(halt), .terminal = slave});
+	read_terminal(master, "h");
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(write(master, "0123456789012345678901234567890123456789", 40), 40);
+	assert_int_equal(write(master, "\1x", 2), 2);
+	assert_int_equal(guest_wait(&child)->end, VM_END_ESCAPE);
+	assert_false(is_raw(slave));
+	close(slave);
+	close(master);
+}
+
+static void job_control_puts_the_terminal_right(void **state)
+{
+	int slave, status, master = open_terminal(&slave);
+	(void)state;
+	struct guest guest = echo_guest;
+	guest.terminal = slave;
+	guest.controlling = true;
+	struct guest_child child = guest_start(&guest);
+	read_terminal(master, ">");
+	assert_true(is_raw(slave));
+	for (unsigned i = 0; i < 2; i++) {
+		kill(child.pid, SIGTSTP);
+		assert_int_equal(waitpid(child.pid, &status, WUNTRACED), child.pid);
+		assert_true(WIFSTOPPED(status));
+		assert_false(is_raw(slave));
+		kill(child.pid, SIGCONT);
+		wait_raw(slave, true);
+		assert_int_equal(write(master, "c", 1), 1);
+		read_terminal(master, "c");
+	}
+	kill(child.pid, SIGTERM);
+	assert_int_equal(guest_wait(&child)->end, VM_END_SIGNAL);
+	assert_false(is_raw(slave));
+	close(slave);
+	close(master);
+}
+
+/* RAM on both sides of the hole, and none in it. */
+GUEST_ASM(high_memory,
+	  "mov $0xbffffff8, %ebx\nmovq $0x1234, (%rbx)\ncmpq $0x1234, (%rbx)\njne bad_high\n"
+	  "mov $0xc8000000, %ebx\nmov (%rbx), %rax\ncmp $-1, %rax\njne bad_high\n"
+	  /* a page directory's first entry now leads to 4 GiB */
+	  "mov $0x81000, %edi\nmov $0x100000083, %rax\nmov %rax, (%rdi)\nmov %cr3, %rax\nmov %rax, %cr3\n"
+	  "mov $0x40000000, %ebx\nmovq $0x5678, (%rbx)\ncmpq $0x5678, (%rbx)\njne bad_high\n"
+	  PUT("m") POWER_OFF
+	  "bad_high: " PUT("!") POWER_OFF)
+
+static void memory_on_both_sides_of_the_hole(void **state)
+{
+	(void)state;
+	assert_int_equal(
+		guest_expect(&(struct guest){GUEST(high_memory), .memory_bytes = (3ull << 30) + (2 << 20)}, "m")->end,
+		VM_END_POWEROFF);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hello),
+		cmocka_unit_test(hello_confined),
+		cmocka_unit_test(boot_timer),
+		cmocka_unit_test(resets_and_triple_fault),
+		cmocka_unit_test(kvm_error_keeps_the_address_to_itself),
+		cmocka_unit_test(odd_accesses_do_nothing),
+		cmocka_unit_test(halted_guest_wakes_for_input),
+		cmocka_unit_test(early_input_waits_for_the_guest),
+		cmocka_unit_test(second_vcpu_starts),
+		cmocka_unit_test(signals_end_running_and_halted_guests),
+		cmocka_unit_test(stopped_reader_does_not_hold_up_the_end),
+		cmocka_unit_test(reader_that_went_away_does_not_kill),
+		cmocka_unit_test(escape_ends_and_restores_the_terminal),
+		cmocka_unit_test(escape_works_on_a_deaf_guest),
+		cmocka_unit_test(job_control_puts_the_terminal_right),
+		cmocka_unit_test(memory_on_both_sides_of_the_hole),
+	};
+	return cmocka_run_group_tests_name("monitor guests", tests, NULL, NULL);
+}
