@@ -102,19 +102,64 @@ static void join_unwind(struct work *work, const struct shuffle_table *table)
 	}
 }
 
-static void mark_referred(const struct work *work, uint8_t *referred, uint32_t field, uint32_t target)
+/* Tables of places in code that the kernel patches: that one leads to a function does not mean that anyone calls it. */
+static const char *const site_table[] = {".altinstructions", ".parainstructions", ".retpoline_sites", ".return_sites",
+					 ".call_sites",	     ".ibt_endbr_seal",	  ".cfi_sites",	      ".smp_locks"};
+
+struct places {
+	uint32_t start, bytes;
+};
+
+#define PLACES_MAX (sizeof site_table / sizeof *site_table + sizeof((struct shuffle *)0)->table / sizeof(struct shuffle_table))
+
+static unsigned find_sites(const struct work *work, struct places *place)
 {
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < sizeof site_table / sizeof *site_table; i++) {
+		const struct image_section *section = work_section(work, site_table[i]);
+
+		if (section && work_offset(work, section->address, &place[count].start)) {
+			place[count].bytes = (uint32_t)section->bytes;
+			count++;
+		}
+	}
+	for (unsigned i = 0; i < work->result->table_count; i++)
+		if (work->result->table[i].kind == SHUFFLE_TABLE_MCOUNT)
+			place[count++] = (struct places){work->result->table[i].offset,
+							 work->result->table[i].entries * 8};
+	return count;
+}
+
+/* Which units something else leads to, as far as is known. */
+struct referred {
+	const struct work *work;
+	uint8_t *unit;
+	struct places site[PLACES_MAX];
+	unsigned sites;
+};
+
+/* A reference to the very start of a unit from elsewhere: from there on control can reach it. */
+static void mark_referred(struct referred *r, uint32_t field, uint32_t target)
+{
+	const struct work *work = r->work;
 	uint32_t unit;
 
 	if (!work_in_text(work, target))
 		return;
 	unit = work_unit_at(work, target);
-	if (field - work->unit[unit].offset >= work->unit[unit].bytes)
-		referred[unit] = 1;
+	if (work->unit[unit].offset != target || field - target < work->unit[unit].bytes)
+		return;
+	for (unsigned i = 0; i < r->sites; i++)
+		if (field - r->site[i].start < r->site[i].bytes)
+			return;
+	r->unit[unit] = 1;
 }
 
-static void mark_absolute(const struct work *work, uint8_t *referred, const struct image_relocs *list, unsigned bytes)
+static void mark_absolute(struct referred *r, const struct image_relocs *list, unsigned bytes)
 {
+	const struct work *work = r->work;
+
 	for (uint32_t i = 0; i < list->count; i++) {
 		uint32_t field = list->offset[i], target;
 		uint64_t value;
@@ -124,28 +169,39 @@ static void mark_absolute(const struct work *work, uint8_t *referred, const stru
 		value = bytes == 8 ? riffle_get64(work->bytes + field)
 				   : (uint64_t)(int32_t)riffle_get32(work->bytes + field);
 		if (work_offset(work, value, &target))
-			mark_referred(work, referred, field, target);
+			mark_referred(r, field, target);
 	}
 }
 
+/* What lies between the routines of a table of code that is entered at a multiple of some power of two. */
+static bool is_step(uint32_t bytes)
+{
+	return bytes >= 4 && bytes <= 64 && !(bytes & (bytes - 1));
+}
+
 /*
- * A unit that nothing refers to is dead, looked up by name, or reached by a computed distance from its predecessor, as
- * the steps of KVM's instruction emulator are. It costs little to keep it where that finds it.
+ * A unit to which nothing leads is dead, looked up by name, or reached by a computed distance from its predecessor, as
+ * the steps of KVM's instruction emulator are (FASTOP in arch/x86/kvm/emulate.c). Where that could be, it stays there.
  */
 static int join_orphans(struct work *work, struct riffle_error *error)
 {
-	uint8_t *referred = calloc((size_t)work->unit_count + 1, 1);
+	struct referred r = {.work = work, .unit = calloc((size_t)work->unit_count + 2, 1)};
 
-	if (!referred)
+	if (!r.unit)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	r.sites = find_sites(work, r.site);
 	for (uint32_t i = 0; i < work->ref_count; i++)
-		mark_referred(work, referred, work->ref[i].field, work->ref[i].target);
-	mark_absolute(work, referred, &work->image->reloc64, 8);
-	mark_absolute(work, referred, &work->image->reloc32, 4);
-	for (uint32_t i = 1; i < work->unit_count; i++)
-		if (!referred[i] && !is_prefix(work, &work->unit[i]))
-			work->unit[i].joined = true;
-	free(referred);
+		mark_referred(&r, work->ref[i].field, work->ref[i].target);
+	mark_absolute(&r, &work->image->reloc64, 8);
+	mark_absolute(&r, &work->image->reloc32, 4);
+	for (uint32_t i = 1; i < work->unit_count; i++) {
+		struct work_unit *unit = &work->unit[i];
+		bool orphan = !r.unit[i] && (!is_prefix(work, unit) || !r.unit[i + 1]);
+
+		if (orphan && is_step(unit[-1].bytes))
+			unit->joined = true;
+	}
+	free(r.unit);
 	return 0;
 }
 

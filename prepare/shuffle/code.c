@@ -9,9 +9,11 @@
 
 /*
  * A sweep from the first byte of a function to its last meets every instruction, because compilers and the kernel's
- * assembly put no data between them (facts that need not hold are noticed: a byte that is no instruction, one that runs
- * across a symbol, a branch into the middle of another). Each symbol starts the sweep anew.
+ * assembly put no data between them. Where that does not hold it shows: a byte that is no instruction, one that runs
+ * across a symbol, a branch into the middle of another. Each symbol starts the sweep anew.
  */
+
+enum use { USE_BRANCH, USE_ADDRESS /* lea */, USE_MEMORY };
 
 /* A field that counts from the end of its instruction; kept until all instruction starts are known. */
 struct branch {
@@ -19,7 +21,7 @@ struct branch {
 	uint32_t field;         /* image offset of the field */
 	uint32_t unit;          /* of the instruction; NO_UNIT outside .text */
 	uint8_t bits;           /* 8 or 32; anything else is beyond us */
-	bool operand;           /* RIP-relative memory or lea, not a branch */
+	enum use use;
 };
 
 #define NO_UNIT UINT32_MAX
@@ -65,7 +67,7 @@ static enum work_end end_of(ZydisMnemonic mnemonic)
 }
 
 static int note_field(struct sweep *s, uint32_t at, uint32_t unit, const ZydisDecodedInstruction *insn,
-		      unsigned field_offset, unsigned bits, int64_t distance, bool operand, struct riffle_error *error)
+		      unsigned field_offset, unsigned bits, int64_t distance, enum use use, struct riffle_error *error)
 {
 	int status = work_grow(&s->branch, s->count, &s->room, sizeof *s->branch, error);
 
@@ -76,7 +78,7 @@ static int note_field(struct sweep *s, uint32_t at, uint32_t unit, const ZydisDe
 		.field = at + field_offset,
 		.unit = unit,
 		.bits = (uint8_t)bits,
-		.operand = operand,
+		.use = use,
 	};
 	return 0;
 }
@@ -91,7 +93,7 @@ static int note_fields(struct sweep *s, uint32_t at, uint32_t unit, const ZydisD
 			continue;
 		census->branches++;
 		return note_field(s, at, unit, insn, insn->raw.imm[i].offset, insn->raw.imm[i].size,
-				  insn->raw.imm[i].value.s, false, error);
+				  insn->raw.imm[i].value.s, USE_BRANCH, error);
 	}
 	/* ModRM mod 0, rm 5: relative to RIP in 64-bit code */
 	if (!(insn->attributes & ZYDIS_ATTRIB_HAS_MODRM) || insn->raw.modrm.mod || insn->raw.modrm.rm != 5 ||
@@ -100,7 +102,7 @@ static int note_fields(struct sweep *s, uint32_t at, uint32_t unit, const ZydisD
 	census->rip_operands++;
 	/* with an address-size prefix the sum is cut to 32 bits: reported as a width that nobody can follow */
 	return note_field(s, at, unit, insn, insn->raw.disp.offset, insn->address_width == 64 ? 32 : 0,
-			  insn->raw.disp.value, true, error);
+			  insn->raw.disp.value, insn->mnemonic == ZYDIS_MNEMONIC_LEA ? USE_ADDRESS : USE_MEMORY, error);
 }
 
 static void note_last(struct work_unit *unit, uint32_t at, unsigned bytes, enum work_end end)
@@ -153,9 +155,7 @@ static int decode_run(struct sweep *s, uint32_t start, uint32_t end, uint32_t nu
 		decoded = ZydisDecoderDecodeInstruction(&s->decoder, ZYAN_NULL, work->bytes + at, end - at, &insn);
 		if (!ZYAN_SUCCESS(decoded)) {
 			unit->unexplained = true;
-			if (decoded == ZYDIS_STATUS_NO_MORE_DATA)
-				break;
-			at++;
+			at = decoded == ZYDIS_STATUS_NO_MORE_DATA ? end : at + 1;
 			continue;
 		}
 		mark_start(work, at);
@@ -167,6 +167,8 @@ static int decode_run(struct sweep *s, uint32_t start, uint32_t end, uint32_t nu
 			note_last(unit, at, insn.length, end_of(insn.mnemonic));
 		at += insn.length;
 	}
+	if (unit->unexplained)
+		unit->end = WORK_END_FALLS;
 	return 0;
 }
 
@@ -250,11 +252,13 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 			doubt(work, b->unit);
 		return 0;
 	}
-	if (!b->operand && !(in_code(work, target) && work_is_start(work, target)))
+	if (b->use == USE_BRANCH && !(in_code(work, target) && work_is_start(work, target)))
 		doubt(work, b->unit);
-	if (unit && target - unit->offset < unit->bytes)
-		return 0;
 	other = work_in_text(work, target) ? work_unit_at(work, target) : NO_UNIT;
+	if (b->use == USE_MEMORY)
+		doubt(work, other); /* code that is read as data: a copy of it, or a constant that wants more alignment */
+	if (unit && other == b->unit)
+		return 0;
 	if (other == NO_UNIT && !unit)
 		return 0;
 	if (b->bits == 32) {
