@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "monitor/seccomp_pid.h"
 #include "monitor/vm.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -26,10 +27,15 @@ int vm_lock_down(struct riffle_error *error)
 	static const struct sock_filter instructions[] = {
 #include "monitor/seccomp_filter.h"
 	};
-	const struct sock_fprog program = {
-		.len = sizeof instructions / sizeof *instructions,
-		.filter = (struct sock_filter *)(uintptr_t)instructions,
-	};
+	enum { COUNT = sizeof instructions / sizeof *instructions };
+	struct sock_filter own[COUNT];
+	const struct sock_fprog program = {.len = COUNT, .filter = own};
+	/* signals only to threads of our own */
+	for (unsigned i = 0; i < COUNT; i++) {
+		own[i] = instructions[i];
+		if (own[i].code == (BPF_JMP | BPF_JEQ | BPF_K) && own[i].k == SECCOMP_OWN_PID)
+			own[i].k = (uint32_t)getpid();
+	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return riffle_fail_system(error, errno, "PR_SET_NO_NEW_PRIVS", "failed");
 	long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);

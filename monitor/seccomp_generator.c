@@ -12,6 +12,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "monitor/seccomp_pid.h"
+
 /*
  * What is left to do once the guest runs: run vCPUs, move console bytes, wait, end. No path can be opened, no program or
  * thread started, no memory made executable, no socket touched; of ioctls only those that KVM and the terminal need
@@ -21,7 +23,7 @@ static const int allowed[] = {
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(futex), SCMP_SYS(poll), SCMP_SYS(ppoll),
 	SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(restart_syscall),
 	SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigtimedwait),
-	SCMP_SYS(rt_sigpending), SCMP_SYS(sigaltstack), SCMP_SYS(tgkill), SCMP_SYS(getpid), SCMP_SYS(gettid),
+	SCMP_SYS(rt_sigpending), SCMP_SYS(sigaltstack), SCMP_SYS(getpid), SCMP_SYS(gettid),
 	SCMP_SYS(getpgrp), SCMP_SYS(getpgid), SCMP_SYS(getrusage), SCMP_SYS(sched_yield), SCMP_SYS(munmap),
 	SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(lseek), SCMP_SYS(exit),
 	SCMP_SYS(exit_group), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), /* the last two begin a thread */
@@ -51,6 +53,7 @@ static scmp_filter_ctx make_filter(void)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, ioctls[i])));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)));
+	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, SECCOMP_OWN_PID)));
 	/* malloc's and stdio's */
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
