@@ -123,6 +123,13 @@ uint32_t work_first_symbol(const struct work *work, uint32_t offset);
 int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, struct riffle_error *error);
 
 /*
+ * shuffle_analyse(), for tests: tables_read() is blind for the tables whose bits are set (table_name() has their names),
+ * which the census must then notice.
+ */
+int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image *image,
+			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error);
+
+/*
  * code.c: decodes all code, marks instruction starts, makes the units, and adds every direct branch and RIP-relative
  * operand that leaves its unit as a reference (32 bits) or a tie (8 bits).
  */

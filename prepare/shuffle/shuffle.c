@@ -198,7 +198,13 @@ static int run_steps(struct work *work, struct kallsyms_list *list, struct riffl
 int shuffle_analyse(struct shuffle **shuffle, const struct riffle_image *image, const struct shuffle_debug *debug,
 		    struct riffle_error *error)
 {
-	struct work work = {.image = image, .debug = debug};
+	return shuffle_analyse_without(shuffle, image, debug, 0, error);
+}
+
+int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image *image,
+			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error)
+{
+	struct work work = {.image = image, .debug = debug, .tables_ignored = tables};
 	struct kallsyms_list list = {0};
 	int status;
 

@@ -169,12 +169,22 @@ static int know_kallsyms(struct work *work, struct riffle_error *error)
 	return status;
 }
 
-int table_read_sorted(struct work *work, struct riffle_error *error)
-{
-	int status = read_extable(work, error);
+static int (*const sorted[TABLES_SORTED])(struct work *, struct riffle_error *) = {read_extable, read_orc};
 
-	if (!status)
-		status = read_orc(work, error);
+const char *table_sorted_name(unsigned index)
+{
+	static const char *const names[TABLES_SORTED] = {"__ex_table", ".orc_unwind_ip"};
+
+	return names[index];
+}
+
+int table_read_sorted(struct work *work, uint64_t ignored, struct riffle_error *error)
+{
+	int status = 0;
+
+	for (unsigned i = 0; i < TABLES_SORTED && !status; i++)
+		if (!(ignored >> i & 1))
+			status = sorted[i](work, error);
 	if (!status)
 		status = read_mcount(work, error);
 	return status ? status : know_kallsyms(work, error);

@@ -70,11 +70,13 @@ static const struct table_format formats[] = {
 
 unsigned table_count(void)
 {
-	return FORMATS;
+	return FORMATS + TABLES_SORTED;
 }
 
 const char *table_name(unsigned index)
 {
+	if (index >= FORMATS)
+		return table_sorted_name(index - FORMATS);
 	return formats[index].section ? formats[index].section : formats[index].start;
 }
 
@@ -307,7 +309,7 @@ static int read_family(struct work *work, const struct table_format *f, struct r
 
 int tables_read(struct work *work, struct riffle_error *error)
 {
-	int status = table_read_sorted(work, error);
+	int status = table_read_sorted(work, work->tables_ignored >> FORMATS, error);
 
 	for (unsigned i = 0; i < FORMATS && !status; i++) {
 		const struct table_format *f = &formats[i];

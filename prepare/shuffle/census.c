@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Proves that no table is missing: nothing but chance may look like a distance to code outside the tables we know. */
+#include <stdlib.h>
+
+#include "prepare/shuffle/debug.h"
+#include "prepare/shuffle/tables.h"
+
+/*
+ * A table that nobody knew of would fail silently, long after the boot. But distances to code do not look like other
+ * data: every one of them, read in its place, leads exactly to an instruction, while other words that happen to lead
+ * into .text hit an instruction once in five times, and one word in a thousand leads there at all. So each word of the
+ * image is tried, at every byte, aligned or not, except
+ *   - code, where the disassembly says what each byte is,
+ *   - the tables that have been read,
+ *   - fields of absolute relocations, which hold addresses and so no distances,
+ *   - memory without file contents.
+ * Nothing is left out as "only strings" or "only constants". A 64-bit distance is found by its lower half. What
+ * remains is refused when it is no chance any more:
+ *
+ *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. Over four
+ *             stock kernels (6.1 and 6.12, cloud and generic) the longest by chance is 5 words when aligned to 4, and
+ *             9 when not (an array of 8192 equal constants, read across its elements).
+ *   objects   an object by its symbols (a table too short for a run) of which every 1st, 2nd, 3rd or 4th word leads to
+ *             an instruction. None by chance.
+ *   sections  a section by its header, of which three quarters of the words lead into functions, to instructions or
+ *             not (operands are referred to as well). None by chance.
+ *   switches  words in a row that lead into functions, but not to instructions, and differ: distances from somewhere
+ *             else, such as a compiler's jump table relative to its start. The longest by chance is 5.
+ */
+#define STEP_MAX 64u
+#define RUN_ALIGNED 8u
+#define RUN_UNALIGNED 16u
+#define OBJECT_WORDS 3u
+#define SECTION_WORDS 3u
+#define SWITCH_WORDS 10u
+
+/* What the four bytes from an offset on are, read as a distance from there. */
+enum kind {
+	OTHER,
+	MOVES,          /* leads to an instruction of a movable chunk */
+	FIXED,          /* leads to an instruction elsewhere */
+	INSIDE,         /* leads into a movable chunk, but to no instruction */
+	KNOWN,          /* not tried */
+};
+
+struct census {
+	struct work *work;
+	uint8_t *kind;          /* of each byte of the image */
+	uint32_t *lead;         /* offsets of all MOVES, FIXED and INSIDE, ascending */
+	uint32_t lead_count, lead_room;
+};
+
+static int unexplained(const struct census *c, const char *problem, uint32_t offset, struct riffle_error *error)
+{
+	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "completeness", problem,
+				 c->work->link_virt + offset);
+}
+
+static void know(struct census *c, uint64_t offset, uint64_t bytes)
+{
+	if (riffle_inside(offset, bytes, c->work->image_bytes))
+		memset(c->kind + offset, KNOWN, bytes);
+}
+
+static void know_relocs(struct census *c, const struct image_relocs *list, unsigned bytes)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		know(c, list->offset[i], bytes);
+}
+
+/* Everything that is not tried; what lies in no segment's file bytes is memory only. */
+static void know_all(struct census *c)
+{
+	const struct work *work = c->work;
+	const struct riffle_image *image = work->image;
+
+	memset(c->kind, KNOWN, work->image_bytes);
+	for (unsigned i = 0; i < image->segment_count; i++) {
+		const struct image_segment *s = &image->segment[i];
+
+		if (riffle_inside(s->phys - image->link_phys, s->file_bytes, work->image_bytes))
+			memset(c->kind + (s->phys - image->link_phys), OTHER, s->file_bytes);
+	}
+	for (unsigned i = 0; i < work->code_count; i++)
+		know(c, work->code[i].offset, work->code[i].bytes);
+	for (unsigned i = 0; i < work->known_count; i++)
+		know(c, work->known[i].offset, work->known[i].bytes);
+	know_relocs(c, &image->reloc64, 8);
+	know_relocs(c, &image->reloc32, 4);
+	know_relocs(c, &image->reloc32_inverse, 4);
+}
+
+static bool is_movable(const struct work *work, uint32_t offset)
+{
+	const struct shuffle *result = work->result;
+	uint32_t low = 0, high = result->range_count;
+
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (result->range[middle].offset <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low < high && offset - result->range[low].offset < result->range[low].bytes &&
+	       result->range[low].pin == SHUFFLE_PIN_NONE;
+}
+
+/* Padding is decoded as instructions, but nobody refers to it unless it has a name. */
+static bool is_padding(const struct work *work, uint32_t offset)
+{
+	uint32_t i;
+
+	if (work->bytes[offset] != 0x90 && work->bytes[offset] != 0xcc)
+		return false;
+	i = work_first_symbol(work, offset);
+	return i == work->symbol_count || work->symbol[i].offset != offset;
+}
+
+static enum kind kind_of(const struct work *work, uint32_t offset)
+{
+	uint32_t target;
+	bool instruction;
+
+	if (!table_target(work, offset, &target) || !table_in_code(work, target, false))
+		return OTHER;
+	instruction = work_is_start(work, target) && !is_padding(work, target);
+	if (!work_in_text(work, target) || !is_movable(work, target))
+		return instruction ? FIXED : OTHER;
+	return instruction ? MOVES : INSIDE;
+}
+
+static bool leads(const struct census *c, uint32_t offset)
+{
+	return c->kind[offset] == MOVES || c->kind[offset] == FIXED;
+}
+
+static int try_words(struct census *c, struct riffle_error *error)
+{
+	struct work *work = c->work;
+	struct shuffle_census *sums = &work->result->census;
+	const uint8_t *kind = c->kind;
+	int status;
+
+	for (uint32_t at = 0; at + 4 <= work->image_bytes; at++) {
+		if (kind[at] == KNOWN || kind[at + 1] == KNOWN || kind[at + 2] == KNOWN || kind[at + 3] == KNOWN ||
+		    !riffle_get32(work->bytes + at))
+			continue;
+		sums->words_scanned++;
+		c->kind[at] = (uint8_t)kind_of(work, at);
+		if (c->kind[at] == OTHER)
+			continue;
+		sums->words_chance += c->kind[at] == MOVES;
+		status = work_grow(&c->lead, c->lead_count, &c->lead_room, sizeof *c->lead, error);
+		if (status)
+			return status;
+		c->lead[c->lead_count++] = at;
+	}
+	return 0;
+}
+
+/* The run of words with this step that starts here: how many lead to instructions, and whether one of these moves. */
+static bool is_run(const struct census *c, uint32_t start, uint32_t step)
+{
+	uint32_t most = start % 4 || step % 4 ? RUN_UNALIGNED : RUN_ALIGNED, words = 0;
+	bool moves = false;
+
+	if (start >= step && leads(c, start - step))
+		return false;
+	for (uint64_t at = start; at < c->work->image_bytes && leads(c, (uint32_t)at); at += step) {
+		words++;
+		moves |= c->kind[at] == MOVES;
+		if (moves && words >= most)
+			return true;
+	}
+	return false;
+}
+
+static bool is_switch(const struct census *c, uint32_t start)
+{
+	const uint8_t *bytes = c->work->bytes;
+	uint32_t differ = 1;
+
+	if (start % 4 || (start >= 4 && (c->kind[start - 4] == INSIDE || c->kind[start - 4] == MOVES)))
+		return false;
+	for (uint64_t at = (uint64_t)start + 4; at < c->work->image_bytes; at += 4) {
+		if (c->kind[at] != INSIDE && c->kind[at] != MOVES)
+			break;
+		differ += riffle_get32(bytes + at) != riffle_get32(bytes + at - 4);
+	}
+	return differ >= SWITCH_WORDS;
+}
+
+static int judge_runs(const struct census *c, struct riffle_error *error)
+{
+	for (uint32_t i = 0; i < c->lead_count; i++) {
+		uint32_t at = c->lead[i];
+
+		for (uint32_t step = 1; leads(c, at) && step <= STEP_MAX; step++)
+			if (is_run(c, at, step))
+				return unexplained(c, "an unknown table: words in a row lead to instructions", at, error);
+		if (c->kind[at] != FIXED && is_switch(c, at))
+			return unexplained(c, "an unknown table: words in a row lead into functions", at, error);
+	}
+	return 0;
+}
+
+/* Every step-th word of [from, to), from the first on, leads to an instruction. */
+static bool is_object(const struct census *c, uint32_t from, uint32_t to, uint32_t step)
+{
+	uint32_t words = 0;
+	bool moves = false;
+
+	for (uint64_t at = from; at + 4 <= to; at += step) {
+		if (!leads(c, (uint32_t)at))
+			return false;
+		words++;
+		moves |= c->kind[at] == MOVES;
+	}
+	return moves && words >= OBJECT_WORDS;
+}
+
+static int judge_objects(const struct census *c, struct riffle_error *error)
+{
+	const struct work *work = c->work;
+
+	for (uint32_t i = 0; i < work->symbol_count; i++) {
+		uint32_t from = work->symbol[i].offset, to = i + 1 < work->symbol_count ? work->symbol[i + 1].offset : from;
+
+		for (uint32_t step = 4; step <= 16; step += 4)
+			for (uint32_t field = 0; field < step && from + field < to; field += 4)
+				if (is_object(c, from + field, to, step))
+					return unexplained(c, "an unknown table: an object's words lead to instructions",
+							   from + field, error);
+	}
+	return 0;
+}
+
+static int judge_sections(const struct census *c, struct riffle_error *error)
+{
+	const struct work *work = c->work;
+
+	for (unsigned i = 0; i < work->image->section_count; i++) {
+		const struct image_section *s = &work->image->section[i];
+		uint32_t from, words = 0, into = 0;
+
+		if (!work_offset(work, s->address, &from) || !riffle_inside(from, s->bytes, work->image_bytes))
+			continue;
+		for (uint32_t at = 0; at + 4 <= s->bytes; at += 4) {
+			words++;
+			into += c->kind[from + at] == MOVES || c->kind[from + at] == INSIDE;
+		}
+		if (into >= SECTION_WORDS && into >= words - words / 4)
+			return unexplained(c, "an unknown table: a section's words lead into functions", from, error);
+	}
+	return 0;
+}
+
+int census_take(struct work *work, struct riffle_error *error)
+{
+	struct census c = {.work = work, .kind = malloc((size_t)work->image_bytes + 4)};
+	bool proven = work->debug && work->debug->has_rela; /* the linker's own list says what is a reference */
+	int status;
+
+	if (!c.kind)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	know_all(&c);
+	status = try_words(&c, error);
+	if (!status && !proven)
+		status = judge_runs(&c, error);
+	if (!status && !proven)
+		status = judge_objects(&c, error);
+	if (!status && !proven)
+		status = judge_sections(&c, error);
+	free(c.kind);
+	free(c.lead);
+	return status;
+}
