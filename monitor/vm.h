@@ -51,7 +51,8 @@ void vm_destroy(struct vm *vm);
 const struct riffle_ram *vm_ram(const struct vm *vm, size_t *count);
 
 /*
- * What boot needs to know of the platform, after vm_open() (before it all but the flag for 1 GiB pages is right): fills ram, vcpus, flags, devices, ports; leaves command line, initrd, seed.
+ * What boot needs to know of the platform, after vm_open() (before it all but the flag for 1 GiB pages is right): fills
+ * ram, vcpus, flags, devices, ports; leaves command line, initrd, seed.
  * What it points to belongs to the vm.
  */
 void vm_describe(const struct vm *vm, struct riffle_machine *machine);
