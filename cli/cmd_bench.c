@@ -14,6 +14,7 @@
 #include <riffle/riffle.h>
 
 #include "cli/commands.h"
+#include "cli/huge.h"
 #include "cli/input.h"
 #include "cli/kernel.h"
 #include "cli/pool.h"
@@ -30,6 +31,12 @@ enum row {
 	ROW_OFF_FAULTED,
 	ROW_KASLR_FAULTED,
 	ROW_KASLR_TWO_THREADS,
+	ROW_SHUFFLE_FRESH,
+	ROW_LAZY_FRESH,
+	ROW_SHUFFLE_TWO_THREADS,
+	ROW_SHUFFLE_FAULTED,
+	ROW_LAZY_FAULTED,
+	ROW_TEXT_FAULTED,
 	ROW_BOOTSTRAP,
 	ROW_COUNT,
 };
@@ -43,6 +50,12 @@ static const struct {
 	[ROW_OFF_FAULTED] = {"load_faulted", "load, no KASLR, pages faulted in before"},
 	[ROW_KASLR_FAULTED] = {"load_kaslr_faulted", "load, KASLR, pages faulted in before"},
 	[ROW_KASLR_TWO_THREADS] = {"load_kaslr_two_threads", "load, KASLR, fresh memory, two threads"},
+	[ROW_SHUFFLE_FRESH] = {"load_fgkaslr", "load, FGKASLR, fresh memory"},
+	[ROW_LAZY_FRESH] = {"load_fgkaslr_lazy", "load, FGKASLR with lazy tables, fresh memory"},
+	[ROW_SHUFFLE_TWO_THREADS] = {"load_fgkaslr_two_threads", "load, FGKASLR, fresh memory, two threads"},
+	[ROW_SHUFFLE_FAULTED] = {"load_fgkaslr_faulted", "load, FGKASLR, pages faulted in before"},
+	[ROW_LAZY_FAULTED] = {"load_fgkaslr_lazy_faulted", "load, FGKASLR with lazy tables, pages faulted in before"},
+	[ROW_TEXT_FAULTED] = {"shuffle_text", "of these: draw the order, copy the text with its references"},
 	[ROW_BOOTSTRAP] = {"bootstrap_bound", "bootstrap's bound: decompress, copy, relocate, no faults"},
 };
 
@@ -56,6 +69,11 @@ struct bench {
 	uint8_t *source;                /* the floor's: load_bytes, warm */
 	uint8_t *faulted;               /* memory faulted in before */
 	uint8_t *unpacked;              /* the bootstrap's */
+	uint16_t *order;                /* a shuffle's, and where it works */
+	void *workspace;
+	size_t order_bytes, workspace_bytes;
+	struct riffle_plan text_plan;   /* the chunks alone */
+	struct riffle_extent text_extent[64];
 	struct pool *pool;
 	double *ms[ROW_COUNT];
 	bool have[ROW_COUNT];
@@ -85,27 +103,53 @@ static uint8_t *map_memory(const struct bench *b, uint64_t bytes)
 	return aligned;
 }
 
-static int load_once(struct bench *b, uint8_t *memory, enum riffle_mode mode, const struct riffle_workers *workers,
-		     struct riffle_loaded *loaded, struct riffle_error *error)
+static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *memory, enum riffle_mode mode,
+		     unsigned options, const struct riffle_workers *workers, struct riffle_loaded *loaded,
+		     struct riffle_error *error)
 {
-	const struct riffle_header *h = b->kernel.plan.header;
+	const struct riffle_header *h = plan->header;
 	struct riffle_ram ram = {.address = h->link_phys > RIFFLE_PHYSICAL_FLOOR ? h->link_phys : RIFFLE_PHYSICAL_FLOOR,
 				 .bytes = b->bytes,
 				 .host = memory};
 	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
 	/* a fixed delta: which slot it is makes no difference to the work */
-	struct riffle_layout layout = {.mode = mode, .physical_base = ram.address, .virtual_base = h->link_virt};
+	struct riffle_layout layout = {.mode = mode, .physical_base = ram.address, .virtual_base = h->link_virt,
+				       .order = b->order, .order_count = plan->chunk_count};
 
-	if (mode == RIFFLE_MODE_KASLR)
-		layout.virtual_base += 20 * RIFFLE_SLOT_BYTES;
-	return riffle_load(loaded, &b->kernel.plan, &b->kernel.source, &layout, &guest, 0, workers, error);
+	if (mode == RIFFLE_MODE_FGKASLR) {
+		int status = riffle_layout_draw(&layout, plan, &guest, mode, NULL, error);
+
+		if (status)
+			return status;
+	}
+	if (mode >= RIFFLE_MODE_KASLR)
+		layout.virtual_base = h->link_virt + 20 * RIFFLE_SLOT_BYTES;
+	return riffle_load_shuffled(loaded, plan, &b->kernel.source, &layout, &guest, options, workers, b->workspace,
+				    b->workspace_bytes, error);
 }
+
+/* How each row that is a load loads. */
+static const struct {
+	enum riffle_mode mode;
+	unsigned options;
+	bool faulted, text_alone, threads;
+} loads[ROW_COUNT] = {
+	[ROW_OFF_FRESH] = {.mode = RIFFLE_MODE_OFF},
+	[ROW_KASLR_FRESH] = {.mode = RIFFLE_MODE_KASLR},
+	[ROW_OFF_FAULTED] = {.mode = RIFFLE_MODE_OFF, .faulted = true},
+	[ROW_KASLR_FAULTED] = {.mode = RIFFLE_MODE_KASLR, .faulted = true},
+	[ROW_KASLR_TWO_THREADS] = {.mode = RIFFLE_MODE_KASLR, .threads = true},
+	[ROW_SHUFFLE_FRESH] = {.mode = RIFFLE_MODE_FGKASLR},
+	[ROW_LAZY_FRESH] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES},
+	[ROW_SHUFFLE_TWO_THREADS] = {.mode = RIFFLE_MODE_FGKASLR, .threads = true},
+	[ROW_SHUFFLE_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true},
+	[ROW_LAZY_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES, .faulted = true},
+	[ROW_TEXT_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true, .text_alone = true},
+};
 
 static int time_load(struct bench *b, enum row row, double *ms, struct riffle_error *error)
 {
-	bool fresh = row != ROW_OFF_FAULTED && row != ROW_KASLR_FAULTED;
-	bool kaslr = row != ROW_OFF_FRESH && row != ROW_OFF_FAULTED;
-	uint8_t *memory = fresh ? map_memory(b, b->bytes) : b->faulted;
+	uint8_t *memory = loads[row].faulted ? b->faulted : map_memory(b, b->bytes);
 	struct riffle_workers workers;
 	struct riffle_loaded loaded;
 	double before;
@@ -115,10 +159,10 @@ static int time_load(struct bench *b, enum row row, double *ms, struct riffle_er
 		return riffle_fail_system(error, errno, "mmap", "failed");
 	pool_workers(b->pool, &workers);
 	before = now_ms();
-	status = load_once(b, memory, kaslr ? RIFFLE_MODE_KASLR : RIFFLE_MODE_OFF,
-			   row == ROW_KASLR_TWO_THREADS ? &workers : NULL, &loaded, error);
+	status = load_once(b, loads[row].text_alone ? &b->text_plan : &b->kernel.plan, memory, loads[row].mode,
+			   loads[row].options, loads[row].threads ? &workers : NULL, &loaded, error);
 	*ms = now_ms() - before;
-	if (fresh)
+	if (!loads[row].faulted)
 		munmap(memory, b->bytes);
 	return status;
 }
@@ -212,6 +256,39 @@ static double paired_difference(const struct bench *b, enum row row, enum row ba
 	return middle;
 }
 
+/* A plan with the chunks and nothing else: no other bytes, relocations or tables. Its parts were checked with the whole. */
+static void make_text_plan(struct bench *b)
+{
+	struct riffle_plan *plan = &b->text_plan;
+
+	*plan = b->kernel.plan;
+	plan->owned = NULL;
+	plan->reloc64_count = plan->reloc32_count = plan->reloc32_inverse_count = 0;
+	plan->fixed32_count = plan->fixed64_count = plan->table_count = 0;
+	plan->kallsyms = NULL;
+	for (uint32_t i = 0; i < plan->region_count && i < 64; i++)
+		b->text_extent[i] = (struct riffle_extent){
+			plan->regions[i].image_offset, plan->regions[i].bytes,
+			plan->header->payload_offset + plan->regions[i].image_offset};
+	plan->extents = b->text_extent;
+	plan->extent_count = plan->region_count;
+}
+
+static int set_up_shuffle(struct bench *b, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &b->kernel.plan;
+
+	b->order_bytes = plan->chunk_count * sizeof *b->order;
+	b->workspace_bytes = riffle_load_workspace(plan);
+	b->order = map_huge(&b->order_bytes);
+	b->workspace = map_huge(&b->workspace_bytes);
+	if (!b->order || !b->workspace)
+		return riffle_fail_system(error, errno, "workspace", "cannot be had");
+	memset(b->workspace, 0, b->workspace_bytes);
+	make_text_plan(b);
+	return RIFFLE_OK;
+}
+
 static int set_up(struct bench *b, const char *name, const char *relocs, struct riffle_error *error)
 {
 	const struct kernel_request request = {.kernel = name, .relocs = relocs};
@@ -246,11 +323,15 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 	if (!(b->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		b->have[ROW_KASLR_FRESH] = b->have[ROW_KASLR_FAULTED] = b->have[ROW_KASLR_TWO_THREADS] =
 			b->have[ROW_BOOTSTRAP] = false;
+	for (unsigned i = ROW_SHUFFLE_FRESH; i <= ROW_TEXT_FAULTED; i++)
+		b->have[i] = b->kernel.plan.chunk_count;
+	if (b->kernel.plan.chunk_count && set_up_shuffle(b, error))
+		return (int)error->status;
 	b->pool = pool_start(1);
 	if (!b->source || !b->faulted || (b->image && !b->unpacked) || !b->pool)
 		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
 	memset(b->faulted, 1, b->bytes);
-	status = load_once(b, b->source, RIFFLE_MODE_OFF, NULL, &loaded, error);
+	status = load_once(b, &b->kernel.plan, b->source, RIFFLE_MODE_OFF, 0, NULL, &loaded, error);
 	/* every page of the floor's source is memory of its own, zeros included */
 	for (uint64_t i = 0; i < b->bytes; i += 4096)
 		*(volatile uint8_t *)(b->source + i) = b->source[i];
@@ -318,6 +399,14 @@ static void print_text(const struct bench *b, const char *name)
 		       paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED),
 		       100 * paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED) / faulted);
 	}
+	if (b->have[ROW_SHUFFLE_FRESH])
+		printf("FGKASLR adds to KASLR (median of paired differences, / floor): fresh %+.3f ms, %.2f; faulted %+.3f ms, "
+		       "%.2f\nFGKASLR load / KASLR load, fresh: %.2f\n",
+		       paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH),
+		       paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH) / floor,
+		       paired_difference(b, ROW_SHUFFLE_FAULTED, ROW_KASLR_FAULTED),
+		       paired_difference(b, ROW_SHUFFLE_FAULTED, ROW_KASLR_FAULTED) / floor,
+		       median(b->ms[ROW_SHUFFLE_FRESH], b->runs) / median(b->ms[ROW_KASLR_FRESH], b->runs));
 	if (b->have[ROW_BOOTSTRAP])
 		printf("load with KASLR into fresh memory / bootstrap's bound: %.2f\n",
 		       median(b->ms[ROW_KASLR_FRESH], b->runs) / median(b->ms[ROW_BOOTSTRAP], b->runs));
@@ -343,6 +432,9 @@ static void print_json(const struct bench *b, const char *name)
 	if (b->have[ROW_KASLR_FRESH])
 		json_object_set_new(root, "kaslr_adds_ms",
 				    json_real(paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH)));
+	if (b->have[ROW_SHUFFLE_FRESH])
+		json_object_set_new(root, "fgkaslr_adds_ms",
+				    json_real(paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH)));
 	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(root);

@@ -20,7 +20,7 @@ struct load {
 	struct riffle_error *error;
 	/* of a shuffled load; otherwise nothing */
 	struct plan_areas areas;                /* left out by the plain copy: chunks and tables are brought by others */
-	const int32_t *shift;                   /* how far each chunk moves; 0 from chunk_count on, to index 65535 */
+	const int32_t *shift;                   /* how far each chunk moves; 0 at chunk_count */
 	const uint16_t *order;
 };
 

@@ -3,6 +3,8 @@
 #include "load/shuffle.h"
 
 #define ALIGN 64u
+#define AHEAD 3u          /* chunks */
+#define AHEAD_BYTES 512u
 
 static size_t aligned(size_t bytes)
 {
@@ -37,7 +39,7 @@ size_t riffle_load_workspace(const struct riffle_plan *plan)
 {
 	if (!plan->chunk_count)
 		return 0;
-	return aligned(SHIFTS * sizeof(int32_t)) + place_bytes(plan) + group_bytes(plan) +
+	return aligned((plan->chunk_count + 1) * sizeof(int32_t)) + place_bytes(plan) + group_bytes(plan) +
 	       SCRATCHES * (size_t)aligned(SCRATCH_BYTES);
 }
 
@@ -70,7 +72,7 @@ static void compute_shifts(struct shuffle_load *s)
 {
 	const struct riffle_plan *plan = s->load.plan;
 
-	memset(s->shift, 0, SHIFTS * sizeof *s->shift);
+	s->shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
 	for (uint32_t i = 0; i < plan->region_count; i++) {
 		const struct riffle_region *r = &plan->regions[i];
 		uint32_t at = r->image_offset;
@@ -86,7 +88,7 @@ static void compute_shifts(struct shuffle_load *s)
 
 /*
  * Puts a chunk's references right where it lies, in scratch memory that reaches 64 KiB behind it; false when one of
- * them was not inside the chunk. Targets are numbers of 16 bits and `shift` has that many: no number leads outside.
+ * them was not inside the chunk.
  */
 static bool patch(uint8_t *bytes, const struct riffle_chunk *chunk, const struct riffle_chunk_ref *ref,
 		  const int32_t *shift, int32_t own, uint64_t delta)
@@ -153,43 +155,67 @@ static struct group group_at(const struct riffle_plan *plan, uint32_t index)
 	return (struct group){first_chunk_from(plan, r, start), first_chunk_from(plan, r, start + GROUP_BYTES)};
 }
 
-/*
- * Copies a group's chunks to their places. `ref` is the first reference of the group's first chunk. The places are all
- * over the region: asking for the next one's lines ahead hides most of what fetching them costs.
- */
-static int copy_group(struct shuffle_load *s, struct group g, const struct riffle_chunk_ref *ref, uint8_t *scratch,
-		      uint64_t *patch_ticks, struct riffle_error *error)
+/* Puts the references of a group's chunks right, in scratch memory; `ref` is the first chunk's first. */
+static int patch_group(const struct shuffle_load *s, struct group g, const struct riffle_chunk_ref *ref,
+		       uint8_t *scratch, struct riffle_error *error)
 {
-	const struct riffle_plan *plan = s->load.plan;
-	uint32_t start, end;
+	const struct riffle_chunk *chunks = s->load.plan->chunks;
+
+	for (uint32_t i = g.first; i < g.end; i++) {
+		const struct riffle_chunk *c = &chunks[i];
+
+		if (!patch(scratch + (c->image_offset - chunks[g.first].image_offset), c, ref, s->shift, s->shift[i],
+			   s->load.delta))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk_refs",
+						 "has a field outside its chunk", i);
+		ref += refs_of(c);
+	}
+	return RIFFLE_OK;
+}
+
+/*
+ * Copies a group's chunks to their places. These are all over the region: asking for a coming one's lines ahead hides
+ * most of what fetching them costs.
+ */
+static void copy_group(const struct shuffle_load *s, struct group g, const uint8_t *scratch)
+{
+	const struct riffle_chunk *chunks = s->load.plan->chunks;
+	uint8_t *image = s->load.image;
+
+	for (uint32_t i = g.first; i < g.end; i++) {
+		const struct riffle_chunk *c = &chunks[i];
+
+		if (i + AHEAD < g.end) {
+			const uint8_t *soon = image + c[AHEAD].image_offset + s->shift[i + AHEAD];
+
+			for (uint32_t line = 0; line < c[AHEAD].bytes && line < AHEAD_BYTES; line += 64)
+				__builtin_prefetch(soon + line, 1);
+		}
+		memcpy(image + c->image_offset + s->shift[i], scratch + (c->image_offset - chunks[g.first].image_offset),
+		       c->bytes);
+	}
+}
+
+static int shuffle_group(const struct shuffle_load *s, struct group g, const struct riffle_chunk_ref *ref,
+			 uint8_t *scratch, uint64_t *patch_ticks, struct riffle_error *error)
+{
+	const struct riffle_chunk *chunks = s->load.plan->chunks;
+	uint64_t before;
 	int status;
 
 	if (g.first == g.end)
 		return RIFFLE_OK;
-	start = plan->chunks[g.first].image_offset;
-	end = plan->chunks[g.end - 1].image_offset + plan->chunks[g.end - 1].bytes;
-	status = load_read(&s->load, start, scratch, end - start, error);
+	status = load_read(&s->load, chunks[g.first].image_offset, scratch,
+			   chunks[g.end - 1].image_offset + chunks[g.end - 1].bytes - chunks[g.first].image_offset,
+			   error);
 	if (status)
 		return status;
-	for (uint32_t i = g.first; i < g.end; i++) {
-		const struct riffle_chunk *c = &plan->chunks[i];
-		uint8_t *from = scratch + (c->image_offset - start);
-		uint64_t before = __builtin_ia32_rdtsc();
-
-		if (i + 2 < g.end) {
-			const uint8_t *soon = s->load.image + c[2].image_offset + s->shift[i + 2];
-
-			for (uint32_t line = 0; line < c[2].bytes && line < 512; line += 64)
-				__builtin_prefetch(soon + line, 1);
-		}
-		if (!patch(from, c, ref, s->shift, s->shift[i], s->load.delta))
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk_refs",
-						 "has a field outside its chunk", i);
-		*patch_ticks += __builtin_ia32_rdtsc() - before;
-		memcpy(s->load.image + c->image_offset + s->shift[i], from, c->bytes);
-		ref += refs_of(c);
-	}
-	return RIFFLE_OK;
+	before = __builtin_ia32_rdtsc();
+	status = patch_group(s, g, ref, scratch, error);
+	*patch_ticks = __builtin_ia32_rdtsc() - before;
+	if (!status)
+		copy_group(s, g, scratch);
+	return status;
 }
 
 struct shuffle_jobs {
@@ -212,8 +238,8 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 	else if (index <= s->load.plan->table_count)
 		status = riffle_shuffle_table(s, index - 1, scratch, &error);
 	else
-		status = copy_group(s, group_at(s->load.plan, index - jobs->tables),
-				    jobs->group_refs[index - jobs->tables], scratch, &patch_ticks, &error);
+		status = shuffle_group(s, group_at(s->load.plan, index - jobs->tables),
+				       jobs->group_refs[index - jobs->tables], scratch, &patch_ticks, &error);
 	riffle_shuffle_scratch_back(s, number);
 	__atomic_fetch_add(&s->load.load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->load.relocate_ticks, patch_ticks, __ATOMIC_RELAXED);
@@ -287,7 +313,7 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (status)
 		return status;
 	s.shift = workspace;
-	s.place = (uint32_t *)((uint8_t *)workspace + aligned(SHIFTS * sizeof(int32_t)));
+	s.place = (uint32_t *)((uint8_t *)workspace + aligned((plan->chunk_count + 1) * sizeof(int32_t)));
 	jobs.group_refs = (const struct riffle_chunk_ref **)((uint8_t *)s.place + place_bytes(plan));
 	s.scratch = (uint8_t *)jobs.group_refs + group_bytes(plan);
 	s.scratch_taken = 0;

@@ -5,7 +5,6 @@
 
 #include "load/internal.h"
 
-#define SHIFTS 65536u                   /* every number that 16 bits can hold has one */
 #define GROUP_BYTES (128u << 10)        /* chunks that start in so much of a region are one job */
 #define FEED_BYTES (64u << 10)          /* tables are read so much at a time */
 /* what a job reads at once: a group, whose last chunk may reach behind it, and as much again as a hostile field could */
@@ -14,7 +13,7 @@
 
 struct shuffle_load {
 	struct load load;
-	int32_t *shift;                 /* SHIFTS */
+	int32_t *shift;                 /* chunk_count + 1 */
 	uint32_t *place;                /* chunk_count + 1 for each table, three times that for kallsyms */
 	uint8_t *scratch;               /* SCRATCHES times SCRATCH_BYTES */
 	uint32_t scratch_taken;         /* atomic: a bit for each */

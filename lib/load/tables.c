@@ -8,6 +8,9 @@
  * as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own.
  */
 
+/* Small functions that run once a run, forty thousand times a table: each use is compiled for its own kind of entry. */
+#define HOT static inline __attribute__((always_inline))
+
 /* Reads a table from the source in pieces that fit a cache. */
 struct feed {
 	const struct shuffle_load *s;
@@ -23,7 +26,7 @@ static void feed_start(struct feed *feed, const struct shuffle_load *s, uint8_t 
 }
 
 /* The next entries, at least one and at most `want`; *got says how many. */
-static int feed_take(struct feed *feed, uint32_t entry_bytes, uint32_t want, const uint8_t **entries, uint32_t *got,
+HOT int feed_take(struct feed *feed, uint32_t entry_bytes, uint32_t want, const uint8_t **entries, uint32_t *got,
 		     struct riffle_error *error)
 {
 	uint32_t there = (feed->have - feed->used) / entry_bytes;
@@ -59,7 +62,7 @@ struct walk {
 };
 
 /* Where a run goes that comes next in link order. */
-static uint32_t walk_run(struct walk *walk, uint16_t chunk, uint32_t entries)
+HOT uint32_t walk_run(struct walk *walk, uint16_t chunk, uint32_t entries)
 {
 	const struct riffle_region *regions = walk->plan->regions;
 	uint32_t to = walk->to;
@@ -101,7 +104,7 @@ static void place_regions(const struct shuffle_load *s, uint32_t *place, const u
 	}
 }
 
-static uint32_t region_of(const struct riffle_plan *plan, uint16_t chunk, uint32_t region)
+HOT uint32_t region_of(const struct riffle_plan *plan, uint16_t chunk, uint32_t region)
 {
 	while (chunk >= plan->regions[region].first_chunk + plan->regions[region].chunk_count)
 		region++;
@@ -114,7 +117,7 @@ struct run_view {
 	uint32_t amount;
 };
 
-static void place_all(const struct shuffle_load *s, uint32_t *place, uint32_t *region_total, uint32_t count,
+HOT void place_all(const struct shuffle_load *s, uint32_t *place, uint32_t *region_total, uint32_t count,
 		      struct run_view (*view)(const void *opaque, uint32_t index), const void *opaque)
 {
 	const struct riffle_plan *plan = s->load.plan;
@@ -154,7 +157,7 @@ struct table_runs {
 	const struct riffle_run *run;
 };
 
-static struct run_view view_table_run(const void *opaque, uint32_t index)
+HOT struct run_view view_table_run(const void *opaque, uint32_t index)
 {
 	const struct table_runs *runs = opaque;
 
@@ -168,7 +171,7 @@ struct entry_writer {
 	const uint16_t *targets;        /* EXTABLE: of the entry at place 0 */
 };
 
-static void write_extable(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
+HOT void write_extable(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
 			  int32_t shift)
 {
 	uint8_t *out = w->table + (size_t)to * 12;
@@ -187,7 +190,7 @@ static void write_extable(const struct entry_writer *w, const uint8_t *entries, 
 	}
 }
 
-static void write_orc_ip(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
+HOT void write_orc_ip(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
 			 int32_t shift)
 {
 	uint8_t *out = w->table + (size_t)to * 4;
@@ -197,7 +200,7 @@ static void write_orc_ip(const struct entry_writer *w, const uint8_t *entries, u
 		riffle_put32(out + 4 * (size_t)i, riffle_get32(entries + 4 * (size_t)i) + add);
 }
 
-static void write_orc_state(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from,
+HOT void write_orc_state(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from,
 			    uint32_t to, int32_t shift)
 {
 	(void)from;
@@ -205,7 +208,7 @@ static void write_orc_state(const struct entry_writer *w, const uint8_t *entries
 	memcpy(w->table + (size_t)to * PLAN_ORC_STATE_BYTES, entries, (size_t)n * PLAN_ORC_STATE_BYTES);
 }
 
-static void write_mcount(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
+HOT void write_mcount(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
 			 int32_t shift)
 {
 	uint8_t *out = w->table + (size_t)to * 8;
@@ -222,7 +225,7 @@ static void write_mcount(const struct entry_writer *w, const uint8_t *entries, u
 
 typedef void (*write_entries)(const struct entry_writer *, const uint8_t *, uint32_t, uint32_t, uint32_t, int32_t);
 
-static int move_entries(struct shuffle_load *s, const struct riffle_table *t, uint32_t offset, uint32_t entry_bytes,
+HOT int move_entries(struct shuffle_load *s, const struct riffle_table *t, uint32_t offset, uint32_t entry_bytes,
 			const uint32_t *place, const uint32_t *region_total, const struct entry_writer *writer,
 			write_entries write, uint8_t *scratch, struct riffle_error *error)
 {
@@ -295,7 +298,7 @@ int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratc
 
 /* kallsyms: the same for symbols, and for the bytes of their names. */
 
-static struct run_view view_symbols(const void *opaque, uint32_t index)
+HOT struct run_view view_symbols(const void *opaque, uint32_t index)
 {
 	const struct riffle_plan *plan = opaque;
 	const struct riffle_symbol_run *run = &plan->kallsyms_runs[index];
@@ -303,7 +306,7 @@ static struct run_view view_symbols(const void *opaque, uint32_t index)
 	return (struct run_view){run->chunk, run->symbols};
 }
 
-static uint32_t name_bytes(const struct riffle_plan *plan, uint32_t index)
+HOT uint32_t name_bytes(const struct riffle_plan *plan, uint32_t index)
 {
 	const struct riffle_symbol_run *run = &plan->kallsyms_runs[index];
 	uint32_t end = index + 1 < plan->kallsyms_run_count ? run[1].name_offset : plan->kallsyms->names_bytes;
@@ -311,7 +314,7 @@ static uint32_t name_bytes(const struct riffle_plan *plan, uint32_t index)
 	return end - run->name_offset;
 }
 
-static struct run_view view_names(const void *opaque, uint32_t index)
+HOT struct run_view view_names(const void *opaque, uint32_t index)
 {
 	const struct riffle_plan *plan = opaque;
 
