@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of chunks: what is joined, what is pinned and why, and that ranges cover .text whatever is in it. */
+#include "work_builder.h"
+
+#define TEXT 0xa000u
+#define STEP 0x50u      /* no power of two, a multiple of 16 */
+#define FIRST TEXT_SKIP
+#define DATA (TEXT + 2 * OTHER_BYTES)
+#define F(i) (FIRST + (i) * STEP)
+#define ROUTINES 8u
+
+static const char *const routine[ROUTINES] = {"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"};
+
+/* Eight functions that return; f7 goes on to the end of .text with padding. */
+static struct builder *eight_functions(void)
+{
+	struct builder *b = build(TEXT);
+
+	for (uint32_t i = 0; i < ROUTINES; i++) {
+		add_symbol(b, F(i), routine[i]);
+		CODE(b, F(i), "\xc3");
+	}
+	add_symbol(b, F(ROUTINES), "__noinstr_text_start");
+	add_symbol(b, F(ROUTINES) + 4, "__noinstr_text_end");
+	CODE(b, F(ROUTINES), "\xc3");
+	return b;
+}
+
+/* Ends the last function of interest: what follows up to the end of .text is one of its own, too large to move. */
+static void add_tail(struct builder *b, uint32_t offset)
+{
+	add_symbol(b, offset, "tail");
+	CODE(b, offset, "\xc3");
+}
+
+static void make_chunks(struct builder *b)
+{
+	uint32_t at = 0, chunks = 0;
+
+	good(b, code_decode(&b->work, &b->error));
+	good(b, chunks_build(&b->work, &b->error));
+	for (uint32_t i = 0; i < b->result.range_count; i++) {
+		const struct shuffle_range *range = &b->result.range[i];
+
+		assert_int_equal(range->offset, at);
+		assert_true(range->bytes > 0);
+		if (range->pin == SHUFFLE_PIN_NONE) {
+			chunks++;
+			assert_int_equal(range->offset % SHUFFLE_ALIGN, 0);
+			assert_int_equal(range->bytes % SHUFFLE_ALIGN, 0);
+			assert_true(range->bytes <= SHUFFLE_CHUNK_MAX);
+		}
+		at += range->bytes;
+	}
+	assert_int_equal(at, b->work.text_bytes);
+	assert_int_equal(chunks, b->result.chunk_count);
+}
+
+static void assert_apart(const struct builder *b, uint32_t x, uint32_t y)
+{
+	assert_ptr_not_equal(range_of(b, x), range_of(b, y));
+	assert_int_equal(range_of(b, x)->pin, SHUFFLE_PIN_NONE);
+	assert_int_equal(range_of(b, y)->pin, SHUFFLE_PIN_NONE);
+}
+
+static void assert_joined(const struct builder *b, uint32_t x, uint32_t y)
+{
+	assert_ptr_equal(range_of(b, x), range_of(b, y));
+	assert_int_equal(range_of(b, x)->pin, SHUFFLE_PIN_NONE);
+}
+
+static void assert_pinned(const struct builder *b, uint32_t x, enum shuffle_pin why)
+{
+	assert_int_equal(range_of(b, x)->pin, why);
+}
+
+static void test_functions_are_chunks(void **state)
+{
+	struct builder *b = eight_functions();
+
+	(void)state;
+	make_chunks(b);
+	assert_int_equal(b->result.chunk_count, ROUTINES);
+	for (uint32_t i = 0; i < ROUTINES; i++) {
+		assert_int_equal(range_of(b, F(i))->offset, F(i));
+		assert_int_equal(range_of(b, F(i))->bytes, STEP);
+		assert_int_equal(range_of(b, F(i))->functions, 1);
+		assert_string_equal(range_of(b, F(i))->name, routine[i]);
+	}
+	assert_pinned(b, 0, SHUFFLE_PIN_HEAD);
+	assert_pinned(b, F(ROUTINES), SHUFFLE_PIN_SECTION);
+	assert_int_equal(b->result.census.movable_bytes, ROUTINES);
+	assert_int_equal(b->result.census.multi_function_bytes, 0);
+	tear_down(b);
+}
+
+static void test_code_that_goes_on(void **state)
+{
+	struct builder *b = eight_functions();
+
+	(void)state;
+	CODE(b, F(1), "\x48\x89\xc3");          /* falls into f2 */
+	CODE(b, F(3), "\xeb\x4e");              /* short jump to f4 */
+	REL32(b, F(5), "\xe8", F(0));           /* ends with a call: it does not return */
+	make_chunks(b);
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(2));
+	assert_apart(b, F(2), F(3));
+	assert_joined(b, F(3), F(4));
+	assert_apart(b, F(5), F(6));
+	assert_int_equal(range_of(b, F(1))->functions, 2);
+	assert_int_equal(b->result.census.multi_function_bytes, 3 + 1 + 2 + 1);
+	tear_down(b);
+}
+
+static void test_places_and_names(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, F(0), "f0");
+	add_symbol(b, F(1), "__pfx_f1");
+	add_symbol(b, F(1) + 16, "f1");
+	add_symbol(b, F(3), "f2");
+	add_symbol(b, F(3) + 9, "f2.cold");
+	add_tail(b, F(4));
+	CODE(b, F(0), "\xc3");
+	CODE(b, F(1) + 16, "\xc3");
+	CODE(b, F(3), "\xc3");
+	CODE(b, F(3) + 9, "\xc3");
+	memset(b->work.bytes + F(1), 0x90, 16);
+	make_chunks(b);
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(1) + 16);
+	assert_int_equal(range_of(b, F(1))->functions, 1);
+	assert_apart(b, F(1), F(3));
+	assert_joined(b, F(3), F(3) + 9);
+	tear_down(b);
+}
+
+static void test_unwind_entries(void **state)
+{
+	struct builder *b = eight_functions();
+	const uint32_t ip[] = {F(0), F(0) + 8, F(1), F(3), F(3) + 1, F(4), F(5), F(7), F(8)};
+
+	(void)state;
+	b->result.table_count = 1;
+	b->result.table[0] = (struct shuffle_table){SHUFFLE_TABLE_ORC, false, DATA, DATA + 0x800, 9};
+	for (uint32_t i = 0; i < 9; i++)
+		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
+	make_chunks(b);
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(2));
+	assert_apart(b, F(2), F(3));
+	assert_apart(b, F(4), F(5));
+	assert_joined(b, F(5), F(6));
+	assert_apart(b, F(6), F(7));
+	tear_down(b);
+}
+
+static void test_alternative_at_the_end(void **state)
+{
+	struct builder *b = eight_functions();
+	const uint32_t entry = TEXT + OTHER_BYTES;
+
+	(void)state;
+	CODE(b, F(2), "\x90\xc3");
+	good(b, work_add_ref(&b->work, entry, F(2) + 1, SHUFFLE_PC32, SHUFFLE_BY_TABLE, &b->error));
+	good(b, work_add_ref(&b->work, entry + 12, F(4) + 1, SHUFFLE_PC32, SHUFFLE_BY_TABLE, &b->error));
+	make_chunks(b);
+	assert_joined(b, F(2), F(3));
+	assert_apart(b, F(4), F(5));
+	tear_down(b);
+}
+
+/* Routines at multiples of a power of two: those that nothing leads to are found from the first. */
+static void test_steps(void **state)
+{
+	struct builder *b = build(TEXT);
+	const uint32_t at = FIRST;
+
+	(void)state;
+	for (uint32_t i = 0; i < 6; i++) {
+		add_symbol(b, at + i * 16, routine[i]);
+		CODE(b, at + i * 16, "\xc3");
+	}
+	add_tail(b, at + 6 * 16 + 32);
+	riffle_put64(b->work.bytes + DATA, LINK + at);
+	riffle_put32(b->work.bytes + DATA + 8, (uint32_t)(LINK + at + 48));
+	relocate(b, &b->image.reloc64, DATA);
+	relocate(b, &b->image.reloc32, DATA + 8);
+	/* that the kernel patches its return does not mean that anyone calls it */
+	good(b, work_add_ref(&b->work, TEXT + OTHER_BYTES, at + 32, SHUFFLE_PC32, SHUFFLE_BY_TABLE, &b->error));
+	b->section[2].name = ".return_sites";
+	make_chunks(b);
+	assert_joined(b, at, at + 16);
+	assert_joined(b, at, at + 32);
+	assert_apart(b, at, at + 48);
+	assert_joined(b, at + 48, at + 64);
+	tear_down(b);
+}
+
+static void test_ties(void **state)
+{
+	struct builder *b = eight_functions();
+
+	(void)state;
+	good(b, work_add_tie(&b->work, F(3) + 2, F(1), "test", &b->error));
+	make_chunks(b);
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(2));
+	assert_joined(b, F(1), F(3));
+	assert_apart(b, F(3), F(4));
+	tear_down(b);
+}
+
+static void test_far_ties(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, FIRST, "a");
+	add_symbol(b, FIRST + 0x60, "b");
+	add_symbol(b, FIRST + 0x3fb0, "c");
+	add_symbol(b, FIRST + 0x4010, "d");
+	for (uint32_t i = 1; i < b->work.symbol_count; i++)
+		CODE(b, b->work.symbol[i].offset, "\xc3");
+	good(b, work_add_tie(&b->work, FIRST, FIRST + 0x3fb0, "test", &b->error));
+	make_chunks(b);
+	assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
+	assert_int_equal(range_of(b, FIRST + 0x60)->pin, SHUFFLE_PIN_NONE);
+	assert_pinned(b, FIRST + 0x3fb0, SHUFFLE_PIN_LARGE);
+	tear_down(b);
+}
+
+static void test_large(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, FIRST, "a");
+	add_symbol(b, FIRST + 0x4010, "b");
+	add_symbol(b, FIRST + 0x4070, "c");
+	for (uint32_t i = 1; i < b->work.symbol_count; i++)
+		CODE(b, b->work.symbol[i].offset, "\xc3");
+	make_chunks(b);
+	assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
+	assert_int_equal(range_of(b, FIRST + 0x4010)->pin, SHUFFLE_PIN_NONE);
+	tear_down(b);
+}
+
+static void test_doubt_pins_all_that_is_tied(void **state)
+{
+	struct builder *b = eight_functions();
+
+	(void)state;
+	CODE(b, F(3), "\x06\xc3");      /* no instruction */
+	CODE(b, F(2), "\x48\x89\xc3");  /* falls into f3 */
+	make_chunks(b);
+	assert_pinned(b, F(3), SHUFFLE_PIN_UNEXPLAINED);
+	assert_pinned(b, F(2), SHUFFLE_PIN_UNEXPLAINED);
+	assert_pinned(b, F(4), SHUFFLE_PIN_UNEXPLAINED);        /* where f3 ends is not known */
+	assert_apart(b, F(1), F(5));
+	tear_down(b);
+}
+
+/* A function that begins where a bracket ends must not take references to the end along. */
+static void test_bracket_ends(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, F(0), "f0");
+	add_symbol(b, F(1), "__sched_text_start");
+	add_symbol(b, F(1), "schedule");
+	add_symbol(b, F(2), "__sched_text_end");
+	add_symbol(b, F(2), "f2");
+	add_symbol(b, F(3), "f3");
+	add_symbol(b, F(4), "__x86_indirect_thunk_rax");
+	add_symbol(b, F(5), "f5");
+	add_symbol(b, F(6), "its_time");
+	for (uint32_t i = 0; i < 7; i++)
+		CODE(b, F(i), "\xc3");
+	add_tail(b, F(7));
+	make_chunks(b);
+	assert_pinned(b, F(1), SHUFFLE_PIN_SECTION);
+	assert_pinned(b, F(2), SHUFFLE_PIN_SECTION);
+	assert_apart(b, F(0), F(3));
+	assert_pinned(b, F(4), SHUFFLE_PIN_SECTION);
+	assert_apart(b, F(5), F(6));
+	tear_down(b);
+}
+
+static void test_bad_brackets(void **state)
+{
+	static const struct {
+		const char *first, *second;
+	} row[] = {
+		{"__sched_text_end", "__sched_text_start"},
+		{"__sched_text_start", "other"},
+		{"__entry_text_end", "other"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		struct builder *b = build(TEXT);
+
+		add_symbol(b, F(0), row[i].first);
+		add_symbol(b, F(1), row[i].second);
+		good(b, code_decode(&b->work, &b->error));
+		assert_int_equal(chunks_build(&b->work, &b->error), RIFFLE_ERR_UNSUPPORTED);
+		assert_true(b->error.has_found && b->error.found >= LINK);
+		tear_down(b);
+	}
+}
+
+static void test_head(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, 0x100, "startup_64");
+	add_symbol(b, 0x1800, "sme_enable");
+	add_symbol(b, 0x1ff0, "snp_init");              /* its last bytes are on the next page */
+	add_symbol(b, 0x2050, "f0");
+	add_symbol(b, 0x2fe0, "f1");
+	add_symbol(b, 0x3030, "f2");
+	add_symbol(b, 0x3080, "f3");
+	add_symbol(b, 0x5000, "f4");
+	add_symbol(b, 0x8000, "sev_es_play_dead");      /* no part of the head, so far away */
+	add_symbol(b, 0x8050, "entry");
+	add_tail(b, 0x80a0);
+	for (uint32_t i = 0; i < b->work.symbol_count; i++)
+		CODE(b, b->work.symbol[i].offset, "\xc3");
+	b->image.entry_offset = 0x8050;
+	make_chunks(b);
+	assert_pinned(b, 0, SHUFFLE_PIN_HEAD);
+	assert_pinned(b, 0x1ff0, SHUFFLE_PIN_HEAD);
+	assert_pinned(b, 0x2050, SHUFFLE_PIN_HEAD);
+	assert_pinned(b, 0x2fe0, SHUFFLE_PIN_HEAD);
+	assert_apart(b, 0x3030, 0x8000);
+	assert_pinned(b, 0x8050, SHUFFLE_PIN_HEAD);
+	tear_down(b);
+}
+
+static void test_blocks_and_pages(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, F(0), "ftrace_caller");
+	add_symbol(b, F(1), "ftrace_call");
+	add_symbol(b, F(2), "ftrace_caller_end");
+	add_symbol(b, F(3), "f3");
+	add_symbol(b, 0x4000, "restore_registers");
+	add_symbol(b, 0x4050, "inside");
+	add_symbol(b, 0x4fe0, "across");
+	add_symbol(b, 0x5040, "behind");
+	add_tail(b, 0x5090);
+	for (uint32_t i = 1; i < b->work.symbol_count; i++)
+		CODE(b, b->work.symbol[i].offset, "\xc3");
+	make_chunks(b);
+	assert_joined(b, F(0), F(1));
+	assert_joined(b, F(0), F(2));
+	assert_apart(b, F(2), F(3));
+	assert_pinned(b, 0x4000, SHUFFLE_PIN_PAGE);
+	assert_pinned(b, 0x4050, SHUFFLE_PIN_PAGE);
+	assert_pinned(b, 0x4fe0, SHUFFLE_PIN_PAGE);
+	assert_int_equal(range_of(b, 0x5040)->pin, SHUFFLE_PIN_NONE);
+	tear_down(b);
+}
+
+static void test_too_many(void **state)
+{
+	const uint32_t functions = SHUFFLE_CHUNKS_MAX + 700;
+	struct builder *b = build(TEXT_SKIP + functions * 0x30);
+
+	(void)state;
+	b->work.symbol = realloc(b->work.symbol, (functions + 2) * sizeof *b->work.symbol);
+	for (uint32_t i = 0; i < functions; i++) {
+		b->work.symbol[b->work.symbol_count++] =
+			(struct work_symbol){TEXT_SKIP + i * 0x30, 0, 't', "f"};
+		CODE(b, TEXT_SKIP + i * 0x30, "\xc3");
+	}
+	make_chunks(b);
+	assert_int_equal(b->result.chunk_count, SHUFFLE_CHUNKS_MAX);
+	tear_down(b);
+}
+
+/* Any bytes, any symbols, ties and references: make_chunks() checks what must hold. */
+static void test_noise(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= 40; seed++) {
+		struct builder *b = build(TEXT);
+
+		srand(seed);
+		if (seed % 2)
+			for (uint32_t i = 0; i < TEXT; i++)
+				b->work.bytes[i] = (uint8_t)rand();
+		for (uint32_t offset = 1; offset < TEXT; offset += 1 + (uint32_t)rand() % 200)
+			add_symbol(b, seed % 3 ? (offset + 15) / 16 * 16 % TEXT : offset, routine[rand() % 8]);
+		for (uint32_t i = 1; i < b->work.symbol_count; i++)
+			if (b->work.symbol[i].offset < b->work.symbol[i - 1].offset)
+				b->work.symbol[i].offset = b->work.symbol[i - 1].offset;
+		for (unsigned i = 0; i < seed; i++)
+			good(b, work_add_tie(&b->work, (uint32_t)rand() % TEXT, (uint32_t)rand() % TEXT, "noise",
+					     &b->error));
+		print_message("seed %u\n", seed);
+		make_chunks(b);
+		tear_down(b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_functions_are_chunks),
+		cmocka_unit_test(test_code_that_goes_on),
+		cmocka_unit_test(test_places_and_names),
+		cmocka_unit_test(test_unwind_entries),
+		cmocka_unit_test(test_alternative_at_the_end),
+		cmocka_unit_test(test_steps),
+		cmocka_unit_test(test_ties),
+		cmocka_unit_test(test_far_ties),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_doubt_pins_all_that_is_tied),
+		cmocka_unit_test(test_bracket_ends),
+		cmocka_unit_test(test_bad_brackets),
+		cmocka_unit_test(test_head),
+		cmocka_unit_test(test_blocks_and_pages),
+		cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_noise),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
