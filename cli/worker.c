@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,6 +19,7 @@
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
 #include "prepare/image/image.h"
+#include "prepare/shuffle/shuffle.h"
 
 struct descriptors {
 	int kernel, relocs, out, errors;
@@ -49,10 +51,28 @@ static int check_result(int fd, struct riffle_error *error)
 	return status;
 }
 
+/* A kernel that cannot be shuffled is a kernel all the same: NULL, and the reason in words. */
+static struct shuffle *analyse(const struct riffle_image *image, char *why, size_t bytes)
+{
+	struct riffle_error error = {0};
+	struct shuffle *shuffle = NULL;
+
+	*why = 0;
+	if (!image->relocatable)
+		snprintf(why, bytes, "it has no relocations");
+	else if (shuffle_analyse(&shuffle, image, NULL, &error)) {
+		shuffle = NULL;
+		riffle_error_format(&error, why, bytes);
+	}
+	return shuffle;
+}
+
 static int work(const struct descriptors *fds, struct riffle_error *error)
 {
 	struct riffle_image *image;
+	struct shuffle *shuffle;
 	enum riffle_compression compression;
+	char why[256];
 	int status;
 
 	status = sandbox_drop(error);
@@ -66,9 +86,11 @@ static int work(const struct descriptors *fds, struct riffle_error *error)
 		status = riffle_image_open(&image, fds->kernel, fds->relocs, error);
 	if (status)
 		return status;
-	status = riffle_prepared_write(image, NULL, NULL, fds->out, error);
+	shuffle = analyse(image, why, sizeof why);
+	status = riffle_prepared_write(image, shuffle, why, fds->out, error);
 	if (!status)
 		status = check_result(fds->out, error);
+	shuffle_free(shuffle);
 	riffle_image_close(image);
 	return status;
 }
