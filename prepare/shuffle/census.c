@@ -2,7 +2,6 @@
 /* Proves that no table is missing: nothing but chance may look like a distance to code outside the tables we know. */
 #include <stdlib.h>
 
-#include "prepare/shuffle/debug.h"
 #include "prepare/shuffle/tables.h"
 
 /*
@@ -12,7 +11,7 @@
  * image is tried, at every byte, aligned or not, except
  *   - code, where the disassembly says what each byte is,
  *   - the tables that have been read,
- *   - fields of absolute relocations, which hold addresses and so no distances,
+ *   - fields of absolute relocations, which hold addresses and so no distances, and those that a .rela explains,
  *   - memory without file contents.
  * Nothing is left out as "only strings" or "only constants". A 64-bit distance is found by its lower half. What
  * remains is refused when it is no chance any more:
@@ -20,8 +19,8 @@
  *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. Over four
  *             stock kernels (6.1 and 6.12, cloud and generic) the longest by chance is 5 words when aligned to 4, and
  *             9 when not (an array of 8192 equal constants, read across its elements).
- *   objects   an object by its symbols (a table too short for a run) of which every 1st, 2nd, 3rd or 4th word leads to
- *             an instruction. None by chance.
+ *   objects   what lies between two symbols, or between X_start and X_end (a table too short for a run), of which every
+ *             1st, 2nd, 3rd or 4th word leads to an instruction. None by chance.
  *   sections  a section by its header, of which three quarters of the words lead into functions, to instructions or
  *             not (operands are referred to as well). None by chance.
  *   switches  words in a row that lead into functions, but not to instructions, and differ: distances from somewhere
@@ -31,6 +30,7 @@
 #define RUN_ALIGNED 8u
 #define RUN_UNALIGNED 16u
 #define OBJECT_WORDS 3u
+#define PAIR_BYTES 512u         /* longer ones are found as runs */
 #define SECTION_WORDS 3u
 #define SWITCH_WORDS 10u
 
@@ -88,6 +88,9 @@ static void know_all(struct census *c)
 	know_relocs(c, &image->reloc64, 8);
 	know_relocs(c, &image->reloc32, 4);
 	know_relocs(c, &image->reloc32_inverse, 4);
+	for (uint32_t i = 0; i < work->result->ref_count; i++)
+		if (work->result->ref[i].found_by & SHUFFLE_BY_RELA)
+			know(c, work->result->ref[i].field, 4);
 }
 
 static bool is_movable(const struct work *work, uint32_t offset)
@@ -221,20 +224,47 @@ static bool is_object(const struct census *c, uint32_t from, uint32_t to, uint32
 	return moves && words >= OBJECT_WORDS;
 }
 
+static int judge_object(const struct census *c, uint32_t from, uint32_t to, struct riffle_error *error)
+{
+	for (uint32_t step = 4; step <= 16; step += 4)
+		for (uint32_t field = 0; field < step && from + field < to; field += 4)
+			if (is_object(c, from + field, to, step))
+				return unexplained(c, "an unknown table: an object's words lead to instructions",
+						   from + field, error);
+	return 0;
+}
+
+/* `end` is called like `start`, but with end or stop in start's place. */
+static bool is_pair(const char *start, const char *end)
+{
+	const char *word = strstr(start, "start");
+	size_t before = word ? (size_t)(word - start) : 0;
+
+	if (!word || strncmp(start, end, before))
+		return false;
+	word += strlen("start");
+	return (!strncmp(end + before, "end", 3) && !strcmp(end + before + 3, word)) ||
+	       (!strncmp(end + before, "stop", 4) && !strcmp(end + before + 4, word));
+}
+
 static int judge_objects(const struct census *c, struct riffle_error *error)
 {
 	const struct work *work = c->work;
+	int status = 0;
 
-	for (uint32_t i = 0; i < work->symbol_count; i++) {
-		uint32_t from = work->symbol[i].offset, to = i + 1 < work->symbol_count ? work->symbol[i + 1].offset : from;
+	for (uint32_t i = 0; i + 1 < work->symbol_count && !status; i++) {
+		const struct work_symbol *s = &work->symbol[i];
+		bool starts = !table_in_code(work, s->offset, false) && strstr(s->name, "start");
 
-		for (uint32_t step = 4; step <= 16; step += 4)
-			for (uint32_t field = 0; field < step && from + field < to; field += 4)
-				if (is_object(c, from + field, to, step))
-					return unexplained(c, "an unknown table: an object's words lead to instructions",
-							   from + field, error);
+		status = judge_object(c, s->offset, s[1].offset, error);
+		for (uint32_t j = i + 1; starts && !status && j < work->symbol_count; j++) {
+			if (work->symbol[j].offset - s->offset > PAIR_BYTES)
+				break;
+			if (is_pair(s->name, work->symbol[j].name))
+				status = judge_object(c, s->offset, work->symbol[j].offset, error);
+		}
 	}
-	return 0;
+	return status;
 }
 
 static int judge_sections(const struct census *c, struct riffle_error *error)
@@ -260,18 +290,17 @@ static int judge_sections(const struct census *c, struct riffle_error *error)
 int census_take(struct work *work, struct riffle_error *error)
 {
 	struct census c = {.work = work, .kind = malloc((size_t)work->image_bytes + 4)};
-	bool proven = work->debug && work->debug->has_rela; /* the linker's own list says what is a reference */
 	int status;
 
 	if (!c.kind)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
 	know_all(&c);
 	status = try_words(&c, error);
-	if (!status && !proven)
+	if (!status)
 		status = judge_runs(&c, error);
-	if (!status && !proven)
+	if (!status)
 		status = judge_objects(&c, error);
-	if (!status && !proven)
+	if (!status)
 		status = judge_sections(&c, error);
 	free(c.kind);
 	free(c.lead);
