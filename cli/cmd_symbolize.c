@@ -160,12 +160,17 @@ static int confine(void)
 	return status;
 }
 
+/* Through the chunk that an address lies in, where functions were permuted. */
+static bool to_link(const void *map, uint64_t address, uint64_t *link)
+{
+	return layout_file_to_link(map, address, link);
+}
+
 static int symbolize(struct symbolize_options *options, const struct layout_file *layout, int log, const char *log_name)
 {
 	struct annotator annotator = {
-	    .virtual_base = layout->layout.virtual_base,
-	    .link_virtual = layout->link_virtual,
-	    .image_bytes = layout->image_bytes,
+	    .to_link = to_link,
+	    .map = layout,
 	    .write = out_write,
 	};
 	struct riffle_error error;
@@ -195,19 +200,6 @@ static int symbolize(struct symbolize_options *options, const struct layout_file
 	return code;
 }
 
-/* Addresses that wrap would lie on both ends of memory. */
-static int check_layout(const struct layout_file *layout, struct riffle_error *error)
-{
-	uint64_t end;
-
-	if (layout->image_bytes > RIFFLE_IMAGE_MAX ||
-	    __builtin_add_overflow(layout->link_virtual, layout->image_bytes, &end) ||
-	    __builtin_add_overflow(layout->layout.virtual_base, layout->image_bytes, &end))
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes", "is more than a kernel has, or wraps",
-					 layout->image_bytes);
-	return RIFFLE_OK;
-}
-
 static int open_all(struct symbolize_options *options)
 {
 	const char *log_name = "standard input";
@@ -215,23 +207,26 @@ static int open_all(struct symbolize_options *options)
 	struct riffle_error error;
 	int log = STDIN_FILENO, code;
 
-	if (layout_file_read(options->layout, &layout, &error) || check_layout(&layout, &error)) {
+	if (layout_file_read(options->layout, &layout, &error)) {
 		report_error(options->layout, &error);
 		return EXIT_FAILURE;
 	}
 	if (symbol_source_open(&options->source, &error)) {
 		report_error(options->source.name, &error);
+		layout_file_free(&layout);
 		return EXIT_FAILURE;
 	}
 	if (!options->addresses && options->argument_count && strcmp(options->argument[0], "-")) {
 		log_name = options->argument[0];
 		log = open(log_name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-		if (log < 0)
-			return report_system(log_name, "log", "cannot be opened");
 	}
-	code = symbolize(options, &layout, log, log_name);
-	if (log != STDIN_FILENO)
+	if (log < 0)
+		code = report_system(log_name, "log", "cannot be opened");
+	else
+		code = symbolize(options, &layout, log, log_name);
+	if (log > STDIN_FILENO)
 		close(log);
+	layout_file_free(&layout);
 	return code;
 }
 

@@ -29,13 +29,25 @@ static void to_hex(char *text, const uint8_t *bytes, size_t count)
 	text[2 * count] = 0;
 }
 
+static int take_memory(struct layout_file *file, uint32_t chunks, struct riffle_error *error)
+{
+	file->chunk = calloc(chunks, sizeof *file->chunk);
+	file->by_place = calloc(chunks, sizeof *file->by_place);
+	if (!file->chunk || !file->by_place) {
+		layout_file_free(file);
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout", "no memory for its chunks");
+	}
+	file->chunk_count = chunks;
+	return RIFFLE_OK;
+}
+
 static int describe_chunks(struct layout_file *file, const struct riffle_layout *layout,
 			   const struct riffle_plan *plan, struct riffle_error *error)
 {
-	file->chunk = calloc(plan->chunk_count, sizeof *file->chunk);
-	if (!file->chunk)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout", "no memory for its chunks");
-	file->chunk_count = plan->chunk_count;
+	int status = take_memory(file, plan->chunk_count, error);
+
+	if (status)
+		return status;
 	for (uint32_t i = 0; i < plan->region_count; i++) {
 		const struct riffle_region *r = &plan->regions[i];
 		uint32_t at = r->image_offset;
@@ -45,6 +57,7 @@ static int describe_chunks(struct layout_file *file, const struct riffle_layout 
 
 			file->chunk[layout->order[k]] =
 				(struct layout_chunk){c->image_offset, c->bytes, (int32_t)(at - c->image_offset)};
+			file->by_place[k] = layout->order[k];
 			at += c->bytes;
 		}
 	}
@@ -70,69 +83,74 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 void layout_file_free(struct layout_file *file)
 {
 	free(file->chunk);
+	free(file->by_place);
 	file->chunk = NULL;
+	file->by_place = NULL;
 	file->chunk_count = 0;
 }
 
-/* Chunks by where they are, with the number each has in link order. */
-struct placed {
-	uint64_t at;
-	uint32_t chunk;
-};
-
-static int by_place(const void *a, const void *b)
+/* Where a chunk is while the guest runs: an image offset. */
+static uint32_t place_of(const struct layout_file *file, uint32_t chunk)
 {
-	const struct placed *x = a, *y = b;
-
-	return (x->at > y->at) - (x->at < y->at);
+	return file->chunk[chunk].offset + (uint32_t)file->chunk[chunk].shift;
 }
 
 int layout_file_order(const struct layout_file *file, const struct riffle_plan *plan, uint16_t *order,
 		      struct riffle_error *error)
 {
-	struct placed *placed;
-
 	if (file->chunk_count != plan->chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "chunks", "are not as many as the kernel has",
 					    file->chunk_count, plan->chunk_count);
-	placed = calloc(file->chunk_count, sizeof *placed);
-	if (!placed)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout", "no memory for its order");
-	for (uint32_t i = 0; i < file->chunk_count; i++) {
+	for (uint32_t i = 0; i < file->chunk_count; i++)
 		if (file->chunk[i].offset != plan->chunks[i].image_offset ||
-		    file->chunk[i].bytes != plan->chunks[i].bytes) {
-			free(placed);
+		    file->chunk[i].bytes != plan->chunks[i].bytes)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks", "are not the kernel's (number)",
 						 i);
-		}
-		placed[i] = (struct placed){(uint64_t)file->chunk[i].offset + (uint64_t)(int64_t)file->chunk[i].shift,
-					    i};
-	}
-	qsort(placed, file->chunk_count, sizeof *placed, by_place);
 	/* whether this is a permutation of each region is riffle_layout_check()'s to say */
 	for (uint32_t i = 0; i < file->chunk_count; i++)
-		order[i] = (uint16_t)placed[i].chunk;
-	free(placed);
+		order[i] = (uint16_t)file->by_place[i];
 	return RIFFLE_OK;
 }
 
 bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link)
 {
 	uint64_t offset = address - file->layout.virtual_base;
+	uint32_t low = 0, high = file->chunk_count;
 
 	if (offset >= file->image_bytes)
 		return false;
-	/* a person reads a handful of addresses: no second index for this way round */
-	for (uint32_t i = 0; i < file->chunk_count; i++) {
-		const struct layout_chunk *c = &file->chunk[i];
-		uint64_t start = (uint64_t)c->offset + (uint64_t)(int64_t)c->shift;
+	while (low < high) { /* the first chunk that ends behind it */
+		uint32_t middle = low + (high - low) / 2, chunk = file->by_place[middle];
 
-		if (offset - start < c->bytes) {
-			offset -= (uint64_t)(int64_t)c->shift;
-			break;
-		}
+		if (place_of(file, chunk) + (uint64_t)file->chunk[chunk].bytes <= offset)
+			low = middle + 1;
+		else
+			high = middle;
 	}
+	if (low < file->chunk_count && offset >= place_of(file, file->by_place[low]))
+		offset -= (uint64_t)(int64_t)file->chunk[file->by_place[low]].shift;
 	*link = file->link_virtual + offset;
+	return true;
+}
+
+bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64_t *address)
+{
+	uint64_t offset = link - file->link_virtual;
+	uint32_t low = 0, high = file->chunk_count;
+
+	if (offset >= file->image_bytes)
+		return false;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (file->chunk[middle].offset + (uint64_t)file->chunk[middle].bytes <= offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < file->chunk_count && offset >= file->chunk[low].offset)
+		offset += (uint64_t)(int64_t)file->chunk[low].shift;
+	*address = file->layout.virtual_base + offset;
 	return true;
 }
 
@@ -246,32 +264,108 @@ static void read_text(const json_t *object, const char *key, char *text, size_t 
 	snprintf(text, bytes, "%s", value ? value : "");
 }
 
+/* Rows in link order, each of three numbers; where they go is for order_chunks() to judge. */
+static int read_row(const json_t *row, struct layout_file *file, uint32_t number, uint64_t end,
+		    struct riffle_error *error)
+{
+	const json_int_t image = (json_int_t)file->image_bytes;
+	json_int_t value[3];
+
+	for (size_t i = 0; i < 3; i++) {
+		const json_t *item = json_array_get(row, i);
+
+		if (json_array_size(row) != 3 || !json_is_integer(item))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks", "are not all three numbers (row)",
+						 number);
+		value[i] = json_integer_value(item);
+	}
+	if (value[0] < (json_int_t)end || value[1] <= 0 || value[0] > image || value[1] > image - value[0] ||
+	    value[2] < -value[0] || value[2] > image - value[0] - value[1])
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks", "overlap, or lead outside the image (row)",
+					 number);
+	file->chunk[number] = (struct layout_chunk){(uint32_t)value[0], (uint32_t)value[1], (int32_t)value[2]};
+	return RIFFLE_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/*
+ * The next stretch without gaps of what the chunks cover, from chunk `*i` on: as they were linked, or as they lie while
+ * the guest runs.
+ */
+static bool next_stretch(const struct layout_file *file, bool running, uint32_t *i, uint64_t *start, uint64_t *end)
+{
+	if (*i == file->chunk_count)
+		return false;
+	for (bool first = true; *i < file->chunk_count; first = false, ++*i) {
+		uint32_t chunk = running ? file->by_place[*i] : *i;
+		uint32_t at = running ? place_of(file, chunk) : file->chunk[chunk].offset;
+
+		if (first)
+			*start = *end = at;
+		if (at != *end)
+			break;
+		*end += file->chunk[chunk].bytes;
+	}
+	return true;
+}
+
+/* Sorts the chunks by place. They must fill just the places that they left: then every address has one origin. */
+static int order_chunks(struct layout_file *file, struct riffle_error *error)
+{
+	uint64_t *key = calloc(file->chunk_count, sizeof *key), start[2] = {0}, end[2] = {0};
+	uint32_t linked = 0, running = 0;
+
+	if (!key)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout file", "no memory for its order");
+	for (uint32_t i = 0; i < file->chunk_count; i++)
+		key[i] = (uint64_t)place_of(file, i) << 32 | i;
+	qsort(key, file->chunk_count, sizeof *key, by_place);
+	for (uint32_t i = 0; i < file->chunk_count; i++)
+		file->by_place[i] = (uint32_t)key[i];
+	free(key);
+	while (next_stretch(file, false, &linked, &start[0], &end[0])) {
+		uint32_t from = running;
+
+		if (!next_stretch(file, true, &running, &start[1], &end[1]) || start[0] != start[1] || end[0] != end[1])
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks",
+						 "do not fill the places that they left (row)",
+						 file->by_place[from < file->chunk_count ? from : from - 1]);
+	}
+	return RIFFLE_OK;
+}
+
 static int read_chunks(const json_t *root, struct layout_file *file, struct riffle_error *error)
 {
 	const json_t *chunks = json_object_get(root, "chunks");
 	size_t count = json_array_size(chunks);
 	uint64_t end = 0;
+	int status;
 
 	if (!count || count >= RIFFLE_CHUNKS_MAX)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks", "are missing or too many", count);
-	file->chunk = calloc(count, sizeof *file->chunk);
-	if (!file->chunk)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout file", "no memory for its chunks");
-	for (size_t i = 0; i < count; i++) {
-		const json_t *row = json_array_get(chunks, i);
-		json_int_t offset = json_integer_value(json_array_get(row, 0));
-		json_int_t bytes = json_integer_value(json_array_get(row, 1));
-		json_int_t shift = json_integer_value(json_array_get(row, 2));
-
-		if (json_array_size(row) != 3 || offset < (json_int_t)end || bytes <= 0 ||
-		    offset > (json_int_t)file->image_bytes || bytes > (json_int_t)file->image_bytes - offset ||
-		    shift < -offset || shift > (json_int_t)file->image_bytes - offset - bytes)
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks",
-						 "overlap, or lead outside the image (row)", i);
-		file->chunk[i] = (struct layout_chunk){(uint32_t)offset, (uint32_t)bytes, (int32_t)shift};
-		end = (uint64_t)offset + (uint64_t)bytes;
+	status = take_memory(file, (uint32_t)count, error);
+	for (uint32_t i = 0; !status && i < count; i++) {
+		status = read_row(json_array_get(chunks, i), file, i, end, error);
+		end = (uint64_t)file->chunk[i].offset + file->chunk[i].bytes;
 	}
-	file->chunk_count = (uint32_t)count;
+	return status ? status : order_chunks(file, error);
+}
+
+/* Addresses that wrap would lie at both ends of memory. */
+static int check_image(const struct layout_file *file, struct riffle_error *error)
+{
+	uint64_t end;
+
+	if (__builtin_add_overflow(file->link_virtual, file->image_bytes, &end) ||
+	    __builtin_add_overflow(file->layout.virtual_base, file->image_bytes, &end))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes",
+					 "reaches past the end of the address space", file->image_bytes);
 	return RIFFLE_OK;
 }
 
@@ -301,6 +395,9 @@ static int read_layout(const json_t *root, struct layout_file *file, struct riff
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "image_bytes",
 				   "is missing or not a positive number up to 1 GiB");
 	file->image_bytes = (uint64_t)json_integer_value(json_object_get(root, "image_bytes"));
+	status = check_image(file, error);
+	if (status)
+		return status;
 	read_text(kernel, "version", file->kernel_version, sizeof file->kernel_version);
 	read_text(kernel, "build_id", file->build_id, sizeof file->build_id);
 	read_text(kernel, "content_digest", file->content_digest, sizeof file->content_digest);

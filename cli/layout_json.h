@@ -28,7 +28,8 @@ struct layout_file {
 	char kernel_version[192];
 	char build_id[65];        /* lower-case hex, empty when the kernel has none */
 	char content_digest[65];
-	struct layout_chunk *chunk; /* ascending, disjoint, permuted within the image; NULL without a shuffle */
+	struct layout_chunk *chunk; /* ascending, disjoint; each takes others' places; NULL without a shuffle */
+	uint32_t *by_place;         /* their numbers, in the order they lie in while the guest runs */
 	uint32_t chunk_count;
 };
 
@@ -48,11 +49,16 @@ int layout_file_order(const struct layout_file *file, const struct riffle_plan *
 
 /* An address of the running kernel's image as a link address; false when it lies outside the image. */
 bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link);
+/* The other way round. */
+bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64_t *address);
 
 /* Writes to a new file of mode 0600; refuses links and files that exist; leaves nothing behind when it fails. */
 int layout_file_write(const char *path, const struct layout_file *file, struct riffle_error *error);
 
-/* Reads and checks a layout file; after success to be ended with layout_file_free(). */
+/*
+ * Reads and checks a layout file: neither image wraps, and the chunks fill the places that they left. After success to
+ * be ended with layout_file_free().
+ */
 int layout_file_read(const char *path, struct layout_file *file, struct riffle_error *error);
 
 #endif

@@ -12,11 +12,11 @@
 
 bool annotate_address(char *text, const struct annotator *a, uint64_t address)
 {
-	uint64_t offset = address - a->virtual_base, link = a->link_virtual + offset;
 	struct symbol_place place;
+	uint64_t link;
 	int used;
 
-	if (address < a->virtual_base || offset >= a->image_bytes)
+	if (!a->to_link(a->map, address, &link))
 		return false;
 	used = sprintf(text, "%016" PRIx64, link);
 	if (a->symbols && symbols_find(&place, a->symbols, link))

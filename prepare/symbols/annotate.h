@@ -9,9 +9,9 @@
 #define ANNOTATE_ADDRESS_MAX 2048u
 
 struct annotator {
-	uint64_t virtual_base; /* where the guest's kernel lay */
-	uint64_t link_virtual; /* where it was linked to */
-	uint64_t image_bytes;
+	/* an address of the guest's kernel as it was linked; false when it is none */
+	bool (*to_link)(const void *map, uint64_t address, uint64_t *link);
+	const void *map;
 	const struct symbols *symbols;                              /* at link addresses; NULL: addresses alone */
 	int (*write)(void *opaque, const char *text, size_t bytes); /* 0, or what annotate() is to return */
 	void *opaque;
@@ -22,7 +22,7 @@ struct annotator {
 
 /*
  * Takes the log piece by piece, cut anywhere, and writes it as it is but for the addresses in it: whole words (of
- * letters, digits and _) that are 16 hexadecimal digits, or 0x and up to 16, and lie in the kernel's image.
+ * letters, digits and _) that are 16 hexadecimal digits, or 0x and up to 16, and have a link-time address.
  * They become `ADDRESS [symbol+0xoffset/0xsize]`, ADDRESS being the link-time one. Returns what write returned.
  */
 int annotate(struct annotator *annotator, const char *text, size_t bytes);

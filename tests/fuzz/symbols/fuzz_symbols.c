@@ -34,11 +34,18 @@ static int discard(void *opaque, const char *text, size_t bytes)
 	return 0;
 }
 
+static bool to_link(const void *map, uint64_t address, uint64_t *link)
+{
+	(void)map;
+	*link = address;
+	return address - LINK < BYTES;
+}
+
 static void annotate_log(const char *log, size_t size, size_t piece)
 {
 	size_t total = 0;
 	struct annotator annotator = {
-	    .virtual_base = LINK, .link_virtual = LINK, .image_bytes = BYTES, .write = discard, .opaque = &total};
+	    .to_link = to_link, .write = discard, .opaque = &total};
 
 	for (size_t at = 0; at < size; at += piece)
 		annotate(&annotator, log + at, size - at < piece ? size - at : piece);

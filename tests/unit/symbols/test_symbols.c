@@ -307,15 +307,27 @@ static const char output[] =
     " [<ffffffff81000000 [startup_64+0x0/0x40]>] ? ffffffff81000100 [strong+0x0/0x100]/ffffffff9a200000 "
     "ffffffff99ffffff\n"
     "RAX: ffffffff9a0000 ffffffff9a00000000 xffffffff9a000000 ffffffff9a000000_ 0x1a 0x\n"
-    "ffffffff811fffff [mod_fn+0x1ffdff/0x1ffe00],ffff888000000000;Kernel Offset: 0x19000000 from "
+    "ffffffff811fefff [mod_fn+0x1fedff/0x1ffe00],ffff888000000000;Kernel Offset: 0x19000000 from "
     "0xffffffff81000000 ffffffff81000040 [local+0x0/0xc0]";
+
+/* The whole image moved by one distance, but for its last two pages, which changed places. */
+static const uint64_t moved = RUNNING;
+
+static bool to_link(const void *base, uint64_t address, uint64_t *link)
+{
+	uint64_t offset = address - *(const uint64_t *)base;
+
+	if (offset >= BYTES)
+		return false;
+	*link = LINK + (offset < BYTES - 0x2000 ? offset : offset ^ 0x1000);
+	return true;
+}
 
 static struct annotator make_annotator(const struct symbols *symbols, struct written *written)
 {
 	*written = (struct written){.used = 0};
-	return (struct annotator){.virtual_base = RUNNING,
-				  .link_virtual = LINK,
-				  .image_bytes = BYTES,
+	return (struct annotator){.to_link = to_link,
+				  .map = &moved,
 				  .symbols = symbols,
 				  .write = keep,
 				  .opaque = written};
