@@ -40,8 +40,8 @@ static const struct bus_region *find(const struct bus_region *regions, unsigned 
  * A wider access to a byte register would, on a PC's bus, be split over the ports that follow. That is not done here:
  * a 32-bit write to the PCI address port 0xcf8 would reach the reset register 0xcf9.
  */
-static void access_region(struct bus *bus, const struct bus_region *region, uint64_t address, unsigned bytes, bool write,
-			  uint8_t *data)
+static void access_region(struct bus *bus, const struct bus_region *region, uint64_t address, unsigned bytes,
+			  bool write, uint8_t *data)
 {
 	if (!region || bytes != 1) {
 		if (!write)

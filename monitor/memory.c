@@ -22,14 +22,16 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
 	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reservation == MAP_FAILED)
-		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes, 0, 0);
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
+					0, 0);
 	uintptr_t start = ((uintptr_t)reservation + GUEST_MEMORY_STEP) & ~(uintptr_t)(GUEST_MEMORY_STEP - 1);
 	*ram = reservation + (start - (uintptr_t)reservation);
 	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED) {
 		int saved = errno;
 		munmap(reservation, reserve);
-		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, saved, "guest memory", "cannot be mapped", 1, bytes, 0, 0);
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, saved, "guest memory", "cannot be mapped", 1, bytes,
+					0, 0);
 	}
 	memory->reservation = reservation;
 	memory->reservation_bytes = reserve;
@@ -44,8 +46,8 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_page
 					    bytes < GUEST_MEMORY_STEP ? "too small" : "too large", bytes,
 					    bytes < GUEST_MEMORY_STEP ? GUEST_MEMORY_STEP : GUEST_MEMORY_MAX);
 	if (bytes % GUEST_MEMORY_STEP)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes", "not a multiple of 2 MiB", bytes,
-					    GUEST_MEMORY_STEP);
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes", "not a multiple of 2 MiB",
+					    bytes, GUEST_MEMORY_STEP);
 	uint8_t *ram;
 	int status = map_ram(memory, bytes, &ram, error);
 	if (status)

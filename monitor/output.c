@@ -89,7 +89,7 @@ static void write_some(struct output *output)
 	}
 }
 
-/* Lets a batch gather: a guest that polls sends byte by byte, and a system call for each would cost more than the byte. */
+/* Lets a batch gather: a guest that polls sends byte by byte, and a system call costs more than a byte. */
 static void gather(struct output *output)
 {
 	struct timespec until;

@@ -15,8 +15,8 @@
 #include "monitor/seccomp_pid.h"
 
 /*
- * What is left to do once the guest runs: run vCPUs, move console bytes, wait, end. No path can be opened, no program or
- * thread started, no memory made executable, no socket touched; of ioctls only those that KVM and the terminal need
+ * What is left to do once the guest runs: run vCPUs, move console bytes, wait, end. No path can be opened, no program
+ * or thread started, no memory made executable, no socket touched; of ioctls only those that KVM and the terminal need
  * (never TIOCSTI, which types into the terminal).
  */
 static const int allowed[] = {

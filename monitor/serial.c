@@ -8,7 +8,16 @@
  * Registers and bits: National Semiconductor PC16550D data sheet. A byte written to the transmitter is gone at once, so
  * THRE and TEMT are set whenever the output has room; while it has none the guest waits, as for a slow line.
  */
-enum { DATA, INTERRUPT_ENABLE, INTERRUPT_ID_FIFO_CONTROL, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS, MODEM_STATUS, SCRATCH };
+enum {
+	DATA,
+	INTERRUPT_ENABLE,
+	INTERRUPT_ID_FIFO_CONTROL,
+	LINE_CONTROL,
+	MODEM_CONTROL,
+	LINE_STATUS,
+	MODEM_STATUS,
+	SCRATCH
+};
 
 #define IER_RECEIVE 0x01u
 #define IER_TRANSMIT 0x02u
@@ -134,8 +143,8 @@ static uint8_t modem_status(const struct serial *serial)
 	uint8_t control = serial->modem_control;
 	if (!(control & MCR_LOOP))
 		return MSR_CTS | MSR_DSR | MSR_DCD;
-	return (control & MCR_RTS ? MSR_CTS : 0) | (control & MCR_DTR ? MSR_DSR : 0) | (control & MCR_OUT1 ? MSR_RI : 0) |
-	       (control & MCR_OUT2 ? MSR_DCD : 0);
+	return (control & MCR_RTS ? MSR_CTS : 0) | (control & MCR_DTR ? MSR_DSR : 0) |
+	       (control & MCR_OUT1 ? MSR_RI : 0) | (control & MCR_OUT2 ? MSR_DCD : 0);
 }
 
 static uint8_t serial_read(void *device, unsigned offset)

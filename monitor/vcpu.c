@@ -55,7 +55,7 @@ static void set_lvt(struct kvm_lapic_state *lapic, unsigned reg, unsigned mode)
 	riffle_put32(lapic->regs + reg, (value & ~0x700u) | mode << 8);
 }
 
-/* The PIC's interrupts come in through LINT0 of vCPU 0, NMIs through LINT1 ("virtual wire", MultiProcessor Spec 3.6.2.2). */
+/* PIC interrupts come in through LINT0 of vCPU 0, NMIs through LINT1 (MultiProcessor Spec 3.6.2.2, virtual wire). */
 static int wire_lapic(int fd, struct riffle_error *error)
 {
 	struct kvm_lapic_state lapic;

@@ -62,8 +62,8 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
 
 /*
  * Enters the guest and returns when it ended, with every thread it started gone and the terminal as it was. vCPU 0 runs
- * in the calling thread. The process is confined for good by vm_lock_down() once all threads are there; then `first_run`
- * (may be NULL) is called, right before the first KVM_RUN. A vm runs once.
+ * in the calling thread. The process is confined for good by vm_lock_down() once all threads are there; then
+ * `first_run` (may be NULL) is called, right before the first KVM_RUN. A vm runs once.
  *
  * While it runs, SIGTERM, SIGINT, SIGHUP and SIGQUIT end the guest; SIGTSTP stops the process with the terminal put
  * right. They are blocked in the calling thread and read through a descriptor: any other thread of the process must

@@ -11,7 +11,7 @@
 
 /* Where a guest's code lies and starts, with a stack below it and an identity map of 4 GiB. */
 #define GUEST_CODE 0x10000u
-/* 256 gates to interrupt handlers: gate v leads to GUEST_CODE + handler_offset; loaded by the guest itself with lidt. */
+/* 256 gates to one interrupt handler, GUEST_CODE + handler_offset; the guest loads it itself, with lidt. */
 #define GUEST_IDT 0x6000u
 #define GUEST_IDTR 0x5ff0u
 /* real-mode code for another vCPU's SIPI with vector 8 */

@@ -73,7 +73,7 @@ static void one_package_of_single_threaded_cores(void **state)
 			assert_int_equal(leaf(0xb, 1)->edx, id);
 			assert_int_equal(id >> leaf(0xb, 1)->eax, 0);
 			assert_int_equal(leaf(0x1f, 0)->ebx, 0);
-			/* Intel's cache leaf: cores of the package; the first level is a core's own, the third shared */
+			/* Intel's cache leaf: cores of the package; the first is a core's own, the third shared */
 			assert_int_equal(leaf(4, 0)->eax >> 26, (1u << bits) - 1);
 			assert_int_equal(leaf(4, 0)->eax >> 14 & 0xfff, 0);
 			assert_int_equal(leaf(4, 1)->eax >> 14 & 0xfff, (1u << bits) - 1);

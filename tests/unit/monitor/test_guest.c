@@ -177,9 +177,10 @@ GUEST_ASM(second_vcpu,
 static void second_vcpu_starts(void **state)
 {
 	(void)state;
-	const struct guest_result *result = guest_expect(
-		&(struct guest){GUEST(two_vcpus), .ap_code = second_vcpu_code, .ap_code_end = second_vcpu_code_end, .vcpus = 2},
-		"AB");
+	const struct guest_result *result =
+	    guest_expect(&(struct guest){GUEST(two_vcpus), .ap_code = second_vcpu_code,
+					 .ap_code_end = second_vcpu_code_end, .vcpus = 2},
+			 "AB");
 	assert_int_equal(result->end, VM_END_POWEROFF);
 	assert_int_equal(result->note, 0x600d);
 }
