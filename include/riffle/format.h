@@ -78,8 +78,7 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_EXTABLE_TARGETS = 14,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
 	RIFFLE_SECTION_KALLSYMS = 15,      /* struct riffle_kallsyms, one or none */
 	RIFFLE_SECTION_KALLSYMS_RUNS = 16, /* struct riffle_symbol_run */
-	RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS = 17, /* uint16_t a symbol in by-name order: the chunk it lies in */
-	RIFFLE_SECTION_COUNT = 18,
+	RIFFLE_SECTION_COUNT = 17,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -135,11 +134,13 @@ struct riffle_chunk_ref {
 	uint16_t target;        /* chunk number */
 };
 
-/* A table that the kernel searches by halving: its entries move with the code they are about. */
+/* A table about code: searched by halving, so that its entries move with the code; or SITES, which stay. */
 enum riffle_table_kind {
 	RIFFLE_TABLE_EXTABLE = 1,       /* 12 bytes: s32 insn, s32 fixup (both PC-relative), u32 data or s32 handler */
 	RIFFLE_TABLE_ORC = 2,           /* s32 ip at image_offset, 6 bytes of state at second_offset */
 	RIFFLE_TABLE_MCOUNT = 3,        /* u64 addresses; also in RELOC64 */
+	RIFFLE_TABLE_SITES = 4,         /* s32, PC-relative, in an order that does not matter: entries stay in their
+	                                   places, chunks come in any order and any number of times */
 };
 
 struct riffle_table {
@@ -151,7 +152,7 @@ struct riffle_table {
 	uint32_t run_count;
 };
 
-/* Consecutive entries that belong to one chunk, or to none; a table's runs have all its entries, chunks ascending. */
+/* Consecutive entries that belong to one chunk, or to none; a table's runs have all its entries, chunks ascending (SITES: any). */
 struct riffle_run {
 	uint16_t chunk;
 	uint16_t entries;       /* not 0 */

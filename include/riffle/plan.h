@@ -51,7 +51,6 @@ struct riffle_plan {
 	const uint16_t *extable_targets;
 	const struct riffle_kallsyms *kallsyms;
 	const struct riffle_symbol_run *kallsyms_runs;
-	const uint16_t *kallsyms_seq_chunks;
 	uint32_t region_count;
 	uint32_t chunk_count;   /* 0: this kernel cannot be shuffled */
 	uint32_t chunk_ref_count;

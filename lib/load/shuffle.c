@@ -13,7 +13,7 @@ static size_t aligned(size_t bytes)
 
 static size_t place_bytes(const struct riffle_plan *plan)
 {
-	return aligned((plan->table_count + 3) * ((size_t)plan->chunk_count + 1) * sizeof(uint32_t));
+	return aligned((plan->table_count + 2) * ((size_t)plan->chunk_count + 1) * sizeof(uint32_t));
 }
 
 static uint32_t groups_of(const struct riffle_region *r)
@@ -35,12 +35,17 @@ static size_t group_bytes(const struct riffle_plan *plan)
 	return aligned(all_groups(plan) * sizeof(const struct riffle_chunk_ref *));
 }
 
+static size_t symbol_bytes(const struct riffle_plan *plan)
+{
+	return plan->kallsyms && plan->kallsyms->seqs ? aligned(plan->kallsyms->symbols * sizeof(uint32_t)) : 0;
+}
+
 size_t riffle_load_workspace(const struct riffle_plan *plan)
 {
 	if (!plan->chunk_count)
 		return 0;
 	return aligned((plan->chunk_count + 1) * sizeof(int32_t)) + place_bytes(plan) + group_bytes(plan) +
-	       SCRATCHES * (size_t)aligned(SCRATCH_BYTES);
+	       symbol_bytes(plan) + SCRATCHES * (size_t)aligned(SCRATCH_BYTES);
 }
 
 uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number)
@@ -315,7 +320,8 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	s.shift = workspace;
 	s.place = (uint32_t *)((uint8_t *)workspace + aligned((plan->chunk_count + 1) * sizeof(int32_t)));
 	jobs.group_refs = (const struct riffle_chunk_ref **)((uint8_t *)s.place + place_bytes(plan));
-	s.scratch = (uint8_t *)jobs.group_refs + group_bytes(plan);
+	s.symbol_place = (uint32_t *)((uint8_t *)jobs.group_refs + group_bytes(plan));
+	s.scratch = (uint8_t *)s.symbol_place + symbol_bytes(plan);
 	s.scratch_taken = 0;
 	s.load.order = layout->order;
 	s.load.shift = s.shift;

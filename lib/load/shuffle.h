@@ -14,7 +14,8 @@
 struct shuffle_load {
 	struct load load;
 	int32_t *shift;                 /* chunk_count + 1 */
-	uint32_t *place;                /* chunk_count + 1 for each table, three times that for kallsyms */
+	uint32_t *place;                /* chunk_count + 1 for each table, twice that for kallsyms */
+	uint32_t *symbol_place;         /* kallsyms->symbols */
 	uint8_t *scratch;               /* SCRATCHES times SCRATCH_BYTES */
 	uint32_t scratch_taken;         /* atomic: a bit for each */
 };

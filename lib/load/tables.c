@@ -223,6 +223,31 @@ HOT void write_mcount(const struct entry_writer *w, const uint8_t *entries, uint
 	}
 }
 
+/* Sites stay in their places, so each follows its chunk and nothing else. */
+static int write_sites(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
+		       struct riffle_error *error)
+{
+	uint8_t *out = s->load.image + t->image_offset;
+	struct feed feed;
+
+	feed_start(&feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
+	for (uint32_t k = t->first_run; k < t->first_run + t->run_count; k++) {
+		const struct riffle_run *run = &s->load.plan->runs[k];
+		uint32_t add = (uint32_t)s->shift[run->chunk];
+
+		for (uint32_t left = run->entries, got; left; left -= got) {
+			const uint8_t *entries;
+			int status = feed_take(&feed, 4, left, &entries, &got, error);
+
+			if (status)
+				return status;
+			for (uint32_t i = 0; i < got; i++, entries += 4, out += 4)
+				riffle_put32(out, riffle_get32(entries) + add);
+		}
+	}
+	return RIFFLE_OK;
+}
+
 typedef void (*write_entries)(const struct entry_writer *, const uint8_t *, uint32_t, uint32_t, uint32_t, int32_t);
 
 HOT int move_entries(struct shuffle_load *s, const struct riffle_table *t, uint32_t offset, uint32_t entry_bytes,
@@ -276,6 +301,8 @@ int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratc
 
 	if (t->kind == RIFFLE_TABLE_ORC && s->load.options & RIFFLE_LOAD_LAZY_TABLES)
 		return RIFFLE_OK;
+	if (t->kind == RIFFLE_TABLE_SITES)
+		return write_sites(s, t, scratch, error);
 	place_all(s, place, region_total, t->run_count, view_table_run, &runs);
 	switch (t->kind) {
 	case RIFFLE_TABLE_EXTABLE:
@@ -321,7 +348,7 @@ HOT struct run_view view_names(const void *opaque, uint32_t index)
 	return (struct run_view){plan->kallsyms_runs[index].chunk, name_bytes(plan, index)};
 }
 
-static int move_offsets(struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total, uint32_t *moved,
+static int move_offsets(struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total,
 			uint8_t *scratch, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
@@ -331,7 +358,6 @@ static int move_offsets(struct shuffle_load *s, const uint32_t *place, const uin
 	uint32_t from = 0;
 	struct feed feed;
 
-	memset(moved, 0, (plan->chunk_count + 1) * sizeof *moved);
 	feed_start(&feed, s, scratch, k->offsets, (uint64_t)k->symbols * 4);
 	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
 		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
@@ -342,8 +368,6 @@ static int move_offsets(struct shuffle_load *s, const uint32_t *place, const uin
 			add = -add;
 		if (k->flags & RIFFLE_KALLSYMS_SELF_RELATIVE)
 			add -= (to - from) * 4;
-		if (run->chunk < plan->chunk_count)
-			moved[run->chunk] = to - from;
 		for (uint32_t left = run->symbols, got; left; left -= got) {
 			const uint8_t *entries;
 			int status = feed_take(&feed, 4, left, &entries, &got, error);
@@ -426,13 +450,27 @@ static int write_markers(struct shuffle_load *s, const uint32_t *symbol_place, c
 	return RIFFLE_OK;
 }
 
-/* The by-name sequence keeps its order; each number in it is a symbol's place, which may have changed. */
-static int write_seqs(struct shuffle_load *s, const uint32_t *moved, uint8_t *scratch, struct riffle_error *error)
+/* Each symbol's new place, by its old one. */
+static void list_places(const struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total)
 {
 	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_kallsyms *k = plan->kallsyms;
+	struct walk walk = {.plan = plan, .place = place, .region_total = region_total};
+	uint32_t *out = s->symbol_place;
+
+	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
+		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
+		uint32_t to = walk_run(&walk, run->chunk, run->symbols);
+
+		for (uint32_t n = 0; n < run->symbols; n++)
+			*out++ = to++;
+	}
+}
+
+/* The by-name sequence keeps its order; each number in it is a symbol's place, which may have changed. */
+static int write_seqs(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
+{
+	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
 	uint8_t *out = s->load.image + k->seqs;
-	const uint16_t *chunk = plan->kallsyms_seq_chunks;
 	struct feed feed;
 
 	feed_start(&feed, s, scratch, k->seqs, (uint64_t)k->symbols * 3);
@@ -443,8 +481,11 @@ static int write_seqs(struct shuffle_load *s, const uint32_t *moved, uint8_t *sc
 		if (status)
 			return status;
 		for (uint32_t i = 0; i < got; i++, in += 3, out += 3) {
-			uint32_t seq = ((uint32_t)in[0] << 16 | (uint32_t)in[1] << 8 | in[2]) + moved[*chunk++];
+			uint32_t seq = (uint32_t)in[0] << 16 | (uint32_t)in[1] << 8 | in[2];
 
+			/* the kernel's own bytes: one that names no symbol is its own affair, and not followed */
+			if (seq < k->symbols)
+				seq = s->symbol_place[seq];
 			out[0] = (uint8_t)(seq >> 16);
 			out[1] = (uint8_t)(seq >> 8);
 			out[2] = (uint8_t)seq;
@@ -457,7 +498,7 @@ int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct rif
 {
 	const struct riffle_plan *plan = s->load.plan;
 	uint32_t *symbol_place = s->place + (size_t)plan->table_count * (plan->chunk_count + 1);
-	uint32_t *name_place = symbol_place + plan->chunk_count + 1, *moved = name_place + plan->chunk_count + 1;
+	uint32_t *name_place = symbol_place + plan->chunk_count + 1;
 	uint32_t symbol_total[PLAN_REGIONS_MAX], name_total[PLAN_REGIONS_MAX];
 	int status;
 
@@ -465,9 +506,12 @@ int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct rif
 		return RIFFLE_OK;
 	place_all(s, symbol_place, symbol_total, plan->kallsyms_run_count, view_symbols, plan);
 	place_all(s, name_place, name_total, plan->kallsyms_run_count, view_names, plan);
-	if ((status = move_offsets(s, symbol_place, symbol_total, moved, scratch, error)) ||
+	if ((status = move_offsets(s, symbol_place, symbol_total, scratch, error)) ||
 	    (status = move_names(s, name_place, name_total, scratch, error)) ||
 	    (status = write_markers(s, symbol_place, name_place, error)))
 		return status;
-	return plan->kallsyms->seqs ? write_seqs(s, moved, scratch, error) : RIFFLE_OK;
+	if (!plan->kallsyms->seqs)
+		return RIFFLE_OK;
+	list_places(s, symbol_place, symbol_total);
+	return write_seqs(s, scratch, error);
 }

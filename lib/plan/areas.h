@@ -6,7 +6,7 @@
 #include <riffle/plan.h>
 
 #define PLAN_REGIONS_MAX 64u
-#define PLAN_TABLES_MAX 8u
+#define PLAN_TABLES_MAX 24u
 #define PLAN_AREAS_MAX (PLAN_REGIONS_MAX + 2 * PLAN_TABLES_MAX + 4)
 
 struct plan_area {
@@ -28,7 +28,7 @@ void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *pl
 /* Bytes of one entry of a table in its first and its second array. */
 static inline uint32_t plan_table_entry_bytes(uint32_t kind)
 {
-	return kind == RIFFLE_TABLE_EXTABLE ? 12 : kind == RIFFLE_TABLE_ORC ? 4 : 8;
+	return kind == RIFFLE_TABLE_EXTABLE ? 12 : kind == RIFFLE_TABLE_MCOUNT ? 8 : 4;
 }
 #define PLAN_ORC_STATE_BYTES 6u
 

@@ -14,7 +14,7 @@ struct section_place {
 	uint32_t *count;
 };
 
-static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_t counts[4],
+static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_t counts[3],
 			 struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
@@ -36,8 +36,6 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_
 		PLACE(KALLSYMS_RUNS, kallsyms_runs, &plan->kallsyms_run_count),
 #undef PLACE
 		{RIFFLE_SECTION_KALLSYMS, "kallsyms", sizeof *plan->kallsyms, &kallsyms, &kallsyms_count},
-		{RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS, "kallsyms_seq_chunks", sizeof *plan->kallsyms_seq_chunks,
-		 (const void **)&plan->kallsyms_seq_chunks, &counts[3]},
 	};
 
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -153,7 +151,7 @@ static int check_tables(const struct riffle_plan *plan, uint32_t extable_targets
 		uint64_t entries = 0;
 		uint32_t last = 0;
 
-		if (t->kind < RIFFLE_TABLE_EXTABLE || t->kind > RIFFLE_TABLE_MCOUNT)
+		if (t->kind < RIFFLE_TABLE_EXTABLE || t->kind > RIFFLE_TABLE_SITES)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "table kind", "is not known", t->kind);
 		if (!riffle_inside(t->image_offset, (uint64_t)t->entries * plan_table_entry_bytes(t->kind),
 				   plan->header->image_bytes) ||
@@ -169,7 +167,7 @@ static int check_tables(const struct riffle_plan *plan, uint32_t extable_targets
 			const struct riffle_run *run = &plan->runs[k];
 
 			if (run->chunk > plan->chunk_count || !run->entries ||
-			    (run->chunk < plan->chunk_count && run->chunk < last))
+			    (run->chunk < plan->chunk_count && run->chunk < last && t->kind != RIFFLE_TABLE_SITES))
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "run",
 							 "is empty, out of order, or of a chunk that is not there", k);
 			if (run->chunk < plan->chunk_count)
@@ -188,14 +186,14 @@ static int check_tables(const struct riffle_plan *plan, uint32_t extable_targets
 	return RIFFLE_OK;
 }
 
-static int check_kallsyms(const struct riffle_plan *plan, uint32_t seq_chunks, struct riffle_error *error)
+static int check_kallsyms(const struct riffle_plan *plan, struct riffle_error *error)
 {
 	const struct riffle_kallsyms *k = plan->kallsyms;
 	uint64_t image = plan->header->image_bytes, symbols = 0, name = 0;
 	uint32_t last = 0;
 
 	if (!k) {
-		if (plan->kallsyms_run_count || seq_chunks)
+		if (plan->kallsyms_run_count)
 			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "is missing, its runs are there");
 		return RIFFLE_OK;
 	}
@@ -206,9 +204,6 @@ static int check_kallsyms(const struct riffle_plan *plan, uint32_t seq_chunks, s
 	    !riffle_inside(k->markers, ((uint64_t)k->symbols + 255) / 256 * 4, image) ||
 	    (k->seqs && !riffle_inside(k->seqs, (uint64_t)k->symbols * 3, image)))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "leads outside the image", k->symbols);
-	if (seq_chunks != (k->seqs ? k->symbols : 0))
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "kallsyms_seq_chunks",
-					    "are not one a symbol", seq_chunks, k->symbols);
 	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
 		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
 
@@ -241,6 +236,21 @@ static bool is_between(const uint32_t *list, uint32_t count, const struct plan_a
 	uint32_t i = riffle_first_at_least(list, count, area->start);
 
 	return i < count && list[i] < area->end;
+}
+
+/* Tables but MCOUNT hold no relocated fields: a shuffled load would leave those out. */
+static bool has_relocs(const struct riffle_plan *plan, const struct plan_area *area)
+{
+	for (uint32_t i = 0; i < plan->region_count; i++)
+		if (plan->regions[i].image_offset == area->start)
+			return false;
+	for (uint32_t i = 0; i < plan->table_count; i++)
+		if (plan->tables[i].kind == RIFFLE_TABLE_MCOUNT && plan->tables[i].image_offset == area->start)
+			return is_between(plan->reloc32, plan->reloc32_count, area) ||
+			       is_between(plan->reloc32_inverse, plan->reloc32_inverse_count, area);
+	return is_between(plan->reloc64, plan->reloc64_count, area) ||
+	       is_between(plan->reloc32, plan->reloc32_count, area) ||
+	       is_between(plan->reloc32_inverse, plan->reloc32_inverse_count, area);
 }
 
 /* Areas apart from each other, each inside one extent, and no field half in one; fixed references are in none. */
@@ -282,13 +292,16 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 		    is_between(plan->fixed64, plan->fixed64_count, a))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "area",
 						 "has a fixed reference in it (image offset)", a->start);
+		if (has_relocs(plan, a))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "area",
+						 "of a table has a relocation in it (image offset)", a->start);
 	}
 	return RIFFLE_OK;
 }
 
 int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
 {
-	uint32_t counts[4] = {0};
+	uint32_t counts[3] = {0};
 	int status;
 
 	if (!(plan->header->features & RIFFLE_FEATURE_SHUFFLE)) {
@@ -311,11 +324,9 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 				    "fixed32_targets", error)) ||
 	    (status = check_targets(plan->fixed64_targets, plan->fixed64_count, 1, plan->chunk_count,
 				    "fixed64_targets", error)) ||
-	    (status = check_targets(plan->kallsyms_seq_chunks, counts[3], 1, plan->chunk_count, "kallsyms_seq_chunks",
-				    error)) ||
 	    (status = check_fixed(plan, plan->fixed32, plan->fixed32_count, 4, "fixed32", error)) ||
 	    (status = check_fixed(plan, plan->fixed64, plan->fixed64_count, 8, "fixed64", error)) ||
-	    (status = check_tables(plan, counts[2], error)) || (status = check_kallsyms(plan, counts[3], error)))
+	    (status = check_tables(plan, counts[2], error)) || (status = check_kallsyms(plan, error)))
 		return status;
 	return check_areas(plan, error);
 }

@@ -27,7 +27,6 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
 	[RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
 	[RIFFLE_SECTION_KALLSYMS_RUNS] = sizeof(struct riffle_symbol_run),
-	[RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS] = sizeof(uint16_t),
 };
 
 struct encoder {
@@ -198,19 +197,109 @@ static int add_fixed_ref(struct encoder *e, const struct shuffle_ref *ref)
 		      : append16(e, wide ? RIFFLE_SECTION_FIXED64_TARGETS : RIFFLE_SECTION_FIXED32_TARGETS, target);
 }
 
+/* Adds `entries` of one chunk to a table's runs; a chunk's must be neighbours, a fixed run may be cut. */
+static int add_run(struct encoder *e, struct riffle_table *table, uint32_t chunk)
+{
+	struct riffle_run *last = e->out->entries[RIFFLE_SECTION_RUNS], *run;
+
+	if (table->run_count) {
+		last += e->out->count[RIFFLE_SECTION_RUNS] - 1;
+		if (last->chunk == chunk && last->entries < UINT16_MAX) {
+			last->entries++;
+			return 0;
+		}
+	}
+	run = append(e, RIFFLE_SECTION_RUNS);
+	if (!run)
+		return RIFFLE_ERR_MEMORY;
+	*run = (struct riffle_run){(uint16_t)chunk, 1};
+	table->run_count++;
+	return 0;
+}
+
+/* fewer of them cost less as single references */
+#define SITES_MIN 512u
+/* a row of sites may have entries in between that no shuffle changes */
+#define SITES_GAP_BYTES 64u
+
+static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t end)
+{
+	uint32_t low = 0, high = list->count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (list->offset[middle] + 8 <= start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < list->count && list->offset[low] < end;
+}
+
+/*
+ * A row of PC-relative references in fixed places, four bytes apart, becomes a table of runs when that is smaller:
+ * the kernel's lists of return, retpoline and call sites are in the order of the code, so that a chunk's are
+ * neighbours. Returns how many references were used, 0 when it is no such row (which ends at *row_end), or -1 with the
+ * error filled.
+ */
+static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
+{
+	const struct shuffle_ref *ref = e->shuffle->ref;
+	uint32_t end = first + 1, runs = 1, start = ref[first].field, stop;
+	struct riffle_table table = {.kind = RIFFLE_TABLE_SITES, .image_offset = start}, *place;
+	uint32_t next = first;
+
+	while (end < e->shuffle->ref_count && ref[end].kind == SHUFFLE_PC32 &&
+	       (ref[end].field - ref[end - 1].field) % 4 == 0 &&
+	       ref[end].field - ref[end - 1].field <= SITES_GAP_BYTES && chunk_of(e, ref[end].field) == e->chunks) {
+		bool gap = ref[end].field - ref[end - 1].field != 4;
+
+		runs += gap ? 2 : chunk_of(e, ref[end].target) != chunk_of(e, ref[end - 1].target);
+		end++;
+	}
+	*row_end = end;
+	stop = ref[end - 1].field + 4;
+	if (end - first < SITES_MIN || runs * sizeof(struct riffle_run) >= (size_t)(end - first) * 6 ||
+	    e->out->count[RIFFLE_SECTION_TABLES] >= PLAN_TABLES_MAX - 4 || has_relocs(&e->image->reloc64, start, stop) ||
+	    has_relocs(&e->image->reloc32, start, stop) || has_relocs(&e->image->reloc32_inverse, start, stop))
+		return 0;
+	table.first_run = e->out->count[RIFFLE_SECTION_RUNS];
+	for (uint32_t at = start; at < stop; at += 4) {
+		uint32_t chunk = e->chunks;
+
+		if (ref[next].field == at)
+			chunk = chunk_of(e, ref[next++].target);
+		if (add_run(e, &table, chunk))
+			return -1;
+		table.entries++;
+	}
+	place = append(e, RIFFLE_SECTION_TABLES);
+	if (!place)
+		return -1;
+	*place = table;
+	return (int32_t)(end - first);
+}
+
 static int make_refs(struct encoder *e)
 {
 	const struct shuffle_ref *ref = e->shuffle->ref;
-	uint32_t count = e->shuffle->ref_count;
+	uint32_t count = e->shuffle->ref_count, row_end = 0;
 
 	for (uint32_t i = 0; i < count;) {
 		uint32_t chunk = chunk_of(e, ref[i].field), end = i;
 		int status = 0;
 
 		if (chunk == e->chunks) {
-			status = add_fixed_ref(e, &ref[i++]);
+			/* a row of sites that does not pay is not tried again from its second entry */
+			int32_t used = ref[i].kind == SHUFFLE_PC32 && i >= row_end ? make_sites(e, i, &row_end) : 0;
+
+			if (used < 0)
+				return RIFFLE_ERR_MEMORY;
+			status = used ? 0 : add_fixed_ref(e, &ref[i]);
 			if (status)
 				return status;
+			i += used ? (uint32_t)used : 1;
 			continue;
 		}
 		while (end < count && ref[end].field - e->chunk[chunk].image_offset < e->chunk[chunk].bytes)
@@ -236,26 +325,6 @@ static int check_relocs(struct encoder *e, const struct image_relocs *list, unsi
 	if (found != expected)
 		return riffle_fail_expected(e->error, RIFFLE_ERR_UNSUPPORTED, "absolute references in chunks",
 					    "are not the relocations there", found, expected);
-	return 0;
-}
-
-/* Adds `entries` of one chunk to a table's runs; a chunk's must be neighbours, a fixed run may be cut. */
-static int add_run(struct encoder *e, struct riffle_table *table, uint32_t chunk)
-{
-	struct riffle_run *last = e->out->entries[RIFFLE_SECTION_RUNS], *run;
-
-	if (table->run_count) {
-		last += e->out->count[RIFFLE_SECTION_RUNS] - 1;
-		if (last->chunk == chunk && last->entries < UINT16_MAX) {
-			last->entries++;
-			return 0;
-		}
-	}
-	run = append(e, RIFFLE_SECTION_RUNS);
-	if (!run)
-		return RIFFLE_ERR_MEMORY;
-	*run = (struct riffle_run){(uint16_t)chunk, 1};
-	table->run_count++;
 	return 0;
 }
 
@@ -343,7 +412,7 @@ static uint32_t name_length(const uint8_t *name, uint32_t room)
 	return head + length;
 }
 
-static int make_symbol_runs(struct encoder *e, const struct shuffle_kallsyms *k, uint16_t *symbol_chunk)
+static int make_symbol_runs(struct encoder *e, const struct shuffle_kallsyms *k)
 {
 	uint32_t name = 0, last = 0;
 	struct riffle_symbol_run *run = NULL;
@@ -356,7 +425,6 @@ static int make_symbol_runs(struct encoder *e, const struct shuffle_kallsyms *k,
 			return refuse(e, "kallsyms", "is not sorted by address", offset);
 		if (chunk < e->chunks)
 			last = chunk;
-		symbol_chunk[i] = (uint16_t)chunk;
 		if (!run || run->chunk != chunk || run->symbols == UINT16_MAX) {
 			run = append(e, RIFFLE_SECTION_KALLSYMS_RUNS);
 			if (!run)
@@ -377,17 +445,13 @@ static int make_kallsyms(struct encoder *e)
 {
 	const struct shuffle_kallsyms *k = &e->shuffle->kallsyms;
 	struct riffle_kallsyms *out;
-	uint16_t *symbol_chunk;
 	int status;
 
 	if (!k->present)
 		return 0;
 	out = append(e, RIFFLE_SECTION_KALLSYMS);
-	symbol_chunk = calloc(k->count ? k->count : 1, sizeof *symbol_chunk);
-	if (!out || !symbol_chunk) {
-		free(symbol_chunk);
-		return riffle_fail(e->error, RIFFLE_ERR_MEMORY, "plan", "no memory for its sections");
-	}
+	if (!out)
+		return RIFFLE_ERR_MEMORY;
 	*out = (struct riffle_kallsyms){
 		.flags = (k->self_relative ? RIFFLE_KALLSYMS_SELF_RELATIVE : 0) |
 			 (k->absolute_percpu ? RIFFLE_KALLSYMS_ABSOLUTE_PERCPU : 0),
@@ -398,7 +462,7 @@ static int make_kallsyms(struct encoder *e)
 		.markers = k->markers,
 		.seqs = k->seqs,
 	};
-	status = make_symbol_runs(e, k, symbol_chunk);
+	status = make_symbol_runs(e, k);
 	for (uint32_t i = 0; !status && k->seqs && i < k->count; i++) {
 		const uint8_t *seq = e->bytes + k->seqs + 3 * (size_t)i;
 		uint32_t symbol = (uint32_t)seq[0] << 16 | (uint32_t)seq[1] << 8 | seq[2];
@@ -406,10 +470,7 @@ static int make_kallsyms(struct encoder *e)
 		if (symbol >= k->count)
 			status = refuse(e, "kallsyms by-name sequence", "names a symbol that is not there",
 					k->seqs + 3 * i);
-		else
-			status = append16(e, RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS, symbol_chunk[symbol]);
 	}
-	free(symbol_chunk);
 	return status;
 }
 

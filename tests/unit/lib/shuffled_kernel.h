@@ -61,7 +61,6 @@ struct shuffled_kernel {
 	uint16_t extable_target[2 * SK_LIST_MAX];
 	struct riffle_symbol_run *symbol_run;
 	uint32_t symbol_runs;
-	uint16_t *seq_chunk;
 	uint8_t taken[SK_IMAGE];
 };
 
@@ -287,7 +286,6 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 		address[k->symbols++] = SK_TEXT_END + i * 16;
 	k->symbol = calloc(k->symbols, sizeof *k->symbol);
 	k->symbol_run = calloc(k->symbols, sizeof *k->symbol_run);
-	k->seq_chunk = calloc(k->symbols, sizeof *k->seq_chunk);
 
 	ks->symbols = k->symbols;
 	ks->flags = (k->shape.self_relative ? RIFFLE_KALLSYMS_SELF_RELATIVE : 0) |
@@ -326,7 +324,6 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 			uint8_t *seq = k->b.image + ks->seqs + 3 * i;
 
 			seq[0] = (uint8_t)(which >> 16), seq[1] = (uint8_t)(which >> 8), seq[2] = (uint8_t)which;
-			k->seq_chunk[i] = (uint16_t)sk_chunk_of(k, address[which]);
 		}
 	}
 	free(address);
@@ -416,7 +413,6 @@ static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
 	builder_extra(b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2 * k->exceptions, 2);
 	builder_extra(b, RIFFLE_SECTION_KALLSYMS, &k->kallsyms, 1, sizeof k->kallsyms);
 	builder_extra(b, RIFFLE_SECTION_KALLSYMS_RUNS, k->symbol_run, k->symbol_runs, sizeof *k->symbol_run);
-	builder_extra(b, RIFFLE_SECTION_KALLSYMS_SEQ_CHUNKS, k->seq_chunk, shape->seqs ? k->symbols : 0, 2);
 	builder_seal(b);
 	return k;
 }
@@ -426,7 +422,6 @@ static inline void sk_free(struct shuffled_kernel *k)
 	builder_end(&k->b);
 	free(k->symbol);
 	free(k->symbol_run);
-	free(k->seq_chunk);
 	free(k);
 }
 
