@@ -15,12 +15,11 @@
 #define GIB (UINT64_C(1) << 30)
 #define PAGE 4096u
 
-static const char usage[] =
-	"usage: leak [--spoil] PREPARED LAYOUTS MIB VCPUS\n"
-	"\n"
-	"  --spoil   writes a bit of the layout into the zero page, which has to be found\n"
-	"\n"
-	"Exit code: 0 the same but for the kernel, 3 not, 1 an error.\n";
+static const char usage[] = "usage: leak [--spoil] PREPARED LAYOUTS MIB VCPUS\n"
+			    "\n"
+			    "  --spoil   writes a bit of the layout into the zero page, which has to be found\n"
+			    "\n"
+			    "Exit code: 0 the same but for the kernel, 3 not, 1 an error.\n";
 
 enum { EXIT_DIFFERENT = 3 };
 
@@ -36,7 +35,7 @@ struct guest {
 struct trial {
 	struct riffle_source source;
 	struct riffle_plan plan;
-	struct guest guest, reference;  /* reference: what the first layout left beside its kernel */
+	struct guest guest, reference; /* reference: what the first layout left beside its kernel */
 	struct riffle_machine machine;
 	struct riffle_boot_registers registers;
 	bool spoil;
@@ -171,7 +170,8 @@ static uint64_t compare_layouts(struct trial *t, unsigned count)
 		different += differences(&t->guest, &t->reference, start, end, &pages);
 		different += differences(&t->reference, &t->guest, start, end, &pages);
 	}
-	printf("%u layouts, %" PRIu64 " elsewhere than the first, %" PRIu64 " pages compared, %" PRIu64 " differences\n",
+	printf("%u layouts, %" PRIu64 " elsewhere than the first, %" PRIu64 " pages compared, %" PRIu64
+	       " differences\n",
 	       count, places, pages, different);
 	return different;
 }
@@ -197,19 +197,19 @@ int main(int argc, char **argv)
 	make_guest(&t.guest, strtoull(argv[3], NULL, 10) << 20);
 	make_guest(&t.reference, t.guest.bytes);
 	t.machine = (struct riffle_machine){
-		.ram = t.guest.ram,
-		.ram_count = t.guest.ram_count,
-		.vcpus = (unsigned)strtoul(argv[4], NULL, 10),
-		.flags = RIFFLE_MACHINE_I8042 | RIFFLE_MACHINE_RTC,
-		.command_line = "console=ttyS0 quiet",
-		.initrd_bytes = 100000,
-		.rng_seed = rng_seed,
-		.rng_seed_bytes = sizeof rng_seed,
-		.devices = &device,
-		.device_count = 1,
-		.sleep_control_port = 0x600,
-		.reset_port = 0xcf9,
-		.reset_value = 6,
+	    .ram = t.guest.ram,
+	    .ram_count = t.guest.ram_count,
+	    .vcpus = (unsigned)strtoul(argv[4], NULL, 10),
+	    .flags = RIFFLE_MACHINE_I8042 | RIFFLE_MACHINE_RTC,
+	    .command_line = "console=ttyS0 quiet",
+	    .initrd_bytes = 100000,
+	    .rng_seed = rng_seed,
+	    .rng_seed_bytes = sizeof rng_seed,
+	    .devices = &device,
+	    .device_count = 1,
+	    .sleep_control_port = 0x600,
+	    .reset_port = 0xcf9,
+	    .reset_value = 6,
 	};
 	if (riffle_boot_place_initrd(&t.machine.initrd_address, &t.machine, &t.plan, t.machine.initrd_bytes, &error))
 		die("initrd", &error);

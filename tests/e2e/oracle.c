@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lets a bzImage unpack and randomise itself, stops it at its last jump, and compares it to the byte with riffle_load(). */
+/* Lets a bzImage unpack and randomise itself, stops it at its last jump, and compares it to the byte with
+ * riffle_load(). */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,13 +20,13 @@
 #include "common/bytes.h"
 
 static const char usage[] =
-	"usage: oracle [--memory MIB] [--initrd-bytes N] [--spoil byte|relocation] BZIMAGE PREPARED\n"
-	"\n"
-	"Prints the layout that the bzImage chose as a layout file for riffle run --layout.\n"
-	"  --initrd-bytes  keep this much free where riffle run would put an initrd\n"
-	"  --spoil         change riffle's copy in one random place before it is compared\n"
-	"\n"
-	"Exit code: 0 the same to the byte, 3 not, 1 an error.\n";
+    "usage: oracle [--memory MIB] [--initrd-bytes N] [--spoil byte|relocation] BZIMAGE PREPARED\n"
+    "\n"
+    "Prints the layout that the bzImage chose as a layout file for riffle run --layout.\n"
+    "  --initrd-bytes  keep this much free where riffle run would put an initrd\n"
+    "  --spoil         change riffle's copy in one random place before it is compared\n"
+    "\n"
+    "Exit code: 0 the same to the byte, 3 not, 1 an error.\n";
 
 enum { EXIT_DIFFERENT = 3, LAST_JUMP_PORT = 0xf4 };
 
@@ -34,11 +35,11 @@ enum { EXIT_DIFFERENT = 3, LAST_JUMP_PORT = 0xf4 };
 struct oracle {
 	uint64_t memory_bytes, initrd_bytes;
 	const char *spoil;
-	uint8_t *bzimage;               /* a copy, with its last jump overwritten */
+	uint8_t *bzimage; /* a copy, with its last jump overwritten */
 	size_t bzimage_bytes;
-	struct riffle_source source;    /* the same kernel, prepared */
+	struct riffle_source source; /* the same kernel, prepared */
 	struct riffle_plan plan;
-	uint8_t *guest, *loaded;        /* guest memory: the bootstrap's, and what riffle_load() makes */
+	uint8_t *guest, *loaded; /* guest memory: the bootstrap's, and what riffle_load() makes */
 	struct riffle_layout layout;
 	struct riffle_error error;
 };
@@ -153,8 +154,10 @@ static void set_cpuid(int kvm, int vcpu)
 
 static void set_registers(int vcpu, const struct riffle_boot_registers *r)
 {
-	struct kvm_segment code = {.limit = UINT32_MAX, .selector = r->cs, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-	struct kvm_segment data = {.limit = UINT32_MAX, .selector = r->ds, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	struct kvm_segment code = {
+	    .limit = UINT32_MAX, .selector = r->cs, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {
+	    .limit = UINT32_MAX, .selector = r->ds, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
 	struct kvm_regs regs = {.rip = r->rip, .rsi = r->rsi, .rsp = r->rsp, .rflags = r->rflags};
 	struct kvm_sregs sregs;
 
@@ -189,7 +192,8 @@ static uint64_t run_to_last_jump(int vcpu, struct kvm_run *run)
 				return regs.rax;
 			}
 			if (run->io.direction == KVM_EXIT_IO_IN)
-				memset((uint8_t *)run + run->io.data_offset, 0xff, (size_t)run->io.size * run->io.count);
+				memset((uint8_t *)run + run->io.data_offset, 0xff,
+				       (size_t)run->io.size * run->io.count);
 			break;
 		case KVM_EXIT_MMIO:
 			memset(run->mmio.data, 0xff, sizeof run->mmio.data);
@@ -204,7 +208,8 @@ static uint64_t boot(struct oracle *o)
 {
 	struct riffle_ram ram = {0, o->memory_bytes, o->guest};
 	struct riffle_machine machine = {.ram = &ram, .ram_count = 1, .vcpus = 1, .initrd_bytes = o->initrd_bytes};
-	struct kvm_userspace_memory_region region = {.memory_size = o->memory_bytes, .userspace_addr = (uintptr_t)o->guest};
+	struct kvm_userspace_memory_region region = {.memory_size = o->memory_bytes,
+						     .userspace_addr = (uintptr_t)o->guest};
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	struct riffle_boot_registers registers;
 	struct kvm_run *run;
@@ -298,8 +303,8 @@ static void spoil(struct oracle *o)
 		image[at] ^= (uint8_t)(1u << random_below(8));
 	} else {
 		at = o->plan.reloc32[random_below(o->plan.reloc32_count)];
-		riffle_put32(image + at, riffle_get32(image + at) -
-						 (uint32_t)(o->layout.virtual_base - o->plan.header->link_virt));
+		riffle_put32(image + at,
+			     riffle_get32(image + at) - (uint32_t)(o->layout.virtual_base - o->plan.header->link_virt));
 	}
 	fprintf(stderr, "oracle: spoiled %s at image offset %#" PRIx32 "\n", o->spoil, at);
 }
@@ -320,14 +325,16 @@ static bool compare(const struct oracle *o)
 			if (theirs[at] == ours[at])
 				continue;
 			if (different++ < 4)
-				fprintf(stderr, "oracle: image offset %#" PRIx32 ": the bootstrap left %02x, riffle %02x\n",
-					at, theirs[at], ours[at]);
+				fprintf(stderr,
+					"oracle: image offset %#" PRIx32 ": the bootstrap left %02x, riffle %02x\n", at,
+					theirs[at], ours[at]);
 		}
 		memset(o->loaded + o->layout.physical_base + segment->image_offset, 0, segment->file_bytes);
 	}
 	for (uint64_t i = 0; i < o->memory_bytes; i += 8)
 		rest += riffle_get64(o->loaded + i) != 0;
-	fprintf(stderr, "oracle: %" PRIu64 " bytes compared, %" PRIu64 " differ, %" PRIu64 " words written beside them\n",
+	fprintf(stderr,
+		"oracle: %" PRIu64 " bytes compared, %" PRIu64 " differ, %" PRIu64 " words written beside them\n",
 		compared, different, rest);
 	return !different && !rest;
 }
@@ -336,10 +343,11 @@ static void print_layout(const struct oracle *o)
 {
 	const struct riffle_header *header = o->plan.header;
 
-	printf("{\"riffle_layout\": 1, \"mode\": \"kaslr\", \"physical_base\": \"%#" PRIx64 "\", \"virtual_base\": \"%#" PRIx64
-	       "\", \"link_physical\": \"%#" PRIx64 "\", \"link_virtual\": \"%#" PRIx64 "\", \"image_bytes\": %" PRIu64
-	       ", \"kernel\": {\"content_digest\": \"",
-	       o->layout.physical_base, o->layout.virtual_base, header->link_phys, header->link_virt, header->image_bytes);
+	printf(
+	    "{\"riffle_layout\": 1, \"mode\": \"kaslr\", \"physical_base\": \"%#" PRIx64
+	    "\", \"virtual_base\": \"%#" PRIx64 "\", \"link_physical\": \"%#" PRIx64 "\", \"link_virtual\": \"%#" PRIx64
+	    "\", \"image_bytes\": %" PRIu64 ", \"kernel\": {\"content_digest\": \"",
+	    o->layout.physical_base, o->layout.virtual_base, header->link_phys, header->link_virt, header->image_bytes);
 	for (size_t i = 0; i < sizeof header->content_digest; i++)
 		printf("%02x", header->content_digest[i]);
 	puts("\"}}");
@@ -365,7 +373,8 @@ int main(int argc, char **argv)
 			o.memory_bytes = parse_number(argv[i + 1]) * MIB;
 		else if (!strcmp(argv[i], "--initrd-bytes"))
 			o.initrd_bytes = parse_number(argv[i + 1]);
-		else if (!strcmp(argv[i], "--spoil") && (!strcmp(argv[i + 1], "byte") || !strcmp(argv[i + 1], "relocation")))
+		else if (!strcmp(argv[i], "--spoil") &&
+			 (!strcmp(argv[i + 1], "byte") || !strcmp(argv[i + 1], "relocation")))
 			o.spoil = argv[i + 1];
 		else
 			break;

@@ -106,7 +106,7 @@ def is_well(guest):
     assert guest.code == {"poweroff": 0, "reboot": 3, "panic": 3}[guest.do], guest.everything()
     assert guest.fact("warnings") == "0", guest.everything()
     assert int(guest.fact("cpus")) == guest.cpus
-    # what the kernel keeps for itself: its image, a page's description in 64 bytes, with memory above 4 GiB bounce buffers
+    # what the kernel keeps: its image, 64 bytes for each page, bounce buffers where it goes above 4 GiB
     total, memory = int(guest.fact("memtotal_kib")) << 10, guest.memory * MIB
     kept = memory // 40 + (64 if memory < 3 * GIB else 128) * MIB
     assert memory - kept < total < memory
