@@ -12,7 +12,6 @@
 
 #include <riffle/riffle.h>
 
-#define GIB (UINT64_C(1) << 30)
 #define PAGE 4096u
 
 static const char usage[] = "usage: leak [--spoil] PREPARED LAYOUTS MIB VCPUS\n"
