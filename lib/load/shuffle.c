@@ -318,9 +318,9 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (status)
 		return status;
 	s.shift = workspace;
-	s.place = (uint32_t *)((uint8_t *)workspace + aligned((plan->chunk_count + 1) * sizeof(int32_t)));
-	jobs.group_refs = (const struct riffle_chunk_ref **)((uint8_t *)s.place + place_bytes(plan));
-	s.symbol_place = (uint32_t *)((uint8_t *)jobs.group_refs + group_bytes(plan));
+	s.place = (void *)((uint8_t *)workspace + aligned((plan->chunk_count + 1) * sizeof(int32_t)));
+	jobs.group_refs = (void *)((uint8_t *)s.place + place_bytes(plan));
+	s.symbol_place = (void *)((uint8_t *)jobs.group_refs + group_bytes(plan));
 	s.scratch = (uint8_t *)s.symbol_place + symbol_bytes(plan);
 	s.scratch_taken = 0;
 	s.load.order = layout->order;
