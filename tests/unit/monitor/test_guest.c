@@ -341,7 +341,9 @@ GUEST_ASM(high_memory,
 	  "mov $0xc8000000, %ebx\nmov (%rbx), %rax\ncmp $-1, %rax\njne bad_high\n"
 	  /* a page directory's first entry now leads to 4 GiB */
 	  "mov $0x81000, %edi\nmov $0x100000083, %rax\nmov %rax, (%rdi)\nmov %cr3, %rax\nmov %rax, %cr3\n"
+	  "xor %esi, %esi\nmovq $0x1111, (%rsi)\n"
 	  "mov $0x40000000, %ebx\nmovq $0x5678, (%rbx)\ncmpq $0x5678, (%rbx)\njne bad_high\n"
+	  "cmpq $0x1111, (%rsi)\njne bad_high\n" /* not the same memory twice */
 	  PUT("m") POWER_OFF
 	  "bad_high: " PUT("!") POWER_OFF)
 
