@@ -267,7 +267,7 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 		return work_add_ref(work, b->field, target, SHUFFLE_PC32, SHUFFLE_BY_CODE, error);
 	}
 	if (b->bits == 8 && unit && other != NO_UNIT)
-		return work_add_tie(work, b->field, target, "short branch", error);
+		return work_add_tie(work, b->field, target, error);
 	doubt(work, b->unit);
 	doubt(work, other);
 	return 0;

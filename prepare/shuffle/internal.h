@@ -48,10 +48,9 @@ struct work_unit {
 	uint8_t pin;            /* enum shuffle_pin */
 };
 
-/* Two places of .text whose distance must not change; `what` says why in a word. */
+/* Two places of .text whose distance must not change. */
 struct work_tie {
 	uint32_t a, b;
-	const char *what;
 };
 
 struct work {
@@ -114,7 +113,7 @@ int work_add_ref(struct work *work, uint32_t field, uint32_t target, enum shuffl
  * Two places of .text that must stay as far apart as they are, because what refers from one to the other is too short
  * to be changed or is not known to anyone. Tables with such fields call it: a jump label's site of two bytes, say.
  */
-int work_add_tie(struct work *work, uint32_t a, uint32_t b, const char *what, struct riffle_error *error);
+int work_add_tie(struct work *work, uint32_t a, uint32_t b, struct riffle_error *error);
 /* The unit that a place of .text lies in; only for offsets with work_in_text(). */
 uint32_t work_unit_at(const struct work *work, uint32_t offset);
 /* The first symbol at or above an offset; symbol_count when there is none. */

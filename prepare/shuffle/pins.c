@@ -167,7 +167,7 @@ static int tie_blocks(struct work *work, struct riffle_error *error)
 		last = end ? end->offset : start->offset + block[i].bytes - 1;
 		if (!work_in_text(work, last) || last < start->offset)
 			last = start->offset;
-		status = work_add_tie(work, start->offset, last, "copied block", error);
+		status = work_add_tie(work, start->offset, last, error);
 		if (status)
 			return status;
 	}

@@ -4,6 +4,15 @@
 
 #include "prepare/shuffle/internal.h"
 
+/*
+ * Without a .rela all that is known of a reference is the address it leads to, and it follows the chunk that has that
+ * address. Where symbol and address differ this is right as long as both are in one chunk; and an address that means
+ * the end of a function would be wrong if another chunk begins there. On Debian's 6.1 both never happen: of all entries
+ * of its .rela none has its symbol in another chunk than its address, and none is the end of the function it stands in
+ * but calls and pointers to the next one. What the linker script marks the end of is pinned (pins.c), and unwind tables
+ * are read by content.
+ */
+
 #define FIXED 0u        /* in place of a chunk: what does not move */
 
 /* Which chunk each 16 bytes of .text belong to: a chunk's number + 1, or FIXED. */

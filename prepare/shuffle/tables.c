@@ -162,7 +162,7 @@ static int check_alternative(struct work *work, const char *name, uint32_t entry
 		return table_refuse(work, name, "replaces bytes that are no code", entry, error);
 	if (work_in_text(work, site) && work_in_text(work, site + length - 1) &&
 	    work_unit_at(work, site) != work_unit_at(work, site + length - 1))
-		return work_add_tie(work, site, site + length - 1, "alternative", error);
+		return work_add_tie(work, site, site + length - 1, error);
 	return 0;
 }
 
@@ -181,7 +181,7 @@ static int check_jump_label(struct work *work, const char *name, uint32_t entry,
 		return table_refuse(work, name, "has a site at the very end of the code", entry, error);
 	code = work->bytes + site;
 	if (code[0] == 0xeb || !memcmp(code, nop2, sizeof nop2))
-		return work_in_text(work, site) ? work_add_tie(work, site, target, "jump label", error) : 0;
+		return work_in_text(work, site) ? work_add_tie(work, site, target, error) : 0;
 	if (code[0] != 0xe9 && memcmp(code, nop5, sizeof nop5))
 		return table_refuse(work, name, "has a site that is neither jump nor nop", entry, error);
 	return 0;

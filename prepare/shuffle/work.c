@@ -80,11 +80,11 @@ int work_add_ref(struct work *work, uint32_t field, uint32_t target, enum shuffl
 	return status;
 }
 
-int work_add_tie(struct work *work, uint32_t a, uint32_t b, const char *what, struct riffle_error *error)
+int work_add_tie(struct work *work, uint32_t a, uint32_t b, struct riffle_error *error)
 {
 	int status = work_grow(&work->tie, work->tie_count, &work->tie_room, sizeof *work->tie, error);
 
 	if (!status)
-		work->tie[work->tie_count++] = (struct work_tie){a, b, what};
+		work->tie[work->tie_count++] = (struct work_tie){a, b};
 	return status;
 }

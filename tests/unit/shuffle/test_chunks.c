@@ -205,7 +205,7 @@ static void test_ties(void **state)
 	struct builder *b = eight_functions();
 
 	(void)state;
-	good(b, work_add_tie(&b->work, F(3) + 2, F(1), "test", &b->error));
+	good(b, work_add_tie(&b->work, F(3) + 2, F(1), &b->error));
 	make_chunks(b);
 	assert_apart(b, F(0), F(1));
 	assert_joined(b, F(1), F(2));
@@ -225,7 +225,7 @@ static void test_far_ties(void **state)
 	add_symbol(b, FIRST + 0x4010, "d");
 	for (uint32_t i = 1; i < b->work.symbol_count; i++)
 		CODE(b, b->work.symbol[i].offset, "\xc3");
-	good(b, work_add_tie(&b->work, FIRST, FIRST + 0x3fb0, "test", &b->error));
+	good(b, work_add_tie(&b->work, FIRST, FIRST + 0x3fb0, &b->error));
 	make_chunks(b);
 	assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
 	assert_int_equal(range_of(b, FIRST + 0x60)->pin, SHUFFLE_PIN_NONE);
@@ -404,7 +404,7 @@ static void test_noise(void **state)
 			if (b->work.symbol[i].offset < b->work.symbol[i - 1].offset)
 				b->work.symbol[i].offset = b->work.symbol[i - 1].offset;
 		for (unsigned i = 0; i < seed; i++)
-			good(b, work_add_tie(&b->work, (uint32_t)rand() % TEXT, (uint32_t)rand() % TEXT, "noise",
+			good(b, work_add_tie(&b->work, (uint32_t)rand() % TEXT, (uint32_t)rand() % TEXT,
 					     &b->error));
 		print_message("seed %u\n", seed);
 		make_chunks(b);
