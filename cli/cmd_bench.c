@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* riffle bench load: what loading and relocating a kernel costs natively, against a plain copy, in one interleaved run. */
+/* riffle bench: what loading a kernel, and starting a microVM, costs natively against a plain copy, in one run. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 
 #include <riffle/riffle.h>
 
+#include "cli/bench_start.h"
 #include "cli/commands.h"
 #include "cli/huge.h"
 #include "cli/input.h"
@@ -440,10 +441,60 @@ static void print_json(const struct bench *b, const char *name)
 	json_decref(root);
 }
 
+static double column(const struct start_figures *f, unsigned runs, size_t member)
+{
+	double *values = malloc(runs * sizeof *values), middle;
+
+	if (!values)
+		return 0;
+	for (unsigned i = 0; i < runs; i++)
+		memcpy(&values[i], (const char *)&f[i] + member, sizeof *values);
+	middle = median(values, runs);
+	free(values);
+	return middle;
+}
+
+static int command_start(struct bench *b, const char *name, struct riffle_error *error)
+{
+	static const char *const modes[] = {"off", "kaslr", "fgkaslr"};
+	const struct kernel_request request = {.kernel = name};
+	struct start_figures *figures = calloc(b->runs, sizeof *figures);
+	double *floor_ms = calloc(b->runs, sizeof *floor_ms);
+	int status = figures && floor_ms ? kernel_open(&b->kernel, &request, error)
+					 : riffle_fail(error, RIFFLE_ERR_MEMORY, "bench", "has no memory");
+
+	if (!status)
+		printf("%s\n%s: exec of riffle run to its first KVM_RUN, 256 MiB, %u rounds each, medians\n\n"
+		       "%-12s %9s %9s %9s %9s %22s\n",
+		       name, b->kernel.plan.header->kernel_version, b->runs, "", "floor ms", "start ms", "/ floor",
+		       "CPU ms", "CPU ms beside the load");
+	for (unsigned i = 0; !status && i < 3; i++) {
+		double floor, start, cpu;
+
+		if ((i && !(b->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) ||
+		    (i == 2 && !b->kernel.plan.chunk_count))
+			continue;
+		status = bench_start(figures, floor_ms, b->runs, name, modes[i], b->kernel.plan.header->load_bytes,
+				     error);
+		if (status)
+			break;
+		floor = median(floor_ms, b->runs);
+		start = column(figures, b->runs, offsetof(struct start_figures, start_ms));
+		cpu = column(figures, b->runs, offsetof(struct start_figures, cpu_ms));
+		printf("%-12s %9.3f %9.3f %9.2f %9.3f %22.3f\n", modes[i], floor, start, start / floor, cpu,
+		       cpu - column(figures, b->runs, offsetof(struct start_figures, load_cpu_ms)));
+	}
+	free(figures);
+	free(floor_ms);
+	return status;
+}
+
 static const char help[] =
 	"Usage: riffle bench load [OPTIONS] KERNEL\n"
+	"       riffle bench start [OPTIONS] KERNEL\n"
 	"\n"
-	"Measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
+	"start: from exec of `riffle run` to its first KVM_RUN on whatever /dev/kvm opens.\n"
+	"load: measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
 	"with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
 	"the guest would have to do. Prints medians and medians of paired differences.\n"
 	"\n"
@@ -470,13 +521,15 @@ int command_bench(int argc, char **argv)
 	struct riffle_error error = {0};
 	const char *relocs = NULL;
 	int option, status;
+	bool start;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		fputs(help, stdout);
 		return 0;
 	}
-	if (argc < 2 || strcmp(argv[1], "load"))
-		return usage_error("knows `load` only");
+	if (argc < 2 || (strcmp(argv[1], "load") && strcmp(argv[1], "start")))
+		return usage_error("knows `load` and `start` only");
+	start = !strcmp(argv[1], "start");
 	argc--, argv++;
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
@@ -504,11 +557,13 @@ int command_bench(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return usage_error("one KERNEL is needed");
-	status = set_up(&b, argv[optind], relocs, &error);
-	if (!status)
+	status = start ? command_start(&b, argv[optind], &error) : set_up(&b, argv[optind], relocs, &error);
+	if (!status && !start)
 		status = measure(&b, &error);
 	if (status)
 		report_error(argv[optind], &error);
+	else if (start)
+		;
 	else if (b.json)
 		print_json(&b, argv[optind]);
 	else

@@ -4,18 +4,36 @@
 
 #include "cli/phases.h"
 
-static uint64_t now(void)
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-void phases_start(struct phases *phases)
+static uint64_t now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t phases_thread_cpu(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t phases_process_cpu(void)
+{
+	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+void phases_start(struct phases *phases, uint64_t start)
 {
 	phases->count = 0;
-	phases->start = phases->last = now();
+	phases->last = now();
+	phases->start = start && start < phases->last ? start : phases->last;
+	if (phases->start != phases->last)
+		phases_add(phases, "exec", phases->last - phases->start);
 }
 
 uint64_t phases_lap(struct phases *phases)

@@ -17,7 +17,11 @@ struct phases {
 	uint64_t start, last;
 };
 
-void phases_start(struct phases *phases);
+/* Starts now, or at `start`, a time of CLOCK_MONOTONIC in ns, when that is not 0 and in the past. */
+void phases_start(struct phases *phases, uint64_t start);
+/* Processor time in ns that this thread, and that all threads have used since the process began. */
+uint64_t phases_thread_cpu(void);
+uint64_t phases_process_cpu(void);
 /* Nanoseconds since the last phase ended; starts the next one. */
 uint64_t phases_lap(struct phases *phases);
 /* A phase's time, taken as given. */

@@ -356,7 +356,8 @@ struct loader {
 	struct run *run;
 	struct pool *pool;
 	pthread_t thread;
-	uint64_t ns;            /* what the load took */
+	uint64_t ns;            /* what the load took, and */
+	uint64_t cpu_ns;        /* how much of a processor, in both threads */
 	int status;
 	struct riffle_error error;
 };
@@ -366,14 +367,16 @@ static void *load_thread(void *opaque)
 	struct loader *loader = opaque;
 	struct run *run = loader->run;
 	struct riffle_workers workers;
+	uint64_t cpu = phases_thread_cpu();
 	struct phases clock;
 
-	phases_start(&clock);
+	phases_start(&clock, 0);
 	pool_workers(loader->pool, &workers);
 	loader->status = riffle_load_shuffled(&run->loaded, &run->kernel.plan, &run->kernel.source, &run->layout,
 					      &run->memory, run->options.lazy_tables ? RIFFLE_LOAD_LAZY_TABLES : 0,
 					      &workers, run->workspace, run->workspace_bytes, &loader->error);
 	loader->ns = phases_lap(&clock);
+	loader->cpu_ns = phases_thread_cpu() - cpu;
 	return NULL;
 }
 
@@ -386,11 +389,13 @@ static void note_load(struct run *run, const struct loader *loader)
 	phases_end(&run->phases, "vCPU set-up, load beside it");
 	phases_add(&run->phases, "  load", (uint64_t)((double)loader->ns * (1 - share)));
 	phases_add(&run->phases, "  relocate", (uint64_t)((double)loader->ns * share));
+	phases_add(&run->phases, "  CPU of load and relocate", loader->cpu_ns);
 }
 
 static int load_kernel_and_open_vm(struct run *run)
 {
 	struct loader loader = {.run = run, .pool = pool_start(0)};
+	uint64_t cpu;
 	int status;
 
 	if (!loader.pool)
@@ -400,8 +405,11 @@ static int load_kernel_and_open_vm(struct run *run)
 		return riffle_fail_system(&run->error, errno, "pthread_create", "failed");
 	}
 	status = open_vm(run);
+	cpu = phases_thread_cpu();
 	pool_help(loader.pool);
+	cpu = phases_thread_cpu() - cpu;
 	pthread_join(loader.thread, NULL);
+	loader.cpu_ns += cpu;
 	pool_end(loader.pool);
 	if (!status && loader.status) {
 		run->blame = run->options.kernel;
@@ -484,6 +492,7 @@ static void first_run(void *opaque)
 	struct run *run = opaque;
 
 	phases_end(&run->phases, "first guest instruction");
+	phases_add(&run->phases, "CPU, all threads", phases_process_cpu());
 	phases_total(&run->phases);
 	if (run->options.boot_timer)
 		phases_print(&run->phases, stderr);
@@ -525,7 +534,7 @@ int command_run(int argc, char **argv)
 	enum vm_end end = VM_END_ERROR;
 	int status, code;
 
-	phases_start(&run.phases);
+	phases_start(&run.phases, 0);
 	switch (run_options_parse(&run.options, argc, argv)) {
 	case RUN_HELPED:
 		return 0;
@@ -534,6 +543,8 @@ int command_run(int argc, char **argv)
 	case RUN_GO:
 		break;
 	}
+	if (run.options.start_time)
+		phases_start(&run.phases, run.options.start_time);
 	/* neither a core file nor another process of this user may show where the guest's kernel lies */
 	prctl(PR_SET_DUMPABLE, 0);
 	status = run.options.boot == BOOT_BOOTSTRAP ? start_bootstrap(&run) : start_direct(&run);

@@ -38,6 +38,7 @@ static const char help[] =
 	"      --no-huge-pages      do not ask for huge pages for guest memory\n"
 	"      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
 	"      --boot-timer         print how long each phase of the start took\n"
+	"      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
 	"  -h, --help               this text\n"
 	"\n"
 	"Default command line:\n"
@@ -141,7 +142,7 @@ static bool set_command_line(struct run_options *o, const char *whole, const cha
 
 enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 {
-	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER };
+	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER, START };
 	static const struct option options[] = {
 		{"memory", required_argument, NULL, 'm'},       {"cpus", required_argument, NULL, 'c'},
 		{"initrd", required_argument, NULL, 'i'},       {"cmdline", required_argument, NULL, 'k'},
@@ -152,6 +153,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		{"layout-out", required_argument, NULL, LAYOUT_OUT}, {"cache", required_argument, NULL, CACHE},
 		{"no-cache", no_argument, NULL, NO_CACHE},      {"no-huge-pages", no_argument, NULL, NO_HUGE},
 		{"accept-emulation", no_argument, NULL, ACCEPT}, {"boot-timer", no_argument, NULL, TIMER},
+		{"start-time", required_argument, NULL, START},
 		{"help", no_argument, NULL, 'h'},               {NULL, 0, NULL, 0},
 	};
 	const char *whole = NULL, *append = NULL;
@@ -234,6 +236,12 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			break;
 		case TIMER:
 			o->boot_timer = true;
+			break;
+		case START:
+			errno = 0;
+			o->start_time = strtoull(optarg, &end, 10);
+			if (errno || *end || end == optarg || *optarg == '-')
+				return wrong("--start-time", "is no number of nanoseconds", optarg);
 			break;
 		case 'h':
 			fputs(help, stdout);

@@ -32,6 +32,7 @@ struct run_options {
 	const char *cache_directory;    /* NULL: the default */
 	bool no_cache;
 	bool boot_timer;
+	uint64_t start_time;            /* CLOCK_MONOTONIC in ns when riffle was started; 0: not told */
 	bool accept_emulation;
 	bool huge_pages;
 };

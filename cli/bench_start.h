@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Measures the start of `riffle run` as a process. */
+#ifndef RIFFLE_CLI_BENCH_START_H
+#define RIFFLE_CLI_BENCH_START_H
+
+#include <stdint.h>
+
+#include <riffle/error.h>
+
+struct start_figures {
+	double start_ms;        /* exec to first KVM_RUN */
+	double cpu_ms;          /* processor time of all threads up to there */
+	double load_cpu_ms;     /* of that, copying and relocating the kernel */
+};
+
+/*
+ * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with `kernel` and --randomize
+ * `mode`, 256 MiB, on whatever /dev/kvm opens. Errors: IO, MEMORY.
+ */
+int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const char *kernel, const char *mode,
+		uint64_t load_bytes, struct riffle_error *error);
+
+#endif
