@@ -190,14 +190,14 @@ static void test_overlap(void **state)
 
 	(void)state;
 	add_symbol(b, F1, "outer");
-	add_symbol(b, F1 + 1, "inner");
+	add_symbol(b, F1 + 2, "inner");
 	add_symbol(b, F2, "next");
-	CODE(b, F1, "\xf6\xc3\xcc\x0f\xae\xe8\xc3"); /* test $0xcc, %bl, or ret and int3 from +1 on */
+	CODE(b, F1, "\xc3\xf6\xc3\xcc\x0f\xae\xe8\xc3"); /* ret, then test $0xcc, %bl, or ret and int3 from +2 on */
 	CODE(b, F2, "\xc3");
 	good(b, code_decode(&b->work, &b->error));
 	assert_true(unit_of(b, F1)->unexplained);
 	assert_int_equal(unit_of(b, F1)->end, WORK_END_FALLS);
-	assert_true(work_is_start(&b->work, F1 + 1));
+	assert_true(work_is_start(&b->work, F1 + 2));
 	assert_false(unit_of(b, F2)->unexplained);
 	tear_down(b);
 }
