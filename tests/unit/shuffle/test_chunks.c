@@ -124,7 +124,7 @@ static void test_places_and_names(void **state)
 	add_symbol(b, F(3), "f2");
 	add_symbol(b, F(3) + 9, "f2.cold");
 	add_tail(b, F(4));
-	CODE(b, F(0), "\xc3");
+	REL32(b, F(0), "\xe9", F(1) + 16);
 	CODE(b, F(1) + 16, "\xc3");
 	CODE(b, F(3), "\xc3");
 	CODE(b, F(3) + 9, "\xc3");
