@@ -7,7 +7,7 @@
 /*
  * A table that nobody knew of would fail silently, long after the boot. But distances to code do not look like other
  * data: every one of them, read in its place, leads exactly to an instruction, while other words that happen to lead
- * into .text hit an instruction once in five times, and one word in a thousand leads there at all. So each word of the
+ * into .text hit an instruction once in five times, and of a thousand words few lead there at all. So each word of the
  * image is tried, at every byte, aligned or not, except
  *   - code, where the disassembly says what each byte is,
  *   - the tables that have been read,
@@ -16,23 +16,21 @@
  * Nothing is left out as "only strings" or "only constants". A 64-bit distance is found by its lower half. What
  * remains is refused when it is no chance any more:
  *
- *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. Over four
- *             stock kernels (6.1 and 6.12, cloud and generic) the longest by chance is 5 words when aligned to 4, and
- *             9 when not (an array of 8192 equal constants, read across its elements).
+ *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. The longest by
+ *             chance is 4 words over four stock kernels (6.1 and 6.12, cloud and generic).
  *   objects   what lies between two symbols, or between X_start and X_end (a table too short for a run), of which every
  *             1st, 2nd, 3rd or 4th word leads to an instruction. None by chance.
  *   sections  a section by its header, of which three quarters of the words lead into functions, to instructions or
  *             not (operands are referred to as well). None by chance.
  *   switches  words in a row that lead into functions, but not to instructions, and differ: distances from somewhere
- *             else, such as a compiler's jump table relative to its start. The longest by chance is 5.
+ *             else, such as a compiler's jump table relative to its start. The longest by chance is 4.
  */
 #define STEP_MAX 64u
-#define RUN_ALIGNED 8u
-#define RUN_UNALIGNED 16u
+#define RUN_WORDS 8u
 #define OBJECT_WORDS 3u
 #define PAIR_BYTES 512u         /* longer ones are found as runs */
 #define SECTION_WORDS 3u
-#define SWITCH_WORDS 10u
+#define SWITCH_WORDS 8u
 
 /* What the four bytes from an offset on are, read as a distance from there. */
 enum kind {
@@ -163,18 +161,24 @@ static int try_words(struct census *c, struct riffle_error *error)
 	return 0;
 }
 
-/* The run of words with this step that starts here: how many lead to instructions, and whether one of these moves. */
+/*
+ * A run of words with this step starts here that is too long for chance, one of which at least leads to a chunk. Equal
+ * words count once: an array of a constant leads to as many places as it has elements, a table never does.
+ */
 static bool is_run(const struct census *c, uint32_t start, uint32_t step)
 {
-	uint32_t most = start % 4 || step % 4 ? RUN_UNALIGNED : RUN_ALIGNED, words = 0;
+	uint32_t words = 0, last = 0;
 	bool moves = false;
 
 	if (start >= step && leads(c, start - step))
 		return false;
 	for (uint64_t at = start; at < c->work->image_bytes && leads(c, (uint32_t)at); at += step) {
-		words++;
+		uint32_t word = riffle_get32(c->work->bytes + at);
+
+		words += word != last;
+		last = word;
 		moves |= c->kind[at] == MOVES;
-		if (moves && words >= most)
+		if (moves && words >= RUN_WORDS)
 			return true;
 	}
 	return false;
