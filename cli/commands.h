@@ -24,5 +24,6 @@ int command_inspect(int argc, char **argv);
 int command_symbolize(int argc, char **argv);
 int command_gdb_script(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_verify(int argc, char **argv);
 
 #endif

@@ -20,6 +20,7 @@ static const struct {
 	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", NULL, "turn a guest's addresses back into symbols"},
 	{"gdb-script", NULL, "print what a debugger needs to know of a layout"},
+	{"verify", NULL, "prove that a loaded kernel is right, by an independent path"},
 	{"bench", NULL, "measure what loading and relocating costs here"},
 };
 

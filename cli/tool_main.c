@@ -17,6 +17,7 @@ static const struct {
 	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
 	{"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
+	{"verify", command_verify, "prove that a loaded kernel is right, by an independent path"},
 	{"bench", command_bench, "measure what loading and relocating costs here"},
 };
 

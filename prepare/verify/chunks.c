@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The chunks by themselves: what no comparison of loaded bytes would notice, because every order is wrong alike. */
+#include "prepare/verify/internal.h"
+
+/* The last instruction before `offset` that is not padding; false when there is none within 4 KiB. */
+static bool last_before(const struct verify *v, uint32_t offset, uint32_t floor, uint32_t *at)
+{
+	for (uint32_t i = offset; i > floor && offset - i < 4096;)
+		if (bit_get(v->start, --i) && !bit_get(v->padding, i)) {
+			*at = i;
+			return true;
+		}
+	return false;
+}
+
+static const char *judge_edge(const struct verify *v, const struct code *code, uint32_t edge)
+{
+	uint32_t at;
+
+	if (edge == code->offset || edge == code->offset + code->bytes)
+		return NULL;
+	if (!bit_get(v->start, edge))
+		return "is inside an instruction";
+	if (last_before(v, edge, code->offset, &at) && !bit_get(v->stop, at))
+		return "is run across";
+	return NULL;
+}
+
+static const struct code *code_of(const struct verify *v, uint32_t offset)
+{
+	for (unsigned i = 0; i < v->code_count; i++)
+		if (offset - v->code[i].offset < v->code[i].bytes)
+			return &v->code[i];
+	return NULL;
+}
+
+static const char *judge(const struct verify *v, const struct riffle_plan *plan, uint32_t i)
+{
+	const struct riffle_chunk *c = &plan->chunks[i];
+	const struct code *code = code_of(v, c->image_offset);
+	const char *problem;
+
+	if (!code || c->bytes > code->bytes - (c->image_offset - code->offset))
+		return "is not in code";
+	if (!c->bytes || c->image_offset % RIFFLE_CHUNK_ALIGN || c->bytes % RIFFLE_CHUNK_ALIGN)
+		return "is not made of whole units";
+	if (i && plan->chunks[i - 1].image_offset + plan->chunks[i - 1].bytes > c->image_offset)
+		return "overlaps the one before";
+	problem = judge_edge(v, code, c->image_offset);
+	return problem ? problem : judge_edge(v, code, c->image_offset + c->bytes);
+}
+
+uint64_t verify_chunks(const struct verify *v, const struct riffle_plan *plan, unsigned limit, FILE *report)
+{
+	uint64_t wrong = 0;
+
+	for (uint32_t i = 0; i < plan->chunk_count; i++) {
+		const char *problem = judge(v, plan, i);
+		const struct symbol *symbol;
+
+		if (!problem || ++wrong > limit)
+			continue;
+		symbol = verify_symbol_at(v, plan->chunks[i].image_offset);
+		fprintf(report, "chunk %u at 0x%llx, %u bytes (%s): its edge %s\n", i,
+			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset), plan->chunks[i].bytes,
+			symbol ? symbol->name : "?", problem);
+	}
+	return wrong;
+}
