@@ -1,29 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* riffle gdb-script: commands that tell gdb where a randomised guest's kernel lies. */
+/* riffle gdb-script: commands and symbols that tell a debugger where a randomised guest's kernel lies. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/running_symbols.h"
+#include "cli/sandbox.h"
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 
-static const char help[] = "Usage: riffle gdb-script --layout FILE --vmlinux FILE\n"
+static const char help[] = "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
 			   "\n"
 			   "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies:\n"
 			   "  riffle gdb-script --layout layout.json --vmlinux vmlinux >guest.gdb; gdb -x guest.gdb\n"
 			   "\n"
-			   "  -l, --layout FILE   the layout the guest runs with (riffle run --layout-out)\n"
-			   "  -v, --vmlinux FILE  its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"
-			   "  -h, --help          this text\n"
+			   "  -l, --layout FILE      the layout the guest runs with (riffle run --layout-out)\n"
+			   "  -v, --vmlinux FILE     its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"
+			   "  -s, --symbols OUT      write the symbols at their addresses in the guest to a small ELF,\n"
+			   "                         which the commands then load instead of the vmlinux\n"
+			   "  -m, --system-map OUT   write them as a System.map, for crash and perf\n"
+			   "  -h, --help             this text\n"
+			   "\n"
+			   "Where functions were permuted (fgkaslr) no one offset fits a vmlinux: --symbols is needed, or\n"
+			   "--system-map alone, which prints no commands. Both files are new, of mode 0600, and as\n"
+			   "secret as the layout.\n"
 			   "\n"
 			   "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+
+/* What goes out is made in memory by a child process that can do little else, and gets its name when it is whole. */
+struct product {
+	const char *path; /* NULL: not asked for; of the commands, standard output */
+	int fd;
+};
+
+struct gdb_script {
+	struct layout_file layout;
+	int vmlinux;
+	char load[2 * PATH_MAX + 3];  /* what add-symbol-file loads, quoted */
+	char types[2 * PATH_MAX + 3]; /* the vmlinux, when that is another file */
+	struct product script, symbols, map;
+};
 
 static int usage_error(const char *what)
 {
@@ -35,19 +61,16 @@ static int usage_error(const char *what)
  * gdb takes its arguments apart as a shell does, so the path goes in double quotes. A line feed would end the command
  * and start another one: such a path is refused.
  */
-static int quote_path(char *quoted, size_t room, const char *name, struct riffle_error *error)
+static int quote(char *quoted, size_t room, const char *path, struct riffle_error *error)
 {
-	char path[PATH_MAX];
 	size_t used = 0;
 
-	if (!realpath(name, path))
-		return riffle_fail_system(error, errno, "vmlinux", "has no path");
 	if (strpbrk(path, "\n\r"))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "vmlinux", "its path has a line feed in it");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "has a line feed in it");
 	quoted[used++] = '"';
 	for (const char *c = path; *c; c++) {
 		if (used + 4 > room)
-			return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "vmlinux", "its path is too long");
+			return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is too long");
 		if (*c == '"' || *c == '\\')
 			quoted[used++] = '\\';
 		quoted[used++] = *c;
@@ -57,89 +80,224 @@ static int quote_path(char *quoted, size_t room, const char *name, struct riffle
 	return RIFFLE_OK;
 }
 
-static void print_comment(const char *label, const char *text)
+/* An absolute path, of a file that may be yet to come: the script is run from anywhere. */
+static int quote_path(char *quoted, size_t room, const char *name, bool exists, struct riffle_error *error)
 {
-	printf("# %s", label);
+	char start[PATH_MAX], path[2 * PATH_MAX];
+	const char *last = "";
+
+	if (strlen(name) >= sizeof start)
+		return riffle_fail_system(error, ENAMETOOLONG, "path", "cannot be used");
+	strcpy(start, name);
+	if (!exists) {
+		char *slash = strrchr(start, '/');
+
+		last = slash ? name + (slash - start) : name;
+		strcpy(slash ? slash : start, slash == start ? "/" : slash ? "" : ".");
+	}
+	if (!realpath(start, path))
+		return riffle_fail_system(error, errno, "path", "cannot be found");
+	if (!exists && *last != '/')
+		strcat(path, "/");
+	strcat(path, last);
+	return quote(quoted, room, path, error);
+}
+
+static void print_comment(FILE *to, const char *label, const char *text)
+{
+	fprintf(to, "# %s", label);
 	for (; *text; text++)
-		putchar(*text >= ' ' && *text < 0x7f ? *text : '?');
-	putchar('\n');
+		putc(*text >= ' ' && *text < 0x7f ? *text : '?', to);
+	putc('\n', to);
 }
 
-static void print_script(const struct layout_file *layout, const struct symbols_elf *elf, const char *vmlinux)
+static void print_head(FILE *to, const struct layout_file *layout)
 {
-	uint64_t virtual_base = layout->layout.virtual_base, physical_base = layout->layout.physical_base;
-	uint64_t delta = virtual_base - layout->link_virtual;
+	uint64_t virtual_base = layout->layout.virtual_base;
 
-	puts("# Where this guest's kernel lies, for gdb. Made by riffle gdb-script.");
+	fputs("# Where this guest's kernel lies, for gdb. Made by riffle gdb-script.\n", to);
 	if (layout->kernel_version[0])
-		print_comment("Kernel: ", layout->kernel_version);
+		print_comment(to, "Kernel: ", layout->kernel_version);
 	if (layout->build_id[0])
-		print_comment("Build id: ", layout->build_id);
-	printf("# Image: 0x%016" PRIx64 " to 0x%016" PRIx64 ", linked to 0x%016" PRIx64 "\n", virtual_base,
-	       virtual_base + layout->image_bytes, layout->link_virtual);
-	printf("# Physical: 0x%" PRIx64 ", linked to 0x%" PRIx64 "\n", physical_base, layout->link_physical);
-	puts("#\n"
-	     "# riffle has no debug stub yet. These symbols serve\n"
-	     "#  - without a target: info symbol 0xffffffff..., list *0xffffffff..., disassemble FUNCTION\n"
-	     "#  - in the guest, as root: core-file /proc/kcore\n"
-	     "#  - with a memory dump or a monitor that has a stub and replays this layout: target remote :1234\n"
-	     "# The kernel's own gdb scripts (lx-dmesg, lx-ps, lx-symbols) come with a kernel build: `source\n"
-	     "# vmlinux-gdb.py` after this file. lx-symbols loads vmlinux anew where it was linked to: run this\n"
-	     "# file again after it.\n");
-	puts("set architecture i386:x86-64");
-	printf("set $riffle_virtual_base = 0x%016" PRIx64 "\n", virtual_base);
-	printf("set $riffle_virtual_delta = 0x%" PRIx64 "\n", delta);
-	printf("set $riffle_physical_base = 0x%" PRIx64 "\n", physical_base);
-	printf("set $riffle_image_bytes = 0x%" PRIx64 "\n\n", layout->image_bytes);
-	/* an address of the percpu section that counts from 0 is an offset, which no layout moves */
-	printf("add-symbol-file %s -o 0x%" PRIx64 "%s\n\n", vmlinux, delta,
-	       elf->percpu_at_zero ? " -s .data..percpu 0x0" : "");
-	puts("define riffle-physical\n"
-	     "  printf \"0x%lx\\n\", (unsigned long)($arg0) - $riffle_virtual_base + $riffle_physical_base\n"
-	     "end\n"
-	     "document riffle-physical\n"
-	     "riffle-physical ADDRESS: the guest-physical address of a virtual address in the kernel's image\n"
-	     "end");
+		print_comment(to, "Build id: ", layout->build_id);
+	fprintf(to, "# Image: 0x%016" PRIx64 " to 0x%016" PRIx64 ", linked to 0x%016" PRIx64 "\n", virtual_base,
+		virtual_base + layout->image_bytes, layout->link_virtual);
+	fprintf(to, "# Physical: 0x%" PRIx64 ", linked to 0x%" PRIx64 "\n", layout->layout.physical_base,
+		layout->link_physical);
+	if (layout->chunk_count)
+		fprintf(to, "# Functions in another order than linked: %" PRIu32 " chunks\n", layout->chunk_count);
+	fputs("#\n"
+	      "# riffle has no debug stub yet. These symbols serve\n"
+	      "#  - without a target: info symbol 0xffffffff..., list *0xffffffff..., disassemble FUNCTION\n"
+	      "#  - in the guest, as root: core-file /proc/kcore\n"
+	      "#  - with a memory dump or a monitor that has a stub and replays this layout: target remote :1234\n"
+	      "# The kernel's own gdb scripts (lx-dmesg, lx-ps, lx-symbols) come with a kernel build: `source\n"
+	      "# vmlinux-gdb.py` after this file. lx-symbols loads vmlinux anew where it was linked to: run this\n"
+	      "# file again after it.\n\n",
+	      to);
 }
 
-static int gdb_script(const char *layout_name, const char *vmlinux)
+/*
+ * The vmlinux's debug information serves for types and for data, which moved by one distance. Its functions did not: its
+ * .text goes where no kernel is, so that none of its lines is taken for an address of the guest.
+ */
+static void print_types(FILE *to, const struct gdb_script *g, uint64_t delta, const char *percpu)
 {
-	char quoted[2 * PATH_MAX + 3];
-	struct layout_file layout;
-	struct riffle_error error;
-	struct symbols_elf elf;
-	struct symbols symbols;
-	struct stat st;
-	int fd, status;
+	fprintf(to,
+		"define riffle-types\n"
+		"  add-symbol-file %s -o 0x%" PRIx64 " -s .text 0x100000000000%s\n"
+		"end\n"
+		"document riffle-types\n"
+		"riffle-types: load types, variables and lines from the vmlinux. From then on a function's name\n"
+		"means its lines, whose addresses are not the guest's; info symbol still tells what an address is\n"
+		"end\n\n",
+		g->types, delta, percpu);
+}
 
-	if (layout_file_read(layout_name, &layout, &error)) {
-		report_error(layout_name, &error);
-		return EXIT_FAILURE;
+static void print_script(FILE *to, const struct gdb_script *g, bool percpu_at_zero)
+{
+	const struct layout_file *layout = &g->layout;
+	uint64_t virtual_base = layout->layout.virtual_base, delta = virtual_base - layout->link_virtual;
+	/* an address of the percpu section that counts from 0 is an offset, which no layout moves */
+	const char *percpu = percpu_at_zero ? " -s .data..percpu 0x0" : "";
+
+	print_head(to, layout);
+	fputs("set architecture i386:x86-64\n", to);
+	fprintf(to, "set $riffle_virtual_base = 0x%016" PRIx64 "\n", virtual_base);
+	fprintf(to, "set $riffle_virtual_delta = 0x%" PRIx64 "\n", delta);
+	fprintf(to, "set $riffle_physical_base = 0x%" PRIx64 "\n", layout->layout.physical_base);
+	fprintf(to, "set $riffle_image_bytes = 0x%" PRIx64 "\n\n", layout->image_bytes);
+	if (g->symbols.path) {
+		fprintf(to, "add-symbol-file %s -o 0x0\n\n", g->load);
+		print_types(to, g, delta, percpu);
+	} else {
+		fprintf(to, "add-symbol-file %s -o 0x%" PRIx64 "%s\n\n", g->load, delta, percpu);
 	}
-	if (layout.image_bytes > RIFFLE_IMAGE_MAX) {
-		riffle_fail_expected(&error, RIFFLE_ERR_FORMAT, "image_bytes", "is more than a kernel has",
-				     layout.image_bytes, RIFFLE_IMAGE_MAX);
-		report_error(layout_name, &error);
-		return EXIT_FAILURE;
-	}
-	status = input_open(&fd, &st, vmlinux, &error);
-	if (!status) {
-		/* reading its symbols now finds out that there are none before gdb does */
-		symbols_init(&symbols, layout.link_virtual, layout.link_virtual + layout.image_bytes);
-		status = symbols_from_elf(&symbols, &elf, fd, &error);
-		symbols_free(&symbols);
-		close(fd);
-	}
+	fputs("define riffle-physical\n"
+	      "  printf \"0x%lx\\n\", (unsigned long)($arg0) - $riffle_virtual_base + $riffle_physical_base\n"
+	      "end\n"
+	      "document riffle-physical\n"
+	      "riffle-physical ADDRESS: the guest-physical address of a virtual address in the kernel's image\n"
+	      "end\n",
+	      to);
+}
+
+/* --- what the child does, which reads a file that anybody may have made --- */
+
+static int make_products(const struct gdb_script *g, FILE *script, struct riffle_error *error)
+{
+	struct running_symbols running;
+	struct symbols_elf elf;
+	int status = sandbox_drop(error);
+
 	if (!status)
-		status = symbol_source_check_elf(&elf, &layout, &error);
+		status = sandbox_filter(SANDBOX_PLAIN, error);
 	if (!status)
-		status = quote_path(quoted, sizeof quoted, vmlinux, &error);
-	if (status) {
+		status = symbols_from_elf(NULL, &elf, g->vmlinux, error);
+	if (!status)
+		status = symbol_source_check_elf(&elf, &g->layout, error);
+	/* also where only the vmlinux's path is printed: that it has no symbols is found out before gdb does */
+	if (!status)
+		status = running_symbols_read(&running, g->vmlinux, &g->layout, error);
+	if (status)
+		return status;
+	if (!running.count)
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "symbol table", "has no symbols");
+	if (!status && g->symbols.path)
+		status = running_symbols_write_elf(&running, g->symbols.fd, error);
+	if (!status && g->map.path)
+		status = running_symbols_write_map(&running, g->map.fd, error);
+	running_symbols_free(&running);
+	if (!status && script) {
+		print_script(script, g, elf.percpu_at_zero);
+		if (fflush(script) || ferror(script))
+			status = riffle_fail_system(error, errno, "output", "cannot be written");
+	}
+	return status;
+}
+
+static int run_child(const struct gdb_script *g, const char *vmlinux)
+{
+	FILE *script = g->script.fd >= 0 ? fdopen(dup(g->script.fd), "w") : NULL;
+	struct riffle_error error;
+	int ended = 0;
+	pid_t child;
+
+	if (g->script.fd >= 0 && !script)
+		child = -1;
+	else
+		child = fork();
+	if (!child) {
+		if (!make_products(g, script, &error))
+			_exit(EXIT_SUCCESS);
 		report_error(vmlinux, &error);
+		_exit(EXIT_FAILURE);
+	}
+	while (child > 0 && waitpid(child, &ended, 0) < 0 && errno == EINTR)
+		;
+	if (script)
+		fclose(script);
+	if (child > 0 && WIFEXITED(ended))
+		return WEXITSTATUS(ended);
+	if (child < 0)
+		riffle_fail_system(&error, errno, "reading it", "cannot be left to a child process");
+	else
+		riffle_fail_found(&error, RIFFLE_ERR_IO, "reading it", "was ended by a signal", (uint64_t)WTERMSIG(ended));
+	report_error(vmlinux, &error);
+	return EXIT_FAILURE;
+}
+
+/* --- what the parent does --- */
+
+static int copy(int from, int to)
+{
+	char bytes[65536];
+	off_t at = 0;
+	ssize_t n;
+
+	while ((n = pread(from, bytes, sizeof bytes, at)) > 0) {
+		for (ssize_t done = 0, put; done < n; done += put) {
+			put = write(to, bytes + done, (size_t)(n - done));
+			if (put < 0 && errno == EINTR)
+				put = 0;
+			if (put < 0)
+				return -1;
+		}
+		at += n;
+	}
+	return n < 0 ? -1 : 0;
+}
+
+/* Like the layout, which it tells as much as: a new file for this user alone, never through a link. */
+static int publish(const struct product *product)
+{
+	struct riffle_error error;
+	int fd = open(product->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0) {
+		riffle_fail_system(&error, errno, "output", "cannot be created");
+	} else if (copy(product->fd, fd) || close(fd)) {
+		riffle_fail_system(&error, errno, "output", "cannot be written");
+		unlink(product->path);
+	} else {
+		return EXIT_SUCCESS;
+	}
+	report_error(product->path, &error);
+	return EXIT_FAILURE;
+}
+
+static int publish_all(const struct gdb_script *g)
+{
+	struct riffle_error error;
+
+	if (g->symbols.path && publish(&g->symbols))
+		return EXIT_FAILURE;
+	if (g->map.path && publish(&g->map)) {
+		if (g->symbols.path)
+			unlink(g->symbols.path);
 		return EXIT_FAILURE;
 	}
-	print_script(&layout, &elf, quoted);
-	if (fflush(stdout) || ferror(stdout)) {
+	if (g->script.fd >= 0 && copy(g->script.fd, STDOUT_FILENO)) {
 		riffle_fail_system(&error, errno, "output", "cannot be written");
 		report_error("standard output", &error);
 		return EXIT_FAILURE;
@@ -147,25 +305,84 @@ static int gdb_script(const char *layout_name, const char *vmlinux)
 	return EXIT_SUCCESS;
 }
 
+static int make_memory(struct product *product, struct riffle_error *error)
+{
+	product->fd = memfd_create("riffle-gdb-script", MFD_CLOEXEC);
+	return product->fd < 0 ? riffle_fail_system(error, errno, "memory", "cannot be had") : RIFFLE_OK;
+}
+
+static int name_files(struct gdb_script *g, const char *vmlinux, struct riffle_error *error)
+{
+	const char *load = g->symbols.path ? g->symbols.path : vmlinux;
+	int status = quote_path(g->load, sizeof g->load, load, load == vmlinux, error);
+
+	return status ? status : quote_path(g->types, sizeof g->types, vmlinux, true, error);
+}
+
+static int gdb_script(struct gdb_script *g, const char *layout_name, const char *vmlinux)
+{
+	struct riffle_error error;
+	struct stat st;
+	int status, code = EXIT_FAILURE;
+
+	if (layout_file_read(layout_name, &g->layout, &error)) {
+		report_error(layout_name, &error);
+		return EXIT_FAILURE;
+	}
+	status = input_open(&g->vmlinux, &st, vmlinux, &error);
+	if (!status && g->layout.chunk_count && !g->symbols.path && !g->map.path)
+		status = riffle_fail(&error, RIFFLE_ERR_ARGUMENT, "--symbols",
+				     "is needed: this guest's functions were permuted, and no offset of the vmlinux fits them");
+	if (!status && (!g->layout.chunk_count || g->symbols.path)) {
+		status = name_files(g, vmlinux, &error);
+		if (!status)
+			status = make_memory(&g->script, &error);
+	}
+	if (!status && g->symbols.path)
+		status = make_memory(&g->symbols, &error);
+	if (!status && g->map.path)
+		status = make_memory(&g->map, &error);
+	if (status)
+		report_error(vmlinux, &error);
+	else
+		code = run_child(g, vmlinux);
+	if (!status && !code)
+		code = publish_all(g);
+	for (const int *fd = (int[]){g->vmlinux, g->script.fd, g->symbols.fd, g->map.fd, -2}; *fd != -2; fd++)
+		if (*fd >= 0)
+			close(*fd);
+	layout_file_free(&g->layout);
+	return code;
+}
+
 int command_gdb_script(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 	    {"layout", required_argument, NULL, 'l'},
 	    {"vmlinux", required_argument, NULL, 'v'},
+	    {"symbols", required_argument, NULL, 's'},
+	    {"system-map", required_argument, NULL, 'm'},
 	    {"help", no_argument, NULL, 'h'},
 	    {0},
 	};
+	struct gdb_script script = {.vmlinux = -1, .script.fd = -1, .symbols.fd = -1, .map.fd = -1};
 	const char *layout = NULL, *vmlinux = NULL;
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "l:v:h", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "l:v:s:m:h", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'l':
 			layout = optarg;
 			break;
 		case 'v':
 			vmlinux = optarg;
+			break;
+		case 's':
+			script.symbols.path = optarg;
+			break;
+		case 'm':
+			script.map.path = optarg;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -184,5 +401,5 @@ int command_gdb_script(int argc, char **argv)
 		return usage_error("no layout given (--layout FILE)");
 	if (!vmlinux)
 		return usage_error("no vmlinux given (--vmlinux FILE)");
-	return gdb_script(layout, vmlinux);
+	return gdb_script(&script, layout, vmlinux);
 }

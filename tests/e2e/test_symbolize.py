@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 
 import pytest
@@ -30,7 +31,7 @@ SCRIPT = """
 PHDRS { text PT_LOAD; data PT_LOAD; percpu PT_LOAD; note PT_NOTE; }
 SECTIONS {
   . = 0xffffffff81000000;
-  .text : AT(0x1000000) { *(.text*) } :text
+  .text : AT(0x1000000) { *(.text*) . += 64; } :text
   .notes : { *(.note.gnu.build-id) } :text :note
   . = 0xffffffff81200000;
   .data : AT(0x1200000) { *(.data) *(.bss) } :data
@@ -327,6 +328,86 @@ def test_gdb_script(programs, vmlinux):
     script.write_text(r.stdout)
     out, err = gdb(script, f"info symbol {symbols['second']:#x}")
     assert "second in section .text" in out, out + err
+
+
+def read_map(path):
+    return [(int(address, 16), kind, name) for address, kind, name in map(str.split, path.read_text().splitlines())]
+
+
+@pytest.mark.skipif(not shutil.which("gdb"), reason="no gdb (Debian package gdb)")
+def test_gdb_of_a_shuffled_guest(programs, vmlinux):
+    _, symbols = symbols_of(vmlinux)
+    lay, place = shuffled(programs.directory, symbols)
+    r = programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "--symbols", "guest symbols.elf")
+    assert (r.returncode, r.stderr) == (0, "")
+    written = programs.directory / "guest symbols.elf"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    script = programs.directory / "guest.gdb"
+    script.write_text(r.stdout)
+    asked = [f"info symbol {at:#x}" for at in place.values()] + [f"info address {name}" for name in place]
+    out, err = gdb(script, *asked, "print &some_data", "print &percpu_counter", "break second", "info breakpoints")
+    assert "warning" not in err.lower() and "error" not in err.lower(), err
+    for name, at in place.items():
+        assert re.search(rf"^{name} in section \.text", out, re.M), out
+        assert re.search(rf'^Symbol "{name}" is at {at:#x} in a file', out, re.M), out
+    assert f"{running(symbols['some_data'])} <some_data>" in out, out
+    assert re.search(r"0x0 <percpu_counter>|\) 0x0\b", out), out
+    assert re.search(rf"breakpoint +keep y +0x{place['second']:016x} <second", out), out
+    # types and data from the vmlinux beside them
+    out, err = gdb(script, "riffle-types", "ptype first", "print &some_data", *asked[:3])
+    assert "type = long (long)" in out and f"(long *) 0x{running(symbols['some_data'])} <some_data>" in out, out + err
+    for name in place:
+        assert re.search(rf"^{name} in section \.text", out, re.M), out
+    # readers that are stricter than gdb
+    r = subprocess.run(["readelf", "-WSs", written], capture_output=True, text=True, check=True)
+    assert r.stderr == "" and re.search(rf"{place['second']:x} .* second$", r.stdout, re.M), r
+
+
+def test_system_map_of_a_guest(programs, vmlinux):
+    _, symbols = symbols_of(vmlinux)
+    linked = {(a, k, n) for a, k, n in map(str.split, symbols_of(vmlinux)[0].splitlines())}
+    # nothing moved: what nm says
+    lay = layout(programs.directory, mode="off", virtual_base=hex(LINK_VIRTUAL))
+    r = programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-m", "plain.map")
+    assert r.returncode == 0 and "add-symbol-file" in r.stdout, r.stderr
+    assert {(f"{a:016x}", k, n) for a, k, n in read_map(programs.directory / "plain.map")} == linked
+    # shuffled
+    lay, place = shuffled(programs.directory, symbols)
+    r = programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "--system-map", "map")
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+    path = programs.directory / "map"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    told = read_map(path)
+    assert [a for a, _, _ in told] == sorted(a for a, _, _ in told)
+    assert sorted((k, n) for _, k, n in told) == sorted((k, n) for _, k, n in linked)
+    wanted = {n: place.get(n, a if a < 1 << 32 else a - LINK_VIRTUAL + RUNNING) for n, a in symbols.items()}
+    assert {n: a for a, _, n in told} == wanted
+    # and both at once, for a guest that was not shuffled either
+    r = programs.prepare("gdb-script", "-l", layout(programs.directory), "-v", vmlinux, "-m", "map2", "-s", "elf2")
+    assert r.returncode == 0 and "/elf2\" -o 0x0" in r.stdout and len(read_map(programs.directory / "map2")) == len(told)
+
+
+def test_files_of_a_guest_are_new(programs, vmlinux):
+    """Neither over a file nor through a link, and when one cannot be had the other does not stay."""
+    _, symbols = symbols_of(vmlinux)
+    directory = programs.directory
+    lay, _ = shuffled(directory, symbols)
+    failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux), "--symbols")
+    (directory / "there").write_text("mine")
+    (directory / "link").symlink_to("nowhere")
+    for name in ("there", "link", "none/x", ".", "/"):
+        failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-m", name), "")
+        failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-s", name), "")
+        failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-s", "new", "-m", name), "")
+        assert not (directory / "new").exists()
+    assert (directory / "there").read_text() == "mine" and not (directory / "nowhere").exists()
+    failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-s", "two\nlines"), "line feed")
+    failed(programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-s", "x" * 5000), "too long")
+    whole = vmlinux.read_bytes()
+    for end in range(0, len(whole), len(whole) // 47):
+        (directory / "cut").write_bytes(whole[:end])
+        failed(programs.prepare("gdb-script", "-l", lay, "-v", "cut", "-s", "new", "-m", "new.map"), "cut: ")
+    assert not list(directory.glob("new*"))
 
 
 def test_gdb_script_hides_nothing_in_comments(programs, vmlinux):
