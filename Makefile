@@ -2,7 +2,7 @@
 # The few commands a person needs; the build itself is meson's.
 BUILD ?= build
 
-.PHONY: all setup build compile demo check check-long bench install clean help
+.PHONY: all setup build compile demo check check-long bench kernels install clean help
 
 all: build
 
@@ -11,6 +11,7 @@ help:
 	@echo "make check       set up, build, run every test (45 minutes at most on 2 cores)"
 	@echo "make check-long  the proof that takes longer: big kernels, many seeds, long fuzzing"
 	@echo "make bench       measure loading on this machine"
+	@echo "make kernels     build the kernels of docs/kernels.md (10 minutes to 2 hours; KERNEL=lupine: only that one)"
 	@echo "make install     install by meson (DESTDIR, and meson's --prefix when configuring $(BUILD))"
 
 setup:
@@ -37,6 +38,11 @@ check-long: setup
 
 bench: build
 	@$(BUILD)/cli/riffle bench load "$$(tools/fetch-kernel cloud-6.1)"
+
+# one, or all of them, smallest first; prints where each is
+KERNEL ?= lupine microvm distro
+kernels:
+	@for k in $(KERNEL); do tools/build-kernel $$k || exit; done
 
 install: compile
 	@meson install -C $(BUILD)

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels built from unpatched source (kernels/, tools/build-kernel) boot, shuffled and not; and the builder itself."""
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, Forms
+from guests import LINK_VIRTUAL, LONG, Boots, Guest
+
+BUILD_KERNEL = ROOT / "tools" / "build-kernel"
+NAMES = sorted(p.stem for p in (ROOT / "kernels").glob("*.config"))
+LUPINE_SEEDS = 200 if LONG else 6
+SEEDS = 20
+A_BOX = 25      # guests in a box, one after another
+
+long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+
+
+# ---- the builder, on a source that builds twenty objects of nothing
+
+SMALL_MERGE = """#!/bin/sh
+# what Kconfig does to an option without its dependencies: CONFIG_NOWHERE is left out in silence
+while getopts nmO: option; do [ "$option" = O ] && out=$OPTARG; done
+shift $((OPTIND - 1))
+cat "$@" | grep -v CONFIG_NOWHERE > "$out/.config"
+"""
+
+SMALL_MAKEFILE = """\
+OBJECTS := $(patsubst %,$(O)/o%.o,1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20)
+olddefconfig mod2noconfig:
+vmlinux bzImage: $(OBJECTS)
+	@mkdir -p $(O)/arch/x86/boot
+	@echo elf $(LOCALVERSION) > $(O)/vmlinux
+	@echo image $(strip $(LOCALVERSION) $(KCFLAGS)) > $(O)/arch/x86/boot/bzImage
+$(O)/o%.o:
+	@sleep 0.1
+	@echo "  CC      o$*.o"
+	@test ! -e $(O)/../broken || { echo "o$*.c:1: error: it is broken"; exit 1; }
+	@touch $@
+"""
+
+
+class Small:
+    """A tree with the builder and a cache with a source, both made up."""
+
+    def __init__(self, directory):
+        self.cache, self.tree = directory / "cache", directory / "tree"
+        scripts = self.cache / "linux-source-6.1_6.1.0-1" / "scripts" / "kconfig"
+        scripts.mkdir(parents=True)
+        (scripts / "merge_config.sh").write_text(SMALL_MERGE)
+        (scripts / "merge_config.sh").chmod(0o755)
+        (scripts.parent.parent / "Makefile").write_text(SMALL_MAKEFILE)
+        (self.cache / "linux-source-6.1").symlink_to("linux-source-6.1_6.1.0-1")
+        (self.tree / "tools").mkdir(parents=True)
+        shutil.copy(BUILD_KERNEL, self.tree / "tools")
+        (self.tree / "tools" / "setup").write_text("#!/bin/sh\n")
+        (self.tree / "tools" / "setup").chmod(0o755)
+        (self.tree / "kernels").mkdir()
+        self.fragment("CONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
+        self.command = [self.tree / "tools" / "build-kernel", "-j", "1", "small"]
+        self.environment = {**os.environ, "RIFFLE_CACHE": str(self.cache)}
+
+    def fragment(self, text):
+        (self.tree / "kernels" / "small.config").write_text("# base: allnoconfig\n# objects: 20\n" + text)
+
+    def run(self, *arguments):
+        return subprocess.run([*self.command, *arguments], env=self.environment, capture_output=True, text=True,
+                              timeout=60, check=False)
+
+    def start(self, **kwargs):
+        return subprocess.Popen(self.command, env=self.environment, text=True, **kwargs)
+
+    def compiled(self):
+        """How often each object was compiled, by the logs there are."""
+        logs = [p.read_text() for p in self.cache.glob("*small_*/build.log")]
+        objects = re.findall(r"^  CC +(o\d+\.o)$", "".join(logs), re.M)
+        return {o: objects.count(o) for o in objects}
+
+    def wait_for_objects(self, number):
+        deadline = time.monotonic() + 30
+        while len(self.compiled()) < number:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def small(tmp_path):
+    return Small(tmp_path)
+
+
+def test_build_prints_the_path_alone_and_builds_once(small):
+    r = small.run()
+    assert (r.returncode, r.stderr) == (0, ""), r.stderr
+    image = pathlib.Path(r.stdout.rstrip("\n"))
+    assert image.name == "bzImage" and image.read_text() == "image -small\n"
+    assert set(p.name for p in image.parent.iterdir()) == {"bzImage", "vmlinux", "config", "build.log"}
+    assert (image.parent / "config").read_text().endswith("CONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
+    assert "6.1.0-1" in image.parent.name
+    assert not list(small.cache.glob(".build-*")) and not list(small.cache.glob(".tmp.*"))
+
+    before = image.stat().st_mtime_ns
+    for option, name in (("--vmlinux", "vmlinux"), ("--config", "config")):
+        again = small.run(option)
+        assert (again.returncode, again.stdout) == (0, f"{image.parent / name}\n")
+    assert small.run().stdout == r.stdout and image.stat().st_mtime_ns == before
+
+
+def test_build_is_of_its_fragment_and_flags(small):
+    """Comments apart, another fragment or other flags are another kernel."""
+    paths = [small.run().stdout]
+    small.fragment("# a remark\nCONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
+    assert small.run().stdout == paths[0]
+    paths.append(small.run("--function-sections").stdout)
+    assert "-ffunction-sections" in pathlib.Path(paths[1].strip()).read_text()
+    small.fragment("CONFIG_64BIT=y\n")
+    paths.append(small.run().stdout)
+    assert len(set(paths)) == 3 and all(pathlib.Path(p.strip()).exists() for p in paths)
+
+
+def test_option_that_cannot_be_had_is_named(small):
+    small.fragment("CONFIG_64BIT=y\nCONFIG_NOWHERE=y\n")
+    r = small.run()
+    assert (r.returncode, r.stdout) == (1, "")
+    assert "small: CONFIG_NOWHERE: wanted y, got n\n" in r.stderr and "64BIT" not in r.stderr
+    assert not list(small.cache.glob("small_*"))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_interrupted_build_goes_on(small, sign):
+    with small.start(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as p:
+        small.wait_for_objects(5)
+        # as a terminal does: the whole group, except that KILL is for the builder alone and make is left behind
+        (os.kill if sign == signal.SIGKILL else os.killpg)(p.pid, sign)
+        assert p.wait(timeout=30) != 0
+    if sign != signal.SIGKILL:
+        stopped = small.compiled()
+        time.sleep(0.5)
+        assert small.compiled() == stopped and len(stopped) < 20
+    r = small.run()
+    assert r.returncode == 0, r.stderr
+    times = small.compiled()
+    assert len(times) == 20 and sum(times.values()) <= 21     # the one that was cut short
+
+
+def test_two_builds_at_once_are_one(small):
+    both = [small.start(stdout=subprocess.PIPE) for _ in range(2)]
+    said = [p.communicate(timeout=60)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0] and said[0] == said[1] != ""
+    assert set(small.compiled().values()) == {1}
+
+
+def test_failed_build_shows_what_make_said(small):
+    (small.cache / "broken").touch()
+    r = small.run()
+    assert (r.returncode, r.stdout) == (1, "")
+    assert "o1.c:1: error: it is broken" in r.stderr and "build.log" in r.stderr
+    assert not list(small.cache.glob("small_*"))
+    (small.cache / "broken").unlink()
+    assert small.run().returncode == 0
+
+
+def test_progress_on_a_terminal(small):
+    master, slave = pty.openpty()
+    with small.start(stdout=subprocess.PIPE, stderr=slave) as p:
+        os.close(slave)
+        told = b""
+        while True:
+            try:
+                part = os.read(master, 4096)
+            except OSError:     # the other end is closed
+                break
+            told += part
+        assert p.wait(timeout=60) == 0
+    os.close(master)
+    counts = [int(n) for n in re.findall(rb"(\d+) of 20 objects", told)]
+    assert counts == sorted(counts) and counts[-1] > counts[0]
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothing-of-ours",), ("../kernels/lupine",), ("lupine", "microvm"),
+                                       ("--odd", "lupine"), ("-j", "0", "lupine"), ("-j",)], ids=" ".join)
+def test_wrong_usage(arguments):
+    r = subprocess.run([BUILD_KERNEL, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    assert (r.returncode, r.stdout) == (2, "") and r.stderr.startswith("usage: ")
+
+
+# ---- the kernels
+
+
+@pytest.fixture(scope="session")
+def built():
+    """A function from a kernel's name and options to what tools/build-kernel prints; skips where there is no source."""
+    known = {}
+
+    def build(name, *options, seconds=900):
+        if (name, options) not in known:
+            r = subprocess.run([BUILD_KERNEL, *options, name], capture_output=True, text=True, timeout=seconds,
+                               check=False)
+            known[name, options] = (r.returncode, r.stdout.strip(), r.stderr)
+        status, path, complaint = known[name, options]
+        if status and re.search(r"cannot download|apt offers no|setup: (root is needed|apt-get)", complaint):
+            pytest.skip(f"no source to build from: {complaint[-300:]}")
+        assert status == 0, complaint
+        return pathlib.Path(path)
+
+    return build
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fragment_is_taken_whole(built, name):
+    """No option of a fragment is lost to Debian's newest source: what build-kernel is to see to, seen otherwise."""
+    config = built(name, "--config").read_text()
+    wanted = re.findall(r"^(?:# )?CONFIG_.*$", (ROOT / "kernels" / f"{name}.config").read_text(), re.M)
+    assert len(wanted) >= 15
+    for line in wanted:
+        option = re.match(r"# (CONFIG_\w+) is not set", line)
+        if option:
+            assert not re.search(rf"^{option.group(1)}=", config, re.M), line
+        else:
+            assert f"\n{line}\n" in config, line
+    assert not re.search(r"^CONFIG_\w+=m$", config, re.M)
+
+
+class Kernels(Forms):
+    """Kernels of ours where test_boot has Debian's: "lupine" is its bzImage, "lupine --vmlinux" its ELF file."""
+
+    def __init__(self, directory, build):
+        super().__init__(directory, lambda name: build(*name.split(), seconds=900 if "lupine" in name else 4 * 3600))
+
+
+@pytest.fixture(scope="module")
+def boots(request, guest_initrd, built, tmp_path_factory):
+    """Starts at once what the tests that were chosen will ask for."""
+    boots = Boots(guest_initrd, Kernels(tmp_path_factory.mktemp("kernels"), built), tmp_path_factory.mktemp("boots"))
+    for item in request.session.items:
+        make = getattr(item, "callspec", None) and item.callspec.params.get("make")
+        if item.module is request.module and make and not any(m.args[0] for m in item.iter_markers("skipif")):
+            boots.start(make)
+    yield boots
+    boots.close()
+
+
+def shuffled(kernel, seeds, **kwargs):
+    return {str(s): Guest(kernel, ("--randomize=fgkaslr", "--seed", f"{s:x}"), **kwargs) for s in seeds}
+
+
+def lupine_files(kernels):
+    """Neither ACPI nor SMP, so that it ends by a reset or a panic."""
+    do = "kallsyms,panic"
+    return {
+        "bzimage": Guest(kernels.fetch("lupine"), ("--randomize=kaslr",), memory=64, do=do),
+        "vmlinux": Guest(kernels.prepared("lupine --vmlinux"), ("--randomize=kaslr",), memory=64, do=do),
+        "off": Guest(kernels.fetch("lupine"), ("--randomize=off",), memory=64, do="reboot"),
+        "auto": Guest(kernels.fetch("lupine"), memory=128, do=do),
+        "fgkaslr": Guest(kernels.fetch("lupine"), ("--randomize=fgkaslr",), memory=128, do=do),
+        "fgkaslr-vmlinux": Guest(kernels.prepared("lupine --vmlinux"), ("--randomize=fgkaslr",), memory=128, do=do),
+    }
+
+
+def group(name, first, count, **kwargs):
+    def make(kernels):
+        return shuffled(kernels.prepared(name), range(first, first + count), **kwargs)
+    make.__name__ = f"{name}_{first}"
+    return make
+
+
+def boxes(name, seeds, **kwargs):
+    """Groups of guests with the seeds from 1 to `seeds`, and a list of (group, seed)."""
+    groups = {first: group(name, first, min(A_BOX, seeds + 1 - first), **kwargs)
+              for first in range(1, seeds + 1, A_BOX)}
+    return [(groups[s - (s - 1) % A_BOX], str(s)) for s in range(1, seeds + 1)]
+
+
+LUPINE = boxes("lupine", LUPINE_SEEDS, memory=64, do="kallsyms,panic")
+MICROVM = boxes("microvm", SEEDS, memory=256, cpus=4, do="kallsyms,panic")
+DISTRO = boxes("distro", SEEDS, memory=256, cpus=4, do="kallsyms,panic")
+
+
+def is_well(guest):
+    assert guest.reached, guest.everything()
+    assert guest.code == 3, guest.everything()
+    assert guest.fact("warnings") == "0", guest.everything()
+    assert int(guest.fact("cpus")) == guest.cpus
+    assert (guest.text, guest.physical) == (guest.base("virtual_base"), guest.base("physical_base"))
+
+
+def symbols(guest):
+    """How many symbols /proc/kallsyms has, and a checksum of the order of their names."""
+    found = re.search(r"^guest: kallsyms symbols=(\d+) order=([0-9a-f]{8})$", guest.out, re.M)
+    assert found, guest.everything()
+    return found.groups()
+
+
+def trace(guest):
+    """The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it."""
+    return re.findall(r"^ (?:\? )?([\w.]+)\+0x", guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0], re.M)
+
+
+@pytest.mark.parametrize("name", ["bzimage", "vmlinux", "auto", "fgkaslr", "fgkaslr-vmlinux"])
+def test_lupine_boots(boots, name):
+    guest = boots.guest(lupine_files, name)
+    is_well(guest)
+    assert guest.told["mode"] == ("kaslr" if name in ("bzimage", "vmlinux") else "fgkaslr")
+    assert guest.offset == guest.base("virtual_base") - guest.base("link_virtual")
+
+
+def test_lupine_boots_as_linked(boots):
+    guest = boots.guest(lupine_files, "off")
+    is_well(guest)
+    assert (guest.text, guest.told["mode"]) == (LINK_VIRTUAL, "off")
+
+
+def judge(guest, plain=None):
+    """A shuffled guest is well, its symbols are all there in another order, and its panic's trace is the usual one."""
+    is_well(guest)
+    assert guest.told["mode"] == "fgkaslr"
+    assert trace(guest)[:2] == ["dump_stack_lvl", "panic"] and "do_syscall_64" in trace(guest)
+    if plain:
+        assert symbols(guest)[0] == symbols(plain)[0] and symbols(guest)[1] != symbols(plain)[1]
+        assert trace(guest) == trace(plain)
+
+
+@pytest.mark.parametrize("make, seed", LUPINE, ids=[s for _, s in LUPINE])
+def test_lupine_shuffled(boots, make, seed):
+    judge(boots.guest(make, seed), boots.guest(lupine_files, "bzimage"))
+
+
+def test_lupine_orders_differ(boots):
+    guests = [boots.guest(make, seed) for make, seed in LUPINE]
+    assert len({symbols(g)[1] for g in guests}) == len(guests)
+    assert all(len(g.told["chunks"]) > 10_000 for g in guests)
+
+
+def test_lupine_bzimage_and_vmlinux_are_one_kernel(boots):
+    one, two = boots.guest(lupine_files, "bzimage"), boots.guest(lupine_files, "vmlinux")
+    assert symbols(one) == symbols(two) and one.told["kernel"]["build_id"] == two.told["kernel"]["build_id"]
+
+
+@long_only
+@pytest.mark.parametrize("make, seed", MICROVM, ids=[s for _, s in MICROVM])
+def test_microvm_shuffled(boots, make, seed):
+    judge(boots.guest(make, seed))
+
+
+@long_only
+@pytest.mark.parametrize("make, seed", DISTRO, ids=[s for _, s in DISTRO])
+def test_distro_shuffled(boots, make, seed):
+    judge(boots.guest(make, seed))
+
+
+def test_objects_of_the_fragment(built):
+    """What progress is told against is what is compiled, within a twentieth."""
+    log = (built("lupine").parent / "build.log").read_text()
+    told = int(re.search(r"^# objects: (\d+)$", (ROOT / "kernels" / "lupine.config").read_text(), re.M).group(1))
+    assert abs(len(re.findall(r"^  (?:CC|AS) ", log, re.M)) - told) <= told / 20
+
+
+def test_vmlinux_keeps_symbols_and_relocations(built):
+    sections = subprocess.run(["readelf", "-SW", built("lupine", "--vmlinux")], capture_output=True, text=True,
+                              check=True).stdout
+    assert " .symtab " in sections and " .rela.text " in sections and " .rela.data " in sections
