@@ -314,7 +314,9 @@ static int prepared_twin(int *fd, struct subject *s, const char *relocs, struct 
 	if (!status && *fd < 0)
 		status = riffle_fail_system(error, errno, "memory", "for the prepared kernel cannot be had");
 	if (!status)
-		status = spawn_worker(words, kernel_fd, relocs_fd, *fd, error);
+		status = spawn_worker(
+			words, &(struct spawn_files){.kernel = kernel_fd, .relocs = relocs_fd, .debug = -1, .out = *fd},
+			error);
 	close(kernel_fd);
 	if (relocs_fd >= 0)
 		close(relocs_fd);

@@ -15,15 +15,19 @@
 #include "prepare/analysis/prepared.h"
 
 static const char help[] =
-	"Usage: riffle prepare KERNEL [--relocs FILE] [--force] -o FILE\n"
+	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--force] -o FILE\n"
 	"       riffle prepare --check FILE\n"
 	"\n"
 	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
-	"the parts that are not zero, and writes a prepared kernel that later boots use as it is.\n"
+	"out which of its functions can be shuffled and which parts are not zero, and writes a prepared\n"
+	"kernel that later boots use as it is.\n"
 	"KERNEL is a bzImage or a vmlinux of any kind; fd:N names an open descriptor.\n"
 	"\n"
 	"  -o, --output FILE   the prepared kernel; it appears whole or not at all\n"
 	"  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
+	"  -d, --debug-vmlinux FILE\n"
+	"                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
+	"                      functions and references is added, and held against what was found\n"
 	"  -f, --force         replace FILE if it is there\n"
 	"      --check         compare a prepared kernel's contents with the digest stored in it\n"
 	"  -h, --help          this text\n"
@@ -33,7 +37,7 @@ static const char help[] =
 	"Exit code: 0 done, 1 an error, 2 wrong usage.\n";
 
 struct prepare_options {
-	const char *kernel, *relocs, *output;
+	const char *kernel, *relocs, *debug, *output;
 	bool force, check;
 };
 
@@ -54,7 +58,15 @@ static void progress(const char *what)
 		fputs("\r\033[K", stderr);
 }
 
-static int prepare_to(const struct prepare_options *options, int kernel_fd, int relocs_fd)
+/* Which of the files a worker's error is about. */
+static const char *blame(const struct prepare_options *options, const struct riffle_error *error)
+{
+	if (!strcmp(error->field, "output"))
+		return options->output;
+	return strcmp(error->field, SPAWN_DEBUG_FIELD) ? options->kernel : options->debug;
+}
+
+static int prepare_to(const struct prepare_options *options, struct spawn_files *files)
 {
 	struct riffle_error error;
 	struct spawn_words words;
@@ -65,12 +77,13 @@ static int prepare_to(const struct prepare_options *options, int kernel_fd, int 
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
+	files->out = output.fd;
 	progress(options->kernel);
-	status = spawn_worker(&words, kernel_fd, relocs_fd, output.fd, &error);
+	status = spawn_worker(&words, files, &error);
 	progress(NULL);
 	if (status) {
 		output_abandon(&output);
-		report_error(strcmp(error.field, "output") ? options->kernel : options->output, &error);
+		report_error(blame(options, &error), &error);
 		return EXIT_FAILURE;
 	}
 	if (output_finish(&output, &error)) {
@@ -80,25 +93,36 @@ static int prepare_to(const struct prepare_options *options, int kernel_fd, int 
 	return EXIT_SUCCESS;
 }
 
-static int prepare(const struct prepare_options *options)
+/* A file that the command line may name or not; reports what is wrong with it. */
+static int open_file(int *fd, const char *name)
 {
 	struct riffle_error error;
-	int kernel_fd, relocs_fd = -1, code;
 	struct stat st;
 
-	if (input_open(&kernel_fd, &st, options->kernel, &error)) {
-		report_error(options->kernel, &error);
-		return EXIT_FAILURE;
-	}
-	if (options->relocs && input_open(&relocs_fd, &st, options->relocs, &error)) {
-		report_error(options->relocs, &error);
-		close(kernel_fd);
-		return EXIT_FAILURE;
-	}
-	code = prepare_to(options, kernel_fd, relocs_fd);
-	close(kernel_fd);
-	if (relocs_fd >= 0)
-		close(relocs_fd);
+	*fd = -1;
+	if (!name || !input_open(fd, &st, name, &error))
+		return 0;
+	report_error(name, &error);
+	return EXIT_FAILURE;
+}
+
+static int prepare(const struct prepare_options *options)
+{
+	struct spawn_files files = {-1, -1, -1, -1};
+	int code = open_file(&files.kernel, options->kernel);
+
+	if (!code)
+		code = open_file(&files.relocs, options->relocs);
+	if (!code)
+		code = open_file(&files.debug, options->debug);
+	if (!code)
+		code = prepare_to(options, &files);
+	if (files.kernel >= 0)
+		close(files.kernel);
+	if (files.relocs >= 0)
+		close(files.relocs);
+	if (files.debug >= 0)
+		close(files.debug);
 	return code;
 }
 
@@ -127,6 +151,7 @@ int command_prepare(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
+		{"debug-vmlinux", required_argument, NULL, 'd'},
 		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},         {0},
 	};
@@ -134,13 +159,16 @@ int command_prepare(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:r:fh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:r:d:fh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			options.output = optarg;
 			break;
 		case 'r':
 			options.relocs = optarg;
+			break;
+		case 'd':
+			options.debug = optarg;
 			break;
 		case 'f':
 			options.force = true;
@@ -162,7 +190,7 @@ int command_prepare(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
-	if (options.check && (options.output || options.relocs || options.force))
+	if (options.check && (options.output || options.relocs || options.debug || options.force))
 		return usage_error("--check goes with no other option");
 	if (!options.check && !options.output)
 		return usage_error("no output given (-o FILE)");

@@ -19,8 +19,12 @@
 #define PROGRAM "riffle-prepare"
 #define LINE_BYTES 512
 
-/* where the child finds its descriptors: behind the standard ones, which lead to /dev/null */
-enum { CHILD_KERNEL = 3, CHILD_OUT, CHILD_ERROR, CHILD_RELOCS, CHILD_END };
+/*
+ * What the child gets, in the order in which it finds it: behind the standard descriptors, which lead to /dev/null,
+ * without gaps for what there is not.
+ */
+enum { CHILD_KERNEL, CHILD_OUT, CHILD_ERROR, CHILD_RELOCS, CHILD_DEBUG, CHILD_FILES };
+enum { CHILD_FIRST = 3, CHILD_END = CHILD_FIRST + CHILD_FILES };
 
 static bool beside(const char *directory, size_t length, char *path, size_t bytes)
 {
@@ -97,27 +101,29 @@ static int lift(int fd)
 	return fcntl(fd, F_DUPFD_CLOEXEC, CHILD_END);
 }
 
-static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_END])
+static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_FILES], const int number[CHILD_FILES])
 {
-	int rc = 0;
+	int rc = 0, end = CHILD_FIRST;
 
-	for (int fd = 0; !rc && fd < 3; fd++)
+	for (int fd = 0; !rc && fd < CHILD_FIRST; fd++)
 		rc = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
-	for (int fd = CHILD_KERNEL; !rc && fd < CHILD_END; fd++)
-		if (fds[fd] >= 0)
-			rc = posix_spawn_file_actions_adddup2(actions, fds[fd], fd);
-	if (!rc)
-		rc = posix_spawn_file_actions_addclosefrom_np(
-			actions, fds[CHILD_RELOCS] >= 0 ? CHILD_END : CHILD_RELOCS);
-	return rc;
+	for (int i = 0; !rc && i < CHILD_FILES; i++) {
+		if (fds[i] < 0)
+			continue;
+		rc = posix_spawn_file_actions_adddup2(actions, fds[i], number[i]);
+		end = number[i] + 1;
+	}
+	return rc ? rc : posix_spawn_file_actions_addclosefrom_np(actions, end);
 }
 
-static int start(pid_t *child, const int fds[CHILD_END], struct riffle_error *error)
+static int start(pid_t *child, const int fds[CHILD_FILES], struct riffle_error *error)
 {
-	char path[4096], kernel[12], relocs[12], out[12], errors[12];
+	char path[4096], text[CHILD_FILES][12];
 	char program[] = PROGRAM, option[] = WORKER_OPTION;
-	char *argv[] = {program, option, kernel, relocs, out, errors, NULL};
+	char *argv[] = {program,           option,          text[CHILD_KERNEL], text[CHILD_RELOCS],
+			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  NULL};
 	char *environment[] = {NULL};
+	int number[CHILD_FILES], next = CHILD_FIRST;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
@@ -125,10 +131,10 @@ static int start(pid_t *child, const int fds[CHILD_END], struct riffle_error *er
 
 	if (!find_prepare_program(path, sizeof path))
 		return riffle_fail_system(error, ENOENT, PROGRAM, "is neither beside this program nor installed");
-	snprintf(kernel, sizeof kernel, "%d", CHILD_KERNEL);
-	snprintf(relocs, sizeof relocs, "%d", fds[CHILD_RELOCS] >= 0 ? (int)CHILD_RELOCS : -1);
-	snprintf(out, sizeof out, "%d", CHILD_OUT);
-	snprintf(errors, sizeof errors, "%d", CHILD_ERROR);
+	for (int i = 0; i < CHILD_FILES; i++) {
+		number[i] = fds[i] < 0 ? -1 : next++;
+		snprintf(text[i], sizeof text[i], "%d", number[i]);
+	}
 	rc = posix_spawn_file_actions_init(&actions);
 	if (rc)
 		return riffle_fail_system(error, rc, PROGRAM, "cannot be started");
@@ -137,7 +143,7 @@ static int start(pid_t *child, const int fds[CHILD_END], struct riffle_error *er
 		sigemptyset(&none);
 		posix_spawnattr_setsigmask(&attributes, &none);
 		posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-		rc = add_actions(&actions, fds);
+		rc = add_actions(&actions, fds, number);
 		if (!rc)
 			rc = posix_spawn(child, path, &actions, &attributes, argv, environment);
 		posix_spawnattr_destroy(&attributes);
@@ -181,9 +187,10 @@ static int judge_end(int ended, const char *line, struct spawn_words *words, str
 				 (uint64_t)(WIFEXITED(ended) ? WEXITSTATUS(ended) : 0));
 }
 
-static int run_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
+static int run_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error)
 {
-	int fds[CHILD_END] = {-1, -1, -1, -1, -1, -1, -1};
+	int fds[CHILD_FILES] = {[CHILD_KERNEL] = files->kernel, [CHILD_OUT] = files->out, [CHILD_RELOCS] = files->relocs,
+				[CHILD_DEBUG] = files->debug};
 	char line[LINE_BYTES];
 	int pipe_fds[2];
 	int status = 0, ended = 0;
@@ -191,20 +198,20 @@ static int run_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, i
 
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return riffle_fail_system(error, errno, PROGRAM, "cannot be given a pipe");
-	fds[CHILD_KERNEL] = lift(kernel_fd);
-	fds[CHILD_OUT] = lift(out_fd);
-	fds[CHILD_ERROR] = lift(pipe_fds[1]);
-	if (relocs_fd >= 0)
-		fds[CHILD_RELOCS] = lift(relocs_fd);
+	fds[CHILD_ERROR] = pipe_fds[1];
+	for (int i = 0; i < CHILD_FILES; i++) {
+		if (fds[i] < 0)
+			continue;
+		fds[i] = status ? -1 : lift(fds[i]);
+		if (fds[i] < 0 && !status)
+			status = riffle_fail_system(error, errno, PROGRAM, "cannot be given its descriptors");
+	}
 	close(pipe_fds[1]);
-	if (fds[CHILD_KERNEL] < 0 || fds[CHILD_OUT] < 0 || fds[CHILD_ERROR] < 0 ||
-	    (relocs_fd >= 0 && fds[CHILD_RELOCS] < 0))
-		status = riffle_fail_system(error, errno, PROGRAM, "cannot be given its descriptors");
 	if (!status)
 		status = start(&child, fds, error);
-	for (int fd = CHILD_KERNEL; fd < CHILD_END; fd++)
-		if (fds[fd] >= 0)
-			close(fds[fd]);
+	for (int i = 0; i < CHILD_FILES; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 	if (status) {
 		close(pipe_fds[0]);
 		return status;
@@ -217,14 +224,14 @@ static int run_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, i
 	return judge_end(ended, line, words, error);
 }
 
-int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error)
+int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error)
 {
 	struct sigaction usual = {.sa_handler = SIG_DFL}, before;
 	int status;
 
 	/* who started us may have SIGCHLD ignored, and then nobody learns how a child ended */
 	sigaction(SIGCHLD, &usual, &before);
-	status = run_worker(words, kernel_fd, relocs_fd, out_fd, error);
+	status = run_worker(words, files, error);
 	sigaction(SIGCHLD, &before, NULL);
 	return status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prepares a kernel in a child process that has nothing but four descriptors. */
+/* Prepares a kernel in a child process that has nothing but the descriptors of its files. */
 #ifndef RIFFLE_CLI_SPAWN_H
 #define RIFFLE_CLI_SPAWN_H
 
@@ -8,8 +8,19 @@
 
 #include <riffle/error.h>
 
-/* The first argument of riffle-prepare that makes it a worker; three or four descriptors' numbers follow. */
+/* The first argument of riffle-prepare that makes it a worker; five descriptors' numbers follow, -1 for none. */
 #define WORKER_OPTION "--worker"
+
+/* What a worker works on, open; -1 where there is none. */
+struct spawn_files {
+	int kernel;
+	int relocs;     /* vmlinux.relocs of a stripped vmlinux */
+	int debug;      /* debug vmlinux of the same build */
+	int out;        /* empty regular file that gets the prepared kernel */
+};
+
+/* The field of errors that are about the debug vmlinux and not about the kernel. */
+#define SPAWN_DEBUG_FIELD "--debug-vmlinux"
 
 /* The words of an error that came from another process: struct riffle_error can only point to them. */
 struct spawn_words {
@@ -24,12 +35,12 @@ struct spawn_words {
 bool find_prepare_program(char *path, size_t bytes);
 
 /*
- * Runs `riffle-prepare --worker` on open descriptors and waits for it. `relocs_fd` is -1 when there is none; `out_fd`
- * is an empty regular file that gets the prepared kernel. The child has no environment and no other descriptors, and
- * drops what it can before it reads a byte. On failure error->field and ->problem may point into *words, which must
+ * Runs `riffle-prepare --worker` on open descriptors and waits for it. The child has no environment and no other
+ * descriptors, and drops what it can before it reads a byte. With a debug vmlinux a kernel that cannot be shuffled all
+ * the same is an error (UNSUPPORTED), without one it is prepared as it is. On failure error->field and ->problem may point into *words, which must
  * live as long as they are used. Errors: whatever preparing gives, and IO.
  */
-int spawn_worker(struct spawn_words *words, int kernel_fd, int relocs_fd, int out_fd, struct riffle_error *error);
+int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error);
 
 /* The line that a worker sends when it fails, and how it is read. */
 void spawn_format_error(const struct riffle_error *error, char *line, size_t bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that touches hostile bytes: `riffle-prepare --worker KERNEL_FD RELOCS_FD|-1 OUT_FD ERROR_FD`. */
+/* The process that touches hostile bytes: `riffle-prepare --worker KERNEL_FD RELOCS_FD DEBUG_FD OUT_FD ERROR_FD`, -1 for none. */
 #ifndef RIFFLE_CLI_WORKER_H
 #define RIFFLE_CLI_WORKER_H
 

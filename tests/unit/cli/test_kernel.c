@@ -440,7 +440,7 @@ static void test_child_that_fails(void **state)
 	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither beside this program nor installed");
 }
 
-/* The child gets its four descriptors and the standard ones, and no environment. */
+/* The child gets its files' descriptors without gaps, is told which is which, and the standard ones, and no environment. */
 static void test_child_has_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -448,22 +448,36 @@ static void test_child_has_nothing(void **state)
 	char text[1024] = "";
 	int kernel = open(f->kernel, O_RDONLY); /* on purpose without O_CLOEXEC, like the others */
 	int relocs = open(f->kernel, O_RDONLY);
+	int debug = open(f->kernel, O_RDONLY);
 	int extra = open("/dev/zero", O_RDONLY);
 	int out = memfd_create("out", 0);
 
+	const struct {
+		struct spawn_files files;
+		const char *numbers, *arguments;
+	} cases[] = {
+		{{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5"},
+		{{kernel, relocs, -1, out}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5"},
+		{{kernel, -1, debug, out}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5"},
+		{{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5"},
+	};
+
 	setenv("SECRET", "1", 1);
 	fake_program(f, "tr '\\0' '\\n' </proc/$$/environ >&4; for n in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] "
-			"&& printf '%s ' $n >&4; done; readlink /proc/$$/fd/0 >&4");
-	assert_int_equal(spawn_worker(&words, kernel, relocs, out, &f->error), 0);
-	assert_true(pread(out, text, sizeof text - 1, 0) > 0);
-	assert_string_equal(text, "0 1 2 3 4 5 6 /dev/null\n");
-	assert_int_equal(ftruncate(out, 0), 0);
-	assert_int_equal(lseek(out, 0, SEEK_SET), 0); /* the child wrote through the same open file */
-	memset(text, 0, sizeof text);
-	assert_int_equal(spawn_worker(&words, kernel, -1, out, &f->error), 0);
-	assert_true(pread(out, text, sizeof text - 1, 0) > 0);
-	assert_string_equal(text, "0 1 2 3 4 5 /dev/null\n");
+			"&& printf '%s ' $n >&4; done; printf '%s ' \"$@\" >&4; readlink /proc/$$/fd/0 >&4");
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char expected[200];
+
+		assert_int_equal(spawn_worker(&words, &cases[i].files, &f->error), 0);
+		memset(text, 0, sizeof text);
+		assert_true(pread(out, text, sizeof text - 1, 0) > 0);
+		snprintf(expected, sizeof expected, "%s %s /dev/null\n", cases[i].numbers, cases[i].arguments);
+		assert_string_equal(text, expected);
+		assert_int_equal(ftruncate(out, 0), 0);
+		assert_int_equal(lseek(out, 0, SEEK_SET), 0); /* the child wrote through the same open file */
+	}
 	close(extra);
+	close(debug);
 	close(relocs);
 	close(kernel);
 	close(out);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps from a kernel file to a prepared kernel, in the order in which they may fail. */
+#include "cli/analysed.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <riffle/plan.h>
+
+#include "cli/sandbox.h"
+#include "cli/spawn.h"
+#include "common/fail.h"
+#include "prepare/analysis/prepared.h"
+
+/* Says in the error's field which of the files it is about: the worker's caller knows them by names. */
+static int blame_debug(struct analysed *kernel, struct riffle_error *error)
+{
+	struct riffle_error told = *error;
+
+	if (!strcmp(told.field, "debug vmlinux"))
+		snprintf(kernel->problem, sizeof kernel->problem, "%s", told.problem);
+	else
+		snprintf(kernel->problem, sizeof kernel->problem, "its %s %s", told.field, told.problem);
+	error->field = SPAWN_DEBUG_FIELD;
+	error->problem = kernel->problem;
+	return (int)error->status;
+}
+
+static int analyse(struct analysed *kernel, int debug_fd, struct riffle_error *error)
+{
+	struct shuffle_debug *debug = NULL;
+	int status;
+
+	if (!kernel->image->relocatable)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations", "are missing: nothing in it can move");
+	if (debug_fd >= 0 && shuffle_debug_open(&debug, kernel->image, debug_fd, error))
+		return blame_debug(kernel, error);
+	status = shuffle_analyse(&kernel->shuffle, kernel->image, debug, error);
+	shuffle_debug_close(debug);
+	return status;
+}
+
+int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, struct riffle_error *error)
+{
+	enum riffle_compression compression = riffle_image_peek_compression(kernel_fd);
+	struct riffle_error why;
+	int status;
+
+	memset(kernel, 0, sizeof *kernel);
+	status = sandbox_filter(compression == RIFFLE_COMPRESSION_LZO ? SANDBOX_RUNS_LZOP : SANDBOX_PLAIN, error);
+	if (!status)
+		status = riffle_image_open(&kernel->image, kernel_fd, relocs, error);
+	if (status)
+		return status;
+	if (!analyse(kernel, debug, &why))
+		return RIFFLE_OK;
+	/* a kernel that cannot be shuffled is a kernel all the same, unless what was given serves nothing but the shuffle */
+	kernel->shuffle = NULL;
+	riffle_error_format(&why, kernel->no_shuffle, sizeof kernel->no_shuffle);
+	if (debug < 0)
+		return RIFFLE_OK;
+	*error = why;
+	analysed_close(kernel);
+	return (int)why.status;
+}
+
+void analysed_close(struct analysed *kernel)
+{
+	shuffle_free(kernel->shuffle);
+	kernel->shuffle = NULL;
+	riffle_image_close(kernel->image);
+	kernel->image = NULL;
+}
+
+static int check_result(int fd, struct riffle_error *error)
+{
+	struct riffle_source source;
+	struct riffle_plan plan = {0};
+	int status;
+
+	status = riffle_source_from_fd(&source, fd, error);
+	if (!status)
+		status = riffle_plan_open(&plan, &source, error);
+	riffle_plan_close(&plan);
+	return status;
+}
+
+int analysed_write(const struct analysed *kernel, int out, struct riffle_error *error)
+{
+	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, out, error);
+
+	return status ? status : check_result(out, error);
+}
