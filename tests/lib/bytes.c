@@ -9,7 +9,7 @@
 
 static uint8_t *grow(struct test_bytes *bytes, size_t count)
 {
-	if (bytes->room - bytes->count < count) {
+	if (!bytes->at || bytes->room - bytes->count < count) {
 		bytes->room = 2 * bytes->room + count + 64;
 		bytes->at = realloc(bytes->at, bytes->room);
 		if (!bytes->at)

@@ -168,16 +168,16 @@ static void test_round_trip(void **state)
 	assert_int_equal(plan.extent_count, sizeof wanted / sizeof *wanted);
 	for (uint32_t i = 0; i < plan.extent_count; i++) {
 		const struct riffle_extent *extent = &plan.extents[i];
-		const uint8_t *original = extent->image_offset >= DATA_OFFSET ? f->data - DATA_OFFSET
-					  : extent->image_offset >= PERCPU_OFFSET ? f->percpu - PERCPU_OFFSET
-										  : f->text;
+		bool in_data = extent->image_offset >= DATA_OFFSET, in_percpu = extent->image_offset >= PERCPU_OFFSET;
+		const uint8_t *original = in_data ? f->data : in_percpu ? f->percpu : f->text;
+		uint32_t start = in_data ? DATA_OFFSET : in_percpu ? PERCPU_OFFSET : 0;
 		uint8_t bytes[2 * PAGE];
 
 		assert_int_equal(extent->image_offset, wanted[i].image_offset);
 		assert_int_equal(extent->bytes, wanted[i].bytes);
 		assert_int_equal(extent->file_offset, plan.header->payload_offset + extent->image_offset);
 		assert_int_equal(pread(f->fd, bytes, extent->bytes, (off_t)extent->file_offset), extent->bytes);
-		assert_memory_equal(bytes, original + extent->image_offset, extent->bytes);
+		assert_memory_equal(bytes, original + (extent->image_offset - start), extent->bytes);
 	}
 	assert_int_equal(fstat(f->fd, &st), 0);
 	assert_int_equal((uint64_t)st.st_size, plan.header->payload_offset + DATA_OFFSET + DATA_BYTES);

@@ -330,11 +330,11 @@ static void test_command_line_length(void **state)
 	assert_int_equal(error.expected, 2047);
 
 	/* a header that takes more than our own room has */
-	memcpy(header.setup_header + 0x202 - 0x1f1, "HdrS", 4);
-	riffle_put16(header.setup_header + 0x1fe - 0x1f1, 0xaa55);
-	riffle_put16(header.setup_header + 0x206 - 0x1f1, 0x20f);
+	memcpy(header.setup_header + (0x202 - 0x1f1), "HdrS", 4);
+	riffle_put16(header.setup_header + (0x1fe - 0x1f1), 0xaa55);
+	riffle_put16(header.setup_header + (0x206 - 0x1f1), 0x20f);
 	header.setup_header[0x201 - 0x1f1] = 0x6a;
-	riffle_put32(header.setup_header + 0x238 - 0x1f1, UINT32_MAX);
+	riffle_put32(header.setup_header + (0x238 - 0x1f1), UINT32_MAX);
 	header.flags |= RIFFLE_KERNEL_SETUP_HEADER;
 	line[2048] = 'x';
 	line[4095] = 0;
@@ -344,7 +344,7 @@ static void test_command_line_length(void **state)
 	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_SPACE,
 		     "command line");
 
-	riffle_put32(header.setup_header + 0x238 - 0x1f1, RIFFLE_BOOT_CMDLINE_MAX);
+	riffle_put32(header.setup_header + (0x238 - 0x1f1), RIFFLE_BOOT_CMDLINE_MAX);
 	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_SPACE,
 		     "command line");
 
@@ -510,9 +510,9 @@ static void test_place_initrd(void **state)
 	guest_make(&guest, 5 * GIB);
 	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, MIB, &error), &error);
 	assert_int_equal(address, 2 * GIB - MIB);
-	memcpy(header.setup_header + 0x202 - 0x1f1, "HdrS", 4);
-	riffle_put16(header.setup_header + 0x1fe - 0x1f1, 0xaa55);
-	riffle_put16(header.setup_header + 0x206 - 0x1f1, 0x20f);
+	memcpy(header.setup_header + (0x202 - 0x1f1), "HdrS", 4);
+	riffle_put16(header.setup_header + (0x1fe - 0x1f1), 0xaa55);
+	riffle_put16(header.setup_header + (0x206 - 0x1f1), 0x20f);
 	header.setup_header[0x201 - 0x1f1] = 0x6a;
 	riffle_put32(header.setup_header + 0x22c - 0x1f1, 0x37fffabc);
 	header.flags |= RIFFLE_KERNEL_SETUP_HEADER;
