@@ -279,11 +279,11 @@ static void test_zero_page_from_bzimage(void **state)
 	page = guest.low + RIFFLE_BOOT_ZERO_PAGE;
 	for (unsigned i = 0; i < sizeof header.setup_header; i++)
 		from[i] = (uint8_t)(i | 0x80);
-	riffle_put16(from + 0x1fe - 0x1f1, 0xaa55);
+	riffle_put16(from + (0x1fe - 0x1f1), 0xaa55);
 	from[0x201 - 0x1f1] = 0x6a;
-	memcpy(from + 0x202 - 0x1f1, "HdrS", 4);
-	riffle_put16(from + 0x206 - 0x1f1, 0x20f);
-	riffle_put32(from + 0x238 - 0x1f1, 100);
+	memcpy(from + (0x202 - 0x1f1), "HdrS", 4);
+	riffle_put16(from + (0x206 - 0x1f1), 0x20f);
+	riffle_put32(from + (0x238 - 0x1f1), 100);
 	header.flags |= RIFFLE_KERNEL_SETUP_HEADER;
 	loaded.loadflags = 0;
 	expect_ok(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error);
@@ -514,11 +514,11 @@ static void test_place_initrd(void **state)
 	riffle_put16(header.setup_header + (0x1fe - 0x1f1), 0xaa55);
 	riffle_put16(header.setup_header + (0x206 - 0x1f1), 0x20f);
 	header.setup_header[0x201 - 0x1f1] = 0x6a;
-	riffle_put32(header.setup_header + 0x22c - 0x1f1, 0x37fffabc);
+	riffle_put32(header.setup_header + (0x22c - 0x1f1), 0x37fffabc);
 	header.flags |= RIFFLE_KERNEL_SETUP_HEADER;
 	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, 1, &error), &error);
 	assert_int_equal(address, 0x37ffe000);
-	riffle_put32(header.setup_header + 0x22c - 0x1f1, UINT32_MAX);
+	riffle_put32(header.setup_header + (0x22c - 0x1f1), UINT32_MAX);
 	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, 1, &error), &error);
 	assert_int_equal(address, 3 * GIB - PAGE);
 	guest_free(&guest);
