@@ -15,8 +15,11 @@
 #include <riffle/boot.h>
 #include <riffle/layout.h>
 
+#include "cli/analysed.h"
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/inspect_shuffle.h"
+#include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
@@ -24,13 +27,18 @@
 #define MIB (UINT64_C(1) << 20)
 
 static const char help[] =
-	"Usage: riffle inspect KERNEL [--relocs FILE] [--json] [--memory SIZE]\n"
+	"Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--json]\n"
+	"                      [--memory SIZE]\n"
 	"\n"
 	"Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
 	"open descriptor), and from how many places its layout is drawn.\n"
 	"\n"
 	"  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
 	"  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
+	"  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
+	"                      and what an attacker has to guess\n"
+	"  -d, --debug-vmlinux FILE\n"
+	"                      vmlinux with symbols of the same build, as for riffle prepare\n"
 	"  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
 	"  -h, --help          this text\n"
 	"\n"
@@ -43,6 +51,7 @@ struct subject {
 	bool prepared;          /* the file itself is a prepared kernel */
 	uint64_t file_bytes;
 	const struct riffle_plan *plan;
+	struct shuffle_account account;
 	uint64_t memory_bytes;
 	struct riffle_slots slots;
 	bool fits;              /* slots are valid */
@@ -159,6 +168,9 @@ static void print_entropy(const struct subject *s)
 	}
 	print_slots("virtual", s->slots.virtual_);
 	print_slots("physical", s->slots.physical);
+	if (s->account.stats.chunks)
+		printf("  %-15s %.2f bits for one function's place (%" PRIu32 " chunks in any order)\n", "functions",
+		       s->account.stats.place_bits, s->account.stats.chunks);
 }
 
 static void print_text(const struct subject *s)
@@ -190,6 +202,7 @@ static void print_text(const struct subject *s)
 		       h->flags & RIFFLE_KERNEL_INVERSE ? "" : " (format without)");
 	else
 		printf("%-17s none: the virtual base cannot change\n", "relocations");
+	print_shuffle_summary(&s->account);
 	printf("segments:\n  %-18s  %-10s  %-10s  %-10s  flags\n", "virtual", "offset", "file", "memory");
 	for (uint32_t i = 0; i < plan->segment_count; i++) {
 		const struct riffle_segment *segment = &plan->segments[i];
@@ -250,7 +263,7 @@ static json_t *json_entropy(const struct subject *s)
 	return entropy;
 }
 
-static int print_json(const struct subject *s)
+static int print_json(const struct subject *s, bool chunks)
 {
 	const struct riffle_plan *plan = s->plan;
 	const struct riffle_header *h = plan->header;
@@ -282,6 +295,7 @@ static int print_json(const struct subject *s)
 						       (json_int_t)extent_bytes(plan)));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
+	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));
 	json_object_set_new(root, "entropy", json_entropy(s));
 	status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
@@ -289,73 +303,118 @@ static int print_json(const struct subject *s)
 	return status ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* A prepared kernel of whatever kind of file, in *fd: the file itself, or a memfd that a worker wrote. */
-static int prepared_twin(int *fd, struct subject *s, const char *relocs, struct spawn_words *words, const char **blame,
-			 struct riffle_error *error)
+struct inspect_options {
+	const char *relocs, *debug;
+	bool json, chunks;
+};
+
+/* What is open while a kernel is looked at; an error, and whose it is. */
+struct inspection {
+	struct spawn_files files;
+	struct analysed analysed;
+	const char *blame;
+	struct spawn_words words;
+	struct riffle_error error;
+};
+
+static int open_files(struct inspection *i, struct subject *s, const struct inspect_options *options)
 {
-	int kernel_fd, relocs_fd = -1, status;
 	uint8_t start[8];
 	struct stat st;
+	int status;
 
-	*blame = s->name;
-	status = input_open(&kernel_fd, &st, s->name, error);
+	i->blame = s->name;
+	status = input_open(&i->files.kernel, &st, s->name, &i->error);
 	if (status)
 		return status;
 	s->file_bytes = (uint64_t)st.st_size;
-	s->prepared = pread(kernel_fd, start, sizeof start, 0) == sizeof start &&
+	s->prepared = pread(i->files.kernel, start, sizeof start, 0) == sizeof start &&
 		      riffle_plan_is_prepared(start, sizeof start);
-	if (s->prepared) {
-		*fd = kernel_fd;
-		return 0;
+	if (s->prepared)
+		return RIFFLE_OK;
+	if (options->relocs && input_open(&i->files.relocs, &st, options->relocs, &i->error)) {
+		i->blame = options->relocs;
+		return (int)i->error.status;
 	}
-	if (relocs && (status = input_open(&relocs_fd, &st, relocs, error)))
-		*blame = relocs;
-	*fd = status ? -1 : memfd_create("riffle-inspect", MFD_CLOEXEC);
-	if (!status && *fd < 0)
-		status = riffle_fail_system(error, errno, "memory", "for the prepared kernel cannot be had");
-	if (!status)
-		status = spawn_worker(
-			words, &(struct spawn_files){.kernel = kernel_fd, .relocs = relocs_fd, .debug = -1, .out = *fd},
-			error);
-	close(kernel_fd);
-	if (relocs_fd >= 0)
-		close(relocs_fd);
-	if (status && *fd >= 0)
-		close(*fd);
+	if (options->debug && input_open(&i->files.debug, &st, options->debug, &i->error)) {
+		i->blame = options->debug;
+		return (int)i->error.status;
+	}
+	i->files.out = memfd_create("riffle-inspect", MFD_CLOEXEC);
+	if (i->files.out < 0)
+		return riffle_fail_system(&i->error, errno, "memory", "for the prepared kernel cannot be had");
+	return RIFFLE_OK;
+}
+
+/*
+ * A prepared kernel of whatever kind of file. What a plan does not have, the reasons of all that is pinned, the analysis
+ * has: then this process makes it itself, and can do little else from here on.
+ */
+static int prepare(struct inspection *i, const struct subject *s, const struct inspect_options *options)
+{
+	int status;
+
+	if (s->prepared)
+		return RIFFLE_OK;
+	if (!options->chunks) {
+		status = spawn_worker(&i->words, &i->files, &i->error);
+	} else {
+		/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
+		json_object_seed(0);
+		status = sandbox_drop(&i->error);
+		if (!status)
+			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug, &i->error);
+		if (!status)
+			status = analysed_write(&i->analysed, i->files.out, &i->error);
+	}
+	if (status && !strcmp(i->error.field, SPAWN_DEBUG_FIELD))
+		i->blame = options->debug;
 	return status;
 }
 
-static int inspect(struct subject *s, const char *relocs, bool json)
+static int describe(struct inspection *i, struct subject *s, struct riffle_plan *plan)
 {
 	struct riffle_source source;
-	struct riffle_plan plan = {0};
-	struct riffle_error error;
-	struct spawn_words words;
-	const char *blame;
-	int fd, status, code;
+	int status = riffle_source_from_fd(&source, s->prepared ? i->files.kernel : i->files.out, &i->error);
 
-	status = prepared_twin(&fd, s, relocs, &words, &blame, &error);
-	if (status) {
-		report_error(blame, &error);
-		return EXIT_FAILURE;
-	}
-	status = riffle_source_from_fd(&source, fd, &error);
 	if (!status)
-		status = riffle_plan_open(&plan, &source, &error);
-	if (status) {
-		report_error(s->name, &error);
-		close(fd);
-		return EXIT_FAILURE;
-	}
-	s->plan = &plan;
+		status = riffle_plan_open(plan, &source, &i->error);
+	if (status)
+		return status;
+	s->plan = plan;
 	count_slots(s);
-	code = EXIT_SUCCESS;
-	if (json)
-		code = print_json(s);
-	else
+	s->account.plan = plan;
+	s->account.shuffle = i->analysed.shuffle;
+	s->account.virtual_slots = s->fits ? s->slots.virtual_ : 0;
+	return chunk_stats(&s->account.stats, plan, &i->error);
+}
+
+static int inspect(struct subject *s, const struct inspect_options *options)
+{
+	struct inspection i = {.files = {-1, -1, -1, -1}};
+	struct riffle_plan plan = {0};
+	int code = EXIT_SUCCESS, status;
+
+	status = open_files(&i, s, options);
+	if (!status)
+		status = prepare(&i, s, options);
+	if (!status)
+		status = describe(&i, s, &plan);
+	if (status) {
+		report_error(i.blame, &i.error);
+		code = EXIT_FAILURE;
+	} else if (options->json) {
+		code = print_json(s, options->chunks);
+	} else if (options->chunks) {
+		print_chunks(&s->account);
+	} else {
 		print_text(s);
+	}
 	riffle_plan_close(&plan);
-	close(fd);
+	analysed_close(&i.analysed);
+	for (const int *fd = (int[]){i.files.kernel, i.files.relocs, i.files.debug, i.files.out, -2}; *fd != -2; fd++)
+		if (*fd >= 0)
+			close(*fd);
 	return fflush(stdout) ? EXIT_FAILURE : code;
 }
 
@@ -364,18 +423,18 @@ int command_inspect(int argc, char **argv)
 	static const struct option long_options[] = {
 		{"relocs", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
 		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+		{"chunks", no_argument, NULL, 'c'},       {"debug-vmlinux", required_argument, NULL, 'd'},
 		{0},
 	};
 	struct subject subject = {.memory_bytes = 256 * MIB};
-	const char *relocs = NULL;
-	bool json = false;
+	struct inspect_options options = {0};
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "r:m:jh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "r:m:cd:jh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'r':
-			relocs = optarg;
+			options.relocs = optarg;
 			break;
 		case 'm':
 			if (!parse_size(optarg, &subject.memory_bytes)) {
@@ -383,8 +442,14 @@ int command_inspect(int argc, char **argv)
 				return EXIT_USAGE;
 			}
 			break;
+		case 'c':
+			options.chunks = true;
+			break;
+		case 'd':
+			options.debug = optarg;
+			break;
 		case 'j':
-			json = true;
+			options.json = true;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -403,5 +468,5 @@ int command_inspect(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	subject.name = argv[optind];
-	return inspect(&subject, relocs, json);
+	return inspect(&subject, &options);
 }

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a kernel can be shuffled: riffle prepare --debug-vmlinux, and riffle inspect's account of it."""
+import json
+import math
 import re
+import struct
 import subprocess
 
 import pytest
@@ -74,3 +77,119 @@ def test_debug_vmlinux_of_a_kernel_that_cannot_be_shuffled(programs, fetch_kerne
     r = programs.riffle("prepare", "kernel", "-o", "prepared")
     assert (r.returncode, r.stderr) == (0, "")
     assert programs.riffle("prepare", "-d", "vmlinux", "--check", "prepared").returncode == 2
+
+
+# ---- inspect
+
+# at least so many chunks (the movable share, the largest chunk and so on are the same for all)
+CHUNKS = {"cloud-6.1": 35000, "cloud-6.12": 40000}
+
+
+def sections_of(prepared):
+    """Chunks and regions, out of the file by its documented format alone: [(offset, bytes, …)]."""
+    data = prepared.read_bytes()
+    plan, = struct.unpack_from("<Q", data, 40)
+
+    def entries(kind, form):
+        offset, count = struct.unpack_from("<QQ", data, 0x238 + 16 * kind)
+        return list(struct.iter_unpack(form, data[plan + offset : plan + offset + count * struct.calcsize(form)]))
+
+    return entries(6, "<IIHHHH"), entries(5, "<IIII")
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_account_of_a_stock_kernel(programs, fetch_kernel, name):
+    kernel, debug = fetch_kernel(name), fetch_kernel(f"{name}-dbg")
+    told = json.loads(programs.riffle("inspect", "--json", "--chunks", kernel).stdout)
+    shuffle = told["shuffle"]
+    # what the kernel must allow
+    assert shuffle["possible"] and shuffle["chunks"] >= CHUNKS[name]
+    assert shuffle["function_bytes_that_move"] >= 0.95 * shuffle["function_bytes"]
+    assert shuffle["function_bytes_not_alone"] <= 0.08 * shuffle["function_bytes_that_move"]
+    assert shuffle["chunk_bytes"]["most"] <= 16 << 10
+    assert shuffle["plan_bytes"] <= 0.1 * told["load_bytes"]
+    assert abs(shuffle["plan_percent"] - 100 * shuffle["plan_bytes"] / told["load_bytes"]) < 0.01
+    # the same by adding up what was prepared
+    assert programs.riffle("prepare", kernel, "-o", "prepared").returncode == 0
+    chunks, regions = sections_of(programs.directory / "prepared")
+    sizes = sorted(c[1] for c in chunks)
+    counts = [r[3] for r in regions]
+    assert (shuffle["chunks"], shuffle["movable_bytes"], shuffle["regions"]) == (len(chunks), sum(sizes), len(regions))
+    assert [shuffle["chunk_bytes"][k] for k in ("least", "median", "90%", "99%", "most")] == [
+        sizes[(len(sizes) - 1) * p // 100] for p in (0, 50, 90, 99, 100)]
+    assert shuffle["alone"] == counts.count(1)
+    assert math.isclose(shuffle["order_bits"], sum(math.lgamma(n + 1) for n in counts) / math.log(2), rel_tol=1e-5)
+    assert math.isclose(shuffle["place_bits"], sum(n * math.log2(n) for n in counts) / len(chunks), rel_tol=1e-5)
+    for i, kind in enumerate(("pc32", "abs32", "abs64", "inverse32")):
+        assert shuffle["references"][kind] == sum(c[2 + i] for c in chunks)
+    # what is pinned and what moves are all of .text, each byte once
+    text = subprocess.run(["readelf", "-WS", debug], capture_output=True, text=True, check=True).stdout
+    address, size = re.search(r"\] \.text +PROGBITS +([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+)", text).groups()
+    at = int(address, 16) - int(told["link_virtual"], 16)
+    stretches = sorted([(p["image_offset"], p["bytes"]) for p in shuffle["pinned"]] + [r[:2] for r in regions])
+    for offset, length in stretches:
+        assert offset == at and length > 0
+        at += length
+    assert at == int(address, 16) - int(told["link_virtual"], 16) + int(size, 16)
+    # each with a reason, and a name that is the symbol's there
+    names = {}
+    for line in subprocess.run(["nm", debug], capture_output=True, text=True, check=True).stdout.splitlines():
+        where, _, symbol = line.rpartition(" ")
+        names.setdefault(where[:16], set()).add(symbol)
+    for p in shuffle["pinned"]:
+        assert p["reason"] in ("head", "section", "unexplained", "large", "aligned", "page"), p
+        assert int(p["link_virtual"], 16) == int(told["link_virtual"], 16) + p["image_offset"]
+        assert not p["first_symbol"] or p["first_symbol"] in names[p["link_virtual"][2:]], p
+    # a prepared kernel tells the same, but for what is pinned
+    again = json.loads(programs.riffle("inspect", "--json", "--chunks", "prepared").stdout)["shuffle"]
+    assert again == {k: v for k, v in shuffle.items() if k in again}
+    assert set(shuffle) - set(again) == {"pinned", "function_bytes", "function_bytes_that_move",
+                                         "function_bytes_not_alone", "words_scanned", "words_chance"}
+    # and without --chunks a few of these
+    short = json.loads(programs.riffle("inspect", "--json", kernel).stdout)["shuffle"]
+    assert short == {k: v for k, v in shuffle.items() if k in short} and {"chunks", "plan_bytes"} <= set(short)
+
+
+def test_account_in_words(programs, fetch_kernel):
+    kernel = fetch_kernel("cloud-6.1")
+    told = json.loads(programs.riffle("inspect", "--json", "--chunks", kernel).stdout)
+    shuffle, slots = told["shuffle"], told["entropy"]["virtual_slots"]
+    text = programs.riffle("inspect", "--chunks", kernel).stdout
+    rows = re.findall(r"^  0x([0-9a-f]{8})  (0x[0-9a-f]{16}) +(\d+) +(\d+)  (\w+) +(\S*)$", text, re.M)
+    assert [(int(o, 16), a, int(b), int(f), r, n) for o, a, b, f, r, n in rows] == [
+        (p["image_offset"], p["link_virtual"], p["bytes"], p["functions"], p["reason"], p["first_symbol"])
+        for p in shuffle["pinned"]]
+    for reason in {p["reason"] for p in shuffle["pinned"]}:
+        total = sum(p["bytes"] for p in shuffle["pinned"] if p["reason"] == reason)
+        assert re.search(rf"^  {reason} +{total} bytes in \d+ ranges?: \w", text, re.M), reason
+    assert f"the order: {shuffle['order_bits']:.0f} bits" in text
+    candidates, left, base = re.search(r"base but for (\d+) candidates \(([\d.]+) of ([\d.]+) bits", text).groups()
+    assert 2 <= int(candidates) <= slots and left == f"{math.log2(int(candidates)):.1f}"
+    assert base == f"{math.log2(slots):.1f}"
+    plain = programs.riffle("inspect", kernel).stdout
+    assert re.search(rf"^shuffle +{shuffle['chunks']} chunks of functions, {shuffle['movable_bytes']} bytes", plain, re.M)
+    assert re.search(rf"^plan +{shuffle['plan_bytes']} bytes, [\d.]+ % of the segments'$", plain, re.M)
+    assert programs.riffle("prepare", kernel, "-o", "prepared").returncode == 0
+    text = programs.riffle("inspect", "--chunks", "prepared").stdout
+    assert "not told by a prepared kernel" in text and "what one leaked pointer gives away" in text
+
+
+def test_account_with_a_debug_vmlinux(programs, fetch_kernel):
+    kernel, debug = fetch_kernel("cloud-6.1"), fetch_kernel("cloud-6.1-dbg")
+    text = programs.riffle("inspect", "--chunks", "-d", debug, kernel).stdout
+    checked, agree = map(int, re.search(r"(\d+) relocations of the debug vmlinux, (\d+) of them", text).groups())
+    assert checked > 300000 and agree <= checked
+    for options in ((), ("--chunks",)):
+        failed(programs.riffle("inspect", *options, "-d", kernel, kernel), "--debug-vmlinux")
+
+
+def test_account_of_a_kernel_that_cannot_be_shuffled(programs):
+    (programs.directory / "kernel").write_bytes(Kernel().bzimage())
+    for options in ((), ("--chunks",)):
+        r = programs.riffle("inspect", *options, "kernel")
+        assert r.returncode == 0 and re.search(r"^shuffle +impossible: \w", r.stdout, re.M), r
+        told = json.loads(programs.riffle("inspect", "--json", *options, "kernel").stdout)
+        assert told["shuffle"]["possible"] is False and told["shuffle"]["reason"]
+    for junk in (b"", b"junk" * 5000):
+        (programs.directory / "junk").write_bytes(junk)
+        failed(programs.riffle("inspect", "--chunks", "junk"), "junk: ")
