@@ -54,7 +54,8 @@ int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug,
 		return status;
 	if (!analyse(kernel, debug, &why))
 		return RIFFLE_OK;
-	/* a kernel that cannot be shuffled is a kernel all the same, unless what was given serves nothing but the shuffle */
+	/* a kernel that cannot be shuffled is a kernel all the same, unless what was given serves nothing but the
+	 * shuffle */
 	kernel->shuffle = NULL;
 	riffle_error_format(&why, kernel->no_shuffle, sizeof kernel->no_shuffle);
 	if (debug < 0)

@@ -10,15 +10,15 @@
 
 struct analysed {
 	struct riffle_image *image;
-	struct shuffle *shuffle;        /* NULL: this kernel cannot be shuffled */
-	char no_shuffle[256];           /* and then why, in words */
-	char problem[256];              /* an error's, when it is about the debug vmlinux */
+	struct shuffle *shuffle; /* NULL: this kernel cannot be shuffled */
+	char no_shuffle[256];    /* and then why, in words */
+	char problem[256];       /* an error's, when it is about the debug vmlinux */
 };
 
 /*
  * To be called behind sandbox_drop(): loads the system call filter, then reads the files. `relocs` and `debug` may be
- * -1. An error about the debug vmlinux has SPAWN_DEBUG_FIELD (cli/spawn.h) as its field, and its words in *kernel. With a debug vmlinux
- * a kernel that cannot be shuffled is an error too. After success ended with analysed_close().
+ * -1. An error about the debug vmlinux has SPAWN_DEBUG_FIELD (cli/spawn.h) as its field, and its words in *kernel. With
+ * a debug vmlinux a kernel that cannot be shuffled is an error too. After success ended with analysed_close().
  */
 int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, struct riffle_error *error);
 void analysed_close(struct analysed *kernel);

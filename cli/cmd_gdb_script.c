@@ -19,23 +19,24 @@
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 
-static const char help[] = "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
-			   "\n"
-			   "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies:\n"
-			   "  riffle gdb-script --layout layout.json --vmlinux vmlinux >guest.gdb; gdb -x guest.gdb\n"
-			   "\n"
-			   "  -l, --layout FILE      the layout the guest runs with (riffle run --layout-out)\n"
-			   "  -v, --vmlinux FILE     its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"
-			   "  -s, --symbols OUT      write the symbols at their addresses in the guest to a small ELF,\n"
-			   "                         which the commands then load instead of the vmlinux\n"
-			   "  -m, --system-map OUT   write them as a System.map, for crash and perf\n"
-			   "  -h, --help             this text\n"
-			   "\n"
-			   "Where functions were permuted (fgkaslr) no one offset fits a vmlinux: --symbols is needed, or\n"
-			   "--system-map alone, which prints no commands. Both files are new, of mode 0600, and as\n"
-			   "secret as the layout.\n"
-			   "\n"
-			   "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+static const char help[] =
+    "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
+    "\n"
+    "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies:\n"
+    "  riffle gdb-script --layout layout.json --vmlinux vmlinux >guest.gdb; gdb -x guest.gdb\n"
+    "\n"
+    "  -l, --layout FILE      the layout the guest runs with (riffle run --layout-out)\n"
+    "  -v, --vmlinux FILE     its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"
+    "  -s, --symbols OUT      write the symbols at their addresses in the guest to a small ELF,\n"
+    "                         which the commands then load instead of the vmlinux\n"
+    "  -m, --system-map OUT   write them as a System.map, for crash and perf\n"
+    "  -h, --help             this text\n"
+    "\n"
+    "Where functions were permuted (fgkaslr) no one offset fits a vmlinux: --symbols is needed, or\n"
+    "--system-map alone, which prints no commands. Both files are new, of mode 0600, and as\n"
+    "secret as the layout.\n"
+    "\n"
+    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
 
 /* What goes out is made in memory by a child process that can do little else, and gets its name when it is whole. */
 struct product {
@@ -138,8 +139,8 @@ static void print_head(FILE *to, const struct layout_file *layout)
 }
 
 /*
- * The vmlinux's debug information serves for types and for data, which moved by one distance. Its functions did not: its
- * .text goes where no kernel is, so that none of its lines is taken for an address of the guest.
+ * The vmlinux's debug information serves for types and for data, which moved by one distance. Its functions did not:
+ * its .text goes where no kernel is, so that none of its lines is taken for an address of the guest.
  */
 static void print_types(FILE *to, const struct gdb_script *g, uint64_t delta, const char *percpu)
 {
@@ -242,7 +243,8 @@ static int run_child(const struct gdb_script *g, const char *vmlinux)
 	if (child < 0)
 		riffle_fail_system(&error, errno, "reading it", "cannot be left to a child process");
 	else
-		riffle_fail_found(&error, RIFFLE_ERR_IO, "reading it", "was ended by a signal", (uint64_t)WTERMSIG(ended));
+		riffle_fail_found(&error, RIFFLE_ERR_IO, "reading it", "was ended by a signal",
+				  (uint64_t)WTERMSIG(ended));
 	report_error(vmlinux, &error);
 	return EXIT_FAILURE;
 }
@@ -331,8 +333,9 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 	}
 	status = input_open(&g->vmlinux, &st, vmlinux, &error);
 	if (!status && g->layout.chunk_count && !g->symbols.path && !g->map.path)
-		status = riffle_fail(&error, RIFFLE_ERR_ARGUMENT, "--symbols",
-				     "is needed: this guest's functions were permuted, and no offset of the vmlinux fits them");
+		status = riffle_fail(
+		    &error, RIFFLE_ERR_ARGUMENT, "--symbols",
+		    "is needed: this guest's functions were permuted, and no offset of the vmlinux fits them");
 	if (!status && (!g->layout.chunk_count || g->symbols.path)) {
 		status = name_files(g, vmlinux, &error);
 		if (!status)
@@ -358,12 +361,9 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 int command_gdb_script(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-	    {"layout", required_argument, NULL, 'l'},
-	    {"vmlinux", required_argument, NULL, 'v'},
-	    {"symbols", required_argument, NULL, 's'},
-	    {"system-map", required_argument, NULL, 'm'},
-	    {"help", no_argument, NULL, 'h'},
-	    {0},
+	    {"layout", required_argument, NULL, 'l'},  {"vmlinux", required_argument, NULL, 'v'},
+	    {"symbols", required_argument, NULL, 's'}, {"system-map", required_argument, NULL, 'm'},
+	    {"help", no_argument, NULL, 'h'},          {0},
 	};
 	struct gdb_script script = {.vmlinux = -1, .script.fd = -1, .symbols.fd = -1, .map.fd = -1};
 	const char *layout = NULL, *vmlinux = NULL;

@@ -347,8 +347,8 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 }
 
 /*
- * A prepared kernel of whatever kind of file. What a plan does not have, the reasons of all that is pinned, the analysis
- * has: then this process makes it itself, and can do little else from here on.
+ * A prepared kernel of whatever kind of file. What a plan does not have, the reasons of all that is pinned, the
+ * analysis has: then this process makes it itself, and can do little else from here on.
  */
 static int prepare(struct inspection *i, const struct subject *s, const struct inspect_options *options)
 {
@@ -363,7 +363,8 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 		json_object_seed(0);
 		status = sandbox_drop(&i->error);
 		if (!status)
-			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug, &i->error);
+			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,
+					       &i->error);
 		if (!status)
 			status = analysed_write(&i->analysed, i->files.out, &i->error);
 	}

@@ -10,13 +10,13 @@
 static const struct {
 	const char *name, *meaning;
 } pins[] = {
-	[SHUFFLE_PIN_NONE] = {"", ""},
-	[SHUFFLE_PIN_HEAD] = {"head", "start-up code, which runs at its load address"},
-	[SHUFFLE_PIN_SECTION] = {"section", "the kernel goes by its place: entry, noinstr, sched, thunks and the like"},
-	[SHUFFLE_PIN_UNEXPLAINED] = {"unexplained", "bytes whose role is not known"},
-	[SHUFFLE_PIN_LARGE] = {"large", "what must stay together is more than a chunk may have"},
-	[SHUFFLE_PIN_ALIGNED] = {"aligned", "begins or ends where no chunk can"},
-	[SHUFFLE_PIN_PAGE] = {"page", "written, copied or mapped by page"},
+    [SHUFFLE_PIN_NONE] = {"", ""},
+    [SHUFFLE_PIN_HEAD] = {"head", "start-up code, which runs at its load address"},
+    [SHUFFLE_PIN_SECTION] = {"section", "the kernel goes by its place: entry, noinstr, sched, thunks and the like"},
+    [SHUFFLE_PIN_UNEXPLAINED] = {"unexplained", "bytes whose role is not known"},
+    [SHUFFLE_PIN_LARGE] = {"large", "what must stay together is more than a chunk may have"},
+    [SHUFFLE_PIN_ALIGNED] = {"aligned", "begins or ends where no chunk can"},
+    [SHUFFLE_PIN_PAGE] = {"page", "written, copied or mapped by page"},
 };
 #define PINS (sizeof pins / sizeof *pins)
 
@@ -72,7 +72,8 @@ void print_shuffle_summary(const struct shuffle_account *a)
 		       a->stats.chunks, a->stats.bytes, a->stats.regions, a->stats.regions == 1 ? "" : "s");
 	else
 		printf("%-17s impossible: %s\n", "shuffle", why_not(a, why, sizeof why));
-	printf("%-17s %" PRIu64 " bytes, %.1f %% of the segments'\n", "plan", a->plan->header->plan_bytes, plan_share(a));
+	printf("%-17s %" PRIu64 " bytes, %.1f %% of the segments'\n", "plan", a->plan->header->plan_bytes,
+	       plan_share(a));
 }
 
 /* --- JSON --- */
@@ -88,10 +89,10 @@ static json_t *pinned_json(const struct shuffle_account *a)
 		if (!r->pin || r->pin >= PINS)
 			continue;
 		json_array_append_new(
-			array, json_pack("{s:I, s:o, s:I, s:s, s:I, s:s}", "image_offset", (json_int_t)r->offset, "link_virtual",
-					 json_sprintf("0x%" PRIx64, a->plan->header->link_virt + r->offset), "bytes",
-					 (json_int_t)r->bytes, "reason", pins[r->pin].name, "functions",
-					 (json_int_t)r->functions, "first_symbol", plain(name, sizeof name, r->name)));
+		    array, json_pack("{s:I, s:o, s:I, s:s, s:I, s:s}", "image_offset", (json_int_t)r->offset,
+				     "link_virtual", json_sprintf("0x%" PRIx64, a->plan->header->link_virt + r->offset),
+				     "bytes", (json_int_t)r->bytes, "reason", pins[r->pin].name, "functions",
+				     (json_int_t)r->functions, "first_symbol", plain(name, sizeof name, r->name)));
 	}
 	return array;
 }
@@ -101,11 +102,11 @@ static json_t *tables_json(const struct riffle_plan *plan)
 	json_t *array = json_array();
 
 	for (uint32_t i = 0; i < plan->table_count; i++)
-		json_array_append_new(array, json_pack("{s:s, s:I}", "kind", table_name(plan->tables[i].kind), "entries",
-						       (json_int_t)plan->tables[i].entries));
+		json_array_append_new(array, json_pack("{s:s, s:I}", "kind", table_name(plan->tables[i].kind),
+						       "entries", (json_int_t)plan->tables[i].entries));
 	if (plan->kallsyms)
-		json_array_append_new(array, json_pack("{s:s, s:I}", "kind", "kallsyms", "entries",
-						       (json_int_t)plan->kallsyms->symbols));
+		json_array_append_new(
+		    array, json_pack("{s:s, s:I}", "kind", "kallsyms", "entries", (json_int_t)plan->kallsyms->symbols));
 	return array;
 }
 
@@ -115,8 +116,8 @@ static void add_account(json_t *object, const struct shuffle_account *a)
 
 	json_object_set_new(object, "chunk_bytes",
 			    json_pack("{s:I, s:I, s:I, s:I, s:I}", "least", (json_int_t)s->size[0], "median",
-				      (json_int_t)s->size[1], "90%", (json_int_t)s->size[2], "99%", (json_int_t)s->size[3],
-				      "most", (json_int_t)s->size[4]));
+				      (json_int_t)s->size[1], "90%", (json_int_t)s->size[2], "99%",
+				      (json_int_t)s->size[3], "most", (json_int_t)s->size[4]));
 	json_object_set_new(object, "references",
 			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "pc32", (json_int_t)s->pc32, "abs32",
 				      (json_int_t)s->abs32, "abs64", (json_int_t)s->abs64, "inverse32",
@@ -189,7 +190,8 @@ static void print_census(const struct shuffle_census *c)
 	       c->function_bytes, percent(c->movable_bytes, c->function_bytes));
 	printf("%-17s %.2f %% of these lie in chunks of more than one function\n", "",
 	       percent(c->multi_function_bytes, c->movable_bytes));
-	printf("%-17s %" PRIu64 " words outside code and known tables tried, %" PRIu64 " read as references by chance\n",
+	printf("%-17s %" PRIu64 " words outside code and known tables tried, %" PRIu64
+	       " read as references by chance\n",
 	       "census", c->words_scanned, c->words_chance);
 	if (c->rela_checked)
 		printf("%-17s %" PRIu64 " relocations of the debug vmlinux, %" PRIu64 " of them found without it\n", "",
@@ -230,14 +232,16 @@ static void print_sums(const struct shuffle_account *a)
 	print_shuffle_summary(a);
 	if (s->alone)
 		printf("%-17s %" PRIu32 " of the chunks: no other in their region, they stay\n", "", s->alone);
-	printf("%-17s median %" PRIu32 ", 90 %% up to %" PRIu32 ", 99 %% up to %" PRIu32 ", largest %" PRIu32 " bytes\n",
+	printf("%-17s median %" PRIu32 ", 90 %% up to %" PRIu32 ", 99 %% up to %" PRIu32 ", largest %" PRIu32
+	       " bytes\n",
 	       "chunk sizes", s->size[1], s->size[2], s->size[3], s->size[4]);
 	if (a->shuffle)
 		print_census(&a->shuffle->census);
 	printf("%-17s in chunks: %" PRIu64 " PC-relative, %" PRIu64 " absolute of 32 bits, %" PRIu64 " of 64, %" PRIu64
 	       " inverse\n",
 	       "references", s->pc32, s->abs32, s->abs64, s->inverse32);
-	printf("%-17s to chunks from elsewhere: %" PRIu64 " of 32 bits, %" PRIu64 " of 64\n", "", s->fixed32, s->fixed64);
+	printf("%-17s to chunks from elsewhere: %" PRIu64 " of 32 bits, %" PRIu64 " of 64\n", "", s->fixed32,
+	       s->fixed64);
 	print_tables(a->plan);
 }
 
@@ -257,11 +261,12 @@ static void print_entropy(const struct shuffle_account *a)
 	       "  more often than once in %" PRIu32 "; its address, base unknown: at least %.1f bits\n",
 	       place, s->place_bits, s->largest_chunks, place + base - log2((double)left));
 	puts("\nwhat one leaked pointer gives away:");
-	printf("  to a function that moves: that function and the rest of its chunk (%" PRIu32 " bytes at most), and the\n"
-	       "    virtual base but for %" PRIu64 " candidate%s (%.1f of %.1f bits are left); of every other function\n"
-	       "    that moves still about %.1f bits are unknown\n",
-	       s->size[4], left, left == 1 ? "" : "s", log2((double)left), base,
-	       s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0);
+	printf(
+	    "  to a function that moves: that function and the rest of its chunk (%" PRIu32 " bytes at most), and the\n"
+	    "    virtual base but for %" PRIu64 " candidate%s (%.1f of %.1f bits are left); of every other function\n"
+	    "    that moves still about %.1f bits are unknown\n",
+	    s->size[4], left, left == 1 ? "" : "s", log2((double)left), base,
+	    s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0);
 	printf("  to data or pinned code: the virtual base, and so all data and pinned code; of every function that\n"
 	       "    moves still %.1f bits are unknown\n",
 	       place);

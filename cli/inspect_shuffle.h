@@ -11,8 +11,8 @@
 struct shuffle_account {
 	const struct riffle_plan *plan;
 	struct chunk_stats stats;
-	const struct shuffle *shuffle;  /* the analysis; NULL: only what the plan has is told */
-	uint64_t virtual_slots;         /* 0: not known */
+	const struct shuffle *shuffle; /* the analysis; NULL: only what the plan has is told */
+	uint64_t virtual_slots;        /* 0: not known */
 };
 
 void print_shuffle_summary(const struct shuffle_account *account);

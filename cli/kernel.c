@@ -90,7 +90,7 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 			int out_fd, struct riffle_error *error)
 {
 	struct riffle_error changed;
-	const struct spawn_files files = {.kernel = inputs->kernel, .relocs = inputs->relocs, .debug = -1, .out = out_fd};
+	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd};
 	int status = spawn_worker(&k->words, &files, error);
 
 	/* a file that changed explains whatever else went wrong */

@@ -60,8 +60,8 @@ int running_symbols_read(struct running_symbols *symbols, int vmlinux, const str
 	*symbols = (struct running_symbols){0};
 	status = elf_file_open(&symbols->file, vmlinux, error);
 	if (!status && symbols->file.section_count >= SHN_LORESERVE - NEW_SECTIONS)
-		status = riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "e_shnum", "is more sections than a kernel has",
-					   symbols->file.section_count);
+		status = riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "e_shnum",
+					   "is more sections than a kernel has", symbols->file.section_count);
 	if (!status)
 		status = elf_file_symbols(&symbols->file, &symbols->symbol, &symbols->count, &symbols->names,
 					  &symbols->names_bytes, error);
@@ -149,13 +149,13 @@ static int put_sections(const struct running_symbols *symbols, int fd, const Elf
 		if (!(s->sh_flags & SHF_ALLOC) || s->sh_name >= file->section_names_bytes)
 			continue;
 		table[i] = (Elf64_Shdr){
-			.sh_name = s->sh_name,
-			.sh_type = SHT_NOBITS,
-			.sh_flags = s->sh_flags & (SHF_ALLOC | SHF_WRITE | SHF_EXECINSTR),
-			.sh_addr = s->sh_addr,
-			.sh_offset = sizeof(Elf64_Ehdr),
-			.sh_size = s->sh_size,
-			.sh_addralign = 1,
+		    .sh_name = s->sh_name,
+		    .sh_type = SHT_NOBITS,
+		    .sh_flags = s->sh_flags & (SHF_ALLOC | SHF_WRITE | SHF_EXECINSTR),
+		    .sh_addr = s->sh_addr,
+		    .sh_offset = sizeof(Elf64_Ehdr),
+		    .sh_size = s->sh_size,
+		    .sh_addralign = 1,
 		};
 	}
 	memcpy(table + file->section_count, added, NEW_SECTIONS * sizeof *added);
@@ -175,23 +175,34 @@ int running_symbols_write_elf(const struct running_symbols *symbols, int fd, str
 	uint64_t padding = -end & 7;
 	uint32_t name = (uint32_t)file->section_names_bytes;
 	Elf64_Ehdr header = {
-		.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-		.e_type = ET_EXEC,
-		.e_machine = EM_X86_64,
-		.e_version = EV_CURRENT,
-		.e_shoff = end + padding,
-		.e_ehsize = sizeof header,
-		.e_shentsize = sizeof(Elf64_Shdr),
-		.e_shnum = (Elf64_Half)(file->section_count + NEW_SECTIONS),
-		.e_shstrndx = (Elf64_Half)(file->section_count + 2),
+	    .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+	    .e_type = ET_EXEC,
+	    .e_machine = EM_X86_64,
+	    .e_version = EV_CURRENT,
+	    .e_shoff = end + padding,
+	    .e_ehsize = sizeof header,
+	    .e_shentsize = sizeof(Elf64_Shdr),
+	    .e_shnum = (Elf64_Half)(file->section_count + NEW_SECTIONS),
+	    .e_shstrndx = (Elf64_Half)(file->section_count + 2),
 	};
 	Elf64_Shdr added[NEW_SECTIONS] = {
-		{.sh_name = name + NAME_SYMTAB, .sh_type = SHT_SYMTAB, .sh_offset = sizeof header, .sh_size = table_bytes,
-		 .sh_link = (Elf64_Word)file->section_count + 1, .sh_addralign = 8, .sh_entsize = sizeof(Elf64_Sym)},
-		{.sh_name = name + NAME_STRTAB, .sh_type = SHT_STRTAB, .sh_offset = names_at,
-		 .sh_size = names_bytes, .sh_addralign = 1},
-		{.sh_name = name + NAME_SHSTRTAB, .sh_type = SHT_STRTAB, .sh_offset = section_names_at,
-		 .sh_size = end - section_names_at, .sh_addralign = 1},
+	    {.sh_name = name + NAME_SYMTAB,
+	     .sh_type = SHT_SYMTAB,
+	     .sh_offset = sizeof header,
+	     .sh_size = table_bytes,
+	     .sh_link = (Elf64_Word)file->section_count + 1,
+	     .sh_addralign = 8,
+	     .sh_entsize = sizeof(Elf64_Sym)},
+	    {.sh_name = name + NAME_STRTAB,
+	     .sh_type = SHT_STRTAB,
+	     .sh_offset = names_at,
+	     .sh_size = names_bytes,
+	     .sh_addralign = 1},
+	    {.sh_name = name + NAME_SHSTRTAB,
+	     .sh_type = SHT_STRTAB,
+	     .sh_offset = section_names_at,
+	     .sh_size = end - section_names_at,
+	     .sh_addralign = 1},
 	};
 	int status = put(fd, &header, sizeof header, error);
 

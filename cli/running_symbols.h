@@ -7,8 +7,8 @@
 #include "prepare/symbols/elf_file.h"
 
 struct running_symbols {
-	struct elf_file file;   /* its sections' addresses are the guest's, too */
-	Elf64_Sym *symbol;      /* named and defined ones only */
+	struct elf_file file; /* its sections' addresses are the guest's, too */
+	Elf64_Sym *symbol;    /* named and defined ones only */
 	uint64_t count;
 	char *names;
 	uint64_t names_bytes;
@@ -16,8 +16,8 @@ struct running_symbols {
 
 /*
  * Reads the symbols of an ELF and moves each by the layout. What lies outside the image (percpu symbols that count
- * from 0, absolute ones) stays what it is. After success ended with running_symbols_free(). Errors: those of elf_file_open() and
- * elf_file_symbols().
+ * from 0, absolute ones) stays what it is. After success ended with running_symbols_free(). Errors: those of
+ * elf_file_open() and elf_file_symbols().
  */
 int running_symbols_read(struct running_symbols *symbols, int vmlinux, const struct layout_file *layout,
 			 struct riffle_error *error);
@@ -29,7 +29,8 @@ void running_symbols_free(struct running_symbols *symbols);
  */
 int running_symbols_write_elf(const struct running_symbols *symbols, int fd, struct riffle_error *error);
 
-/* `address type name` a line, ascending, with the symbols that the kernel's build leaves in its own. Errors: IO, MEMORY. */
+/* `address type name` a line, ascending, with the symbols that the kernel's build leaves in its own. Errors: IO,
+ * MEMORY. */
 int running_symbols_write_map(const struct running_symbols *symbols, int fd, struct riffle_error *error);
 
 #endif

@@ -189,7 +189,9 @@ static int judge_end(int ended, const char *line, struct spawn_words *words, str
 
 static int run_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error)
 {
-	int fds[CHILD_FILES] = {[CHILD_KERNEL] = files->kernel, [CHILD_OUT] = files->out, [CHILD_RELOCS] = files->relocs,
+	int fds[CHILD_FILES] = {[CHILD_KERNEL] = files->kernel,
+				[CHILD_OUT] = files->out,
+				[CHILD_RELOCS] = files->relocs,
 				[CHILD_DEBUG] = files->debug};
 	char line[LINE_BYTES];
 	int pipe_fds[2];

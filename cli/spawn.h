@@ -37,8 +37,8 @@ bool find_prepare_program(char *path, size_t bytes);
 /*
  * Runs `riffle-prepare --worker` on open descriptors and waits for it. The child has no environment and no other
  * descriptors, and drops what it can before it reads a byte. With a debug vmlinux a kernel that cannot be shuffled all
- * the same is an error (UNSUPPORTED), without one it is prepared as it is. On failure error->field and ->problem may point into *words, which must
- * live as long as they are used. Errors: whatever preparing gives, and IO.
+ * the same is an error (UNSUPPORTED), without one it is prepared as it is. On failure error->field and ->problem may
+ * point into *words, which must live as long as they are used. Errors: whatever preparing gives, and IO.
  */
 int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that touches hostile bytes: `riffle-prepare --worker KERNEL_FD RELOCS_FD DEBUG_FD OUT_FD ERROR_FD`, -1 for none. */
+/* The process that touches hostile bytes: `riffle-prepare --worker KERNEL RELOCS DEBUG OUT ERROR`, all descriptors. */
 #ifndef RIFFLE_CLI_WORKER_H
 #define RIFFLE_CLI_WORKER_H
 

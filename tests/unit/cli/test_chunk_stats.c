@@ -33,20 +33,24 @@ static void test_sums(void **state)
 {
 	/* three regions: of 1, of 99 and of 2 chunks; sizes 16, 32 … 1632 */
 	const struct riffle_region region[] = {
-		{.image_offset = 0x1000, .bytes = 16, .first_chunk = 0, .chunk_count = 1},
-		{.image_offset = 0x2000, .bytes = 80784, .first_chunk = 1, .chunk_count = 99},
-		{.image_offset = 0x20000, .bytes = 3248, .first_chunk = 100, .chunk_count = 2},
+	    {.image_offset = 0x1000, .bytes = 16, .first_chunk = 0, .chunk_count = 1},
+	    {.image_offset = 0x2000, .bytes = 80784, .first_chunk = 1, .chunk_count = 99},
+	    {.image_offset = 0x20000, .bytes = 3248, .first_chunk = 100, .chunk_count = 2},
 	};
 	struct riffle_chunk chunk[102];
-	const struct riffle_plan plan = {.regions = region, .region_count = 3, .chunks = chunk, .chunk_count = 102,
-					 .fixed32_count = 7, .fixed64_count = 9};
+	const struct riffle_plan plan = {.regions = region,
+					 .region_count = 3,
+					 .chunks = chunk,
+					 .chunk_count = 102,
+					 .fixed32_count = 7,
+					 .fixed64_count = 9};
 	struct chunk_stats s;
 	struct riffle_error error;
 
 	(void)state;
 	for (unsigned i = 0; i < 102; i++)
-		chunk[i] = (struct riffle_chunk){.bytes = 16 * (1 + (i * 37 + 11) % 102), .pc32 = 2, .abs32 = i == 5,
-						 .abs64 = 3, .inverse32 = 1};
+		chunk[i] = (struct riffle_chunk){
+		    .bytes = 16 * (1 + (i * 37 + 11) % 102), .pc32 = 2, .abs32 = i == 5, .abs64 = 3, .inverse32 = 1};
 	assert_int_equal(chunk_stats(&s, &plan, &error), 0);
 	assert_int_equal(s.chunks, 102);
 	assert_int_equal(s.regions, 3);
@@ -106,10 +110,10 @@ static void test_bases_left(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_orders),
-		cmocka_unit_test(test_sums),
-		cmocka_unit_test(test_nothing),
-		cmocka_unit_test(test_bases_left),
+	    cmocka_unit_test(test_orders),
+	    cmocka_unit_test(test_sums),
+	    cmocka_unit_test(test_nothing),
+	    cmocka_unit_test(test_bases_left),
 	};
 
 	return cmocka_run_group_tests_name("chunk-stats", tests, NULL, NULL);

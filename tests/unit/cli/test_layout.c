@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layout files: what was drawn comes back from them, addresses find their chunk, and wrong ones are refused in words. */
+/* Layout files: what was drawn comes back from them, addresses find their chunk, and wrong ones are refused in words.
+ */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
@@ -55,7 +56,8 @@ static void make_sample(struct sample *s)
 	s->header.build_id_bytes = 20;
 	memset(s->header.build_id, 0xab, 20);
 	for (uint32_t r = 0; r < REGIONS; r++) {
-		s->region[r] = (struct riffle_region){.image_offset = at, .first_chunk = chunk, .chunk_count = count[r]};
+		s->region[r] =
+		    (struct riffle_region){.image_offset = at, .first_chunk = chunk, .chunk_count = count[r]};
 		for (uint32_t i = 0; i < count[r]; i++, chunk++) {
 			s->chunk[chunk].image_offset = at;
 			s->chunk[chunk].bytes = 16 * (1 + below(20));
@@ -228,7 +230,7 @@ static void read_text(const char *text, enum riffle_status status, const char *f
 }
 
 #define ADDRESSES(virtual_base, link_virtual)                                                                          \
-	"\"physical_base\":\"0x5e00000\",\"virtual_base\":\"" virtual_base "\",\"link_physical\":\"0x1000000\","         \
+	"\"physical_base\":\"0x5e00000\",\"virtual_base\":\"" virtual_base "\",\"link_physical\":\"0x1000000\","       \
 	"\"link_virtual\":\"" link_virtual "\","
 #define USUAL ADDRESSES("0xffffffff9a000000", "0xffffffff81000000")
 #define SHUFFLED(rows) "{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096,\"chunks\":" rows "}"
@@ -238,49 +240,49 @@ static void test_hostile(void **state)
 	static const struct {
 		const char *text, *field, *problem;
 	} cases[] = {
-		{"", "layout file", "not JSON"},
-		{"[]", "riffle_layout", "is not 1"},
-		{"{\"riffle_layout\":2}", "riffle_layout", "is not 1"},
-		{"{\"riffle_layout\":1,\"riffle_layout\":1}", "layout file", "not JSON"},
-		{"{\"riffle_layout\":1,\"mode\":\"some\"}", "mode", "not known"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"}", "physical_base", "missing"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":\"4096\"}", "image_bytes", "positive"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":-1}", "image_bytes", "positive"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":1073741825}", "image_bytes", "1 GiB"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0xffffffffffffffff", "0x0") "\"image_bytes\":4096}",
-		 "image_bytes", "past the end"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0x0", "0xffffffffffffffff") "\"image_bytes\":4096}",
-		 "image_bytes", "past the end"},
-		{"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("81000000", "0x0") "\"image_bytes\":4096}",
-		 "virtual_base", "0x"},
-		{"{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096}", "chunks", "missing"},
-		{SHUFFLED("[]"), "chunks", "missing"},
-		{SHUFFLED("{\"0\":[0,16,0]}"), "chunks", "missing"},
-		{SHUFFLED("[16]"), "chunks", "three numbers"},
-		{SHUFFLED("[[0,16]]"), "chunks", "three numbers"},
-		{SHUFFLED("[[0,16,0,0]]"), "chunks", "three numbers"},
-		{SHUFFLED("[[0,16,\"0\"]]"), "chunks", "three numbers"},
-		{SHUFFLED("[[0,16,0.5]]"), "chunks", "three numbers"},
-		{SHUFFLED("[[0,16,99999999999999999999]]"), "layout file", "not JSON"},
-		{SHUFFLED("[[0,0,0]]"), "chunks", "outside"},
-		{SHUFFLED("[[0,-16,0]]"), "chunks", "outside"},
-		{SHUFFLED("[[-16,16,16]]"), "chunks", "outside"},
-		{SHUFFLED("[[0,4097,0]]"), "chunks", "outside"},
-		{SHUFFLED("[[4096,16,-16]]"), "chunks", "outside"},
-		{SHUFFLED("[[9223372036854775807,9223372036854775807,0]]"), "chunks", "outside"},
-		{SHUFFLED("[[0,9223372036854775807,0]]"), "chunks", "outside"},
-		{SHUFFLED("[[16,16,-9223372036854775807]]"), "chunks", "outside"},
-		{SHUFFLED("[[16,16,9223372036854775807]]"), "chunks", "outside"},
-		{SHUFFLED("[[16,16,-32]]"), "chunks", "outside"},
-		{SHUFFLED("[[0,16,4096]]"), "chunks", "outside"},
-		{SHUFFLED("[[0,32,0],[16,16,0]]"), "chunks", "overlap"},
-		{SHUFFLED("[[32,16,0],[0,16,0]]"), "chunks", "overlap"},
-		/* two at one place; one over half of another; into a place that none left; out of a hole that stays */
-		{SHUFFLED("[[0,16,16],[16,16,0]]"), "chunks", "fill the places"},
-		{SHUFFLED("[[0,32,16],[32,16,-16]]"), "chunks", "fill the places"},
-		{SHUFFLED("[[0,16,64],[16,16,-16]]"), "chunks", "fill the places"},
-		{SHUFFLED("[[0,16,32],[64,16,-64]]"), "chunks", "fill the places"},
-		{SHUFFLED("[[0,16,1],[16,16,-16]]"), "chunks", "fill the places"},
+	    {"", "layout file", "not JSON"},
+	    {"[]", "riffle_layout", "is not 1"},
+	    {"{\"riffle_layout\":2}", "riffle_layout", "is not 1"},
+	    {"{\"riffle_layout\":1,\"riffle_layout\":1}", "layout file", "not JSON"},
+	    {"{\"riffle_layout\":1,\"mode\":\"some\"}", "mode", "not known"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"}", "physical_base", "missing"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":\"4096\"}", "image_bytes", "positive"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":-1}", "image_bytes", "positive"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":1073741825}", "image_bytes", "1 GiB"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0xffffffffffffffff", "0x0") "\"image_bytes\":4096}",
+	     "image_bytes", "past the end"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0x0", "0xffffffffffffffff") "\"image_bytes\":4096}",
+	     "image_bytes", "past the end"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("81000000", "0x0") "\"image_bytes\":4096}",
+	     "virtual_base", "0x"},
+	    {"{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096}", "chunks", "missing"},
+	    {SHUFFLED("[]"), "chunks", "missing"},
+	    {SHUFFLED("{\"0\":[0,16,0]}"), "chunks", "missing"},
+	    {SHUFFLED("[16]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,0,0]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,\"0\"]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,0.5]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,99999999999999999999]]"), "layout file", "not JSON"},
+	    {SHUFFLED("[[0,0,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,-16,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[-16,16,16]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,4097,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[4096,16,-16]]"), "chunks", "outside"},
+	    {SHUFFLED("[[9223372036854775807,9223372036854775807,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,9223372036854775807,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,-9223372036854775807]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,9223372036854775807]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,-32]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,16,4096]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,32,0],[16,16,0]]"), "chunks", "overlap"},
+	    {SHUFFLED("[[32,16,0],[0,16,0]]"), "chunks", "overlap"},
+	    /* two at one place; one over half of another; into a place that none left; out of a hole that stays */
+	    {SHUFFLED("[[0,16,16],[16,16,0]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,32,16],[32,16,-16]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,64],[16,16,-16]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,32],[64,16,-64]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,1],[16,16,-16]]"), "chunks", "fill the places"},
 	};
 
 	(void)state;
@@ -290,8 +292,8 @@ static void test_hostile(void **state)
 	read_text(SHUFFLED("[[0,16,32],[16,32,-16]]"), RIFFLE_OK, "", "");
 	read_text(SHUFFLED("[[0,16,4080],[4080,16,-4080]]"), RIFFLE_OK, "", "");
 	/* a later version's members, and chunks where nothing was shuffled, are nobody's business */
-	read_text("{\"riffle_layout\":1,\"mode\":\"off\",\"new\":{}," USUAL "\"chunks\":7,\"image_bytes\":4096}", RIFFLE_OK,
-		  "", "");
+	read_text("{\"riffle_layout\":1,\"mode\":\"off\",\"new\":{}," USUAL "\"chunks\":7,\"image_bytes\":4096}",
+		  RIFFLE_OK, "", "");
 }
 
 /* A row for each chunk that 16 bits can number, and one more. */
@@ -323,9 +325,8 @@ static int remove_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_plain),
-		cmocka_unit_test(test_another_kernels), cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_plain),    cmocka_unit_test(test_another_kernels),
+	    cmocka_unit_test(test_hostile),    cmocka_unit_test(test_too_many),
 	};
 	const char *given = getenv("RIFFLE_SEED");
 
