@@ -42,7 +42,8 @@ static const char help[] =
 	"      --randomize MODE      fgkaslr, kaslr or off [the best that the kernel allows]\n"
 	"      --no-cache            prepare KERNEL anew\n"
 	"      --list                print the names of what is verified, and how many fields each has\n"
-	"      --spoil NAME          for tests: leave the part of that name stale after each load; must be noticed\n"
+	"      --spoil NAMES         for tests: parts with these names (commas between; all) are left stale, one\n"
+	"                            at a time, in a load of their own: each must be noticed\n"
 	"  -h, --help                this text\n";
 
 struct options {
@@ -201,19 +202,36 @@ static struct riffle_ram ram_of(const struct job *job)
 				   .host = job->memory};
 }
 
+static int check_digest(struct job *job)
+{
+	const struct riffle_layout plain = {.mode = RIFFLE_MODE_OFF};
+	struct layout_file ours;
+	int status = layout_file_describe(&ours, &plain, &job->kernel.plan, &job->error);
+
+	if (status)
+		return status;
+	if (strcmp(ours.content_digest, job->file.content_digest))
+		status = riffle_fail(&job->error, RIFFLE_ERR_FORMAT, "content_digest",
+				     "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
+	layout_file_free(&ours);
+	return status;
+}
+
 static int replay(struct job *job)
 {
 	uint16_t *order = job->layout.order;
 	int status;
 
 	job->blame = job->options.layout;
+	status = check_digest(job);
+	if (status)
+		return status;
 	job->layout = job->file.layout;
 	job->layout.order = order;
 	job->layout.order_count = job->kernel.plan.chunk_count;
 	if (job->layout.mode != RIFFLE_MODE_FGKASLR)
 		return 0;
-	status = layout_file_order(&job->file, &job->kernel.plan, order, &job->error);
-	return status;
+	return layout_file_order(&job->file, &job->kernel.plan, order, &job->error);
 }
 
 static int draw(struct job *job, const struct riffle_memory *memory)
@@ -227,45 +245,108 @@ static int draw(struct job *job, const struct riffle_memory *memory)
 	return riffle_layout_draw(&job->layout, &job->kernel.plan, memory, job->options.mode, &random, &job->error);
 }
 
+static int load(struct job *job)
+{
+	struct riffle_ram ram = ram_of(job);
+	const struct riffle_memory memory = {.ram = &ram, .ram_count = 1};
+	struct riffle_loaded loaded;
+
+	return riffle_load_shuffled(&loaded, &job->kernel.plan, &job->kernel.source, &job->layout, &memory,
+				    RIFFLE_LOAD_CLEAR, NULL, job->workspace, job->workspace_bytes, &job->error);
+}
+
+/* Ends a line that names the load; differences come on lines below. */
+static int compare(struct job *job, bool *different)
+{
+	struct verify_result result;
+	char *lines = NULL;
+	size_t bytes = 0;
+	FILE *report = open_memstream(&lines, &bytes);
+	int status;
+
+	if (!report)
+		return riffle_fail_system(&job->error, errno, "report", "cannot be made");
+	status = verify_compare(&result, job->verify, &job->kernel.plan, &job->layout, job->memory, DIFFERENCES_SHOWN,
+				report, &job->error);
+	fclose(report);
+	if (!status) {
+		printf("%llu chunks moved, %llu bytes compared, %llu unwind states looked up, ",
+		       (unsigned long long)result.moved, (unsigned long long)result.bytes,
+		       (unsigned long long)result.unwinds);
+		if (result.different)
+			printf("%llu %s\n%s", (unsigned long long)result.different,
+			       result.different == 1 ? "difference" : "differences", lines);
+		else
+			puts("all right");
+		*different |= result.different > 0;
+	}
+	free(lines);
+	return status;
+}
+
 /* Prints one line for a layout; *different when the loaded kernel is not what it should be. */
 static int verify_one(struct job *job, unsigned long number, bool *different)
 {
-	const struct riffle_plan *plan = &job->kernel.plan;
 	struct riffle_ram ram = ram_of(job);
 	const struct riffle_memory memory = {.ram = &ram, .ram_count = 1};
-	struct verify_result result;
-	struct riffle_loaded loaded;
 	int status = draw(job, &memory);
 
 	if (!status)
-		status = riffle_load_shuffled(&loaded, plan, &job->kernel.source, &job->layout, &memory,
-					      RIFFLE_LOAD_CLEAR, NULL, job->workspace, job->workspace_bytes, &job->error);
-	if (!status && job->options.spoil &&
-	    !verify_spoil(job->verify, plan, &job->layout, job->options.spoil, job->memory, &job->error))
-		status = job->error.status;
+		status = load(job);
 	if (status)
 		return status;
-	fflush(stdout);
-	status = verify_compare(&result, job->verify, plan, &job->layout, job->memory, DIFFERENCES_SHOWN, stdout,
-				&job->error);
-	if (status)
-		return status;
-	printf("layout %lu: %s, ", number, mode_name(job->layout.mode));
+	printf("layout %lu: %s, virtual base 0x%llx, ", number, mode_name(job->layout.mode),
+	       (unsigned long long)job->layout.virtual_base);
 	if (job->options.layout) {
-		printf("replayed");
+		printf("replayed: ");
 	} else {
 		printf("seed ");
 		print_seed(job->options.seed);
+		printf(": ");
 	}
-	printf(", virtual base 0x%llx, %llu chunks moved: %llu bytes compared, %llu unwind states looked up, ",
-	       (unsigned long long)job->layout.virtual_base, (unsigned long long)result.moved,
-	       (unsigned long long)result.bytes, (unsigned long long)result.unwinds);
-	if (result.different)
-		printf("%llu differences\n", (unsigned long long)result.different);
-	else
-		printf("all right\n");
-	*different |= result.different > 0;
+	if (!job->options.spoil)
+		return compare(job, different);
+	puts("to be spoiled");
 	return 0;
+}
+
+/* Whether a part is among the names with commas between. */
+static bool is_among(const char *names, const char *name)
+{
+	size_t bytes = strlen(name);
+
+	if (!strcmp(names, "all"))
+		return true;
+	for (; names; names = strchr(names, ',') ? strchr(names, ',') + 1 : NULL)
+		if (!strncmp(names, name, bytes) && (!names[bytes] || names[bytes] == ','))
+			return true;
+	return false;
+}
+
+/* Loads the layout once more for each part to be spoiled. */
+static int spoil(struct job *job, bool *different)
+{
+	unsigned spoiled = 0;
+	int status = 0;
+
+	for (unsigned i = 0; i < verify_part_count(job->verify) && !status; i++) {
+		const char *name = verify_part(job->verify, i).name;
+
+		if (!is_among(job->options.spoil, name))
+			continue;
+		spoiled++;
+		status = load(job);
+		if (status)
+			break;
+		printf("%s spoiled: ", name);
+		if (verify_spoil(job->verify, &job->kernel.plan, &job->layout, name, job->memory, &job->error))
+			status = compare(job, different);
+		else
+			puts("nothing in it depends on this layout");
+	}
+	if (!status && !spoiled)
+		return riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "--spoil", "names no part of this kernel; --list prints them");
+	return status;
 }
 
 static void print_parts(const struct job *job)
@@ -325,6 +406,8 @@ static int run(struct job *job, bool *different)
 		*different = true;
 	for (unsigned long i = 0; i < job->options.count && !status; i++) {
 		status = verify_one(job, i + 1, different);
+		if (!status && job->options.spoil)
+			status = spoil(job, different);
 		next_seed(job->options.seed);
 	}
 	return status;

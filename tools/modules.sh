@@ -5,6 +5,7 @@
 # resolve DIR NAME...: prints the files of the modules named of the kernel whose
 # modules are in DIR (lib/modules/RELEASE), each behind those it depends on.
 # Read from the modules themselves: a freshly unpacked package has no modules.dep.
+# Compressed ones (Debian's from 6.12 on) are unpacked into $tmp, which is the caller's.
 resolve() {
 	local -A known=()
 	resolve_more "$@"
@@ -17,10 +18,15 @@ resolve_more() {
 		name=${name//-/_}
 		[ -z "${known[$name]:-}" ] || continue
 		known[$name]=yes
-		file=$(find "$dir/kernel" -name "${name//_/[-_]}.ko")
+		file=$(find "$dir/kernel" -name "${name//_/[-_]}.ko" -o -name "${name//_/[-_]}.ko.xz")
 		if [ -z "$file" ]; then
 			printf 'no module %s in %s\n' "$name" "$dir" >&2
 			return 1
+		fi
+		if [ "${file%.xz}" != "$file" ]; then
+			mkdir -p "$tmp/unpacked"
+			xz -dc "$file" >"$tmp/unpacked/$name.ko"
+			file=$tmp/unpacked/$name.ko
 		fi
 		depends=$(objcopy -O binary --only-section=.modinfo "$file" /dev/stdout | tr '\0' '\n' | sed -n 's/^depends=//p')
 		# shellcheck disable=SC2086

@@ -50,6 +50,61 @@ static const char *judge(const struct verify *v, const struct riffle_plan *plan,
 	return problem ? problem : judge_edge(v, code, c->image_offset + c->bytes);
 }
 
+/* The chunk that an offset is in, or chunk_count. */
+static uint32_t chunk_at(const struct riffle_plan *plan, uint32_t offset)
+{
+	uint32_t low = 0, high = plan->chunk_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (plan->chunks[middle].image_offset + plan->chunks[middle].bytes <= offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < plan->chunk_count && offset >= plan->chunks[low].image_offset ? low : plan->chunk_count;
+}
+
+static uint32_t led_to(const struct verify *v, uint32_t field)
+{
+	return field + riffle_get32(v->bytes + field);
+}
+
+/*
+ * What the kernel writes at run time must find its places together: a jump label of two bytes reaches its target by 8 bits
+ * (asm/jump_label.h, from 5.14 on), and an alternative is written over instrlen bytes in one piece.
+ */
+static bool is_apart(const struct verify *v, const struct riffle_plan *plan, const struct part *part, uint32_t entry)
+{
+	uint32_t site = led_to(v, entry), other = led_to(v, entry + 4);
+
+	if (site >= v->image_bytes - 16)
+		return true;
+	if (!strcmp(part->name, ".altinstructions"))
+		other = site + v->bytes[entry + (part->stride == 14 ? 12 : 10)] - 1;
+	else if (v->bytes[site] != 0xeb && memcmp(v->bytes + site, "\x66\x90", 2))
+		return false;
+	return chunk_at(plan, site) != chunk_at(plan, other);
+}
+
+static uint64_t judge_sites(const struct verify *v, const struct riffle_plan *plan, unsigned limit, FILE *report)
+{
+	uint64_t wrong = 0;
+
+	for (unsigned i = 0; i < v->part_count; i++) {
+		const struct part *part = &v->part[i];
+
+		if (strcmp(part->name, ".altinstructions") && strcmp(part->name, "__jump_table"))
+			continue;
+		for (uint32_t at = part->offset; at < part->offset + part->bytes; at += part->stride)
+			if (is_apart(v, plan, part, at) && ++wrong <= limit)
+				fprintf(report, "%s: the site at 0x%llx reaches from one chunk into another\n", part->name,
+					(unsigned long long)(v->link_virt + led_to(v, at)));
+	}
+	return wrong;
+}
+
 uint64_t verify_chunks(const struct verify *v, const struct riffle_plan *plan, unsigned limit, FILE *report)
 {
 	uint64_t wrong = 0;
@@ -65,5 +120,5 @@ uint64_t verify_chunks(const struct verify *v, const struct riffle_plan *plan, u
 			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset), plan->chunks[i].bytes,
 			symbol ? symbol->name : "?", problem);
 	}
-	return wrong;
+	return wrong + judge_sites(v, plan, limit, report);
 }

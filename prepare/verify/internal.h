@@ -42,6 +42,7 @@ struct part {
 	char name[48];
 	uint64_t fields;
 	uint32_t offset, bytes;
+	uint32_t stride;        /* of an entry, of fixed tables */
 };
 
 struct symbol {
@@ -169,6 +170,7 @@ struct places {
 	uint32_t *chunk;        /* of each 16 bytes of the image: chunk number, or plan->chunk_count */
 	uint64_t delta;
 	uint64_t moved;
+	bool shuffled;
 };
 int verify_places(struct places *places, const struct verify *v, const struct riffle_plan *plan,
 		  const struct riffle_layout *layout, struct riffle_error *error);

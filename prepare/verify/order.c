@@ -80,10 +80,13 @@ static int write_orc(const struct verify *v, const struct places *p, uint8_t *im
 	return 0;
 }
 
-/* Addresses in full; 0 for weak functions that were overridden (6.15 and later). */
+/*
+ * Addresses in full; 0 for weak functions that were overridden (6.15, and stable ones). ftrace skips 0, and what KASLR
+ * makes of it: without a shuffle the kernel's own relocations have added to it.
+ */
 static int write_mcount(const struct verify *v, const struct places *p, uint8_t *image, struct riffle_error *error)
 {
-	uint32_t count = v->mcount.entries;
+	uint32_t count = p->shuffled ? v->mcount.entries : 0;
 	struct entry *entry = new_entries(count, error);
 
 	if (!entry)

@@ -49,7 +49,7 @@ int verify_places(struct places *p, const struct verify *v, const struct riffle_
 	bool shuffled = layout->mode == RIFFLE_MODE_FGKASLR;
 	int status = 0;
 
-	*p = (struct places){.plan = plan, .delta = layout->virtual_base - v->link_virt};
+	*p = (struct places){.plan = plan, .delta = layout->virtual_base - v->link_virt, .shuffled = shuffled};
 	if (shuffled && (!layout->order || layout->order_count != plan->chunk_count))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "order", "is not as long as there are chunks");
 	p->shift = calloc(plan->chunk_count + 1, sizeof *p->shift);

@@ -99,6 +99,8 @@ static int add_words(struct verify *v, const char *name, const struct format *f,
 	uint8_t part;
 	int status = verify_new_part(v, name, offset, bytes, &part, error);
 
+	if (!status)
+		v->part[part].stride = stride;
 	for (uint32_t at = offset; at < offset + bytes && !status; at += stride)
 		for (unsigned i = 0; i < f->words && !status; i++) {
 			struct ref ref = {.field = at + f->at[i], .kind = REF_PC32, .part = part, .rank = RANK_TABLE};

@@ -61,7 +61,7 @@ def test_man_page_is_well_formed(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_man_page_refers_to_pages_that_are_there(page):
-    others = {"crash.8", "gdb.1", "getrandom.2", "perf-report.1", "pkg-config.1"}
+    others = {"crash.8", "gdb.1", "getrandom.2", "objdump.1", "perf-report.1", "pkg-config.1"}
     for name, section in re.findall(r"^\.Xr (\S+) (\d)", page.read_text(), re.M):
         assert (MAN / f"{name}.{section}").exists() or f"{name}.{section}" in others, name
 
@@ -76,7 +76,7 @@ def test_riffle_page_lists_the_commands():
     assert sorted(listed) == sorted(commands())
 
 
-@pytest.mark.parametrize("command", ["run", "prepare", "inspect", "symbolize", "gdb-script", "doctor", "bench"])
+@pytest.mark.parametrize("command", ["run", "prepare", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}

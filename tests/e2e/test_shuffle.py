@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stock kernels with their functions in another order do all that they do in their own, and tell it rightly."""
+import bisect
+import collections
+import re
+import subprocess
+
+import pytest
+from conftest import ROOT
+from guests import LINK_VIRTUAL, LONG, Boots, Guest
+
+KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1"] if LONG else [])
+SEEDS = 20
+WHAT = ["efault", "symbols", "bpf", "unload", "kprobes", "tracer", "tasks"]
+MODULES = ("virtio_mmio,virtio_blk,virtio_net,virtio_balloon,overlay,dummy,veth,loop,nf_tables,nft_ct,nf_nat,xfs,vfat,"
+           "nfs,isofs,bridge,vxlan,tun,dm_mod,cifs")
+COMPILE = ["cc", "-std=c17", "-Wall", "-Wextra", "-Os", "-static", "-nostdlib", "-ffreestanding",
+           "-fno-stack-protector", "-fno-pie", "-no-pie", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-s"]
+long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+
+
+def do(*what):
+    return ",".join([f"exec:/bin/{w}" for w in what] + ["panic"])
+
+
+def make_guests(kernel):
+    def guests(forms):
+        prepared = forms.prepared(kernel)
+        common = {"memory": 512, "seconds": 300}
+        return {
+            "plain": Guest(prepared, ("--randomize=kaslr",), do=do(*WHAT), **common),
+            "one": Guest(prepared, ("--randomize=fgkaslr",), do=do(*WHAT), **common),
+            "four": Guest(prepared, ("--randomize=fgkaslr",), do=do("efault", "symbols", "bpf"), cpus=4, **common),
+        }
+    guests.__name__ = kernel
+    return guests
+
+
+def make_many(kernel):
+    """Twenty layouts, on one CPU and on four in turn."""
+    def guests(forms):
+        return {str(n): Guest(forms.prepared(kernel), ("--randomize=fgkaslr",), do=do(*WHAT), memory=512, seconds=400,
+                              cpus=1 if n % 2 else 4) for n in range(SEEDS)}
+    guests.__name__ = f"{kernel}-many"
+    return guests
+
+
+GUESTS = {kernel: make_guests(kernel) for kernel in KERNELS}
+MANY = {kernel: make_many(kernel) for kernel in KERNELS}
+
+
+@pytest.fixture(scope="module")
+def boots(request, forms, tmp_path_factory):
+    """A function from a kernel and a guest's name to the guest; all kernels start at once, each with its modules."""
+    directory = tmp_path_factory.mktemp("shuffle")
+    exercise = directory / "exercise"
+    subprocess.run([*COMPILE, "-o", exercise, ROOT / "tests" / "guest" / "exercise.c"], check=True)
+    running = {}
+    for kernel in KERNELS:
+        forms.fetch(kernel)
+        (directory / kernel).mkdir()
+        initrd = directory / kernel / "initrd"
+        programs = [x for what in WHAT for x in ("--add", f"{exercise}:bin/{what}")]
+        subprocess.run([ROOT / "tools" / "mkinitramfs", initrd, *programs, "--modules", f"{kernel}:{MODULES}"],
+                       check=True, timeout=120)
+        running[kernel] = Boots(initrd, forms, directory / kernel)
+        running[kernel].start(GUESTS[kernel])
+
+    def guest(kernel, name):
+        return running[kernel].guest((MANY if name.isdigit() else GUESTS)[kernel], name)
+
+    yield guest
+    for b in running.values():
+        b.close()
+
+
+SHUFFLED = ([(kernel, name) for kernel in KERNELS for name in ("one", "four")] +
+            [pytest.param(kernel, str(n), marks=long_only) for kernel in KERNELS for n in range(SEEDS)])
+WHOLE = ([(kernel, "one") for kernel in KERNELS] +
+         [pytest.param(kernel, str(n), marks=long_only) for kernel in KERNELS for n in range(SEEDS)])
+each_shuffled = pytest.mark.parametrize("kernel, name", SHUFFLED)
+each_whole = pytest.mark.parametrize("kernel, name", WHOLE)
+
+
+def said(guest, what):
+    """The lines that one of the programs printed."""
+    lines = re.findall(rf"^guest: {what} (.*)$", guest.out, re.M)
+    assert lines, f"nothing of {what}:\n{guest.everything()}"
+    return lines
+
+
+def numbers(guest, what):
+    """Its KEY=VALUE words."""
+    return dict(word.split("=", 1) for line in said(guest, what) for word in line.split() if "=" in word)
+
+
+# ---- what any boot must show
+
+
+@each_shuffled
+def test_reaches_user_space_without_a_complaint(boots, kernel, name):
+    guest = boots(kernel, name)
+    assert guest.code == 3 and guest.reached and guest.fact("warnings") == "0", guest.everything()
+    assert guest.fact("cpus") == str(guest.cpus)
+    assert guest.told["mode"] == "fgkaslr"
+    assert re.search(r"randomize=fgkaslr: .* \d+ chunks of functions in any order", guest.err)
+    # after init's own count of them, too: the panic at the end is asked for
+    for sign in ("WARNING:", "BUG:", "Oops:", "general protection", "soft lockup", "rcu: INFO", "invalid opcode"):
+        assert sign not in guest.out, guest.everything()
+    assert re.findall(r"^guest: exec (\S+) exit=(\S+)$", guest.out, re.M) == \
+        [(w.split(":")[1], "0") for w in guest.do.split(",") if w.startswith("exec:")], guest.everything()
+
+
+@each_shuffled
+def test_lies_where_the_layout_says(boots, kernel, name):
+    guest = boots(kernel, name)
+    assert guest.text == guest.base("virtual_base")
+    assert guest.physical == guest.base("physical_base")
+    assert guest.offset == guest.base("virtual_base") - LINK_VIRTUAL
+    moved = sum(1 for _, _, shift in guest.told["chunks"] if shift)
+    assert moved > 0.99 * len(guest.told["chunks"]) > 35_000
+
+
+@each_shuffled
+def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
+    plain, guest = numbers(boots(kernel, "plain"), "symbols"), numbers(boots(kernel, name), "symbols")
+    assert int(guest["count"]) > 80_000 and guest["unsorted"] == plain["unsorted"] == "0"
+    assert (guest["count"], guest["sum"]) == (plain["count"], plain["sum"])
+    assert guest["order"] != plain["order"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_two_boots_have_one_order(boots, kernel):
+    names = ["one", "four"] + ([str(n) for n in range(SEEDS)] if LONG else [])
+    assert len({numbers(boots(kernel, name), "symbols")["order"] for name in names}) == len(names)
+
+
+@each_shuffled
+def test_faults_are_told_as_unshuffled(boots, kernel, name):
+    plain, guest = said(boots(kernel, "plain"), "efault"), said(boots(kernel, name), "efault")
+    assert guest == plain
+    assert int(numbers(boots(kernel, name), "efault")["faults"]) > 350
+
+
+@each_shuffled
+def test_bpf_program_runs(boots, kernel, name):
+    assert numbers(boots(kernel, name), "bpf") == {"load": "0", "run": "0", "returned": "42"}
+
+
+@each_whole
+def test_modules_come_and_go(boots, kernel, name):
+    guest = boots(kernel, name)
+    assert not re.search(r"^guest: module .* errno=", guest.out, re.M), guest.everything()
+    unload = numbers(guest, "unload")
+    assert int(unload["loaded"]) >= 30 and unload == numbers(boots(kernel, "plain"), "unload")
+
+
+@each_whole
+def test_kprobes(boots, kernel, name):
+    for guest in (boots(kernel, "plain"), boots(kernel, name)):
+        told = numbers(guest, "kprobes")
+        assert (told["enable"], told["disable"], told["remove"]) == ("0", "0", "0")
+        assert int(told["set"]) >= 180 and int(told["hit"]) >= 4 and int(told["hits"]) > 200, told
+
+
+@each_whole
+def test_function_tracer(boots, kernel, name):
+    plain, guest = numbers(boots(kernel, "plain"), "tracer"), numbers(boots(kernel, name), "tracer")
+    assert guest == plain
+    assert (guest["on"], guest["off"], guest["recorded"], guest["left"]) == ("0", "0", "many", "0")
+    assert int(guest["functions"]) > 30_000
+
+
+# ---- stack traces
+
+FRAME = re.compile(r" (\? )?([\w.]+)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[(\w+)\])?\s*$")
+Frame = collections.namedtuple("Frame", "sure name offset size")
+
+
+def frames_of(lines):
+    """Of the kernel's own code: a module's lies elsewhere each time."""
+    found = (FRAME.search(line) for line in lines)
+    return [Frame(not m[1], m[2], int(m[3], 16), int(m[4], 16)) for m in found if m and not m[5]]
+
+
+def panic_of(guest):
+    return frames_of(guest.out.split("Kernel panic - not syncing")[1].splitlines())
+
+
+def tasks_of(guest):
+    """Frames of each task, by its name; kernel threads are called differently by number."""
+    tasks, name = {}, None
+    for line in said(guest, "log"):
+        found = re.search(r"task:(\S+)", line)
+        if found:
+            name = re.sub(r"(/?\d+:\d+H?|-\S*|:\d+)+$", "", found.group(1))
+            tasks[name] = []
+        elif name:
+            tasks[name] += frames_of([line])
+    return tasks
+
+
+class LinkTime:
+    """The kernel's symbols and code as they were linked, from its debug vmlinux and by binutils."""
+
+    def __init__(self, vmlinux, directory):
+        self.places, addresses = collections.defaultdict(list), set()
+        for line in subprocess.run(["nm", vmlinux], capture_output=True, text=True, check=True).stdout.splitlines():
+            address, kind, name = line.split(" ", 2)
+            if kind in "tTwW":
+                self.places[name].append(int(address, 16))
+                addresses.add(int(address, 16))
+        self.addresses = sorted(addresses)
+        text = directory / "text"
+        subprocess.run(["objcopy", "-O", "binary", "--only-section=.text", vmlinux, text], check=True)
+        self.text = text.read_bytes()
+
+    def code(self, address, size):
+        at = address - LINK_VIRTUAL
+        return self.text[at:at + size] if 0 <= at < len(self.text) else b""
+
+    def size(self, address):
+        return self.addresses[bisect.bisect_right(self.addresses, address)] - address
+
+    def follows_call(self, address):
+        """A call of 5 bytes, or an indirect one of 2 to 7, ends here."""
+        before = self.code(address - 7, 7)
+        return len(before) == 7 and (before[2] == 0xE8 or
+                                     any(before[7 - n] == 0xFF and before[8 - n] >> 3 & 7 == 2 for n in range(2, 8)))
+
+    def explains(self, frame):
+        """
+        A symbol of that name and size, and if the frame is sure, a place that a call returns to. Behind a call that is
+        the function's last instruction that is the function's end (%pB looks up the byte before).
+        """
+        return any(frame.offset <= frame.size == self.size(place) and
+                   (not frame.sure or self.follows_call(place + frame.offset))
+                   for place in self.places.get(frame.name, ()))
+
+
+@pytest.fixture(scope="module")
+def link_time(fetch_kernel, tmp_path_factory):
+    known = {}
+
+    def of(kernel):
+        if kernel not in known:
+            known[kernel] = LinkTime(fetch_kernel(f"{kernel}-dbg"), tmp_path_factory.mktemp("link"))
+        return known[kernel]
+
+    return of
+
+
+# where the stack of interrupted or new code begins: nothing called it
+NOT_CALLED = re.compile(r"entry_SYSCALL_64_after_hwframe|ret_from_fork(_asm)?|asm_\w+|secondary_startup_64\w*|common_startup_64|"
+                        r"\w*idle\w*|\w*_halt|pv_native_safe_halt")
+
+
+@each_shuffled
+def test_panic_has_the_frames_of_the_unshuffled_one(boots, link_time, kernel, name):
+    plain, guest = panic_of(boots(kernel, "plain")), panic_of(boots(kernel, name))
+    sure = [f for f in guest if f.sure]
+    assert len(sure) >= 8
+    assert sure == [f for f in plain if f.sure]
+    known = link_time(kernel)
+    assert [f for f in guest if not known.explains(f) and not NOT_CALLED.fullmatch(f.name)] == []
+
+
+@each_whole
+def test_traces_of_all_tasks_are_right(boots, link_time, kernel, name):
+    plain, guest = tasks_of(boots(kernel, "plain")), tasks_of(boots(kernel, name))
+    assert len(guest) > 15 and guest.keys() & plain.keys() >= {"kthreadd", "init"}
+    known = link_time(kernel)
+    frames = [f for task in guest.values() for f in task]
+    assert len(frames) > 100
+    assert [f for f in frames if not known.explains(f) and not NOT_CALLED.fullmatch(f.name)] == []
+
+    def sure(tasks):
+        return {name: [f for f in frames if f.sure] for name, frames in tasks.items()}
+
+    one, two = sure(plain), sure(guest)
+    both = one.keys() & two.keys()
+    # a few tasks are somewhere else at that moment; most sleep where they always do
+    assert sum(one[n] == two[n] for n in both) >= 0.8 * len(both), [(n, one[n], two[n]) for n in both if one[n] != two[n]]
+    doubtful = [sum(not f.sure for task in tasks.values() for f in task) for tasks in (plain, guest)]
+    assert abs(doubtful[0] - doubtful[1]) <= 0.25 * doubtful[0] + 10, doubtful
