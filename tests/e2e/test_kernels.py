@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels built from unpatched source (kernels/, tools/build-kernel) boot, shuffled and not; and the builder itself."""
+import json
 import os
 import pathlib
 import pty
@@ -12,12 +13,14 @@ import time
 import pytest
 from conftest import ROOT, Forms
 from guests import LINK_VIRTUAL, LONG, Boots, Guest
+from test_shuffle import COMPILE, do, numbers, said
 
 BUILD_KERNEL = ROOT / "tools" / "build-kernel"
 NAMES = sorted(p.stem for p in (ROOT / "kernels").glob("*.config"))
 LUPINE_SEEDS = 200 if LONG else 6
 SEEDS = 20
 A_BOX = 25      # guests in a box, one after another
+WHAT = ["efault", "symbols", "bpf", "kprobes", "tracer", "tasks"]   # of tests/guest/exercise.c
 
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 
@@ -234,9 +237,15 @@ class Kernels(Forms):
 
 
 @pytest.fixture(scope="module")
-def boots(request, guest_initrd, built, tmp_path_factory):
+def boots(request, built, tmp_path_factory):
     """Starts at once what the tests that were chosen will ask for."""
-    boots = Boots(guest_initrd, Kernels(tmp_path_factory.mktemp("kernels"), built), tmp_path_factory.mktemp("boots"))
+    directory = tmp_path_factory.mktemp("kernels")
+    exercise, initrd = directory / "exercise", directory / "initrd"
+    subprocess.run([*COMPILE, "-o", exercise, ROOT / "tests" / "guest" / "exercise.c"], check=True)
+    subprocess.run([ROOT / "tools" / "mkinitramfs", initrd,
+                    *(x for what in WHAT for x in ("--add", f"{exercise}:bin/{what}"))], check=True, timeout=60)
+    (directory / "forms").mkdir()
+    boots = Boots(initrd, Kernels(directory / "forms", built), tmp_path_factory.mktemp("boots"))
     for item in request.session.items:
         make = getattr(item, "callspec", None) and item.callspec.params.get("make")
         if item.module is request.module and make and not any(m.args[0] for m in item.iter_markers("skipif")):
@@ -277,8 +286,20 @@ def boxes(name, seeds, **kwargs):
 
 
 LUPINE = boxes("lupine", LUPINE_SEEDS, memory=64, do="kallsyms,panic")
-MICROVM = boxes("microvm", SEEDS, memory=256, cpus=4, do="kallsyms,panic")
-DISTRO = boxes("distro", SEEDS, memory=256, cpus=4, do="kallsyms,panic")
+LARGE = {name: boxes(name, SEEDS, memory=512, cpus=4, seconds=400, do=do(*WHAT)) for name in ("microvm", "distro")}
+
+
+def microvm_plain(kernels):
+    return {"plain": Guest(kernels.prepared("microvm"), ("--randomize=kaslr",), memory=512, cpus=4, seconds=400,
+                           do=do(*WHAT))}
+
+
+def distro_plain(kernels):
+    return {"plain": Guest(kernels.prepared("distro"), ("--randomize=kaslr",), memory=512, cpus=4, seconds=400,
+                           do=do(*WHAT))}
+
+
+PLAIN = {"microvm": microvm_plain, "distro": distro_plain}
 
 
 def is_well(guest):
@@ -342,15 +363,39 @@ def test_lupine_bzimage_and_vmlinux_are_one_kernel(boots):
 
 
 @long_only
-@pytest.mark.parametrize("make, seed", MICROVM, ids=[s for _, s in MICROVM])
-def test_microvm_shuffled(boots, make, seed):
-    judge(boots.guest(make, seed))
+@pytest.mark.parametrize("name, make, seed", [(n, *g) for n, group in LARGE.items() for g in group],
+                         ids=[f"{n}-{seed}" for n, group in LARGE.items() for _, seed in group])
+def test_large_shuffled(boots, name, make, seed):
+    """Four CPUs, and all that tests/guest/exercise.c does, with the results of the unshuffled kernel."""
+    guest, plain = boots.guest(make, seed), boots.guest(PLAIN[name], "plain")
+    for each in (guest, plain):
+        is_well(each)
+        assert re.findall(r"^guest: exec \S+ exit=(\S+)$", each.out, re.M) == ["0"] * len(WHAT), each.everything()
+    judge(guest)
+    assert said(guest, "efault") == said(plain, "efault")
+    there, here = numbers(plain, "symbols"), numbers(guest, "symbols")
+    assert (here["count"], here["sum"], here["unsorted"]) == (there["count"], there["sum"], "0")
+    assert here["order"] != there["order"]
+    assert numbers(guest, "bpf")["returned"] == numbers(plain, "bpf")["returned"] == "42"
+    assert numbers(guest, "tracer") == numbers(plain, "tracer")
+    assert int(numbers(guest, "kprobes")["set"]) > 100
 
 
-@long_only
-@pytest.mark.parametrize("make, seed", DISTRO, ids=[s for _, s in DISTRO])
-def test_distro_shuffled(boots, make, seed):
-    judge(boots.guest(make, seed))
+# ---- without a guest
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "lupine" else long_only) for n in NAMES])
+def test_kernel_is_verified_and_moves(built, programs, name):
+    """By verify's own path; and of ordinary functions at least 95 % of the bytes move, few together."""
+    seconds = 900 if name == "lupine" else 4 * 3600
+    image, vmlinux = built(name, seconds=seconds), built(name, "--vmlinux", seconds=seconds)
+    for extra in ((), ("--debug-vmlinux", vmlinux)):
+        r = programs.riffle("verify", "-n", "3", *extra, image, timeout=600)
+        assert r.returncode == 0 and r.stdout.count("all right\n") == 3, r.stdout + r.stderr
+    told = json.loads(programs.riffle("inspect", "--json", "--chunks", image).stdout)["shuffle"]
+    assert told["function_bytes_that_move"] >= 0.95 * told["function_bytes"] > 0
+    assert told["function_bytes_not_alone"] <= 0.08 * told["function_bytes"]
+    assert told["chunk_bytes"]["most"] <= 16 << 10 and told["plan_percent"] <= 10
 
 
 def test_objects_of_the_fragment(built):
