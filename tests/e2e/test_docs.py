@@ -174,7 +174,7 @@ def known_options():
     known = set(FOREIGN_OPTIONS) | {"--help", "--version"}
     for command in commands():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
-    for tool in ("kvmbox", "fetch-kernel", "mkinitramfs", "check"):
+    for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     return known
 
