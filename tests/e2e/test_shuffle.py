@@ -16,6 +16,9 @@ MODULES = ("virtio_mmio,virtio_blk,virtio_net,virtio_balloon,overlay,dummy,veth,
            "nfs,isofs,bridge,vxlan,tun,dm_mod,cifs")
 COMPILE = ["cc", "-std=c17", "-Wall", "-Wextra", "-Os", "-static", "-nostdlib", "-ffreestanding",
            "-fno-stack-protector", "-fno-pie", "-no-pie", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-s"]
+# Switching the tracer on and off takes half a minute of an emulated processor that others want too. What truly stalls
+# is ended by the guest's time limit.
+PATIENT = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 
 
@@ -26,7 +29,7 @@ def do(*what):
 def make_guests(kernel):
     def guests(forms):
         prepared = forms.prepared(kernel)
-        common = {"memory": 512, "seconds": 300}
+        common = {"memory": 512, "seconds": 300, "append": PATIENT}
         return {
             "plain": Guest(prepared, ("--randomize=kaslr",), do=do(*WHAT), **common),
             "one": Guest(prepared, ("--randomize=fgkaslr",), do=do(*WHAT), **common),
@@ -40,7 +43,7 @@ def make_many(kernel):
     """Twenty layouts, on one CPU and on four in turn."""
     def guests(forms):
         return {str(n): Guest(forms.prepared(kernel), ("--randomize=fgkaslr",), do=do(*WHAT), memory=512, seconds=400,
-                              cpus=1 if n % 2 else 4) for n in range(SEEDS)}
+                              append=PATIENT, cpus=1 if n % 2 else 4) for n in range(SEEDS)}
     guests.__name__ = f"{kernel}-many"
     return guests
 
