@@ -20,6 +20,9 @@ COMPILE = ["cc", "-std=c17", "-Wall", "-Wextra", "-Os", "-static", "-nostdlib", 
 # is ended by the guest's time limit.
 PATIENT = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+# Guests that work hard in an emulated processor take minutes, more where it is shared; test_boot.py and test_chunks.py
+# boot shuffled kernels in every run.
+pytestmark = long_only
 
 
 def do(*what):
