@@ -9,7 +9,7 @@
  * A prepared kernel is one file, little-endian throughout:
  *
  *   0                header, RIFFLE_HEADER_BYTES, checksummed
- *   plan_offset      plan: the sections named by the header's directory, checksummed as one run of bytes
+ *   plan_offset      plan: the sections named by the header's directory, in two parts, each with a checksum of its own
  *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
@@ -65,20 +65,24 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
 	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
 	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
-	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty */
+	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty: the shuffle's part of the plan */
 	RIFFLE_SECTION_REGIONS = 5,        /* struct riffle_region, ascending, disjoint */
 	RIFFLE_SECTION_CHUNKS = 6,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
-	RIFFLE_SECTION_CHUNK_REFS = 7,     /* struct riffle_chunk_ref, chunk after chunk, each chunk's kinds in turn */
-	RIFFLE_SECTION_FIXED32 = 8,        /* uint32_t image offsets, ascending: u32 field += shift of its target */
-	RIFFLE_SECTION_FIXED32_TARGETS = 9,/* uint16_t chunk numbers, one for each of these */
-	RIFFLE_SECTION_FIXED64 = 10,       /* the same for u64 fields */
-	RIFFLE_SECTION_FIXED64_TARGETS = 11,
-	RIFFLE_SECTION_TABLES = 12,        /* struct riffle_table */
-	RIFFLE_SECTION_RUNS = 13,          /* struct riffle_run, table after table */
-	RIFFLE_SECTION_EXTABLE_TARGETS = 14,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
-	RIFFLE_SECTION_KALLSYMS = 15,      /* struct riffle_kallsyms, one or none */
-	RIFFLE_SECTION_KALLSYMS_RUNS = 16, /* struct riffle_symbol_run */
-	RIFFLE_SECTION_COUNT = 17,
+	RIFFLE_SECTION_GROUPS = 7,         /* struct riffle_group, ascending, each chunk in one */
+	RIFFLE_SECTION_PC_REFS = 8,        /* struct riffle_ref: s32 field += shift of target - shift of its own chunk */
+	RIFFLE_SECTION_OWN_FIELDS = 9,     /* uint16_t: s32 field -= shift of its own chunk; what it refers to stays */
+	RIFFLE_SECTION_ABS32_REFS = 10,    /* struct riffle_ref: u32 field += shift of target */
+	RIFFLE_SECTION_ABS64_REFS = 11,    /* struct riffle_ref: u64 field += shift of target */
+	RIFFLE_SECTION_FIXED32 = 12,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 13,/* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 14,       /* the same for u64 fields */
+	RIFFLE_SECTION_FIXED64_TARGETS = 15,
+	RIFFLE_SECTION_TABLES = 16,        /* struct riffle_table */
+	RIFFLE_SECTION_GAPS = 17,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
+	RIFFLE_SECTION_SITE_TARGETS = 18,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
+	RIFFLE_SECTION_EXTABLE_TARGETS = 19,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 20,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_COUNT = 21,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -119,18 +123,44 @@ struct riffle_region {
 	uint32_t chunk_count;
 };
 
-/* One chunk and how many references of each kind it has in RIFFLE_SECTION_CHUNK_REFS, in the order of the members. */
+/*
+ * One chunk, and how much of each sorted table belongs to it: entries of the exception, unwind and mcount tables that
+ * point into it, symbols in it, and how long their names are in kallsyms.
+ */
 struct riffle_chunk {
 	uint32_t image_offset;
-	uint32_t bytes;         /* multiple of RIFFLE_CHUNK_ALIGN */
-	uint16_t pc32;          /* s32 += shift of target - shift of this chunk */
-	uint16_t abs32;         /* u32 += virtual delta + shift of target */
-	uint16_t abs64;         /* u64 += virtual delta + shift of target */
-	uint16_t inverse32;     /* s32 -= virtual delta + shift of this chunk */
+	uint16_t units;         /* of RIFFLE_CHUNK_ALIGN bytes; not 0 */
+	uint16_t orc;
+	uint16_t mcount;
+	uint16_t exceptions;
+	uint16_t symbols;
+	uint16_t name_bytes;
 };
 
-struct riffle_chunk_ref {
-	uint16_t field;         /* offset in the chunk; the field lies wholly inside it */
+static inline uint32_t riffle_chunk_bytes(const struct riffle_chunk *chunk)
+{
+	return (uint32_t)chunk->units * RIFFLE_CHUNK_ALIGN;
+}
+
+/*
+ * Neighbouring chunks of one region, read and put right together. Their references say where in the group a field is:
+ * its distance from the first chunk's start. Fields lie wholly inside one chunk. That an absolute field moves with the
+ * kernel is told by the relocations alone, which apply to chunks as to anything else; the references only add what
+ * the shuffle does. An inverse-32 field is among the own ones.
+ */
+#define RIFFLE_GROUP_BYTES_MAX 65536u
+
+struct riffle_group {
+	uint32_t chunk_count;   /* not 0; from the end of the group before */
+	uint32_t pc_refs;       /* how many of each, from the end of the group before */
+	uint32_t own_fields;
+	uint32_t abs32_refs;
+	uint32_t abs64_refs;
+	uint32_t reserved;
+};
+
+struct riffle_ref {
+	uint16_t field;         /* offset in the group */
 	uint16_t target;        /* chunk number */
 };
 
@@ -140,22 +170,21 @@ enum riffle_table_kind {
 	RIFFLE_TABLE_ORC = 2,           /* s32 ip at image_offset, 6 bytes of state at second_offset */
 	RIFFLE_TABLE_MCOUNT = 3,        /* u64 addresses; also in RELOC64 */
 	RIFFLE_TABLE_SITES = 4,         /* s32, PC-relative, in an order that does not matter: entries stay in their
-	                                   places, chunks come in any order and any number of times */
+	                                   places; each has its chunk in RIFFLE_SECTION_SITE_TARGETS */
 };
 
+/*
+ * A sorted table is a row of entries that do not move, those of the first region's chunks, entries that do not move,
+ * those of the second region's, and so on. How many do not move is told by its gaps, one more than there are regions;
+ * how many are each chunk's, by the chunk. Each kind but SITES is there once or not at all.
+ */
 struct riffle_table {
 	uint32_t kind;
 	uint32_t image_offset;
 	uint32_t second_offset; /* ORC's states, else 0 */
 	uint32_t entries;
-	uint32_t first_run;     /* in RIFFLE_SECTION_RUNS */
-	uint32_t run_count;
-};
-
-/* Consecutive entries that belong to one chunk, or to none; a table's runs have all its entries, chunks ascending (SITES: any). */
-struct riffle_run {
-	uint16_t chunk;
-	uint16_t entries;       /* not 0 */
+	uint32_t first;         /* its first gap in RIFFLE_SECTION_GAPS, or target in RIFFLE_SECTION_SITE_TARGETS */
+	uint32_t reserved;
 };
 
 #define RIFFLE_KALLSYMS_SELF_RELATIVE 1u        /* offsets are distances from the entry itself */
@@ -168,13 +197,7 @@ struct riffle_kallsyms {
 	uint32_t names, names_bytes;
 	uint32_t markers;       /* u32[(symbols + 255) / 256] */
 	uint32_t seqs;          /* u8[3][symbols], big-endian; 0: this kernel has none */
-	uint32_t reserved;
-};
-
-struct riffle_symbol_run {
-	uint16_t chunk;
-	uint16_t symbols;       /* not 0 */
-	uint32_t name_offset;   /* of the first one's name, from names */
+	uint32_t first_gap;     /* of its symbols; those of the names' bytes follow */
 };
 
 /* page 0 of the file */
@@ -187,7 +210,7 @@ struct riffle_header {
 	uint64_t file_bytes;            /* size of the whole file */
 	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
 	uint64_t plan_bytes;
-	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes */
+	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's first base_bytes bytes */
 	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
@@ -210,15 +233,19 @@ struct riffle_header {
 	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
 	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order */
 
+	uint64_t base_bytes;            /* of the plan: the sections without which nothing boots. The shuffle's part is what
+	                                   follows, read and checked for a shuffle only; multiple of 8 */
+	uint64_t shuffle_checksum;      /* XXH64, seed 0, of that */
+
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x538];
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x548];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 _Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header fills its page");
 _Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) == 24, "no padding");
-_Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_symbol_run) == 8, "no padding");
+_Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_group) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
 #endif
 

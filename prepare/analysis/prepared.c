@@ -92,6 +92,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		counts[i] = draft->shuffle.count[i];
 	header->plan_offset = RIFFLE_HEADER_BYTES;
 	header->plan_bytes = place_sections(section, counts);
+	header->base_bytes = section[RIFFLE_SECTION_REGIONS].offset;
 	if (header->plan_bytes > RIFFLE_PLAN_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
 					    header->plan_bytes, RIFFLE_PLAN_MAX);
@@ -113,7 +114,9 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		if (counts[i])
 			memcpy(draft->plan + section[i].offset, draft->shuffle.entries[i],
 			       counts[i] * encoded_entry_bytes[i]);
-	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
+	header->plan_checksum = riffle_checksum(draft->plan, header->base_bytes);
+	header->shuffle_checksum =
+		riffle_checksum(draft->plan + header->base_bytes, header->plan_bytes - header->base_bytes);
 	return 0;
 }
 
