@@ -49,8 +49,9 @@ int chunk_stats(struct chunk_stats *stats, const struct riffle_plan *plan, struc
 	stats->regions = plan->region_count;
 	stats->fixed32 = plan->fixed32_count;
 	stats->fixed64 = plan->fixed64_count;
-	stats->pc32 = plan->pc_ref_count;
-	stats->own32 = plan->own_field_count;
+	stats->pc32 = plan->pc_target_count;
+	for (uint32_t i = 0; i < plan->own_step_count; i++)
+		stats->own32 += plan->own_steps[i] != RIFFLE_STEP_FAR;
 	stats->abs32 = plan->abs32_ref_count;
 	stats->abs64 = plan->abs64_ref_count;
 	for (uint32_t i = 0; i < plan->chunk_count; i++)

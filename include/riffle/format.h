@@ -69,20 +69,21 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_REGIONS = 5,        /* struct riffle_region, ascending, disjoint */
 	RIFFLE_SECTION_CHUNKS = 6,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
 	RIFFLE_SECTION_GROUPS = 7,         /* struct riffle_group, ascending, each chunk in one */
-	RIFFLE_SECTION_PC_REFS = 8,        /* struct riffle_ref: s32 field += shift of target - shift of its own chunk */
-	RIFFLE_SECTION_OWN_FIELDS = 9,     /* uint16_t: s32 field -= shift of its own chunk; what it refers to stays */
-	RIFFLE_SECTION_ABS32_REFS = 10,    /* struct riffle_ref: u32 field += shift of target */
-	RIFFLE_SECTION_ABS64_REFS = 11,    /* struct riffle_ref: u64 field += shift of target */
-	RIFFLE_SECTION_FIXED32 = 12,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
-	RIFFLE_SECTION_FIXED32_TARGETS = 13,/* uint16_t chunk numbers, one for each of these */
-	RIFFLE_SECTION_FIXED64 = 14,       /* the same for u64 fields */
-	RIFFLE_SECTION_FIXED64_TARGETS = 15,
-	RIFFLE_SECTION_TABLES = 16,        /* struct riffle_table */
-	RIFFLE_SECTION_GAPS = 17,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
-	RIFFLE_SECTION_SITE_TARGETS = 18,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
-	RIFFLE_SECTION_EXTABLE_TARGETS = 19,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
-	RIFFLE_SECTION_KALLSYMS = 20,      /* struct riffle_kallsyms, one or none */
-	RIFFLE_SECTION_COUNT = 21,
+	RIFFLE_SECTION_PC_STEPS = 8,       /* uint8_t: s32 field += shift of target - shift of its own chunk */
+	RIFFLE_SECTION_PC_TARGETS = 9,     /* uint16_t chunk numbers, one for each of these fields */
+	RIFFLE_SECTION_OWN_STEPS = 10,     /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
+	RIFFLE_SECTION_ABS32_REFS = 11,    /* struct riffle_ref: u32 field += shift of target */
+	RIFFLE_SECTION_ABS64_REFS = 12,    /* struct riffle_ref: u64 field += shift of target */
+	RIFFLE_SECTION_FIXED32 = 13,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 14,/* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 15,       /* the same for u64 fields */
+	RIFFLE_SECTION_FIXED64_TARGETS = 16,
+	RIFFLE_SECTION_TABLES = 17,        /* struct riffle_table */
+	RIFFLE_SECTION_GAPS = 18,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
+	RIFFLE_SECTION_SITE_TARGETS = 19,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
+	RIFFLE_SECTION_EXTABLE_TARGETS = 20,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 21,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_COUNT = 22,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -147,16 +148,20 @@ static inline uint32_t riffle_chunk_bytes(const struct riffle_chunk *chunk)
  * its distance from the first chunk's start. Fields lie wholly inside one chunk. That an absolute field moves with the
  * kernel is told by the relocations alone, which apply to chunks as to anything else; the references only add what
  * the shuffle does. An inverse-32 field is among the own ones.
+ *
+ * The many PC-relative fields are told by steps: each byte is the distance from the field before, the first one's from
+ * the group's start; RIFFLE_STEP_FAR goes so far and names no field.
  */
 #define RIFFLE_GROUP_BYTES_MAX 65536u
+#define RIFFLE_STEP_FAR 255u
 
 struct riffle_group {
 	uint32_t chunk_count;   /* not 0; from the end of the group before */
-	uint32_t pc_refs;       /* how many of each, from the end of the group before */
-	uint32_t own_fields;
+	uint32_t pc_steps;      /* how many of each, from the end of the group before */
+	uint32_t pc_targets;
+	uint32_t own_steps;
 	uint32_t abs32_refs;
 	uint32_t abs64_refs;
-	uint32_t reserved;
 };
 
 struct riffle_ref {

@@ -42,8 +42,9 @@ struct riffle_plan {
 	const struct riffle_region *regions;
 	const struct riffle_chunk *chunks;
 	const struct riffle_group *groups;
-	const struct riffle_ref *pc_refs;
-	const uint16_t *own_fields;
+	const uint8_t *pc_steps;
+	const uint16_t *pc_targets;
+	const uint8_t *own_steps;
 	const struct riffle_ref *abs32_refs;
 	const struct riffle_ref *abs64_refs;
 	const uint32_t *fixed32;
@@ -58,8 +59,9 @@ struct riffle_plan {
 	uint32_t region_count;
 	uint32_t chunk_count;   /* 0: this kernel cannot be shuffled, or the plan was opened without that part */
 	uint32_t group_count;
-	uint32_t pc_ref_count;
-	uint32_t own_field_count;
+	uint32_t pc_step_count;
+	uint32_t pc_target_count;
+	uint32_t own_step_count;
 	uint32_t abs32_ref_count;
 	uint32_t abs64_ref_count;
 	uint32_t fixed32_count;

@@ -78,8 +78,9 @@ static void start_groups(struct shuffle_load *s)
 
 		s->group[i] = at;
 		at.chunk += g->chunk_count;
-		at.pc_ref += g->pc_refs;
-		at.own_field += g->own_fields;
+		at.pc_step += g->pc_steps;
+		at.pc_target += g->pc_targets;
+		at.own_step += g->own_steps;
 		at.abs32_ref += g->abs32_refs;
 		at.abs64_ref += g->abs64_refs;
 	}
@@ -108,45 +109,58 @@ static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint
 }
 
 /*
- * Puts a group's references right where it lies. A field's offset has 16 bits and the scratch is longer than these
- * reach, so that none leads out of it; the farthest that was met is returned, for the caller to judge.
+ * Puts a group's references right where it lies. A field's offset has 16 bits, or is held against the group's end, and the
+ * scratch is longer than 16 bits reach, so that none leads out of it. Returns the end of the farthest field.
  */
 static uint32_t patch_refs(const struct shuffle_load *s, const struct patch *p, const struct riffle_group *g,
 			   const struct group_start *at)
 {
 	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_ref *ref = plan->pc_refs + at->pc_ref;
-	const uint16_t *own_field = plan->own_fields + at->own_field;
+	const uint8_t *step = plan->pc_steps + at->pc_step;
+	const uint16_t *target = plan->pc_targets + at->pc_target;
+	const struct riffle_ref *ref;
 	const int32_t *shift = s->shift;
-	uint32_t farthest = 0;
+	uint32_t farthest = 0, field_at = 0;
 
-	for (uint32_t i = 0; i < g->pc_refs; i++) {
-		uint32_t at_field = ref[i].field;
-		uint8_t *field = p->bytes + at_field;
+	for (uint32_t i = 0; i < g->pc_steps; i++) {
+		uint8_t *field;
 
-		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[ref[i].target] - p->own[at_field / 16]);
-		farthest = at_field > farthest ? at_field : farthest;
+		field_at += step[i];
+		if (step[i] == RIFFLE_STEP_FAR)
+			continue;
+		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
+			return UINT32_MAX;
+		field = p->bytes + field_at;
+		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[*target++] - p->own[field_at / 16]);
+		farthest = field_at + 4;
 	}
-	for (uint32_t i = 0; i < g->own_fields; i++) {
-		uint32_t at_field = own_field[i];
-		uint8_t *field = p->bytes + at_field;
+	step = plan->own_steps + at->own_step;
+	field_at = 0;
+	for (uint32_t i = 0; i < g->own_steps; i++) {
+		uint8_t *field;
 
-		riffle_put32(field, riffle_get32(field) - p->own[at_field / 16]);
-		farthest = at_field > farthest ? at_field : farthest;
+		field_at += step[i];
+		if (step[i] == RIFFLE_STEP_FAR)
+			continue;
+		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
+			return UINT32_MAX;
+		field = p->bytes + field_at;
+		riffle_put32(field, riffle_get32(field) - p->own[field_at / 16]);
+		farthest = field_at + 4 > farthest ? field_at + 4 : farthest;
 	}
 	ref = plan->abs32_refs + at->abs32_ref;
 	for (uint32_t i = 0; i < g->abs32_refs; i++) {
 		uint8_t *field = p->bytes + ref[i].field;
 
 		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[ref[i].target]);
-		farthest = ref[i].field > farthest ? ref[i].field : farthest;
+		farthest = ref[i].field + 4u > farthest ? ref[i].field + 4u : farthest;
 	}
 	ref = plan->abs64_refs + at->abs64_ref;
 	for (uint32_t i = 0; i < g->abs64_refs; i++) {
 		uint8_t *field = p->bytes + ref[i].field;
 
 		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[ref[i].target]);
-		farthest = ref[i].field + 4u > farthest ? ref[i].field + 4u : farthest;
+		farthest = ref[i].field + 8u > farthest ? ref[i].field + 8u : farthest;
 	}
 	return farthest;
 }
@@ -194,7 +208,7 @@ static int shuffle_group(struct shuffle_load *s, uint32_t index, uint8_t *scratc
 	before = __builtin_ia32_rdtsc();
 	map_shifts(s, &patch, at->chunk, g->chunk_count);
 	riffle_load_relocate(&s->load, scratch, start, start + bytes);
-	if ((g->pc_refs || g->own_fields || g->abs32_refs || g->abs64_refs) && patch_refs(s, &patch, g, at) + 4 > bytes)
+	if (patch_refs(s, &patch, g, at) > bytes)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "references", "have a field outside its group",
 					 index);
 	*patch_ticks = __builtin_ia32_rdtsc() - before;
@@ -297,7 +311,7 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 			shuffled_job(&jobs, i);
 	status = riffle_load_end(loaded, &s.load, layout);
 	if (!status)
-		loaded->relocations += (uint64_t)plan->pc_ref_count + plan->own_field_count + plan->abs32_ref_count +
+		loaded->relocations += (uint64_t)plan->pc_target_count + plan->own_step_count + plan->abs32_ref_count +
 				       plan->abs64_ref_count + plan->fixed32_count + plan->fixed64_count;
 	return status;
 }

@@ -18,7 +18,7 @@ struct place {
 
 /* Where a group's chunks and references begin. */
 struct group_start {
-	uint32_t chunk, pc_ref, own_field, abs32_ref, abs64_ref;
+	uint32_t chunk, pc_step, pc_target, own_step, abs32_ref, abs64_ref;
 };
 
 struct shuffle_load {

@@ -37,8 +37,9 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct 
 		PLACE(REGIONS, regions, &plan->region_count),
 		PLACE(CHUNKS, chunks, &plan->chunk_count),
 		PLACE(GROUPS, groups, &plan->group_count),
-		PLACE(PC_REFS, pc_refs, &plan->pc_ref_count),
-		PLACE(OWN_FIELDS, own_fields, &plan->own_field_count),
+		PLACE(PC_STEPS, pc_steps, &plan->pc_step_count),
+		PLACE(PC_TARGETS, pc_targets, &plan->pc_target_count),
+		PLACE(OWN_STEPS, own_steps, &plan->own_step_count),
 		PLACE(ABS32_REFS, abs32_refs, &plan->abs32_ref_count),
 		PLACE(ABS64_REFS, abs64_refs, &plan->abs64_ref_count),
 		PLACE(FIXED32, fixed32, &plan->fixed32_count),
@@ -113,10 +114,20 @@ static int check_chunks(const struct riffle_plan *plan, struct sums *sums, struc
 	return RIFFLE_OK;
 }
 
+/* How many of these steps name a field. */
+static uint32_t fields_of(const uint8_t *steps, uint32_t count)
+{
+	uint32_t far = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		far += steps[i] == RIFFLE_STEP_FAR;
+	return count - far;
+}
+
 /* Each group within one region and no longer than its fields' offsets reach; all chunks and all references in one. */
 static int check_groups(const struct riffle_plan *plan, struct riffle_error *error)
 {
-	uint64_t pc = 0, own = 0, abs32 = 0, abs64 = 0;
+	uint64_t steps = 0, targets = 0, own = 0, abs32 = 0, abs64 = 0;
 	uint32_t next = 0, region = 0;
 
 	for (uint32_t i = 0; i < plan->group_count; i++) {
@@ -130,7 +141,7 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		if (region == plan->region_count)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "group", "has chunks that are not there", i);
 		r = &plan->regions[region];
-		if (!g->chunk_count || g->reserved || g->chunk_count > r->first_chunk + r->chunk_count - next)
+		if (!g->chunk_count || g->chunk_count > r->first_chunk + r->chunk_count - next)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "group",
 						 "is empty or reaches out of its region", i);
 		start = plan->chunks[next].image_offset;
@@ -139,16 +150,22 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		    RIFFLE_GROUP_BYTES_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", i,
 						    RIFFLE_GROUP_BYTES_MAX);
-		pc += g->pc_refs;
-		own += g->own_fields;
+		if (g->pc_steps > plan->pc_step_count - steps)
+			break;
+		if (fields_of(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "pc_targets",
+						 "are not as many as a group's fields", i);
+		steps += g->pc_steps;
+		targets += g->pc_targets;
+		own += g->own_steps;
 		abs32 += g->abs32_refs;
 		abs64 += g->abs64_refs;
 	}
 	if (next != plan->chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "groups", "do not hold all chunks", next,
 					    plan->chunk_count);
-	if (pc != plan->pc_ref_count || own != plan->own_field_count || abs32 != plan->abs32_ref_count ||
-	    abs64 != plan->abs64_ref_count)
+	if (steps != plan->pc_step_count || targets != plan->pc_target_count || own != plan->own_step_count ||
+	    abs32 != plan->abs32_ref_count || abs64 != plan->abs64_ref_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "groups", "do not use all references");
 	return RIFFLE_OK;
 }
@@ -395,8 +412,8 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		return status;
 	if (counts.fixed32_targets != plan->fixed32_count || counts.fixed64_targets != plan->fixed64_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "fixed targets", "are not as many as the fields");
-	if ((status = check_targets((const uint16_t *)plan->pc_refs + 1, plan->pc_ref_count, 2, plan->chunk_count,
-				    "pc_refs", error)) ||
+	if ((status = check_targets(plan->pc_targets, plan->pc_target_count, 1, plan->chunk_count, "pc_targets",
+				    error)) ||
 	    (status = check_targets((const uint16_t *)plan->abs32_refs + 1, plan->abs32_ref_count, 2,
 				    plan->chunk_count, "abs32_refs", error)) ||
 	    (status = check_targets((const uint16_t *)plan->abs64_refs + 1, plan->abs64_ref_count, 2,

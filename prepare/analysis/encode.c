@@ -18,8 +18,9 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
 	[RIFFLE_SECTION_REGIONS] = sizeof(struct riffle_region),
 	[RIFFLE_SECTION_CHUNKS] = sizeof(struct riffle_chunk),
 	[RIFFLE_SECTION_GROUPS] = sizeof(struct riffle_group),
-	[RIFFLE_SECTION_PC_REFS] = sizeof(struct riffle_ref),
-	[RIFFLE_SECTION_OWN_FIELDS] = sizeof(uint16_t),
+	[RIFFLE_SECTION_PC_STEPS] = sizeof(uint8_t),
+	[RIFFLE_SECTION_PC_TARGETS] = sizeof(uint16_t),
+	[RIFFLE_SECTION_OWN_STEPS] = sizeof(uint8_t),
 	[RIFFLE_SECTION_ABS32_REFS] = sizeof(struct riffle_ref),
 	[RIFFLE_SECTION_ABS64_REFS] = sizeof(struct riffle_ref),
 	[RIFFLE_SECTION_FIXED32] = sizeof(uint32_t),
@@ -154,47 +155,63 @@ static unsigned field_bytes(unsigned kind)
 	return kind == SHUFFLE_ABS64 ? 8 : 4;
 }
 
-/* A reference of a chunk of the last group, whose first chunk starts at `start`. */
-static int add_group_ref(struct encoder *e, enum riffle_section_kind section, const struct shuffle_ref *ref,
-			 uint32_t start, uint32_t target, uint32_t *counter)
+/* A group whose references come in the order of their fields. */
+struct group_maker {
+	struct riffle_group group;
+	uint32_t start;                 /* of its first chunk */
+	uint32_t last_pc, last_own;     /* how far its steps have come */
+};
+
+static int add_step(struct encoder *e, enum riffle_section_kind section, uint32_t distance, uint32_t *count)
 {
-	struct riffle_ref *out = append(e, section);
+	for (;; distance -= RIFFLE_STEP_FAR) {
+		uint8_t *step = append(e, section);
+
+		if (!step)
+			return RIFFLE_ERR_MEMORY;
+		++*count;
+		*step = distance < RIFFLE_STEP_FAR ? (uint8_t)distance : RIFFLE_STEP_FAR;
+		if (distance < RIFFLE_STEP_FAR)
+			return 0;
+	}
+}
+
+static int add_absolute(struct encoder *e, struct group_maker *m, const struct shuffle_ref *ref, uint32_t target)
+{
+	bool wide = ref->kind == SHUFFLE_ABS64;
+	struct riffle_ref *out = append(e, wide ? RIFFLE_SECTION_ABS64_REFS : RIFFLE_SECTION_ABS32_REFS);
 
 	if (!out)
 		return RIFFLE_ERR_MEMORY;
-	*out = (struct riffle_ref){(uint16_t)(ref->field - start), (uint16_t)target};
-	++*counter;
+	*out = (struct riffle_ref){(uint16_t)(ref->field - m->start), (uint16_t)target};
+	++*(wide ? &m->group.abs64_refs : &m->group.abs32_refs);
 	return 0;
 }
 
-static int add_chunk_ref(struct encoder *e, struct riffle_group *group, uint32_t start, uint32_t chunk,
-			 const struct shuffle_ref *ref)
+static int add_chunk_ref(struct encoder *e, struct group_maker *m, uint32_t chunk, const struct shuffle_ref *ref)
 {
 	const struct riffle_chunk *c = &e->chunk[chunk];
 	uint32_t target = ref->target == UINT32_MAX ? e->chunks : chunk_of(e, ref->target);
+	uint32_t field = ref->field - m->start;
+	int status;
 
 	if (ref->field - c->image_offset + field_bytes(ref->kind) > riffle_chunk_bytes(c))
 		return refuse(e, "reference", "lies across a chunk's end", ref->field);
 	if (ref->kind != SHUFFLE_PC32)
 		e->absolute[ref->kind - SHUFFLE_ABS32]++;
-	switch (ref->kind) {
-	case SHUFFLE_PC32:
-		if (target == chunk)
-			return 0;
-		if (target != e->chunks)
-			return add_group_ref(e, RIFFLE_SECTION_PC_REFS, ref, start, target, &group->pc_refs);
-		break;
-	case SHUFFLE_INVERSE32:
-		break;
-	default:
-		if (target == e->chunks)
-			return 0;
-		return ref->kind == SHUFFLE_ABS32
-			       ? add_group_ref(e, RIFFLE_SECTION_ABS32_REFS, ref, start, target, &group->abs32_refs)
-			       : add_group_ref(e, RIFFLE_SECTION_ABS64_REFS, ref, start, target, &group->abs64_refs);
+	if (ref->kind == SHUFFLE_ABS32 || ref->kind == SHUFFLE_ABS64)
+		return target == e->chunks ? 0 : add_absolute(e, m, ref, target);
+	if (ref->kind == SHUFFLE_PC32 && target == chunk)
+		return 0;
+	if (ref->kind == SHUFFLE_INVERSE32 || target == e->chunks) {
+		status = add_step(e, RIFFLE_SECTION_OWN_STEPS, field - m->last_own, &m->group.own_steps);
+		m->last_own = field;
+		return status;
 	}
-	group->own_fields++;
-	return append16(e, RIFFLE_SECTION_OWN_FIELDS, ref->field - start);
+	status = add_step(e, RIFFLE_SECTION_PC_STEPS, field - m->last_pc, &m->group.pc_steps);
+	m->last_pc = field;
+	m->group.pc_targets++;
+	return status ? status : append16(e, RIFFLE_SECTION_PC_TARGETS, target);
 }
 
 /* Neighbours of one region, as many as 16-bit offsets reach over. */
@@ -204,29 +221,30 @@ static int make_groups(struct encoder *e)
 	uint32_t next = 0, ref = 0;
 
 	while (next < e->chunks) {
-		uint32_t start = e->chunk[next].image_offset, end;
-		struct riffle_group group = {0}, *out;
+		struct group_maker m = {.start = e->chunk[next].image_offset};
+		struct riffle_group *out;
+		uint32_t end;
 		int status = 0;
 
 		while (next >= region->first_chunk + region->chunk_count)
 			region++;
 		end = region->first_chunk + region->chunk_count;
-		for (; next < end; next++, group.chunk_count++) {
+		for (; next < end; next++, m.group.chunk_count++) {
 			uint32_t stop = e->chunk[next].image_offset + riffle_chunk_bytes(&e->chunk[next]);
 
-			if (stop - start > RIFFLE_GROUP_BYTES_MAX)
+			if (stop - m.start > RIFFLE_GROUP_BYTES_MAX)
 				break;
 			while (ref < e->shuffle->ref_count && e->shuffle->ref[ref].field < e->chunk[next].image_offset)
 				ref++;
 			for (; !status && ref < e->shuffle->ref_count && e->shuffle->ref[ref].field < stop; ref++)
-				status = add_chunk_ref(e, &group, start, next, &e->shuffle->ref[ref]);
+				status = add_chunk_ref(e, &m, next, &e->shuffle->ref[ref]);
 			if (status)
 				return status;
 		}
 		out = append(e, RIFFLE_SECTION_GROUPS);
 		if (!out)
 			return RIFFLE_ERR_MEMORY;
-		*out = group;
+		*out = m.group;
 	}
 	return 0;
 }

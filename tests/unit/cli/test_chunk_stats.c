@@ -37,13 +37,15 @@ static void test_sums(void **state)
 	    {.image_offset = 0x2000, .bytes = 80784, .first_chunk = 1, .chunk_count = 99},
 	    {.image_offset = 0x20000, .bytes = 3248, .first_chunk = 100, .chunk_count = 2},
 	};
+	static const uint8_t steps[104] = {[7] = RIFFLE_STEP_FAR, [8] = RIFFLE_STEP_FAR};
 	struct riffle_chunk chunk[102];
 	const struct riffle_plan plan = {.regions = region,
 					 .region_count = 3,
 					 .chunks = chunk,
 					 .chunk_count = 102,
-					 .pc_ref_count = 204,
-					 .own_field_count = 102,
+					 .pc_target_count = 204,
+					 .own_steps = steps,
+					 .own_step_count = 104,
 					 .abs32_ref_count = 1,
 					 .abs64_ref_count = 306,
 					 .fixed32_count = 7,

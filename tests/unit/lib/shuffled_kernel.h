@@ -55,9 +55,10 @@ struct shuffled_kernel {
 	uint32_t table_at[3], orc_states_at;
 	/* sections */
 	struct riffle_group group[SK_CHUNKS_MAX];
-	struct riffle_ref pc_ref[SK_REFS_MAX], abs32_ref[SK_REFS_MAX], abs64_ref[SK_REFS_MAX];
-	uint16_t own_field[SK_REFS_MAX];
-	uint32_t groups, pc_refs, abs32_refs, abs64_refs, own_fields;
+	uint8_t pc_step[2 * SK_REFS_MAX], own_step[2 * SK_REFS_MAX];
+	uint16_t pc_target[SK_REFS_MAX];
+	struct riffle_ref abs32_ref[SK_REFS_MAX], abs64_ref[SK_REFS_MAX];
+	uint32_t groups, pc_steps, pc_targets, own_steps, abs32_refs, abs64_refs;
 	uint32_t fixed32[SK_REFS_MAX], fixed64[SK_REFS_MAX], fixed32s, fixed64s;
 	uint16_t fixed32_target[SK_REFS_MAX], fixed64_target[SK_REFS_MAX];
 	uint32_t gap[5 * 3], gaps;
@@ -359,6 +360,15 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 	free(address);
 }
 
+static inline void sk_step(uint8_t *steps, uint32_t *count, uint32_t *of_group, uint32_t *last, uint32_t field)
+{
+	for (; field - *last >= 255; *last += 255, ++*of_group)
+		steps[(*count)++] = 255;
+	steps[(*count)++] = (uint8_t)(field - *last);
+	*last = field;
+	++*of_group;
+}
+
 /* Lists of the plan from the references: relocations of everything absolute, chunk and fixed references. */
 static inline void sk_make_lists(struct shuffled_kernel *k)
 {
@@ -392,7 +402,7 @@ static inline void sk_make_lists(struct shuffled_kernel *k)
 		b->reloc64[b->count64++] = k->table_at[2] + 8 * i;
 	for (uint32_t c = 0, r = 0; c < k->chunks; k->groups++) {
 		struct riffle_group *g = &k->group[k->groups];
-		uint32_t start = k->chunk[c].image_offset, end = start;
+		uint32_t start = k->chunk[c].image_offset, end = start, last_pc = 0, last_own = 0;
 
 		while (c >= k->region[r].first_chunk + k->region[r].chunk_count)
 			r++;
@@ -409,11 +419,11 @@ static inline void sk_make_lists(struct shuffled_kernel *k)
 			uint16_t field = (uint16_t)(ref->field - start);
 
 			if (ref->kind == SK_INVERSE || (ref->kind == SK_PC32 && target == k->chunks)) {
-				k->own_field[k->own_fields++] = field;
-				g->own_fields++;
+				sk_step(k->own_step, &k->own_steps, &g->own_steps, &last_own, field);
 			} else if (ref->kind == SK_PC32 && target != sk_chunk_of(k, ref->field)) {
-				k->pc_ref[k->pc_refs++] = (struct riffle_ref){field, (uint16_t)target};
-				g->pc_refs++;
+				sk_step(k->pc_step, &k->pc_steps, &g->pc_steps, &last_pc, field);
+				k->pc_target[k->pc_targets++] = (uint16_t)target;
+				g->pc_targets++;
 			} else if (ref->kind == SK_ABS32 && target != k->chunks) {
 				k->abs32_ref[k->abs32_refs++] = (struct riffle_ref){field, (uint16_t)target};
 				g->abs32_refs++;
@@ -445,8 +455,9 @@ static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
 	builder_extra(b, RIFFLE_SECTION_REGIONS, k->region, shape->regions, sizeof *k->region);
 	builder_extra(b, RIFFLE_SECTION_CHUNKS, k->chunk, k->chunks, sizeof *k->chunk);
 	builder_extra(b, RIFFLE_SECTION_GROUPS, k->group, k->groups, sizeof *k->group);
-	builder_extra(b, RIFFLE_SECTION_PC_REFS, k->pc_ref, k->pc_refs, sizeof *k->pc_ref);
-	builder_extra(b, RIFFLE_SECTION_OWN_FIELDS, k->own_field, k->own_fields, sizeof *k->own_field);
+	builder_extra(b, RIFFLE_SECTION_PC_STEPS, k->pc_step, k->pc_steps, 1);
+	builder_extra(b, RIFFLE_SECTION_PC_TARGETS, k->pc_target, k->pc_targets, sizeof *k->pc_target);
+	builder_extra(b, RIFFLE_SECTION_OWN_STEPS, k->own_step, k->own_steps, 1);
 	builder_extra(b, RIFFLE_SECTION_ABS32_REFS, k->abs32_ref, k->abs32_refs, sizeof *k->abs32_ref);
 	builder_extra(b, RIFFLE_SECTION_ABS64_REFS, k->abs64_ref, k->abs64_refs, sizeof *k->abs64_ref);
 	builder_extra(b, RIFFLE_SECTION_FIXED32, k->fixed32, k->fixed32s, 4);

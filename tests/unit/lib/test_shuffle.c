@@ -334,10 +334,12 @@ LIE(lie_group_many, k->group[0].chunk_count = UINT32_MAX)
 LIE(lie_group_long, k->group[0].chunk_count += 2 * k->group[1].chunk_count)
 LIE(lie_group_over_region, k->group[0].chunk_count = k->region[0].chunk_count + 1)
 LIE(lie_groups_few, builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups - 1, sizeof *k->group))
-LIE(lie_ref_count, k->group[5].pc_refs++)
-LIE(lie_ref_wrap, k->group[5].pc_refs += UINT32_MAX)
-LIE(lie_own_count, k->group[5].own_fields--)
-LIE(lie_target, k->pc_ref[100].target = (uint16_t)(k->chunks + 1))
+LIE(lie_step_count, k->group[5].pc_steps++)
+LIE(lie_step_wrap, k->group[5].pc_steps += UINT32_MAX)
+LIE(lie_step_far, k->pc_step[100] = k->pc_step[100] == 255 ? 0 : 255)
+LIE(lie_target_count, k->group[5].pc_targets++; k->group[6].pc_targets--)
+LIE(lie_own_count, k->group[5].own_steps--)
+LIE(lie_target, k->pc_target[100] = (uint16_t)(k->chunks + 1))
 LIE(lie_target32, k->abs32_ref[100].target = 65535)
 LIE(lie_target64, k->abs64_ref[100].target = (uint16_t)(k->chunks + 1))
 LIE(lie_fixed_target, k->fixed32_target[3] = 65535)
@@ -390,10 +392,12 @@ static const struct lie lies[] = {
 	{"group longer than offsets reach", lie_group_long, "group"},
 	{"group of two regions", lie_group_over_region, "group"},
 	{"chunks in no group", lie_groups_few, "groups"},
-	{"count of references", lie_ref_count, "groups"},
-	{"count of references that wraps", lie_ref_wrap, "groups"},
+	{"count of steps", lie_step_count, "pc_targets"},
+	{"count of steps that wraps", lie_step_wrap, NULL},
+	{"step that names a field or not", lie_step_far, "pc_targets"},
+	{"count of a group's targets", lie_target_count, "pc_targets"},
 	{"count of own fields", lie_own_count, "groups"},
-	{"target", lie_target, "pc_refs"},
+	{"target", lie_target, "pc_targets"},
 	{"target of an absolute field", lie_target32, "abs32_refs"},
 	{"target of a wide field", lie_target64, "abs64_refs"},
 	{"target of a fixed field", lie_fixed_target, "fixed32_targets"},
@@ -464,13 +468,18 @@ static void fields_outside_groups_are_refused(void **state)
 		draw(l, 7);
 		for (uint32_t c = 0; c < k->group[0].chunk_count; c++)
 			bytes += riffle_chunk_bytes(&k->chunk[c]);
-		if (i == 0)
-			k->pc_ref[0].field = 65535;
-		else if (i == 1)
-			k->own_field[0] = (uint16_t)(bytes - 3);
-		else if (i == 2)
+		if (i == 0) {
+			/* every field but the first as far behind the one before as it can be */
+			for (uint32_t n = 1; n < k->group[0].pc_steps; n++)
+				k->pc_step[n] = k->pc_step[n] == 255 ? 255 : 254;
+		} else if (i == 1) {
+			for (uint32_t n = 0; n + 1 < k->group[0].own_steps; n++)
+				k->own_step[n] = 255;
+			k->own_step[k->group[0].own_steps - 1] = 254;
+		}
+		if (i == 2)
 			k->abs32_ref[0].field = (uint16_t)(bytes - 3);
-		else
+		if (i == 3)
 			k->abs64_ref[0].field = (uint16_t)(bytes - 7);
 		builder_seal(&k->b);
 		assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
