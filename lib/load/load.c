@@ -31,9 +31,9 @@ static struct cursor cursor_end(const struct riffle_plan *plan)
 }
 
 /*
- * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it waits for the
- * bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of an address in the top
- * 2 GiB, so a sum modulo 2^32 is right.
+ * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it
+ * waits for the bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of an
+ * address in the top 2 GiB, so a sum modulo 2^32 is right.
  */
 static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
 		     const struct cursor *end, uint64_t stop)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads a kernel with its functions in another order: chunks are put right in source order and copied to their places. */
+/* Loads a kernel with its functions in another order: chunks are put right in source order, then copied to place. */
 #include "load/shuffle.h"
 #include "load/vector.h"
 

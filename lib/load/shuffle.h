@@ -6,7 +6,7 @@
 #include "load/internal.h"
 
 #define FEED_BYTES (64u << 10)          /* tables are read so much at a time, at most two at once */
-#define SCRATCH_PAD 64u                 /* a field at the very end of what a group's offsets reach is read and written whole */
+#define SCRATCH_PAD 64u                 /* a field at the very end of what a group's offsets reach is whole */
 #define SCRATCH_HALF (RIFFLE_GROUP_BYTES_MAX + SCRATCH_PAD)
 #define SCRATCH_BYTES (2 * SCRATCH_HALF) /* a group and its map of shifts; or two feeds */
 #define SCRATCHES 8u

@@ -27,8 +27,9 @@ void riffle_shuffle_places(struct shuffle_load *s)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_kallsyms *k = plan->kallsyms;
-	const struct riffle_table *orc = table_of(plan, RIFFLE_TABLE_ORC), *mcount = table_of(plan, RIFFLE_TABLE_MCOUNT),
-				  *exceptions = table_of(plan, RIFFLE_TABLE_EXTABLE);
+	const struct riffle_table *orc = table_of(plan, RIFFLE_TABLE_ORC);
+	const struct riffle_table *mcount = table_of(plan, RIFFLE_TABLE_MCOUNT);
+	const struct riffle_table *exceptions = table_of(plan, RIFFLE_TABLE_EXTABLE);
 	struct place next = {0};
 	uint32_t next_exception = 0;
 
@@ -74,7 +75,8 @@ struct walk {
 	uint32_t (*count)(const struct riffle_chunk *chunk);
 	uint32_t (*place)(const struct shuffle_load *s, uint32_t chunk);
 	void (*prefetch)(void *mover, uint32_t place);  /* may be NULL */
-	int (*move)(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift, struct riffle_error *error);
+	int (*move)(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		    struct riffle_error *error);
 	void *mover;
 };
 
@@ -211,7 +213,8 @@ HOT int move_orc(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint
 		status = feed_take(&m->state_feed, PLAN_ORC_STATE_BYTES, left, &in, &got, error);
 		if (status)
 			return status;
-		riffle_copy_short(m->states + (size_t)at * PLAN_ORC_STATE_BYTES, in, (size_t)got * PLAN_ORC_STATE_BYTES);
+		riffle_copy_short(m->states + (size_t)at * PLAN_ORC_STATE_BYTES, in,
+				  (size_t)got * PLAN_ORC_STATE_BYTES);
 	}
 	return RIFFLE_OK;
 }
@@ -223,7 +226,8 @@ static int write_orc(struct shuffle_load *s, const struct riffle_table *t, uint8
 	feed_start(&m.ip_feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
 	feed_start(&m.state_feed, s, scratch + SCRATCH_HALF, t->second_offset,
 		   (uint64_t)t->entries * PLAN_ORC_STATE_BYTES);
-	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_orc, place_orc, prefetch_orc, move_orc, &m},
+	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_orc, place_orc, prefetch_orc,
+					 move_orc, &m},
 			  error);
 }
 
@@ -408,7 +412,8 @@ HOT void prefetch_names(void *mover, uint32_t place)
 	__builtin_prefetch(m->names + place, 1);
 }
 
-HOT int move_names(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift, struct riffle_error *error)
+HOT int move_names(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		   struct riffle_error *error)
 {
 	struct names *m = mover;
 	uint32_t got;

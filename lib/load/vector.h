@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies of a few dozen bytes of any length, forty thousand times a load: in vectors, with a plain twin that gives the same bytes. */
+/* Short copies of any length, forty thousand times a load: in vectors, with a plain twin that gives the same bytes. */
 #ifndef RIFFLE_LOAD_VECTOR_H
 #define RIFFLE_LOAD_VECTOR_H
 
