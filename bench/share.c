@@ -127,7 +127,11 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; !status && i < sizeof methods / sizeof *methods; i++)
 		if (methods[i].mode != RIFFLE_MODE_FGKASLR || s.kernel.plan.chunk_count)
 			status = compare_loads(&s, argv[2], i, &error);
-	if (status)
-		fprintf(stderr, "bench-share: %s\n", error.message);
+	if (status) {
+		char text[512];
+
+		riffle_error_format(&error, text, sizeof text);
+		fprintf(stderr, "bench-share: %s: %s\n", argv[1], text);
+	}
 	return status ? 1 : 0;
 }
