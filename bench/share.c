@@ -50,7 +50,8 @@ static int set_up(struct share *s, const char *name, struct riffle_error *error)
 	s->first = map_huge(&s->bytes);
 	s->second = map_huge(&s->bytes);
 	s->workspace_bytes = riffle_load_workspace(&s->kernel.plan);
-	s->workspace = malloc(s->workspace_bytes + 1);
+	s->workspace_bytes = (s->workspace_bytes + 64) & ~(size_t)63;
+	s->workspace = aligned_alloc(64, s->workspace_bytes); /* as the library asks */
 	s->order = calloc((size_t)s->kernel.plan.chunk_count + 1, sizeof *s->order);
 	if (!s->linked || !s->first || !s->second || !s->workspace || !s->order)
 		return riffle_fail_system(error, ENOMEM, "memory", "for the kernels cannot be had");

@@ -14,7 +14,7 @@ def _t_density(x, freedom):
 
 def _t_inside(limit, freedom):
     """The probability that Student's t lies within -limit and limit; x = tan(angle) makes the range finite."""
-    steps, top = 400, math.atan(limit)
+    steps, top = 100, math.atan(limit)
     total = 0.0
     for i in range(steps + 1):
         angle = top * i / steps
@@ -26,7 +26,7 @@ def _t_inside(limit, freedom):
 def t_quantile(freedom, confidence=0.95):
     """The limit within which Student's t lies with this probability, either side."""
     low, high = 0.0, 1e4
-    for _ in range(100):
+    for _ in range(45):
         middle = math.sqrt(low * high) if low else high / 1e3
         if _t_inside(middle, freedom) < confidence:
             low = middle
