@@ -16,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "ops.h"
@@ -90,8 +91,9 @@ int main(int argc, char **argv)
 	printf("bench: end\n");
 	fflush(stdout);
 	if (init) {
-		sync();
-		reboot(RB_POWER_OFF);
+		/* a restart works without ACPI, too, which a small kernel has not; what was printed has to be out by then */
+		tcdrain(1);
+		reboot(RB_AUTOBOOT);
 		for (;;)
 			pause();
 	}
