@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* riffle prepare: a kernel goes in, a prepared kernel comes out; or a prepared kernel is checked to the last byte. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "cli/bootstrap_image.h"
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/output.h"
@@ -15,7 +18,7 @@
 #include "prepare/analysis/prepared.h"
 
 static const char help[] =
-	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--force] -o FILE\n"
+	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--bootstrap] [--force] -o FILE\n"
 	"       riffle prepare --check FILE\n"
 	"\n"
 	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
@@ -28,6 +31,9 @@ static const char help[] =
 	"  -d, --debug-vmlinux FILE\n"
 	"                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
 	"                      functions and references is added, and held against what was found\n"
+	"  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
+	"                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
+	"                      and any other loader of the 64-bit boot protocol\n"
 	"  -f, --force         replace FILE if it is there\n"
 	"      --check         compare a prepared kernel's contents with the digest stored in it\n"
 	"  -h, --help          this text\n"
@@ -38,7 +44,7 @@ static const char help[] =
 
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
-	bool force, check;
+	bool force, check, bootstrap;
 };
 
 static int usage_error(const char *what)
@@ -66,6 +72,21 @@ static const char *blame(const struct prepare_options *options, const struct rif
 	return strcmp(error->field, SPAWN_DEBUG_FIELD) ? options->kernel : options->debug;
 }
 
+/* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
+static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *words, struct riffle_error *error)
+{
+	int status;
+
+	files->out = memfd_create("prepared kernel", MFD_CLOEXEC);
+	if (files->out < 0)
+		return riffle_fail_system(error, errno, "memfd_create", "failed");
+	status = spawn_worker(words, files, error);
+	if (!status)
+		status = bootstrap_image_write(fd, files->out, error);
+	close(files->out);
+	return status;
+}
+
 static int prepare_to(const struct prepare_options *options, struct spawn_files *files)
 {
 	struct riffle_error error;
@@ -77,9 +98,13 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
-	files->out = output.fd;
 	progress(options->kernel);
-	status = spawn_worker(&words, files, &error);
+	if (options->bootstrap) {
+		status = bootstrap_to(output.fd, files, &words, &error);
+	} else {
+		files->out = output.fd;
+		status = spawn_worker(&words, files, &error);
+	}
 	progress(NULL);
 	if (status) {
 		output_abandon(&output);
@@ -152,6 +177,7 @@ int command_prepare(int argc, char **argv)
 	static const struct option long_options[] = {
 		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
 		{"debug-vmlinux", required_argument, NULL, 'd'},
+		{"bootstrap", no_argument, NULL, 'b'},
 		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},         {0},
 	};
@@ -159,7 +185,7 @@ int command_prepare(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:r:d:fh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:r:d:bfh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			options.output = optarg;
@@ -169,6 +195,9 @@ int command_prepare(int argc, char **argv)
 			break;
 		case 'd':
 			options.debug = optarg;
+			break;
+		case 'b':
+			options.bootstrap = true;
 			break;
 		case 'f':
 			options.force = true;
@@ -190,7 +219,8 @@ int command_prepare(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
-	if (options.check && (options.output || options.relocs || options.debug || options.force))
+	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap ||
+			      options.force))
 		return usage_error("--check goes with no other option");
 	if (!options.check && !options.output)
 		return usage_error("no output given (-o FILE)");
