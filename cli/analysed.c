@@ -86,9 +86,9 @@ static int check_result(int fd, struct riffle_error *error)
 	return status;
 }
 
-int analysed_write(const struct analysed *kernel, int out, struct riffle_error *error)
+int analysed_write(const struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error)
 {
-	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, out, error);
+	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, storage, out, error);
 
 	return status ? status : check_result(out, error);
 }

@@ -7,15 +7,18 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/output.h"
 #include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
+#include "prepare/image/image.h"
 
 static const char help[] =
-	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--force] -o FILE\n"
+	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
+	"                      [--force] -o FILE\n"
 	"       riffle prepare --check FILE\n"
 	"\n"
 	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
@@ -28,6 +31,9 @@ static const char help[] =
 	"  -d, --debug-vmlinux FILE\n"
 	"                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
 	"                      functions and references is added, and held against what was found\n"
+	"  -z, --compress METHOD\n"
+	"                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
+	"                      unless reading the file is slow [none]\n"
 	"  -f, --force         replace FILE if it is there\n"
 	"      --check         compare a prepared kernel's contents with the digest stored in it\n"
 	"  -h, --help          this text\n"
@@ -38,7 +44,8 @@ static const char help[] =
 
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
-	bool force, check;
+	enum riffle_compression storage;
+	bool force, check, compress;
 };
 
 static int usage_error(const char *what)
@@ -108,7 +115,7 @@ static int open_file(int *fd, const char *name)
 
 static int prepare(const struct prepare_options *options)
 {
-	struct spawn_files files = {-1, -1, -1, -1};
+	struct spawn_files files = {-1, -1, -1, -1, options->storage};
 	int code = open_file(&files.kernel, options->kernel);
 
 	if (!code)
@@ -126,8 +133,23 @@ static int prepare(const struct prepare_options *options)
 	return code;
 }
 
+static bool parse_storage(const char *word, enum riffle_compression *storage)
+{
+	static const enum riffle_compression known[] = {RIFFLE_COMPRESSION_NONE, RIFFLE_COMPRESSION_LZ4,
+							RIFFLE_COMPRESSION_ZSTD};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(word, riffle_compression_name(known[i]))) {
+			*storage = known[i];
+			return true;
+		}
+	return false;
+}
+
 static int check(const char *name)
 {
+	struct frame_reader *frames = NULL;
+	struct riffle_source source;
 	struct riffle_error error;
 	struct stat st;
 	int fd, status;
@@ -138,7 +160,12 @@ static int check(const char *name)
 	if (!status)
 		status = sandbox_filter(SANDBOX_PLAIN, &error);
 	if (!status)
-		status = riffle_prepared_check_digest(fd, &error);
+		status = riffle_source_from_fd(&source, fd, &error);
+	if (!status)
+		status = frame_reader_begin(&frames, &source, &error);
+	if (!status)
+		status = riffle_prepared_check_digest(fd, &source, &error);
+	frame_reader_end(frames);
 	if (status) {
 		report_error(name, &error);
 		return EXIT_FAILURE;
@@ -151,7 +178,7 @@ int command_prepare(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
-		{"debug-vmlinux", required_argument, NULL, 'd'},
+		{"debug-vmlinux", required_argument, NULL, 'd'}, {"compress", required_argument, NULL, 'z'},
 		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},         {0},
 	};
@@ -159,7 +186,7 @@ int command_prepare(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:r:d:fh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:r:d:z:fh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			options.output = optarg;
@@ -169,6 +196,14 @@ int command_prepare(int argc, char **argv)
 			break;
 		case 'd':
 			options.debug = optarg;
+			break;
+		case 'z':
+			if (!parse_storage(optarg, &options.storage)) {
+				fprintf(stderr, "riffle prepare: --compress: is none of lz4, zstd, none (found '%s')\n",
+					optarg);
+				return EXIT_USAGE;
+			}
+			options.compress = true;
 			break;
 		case 'f':
 			options.force = true;
@@ -190,7 +225,8 @@ int command_prepare(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
-	if (options.check && (options.output || options.relocs || options.debug || options.force))
+	if (options.check && (options.output || options.relocs || options.debug || options.force ||
+			      options.compress))
 		return usage_error("--check goes with no other option");
 	if (!options.check && !options.output)
 		return usage_error("no output given (-o FILE)");

@@ -25,7 +25,11 @@ static int open_plan(struct opened_kernel *k, struct riffle_error *error)
 {
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
-	return status ? status : riffle_plan_open(&k->plan, &k->source, error);
+	if (!status)
+		status = riffle_plan_open(&k->plan, &k->source, error);
+	if (!status && k->plan.frame_count)
+		status = frame_reader_begin(&k->frames, &k->source, error);
+	return status;
 }
 
 static bool is_prepared(int fd)
@@ -90,7 +94,7 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 			int out_fd, struct riffle_error *error)
 {
 	struct riffle_error changed;
-	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd};
+	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd, RIFFLE_COMPRESSION_NONE};
 	int status = spawn_worker(&k->words, &files, error);
 
 	/* a file that changed explains whatever else went wrong */
@@ -239,6 +243,8 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 void kernel_close(struct opened_kernel *k)
 {
 	riffle_plan_close(&k->plan);
+	frame_reader_end(k->frames);
+	k->frames = NULL;
 	if (k->fd >= 0)
 		close(k->fd);
 	k->fd = -1;

@@ -14,6 +14,8 @@
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
  *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
+ *                    With RIFFLE_FEATURE_COMPRESSED it is frames instead, one behind the other, and payload_offset
+ *                    is a multiple of 4096.
  *
  * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
  * The image is shorter than 1 GiB, so image offsets fit 32 bits.
@@ -30,7 +32,8 @@
 
 /* feature bits of riffle_header.features */
 #define RIFFLE_FEATURE_SHUFFLE UINT64_C(1)      /* the plan has what it takes to permute functions (FGKASLR) */
-#define RIFFLE_FEATURES_KNOWN RIFFLE_FEATURE_SHUFFLE
+#define RIFFLE_FEATURE_COMPRESSED UINT64_C(2)   /* the payload is stored as frames: riffle_header.storage says how */
+#define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
@@ -46,7 +49,7 @@ enum riffle_source_kind {
 	RIFFLE_SOURCE_ELF = 5,          /* vmlinux without relocations */
 };
 
-/* compression of a bzImage's payload: riffle_header.compression */
+/* compression of a bzImage's payload: riffle_header.compression; LZ4 and ZSTD also in riffle_header.storage */
 enum riffle_compression {
 	RIFFLE_COMPRESSION_NONE = 0,
 	RIFFLE_COMPRESSION_GZIP = 1,
@@ -78,7 +81,8 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_EXTABLE_TARGETS = 14,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
 	RIFFLE_SECTION_KALLSYMS = 15,      /* struct riffle_kallsyms, one or none */
 	RIFFLE_SECTION_KALLSYMS_RUNS = 16, /* struct riffle_symbol_run */
-	RIFFLE_SECTION_COUNT = 17,
+	RIFFLE_SECTION_FRAMES = 17,        /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
+	RIFFLE_SECTION_COUNT = 18,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -100,7 +104,22 @@ struct riffle_segment {
 struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
-	uint64_t file_offset;   /* payload_offset + image_offset in version 1 */
+	uint64_t file_offset;   /* payload_offset + image_offset in version 1; 0 with RIFFLE_FEATURE_COMPRESSED */
+};
+
+/*
+ * A stretch of an extent that is compressed by itself: one LZ4 block or one Zstandard frame, or, when that would not be
+ * shorter, the bytes as they are (stored_bytes == bytes). Frames lie in one extent each and together cover the extents
+ * without gap or overlap; what is stored of them does the same from payload_offset to the end of the file. Where they
+ * are cut is the preparer's choice: best where a load's reads begin and end, for a part of a frame costs all of it.
+ */
+#define RIFFLE_FRAME_BYTES_MAX (UINT32_C(256) << 10)
+
+struct riffle_frame {
+	uint32_t image_offset;
+	uint32_t bytes;         /* 1 .. RIFFLE_FRAME_BYTES_MAX */
+	uint32_t stored_bytes;  /* 1 .. bytes */
+	uint32_t stored_offset; /* from payload_offset */
 };
 
 /*
@@ -188,7 +207,7 @@ struct riffle_header {
 	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
 	uint64_t plan_bytes;
 	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes */
-	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN */
+	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
 	uint64_t link_virt;             /* link address of image offset 0: __START_KERNEL_map + link_phys */
@@ -206,9 +225,9 @@ struct riffle_header {
 	char kernel_version[192];       /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
 	uint8_t build_id[32];
 	uint32_t build_id_bytes;        /* 0 when the kernel has none */
-	uint32_t reserved0;
+	uint32_t storage;               /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
 	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
-	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order */
+	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order, as they are stored */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
@@ -220,6 +239,7 @@ _Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header 
 _Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_symbol_run) == 8, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
+_Static_assert(sizeof(struct riffle_frame) == 16, "no padding");
 #endif
 
 #endif

@@ -306,7 +306,7 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 
 	if (!(plan->header->features & RIFFLE_FEATURE_SHUFFLE)) {
 		for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_SLOTS; i++)
-			if (plan->header->section[i].count)
+			if (plan->header->section[i].count && i != RIFFLE_SECTION_FRAMES)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features",
 							 "deny a section that is there", i);
 		return RIFFLE_OK;

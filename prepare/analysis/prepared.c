@@ -10,17 +10,20 @@
 
 #include "analysis.h"
 #include "encode.h"
+#include "frames.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
 
-/* everything that goes into the file before its payload */
+/* everything that goes into the file before its payload, and a compressed payload too */
 struct draft {
 	struct riffle_header header;
 	uint8_t *plan;
 	struct riffle_extent *extents;
 	uint32_t extent_count;
 	struct encoded shuffle;         /* empty without one */
+	enum riffle_compression storage;
+	struct stored_frames frames;    /* empty when storage is NONE */
 };
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
@@ -90,13 +93,15 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
 		counts[i] = draft->shuffle.count[i];
+	counts[RIFFLE_SECTION_FRAMES] = draft->frames.count;
 	header->plan_offset = RIFFLE_HEADER_BYTES;
 	header->plan_bytes = place_sections(section, counts);
 	if (header->plan_bytes > RIFFLE_PLAN_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
 					    header->plan_bytes, RIFFLE_PLAN_MAX);
-	riffle_round_up(header->plan_offset + header->plan_bytes, RIFFLE_PAYLOAD_ALIGN, &header->payload_offset);
-	for (uint32_t i = 0; i < draft->extent_count; i++)
+	riffle_round_up(header->plan_offset + header->plan_bytes, draft->storage ? PAGE_BYTES : RIFFLE_PAYLOAD_ALIGN,
+			&header->payload_offset);
+	for (uint32_t i = 0; i < draft->extent_count && !draft->storage; i++)
 		draft->extents[i].file_offset = header->payload_offset + draft->extents[i].image_offset;
 
 	draft->plan = calloc(1, header->plan_bytes);
@@ -110,15 +115,19 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32], &image->reloc32);
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32_INVERSE], &image->reloc32_inverse);
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
-		if (counts[i])
+		if (draft->shuffle.count[i])
 			memcpy(draft->plan + section[i].offset, draft->shuffle.entries[i],
 			       counts[i] * encoded_entry_bytes[i]);
+	if (draft->frames.count)
+		memcpy(draft->plan + section[RIFFLE_SECTION_FRAMES].offset, draft->frames.frame,
+		       draft->frames.count * sizeof *draft->frames.frame);
 	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
 	return 0;
 }
 
-static void describe(struct riffle_header *header, const struct riffle_image *image)
+static void describe(struct draft *draft, const struct riffle_image *image)
 {
+	struct riffle_header *header = &draft->header;
 	uint64_t file_end = 0;
 
 	for (unsigned i = 0; i < image->segment_count; i++) {
@@ -130,7 +139,7 @@ static void describe(struct riffle_header *header, const struct riffle_image *im
 	memcpy(header->magic, RIFFLE_MAGIC, sizeof header->magic);
 	header->version = RIFFLE_FORMAT_VERSION;
 	header->header_bytes = RIFFLE_HEADER_BYTES;
-	header->file_bytes = header->payload_offset + file_end;
+	header->file_bytes = header->payload_offset + (draft->storage ? draft->frames.total : file_end);
 	header->link_phys = image->link_phys;
 	header->link_virt = image->link_virt;
 	header->image_bytes = image->image_bytes;
@@ -142,6 +151,8 @@ static void describe(struct riffle_header *header, const struct riffle_image *im
 			(image->inverse_list ? RIFFLE_KERNEL_INVERSE : 0);
 	header->source_kind = image->kind;
 	header->compression = image->compression;
+	header->storage = draft->storage;
+	header->features = draft->storage ? RIFFLE_FEATURE_COMPRESSED : 0;
 	header->init_size = image->init_size;
 	memcpy(header->setup_header, image->setup_header, sizeof header->setup_header);
 	memcpy(header->kernel_version, image->kernel_version, sizeof header->kernel_version);
@@ -157,6 +168,10 @@ static int write_payload(const struct draft *draft, const struct riffle_image *i
 {
 	const struct image_segment *segment = image->segment;
 
+	if (draft->storage) {
+		sha256_update(digest, draft->frames.total, draft->frames.bytes);
+		return write_all(fd, draft->frames.bytes, draft->frames.total, draft->header.payload_offset, error);
+	}
 	for (uint32_t i = 0; i < draft->extent_count; i++) {
 		const struct riffle_extent *extent = &draft->extents[i];
 		const uint8_t *bytes;
@@ -223,20 +238,26 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	find_areas(&areas, &draft->shuffle);
 	status = analysis_find_extents(image, &areas, &draft->extents, &draft->extent_count, error);
+	if (!status && draft->storage) {
+		status = frames_cut(&draft->frames, draft->extents, draft->extent_count, &areas, &draft->shuffle,
+				    error);
+		if (!status)
+			status = frames_compress(&draft->frames, image, draft->storage, error);
+	}
 	if (!status)
 		status = make_plan(draft, image, error);
 	if (status)
 		return status;
-	describe(&draft->header, image);
+	describe(draft, image);
 	if (shuffle)
 		draft->header.features |= RIFFLE_FEATURE_SHUFFLE;
 	return write_file(draft, image, fd, error);
 }
 
 int riffle_prepared_write(const struct riffle_image *image, const struct shuffle *shuffle, const char *no_shuffle,
-			  int out_fd, struct riffle_error *error)
+			  enum riffle_compression storage, int out_fd, struct riffle_error *error)
 {
-	struct draft draft = {0};
+	struct draft draft = {.storage = storage};
 	int status;
 
 	if (no_shuffle && !shuffle)
@@ -245,5 +266,6 @@ int riffle_prepared_write(const struct riffle_image *image, const struct shuffle
 	free(draft.plan);
 	free(draft.extents);
 	encoded_free(&draft.shuffle);
+	frames_free(&draft.frames);
 	return status;
 }

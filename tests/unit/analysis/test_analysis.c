@@ -18,6 +18,7 @@
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "prepare/analysis/analysis.h"
+#include "cli/frame_reader.h"
 #include "prepare/analysis/prepared.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -107,9 +108,9 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void must_write(struct fixture *f)
+static void must_write_as(struct fixture *f, enum riffle_compression storage)
 {
-	int status = riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error);
+	int status = riffle_prepared_write(&f->image, NULL, NULL, storage, f->fd, &f->error);
 
 	if (status) {
 		char line[256];
@@ -119,11 +120,29 @@ static void must_write(struct fixture *f)
 	}
 }
 
+static void must_write(struct fixture *f)
+{
+	must_write_as(f, RIFFLE_COMPRESSION_NONE);
+}
+
+static int check_digest(struct fixture *f)
+{
+	struct frame_reader *frames;
+	struct riffle_source source;
+	int status;
+
+	assert_int_equal(riffle_source_from_fd(&source, f->fd, &f->error), 0);
+	assert_int_equal(frame_reader_begin(&frames, &source, &f->error), 0);
+	status = riffle_prepared_check_digest(f->fd, &source, &f->error);
+	frame_reader_end(frames);
+	return status;
+}
+
 static void must_refuse(struct fixture *f, enum riffle_status status, const char *field, const char *problem)
 {
 	uint8_t start[8] = {0};
 
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), status);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), status);
 	assert_int_equal(f->error.status, status);
 	assert_string_equal(f->error.field, field);
 	if (!strstr(f->error.problem, problem))
@@ -183,7 +202,7 @@ static void test_round_trip(void **state)
 	assert_int_equal((uint64_t)st.st_size, plan.header->payload_offset + DATA_OFFSET + DATA_BYTES);
 	assert_true(st.st_blocks * 512 <= 64 * 1024); /* of 4 MiB only what is not zero */
 	riffle_plan_close(&plan);
-	assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+	assert_int_equal(check_digest(f), 0);
 }
 
 /* The same input gives the same file, so that a prepared kernel can be compared and signed. */
@@ -230,10 +249,10 @@ static void test_check_finds_flipped_byte(void **state)
 	places[8] = header.file_bytes - 1;
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		flip(f->fd, places[i]);
-		if (riffle_prepared_check_digest(f->fd, &f->error) != RIFFLE_ERR_CHECKSUM)
+		if (check_digest(f) != RIFFLE_ERR_CHECKSUM)
 			fail_msg("a flipped bit at %#llx went unnoticed", (unsigned long long)places[i]);
 		flip(f->fd, places[i]);
-		assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+		assert_int_equal(check_digest(f), 0);
 	}
 }
 
@@ -247,7 +266,7 @@ static void test_full_disk(void **state)
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), RIFFLE_ERR_IO);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), RIFFLE_ERR_IO);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_true(f->error.sys_errno != 0);
 	assert_string_equal(f->error.field, "output");
@@ -265,7 +284,7 @@ static void test_no_relocations(void **state)
 	assert_int_equal(pread(f->fd, &header, sizeof header, 0), sizeof header);
 	assert_int_equal(header.flags, 0);
 	assert_int_equal(header.window_bytes, 512 * MIB);
-	assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+	assert_int_equal(check_digest(f), 0);
 }
 
 /* Geometry that the format cannot say, or that no kernel has. */
