@@ -301,12 +301,11 @@ static int print_json(const struct subject *s, bool chunks)
 	json_object_set_new(root, "segments", json_segments(plan));
 	json_object_set_new(root, "extents", json_pack("{s:I, s:I}", "count", (json_int_t)plan->extent_count, "bytes",
 						       (json_int_t)extent_bytes(plan)));
-	if (s->prepared)
-		json_object_set_new(root, "storage",
-				    json_pack("{s:s, s:I, s:I}", "compression", storage_name(s), "frames",
-					      (json_int_t)plan->frame_count, "payload_bytes",
-					      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset
-								      : extent_bytes(plan))));
+	json_object_set_new(root, "storage",
+			    json_pack("{s:s, s:I, s:I}", "compression", storage_name(s), "frames",
+				      (json_int_t)plan->frame_count, "payload_bytes",
+				      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset
+							      : extent_bytes(plan))));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
 	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));

@@ -23,6 +23,8 @@ struct builder {
 		size_t size;
 	} extra[RIFFLE_SECTION_SLOTS];  /* the shuffle's sections, by kind */
 	uint8_t *image;         /* header.image_bytes long: what the file's payload holds */
+	uint8_t *stored;        /* with RIFFLE_FEATURE_COMPRESSED it holds this instead */
+	size_t stored_bytes;
 	uint64_t *plan;         /* after builder_seal() */
 	size_t plan_bytes;
 };
@@ -100,11 +102,11 @@ static inline void builder_seal(struct builder *b)
 	b->header.payload_offset = (RIFFLE_HEADER_BYTES + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
 				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
 	for (uint32_t i = 0; i < b->extents; i++)
-		b->extent[i].file_offset = b->header.payload_offset + b->extent[i].image_offset;
+		b->extent[i].file_offset = b->stored ? 0 : b->header.payload_offset + b->extent[i].image_offset;
 	if (b->extents)
 		memcpy((uint8_t *)b->plan + b->header.section[RIFFLE_SECTION_EXTENTS].offset, b->extent,
 		       b->extents * sizeof *b->extent);
-	b->header.file_bytes = b->header.payload_offset + b->header.image_bytes;
+	b->header.file_bytes = b->header.payload_offset + (b->stored ? b->stored_bytes : b->header.image_bytes);
 	builder_sums(b);
 }
 
@@ -115,7 +117,8 @@ static inline uint8_t *builder_file(const struct builder *b)
 
 	memcpy(file, &b->header, sizeof b->header);
 	memcpy(file + b->header.plan_offset, b->plan, b->plan_bytes);
-	memcpy(file + b->header.payload_offset, b->image, b->header.image_bytes);
+	memcpy(file + b->header.payload_offset, b->stored ? b->stored : b->image,
+	       b->header.file_bytes - b->header.payload_offset);
 	return file;
 }
 
@@ -133,6 +136,7 @@ static inline void builder_end(struct builder *b)
 	free(b->inverse);
 	free(b->image);
 	free(b->plan);
+	free(b->stored);
 	memset(b, 0, sizeof *b);
 }
 
