@@ -97,7 +97,8 @@ static void print_totals(const struct storage_figures *f, unsigned method)
 void bench_storage_text(const struct storage_figures *f)
 {
 	printf("%s\n%s: %.1f MB in a load; %u rounds, medians\n"
-	       "ms: measured, from open file to loaded kernel in fresh memory, the file in the page cache\n"
+	       "ms: measured, from open file to loaded kernel in fresh memory, the file in the page cache; of a bzImage\n"
+	       "    the least that it takes to read it into the guest, decompress, copy to fresh memory, relocate\n"
 	       "reads: modelled, file bytes / bandwidth, before the processor's work and not beside it\n\n",
 	       f->kernel, f->version, (double)f->extent_bytes / 1e6, f->runs);
 	printf("%-26s %9s %10s %10s %21s\n", "stored", "read MB", "ms KASLR", "FGKASLR", "decompressed again, %");
