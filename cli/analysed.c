@@ -7,6 +7,7 @@
 
 #include <riffle/plan.h>
 
+#include "cli/frame_reader.h"
 #include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
@@ -75,14 +76,18 @@ void analysed_close(struct analysed *kernel)
 
 static int check_result(int fd, struct riffle_error *error)
 {
+	struct frame_reader *frames = NULL;
 	struct riffle_source source;
 	struct riffle_plan plan = {0};
 	int status;
 
 	status = riffle_source_from_fd(&source, fd, error);
 	if (!status)
+		status = frame_reader_begin(&frames, &source, error);
+	if (!status)
 		status = riffle_plan_open(&plan, &source, error);
 	riffle_plan_close(&plan);
+	frame_reader_end(frames);
 	return status;
 }
 

@@ -61,10 +61,8 @@ static int open_stored(struct work *w, enum storage storage, struct riffle_sourc
 
 	*frames = NULL;
 	if (!status)
-		status = riffle_plan_open(plan, source, w->error);
-	if (!status && plan->frame_count)
 		status = frame_reader_begin(frames, source, w->error);
-	return status;
+	return status ? status : riffle_plan_open(plan, source, w->error);
 }
 
 /* What a load must read of the file. */
@@ -72,9 +70,9 @@ static uint64_t read_bytes(const struct riffle_plan *plan)
 {
 	uint64_t sum = RIFFLE_HEADER_BYTES + plan->header->plan_bytes;
 
-	for (uint32_t i = 0; i < plan->frame_count; i++)
-		sum += plan->frames[i].stored_bytes;
-	for (uint32_t i = 0; i < plan->extent_count && !plan->frame_count; i++)
+	if (plan->header->storage)
+		return plan->header->file_bytes;
+	for (uint32_t i = 0; i < plan->extent_count; i++)
 		sum += plan->extents[i].bytes;
 	return sum;
 }
@@ -183,15 +181,17 @@ static int time_load(struct work *w, enum storage storage, enum load_method meth
 	struct riffle_source source;
 	struct riffle_plan plan = {0};
 	double before = now_ms();
+	uint64_t decompressed;
 	int status;
 
 	if (!memory)
 		return riffle_fail_system(w->error, errno, "mmap", "failed");
 	status = open_stored(w, storage, &source, &plan, &frames);
+	decompressed = frame_reader_decompressed(frames);
 	if (!status)
 		status = load(w, &plan, &source, method, memory);
 	*ms = now_ms() - before;
-	w->figures->decompressed[storage][method] = frame_reader_decompressed(frames);
+	w->figures->decompressed[storage][method] = frame_reader_decompressed(frames) - decompressed;
 	/* raw frames among compressed ones are copied once by their nature */
 	for (uint32_t i = 0; !status && i < plan.frame_count; i++)
 		if (plan.frames[i].stored_bytes == plan.frames[i].bytes)

@@ -17,6 +17,7 @@
 
 #include "cli/analysed.h"
 #include "cli/commands.h"
+#include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/inspect_shuffle.h"
 #include "cli/sandbox.h"
@@ -388,11 +389,15 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 
 static int describe(struct inspection *i, struct subject *s, struct riffle_plan *plan)
 {
+	struct frame_reader *frames = NULL;
 	struct riffle_source source;
 	int status = riffle_source_from_fd(&source, s->prepared ? i->files.kernel : i->files.out, &i->error);
 
 	if (!status)
+		status = frame_reader_begin(&frames, &source, &i->error);
+	if (!status)
 		status = riffle_plan_open(plan, &source, &i->error);
+	frame_reader_end(frames);
 	if (status)
 		return status;
 	s->plan = plan;

@@ -26,10 +26,8 @@ static int open_plan(struct opened_kernel *k, struct riffle_error *error)
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
 	if (!status)
-		status = riffle_plan_open(&k->plan, &k->source, error);
-	if (!status && k->plan.frame_count)
 		status = frame_reader_begin(&k->frames, &k->source, error);
-	return status;
+	return status ? status : riffle_plan_open(&k->plan, &k->source, error);
 }
 
 static bool is_prepared(int fd)

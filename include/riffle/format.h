@@ -14,8 +14,12 @@
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
  *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
- *                    With RIFFLE_FEATURE_COMPRESSED it is frames instead, one behind the other, and payload_offset
- *                    is a multiple of 4096.
+ *
+ * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of RIFFLE_FRAME_BYTES_MAX,
+ * the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind these what is stored, piece
+ * after piece, plan_stored_bytes in all. The payload is frames, one behind the other to the end of the file, and
+ * payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard frame, or, when that would not
+ * be shorter, the bytes as they are: then as many are stored as there are.
  *
  * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
  * The image is shorter than 1 GiB, so image offsets fit 32 bits.
@@ -108,8 +112,7 @@ struct riffle_extent {
 };
 
 /*
- * A stretch of an extent that is compressed by itself: one LZ4 block or one Zstandard frame, or, when that would not be
- * shorter, the bytes as they are (stored_bytes == bytes). Frames lie in one extent each and together cover the extents
+ * A stretch of an extent that is compressed by itself. Frames lie in one extent each and together cover the extents
  * without gap or overlap; what is stored of them does the same from payload_offset to the end of the file. Where they
  * are cut is the preparer's choice: best where a load's reads begin and end, for a part of a frame costs all of it.
  */
@@ -205,8 +208,8 @@ struct riffle_header {
 	uint64_t header_checksum;       /* XXH64, seed 0, of the whole header with this field zero */
 	uint64_t file_bytes;            /* size of the whole file */
 	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
-	uint64_t plan_bytes;
-	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes */
+	uint64_t plan_bytes;            /* decompressed */
+	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes, decompressed */
 	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
@@ -227,11 +230,13 @@ struct riffle_header {
 	uint32_t build_id_bytes;        /* 0 when the kernel has none */
 	uint32_t storage;               /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
 	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
-	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order, as they are stored */
+	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
+	                                   both as they are stored */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x538];
+	uint64_t plan_stored_bytes;     /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x540];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

@@ -91,7 +91,7 @@ struct riffle_plan {
 /*
  * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
  * checksums, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES, 8-byte aligned; `bytes` the
- * plan, 8-byte aligned, exactly header->plan_bytes long; `file_bytes` the size of the file they came from. The memory
+ * plan, decompressed, 8-byte aligned, exactly header->plan_bytes long; `file_bytes` the size of the file they came from. The memory
  * stays the caller's, must not change while the plan is in use, and must not be shared with anybody who could change
  * it. Allocates nothing; also in the freestanding build.
  * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
@@ -101,7 +101,8 @@ RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header
 
 /*
  * Reads header and plan from `source` into private memory, once, and checks them. On success the caller owns *plan
- * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read, and MEMORY.
+ * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read and source->read_frame,
+ * UNSUPPORTED for a compressed kernel without that, and MEMORY.
  */
 RIFFLE_PUBLIC int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
 				   struct riffle_error *error);

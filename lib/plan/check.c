@@ -46,6 +46,13 @@ static int check_header_checksum(const struct riffle_header *h, struct riffle_er
 	return RIFFLE_OK;
 }
 
+int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error)
+{
+	int status = check_identity(h, error);
+
+	return status ? status : check_header_checksum(h, error);
+}
+
 static int check_places(const struct riffle_header *h, uint64_t file_bytes, struct riffle_error *error)
 {
 	if (h->file_bytes != file_bytes)
@@ -55,11 +62,16 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_offset", "is wrong", h->plan_offset,
 					    RIFFLE_HEADER_BYTES);
 	if (h->plan_bytes > RIFFLE_PLAN_MAX || h->plan_bytes % 8 ||
-	    !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes))
+	    (!(h->features & RIFFLE_FEATURE_COMPRESSED) && !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes)))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_bytes",
 					 "is out of range or no multiple of 8", h->plan_bytes);
+	if (h->features & RIFFLE_FEATURE_COMPRESSED ? !riffle_inside(h->plan_offset, h->plan_stored_bytes, file_bytes)
+						    : h->plan_stored_bytes != 0)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
+					 "reaches past the end of the file, or is there without compression",
+					 h->plan_stored_bytes);
 	if (h->payload_offset % (h->features & RIFFLE_FEATURE_COMPRESSED ? PAGE : RIFFLE_PAYLOAD_ALIGN) ||
-	    h->payload_offset > file_bytes || h->payload_offset < h->plan_offset + h->plan_bytes)
+	    h->payload_offset > file_bytes || h->payload_offset < h->plan_offset + plan_stored_bytes(h))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload_offset",
 					 "is not a multiple of 2 MiB (compressed: 4 KiB) between plan and end of file",
 					 h->payload_offset);
@@ -219,8 +231,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	memset(plan, 0, sizeof *plan);
 	if ((uintptr_t)header % 8 || (uintptr_t)bytes % 8)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "header", "or plan is not aligned to 8 bytes");
-	if ((status = check_identity(h, error)) || (status = check_header_checksum(h, error)) ||
-	    (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
+	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
 		return status;
 	if (plan_bytes != h->plan_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan_bytes", "is not what the header says",

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the bytes of a kernel however they are stored, and checks the list of frames that a compressed one has. */
+/* Reads the bytes of a kernel and of its plan however they are stored, and checks the frames of a compressed one. */
 #include "plan/frames.h"
 
 #include "common/bytes.h"
+
+static int fail_unknown_storage(struct riffle_error *error, uint32_t storage)
+{
+	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage",
+				 "is no compression that this library knows for frames", storage);
+}
 
 static int check_frame(const struct riffle_frame *frame, uint64_t image_offset, uint64_t image_end,
 		       uint64_t stored_offset, struct riffle_error *error)
@@ -44,8 +50,7 @@ int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error
 		return RIFFLE_OK;
 	}
 	if (h->storage != RIFFLE_COMPRESSION_LZ4 && h->storage != RIFFLE_COMPRESSION_ZSTD)
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage",
-					 "is no compression that this library knows for frames", h->storage);
+		return fail_unknown_storage(error, h->storage);
 	for (uint32_t i = 0; i < plan->extent_count; i++) {
 		const struct riffle_extent *e = &plan->extents[i];
 		uint64_t at = e->image_offset, end = at + e->bytes;
@@ -70,6 +75,67 @@ int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error
 					    "do not fill the file from payload_offset to its end", stored,
 					    h->file_bytes - h->payload_offset);
 	return RIFFLE_OK;
+}
+
+#define PIECE RIFFLE_FRAME_BYTES_MAX
+#define PIECES_MAX (RIFFLE_PLAN_MAX / PIECE)
+
+static int fetch_pieces(const struct riffle_header *h, const struct riffle_source *source, const uint32_t *stored,
+			uint64_t at, uint64_t end, uint8_t *plan, struct riffle_error *error)
+{
+	for (uint64_t done = 0; done < h->plan_bytes; done += PIECE, stored++) {
+		struct riffle_frame_read read = {
+			.file_offset = at,
+			.stored_bytes = *stored,
+			.bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
+			.method = (enum riffle_compression)h->storage,
+		};
+		int status;
+
+		read.want = read.bytes;
+		if (!*stored || *stored > read.bytes || *stored > end - at)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan piece",
+						    "is stored in no bytes, in too many, or past the plan's end", *stored,
+						    read.bytes);
+		if (*stored == read.bytes)
+			status = source->read(source->opaque, at, plan + done, read.bytes, error);
+		else
+			status = source->read_frame(source, &read, plan + done, error);
+		if (status)
+			return status;
+		at += *stored;
+	}
+	if (at != end)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
+					    "is more than the plan's pieces take", end, at);
+	return RIFFLE_OK;
+}
+
+int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan,
+		      struct riffle_error *error)
+{
+	uint32_t stored[PIECES_MAX];
+	uint64_t index = (h->plan_bytes + PIECE - 1) / PIECE * sizeof *stored;
+	int status;
+
+	if (!(h->features & RIFFLE_FEATURE_COMPRESSED))
+		return source->read(source->opaque, RIFFLE_HEADER_BYTES, plan, h->plan_bytes, error);
+	status = riffle_plan_check_identity(h, error);
+	if (status)
+		return status;
+	if (h->storage != RIFFLE_COMPRESSION_LZ4 && h->storage != RIFFLE_COMPRESSION_ZSTD)
+		return fail_unknown_storage(error, h->storage);
+	if (!source->read_frame)
+		return riffle_fail_no_frames(error);
+	if (h->plan_bytes > RIFFLE_PLAN_MAX || h->plan_stored_bytes < index ||
+	    !riffle_inside(RIFFLE_HEADER_BYTES, h->plan_stored_bytes, source->bytes))
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
+					    "is less than a list of its pieces, or reaches past the end of the file",
+					    h->plan_stored_bytes, source->bytes);
+	status = source->read(source->opaque, RIFFLE_HEADER_BYTES, stored, index, error);
+	return status ? status
+		      : fetch_pieces(h, source, stored, RIFFLE_HEADER_BYTES + index,
+				     RIFFLE_HEADER_BYTES + h->plan_stored_bytes, plan, error);
 }
 
 static int read_frames(const struct riffle_plan *plan, const struct riffle_source *source, uint64_t image_offset,

@@ -10,6 +10,22 @@
 /* The plan's frames against its extents, which have been checked, and the file. */
 int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error *error);
 
+/* Bytes that the plan takes in the file. */
+static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
+{
+	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
+}
+
+/* What tells a header that can be believed so far as to read the plan by it: magic, version, features, checksum. */
+int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error);
+
+/*
+ * Reads the plan, however it is stored, into header->plan_bytes bytes of memory, at most RIFFLE_PLAN_MAX. Everything else in
+ * the header and the source may lie.
+ */
+int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan,
+		      struct riffle_error *error);
+
 /* Index of the first frame that ends behind `image_offset`; frame_count when there is none. */
 static inline uint32_t plan_frame_at(const struct riffle_plan *plan, uint64_t image_offset)
 {

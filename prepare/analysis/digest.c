@@ -12,6 +12,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "plan/frames.h"
 
 #define PIECE_BYTES (UINT64_C(1) << 20)
 
@@ -83,7 +84,7 @@ static int check_gap(const struct walk *walk, int fd, uint64_t start, uint64_t e
 
 static int check_gaps(const struct walk *walk, int fd, const struct riffle_plan *plan, struct riffle_error *error)
 {
-	uint64_t end = plan->header->plan_offset + plan->header->plan_bytes;
+	uint64_t end = plan->header->plan_offset + plan_stored_bytes(plan->header);
 
 	/* frames have none between them (riffle_plan_check()) */
 	if (plan->header->storage)
@@ -107,7 +108,7 @@ static int check_contents(const struct walk *walk, const struct riffle_plan *pla
 	int status;
 
 	sha256_init(&digest);
-	status = hash_range(walk, header->plan_offset, header->plan_bytes, &digest, error);
+	status = hash_range(walk, header->plan_offset, plan_stored_bytes(header), &digest, error);
 	if (!status && header->storage)
 		status = hash_range(walk, header->payload_offset, header->file_bytes - header->payload_offset, &digest,
 				    error);

@@ -27,6 +27,13 @@ int frames_cut(struct stored_frames *frames, const struct riffle_extent *extents
 int frames_compress(struct stored_frames *frames, const struct riffle_image *image, enum riffle_compression method,
 		    struct riffle_error *error);
 
+/*
+ * Stores a plan as the format says: the list of its pieces, then the pieces. *stored is the caller's, to be freed. Errors as
+ * above.
+ */
+int frames_store_plan(uint8_t **stored, uint64_t *stored_bytes, const uint8_t *plan, uint64_t plan_bytes,
+		      enum riffle_compression method, struct riffle_error *error);
+
 void frames_free(struct stored_frames *frames);
 
 #endif

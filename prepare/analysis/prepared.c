@@ -24,6 +24,7 @@ struct draft {
 	struct encoded shuffle;         /* empty without one */
 	enum riffle_compression storage;
 	struct stored_frames frames;    /* empty when storage is NONE */
+	uint8_t *stored_plan;           /* NULL then */
 };
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
@@ -79,6 +80,17 @@ static void fill_relocs(uint8_t *plan, const struct riffle_section *section, con
 		memcpy(plan + section->offset, list->offset, (size_t)list->count * sizeof *list->offset);
 }
 
+/* A compressed plan is shorter, and so its payload begins earlier; nothing in the plan depends on where. */
+static int store_plan(struct draft *draft, struct riffle_error *error)
+{
+	struct riffle_header *header = &draft->header;
+	int status = frames_store_plan(&draft->stored_plan, &header->plan_stored_bytes, draft->plan, header->plan_bytes,
+				       draft->storage, error);
+
+	riffle_round_up(header->plan_offset + header->plan_stored_bytes, PAGE_BYTES, &header->payload_offset);
+	return status;
+}
+
 static int make_plan(struct draft *draft, const struct riffle_image *image, struct riffle_error *error)
 {
 	struct riffle_header *header = &draft->header;
@@ -99,8 +111,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	if (header->plan_bytes > RIFFLE_PLAN_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
 					    header->plan_bytes, RIFFLE_PLAN_MAX);
-	riffle_round_up(header->plan_offset + header->plan_bytes, draft->storage ? PAGE_BYTES : RIFFLE_PAYLOAD_ALIGN,
-			&header->payload_offset);
+	riffle_round_up(header->plan_offset + header->plan_bytes, RIFFLE_PAYLOAD_ALIGN, &header->payload_offset);
 	for (uint32_t i = 0; i < draft->extent_count && !draft->storage; i++)
 		draft->extents[i].file_offset = header->payload_offset + draft->extents[i].image_offset;
 
@@ -122,7 +133,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		memcpy(draft->plan + section[RIFFLE_SECTION_FRAMES].offset, draft->frames.frame,
 		       draft->frames.count * sizeof *draft->frames.frame);
 	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
-	return 0;
+	return draft->storage ? store_plan(draft, error) : 0;
 }
 
 static void describe(struct draft *draft, const struct riffle_image *image)
@@ -191,6 +202,8 @@ static int write_payload(const struct draft *draft, const struct riffle_image *i
 static int write_file(struct draft *draft, const struct riffle_image *image, int fd, struct riffle_error *error)
 {
 	struct riffle_header *header = &draft->header;
+	const uint8_t *plan = draft->storage ? draft->stored_plan : draft->plan;
+	const uint64_t plan_bytes = draft->storage ? header->plan_stored_bytes : header->plan_bytes;
 	struct sha256_ctx digest;
 	int status;
 
@@ -198,8 +211,8 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 	if (ftruncate(fd, (off_t)header->file_bytes) < 0)
 		return riffle_fail_system(error, errno, "output", "cannot be given its size");
 	sha256_init(&digest);
-	sha256_update(&digest, header->plan_bytes, draft->plan);
-	status = write_all(fd, draft->plan, header->plan_bytes, header->plan_offset, error);
+	sha256_update(&digest, plan_bytes, plan);
+	status = write_all(fd, plan, plan_bytes, header->plan_offset, error);
 	if (!status)
 		status = write_payload(draft, image, fd, &digest, error);
 	if (status)
@@ -264,6 +277,7 @@ int riffle_prepared_write(const struct riffle_image *image, const struct shuffle
 		strncpy(draft.header.no_shuffle, no_shuffle, sizeof draft.header.no_shuffle - 1);
 	status = prepare(&draft, image, shuffle, out_fd, error);
 	free(draft.plan);
+	free(draft.stored_plan);
 	free(draft.extents);
 	encoded_free(&draft.shuffle);
 	frames_free(&draft.frames);

@@ -80,6 +80,12 @@ static inline void builder_sums(struct builder *b)
 	b->header.header_checksum = riffle_checksum_header(&b->header);
 }
 
+/* How many pieces a plan has when the kernel is stored compressed; builder_file() stores them as they are. */
+static inline size_t builder_pieces(const struct builder *b)
+{
+	return (b->plan_bytes + RIFFLE_FRAME_BYTES_MAX - 1) / RIFFLE_FRAME_BYTES_MAX;
+}
+
 static inline void builder_seal(struct builder *b)
 {
 	size_t at = 0;
@@ -99,7 +105,8 @@ static inline void builder_seal(struct builder *b)
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
 		builder_section(b, i, b->extra[i].entries, b->extra[i].count, b->extra[i].size, &at);
 	b->header.plan_bytes = b->plan_bytes;
-	b->header.payload_offset = (RIFFLE_HEADER_BYTES + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
+	b->header.plan_stored_bytes = b->stored ? builder_pieces(b) * 4 + b->plan_bytes : 0;
+	b->header.payload_offset = (RIFFLE_HEADER_BYTES + builder_pieces(b) * 4 + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
 				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
 	for (uint32_t i = 0; i < b->extents; i++)
 		b->extent[i].file_offset = b->stored ? 0 : b->header.payload_offset + b->extent[i].image_offset;
@@ -114,9 +121,16 @@ static inline void builder_seal(struct builder *b)
 static inline uint8_t *builder_file(const struct builder *b)
 {
 	uint8_t *file = calloc(1, b->header.file_bytes);
+	size_t plan = b->header.plan_offset;
 
 	memcpy(file, &b->header, sizeof b->header);
-	memcpy(file + b->header.plan_offset, b->plan, b->plan_bytes);
+	for (size_t i = 0, left = b->plan_bytes; b->stored && i < builder_pieces(b); i++, plan += 4) {
+		uint32_t n = left < RIFFLE_FRAME_BYTES_MAX ? (uint32_t)left : RIFFLE_FRAME_BYTES_MAX;
+
+		memcpy(file + plan, &n, 4);
+		left -= n;
+	}
+	memcpy(file + plan, b->plan, b->plan_bytes);
 	memcpy(file + b->header.payload_offset, b->stored ? b->stored : b->image,
 	       b->header.file_bytes - b->header.payload_offset);
 	return file;

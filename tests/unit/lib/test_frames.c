@@ -442,6 +442,119 @@ static void bad_frames_are_refused(void **state)
 	}
 }
 
+/* The plan in three pieces, one of them compressed; every lie about them is found when the plan is opened. */
+static void lies_about_the_plans_pieces_are_refused(void **state)
+{
+	enum { NONE, ZERO, LARGE, PAST, SHORT, LONG, GARBAGE, LITTLE, FAR, METHOD, CASES };
+	static const struct {
+		int status;
+		const char *field;
+	} expected[CASES] = {
+		[ZERO] = {RIFFLE_ERR_FORMAT, "plan piece"},
+		[LARGE] = {RIFFLE_ERR_FORMAT, "plan piece"},
+		[PAST] = {RIFFLE_ERR_FORMAT, "plan piece"},
+		[SHORT] = {RIFFLE_ERR_FORMAT, "plan piece"},
+		[LONG] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"},
+		[GARBAGE] = {RIFFLE_ERR_FORMAT, "frame"},
+		[LITTLE] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"},
+		[FAR] = {RIFFLE_ERR_FORMAT, "plan_bytes"},
+		[METHOD] = {RIFFLE_ERR_UNSUPPORTED, "storage"},
+	};
+	struct riffle_frame frame[4];
+	struct builder b;
+
+	(void)state;
+	small_kernel(&b, frame);
+	b.header.storage = RIFFLE_COMPRESSION_ZSTD;
+	b.count64 = 140000;
+	b.reloc64 = calloc(b.count64, 4);
+	builder_extent(&b, 0x20000, 0x90000);   /* a third extent, of frames that are stored as they are */
+	struct riffle_frame *frames = calloc(8, sizeof *frames);
+	memcpy(frames, frame, sizeof frame);
+	for (uint32_t i = 0, at = 0x20000, n; at < 0xb0000; i++, at += n) {
+		n = 0xb0000 - at < RIFFLE_FRAME_BYTES_MAX ? 0xb0000 - at : RIFFLE_FRAME_BYTES_MAX;
+		frames[4 + i] = (struct riffle_frame){at, n, n, (uint32_t)b.stored_bytes};
+		b.stored_bytes += n;
+		b.extra[RIFFLE_SECTION_FRAMES].count = 5 + i;
+	}
+	b.extra[RIFFLE_SECTION_FRAMES].entries = frames;
+	free(b.stored);
+	b.stored = calloc(1, b.stored_bytes);
+	for (uint32_t i = 0; i < b.count64; i++)
+		b.reloc64[i] = 0x20000 + 4 * i; /* inside it */
+	builder_seal(&b);
+	assert_int_equal(builder_pieces(&b), 3);
+	for (unsigned i = NONE; i < CASES; i++) {
+		struct builder lie = b;
+		uint32_t stored[3] = {RIFFLE_FRAME_BYTES_MAX, RIFFLE_FRAME_BYTES_MAX,
+				      (uint32_t)(b.plan_bytes - 2 * RIFFLE_FRAME_BYTES_MAX)};
+		struct riffle_source_memory bytes;
+		struct frame_reader *reader;
+		struct riffle_source source;
+		struct riffle_error error = {0};
+		struct riffle_plan plan;
+		uint8_t *file, *piece = malloc(RIFFLE_FRAME_BYTES_MAX);
+		int status;
+
+		/* the first piece compressed, in its place; what is behind moves up */
+		uint32_t n = (uint32_t)compress(RIFFLE_COMPRESSION_ZSTD, (uint8_t *)b.plan, RIFFLE_FRAME_BYTES_MAX, piece);
+		uint32_t saved = RIFFLE_FRAME_BYTES_MAX - n;
+
+		assert_true(n);
+		stored[0] = n;
+		lie.header.plan_stored_bytes -= saved;
+		switch (i) {
+		case ZERO:
+			stored[1] = 0;
+			break;
+		case LARGE:
+			stored[1]++;
+			break;
+		case PAST:
+			stored[2]++;
+			lie.header.plan_bytes += 8;
+			break;
+		case SHORT:
+			lie.header.plan_stored_bytes--;
+			break;
+		case LONG:
+			lie.header.plan_stored_bytes++;
+			break;
+		case GARBAGE:
+			memset(piece, 0xff, n);
+			break;
+		case LITTLE:
+			lie.header.plan_stored_bytes = 11;
+			break;
+		case FAR:
+			lie.header.plan_stored_bytes = UINT64_MAX - 8;
+			break;
+		case METHOD:
+			lie.header.storage = RIFFLE_COMPRESSION_GZIP;
+			break;
+		}
+		lie.header.header_checksum = riffle_checksum_header(&lie.header);
+		file = builder_file(&lie);
+		memcpy(file + RIFFLE_HEADER_BYTES, stored, sizeof stored);
+		memcpy(file + RIFFLE_HEADER_BYTES + sizeof stored, piece, n);
+		memcpy(file + RIFFLE_HEADER_BYTES + sizeof stored + n, (uint8_t *)b.plan + RIFFLE_FRAME_BYTES_MAX,
+		       b.plan_bytes - RIFFLE_FRAME_BYTES_MAX);
+		riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
+		assert_int_equal(frame_reader_begin(&reader, &source, &error), 0);
+		status = riffle_plan_open(&plan, &source, &error);
+		if (status != expected[i].status || (status && strcmp(error.field, expected[i].field)))
+			fail_msg("case %u: status %d, %s: %s", i, status, error.field, error.problem);
+		riffle_plan_close(&plan);
+		source.read_frame = NULL;
+		assert_int_not_equal(riffle_plan_open(&plan, &source, &error), 0);
+		frame_reader_end(reader);
+		free(piece);
+		free(file);
+	}
+	free(frames);
+	builder_end(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +563,7 @@ int main(void)
 		cmocka_unit_test(who_cannot_decompress_is_told),
 		cmocka_unit_test(every_lie_about_frames_is_refused),
 		cmocka_unit_test(bad_frames_are_refused),
+		cmocka_unit_test(lies_about_the_plans_pieces_are_refused),
 	};
 	return cmocka_run_group_tests_name("frames", tests, NULL, NULL);
 }
