@@ -18,20 +18,20 @@
 #include "common/fail.h"
 
 static const enum riffle_compression compressions[STORAGE_BZIMAGE] = {
-	[STORAGE_NONE] = RIFFLE_COMPRESSION_NONE,
-	[STORAGE_LZ4] = RIFFLE_COMPRESSION_LZ4,
-	[STORAGE_ZSTD] = RIFFLE_COMPRESSION_ZSTD,
+    [STORAGE_NONE] = RIFFLE_COMPRESSION_NONE,
+    [STORAGE_LZ4] = RIFFLE_COMPRESSION_LZ4,
+    [STORAGE_ZSTD] = RIFFLE_COMPRESSION_ZSTD,
 };
 
 struct work {
 	const struct storage_request *request;
 	struct storage_figures *figures;
 	struct spawn_files files;
-	int stored[STORAGE_BZIMAGE];    /* memory files */
-	struct riffle_image *image;     /* of a bzImage, or NULL */
-	uint64_t bytes;                 /* of guest memory, a multiple of 2 MiB */
+	int stored[STORAGE_BZIMAGE]; /* memory files */
+	struct riffle_image *image;  /* of a bzImage, or NULL */
+	uint64_t bytes;              /* of guest memory, a multiple of 2 MiB */
 	bool relocatable;
-	uint8_t *unpacked;              /* the bootstrap's */
+	uint8_t *unpacked; /* the bootstrap's */
 	uint64_t bzimage_bytes;
 	uint16_t *order;
 	void *workspace;
@@ -46,8 +46,7 @@ static int prepare_one(struct work *w, enum storage storage)
 	if (w->stored[storage] < 0)
 		return riffle_fail_system(w->error, errno, "memory", "for the prepared kernel cannot be had");
 	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r\033[Kpreparing, %s ",
-			riffle_compression_name(compressions[storage]));
+		fprintf(stderr, "\r\033[Kpreparing, %s ", riffle_compression_name(compressions[storage]));
 	w->files.out = w->stored[storage];
 	w->files.storage = compressions[storage];
 	return spawn_worker(w->words, &w->files, w->error);
@@ -163,8 +162,8 @@ static int load(struct work *w, struct riffle_plan *plan, const struct riffle_so
 	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
 	struct riffle_layout layout = {.order = w->order, .order_count = plan->chunk_count};
 	struct riffle_loaded loaded;
-	int status = riffle_layout_draw(&layout, plan, &guest,
-					method == METHOD_KASLR ? RIFFLE_MODE_KASLR : RIFFLE_MODE_FGKASLR, NULL, w->error);
+	int status = riffle_layout_draw(
+	    &layout, plan, &guest, method == METHOD_KASLR ? RIFFLE_MODE_KASLR : RIFFLE_MODE_FGKASLR, NULL, w->error);
 
 	/* which slot it is makes no difference to the work, but the link address would need no relocation */
 	layout.virtual_base = h->link_virt + 20 * RIFFLE_SLOT_BYTES;
@@ -253,8 +252,8 @@ static int measure(struct work *w)
 
 			if (!f->ms[storage][method])
 				continue;
-			status = storage == STORAGE_BZIMAGE ? time_bootstrap(w, &ms)
-							    : time_load(w, storage, method, &ms);
+			status =
+			    storage == STORAGE_BZIMAGE ? time_bootstrap(w, &ms) : time_load(w, storage, method, &ms);
 			if (status)
 				return status;
 			if (round)

@@ -14,7 +14,7 @@ enum storage {
 	STORAGE_NONE,
 	STORAGE_LZ4,
 	STORAGE_ZSTD,
-	STORAGE_BZIMAGE,        /* not ours: decompressed by the kernel's own bootstrap loader */
+	STORAGE_BZIMAGE, /* not ours: decompressed by the kernel's own bootstrap loader */
 	STORAGE_COUNT,
 };
 
@@ -31,10 +31,10 @@ struct storage_figures {
 	char version[192];
 	const char *bzimage_compression;
 	unsigned runs;
-	uint64_t extent_bytes;                          /* what a load brings, decompressed */
-	uint64_t read_bytes[STORAGE_COUNT];             /* what must be read of the file for it */
+	uint64_t extent_bytes;              /* what a load brings, decompressed */
+	uint64_t read_bytes[STORAGE_COUNT]; /* what must be read of the file for it */
 	uint64_t decompressed[STORAGE_COUNT][METHOD_COUNT];
-	double *ms[STORAGE_COUNT][METHOD_COUNT];        /* processor time of each run; NULL: there is no such load */
+	double *ms[STORAGE_COUNT][METHOD_COUNT]; /* processor time of each run; NULL: there is no such load */
 };
 
 struct storage_request {
@@ -44,8 +44,8 @@ struct storage_request {
 };
 
 /*
- * Prepares the kernel in each way into memory and measures. *figures is to be ended with bench_storage_free(), also after a
- * failure; error's words may point into *words.
+ * Prepares the kernel in each way into memory and measures. *figures is to be ended with bench_storage_free(), also
+ * after a failure; error's words may point into *words.
  */
 int bench_storage(struct storage_figures *figures, const struct storage_request *request, struct spawn_words *words,
 		  struct riffle_error *error);

@@ -38,7 +38,7 @@ static double again(const struct storage_figures *f, unsigned storage, unsigned 
 /* One way against another: `small` has fewer bytes to read. */
 struct duel {
 	unsigned small, large;
-	double bandwidth;       /* below it `small` wins; 0: never, negative: always */
+	double bandwidth; /* below it `small` wins; 0: never, negative: always */
 };
 
 static bool fight(struct duel *duel, const struct storage_figures *f, unsigned a, unsigned b, unsigned method)
@@ -57,7 +57,8 @@ static bool fight(struct duel *duel, const struct storage_figures *f, unsigned a
 
 static void print_totals(const struct storage_figures *f, unsigned method)
 {
-	printf("\n%s, ms from file to loaded kernel at a read bandwidth of so many MB/s\n%-26s", method_words[method], "");
+	printf("\n%s, ms from file to loaded kernel at a read bandwidth of so many MB/s\n%-26s", method_words[method],
+	       "");
 	for (unsigned k = 0; k < BANDWIDTHS; k++)
 		printf(" %8u", bandwidths[k]);
 	putchar('\n');
@@ -74,8 +75,8 @@ static void print_totals(const struct storage_figures *f, unsigned method)
 		unsigned best = STORAGE_NONE;
 
 		for (unsigned i = 0; i < STORAGE_COUNT; i++)
-			if (f->ms[i][method] && total_ms(f, i, method, bandwidths[k]) <
-							total_ms(f, best, method, bandwidths[k]))
+			if (f->ms[i][method] &&
+			    total_ms(f, i, method, bandwidths[k]) < total_ms(f, best, method, bandwidths[k]))
 				best = i;
 		printf(" %8s", storage_names[best]);
 	}
@@ -96,11 +97,12 @@ static void print_totals(const struct storage_figures *f, unsigned method)
 
 void bench_storage_text(const struct storage_figures *f)
 {
-	printf("%s\n%s: %.1f MB in a load; %u rounds, medians\n"
-	       "ms: measured, from open file to loaded kernel in fresh memory, the file in the page cache; of a bzImage\n"
-	       "    the least that it takes to read it into the guest, decompress, copy to fresh memory, relocate\n"
-	       "reads: modelled, file bytes / bandwidth, before the processor's work and not beside it\n\n",
-	       f->kernel, f->version, (double)f->extent_bytes / 1e6, f->runs);
+	printf(
+	    "%s\n%s: %.1f MB in a load; %u rounds, medians\n"
+	    "ms: measured, from open file to loaded kernel in fresh memory, the file in the page cache; of a bzImage\n"
+	    "    the least that it takes to read it into the guest, decompress, copy to fresh memory, relocate\n"
+	    "reads: modelled, file bytes / bandwidth, before the processor's work and not beside it\n\n",
+	    f->kernel, f->version, (double)f->extent_bytes / 1e6, f->runs);
 	printf("%-26s %9s %10s %10s %21s\n", "stored", "read MB", "ms KASLR", "FGKASLR", "decompressed again, %");
 	for (unsigned i = 0; i < STORAGE_COUNT; i++) {
 		char words[64];
@@ -197,11 +199,10 @@ static json_t *json_method(const struct storage_figures *f, unsigned method)
 
 			/* null: at any bandwidth */
 			if (fight(&duel, f, i, k, method))
-				json_array_append_new(duels, json_pack("{s:s, s:s, s:o}", "winner",
-								       storage_names[duel.small], "loser",
-								       storage_names[duel.large], "below_mb_per_s",
-								       duel.bandwidth < 0 ? json_null()
-											  : json_real(duel.bandwidth)));
+				json_array_append_new(
+				    duels, json_pack("{s:s, s:s, s:o}", "winner", storage_names[duel.small], "loser",
+						     storage_names[duel.large], "below_mb_per_s",
+						     duel.bandwidth < 0 ? json_null() : json_real(duel.bandwidth)));
 		}
 	json_object_set_new(root, "break_even", duels);
 	return root;
@@ -209,9 +210,9 @@ static json_t *json_method(const struct storage_figures *f, unsigned method)
 
 void bench_storage_json(const struct storage_figures *f)
 {
-	json_t *root = json_pack("{s:s, s:s, s:i, s:I, s:s}", "kernel", f->kernel, "version", f->version, "runs",
-				 (int)f->runs, "extent_bytes", (json_int_t)f->extent_bytes, "reads",
-				 "modelled: read_bytes / bandwidth");
+	json_t *root =
+	    json_pack("{s:s, s:s, s:i, s:I, s:s}", "kernel", f->kernel, "version", f->version, "runs", (int)f->runs,
+		      "extent_bytes", (json_int_t)f->extent_bytes, "reads", "modelled: read_bytes / bandwidth");
 
 	for (unsigned i = 0; i < METHOD_COUNT; i++)
 		if (f->ms[STORAGE_NONE][i])

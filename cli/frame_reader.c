@@ -16,12 +16,12 @@
 /* What one thread works with; made when it is first needed and used again for the next frame. */
 struct slot {
 	ZSTD_DCtx *zstd;
-	uint8_t *stored, *whole;        /* RIFFLE_FRAME_BYTES_MAX each; `whole` for those asked for in part */
+	uint8_t *stored, *whole; /* RIFFLE_FRAME_BYTES_MAX each; `whole` for those asked for in part */
 };
 
 struct frame_reader {
-	uint32_t taken;                 /* atomic: a bit for each slot */
-	uint64_t decompressed;          /* atomic */
+	uint32_t taken;        /* atomic: a bit for each slot */
+	uint64_t decompressed; /* atomic */
 	struct slot slot[SLOTS];
 };
 
@@ -61,7 +61,8 @@ static int equip(struct slot *slot, const struct riffle_frame_read *frame, struc
 	return RIFFLE_OK;
 }
 
-static int decompress(struct slot *slot, const struct riffle_frame_read *frame, uint8_t *out, struct riffle_error *error)
+static int decompress(struct slot *slot, const struct riffle_frame_read *frame, uint8_t *out,
+		      struct riffle_error *error)
 {
 	size_t made;
 
@@ -70,20 +71,21 @@ static int decompress(struct slot *slot, const struct riffle_frame_read *frame, 
 					    (int)frame->bytes);
 
 		if (n < 0)
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "frame",
-						 "is no LZ4 block, or one of more bytes than the plan says (file offset)",
-						 frame->file_offset);
+			return riffle_fail_found(
+			    error, RIFFLE_ERR_FORMAT, "frame",
+			    "is no LZ4 block, or one of more bytes than the plan says (file offset)",
+			    frame->file_offset);
 		made = (size_t)n;
 	} else if (frame->method == RIFFLE_COMPRESSION_ZSTD) {
 		made = ZSTD_decompressDCtx(slot->zstd, out, frame->bytes, slot->stored, frame->stored_bytes);
 		if (ZSTD_isError(made))
 			return riffle_fail_found(
-				error, RIFFLE_ERR_FORMAT, "frame",
-				"is no Zstandard frame, or one of more bytes than the plan says (file offset)",
-				frame->file_offset);
+			    error, RIFFLE_ERR_FORMAT, "frame",
+			    "is no Zstandard frame, or one of more bytes than the plan says (file offset)",
+			    frame->file_offset);
 	} else {
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage", "is compressed in a way unknown here",
-					 (uint64_t)frame->method);
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage",
+					 "is compressed in a way unknown here", (uint64_t)frame->method);
 	}
 	if (made != frame->bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "frame",

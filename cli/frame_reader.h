@@ -8,8 +8,8 @@
 struct frame_reader;
 
 /*
- * Makes a source read frames too; threads may do so at the same time. On success ended with frame_reader_end(), after which
- * the source must not be used. Errors: MEMORY.
+ * Makes a source read frames too; threads may do so at the same time. On success ended with frame_reader_end(), after
+ * which the source must not be used. Errors: MEMORY.
  */
 int frame_reader_begin(struct frame_reader **reader, struct riffle_source *source, struct riffle_error *error);
 

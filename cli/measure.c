@@ -17,7 +17,8 @@ double now_ms(void)
 
 uint8_t *map_aligned(uint64_t bytes, bool huge_pages)
 {
-	uint8_t *raw = mmap(NULL, bytes + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *raw =
+	    mmap(NULL, bytes + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint8_t *aligned;
 
 	if (raw == MAP_FAILED)
@@ -41,8 +42,8 @@ int bootstrap_bound(double *ms, const struct riffle_image *image, const struct r
 	for (unsigned i = 0; i < image->segment_count; i++) {
 		const struct image_segment *s = &image->segment[i];
 
-		memcpy(memory + (s->phys - image->link_phys),
-		       unpacked + (s->bytes - image->uncompressed), s->file_bytes);
+		memcpy(memory + (s->phys - image->link_phys), unpacked + (s->bytes - image->uncompressed),
+		       s->file_bytes);
 	}
 	for (uint32_t i = 0; i < plan->reloc64_count; i++) {
 		uint64_t v;

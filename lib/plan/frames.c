@@ -85,18 +85,18 @@ static int fetch_pieces(const struct riffle_header *h, const struct riffle_sourc
 {
 	for (uint64_t done = 0; done < h->plan_bytes; done += PIECE, stored++) {
 		struct riffle_frame_read read = {
-			.file_offset = at,
-			.stored_bytes = *stored,
-			.bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
-			.method = (enum riffle_compression)h->storage,
+		    .file_offset = at,
+		    .stored_bytes = *stored,
+		    .bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
+		    .method = (enum riffle_compression)h->storage,
 		};
 		int status;
 
 		read.want = read.bytes;
 		if (!*stored || *stored > read.bytes || *stored > end - at)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan piece",
-						    "is stored in no bytes, in too many, or past the plan's end", *stored,
-						    read.bytes);
+						    "is stored in no bytes, in too many, or past the plan's end",
+						    *stored, read.bytes);
 		if (*stored == read.bytes)
 			status = source->read(source->opaque, at, plan + done, read.bytes, error);
 		else
@@ -152,12 +152,12 @@ static int read_frames(const struct riffle_plan *plan, const struct riffle_sourc
 						 image_offset);
 		skip = (uint32_t)(image_offset - frame->image_offset);
 		read = (struct riffle_frame_read){
-			.file_offset = plan->header->payload_offset + frame->stored_offset,
-			.stored_bytes = frame->stored_bytes,
-			.bytes = frame->bytes,
-			.skip = skip,
-			.want = bytes < frame->bytes - skip ? (uint32_t)bytes : frame->bytes - skip,
-			.method = (enum riffle_compression)plan->header->storage,
+		    .file_offset = plan->header->payload_offset + frame->stored_offset,
+		    .stored_bytes = frame->stored_bytes,
+		    .bytes = frame->bytes,
+		    .skip = skip,
+		    .want = bytes < frame->bytes - skip ? (uint32_t)bytes : frame->bytes - skip,
+		    .method = (enum riffle_compression)plan->header->storage,
 		};
 		/* stored as it is: nothing to decompress */
 		if (frame->stored_bytes == frame->bytes)

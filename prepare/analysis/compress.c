@@ -14,7 +14,7 @@
 
 struct compressor {
 	enum riffle_compression method;
-	ZSTD_CCtx *zstd;        /* NULL for LZ4 */
+	ZSTD_CCtx *zstd; /* NULL for LZ4 */
 };
 
 static int begin(struct compressor *c, enum riffle_compression method, struct riffle_error *error)
@@ -47,8 +47,8 @@ static size_t compress(const struct compressor *c, const uint8_t *from, size_t b
 }
 
 /*
- * What does not become shorter is stored as it is: its length says so. `to` has room for `bytes`. LZ4 is for files that are
- * read fast, where what it shortens by less than a quarter is read sooner than decompressed.
+ * What does not become shorter is stored as it is: its length says so. `to` has room for `bytes`. LZ4 is for files that
+ * are read fast, where what it shortens by less than a quarter is read sooner than decompressed.
  */
 static uint32_t store(const struct compressor *c, const uint8_t *from, size_t bytes, uint8_t *to)
 {
@@ -70,9 +70,9 @@ static void compress_all(struct stored_frames *frames, const struct riffle_image
 
 		while (frame->image_offset >= analysis_segment_offset(image, segment) + segment->file_bytes)
 			segment++;
-		frame->stored_bytes = store(
-			c, segment->bytes + (frame->image_offset - analysis_segment_offset(image, segment)), frame->bytes,
-			frames->bytes + frames->total);
+		frame->stored_bytes =
+		    store(c, segment->bytes + (frame->image_offset - analysis_segment_offset(image, segment)),
+			  frame->bytes, frames->bytes + frames->total);
 		frame->stored_offset = (uint32_t)frames->total;
 		frames->total += frame->stored_bytes;
 	}
@@ -113,8 +113,8 @@ int frames_store_plan(uint8_t **stored, uint64_t *stored_bytes, const uint8_t *p
 		status = riffle_fail(error, RIFFLE_ERR_MEMORY, "plan", "no memory to compress it");
 	for (uint64_t i = 0; !status && i < pieces; i++) {
 		uint64_t done = i * RIFFLE_FRAME_BYTES_MAX, left = plan_bytes - done;
-		uint32_t n = store(&c, plan + done, left < RIFFLE_FRAME_BYTES_MAX ? left : RIFFLE_FRAME_BYTES_MAX,
-				   *stored + at);
+		uint32_t n =
+		    store(&c, plan + done, left < RIFFLE_FRAME_BYTES_MAX ? left : RIFFLE_FRAME_BYTES_MAX, *stored + at);
 
 		memcpy(*stored + i * sizeof n, &n, sizeof n);
 		at += n;

@@ -100,8 +100,8 @@ static void add_frames(struct stored_frames *frames, const struct riffle_extent 
 		if (next < cuts->count && cuts->at[next] < stop)
 			stop = cuts->at[next];
 		if (frames->frame)
-			frames->frame[frames->count] = (struct riffle_frame){.image_offset = (uint32_t)at,
-									     .bytes = (uint32_t)(stop - at)};
+			frames->frame[frames->count] =
+			    (struct riffle_frame){.image_offset = (uint32_t)at, .bytes = (uint32_t)(stop - at)};
 		frames->count++;
 		at = stop;
 	}

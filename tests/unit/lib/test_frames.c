@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A kernel that is stored compressed: loaded like the raw one to the last byte, and every lie about its frames refused. */
+/* A kernel that is stored compressed: loaded like the raw one to the last byte, and every lie about its frames refused.
+ */
+#include <cmocka.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <cmocka.h>
 #include <sys/mman.h>
 
 #include <lz4hc.h>
@@ -18,7 +19,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define RAM (32 * MIB)
-#define THREADS 12u     /* more than the reader has slots */
+#define THREADS 12u /* more than the reader has slots */
 
 static const enum riffle_compression methods[] = {RIFFLE_COMPRESSION_LZ4, RIFFLE_COMPRESSION_ZSTD};
 
@@ -153,8 +154,8 @@ static uint8_t *load(const struct builder *b, struct how how, int *status, struc
 static struct shuffled_kernel *dense_kernel(unsigned shape)
 {
 	static const struct sk_shape shapes[] = {
-		{.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
-		{.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1, .handlers = 1},
+	    {.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
+	    {.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1, .handlers = 1},
 	};
 	struct shuffled_kernel *k = sk_make(&shapes[shape]);
 
@@ -166,13 +167,13 @@ static struct shuffled_kernel *dense_kernel(unsigned shape)
 static void same_bytes_in_every_mode(void **state)
 {
 	static const struct how hows[] = {
-		{.mode = RIFFLE_MODE_OFF},
-		{.mode = RIFFLE_MODE_KASLR},
-		{.mode = RIFFLE_MODE_KASLR, .options = RIFFLE_LOAD_CLEAR},
-		{.mode = RIFFLE_MODE_FGKASLR},
-		{.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES},
-		{.mode = RIFFLE_MODE_KASLR, .threads = true},
-		{.mode = RIFFLE_MODE_FGKASLR, .threads = true},
+	    {.mode = RIFFLE_MODE_OFF},
+	    {.mode = RIFFLE_MODE_KASLR},
+	    {.mode = RIFFLE_MODE_KASLR, .options = RIFFLE_LOAD_CLEAR},
+	    {.mode = RIFFLE_MODE_FGKASLR},
+	    {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES},
+	    {.mode = RIFFLE_MODE_KASLR, .threads = true},
+	    {.mode = RIFFLE_MODE_FGKASLR, .threads = true},
 	};
 
 	(void)state;
@@ -313,27 +314,27 @@ static void every_lie_about_frames_is_refused(void **state)
 		int status;
 		const char *field;
 	} lies[] = {
-		{"overlap", lie_overlap, RIFFLE_ERR_FORMAT, "frame image_offset"},
-		{"gap", lie_gap, RIFFLE_ERR_FORMAT, "frame image_offset"},
-		{"short frame", lie_short, RIFFLE_ERR_FORMAT, "frame image_offset"},
-		{"order", lie_order, RIFFLE_ERR_FORMAT, "frame image_offset"},
-		{"across extents", lie_across, RIFFLE_ERR_FORMAT, "frame bytes"},
-		{"empty", lie_empty, RIFFLE_ERR_FORMAT, "frame bytes"},
-		{"too large", lie_huge, RIFFLE_ERR_FORMAT, "frame bytes"},
-		{"wraps", lie_wrap, RIFFLE_ERR_FORMAT, "frame bytes"},
-		{"nothing stored", lie_nothing_stored, RIFFLE_ERR_FORMAT, "frame stored_bytes"},
-		{"grown", lie_grown, RIFFLE_ERR_FORMAT, "frame stored_bytes"},
-		{"stored overlap", lie_stored_overlap, RIFFLE_ERR_FORMAT, "frame stored_offset"},
-		{"stored gap", lie_stored_gap, RIFFLE_ERR_FORMAT, "frame stored_offset"},
-		{"stored far away", lie_stored_far, RIFFLE_ERR_FORMAT, "frame stored_offset"},
-		{"outside the file", lie_outside, RIFFLE_ERR_FORMAT, "frames"},
-		{"bytes behind", lie_tail, RIFFLE_ERR_FORMAT, "frames"},
-		{"frame missing", lie_missing, RIFFLE_ERR_FORMAT, "frames"},
-		{"no frames", lie_none, RIFFLE_ERR_FORMAT, "frames"},
-		{"frames behind the extents", lie_more, RIFFLE_ERR_FORMAT, "frames"},
-		{"xz", lie_method, RIFFLE_ERR_UNSUPPORTED, "storage"},
-		{"unknown method", lie_method_far, RIFFLE_ERR_UNSUPPORTED, "storage"},
-		{"no method", lie_no_method, RIFFLE_ERR_UNSUPPORTED, "storage"},
+	    {"overlap", lie_overlap, RIFFLE_ERR_FORMAT, "frame image_offset"},
+	    {"gap", lie_gap, RIFFLE_ERR_FORMAT, "frame image_offset"},
+	    {"short frame", lie_short, RIFFLE_ERR_FORMAT, "frame image_offset"},
+	    {"order", lie_order, RIFFLE_ERR_FORMAT, "frame image_offset"},
+	    {"across extents", lie_across, RIFFLE_ERR_FORMAT, "frame bytes"},
+	    {"empty", lie_empty, RIFFLE_ERR_FORMAT, "frame bytes"},
+	    {"too large", lie_huge, RIFFLE_ERR_FORMAT, "frame bytes"},
+	    {"wraps", lie_wrap, RIFFLE_ERR_FORMAT, "frame bytes"},
+	    {"nothing stored", lie_nothing_stored, RIFFLE_ERR_FORMAT, "frame stored_bytes"},
+	    {"grown", lie_grown, RIFFLE_ERR_FORMAT, "frame stored_bytes"},
+	    {"stored overlap", lie_stored_overlap, RIFFLE_ERR_FORMAT, "frame stored_offset"},
+	    {"stored gap", lie_stored_gap, RIFFLE_ERR_FORMAT, "frame stored_offset"},
+	    {"stored far away", lie_stored_far, RIFFLE_ERR_FORMAT, "frame stored_offset"},
+	    {"outside the file", lie_outside, RIFFLE_ERR_FORMAT, "frames"},
+	    {"bytes behind", lie_tail, RIFFLE_ERR_FORMAT, "frames"},
+	    {"frame missing", lie_missing, RIFFLE_ERR_FORMAT, "frames"},
+	    {"no frames", lie_none, RIFFLE_ERR_FORMAT, "frames"},
+	    {"frames behind the extents", lie_more, RIFFLE_ERR_FORMAT, "frames"},
+	    {"xz", lie_method, RIFFLE_ERR_UNSUPPORTED, "storage"},
+	    {"unknown method", lie_method_far, RIFFLE_ERR_UNSUPPORTED, "storage"},
+	    {"no method", lie_no_method, RIFFLE_ERR_UNSUPPORTED, "storage"},
 	};
 	struct riffle_frame frame[4];
 	struct riffle_error error = {0};
@@ -357,7 +358,7 @@ static void every_lie_about_frames_is_refused(void **state)
 	builder_seal(&b);
 	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error), 0);
 	((struct riffle_extent *)((uint8_t *)b.plan + b.header.section[RIFFLE_SECTION_EXTENTS].offset))->file_offset =
-		b.header.payload_offset;
+	    b.header.payload_offset;
 	builder_sums(&b);
 	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error),
 			 RIFFLE_ERR_FORMAT);
@@ -374,7 +375,8 @@ static void every_lie_about_frames_is_refused(void **state)
 }
 
 /* One page of a kernel, stored as `stored`, loaded. */
-static int load_frame(enum riffle_compression method, const uint8_t *stored, size_t stored_bytes, struct riffle_error *error)
+static int load_frame(enum riffle_compression method, const uint8_t *stored, size_t stored_bytes,
+		      struct riffle_error *error)
 {
 	struct riffle_frame frame = {0, 0x1000, (uint32_t)stored_bytes, 0};
 	struct builder b;
@@ -450,15 +452,11 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 		int status;
 		const char *field;
 	} expected[CASES] = {
-		[ZERO] = {RIFFLE_ERR_FORMAT, "plan piece"},
-		[LARGE] = {RIFFLE_ERR_FORMAT, "plan piece"},
-		[PAST] = {RIFFLE_ERR_FORMAT, "plan piece"},
-		[SHORT] = {RIFFLE_ERR_FORMAT, "plan piece"},
-		[LONG] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"},
-		[GARBAGE] = {RIFFLE_ERR_FORMAT, "frame"},
-		[LITTLE] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"},
-		[FAR] = {RIFFLE_ERR_FORMAT, "plan_bytes"},
-		[METHOD] = {RIFFLE_ERR_UNSUPPORTED, "storage"},
+	    [ZERO] = {RIFFLE_ERR_FORMAT, "plan piece"},          [LARGE] = {RIFFLE_ERR_FORMAT, "plan piece"},
+	    [PAST] = {RIFFLE_ERR_FORMAT, "plan piece"},          [SHORT] = {RIFFLE_ERR_FORMAT, "plan piece"},
+	    [LONG] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"},   [GARBAGE] = {RIFFLE_ERR_FORMAT, "frame"},
+	    [LITTLE] = {RIFFLE_ERR_FORMAT, "plan_stored_bytes"}, [FAR] = {RIFFLE_ERR_FORMAT, "plan_bytes"},
+	    [METHOD] = {RIFFLE_ERR_UNSUPPORTED, "storage"},
 	};
 	struct riffle_frame frame[4];
 	struct builder b;
@@ -468,7 +466,7 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 	b.header.storage = RIFFLE_COMPRESSION_ZSTD;
 	b.count64 = 140000;
 	b.reloc64 = calloc(b.count64, 4);
-	builder_extent(&b, 0x20000, 0x90000);   /* a third extent, of frames that are stored as they are */
+	builder_extent(&b, 0x20000, 0x90000); /* a third extent, of frames that are stored as they are */
 	struct riffle_frame *frames = calloc(8, sizeof *frames);
 	memcpy(frames, frame, sizeof frame);
 	for (uint32_t i = 0, at = 0x20000, n; at < 0xb0000; i++, at += n) {
@@ -497,7 +495,8 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 		int status;
 
 		/* the first piece compressed, in its place; what is behind moves up */
-		uint32_t n = (uint32_t)compress(RIFFLE_COMPRESSION_ZSTD, (uint8_t *)b.plan, RIFFLE_FRAME_BYTES_MAX, piece);
+		uint32_t n =
+		    (uint32_t)compress(RIFFLE_COMPRESSION_ZSTD, (uint8_t *)b.plan, RIFFLE_FRAME_BYTES_MAX, piece);
 		uint32_t saved = RIFFLE_FRAME_BYTES_MAX - n;
 
 		assert_true(n);
@@ -558,12 +557,9 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(same_bytes_in_every_mode),
-		cmocka_unit_test(any_part_can_be_read),
-		cmocka_unit_test(who_cannot_decompress_is_told),
-		cmocka_unit_test(every_lie_about_frames_is_refused),
-		cmocka_unit_test(bad_frames_are_refused),
-		cmocka_unit_test(lies_about_the_plans_pieces_are_refused),
+	    cmocka_unit_test(same_bytes_in_every_mode),      cmocka_unit_test(any_part_can_be_read),
+	    cmocka_unit_test(who_cannot_decompress_is_told), cmocka_unit_test(every_lie_about_frames_is_refused),
+	    cmocka_unit_test(bad_frames_are_refused),        cmocka_unit_test(lies_about_the_plans_pieces_are_refused),
 	};
 	return cmocka_run_group_tests_name("frames", tests, NULL, NULL);
 }
