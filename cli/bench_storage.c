@@ -36,6 +36,8 @@ struct work {
 	uint16_t *order;
 	void *workspace;
 	size_t order_bytes, workspace_bytes;
+	struct riffle_source file;      /* of the stored kernel that is open, */
+	uint64_t bytes_read;            /* and what was read of it */
 	struct spawn_words *words;
 	struct riffle_error *error;
 };
@@ -52,28 +54,30 @@ static int prepare_one(struct work *w, enum storage storage)
 	return spawn_worker(w->words, &w->files, w->error);
 }
 
-/* Opens a stored kernel as riffle run does: the plan read and checked. */
-static int open_stored(struct work *w, enum storage storage, struct riffle_source *source, struct riffle_plan *plan,
-		       struct frame_reader **frames)
+static int count_read(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
-	int status = riffle_source_from_fd(source, w->stored[storage], w->error);
+	struct work *w = opaque;
 
-	*frames = NULL;
-	if (!status)
-		status = frame_reader_begin(frames, source, w->error);
-	return status ? status : riffle_plan_open(plan, source, w->error);
+	w->bytes_read += bytes;
+	return w->file.read(w->file.opaque, offset, buffer, bytes, error);
 }
 
-/* What a load must read of the file. */
-static uint64_t read_bytes(const struct riffle_plan *plan)
+/* Opens a stored kernel as riffle run does: the part of the plan that the method needs read and checked. */
+static int open_stored(struct work *w, enum storage storage, enum load_method method, struct riffle_source *source,
+		       struct riffle_plan *plan, struct frame_reader **frames)
 {
-	uint64_t sum = RIFFLE_HEADER_BYTES + plan->header->plan_bytes;
+	int status = riffle_source_from_fd(&w->file, w->stored[storage], w->error);
 
-	if (plan->header->storage)
-		return plan->header->file_bytes;
-	for (uint32_t i = 0; i < plan->extent_count; i++)
-		sum += plan->extents[i].bytes;
-	return sum;
+	*frames = NULL;
+	if (status)
+		return status;
+	*source = (struct riffle_source){.read = count_read, .opaque = w, .bytes = w->file.bytes};
+	w->bytes_read = 0;
+	status = frame_reader_begin(frames, source, w->error);
+	if (status)
+		return status;
+	return method == METHOD_KASLR ? riffle_plan_open_base(plan, source, w->error)
+				      : riffle_plan_open(plan, source, w->error);
 }
 
 /* What there is to know before the first round, and the memory that the rounds share. */
@@ -83,11 +87,10 @@ static int learn(struct work *w, enum storage storage)
 	struct frame_reader *frames;
 	struct riffle_source source;
 	struct riffle_plan plan = {0};
-	int status = open_stored(w, storage, &source, &plan, &frames);
+	int status = open_stored(w, storage, METHOD_FGKASLR, &source, &plan, &frames);
 
 	if (status)
 		return status;
-	f->read_bytes[storage] = read_bytes(&plan);
 	w->relocatable = plan.header->flags & RIFFLE_KERNEL_RELOCATABLE;
 	for (unsigned i = 0; i < METHOD_COUNT; i++)
 		if (i == METHOD_KASLR ? w->relocatable : plan.chunk_count > 0)
@@ -121,7 +124,7 @@ static int set_up_bootstrap(struct work *w, uint64_t file_bytes)
 	if (status)
 		return status;
 	w->figures->bzimage_compression = riffle_compression_name(compression);
-	w->figures->read_bytes[STORAGE_BZIMAGE] = file_bytes;
+	w->figures->read_bytes[STORAGE_BZIMAGE][METHOD_KASLR] = file_bytes;
 	w->figures->ms[STORAGE_BZIMAGE][METHOD_KASLR] = calloc(w->figures->runs, sizeof(double));
 	w->unpacked = map_aligned((w->image->uncompressed_bytes + HUGE) & ~(HUGE - 1), w->request->huge_pages);
 	w->bzimage_bytes = file_bytes;
@@ -185,12 +188,13 @@ static int time_load(struct work *w, enum storage storage, enum load_method meth
 
 	if (!memory)
 		return riffle_fail_system(w->error, errno, "mmap", "failed");
-	status = open_stored(w, storage, &source, &plan, &frames);
+	status = open_stored(w, storage, method, &source, &plan, &frames);
 	decompressed = frame_reader_decompressed(frames);
 	if (!status)
 		status = load(w, &plan, &source, method, memory);
 	*ms = now_ms() - before;
 	w->figures->decompressed[storage][method] = frame_reader_decompressed(frames) - decompressed;
+	w->figures->read_bytes[storage][method] = w->bytes_read;
 	/* raw frames among compressed ones are copied once by their nature */
 	for (uint32_t i = 0; !status && i < plan.frame_count; i++)
 		if (plan.frames[i].stored_bytes == plan.frames[i].bytes)
@@ -211,7 +215,7 @@ static int time_bootstrap(struct work *w, double *ms)
 	struct riffle_source source, bzimage;
 	struct riffle_plan plan = {0};
 	double before, read_ms = 0;
-	int status = open_stored(w, STORAGE_NONE, &source, &plan, &frames);
+	int status = open_stored(w, STORAGE_NONE, METHOD_KASLR, &source, &plan, &frames);
 
 	if (!status)
 		status = riffle_source_from_fd(&bzimage, w->files.kernel, w->error);

@@ -24,7 +24,7 @@ static double cpu_ms(const struct storage_figures *f, unsigned storage, unsigned
 /* Reading, then the processor's work, not one beside the other. */
 static double total_ms(const struct storage_figures *f, unsigned storage, unsigned method, double megabytes_a_second)
 {
-	return cpu_ms(f, storage, method) + (double)f->read_bytes[storage] / megabytes_a_second / 1e3;
+	return cpu_ms(f, storage, method) + (double)f->read_bytes[storage][method] / megabytes_a_second / 1e3;
 }
 
 /* Percent of a load's bytes that were decompressed more than once. */
@@ -45,11 +45,11 @@ static bool fight(struct duel *duel, const struct storage_figures *f, unsigned a
 {
 	double bytes, ms;
 
-	if (!f->ms[a][method] || !f->ms[b][method] || f->read_bytes[a] == f->read_bytes[b])
+	if (!f->ms[a][method] || !f->ms[b][method] || f->read_bytes[a][method] == f->read_bytes[b][method])
 		return false;
-	duel->small = f->read_bytes[a] < f->read_bytes[b] ? a : b;
+	duel->small = f->read_bytes[a][method] < f->read_bytes[b][method] ? a : b;
 	duel->large = duel->small == a ? b : a;
-	bytes = (double)(f->read_bytes[duel->large] - f->read_bytes[duel->small]);
+	bytes = (double)(f->read_bytes[duel->large][method] - f->read_bytes[duel->small][method]);
 	ms = cpu_ms(f, duel->small, method) - cpu_ms(f, duel->large, method);
 	duel->bandwidth = ms > 0 ? bytes / ms / 1e3 : -1;
 	return true;
@@ -103,7 +103,8 @@ void bench_storage_text(const struct storage_figures *f)
 	    "    the least that it takes to read it into the guest, decompress, copy to fresh memory, relocate\n"
 	    "reads: modelled, file bytes / bandwidth, before the processor's work and not beside it\n\n",
 	    f->kernel, f->version, (double)f->extent_bytes / 1e6, f->runs);
-	printf("%-26s %9s %10s %10s %21s\n", "stored", "read MB", "ms KASLR", "FGKASLR", "decompressed again, %");
+	printf("%-26s %12s %10s %12s %10s %21s\n", "stored", "KASLR: MB", "ms", "FGKASLR: MB", "ms",
+	       "decompressed again, %");
 	for (unsigned i = 0; i < STORAGE_COUNT; i++) {
 		char words[64];
 
@@ -111,12 +112,13 @@ void bench_storage_text(const struct storage_figures *f)
 			continue;
 		snprintf(words, sizeof words, i == STORAGE_BZIMAGE ? "%s (%s), least" : "%s", storage_names[i],
 			 f->bzimage_compression ? f->bzimage_compression : "");
-		printf("%-26s %9.1f %10.3f", words, (double)f->read_bytes[i] / 1e6, cpu_ms(f, i, METHOD_KASLR));
+		printf("%-26s %12.1f %10.3f", words, (double)f->read_bytes[i][METHOD_KASLR] / 1e6,
+		       cpu_ms(f, i, METHOD_KASLR));
 		if (f->ms[i][METHOD_FGKASLR])
-			printf(" %10.3f %10.2f %10.2f\n", cpu_ms(f, i, METHOD_FGKASLR), again(f, i, METHOD_KASLR),
-			       again(f, i, METHOD_FGKASLR));
+			printf(" %12.1f %10.3f %10.2f %10.2f\n", (double)f->read_bytes[i][METHOD_FGKASLR] / 1e6,
+			       cpu_ms(f, i, METHOD_FGKASLR), again(f, i, METHOD_KASLR), again(f, i, METHOD_FGKASLR));
 		else
-			printf(" %10s %10.2f\n", "-", again(f, i, METHOD_KASLR));
+			printf(" %12s %10s %10.2f\n", "-", "-", again(f, i, METHOD_KASLR));
 	}
 	for (unsigned i = 0; i < METHOD_COUNT; i++)
 		if (f->ms[STORAGE_NONE][i])
@@ -155,7 +157,7 @@ void bench_storage_csv(const struct storage_figures *f)
 				continue;
 			for (unsigned k = 0; k < f->runs; k++)
 				print_row(f, m, storage_names[i], "storage_cpu", "ms", k + 1, f->ms[i][m][k]);
-			print_row(f, m, storage_names[i], "storage_read", "MB", 1, (double)f->read_bytes[i] / 1e6);
+			print_row(f, m, storage_names[i], "storage_read", "MB", 1, (double)f->read_bytes[i][m] / 1e6);
 			print_row(f, m, storage_names[i], "storage_decompressed_again", "%", 1, again(f, i, m));
 		}
 		for (unsigned i = 0; i < STORAGE_COUNT; i++)
@@ -189,7 +191,7 @@ static json_t *json_method(const struct storage_figures *f, unsigned method)
 			continue;
 		}
 		json_object_set_new(root, storage_names[i],
-				    json_pack("{s:I, s:f, s:f, s:o}", "read_bytes", (json_int_t)f->read_bytes[i],
+				    json_pack("{s:I, s:f, s:f, s:o}", "read_bytes", (json_int_t)f->read_bytes[i][method],
 					      "median_ms", cpu_ms(f, i, method), "decompressed_again_percent",
 					      again(f, i, method), "ms", all));
 	}

@@ -74,7 +74,8 @@ static int trust_directory(const struct stat *st, struct riffle_error *error)
 	return input_trust(-1, st, error);
 }
 
-int cache_lookup(const char *directory, const char *name, struct riffle_source *source, struct riffle_plan *plan)
+int cache_lookup(const char *directory, const char *name, bool base_alone, struct riffle_source *source,
+		 struct riffle_plan *plan)
 {
 	char path[4096 + CACHE_NAME_BYTES];
 	struct riffle_error error;
@@ -89,7 +90,8 @@ int cache_lookup(const char *directory, const char *name, struct riffle_source *
 	if (fd < 0)
 		return -1;
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !input_trust(fd, &st, &error) &&
-	    !riffle_source_from_fd(source, fd, &error) && !riffle_plan_open(plan, source, &error)) {
+	    !riffle_source_from_fd(source, fd, &error) &&
+	    !(base_alone ? riffle_plan_open_base(plan, source, &error) : riffle_plan_open(plan, source, &error))) {
 		touch(fd, &st);
 		return fd;
 	}

@@ -31,9 +31,10 @@ bool cache_directory(char *path, size_t bytes, const char *chosen);
 /*
  * Opens an entry for reading when there is one that can be trusted and is whole. Otherwise -1: an entry that is
  * truncated, damaged or somebody else's counts as none, and cache_publish() replaces it. On success *source and *plan
- * are the caller's; the descriptor belongs to *source.
+ * are the caller's, the plan without its part for shuffling if `base_alone`; the descriptor belongs to *source.
  */
-int cache_lookup(const char *directory, const char *name, struct riffle_source *source, struct riffle_plan *plan);
+int cache_lookup(const char *directory, const char *name, bool base_alone, struct riffle_source *source,
+		 struct riffle_plan *plan);
 
 /* A new entry that is being written: seen by nobody before it is published. */
 struct cache_file {

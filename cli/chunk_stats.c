@@ -32,7 +32,7 @@ static int take_sizes(struct chunk_stats *stats, const struct riffle_plan *plan,
 	if (!size)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "chunks", "no memory for their sizes");
 	for (uint32_t i = 0; i < plan->chunk_count; i++)
-		size[i] = plan->chunks[i].bytes;
+		size[i] = riffle_chunk_bytes(&plan->chunks[i]);
 	qsort(size, plan->chunk_count, sizeof *size, by_size);
 	for (unsigned i = 0; i < sizeof percent / sizeof *percent; i++)
 		stats->size[i] = size[(uint64_t)(plan->chunk_count - 1) * percent[i] / 100];
@@ -49,15 +49,13 @@ int chunk_stats(struct chunk_stats *stats, const struct riffle_plan *plan, struc
 	stats->regions = plan->region_count;
 	stats->fixed32 = plan->fixed32_count;
 	stats->fixed64 = plan->fixed64_count;
-	for (uint32_t i = 0; i < plan->chunk_count; i++) {
-		const struct riffle_chunk *c = &plan->chunks[i];
-
-		stats->bytes += c->bytes;
-		stats->pc32 += c->pc32;
-		stats->abs32 += c->abs32;
-		stats->abs64 += c->abs64;
-		stats->inverse32 += c->inverse32;
-	}
+	stats->pc32 = plan->pc_target_count;
+	for (uint32_t i = 0; i < plan->own_step_count; i++)
+		stats->own32 += plan->own_steps[i] != RIFFLE_STEP_FAR;
+	stats->abs32 = plan->abs32_ref_count;
+	stats->abs64 = plan->abs64_ref_count;
+	for (uint32_t i = 0; i < plan->chunk_count; i++)
+		stats->bytes += riffle_chunk_bytes(&plan->chunks[i]);
 	for (uint32_t i = 0; i < plan->region_count; i++) {
 		const struct riffle_region *r = &plan->regions[i];
 

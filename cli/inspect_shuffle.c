@@ -119,9 +119,9 @@ static void add_account(json_t *object, const struct shuffle_account *a)
 				      (json_int_t)s->size[1], "90%", (json_int_t)s->size[2], "99%",
 				      (json_int_t)s->size[3], "most", (json_int_t)s->size[4]));
 	json_object_set_new(object, "references",
-			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "pc32", (json_int_t)s->pc32, "abs32",
-				      (json_int_t)s->abs32, "abs64", (json_int_t)s->abs64, "inverse32",
-				      (json_int_t)s->inverse32, "fixed32", (json_int_t)s->fixed32, "fixed64",
+			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "pc32", (json_int_t)s->pc32, "own32",
+				      (json_int_t)s->own32, "abs32", (json_int_t)s->abs32, "abs64",
+				      (json_int_t)s->abs64, "fixed32", (json_int_t)s->fixed32, "fixed64",
 				      (json_int_t)s->fixed64));
 	json_object_set_new(object, "tables", tables_json(a->plan));
 	if (!a->shuffle)
@@ -237,9 +237,9 @@ static void print_sums(const struct shuffle_account *a)
 	       "chunk sizes", s->size[1], s->size[2], s->size[3], s->size[4]);
 	if (a->shuffle)
 		print_census(&a->shuffle->census);
-	printf("%-17s in chunks: %" PRIu64 " PC-relative, %" PRIu64 " absolute of 32 bits, %" PRIu64 " of 64, %" PRIu64
-	       " inverse\n",
-	       "references", s->pc32, s->abs32, s->abs64, s->inverse32);
+	printf("%-17s in chunks: %" PRIu64 " PC-relative to chunks, %" PRIu64 " to what stays; %" PRIu64
+	       " absolute to chunks of 32 bits, %" PRIu64 " of 64\n",
+	       "references", s->pc32, s->own32, s->abs32, s->abs64);
 	printf("%-17s to chunks from elsewhere: %" PRIu64 " of 32 bits, %" PRIu64 " of 64\n", "", s->fixed32,
 	       s->fixed64);
 	print_tables(a->plan);

@@ -21,13 +21,16 @@ struct inputs {
 	struct stat kernel_st, relocs_st;
 };
 
-static int open_plan(struct opened_kernel *k, struct riffle_error *error)
+static int open_plan(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
 {
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
 	if (!status)
 		status = frame_reader_begin(&k->frames, &k->source, error);
-	return status ? status : riffle_plan_open(&k->plan, &k->source, error);
+	if (status)
+		return status;
+	return request->base_alone ? riffle_plan_open_base(&k->plan, &k->source, error)
+				   : riffle_plan_open(&k->plan, &k->source, error);
 }
 
 static bool is_prepared(int fd)
@@ -37,7 +40,8 @@ static bool is_prepared(int fd)
 	return pread(fd, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start);
 }
 
-static int open_prepared(struct opened_kernel *k, struct inputs *inputs, struct riffle_error *error)
+static int open_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
+			 struct riffle_error *error)
 {
 	int status = input_trust(inputs->kernel, &inputs->kernel_st, error);
 
@@ -46,7 +50,7 @@ static int open_prepared(struct opened_kernel *k, struct inputs *inputs, struct 
 	k->fd = inputs->kernel;
 	inputs->kernel = -1;
 	k->way = KERNEL_IS_PREPARED;
-	return open_plan(k, error);
+	return open_plan(k, request, error);
 }
 
 /*
@@ -121,7 +125,7 @@ static int prepare_into_memory(struct opened_kernel *k, const struct kernel_requ
 		return status;
 	fcntl(k->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	k->way = KERNEL_CACHE_MISS;
-	return open_plan(k, error);
+	return open_plan(k, request, error);
 }
 
 /* True for errors of the cache's disk, which another place to write to may not have. */
@@ -165,7 +169,7 @@ static int prepare_into_cache(struct opened_kernel *k, const struct kernel_reque
 	/* what could not be used next time gets no name */
 	k->way = KERNEL_CACHE_MISS;
 	k->fd = file.fd;
-	status = open_plan(k, error);
+	status = open_plan(k, request, error);
 	if (!status) {
 		if (cache_publish(&file, name, &cache_error))
 			note_cache(k, directory, &cache_error);
@@ -193,7 +197,7 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 	}
 	if (cached) {
 		cache_entry_name(name, &inputs->kernel_st, relocs_st);
-		k->fd = cache_lookup(directory, name, &k->source, &k->plan);
+		k->fd = cache_lookup(directory, name, request->base_alone, &k->source, &k->plan);
 		if (k->fd >= 0) {
 			k->way = KERNEL_CACHE_HIT;
 			return 0;
@@ -226,7 +230,7 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 			k->blame = request->relocs;
 	}
 	if (!status && is_prepared(inputs.kernel))
-		status = open_prepared(k, &inputs, error);
+		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);
 	if (inputs.kernel >= 0)

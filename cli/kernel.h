@@ -14,6 +14,7 @@ struct kernel_request {
 	const char *kernel;             /* path, or fd:N */
 	const char *relocs;             /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
 	const char *cache_directory;    /* NULL: $XDG_CACHE_HOME/riffle or $HOME/.cache/riffle */
+	bool base_alone;                /* nothing will be shuffled: the plan need not have its part for that */
 	bool no_cache;                  /* prepare into memory, look nothing up and keep nothing */
 };
 

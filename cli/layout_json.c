@@ -56,9 +56,9 @@ static int describe_chunks(struct layout_file *file, const struct riffle_layout 
 			const struct riffle_chunk *c = &plan->chunks[layout->order[k]];
 
 			file->chunk[layout->order[k]] =
-				(struct layout_chunk){c->image_offset, c->bytes, (int32_t)(at - c->image_offset)};
+				(struct layout_chunk){c->image_offset, riffle_chunk_bytes(c), (int32_t)(at - c->image_offset)};
 			file->by_place[k] = layout->order[k];
-			at += c->bytes;
+			at += riffle_chunk_bytes(c);
 		}
 	}
 	return RIFFLE_OK;
@@ -103,7 +103,7 @@ int layout_file_order(const struct layout_file *file, const struct riffle_plan *
 					    file->chunk_count, plan->chunk_count);
 	for (uint32_t i = 0; i < file->chunk_count; i++)
 		if (file->chunk[i].offset != plan->chunks[i].image_offset ||
-		    file->chunk[i].bytes != plan->chunks[i].bytes)
+		    file->chunk[i].bytes != riffle_chunk_bytes(&plan->chunks[i]))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks", "are not the kernel's (number)",
 						 i);
 	/* whether this is a permutation of each region is riffle_layout_check()'s to say */

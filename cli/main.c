@@ -11,11 +11,11 @@
 
 static const struct {
 	const char *name;
-	int (*run)(int argc, char **argv); /* NULL: the work of riffle-prepare, which links the decompressors */
+	int (*run)(int argc, char **argv); /* NULL: the work of riffle-prepare, which links whatever starts slowly */
 	const char *summary;
 } commands[] = {
 	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
-	{"doctor", command_doctor, "say what this host offers, and what to do about it"},
+	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
 	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", NULL, "turn a guest's addresses back into symbols"},

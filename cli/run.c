@@ -63,10 +63,14 @@ static int open_kernel(struct run *run)
 	static const char *const way_name[] = {[KERNEL_IS_PREPARED] = "open, prepared file",
 					       [KERNEL_CACHE_HIT] = "open, cache hit",
 					       [KERNEL_CACHE_MISS] = "open, prepare"};
-	const struct kernel_request request = {.kernel = run->options.kernel,
-					       .relocs = run->options.relocs,
-					       .cache_directory = run->options.cache_directory,
-					       .no_cache = run->options.no_cache};
+	const struct run_options *o = &run->options;
+	/* most of a plan is for the shuffle alone; a layout that is replayed may be one */
+	const bool shuffle = o->layout || (!o->nokaslr && (o->randomize_auto || o->randomize == RIFFLE_MODE_FGKASLR));
+	const struct kernel_request request = {.kernel = o->kernel,
+					       .relocs = o->relocs,
+					       .cache_directory = o->cache_directory,
+					       .base_alone = !shuffle,
+					       .no_cache = o->no_cache};
 	int status = kernel_open(&run->kernel, &request, &run->error);
 
 	if (status) {

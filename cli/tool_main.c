@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* riffle-prepare: the commands that need decompressors or a disassembler, and the worker they are done by. */
+/* riffle-prepare: the commands that need decompressors, a disassembler or the host's names, and the worker they are done by. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@ static const struct {
 	{"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
 	{"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
 	{"verify", command_verify, "prove that a loaded kernel is right, by an independent path"},
+	{"doctor", command_doctor, "say what this host offers, and what to do about it"},
 	{"bench", command_bench, "measure what loading and relocating costs here"},
 };
 

@@ -9,7 +9,7 @@
  * A prepared kernel is one file, little-endian throughout:
  *
  *   0                header, RIFFLE_HEADER_BYTES, checksummed
- *   plan_offset      plan: the sections named by the header's directory, checksummed as one run of bytes
+ *   plan_offset      plan: the sections named by the header's directory, in two parts, each with a checksum of its own
  *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
@@ -72,21 +72,26 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
 	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
 	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
-	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty */
-	RIFFLE_SECTION_REGIONS = 5,        /* struct riffle_region, ascending, disjoint */
-	RIFFLE_SECTION_CHUNKS = 6,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
-	RIFFLE_SECTION_CHUNK_REFS = 7,     /* struct riffle_chunk_ref, chunk after chunk, each chunk's kinds in turn */
-	RIFFLE_SECTION_FIXED32 = 8,        /* uint32_t image offsets, ascending: u32 field += shift of its target */
-	RIFFLE_SECTION_FIXED32_TARGETS = 9,/* uint16_t chunk numbers, one for each of these */
-	RIFFLE_SECTION_FIXED64 = 10,       /* the same for u64 fields */
-	RIFFLE_SECTION_FIXED64_TARGETS = 11,
-	RIFFLE_SECTION_TABLES = 12,        /* struct riffle_table */
-	RIFFLE_SECTION_RUNS = 13,          /* struct riffle_run, table after table */
-	RIFFLE_SECTION_EXTABLE_TARGETS = 14,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
-	RIFFLE_SECTION_KALLSYMS = 15,      /* struct riffle_kallsyms, one or none */
-	RIFFLE_SECTION_KALLSYMS_RUNS = 16, /* struct riffle_symbol_run */
-	RIFFLE_SECTION_FRAMES = 17,        /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
-	RIFFLE_SECTION_COUNT = 18,
+	RIFFLE_SECTION_FRAMES = 5,         /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
+	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty: the shuffle's part of the plan */
+	RIFFLE_SECTION_REGIONS = 6,        /* struct riffle_region, ascending, disjoint */
+	RIFFLE_SECTION_CHUNKS = 7,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
+	RIFFLE_SECTION_GROUPS = 8,         /* struct riffle_group, ascending, each chunk in one */
+	RIFFLE_SECTION_PC_STEPS = 9,       /* uint8_t: s32 field += shift of target - shift of its own chunk */
+	RIFFLE_SECTION_PC_TARGETS = 10,     /* uint16_t chunk numbers, one for each of these fields */
+	RIFFLE_SECTION_OWN_STEPS = 11,     /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
+	RIFFLE_SECTION_ABS32_REFS = 12,    /* struct riffle_ref: u32 field += shift of target */
+	RIFFLE_SECTION_ABS64_REFS = 13,    /* struct riffle_ref: u64 field += shift of target */
+	RIFFLE_SECTION_FIXED32 = 14,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 15,/* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 16,       /* the same for u64 fields */
+	RIFFLE_SECTION_FIXED64_TARGETS = 17,
+	RIFFLE_SECTION_TABLES = 18,        /* struct riffle_table */
+	RIFFLE_SECTION_GAPS = 19,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
+	RIFFLE_SECTION_SITE_TARGETS = 20,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
+	RIFFLE_SECTION_EXTABLE_TARGETS = 21,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 22,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_COUNT = 23,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -141,18 +146,48 @@ struct riffle_region {
 	uint32_t chunk_count;
 };
 
-/* One chunk and how many references of each kind it has in RIFFLE_SECTION_CHUNK_REFS, in the order of the members. */
+/*
+ * One chunk, and how much of each sorted table belongs to it: entries of the exception, unwind and mcount tables that
+ * point into it, symbols in it, and how long their names are in kallsyms.
+ */
 struct riffle_chunk {
 	uint32_t image_offset;
-	uint32_t bytes;         /* multiple of RIFFLE_CHUNK_ALIGN */
-	uint16_t pc32;          /* s32 += shift of target - shift of this chunk */
-	uint16_t abs32;         /* u32 += virtual delta + shift of target */
-	uint16_t abs64;         /* u64 += virtual delta + shift of target */
-	uint16_t inverse32;     /* s32 -= virtual delta + shift of this chunk */
+	uint16_t units;         /* of RIFFLE_CHUNK_ALIGN bytes; not 0 */
+	uint16_t orc;
+	uint16_t mcount;
+	uint16_t exceptions;
+	uint16_t symbols;
+	uint16_t name_bytes;
 };
 
-struct riffle_chunk_ref {
-	uint16_t field;         /* offset in the chunk; the field lies wholly inside it */
+static inline uint32_t riffle_chunk_bytes(const struct riffle_chunk *chunk)
+{
+	return (uint32_t)chunk->units * RIFFLE_CHUNK_ALIGN;
+}
+
+/*
+ * Neighbouring chunks of one region, read and put right together. Their references say where in the group a field is:
+ * its distance from the first chunk's start. Fields lie wholly inside one chunk. That an absolute field moves with the
+ * kernel is told by the relocations alone, which apply to chunks as to anything else; the references only add what
+ * the shuffle does. An inverse-32 field is among the own ones.
+ *
+ * The many PC-relative fields are told by steps: each byte is the distance from the field before, the first one's from
+ * the group's start; RIFFLE_STEP_FAR goes so far and names no field.
+ */
+#define RIFFLE_GROUP_BYTES_MAX 65536u
+#define RIFFLE_STEP_FAR 255u
+
+struct riffle_group {
+	uint32_t chunk_count;   /* not 0; from the end of the group before */
+	uint32_t pc_steps;      /* how many of each, from the end of the group before */
+	uint32_t pc_targets;
+	uint32_t own_steps;
+	uint32_t abs32_refs;
+	uint32_t abs64_refs;
+};
+
+struct riffle_ref {
+	uint16_t field;         /* offset in the group */
 	uint16_t target;        /* chunk number */
 };
 
@@ -162,22 +197,21 @@ enum riffle_table_kind {
 	RIFFLE_TABLE_ORC = 2,           /* s32 ip at image_offset, 6 bytes of state at second_offset */
 	RIFFLE_TABLE_MCOUNT = 3,        /* u64 addresses; also in RELOC64 */
 	RIFFLE_TABLE_SITES = 4,         /* s32, PC-relative, in an order that does not matter: entries stay in their
-	                                   places, chunks come in any order and any number of times */
+	                                   places; each has its chunk in RIFFLE_SECTION_SITE_TARGETS */
 };
 
+/*
+ * A sorted table is a row of entries that do not move, those of the first region's chunks, entries that do not move,
+ * those of the second region's, and so on. How many do not move is told by its gaps, one more than there are regions;
+ * how many are each chunk's, by the chunk. Each kind but SITES is there once or not at all.
+ */
 struct riffle_table {
 	uint32_t kind;
 	uint32_t image_offset;
 	uint32_t second_offset; /* ORC's states, else 0 */
 	uint32_t entries;
-	uint32_t first_run;     /* in RIFFLE_SECTION_RUNS */
-	uint32_t run_count;
-};
-
-/* Consecutive entries that belong to one chunk, or to none; a table's runs have all its entries, chunks ascending (SITES: any). */
-struct riffle_run {
-	uint16_t chunk;
-	uint16_t entries;       /* not 0 */
+	uint32_t first;         /* its first gap in RIFFLE_SECTION_GAPS, or target in RIFFLE_SECTION_SITE_TARGETS */
+	uint32_t reserved;
 };
 
 #define RIFFLE_KALLSYMS_SELF_RELATIVE 1u        /* offsets are distances from the entry itself */
@@ -190,13 +224,7 @@ struct riffle_kallsyms {
 	uint32_t names, names_bytes;
 	uint32_t markers;       /* u32[(symbols + 255) / 256] */
 	uint32_t seqs;          /* u8[3][symbols], big-endian; 0: this kernel has none */
-	uint32_t reserved;
-};
-
-struct riffle_symbol_run {
-	uint16_t chunk;
-	uint16_t symbols;       /* not 0 */
-	uint32_t name_offset;   /* of the first one's name, from names */
+	uint32_t first_gap;     /* of its symbols; those of the names' bytes follow */
 };
 
 /* page 0 of the file */
@@ -209,7 +237,7 @@ struct riffle_header {
 	uint64_t file_bytes;            /* size of the whole file */
 	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
 	uint64_t plan_bytes;            /* decompressed */
-	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's bytes, decompressed */
+	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's first base_bytes bytes, decompressed */
 	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
@@ -233,16 +261,20 @@ struct riffle_header {
 	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
 	                                   both as they are stored */
 
+	uint64_t base_bytes;            /* of the plan: the sections without which nothing boots. The shuffle's part is what
+	                                   follows, read and checked for a shuffle only; multiple of 8 */
+	uint64_t shuffle_checksum;      /* XXH64, seed 0, of that */
+
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
 	uint64_t plan_stored_bytes;     /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x540];
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x550];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 _Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header fills its page");
 _Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) == 24, "no padding");
-_Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_symbol_run) == 8, "no padding");
+_Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_group) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
 _Static_assert(sizeof(struct riffle_frame) == 16, "no padding");
 #endif

@@ -66,24 +66,32 @@ struct riffle_plan {
 	/* with RIFFLE_FEATURE_SHUFFLE; otherwise NULL and 0 */
 	const struct riffle_region *regions;
 	const struct riffle_chunk *chunks;
-	const struct riffle_chunk_ref *chunk_refs;
+	const struct riffle_group *groups;
+	const uint8_t *pc_steps;
+	const uint16_t *pc_targets;
+	const uint8_t *own_steps;
+	const struct riffle_ref *abs32_refs;
+	const struct riffle_ref *abs64_refs;
 	const uint32_t *fixed32;
 	const uint16_t *fixed32_targets;
 	const uint32_t *fixed64;
 	const uint16_t *fixed64_targets;
 	const struct riffle_table *tables;
-	const struct riffle_run *runs;
+	const uint32_t *gaps;
+	const uint16_t *site_targets;
 	const uint16_t *extable_targets;
 	const struct riffle_kallsyms *kallsyms;
-	const struct riffle_symbol_run *kallsyms_runs;
 	uint32_t region_count;
-	uint32_t chunk_count;   /* 0: this kernel cannot be shuffled */
-	uint32_t chunk_ref_count;
+	uint32_t chunk_count;   /* 0: this kernel cannot be shuffled, or the plan was opened without that part */
+	uint32_t group_count;
+	uint32_t pc_step_count;
+	uint32_t pc_target_count;
+	uint32_t own_step_count;
+	uint32_t abs32_ref_count;
+	uint32_t abs64_ref_count;
 	uint32_t fixed32_count;
 	uint32_t fixed64_count;
 	uint32_t table_count;
-	uint32_t run_count;
-	uint32_t kallsyms_run_count;
 	void *owned;            /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
 	size_t owned_bytes;
 };
@@ -91,9 +99,9 @@ struct riffle_plan {
 /*
  * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
  * checksums, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES, 8-byte aligned; `bytes` the
- * plan, decompressed, 8-byte aligned, exactly header->plan_bytes long; `file_bytes` the size of the file they came from. The memory
- * stays the caller's, must not change while the plan is in use, and must not be shared with anybody who could change
- * it. Allocates nothing; also in the freestanding build.
+ * plan, decompressed, 8-byte aligned, header->plan_bytes long, or header->base_bytes for a plan that nothing will be
+ * shuffled by; `file_bytes` the size of the file they came from. The memory stays the caller's, must not change while the
+ * plan is in use, and must not be shared with anybody who could change it. Allocates nothing; also in the freestanding build.
  * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
  */
 RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
@@ -106,6 +114,13 @@ RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header
  */
 RIFFLE_PUBLIC int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
 				   struct riffle_error *error);
+
+/*
+ * The same without the shuffle's part, which is most of a plan: for a guest that gets no more than RIFFLE_MODE_KASLR. The
+ * plan has no chunks then; plan->header->features tells whether the file has.
+ */
+RIFFLE_PUBLIC int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source,
+					struct riffle_error *error);
 
 /* Gives back what riffle_plan_open() took. A closed or zeroed plan may be closed again. */
 RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);

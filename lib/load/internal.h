@@ -31,6 +31,8 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 /* How many jobs the plain copy has, and one of them. */
 unsigned riffle_load_blocks(const struct load *load);
 void riffle_load_block_job(struct load *load, unsigned index);
+/* Adds the virtual delta to what of the image's fields lies wholly in [start, end), whose bytes these are. */
+void riffle_load_relocate(const struct load *load, uint8_t *bytes, uint64_t start, uint64_t end);
 /* After all jobs: what no job could do alone; then the answer. */
 int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout);
 /* Notes a job's failure; the first one counts. */

@@ -32,32 +32,42 @@ static struct cursor cursor_end(const struct riffle_plan *plan)
 }
 
 /*
- * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it waits for the
- * bytes behind. A 32-bit field holds the low half of an address in the top 2 GiB, so a sum modulo 2^32 is right.
+ * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it
+ * waits for the bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of an
+ * address in the top 2 GiB, so a sum modulo 2^32 is right.
  */
-static void relocate(const struct load *load, struct cursor *at, const struct cursor *end, uint64_t stop)
+static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
+		     const struct cursor *end, uint64_t stop)
 {
 	const struct riffle_plan *plan = load->plan;
-	uint8_t *image = load->image;
 	uint64_t delta = load->delta;
 	uint32_t i;
 
 	for (i = at->next64; i < end->next64 && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
-		uint8_t *field = image + plan->reloc64[i];
+		uint8_t *field = bytes + (plan->reloc64[i] - start);
 		riffle_put64(field, riffle_get64(field) + delta);
 	}
 	at->next64 = i;
 	for (i = at->next32; i < end->next32 && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
-		uint8_t *field = image + plan->reloc32[i];
+		uint8_t *field = bytes + (plan->reloc32[i] - start);
 		riffle_put32(field, riffle_get32(field) + (uint32_t)delta);
 	}
 	at->next32 = i;
 	for (i = at->next_inverse;
 	     i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
-		uint8_t *field = image + plan->reloc32_inverse[i];
+		uint8_t *field = bytes + (plan->reloc32_inverse[i] - start);
 		riffle_put32(field, riffle_get32(field) - (uint32_t)delta);
 	}
 	at->next_inverse = i;
+}
+
+void riffle_load_relocate(const struct load *load, uint8_t *bytes, uint64_t start, uint64_t end)
+{
+	struct cursor at = cursor_at(load->plan, start);
+	const struct cursor all = cursor_end(load->plan);
+
+	if (load->delta)
+		relocate(load, bytes, start, &at, &all, end);
 }
 
 /* The same for fields in fixed places that refer to chunks: they follow what they refer to. */
@@ -86,7 +96,7 @@ static void put_right(const struct load *load, struct cursor *at, uint64_t stop,
 	uint64_t before = __builtin_ia32_rdtsc();
 
 	if (load->delta)
-		relocate(load, at, &end, stop);
+		relocate(load, load->image, 0, at, &end, stop);
 	if (load->shift)
 		follow_chunks(load, at, &end, stop);
 	*ticks += __builtin_ia32_rdtsc() - before;
@@ -219,7 +229,7 @@ static void relocate_across(const struct load *load)
 		at.next64 = wide.next64;
 		at.fixed64 = wide.fixed64;
 		if (load->delta)
-			relocate(load, &at, &behind, UINT64_MAX);
+			relocate(load, load->image, 0, &at, &behind, UINT64_MAX);
 		if (load->shift)
 			follow_chunks(load, &at, &behind, UINT64_MAX);
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads a kernel with its functions in another order: chunks are patched in source order and copied to their places. */
+/* Loads a kernel with its functions in another order: chunks are put right in source order, then copied to place. */
 #include "load/shuffle.h"
+#include "load/vector.h"
 
 #define ALIGN 64u
-#define AHEAD 3u          /* chunks */
+#define AHEAD 4u          /* chunks */
 #define AHEAD_BYTES 512u
 
 static size_t aligned(size_t bytes)
@@ -11,41 +12,36 @@ static size_t aligned(size_t bytes)
 	return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
-static size_t place_bytes(const struct riffle_plan *plan)
+/* Divides the workspace, or with none only tells how long it is. */
+static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uint8_t *workspace)
 {
-	return aligned((plan->table_count + 2) * ((size_t)plan->chunk_count + 1) * sizeof(uint32_t));
-}
+	const struct riffle_kallsyms *k = plan->kallsyms;
+	size_t bytes[] = {
+		aligned((plan->chunk_count + 1) * sizeof *s->shift),
+		aligned(plan->chunk_count * sizeof *s->place),
+		aligned(plan->chunk_count * sizeof *s->exception_place),
+		aligned(plan->group_count * sizeof *s->group),
+		aligned(k && k->seqs ? k->symbols * sizeof *s->symbol_place : 0),
+		SCRATCHES * aligned(SCRATCH_BYTES),
+	};
+	size_t at[7] = {0};
 
-static uint32_t groups_of(const struct riffle_region *r)
-{
-	return (r->bytes + GROUP_BYTES - 1) / GROUP_BYTES;
-}
-
-static uint32_t all_groups(const struct riffle_plan *plan)
-{
-	uint32_t groups = 0;
-
-	for (uint32_t i = 0; i < plan->region_count; i++)
-		groups += groups_of(&plan->regions[i]);
-	return groups;
-}
-
-static size_t group_bytes(const struct riffle_plan *plan)
-{
-	return aligned(all_groups(plan) * sizeof(const struct riffle_chunk_ref *));
-}
-
-static size_t symbol_bytes(const struct riffle_plan *plan)
-{
-	return plan->kallsyms && plan->kallsyms->seqs ? aligned(plan->kallsyms->symbols * sizeof(uint32_t)) : 0;
+	for (unsigned i = 0; i < 6; i++)
+		at[i + 1] = at[i] + bytes[i];
+	if (workspace) {
+		s->shift = (void *)(workspace + at[0]);
+		s->place = (void *)(workspace + at[1]);
+		s->exception_place = (void *)(workspace + at[2]);
+		s->group = (void *)(workspace + at[3]);
+		s->symbol_place = (void *)(workspace + at[4]);
+		s->scratch = workspace + at[5];
+	}
+	return at[6];
 }
 
 size_t riffle_load_workspace(const struct riffle_plan *plan)
 {
-	if (!plan->chunk_count)
-		return 0;
-	return aligned((plan->chunk_count + 1) * sizeof(int32_t)) + place_bytes(plan) + group_bytes(plan) +
-	       symbol_bytes(plan) + SCRATCHES * (size_t)aligned(SCRATCH_BYTES);
+	return plan->chunk_count ? divide(NULL, plan, NULL) : 0;
 }
 
 uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number)
@@ -72,161 +68,157 @@ void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number)
 	__atomic_fetch_and(&s->scratch_taken, ~(1u << number), __ATOMIC_RELEASE);
 }
 
-/* How far each chunk moves: its new place, from the order, minus the one it was linked at. */
-static void compute_shifts(struct shuffle_load *s)
+static void start_groups(struct shuffle_load *s)
 {
 	const struct riffle_plan *plan = s->load.plan;
+	struct group_start at = {0};
 
-	s->shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
-	for (uint32_t i = 0; i < plan->region_count; i++) {
-		const struct riffle_region *r = &plan->regions[i];
-		uint32_t at = r->image_offset;
+	for (uint32_t i = 0; i < plan->group_count; i++) {
+		const struct riffle_group *g = &plan->groups[i];
 
-		for (uint32_t k = r->first_chunk; k < r->first_chunk + r->chunk_count; k++) {
-			const struct riffle_chunk *c = &plan->chunks[s->load.order[k]];
+		s->group[i] = at;
+		at.chunk += g->chunk_count;
+		at.pc_step += g->pc_steps;
+		at.pc_target += g->pc_targets;
+		at.own_step += g->own_steps;
+		at.abs32_ref += g->abs32_refs;
+		at.abs64_ref += g->abs64_refs;
+	}
+}
 
-			s->shift[s->load.order[k]] = (int32_t)(at - c->image_offset);
-			at += c->bytes;
-		}
+/* A group in scratch memory: its bytes, and for each 16 of them how far their chunk moves. */
+struct patch {
+	uint8_t *bytes;
+	uint32_t *own;
+};
+
+static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint32_t first, uint32_t count)
+{
+	const struct riffle_chunk *chunk = &s->load.plan->chunks[first];
+	uint32_t *own = p->own;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t shift = (uint32_t)s->shift[first + i];
+		uint32_t *end = own + chunk[i].units;
+
+		/* four at a time: those too many are the next chunk's, and become it, or lie in the padding */
+		for (; own < end; own += 4)
+			own[0] = own[1] = own[2] = own[3] = shift;
+		own = end;
 	}
 }
 
 /*
- * Puts a chunk's references right where it lies, in scratch memory that reaches 64 KiB behind it; false when one of
- * them was not inside the chunk.
+ * Puts a group's references right where it lies. A field's offset has 16 bits, or is held against the group's end, and the
+ * scratch is longer than 16 bits reach, so that none leads out of it. Returns the end of the farthest field.
  */
-static bool patch(uint8_t *bytes, const struct riffle_chunk *chunk, const struct riffle_chunk_ref *ref,
-		  const int32_t *shift, int32_t own, uint64_t delta)
+static uint32_t patch_refs(const struct shuffle_load *s, const struct patch *p, const struct riffle_group *g,
+			   const struct group_start *at)
 {
-	uint32_t farthest32 = 0, farthest64 = 0;
+	const struct riffle_plan *plan = s->load.plan;
+	const uint8_t *step = plan->pc_steps + at->pc_step;
+	const uint16_t *target = plan->pc_targets + at->pc_target;
+	const struct riffle_ref *ref;
+	const int32_t *shift = s->shift;
+	uint32_t farthest = 0, field_at = 0;
 
-	for (unsigned i = 0; i < chunk->pc32; i++, ref++) {
-		uint8_t *field = bytes + ref->field;
-		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[ref->target] - (uint32_t)own);
-		farthest32 = ref->field > farthest32 ? ref->field : farthest32;
+	for (uint32_t i = 0; i < g->pc_steps; i++) {
+		uint8_t *field;
+
+		field_at += step[i];
+		if (step[i] == RIFFLE_STEP_FAR)
+			continue;
+		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
+			return UINT32_MAX;
+		field = p->bytes + field_at;
+		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[*target++] - p->own[field_at / 16]);
+		farthest = field_at + 4;
 	}
-	for (unsigned i = 0; i < chunk->abs32; i++, ref++) {
-		uint8_t *field = bytes + ref->field;
-		riffle_put32(field, riffle_get32(field) + (uint32_t)delta + (uint32_t)shift[ref->target]);
-		farthest32 = ref->field > farthest32 ? ref->field : farthest32;
+	step = plan->own_steps + at->own_step;
+	field_at = 0;
+	for (uint32_t i = 0; i < g->own_steps; i++) {
+		uint8_t *field;
+
+		field_at += step[i];
+		if (step[i] == RIFFLE_STEP_FAR)
+			continue;
+		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
+			return UINT32_MAX;
+		field = p->bytes + field_at;
+		riffle_put32(field, riffle_get32(field) - p->own[field_at / 16]);
+		farthest = field_at + 4 > farthest ? field_at + 4 : farthest;
 	}
-	for (unsigned i = 0; i < chunk->abs64; i++, ref++) {
-		uint8_t *field = bytes + ref->field;
-		riffle_put64(field, riffle_get64(field) + delta + (uint64_t)(int64_t)shift[ref->target]);
-		farthest64 = ref->field > farthest64 ? ref->field : farthest64;
+	ref = plan->abs32_refs + at->abs32_ref;
+	for (uint32_t i = 0; i < g->abs32_refs; i++) {
+		uint8_t *field = p->bytes + ref[i].field;
+
+		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[ref[i].target]);
+		farthest = ref[i].field + 4u > farthest ? ref[i].field + 4u : farthest;
 	}
-	for (unsigned i = 0; i < chunk->inverse32; i++, ref++) {
-		uint8_t *field = bytes + ref->field;
-		riffle_put32(field, riffle_get32(field) - (uint32_t)delta - (uint32_t)own);
-		farthest32 = ref->field > farthest32 ? ref->field : farthest32;
+	ref = plan->abs64_refs + at->abs64_ref;
+	for (uint32_t i = 0; i < g->abs64_refs; i++) {
+		uint8_t *field = p->bytes + ref[i].field;
+
+		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[ref[i].target]);
+		farthest = ref[i].field + 8u > farthest ? ref[i].field + 8u : farthest;
 	}
-	return (!(chunk->pc32 | chunk->abs32 | chunk->inverse32) || farthest32 + 4 <= chunk->bytes) &&
-	       (!chunk->abs64 || farthest64 + 8 <= chunk->bytes);
-}
-
-static unsigned refs_of(const struct riffle_chunk *c)
-{
-	return c->pc32 + c->abs32 + c->abs64 + c->inverse32;
-}
-
-/* A group: the chunks of a region that start in one stretch of GROUP_BYTES. Groups are counted region after region. */
-struct group {
-	uint32_t first, end;            /* chunks */
-};
-
-static uint32_t first_chunk_from(const struct riffle_plan *plan, const struct riffle_region *r, uint64_t offset)
-{
-	uint32_t low = r->first_chunk, high = r->first_chunk + r->chunk_count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (plan->chunks[middle].image_offset < offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static struct group group_at(const struct riffle_plan *plan, uint32_t index)
-{
-	const struct riffle_region *r = plan->regions;
-	uint64_t start;
-
-	while (index >= groups_of(r))
-		index -= groups_of(r++);
-	start = r->image_offset + (uint64_t)index * GROUP_BYTES;
-	return (struct group){first_chunk_from(plan, r, start), first_chunk_from(plan, r, start + GROUP_BYTES)};
-}
-
-/* Puts the references of a group's chunks right, in scratch memory; `ref` is the first chunk's first. */
-static int patch_group(const struct shuffle_load *s, struct group g, const struct riffle_chunk_ref *ref,
-		       uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_chunk *chunks = s->load.plan->chunks;
-
-	for (uint32_t i = g.first; i < g.end; i++) {
-		const struct riffle_chunk *c = &chunks[i];
-
-		if (!patch(scratch + (c->image_offset - chunks[g.first].image_offset), c, ref, s->shift, s->shift[i],
-			   s->load.delta))
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk_refs",
-						 "has a field outside its chunk", i);
-		ref += refs_of(c);
-	}
-	return RIFFLE_OK;
+	return farthest;
 }
 
 /*
  * Copies a group's chunks to their places. These are all over the region: asking for a coming one's lines ahead hides
  * most of what fetching them costs.
  */
-static void copy_group(const struct shuffle_load *s, struct group g, const uint8_t *scratch)
+static void copy_group(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
 {
-	const struct riffle_chunk *chunks = s->load.plan->chunks;
+	const struct riffle_chunk *c = &s->load.plan->chunks[first];
+	const int32_t *shift = s->shift + first;
 	uint8_t *image = s->load.image;
 
-	for (uint32_t i = g.first; i < g.end; i++) {
-		const struct riffle_chunk *c = &chunks[i];
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t length = riffle_chunk_bytes(&c[i]);
 
-		if (i + AHEAD < g.end) {
-			const uint8_t *soon = image + c[AHEAD].image_offset + s->shift[i + AHEAD];
+		if (i + AHEAD < count) {
+			const uint8_t *soon = image + c[i + AHEAD].image_offset + shift[i + AHEAD];
+			uint32_t soon_bytes = riffle_chunk_bytes(&c[i + AHEAD]);
 
-			for (uint32_t line = 0; line < c[AHEAD].bytes && line < AHEAD_BYTES; line += 64)
+			for (uint32_t line = 0; line < soon_bytes && line < AHEAD_BYTES; line += 64)
 				__builtin_prefetch(soon + line, 1);
 		}
-		memcpy(image + c->image_offset + s->shift[i], scratch + (c->image_offset - chunks[g.first].image_offset),
-		       c->bytes);
+		riffle_copy_short(image + c[i].image_offset + shift[i], bytes, length);
+		bytes += length;
 	}
 }
 
-static int shuffle_group(const struct shuffle_load *s, struct group g, const struct riffle_chunk_ref *ref,
-			 uint8_t *scratch, uint64_t *patch_ticks, struct riffle_error *error)
+static int shuffle_group(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint64_t *patch_ticks,
+			 struct riffle_error *error)
 {
-	const struct riffle_chunk *chunks = s->load.plan->chunks;
+	const struct riffle_plan *plan = s->load.plan;
+	const struct riffle_group *g = &plan->groups[index];
+	const struct group_start *at = &s->group[index];
+	const struct riffle_chunk *last = &plan->chunks[at->chunk + g->chunk_count - 1];
+	struct patch patch = {scratch, (uint32_t *)(void *)(scratch + SCRATCH_HALF)};
+	uint32_t start = plan->chunks[at->chunk].image_offset;
+	uint32_t bytes = last->image_offset + riffle_chunk_bytes(last) - start;
 	uint64_t before;
-	int status;
+	int status = load_read(&s->load, start, scratch, bytes, error);
 
-	if (g.first == g.end)
-		return RIFFLE_OK;
-	status = load_read(&s->load, chunks[g.first].image_offset, scratch,
-			   chunks[g.end - 1].image_offset + chunks[g.end - 1].bytes - chunks[g.first].image_offset,
-			   error);
 	if (status)
 		return status;
 	before = __builtin_ia32_rdtsc();
-	status = patch_group(s, g, ref, scratch, error);
+	map_shifts(s, &patch, at->chunk, g->chunk_count);
+	riffle_load_relocate(&s->load, scratch, start, start + bytes);
+	if (patch_refs(s, &patch, g, at) > bytes)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "references", "have a field outside its group",
+					 index);
 	*patch_ticks = __builtin_ia32_rdtsc() - before;
-	if (!status)
-		copy_group(s, g, scratch);
-	return status;
+	copy_group(s, at->chunk, g->chunk_count, scratch);
+	return RIFFLE_OK;
 }
 
 struct shuffle_jobs {
 	struct shuffle_load *s;
 	uint32_t tables, groups, blocks;
-	const struct riffle_chunk_ref **group_refs;     /* where each group's references begin */
 };
 
 static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
@@ -243,8 +235,7 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 	else if (index <= s->load.plan->table_count)
 		status = riffle_shuffle_table(s, index - 1, scratch, &error);
 	else
-		status = shuffle_group(s, group_at(s->load.plan, index - jobs->tables),
-				       jobs->group_refs[index - jobs->tables], scratch, &patch_ticks, &error);
+		status = shuffle_group(s, index - jobs->tables, scratch, &patch_ticks, &error);
 	riffle_shuffle_scratch_back(s, number);
 	__atomic_fetch_add(&s->load.load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->load.relocate_ticks, patch_ticks, __ATOMIC_RELAXED);
@@ -263,21 +254,6 @@ static void shuffled_job(void *argument, unsigned index)
 		run_with_scratch(jobs, index);
 	else
 		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->groups);
-}
-
-static void find_group_refs(const struct riffle_plan *plan, const struct riffle_chunk_ref **group_refs)
-{
-	const struct riffle_chunk_ref *ref = plan->chunk_refs;
-	uint32_t chunk = 0, group = 0;
-
-	for (uint32_t i = 0; i < plan->region_count; i++)
-		for (uint32_t k = 0; k < groups_of(&plan->regions[i]); k++, group++) {
-			struct group g = group_at(plan, group);
-
-			for (; chunk < g.first; chunk++)
-				ref += refs_of(&plan->chunks[chunk]);
-			group_refs[group] = ref;
-		}
 }
 
 static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, unsigned options,
@@ -317,21 +293,17 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 		status = riffle_layout_check_order(layout, plan, error);
 	if (status)
 		return status;
-	s.shift = workspace;
-	s.place = (void *)((uint8_t *)workspace + aligned((plan->chunk_count + 1) * sizeof(int32_t)));
-	jobs.group_refs = (void *)((uint8_t *)s.place + place_bytes(plan));
-	s.symbol_place = (void *)((uint8_t *)jobs.group_refs + group_bytes(plan));
-	s.scratch = (uint8_t *)s.symbol_place + symbol_bytes(plan);
+	divide(&s, plan, workspace);
 	s.scratch_taken = 0;
 	s.load.order = layout->order;
 	s.load.shift = s.shift;
 	riffle_plan_areas_of(&s.load.areas, plan, options & RIFFLE_LOAD_LAZY_TABLES);
-	compute_shifts(&s);
+	riffle_shuffle_places(&s);
+	start_groups(&s);
 
 	jobs.tables = 1 + plan->table_count;
-	jobs.groups = all_groups(plan);
+	jobs.groups = plan->group_count;
 	jobs.blocks = riffle_load_blocks(&s.load);
-	find_group_refs(plan, jobs.group_refs);
 	if (workers)
 		workers->run(workers->opaque, shuffled_job, &jobs, jobs.tables + jobs.groups + jobs.blocks);
 	else
@@ -339,6 +311,7 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 			shuffled_job(&jobs, i);
 	status = riffle_load_end(loaded, &s.load, layout);
 	if (!status)
-		loaded->relocations += plan->chunk_ref_count + plan->fixed32_count + plan->fixed64_count;
+		loaded->relocations += (uint64_t)plan->pc_target_count + plan->own_step_count + plan->abs32_ref_count +
+				       plan->abs64_ref_count + plan->fixed32_count + plan->fixed64_count;
 	return status;
 }

@@ -5,16 +5,28 @@
 
 #include "load/internal.h"
 
-#define GROUP_BYTES (128u << 10)        /* chunks that start in so much of a region are one job */
-#define FEED_BYTES (64u << 10)          /* tables are read so much at a time */
-/* what a job reads at once: a group, whose last chunk may reach behind it, and as much again as a hostile field could */
-#define SCRATCH_BYTES (GROUP_BYTES + RIFFLE_CHUNK_BYTES_MAX + 65536u + 64u)
+#define FEED_BYTES (64u << 10)          /* tables are read so much at a time, at most two at once */
+#define SCRATCH_PAD 64u                 /* a field at the very end of what a group's offsets reach is whole */
+#define SCRATCH_HALF (RIFFLE_GROUP_BYTES_MAX + SCRATCH_PAD)
+#define SCRATCH_BYTES (2 * SCRATCH_HALF) /* a group and its map of shifts; or two feeds */
 #define SCRATCHES 8u
+
+/* Where a chunk's entries begin in each table, in the new order. */
+struct place {
+	uint32_t orc, mcount, symbols, names;
+};
+
+/* Where a group's chunks and references begin. */
+struct group_start {
+	uint32_t chunk, pc_step, pc_target, own_step, abs32_ref, abs64_ref;
+};
 
 struct shuffle_load {
 	struct load load;
 	int32_t *shift;                 /* chunk_count + 1 */
-	uint32_t *place;                /* chunk_count + 1 for each table, twice that for kallsyms */
+	struct place *place;            /* chunk_count */
+	uint32_t *exception_place;      /* chunk_count; only of chunks that have exceptions */
+	struct group_start *group;      /* group_count */
 	uint32_t *symbol_place;         /* kallsyms->symbols */
 	uint8_t *scratch;               /* SCRATCHES times SCRATCH_BYTES */
 	uint32_t scratch_taken;         /* atomic: a bit for each */
@@ -24,7 +36,9 @@ struct shuffle_load {
 uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number);
 void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number);
 
-/* Writes one sorted table in its new order. */
+/* From the order: how far each chunk moves, and where its entries go in each table. */
+void riffle_shuffle_places(struct shuffle_load *s);
+/* Writes one table about code: a sorted one in its new order. */
 int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error);
 /* Writes kallsyms' offsets, names, markers and by-name sequence. */
 int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error);

@@ -1,412 +1,446 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes the tables that the kernel searches by halving in the new order: by moving runs, never by sorting. */
-#include "load/shuffle.h"
+#include "load/feed.h"
 
 /*
  * A chunk's entries are neighbours in each of these tables, because the tables are sorted by address and a chunk is one
- * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a run moves
- * as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own.
+ * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a chunk's run
+ * moves as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own.
+ * Entries that belong to no chunk stay in their places: the entries between two regions are as many as before.
  */
 
-/* Small functions that run once a run, forty thousand times a table: each use is compiled for its own kind of entry. */
-#define HOT static inline __attribute__((always_inline))
-
-/* Reads a table from the source in pieces that fit a cache. */
-struct feed {
-	const struct shuffle_load *s;
-	uint8_t *buffer;
-	uint64_t next, end;     /* image offsets not yet read */
-	uint32_t have, used;    /* bytes in the buffer */
-};
-
-static void feed_start(struct feed *feed, const struct shuffle_load *s, uint8_t *buffer, uint64_t offset,
-		       uint64_t bytes)
+static const struct riffle_table *table_of(const struct riffle_plan *plan, uint32_t kind)
 {
-	*feed = (struct feed){.s = s, .buffer = buffer, .next = offset, .end = offset + bytes};
+	for (uint32_t i = 0; i < plan->table_count; i++)
+		if (plan->tables[i].kind == kind)
+			return &plan->tables[i];
+	return NULL;
 }
 
-/* The next entries, at least one and at most `want`; *got says how many. */
-HOT int feed_take(struct feed *feed, uint32_t entry_bytes, uint32_t want, const uint8_t **entries, uint32_t *got,
-		     struct riffle_error *error)
+/* How many entries of a table lie fixed in front of a region; 0 of one that is not there. */
+static uint32_t gap_before(const struct riffle_plan *plan, const struct riffle_table *t, uint32_t region)
 {
-	uint32_t there = (feed->have - feed->used) / entry_bytes;
+	return t ? plan->gaps[t->first + region] : 0;
+}
 
-	if (!there) {
-		uint64_t bytes = FEED_BYTES / entry_bytes * entry_bytes;
-		int status;
+void riffle_shuffle_places(struct shuffle_load *s)
+{
+	const struct riffle_plan *plan = s->load.plan;
+	const struct riffle_kallsyms *k = plan->kallsyms;
+	const struct riffle_table *orc = table_of(plan, RIFFLE_TABLE_ORC);
+	const struct riffle_table *mcount = table_of(plan, RIFFLE_TABLE_MCOUNT);
+	const struct riffle_table *exceptions = table_of(plan, RIFFLE_TABLE_EXTABLE);
+	struct place next = {0};
+	uint32_t next_exception = 0;
 
-		if (bytes > feed->end - feed->next)
-			bytes = feed->end - feed->next;
-		status = load_read(&feed->s->load, feed->next, feed->buffer, bytes, error);
+	s->shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+		const uint16_t *order = s->load.order + r->first_chunk;
+		uint32_t at = r->image_offset;
+
+		next.orc += gap_before(plan, orc, i);
+		next.mcount += gap_before(plan, mcount, i);
+		next_exception += gap_before(plan, exceptions, i);
+		if (k) {
+			next.symbols += plan->gaps[k->first_gap + i];
+			next.names += plan->gaps[k->first_gap + plan_gap_count(plan) + i];
+		}
+		for (uint32_t n = 0; n < r->chunk_count; n++) {
+			const struct riffle_chunk *c = &plan->chunks[order[n]];
+
+			if (n + 16 < r->chunk_count) {
+				__builtin_prefetch(&plan->chunks[order[n + 16]]);
+				__builtin_prefetch(&s->place[order[n + 16]], 1);
+			}
+			s->shift[order[n]] = (int32_t)(at - c->image_offset);
+			s->place[order[n]] = next;
+			at += riffle_chunk_bytes(c);
+			next.orc += c->orc;
+			next.mcount += c->mcount;
+			next.symbols += c->symbols;
+			next.names += c->name_bytes;
+			if (c->exceptions) {
+				s->exception_place[order[n]] = next_exception;
+				next_exception += c->exceptions;
+			}
+		}
+	}
+}
+
+/* What is known of a table: its number of entries in a chunk and where they go, and how a run of them is moved. */
+struct walk {
+	struct shuffle_load *s;
+	const uint32_t *gaps;
+	uint32_t (*count)(const struct riffle_chunk *chunk);
+	uint32_t (*place)(const struct shuffle_load *s, uint32_t chunk);
+	void (*prefetch)(void *mover, uint32_t place);  /* may be NULL */
+	int (*move)(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		    struct riffle_error *error);
+	void *mover;
+};
+
+/* The whole table in link order, run by run; each use is compiled for its own kind of entry. */
+HOT int walk_table(const struct walk *w, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = w->s->load.plan;
+	const struct riffle_chunk *chunks = plan->chunks;
+	uint32_t from = 0;
+
+	for (uint32_t i = 0; i <= plan->region_count; i++) {
+		uint32_t first, end;
+		int status = w->move(w->mover, from, from, w->gaps[i], 0, error);
+
 		if (status)
 			return status;
-		feed->next += bytes;
-		feed->have = (uint32_t)bytes;
-		feed->used = 0;
-		there = feed->have / entry_bytes;
+		from += w->gaps[i];
+		if (i == plan->region_count)
+			break;
+		first = plan->regions[i].first_chunk;
+		end = first + plan->regions[i].chunk_count;
+		for (uint32_t c = first; c < end; c++) {
+			uint32_t entries = w->count(&chunks[c]);
+
+			if (w->prefetch && c + 8 < end)
+				w->prefetch(w->mover, w->place(w->s, c + 8));
+			if (!entries)
+				continue;
+			status = w->move(w->mover, from, w->place(w->s, c), entries, (uint32_t)w->s->shift[c], error);
+			if (status)
+				return status;
+			from += entries;
+		}
 	}
-	*entries = feed->buffer + feed->used;
-	*got = there < want ? there : want;
-	feed->used += *got * entry_bytes;
 	return RIFFLE_OK;
 }
 
-/* Walks a table's runs in link order and tells where each goes. */
-struct walk {
-	const struct riffle_plan *plan;
-	const uint32_t *place;          /* of each chunk's first entry */
-	const uint32_t *region_total;   /* entries of each region's chunks together */
-	uint32_t region;                /* whose entries come next */
-	bool inside;                    /* that region's entries have been counted */
-	uint32_t to;                    /* place of the next fixed entry */
-};
+/* The exception table. */
 
-/* Where a run goes that comes next in link order. */
-HOT uint32_t walk_run(struct walk *walk, uint16_t chunk, uint32_t entries)
-{
-	const struct riffle_region *regions = walk->plan->regions;
-	uint32_t to = walk->to;
-
-	if (chunk >= walk->plan->chunk_count) {
-		walk->to += entries;
-		return to;
-	}
-	while (chunk >= regions[walk->region].first_chunk + regions[walk->region].chunk_count) {
-		walk->region++;
-		walk->inside = false;
-	}
-	if (!walk->inside) {
-		walk->to += walk->region_total[walk->region];
-		walk->inside = true;
-	}
-	return walk->place[chunk];
-}
-
-/*
- * Turns place[chunk] from a count of entries into the place of the first: a region's entries begin where its first run
- * stood, and follow each other in the new order. `first` says, for each region, where that is.
- */
-static void place_regions(const struct shuffle_load *s, uint32_t *place, const uint32_t *first)
-{
-	const struct riffle_plan *plan = s->load.plan;
-
-	for (uint32_t i = 0; i < plan->region_count; i++) {
-		const struct riffle_region *r = &plan->regions[i];
-		uint32_t at = first[i];
-
-		for (uint32_t k = r->first_chunk; k < r->first_chunk + r->chunk_count; k++) {
-			uint16_t chunk = s->load.order[k];
-			uint32_t entries = place[chunk];
-
-			place[chunk] = at;
-			at += entries;
-		}
-	}
-}
-
-HOT uint32_t region_of(const struct riffle_plan *plan, uint16_t chunk, uint32_t region)
-{
-	while (chunk >= plan->regions[region].first_chunk + plan->regions[region].chunk_count)
-		region++;
-	return region;
-}
-
-/* One pass over runs to count, one to find where each region begins; what a run holds is told by `amount`. */
-struct run_view {
-	uint16_t chunk;
-	uint32_t amount;
-};
-
-HOT void place_all(const struct shuffle_load *s, uint32_t *place, uint32_t *region_total, uint32_t count,
-		      struct run_view (*view)(const void *opaque, uint32_t index), const void *opaque)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	uint32_t first[PLAN_REGIONS_MAX], at = 0, region = 0, seen = 0;
-
-	memset(place, 0, plan->chunk_count * sizeof *place);
-	memset(region_total, 0, PLAN_REGIONS_MAX * sizeof *region_total);
-	memset(first, 0, sizeof first);
-	for (uint32_t i = 0; i < count; i++) {
-		struct run_view run = view(opaque, i);
-
-		if (run.chunk >= plan->chunk_count)
-			continue;
-		region = region_of(plan, run.chunk, region);
-		place[run.chunk] += run.amount;
-		region_total[region] += run.amount;
-	}
-	region = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		struct run_view run = view(opaque, i);
-
-		if (run.chunk >= plan->chunk_count) {
-			at += run.amount;
-			continue;
-		}
-		region = region_of(plan, run.chunk, region);
-		if (region >= seen) {
-			first[region] = at;
-			at += region_total[region];
-			seen = region + 1;
-		}
-	}
-	place_regions(s, place, first);
-}
-
-struct table_runs {
-	const struct riffle_run *run;
-};
-
-HOT struct run_view view_table_run(const void *opaque, uint32_t index)
-{
-	const struct table_runs *runs = opaque;
-
-	return (struct run_view){runs->run[index].chunk, runs->run[index].entries};
-}
-
-/* Copies `n` entries, the first of which goes from place `from` to place `to`, changing what depends on either. */
-struct entry_writer {
+struct exceptions {
 	const struct shuffle_load *s;
-	uint8_t *table;                 /* the guest's */
-	const uint16_t *targets;        /* EXTABLE: of the entry at place 0 */
+	uint8_t *table;
+	struct feed feed;
 };
 
-HOT void write_extable(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
-			  int32_t shift)
+HOT uint32_t count_exceptions(const struct riffle_chunk *chunk)
 {
-	uint8_t *out = w->table + (size_t)to * 12;
+	return chunk->exceptions;
+}
+
+HOT uint32_t place_exceptions(const struct shuffle_load *s, uint32_t chunk)
+{
+	return s->exception_place[chunk];
+}
+
+HOT int move_exceptions(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+			struct riffle_error *error)
+{
+	struct exceptions *m = mover;
+	const struct riffle_plan *plan = m->s->load.plan;
+	const int32_t *shifts = m->s->shift;
 	uint32_t own = (to - from) * 12;
 
-	for (uint32_t i = 0; i < n; i++, entries += 12, out += 12) {
-		const uint16_t *target = w->targets + 2 * (from + i);
-		uint32_t third = riffle_get32(entries + 8);
+	for (; entries; entries--, from++, to++) {
+		const uint16_t *target = plan->extable_targets + 2 * (size_t)from;
+		uint8_t *out = m->table + (size_t)to * 12;
+		const uint8_t *in;
+		uint32_t got, third;
+		int status = feed_take(&m->feed, 12, 1, &in, &got, error);
 
-		riffle_put32(out, riffle_get32(entries) + (uint32_t)shift - own);
-		riffle_put32(out + 4, riffle_get32(entries + 4) + (uint32_t)w->s->shift[target[0]] - own);
+		if (status)
+			return status;
+		third = riffle_get32(in + 8);
+		riffle_put32(out, riffle_get32(in) + shift - own);
+		riffle_put32(out + 4, riffle_get32(in + 4) + (uint32_t)shifts[target[0]] - own);
 		/* data, which no shuffle changes, or a pointer to a handler */
-		if (target[1] <= w->s->load.plan->chunk_count)
-			third += (uint32_t)w->s->shift[target[1]] - own;
+		if (target[1] <= plan->chunk_count)
+			third += (uint32_t)shifts[target[1]] - own;
 		riffle_put32(out + 8, third);
 	}
+	return RIFFLE_OK;
 }
 
-HOT void write_orc_ip(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
-			 int32_t shift)
+static int write_exceptions(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
+			    struct riffle_error *error)
 {
-	uint8_t *out = w->table + (size_t)to * 4;
-	uint32_t add = (uint32_t)shift - (to - from) * 4;
+	struct exceptions m = {.s = s, .table = s->load.image + t->image_offset};
 
-	for (uint32_t i = 0; i < n; i++)
-		riffle_put32(out + 4 * (size_t)i, riffle_get32(entries + 4 * (size_t)i) + add);
+	feed_start(&m.feed, s, scratch, t->image_offset, (uint64_t)t->entries * 12);
+	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_exceptions, place_exceptions, NULL,
+					 move_exceptions, &m},
+			  error);
 }
 
-HOT void write_orc_state(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from,
-			    uint32_t to, int32_t shift)
+/* ORC: places in code, and what the unwinder does there, in two arrays. */
+
+struct orc {
+	uint8_t *ips, *states;
+	struct feed ip_feed, state_feed;
+};
+
+HOT uint32_t count_orc(const struct riffle_chunk *chunk)
 {
-	(void)from;
-	(void)shift;
-	memcpy(w->table + (size_t)to * PLAN_ORC_STATE_BYTES, entries, (size_t)n * PLAN_ORC_STATE_BYTES);
+	return chunk->orc;
 }
 
-HOT void write_mcount(const struct entry_writer *w, const uint8_t *entries, uint32_t n, uint32_t from, uint32_t to,
-			 int32_t shift)
+HOT uint32_t place_orc(const struct shuffle_load *s, uint32_t chunk)
 {
-	uint8_t *out = w->table + (size_t)to * 8;
-	uint64_t add = w->s->load.delta + (uint64_t)(int64_t)shift;
+	return s->place[chunk].orc;
+}
 
-	(void)from;
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t address = riffle_get64(entries + 8 * (size_t)i);
+HOT void prefetch_orc(void *mover, uint32_t place)
+{
+	const struct orc *m = mover;
 
-		/* an entry of a weak function that was overridden is 0 in kernels from 6.15 on, and stays it */
-		riffle_put64(out + 8 * (size_t)i, address ? address + add : 0);
+	__builtin_prefetch(m->ips + (size_t)place * 4, 1);
+	__builtin_prefetch(m->states + (size_t)place * PLAN_ORC_STATE_BYTES, 1);
+}
+
+HOT int move_orc(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift, struct riffle_error *error)
+{
+	struct orc *m = mover;
+	uint32_t add = shift - (to - from) * 4, at = to, left, got;
+	const uint8_t *in;
+	int status;
+
+	for (left = entries; left; left -= got, at += got) {
+		status = feed_take(&m->ip_feed, 4, left, &in, &got, error);
+		if (status)
+			return status;
+		riffle_copy_add32(m->ips + (size_t)at * 4, in, got, add);
 	}
+	for (left = entries, at = to; left; left -= got, at += got) {
+		status = feed_take(&m->state_feed, PLAN_ORC_STATE_BYTES, left, &in, &got, error);
+		if (status)
+			return status;
+		riffle_copy_short(m->states + (size_t)at * PLAN_ORC_STATE_BYTES, in,
+				  (size_t)got * PLAN_ORC_STATE_BYTES);
+	}
+	return RIFFLE_OK;
+}
+
+static int write_orc(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch, struct riffle_error *error)
+{
+	struct orc m = {.ips = s->load.image + t->image_offset, .states = s->load.image + t->second_offset};
+
+	feed_start(&m.ip_feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
+	feed_start(&m.state_feed, s, scratch + SCRATCH_HALF, t->second_offset,
+		   (uint64_t)t->entries * PLAN_ORC_STATE_BYTES);
+	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_orc, place_orc, prefetch_orc,
+					 move_orc, &m},
+			  error);
+}
+
+/* __mcount_loc: addresses of calls to the function tracer. */
+
+struct mcount {
+	uint64_t delta;
+	uint8_t *table;
+	struct feed feed;
+};
+
+HOT uint32_t count_mcount(const struct riffle_chunk *chunk)
+{
+	return chunk->mcount;
+}
+
+HOT uint32_t place_mcount(const struct shuffle_load *s, uint32_t chunk)
+{
+	return s->place[chunk].mcount;
+}
+
+HOT void prefetch_mcount(void *mover, uint32_t place)
+{
+	const struct mcount *m = mover;
+
+	__builtin_prefetch(m->table + (size_t)place * 8, 1);
+}
+
+HOT int move_mcount(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		    struct riffle_error *error)
+{
+	struct mcount *m = mover;
+	uint64_t add = m->delta + (uint64_t)(int64_t)(int32_t)shift;
+	uint32_t got;
+
+	(void)from;
+	for (; entries; entries -= got) {
+		const uint8_t *in;
+		int status = feed_take(&m->feed, 8, entries, &in, &got, error);
+
+		if (status)
+			return status;
+		for (uint32_t i = 0; i < got; i++, to++, in += 8) {
+			uint64_t address = riffle_get64(in);
+
+			/* an entry of a weak function that was overridden is 0 in kernels from 6.15 on, and stays it */
+			riffle_put64(m->table + (size_t)to * 8, address ? address + add : 0);
+		}
+	}
+	return RIFFLE_OK;
+}
+
+static int write_mcount(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
+			struct riffle_error *error)
+{
+	struct mcount m = {.delta = s->load.delta, .table = s->load.image + t->image_offset};
+
+	feed_start(&m.feed, s, scratch, t->image_offset, (uint64_t)t->entries * 8);
+	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_mcount, place_mcount, prefetch_mcount,
+					 move_mcount, &m},
+			  error);
 }
 
 /* Sites stay in their places, so each follows its chunk and nothing else. */
 static int write_sites(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
 		       struct riffle_error *error)
 {
+	const uint16_t *target = s->load.plan->site_targets + t->first;
 	uint8_t *out = s->load.image + t->image_offset;
 	struct feed feed;
 
 	feed_start(&feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
-	for (uint32_t k = t->first_run; k < t->first_run + t->run_count; k++) {
-		const struct riffle_run *run = &s->load.plan->runs[k];
-		uint32_t add = (uint32_t)s->shift[run->chunk];
+	for (uint32_t left = t->entries, got; left; left -= got) {
+		const uint8_t *in;
+		int status = feed_take(&feed, 4, left, &in, &got, error);
 
-		for (uint32_t left = run->entries, got; left; left -= got) {
-			const uint8_t *entries;
-			int status = feed_take(&feed, 4, left, &entries, &got, error);
-
-			if (status)
-				return status;
-			for (uint32_t i = 0; i < got; i++, entries += 4, out += 4)
-				riffle_put32(out, riffle_get32(entries) + add);
-		}
+		if (status)
+			return status;
+		for (uint32_t i = 0; i < got; i++, in += 4, out += 4)
+			riffle_put32(out, riffle_get32(in) + (uint32_t)s->shift[*target++]);
 	}
 	return RIFFLE_OK;
-}
-
-typedef void (*write_entries)(const struct entry_writer *, const uint8_t *, uint32_t, uint32_t, uint32_t, int32_t);
-
-HOT int move_entries(struct shuffle_load *s, const struct riffle_table *t, uint32_t offset, uint32_t entry_bytes,
-			const uint32_t *place, const uint32_t *region_total, const struct entry_writer *writer,
-			write_entries write, uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	struct walk walk = {.plan = plan, .place = place, .region_total = region_total};
-	uint32_t from = 0;
-	struct feed feed;
-
-	feed_start(&feed, s, scratch, offset, (uint64_t)t->entries * entry_bytes);
-	for (uint32_t k = t->first_run; k < t->first_run + t->run_count; k++) {
-		const struct riffle_run *run = &plan->runs[k];
-		uint32_t to = walk_run(&walk, run->chunk, run->entries);
-
-		for (uint32_t left = run->entries, got; left; left -= got) {
-			const uint8_t *entries;
-			int status = feed_take(&feed, entry_bytes, left, &entries, &got, error);
-
-			if (status)
-				return status;
-			write(writer, entries, got, from, to, s->shift[run->chunk]);
-			from += got;
-			to += got;
-		}
-	}
-	return RIFFLE_OK;
-}
-
-/* The first of this exception table's pairs in the plan: those of earlier ones come before. */
-static const uint16_t *targets_of(const struct riffle_plan *plan, uint32_t index)
-{
-	const uint16_t *targets = plan->extable_targets;
-
-	for (uint32_t i = 0; i < index; i++)
-		if (plan->tables[i].kind == RIFFLE_TABLE_EXTABLE)
-			targets += 2 * (size_t)plan->tables[i].entries;
-	return targets;
 }
 
 int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error)
 {
-	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_table *t = &plan->tables[index];
-	uint32_t *place = s->place + (size_t)index * (plan->chunk_count + 1);
-	const struct table_runs runs = {plan->runs + t->first_run};
-	struct entry_writer writer = {.s = s, .table = s->load.image + t->image_offset};
-	uint32_t region_total[PLAN_REGIONS_MAX];
-	int status;
+	const struct riffle_table *t = &s->load.plan->tables[index];
 
-	if (t->kind == RIFFLE_TABLE_ORC && s->load.options & RIFFLE_LOAD_LAZY_TABLES)
-		return RIFFLE_OK;
-	if (t->kind == RIFFLE_TABLE_SITES)
-		return write_sites(s, t, scratch, error);
-	place_all(s, place, region_total, t->run_count, view_table_run, &runs);
 	switch (t->kind) {
+	case RIFFLE_TABLE_SITES:
+		return write_sites(s, t, scratch, error);
 	case RIFFLE_TABLE_EXTABLE:
-		writer.targets = targets_of(plan, index);
-		return move_entries(s, t, t->image_offset, 12, place, region_total, &writer, write_extable, scratch,
-				    error);
+		return write_exceptions(s, t, scratch, error);
 	case RIFFLE_TABLE_ORC:
-		status = move_entries(s, t, t->image_offset, 4, place, region_total, &writer, write_orc_ip, scratch,
-				      error);
-		if (status)
-			return status;
-		writer.table = s->load.image + t->second_offset;
-		return move_entries(s, t, t->second_offset, PLAN_ORC_STATE_BYTES, place, region_total, &writer,
-				    write_orc_state, scratch, error);
+		return s->load.options & RIFFLE_LOAD_LAZY_TABLES ? RIFFLE_OK : write_orc(s, t, scratch, error);
 	default:
-		return move_entries(s, t, t->image_offset, 8, place, region_total, &writer, write_mcount, scratch,
-				    error);
+		return write_mcount(s, t, scratch, error);
 	}
 }
 
 /* kallsyms: the same for symbols, and for the bytes of their names. */
 
-HOT struct run_view view_symbols(const void *opaque, uint32_t index)
-{
-	const struct riffle_plan *plan = opaque;
-	const struct riffle_symbol_run *run = &plan->kallsyms_runs[index];
-
-	return (struct run_view){run->chunk, run->symbols};
-}
-
-HOT uint32_t name_bytes(const struct riffle_plan *plan, uint32_t index)
-{
-	const struct riffle_symbol_run *run = &plan->kallsyms_runs[index];
-	uint32_t end = index + 1 < plan->kallsyms_run_count ? run[1].name_offset : plan->kallsyms->names_bytes;
-
-	return end - run->name_offset;
-}
-
-HOT struct run_view view_names(const void *opaque, uint32_t index)
-{
-	const struct riffle_plan *plan = opaque;
-
-	return (struct run_view){plan->kallsyms_runs[index].chunk, name_bytes(plan, index)};
-}
-
-static int move_offsets(struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total,
-			uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_kallsyms *k = plan->kallsyms;
-	struct walk walk = {.plan = plan, .place = place, .region_total = region_total};
-	uint8_t *table = s->load.image + k->offsets;
-	uint32_t from = 0;
+struct symbols {
+	struct shuffle_load *s;
+	uint8_t *offsets;
+	uint32_t flags;
+	bool list;              /* each symbol's new place is wanted afterwards */
 	struct feed feed;
+};
 
-	feed_start(&feed, s, scratch, k->offsets, (uint64_t)k->symbols * 4);
-	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
-		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
-		uint32_t to = walk_run(&walk, run->chunk, run->symbols);
-		uint32_t add = (uint32_t)s->shift[run->chunk];
+HOT uint32_t count_symbols(const struct riffle_chunk *chunk)
+{
+	return chunk->symbols;
+}
 
-		if (k->flags & RIFFLE_KALLSYMS_ABSOLUTE_PERCPU)
-			add = -add;
-		if (k->flags & RIFFLE_KALLSYMS_SELF_RELATIVE)
-			add -= (to - from) * 4;
-		for (uint32_t left = run->symbols, got; left; left -= got) {
-			const uint8_t *entries;
-			int status = feed_take(&feed, 4, left, &entries, &got, error);
+HOT uint32_t place_symbols(const struct shuffle_load *s, uint32_t chunk)
+{
+	return s->place[chunk].symbols;
+}
 
-			if (status)
-				return status;
-			for (uint32_t n = 0; n < got; n++)
-				riffle_put32(table + 4 * ((size_t)to + n), riffle_get32(entries + 4 * (size_t)n) + add);
-			from += got;
-			to += got;
-		}
+HOT void prefetch_symbols(void *mover, uint32_t place)
+{
+	const struct symbols *m = mover;
+
+	__builtin_prefetch(m->offsets + (size_t)place * 4, 1);
+}
+
+HOT int move_symbols(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		     struct riffle_error *error)
+{
+	struct symbols *m = mover;
+	uint32_t add = m->flags & RIFFLE_KALLSYMS_ABSOLUTE_PERCPU ? -shift : shift, got;
+
+	if (m->flags & RIFFLE_KALLSYMS_SELF_RELATIVE)
+		add -= (to - from) * 4;
+	for (; entries; entries -= got) {
+		const uint8_t *in;
+		int status = feed_take(&m->feed, 4, entries, &in, &got, error);
+
+		if (status)
+			return status;
+		if (m->list)
+			for (uint32_t i = 0; i < got; i++)
+				m->s->symbol_place[from + i] = to + i;
+		riffle_copy_add32(m->offsets + (size_t)to * 4, in, got, add);
+		from += got;
+		to += got;
 	}
 	return RIFFLE_OK;
 }
 
-static int move_names(struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total, uint8_t *scratch,
-		      struct riffle_error *error)
+static int write_offsets(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
+{
+	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
+	struct symbols m = {.s = s, .offsets = s->load.image + k->offsets, .flags = k->flags, .list = k->seqs};
+
+	feed_start(&m.feed, s, scratch, k->offsets, (uint64_t)k->symbols * 4);
+	return walk_table(&(struct walk){s, s->load.plan->gaps + k->first_gap, count_symbols, place_symbols,
+					 prefetch_symbols, move_symbols, &m},
+			  error);
+}
+
+struct names {
+	uint8_t *names;
+	struct feed feed;
+};
+
+HOT uint32_t count_names(const struct riffle_chunk *chunk)
+{
+	return chunk->name_bytes;
+}
+
+HOT uint32_t place_names(const struct shuffle_load *s, uint32_t chunk)
+{
+	return s->place[chunk].names;
+}
+
+HOT void prefetch_names(void *mover, uint32_t place)
+{
+	const struct names *m = mover;
+
+	__builtin_prefetch(m->names + place, 1);
+}
+
+HOT int move_names(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
+		   struct riffle_error *error)
+{
+	struct names *m = mover;
+	uint32_t got;
+
+	(void)from;
+	(void)shift;
+	for (; entries; entries -= got, to += got) {
+		const uint8_t *in;
+		int status = feed_take(&m->feed, 1, entries, &in, &got, error);
+
+		if (status)
+			return status;
+		riffle_copy_short(m->names + to, in, got);
+	}
+	return RIFFLE_OK;
+}
+
+static int write_names(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_kallsyms *k = plan->kallsyms;
-	struct walk walk = {.plan = plan, .place = place, .region_total = region_total};
-	uint8_t *names = s->load.image + k->names;
-	struct feed feed;
+	struct names m = {.names = s->load.image + k->names};
 
-	feed_start(&feed, s, scratch, k->names, k->names_bytes);
-	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
-		uint32_t to = walk_run(&walk, plan->kallsyms_runs[i].chunk, name_bytes(plan, i));
-
-		for (uint32_t left = name_bytes(plan, i), got; left; left -= got) {
-			const uint8_t *bytes;
-			int status = feed_take(&feed, 1, left, &bytes, &got, error);
-
-			if (status)
-				return status;
-			memcpy(names + to, bytes, got);
-			to += got;
-		}
-	}
-	return RIFFLE_OK;
+	feed_start(&m.feed, s, scratch, k->names, k->names_bytes);
+	return walk_table(&(struct walk){s, plan->gaps + k->first_gap + plan_gap_count(plan), count_names, place_names,
+					 prefetch_names, move_names, &m},
+			  error);
 }
 
 /* Offset of the name behind the one at `at`; stays inside the names whatever they hold. */
@@ -420,8 +454,7 @@ static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 }
 
 /* Each 256th symbol's place in the names. Those of symbols that do not move are as they were. */
-static int write_markers(struct shuffle_load *s, const uint32_t *symbol_place, const uint32_t *name_place,
-			 struct riffle_error *error)
+static int write_markers(struct shuffle_load *s, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_kallsyms *k = plan->kallsyms;
@@ -431,39 +464,18 @@ static int write_markers(struct shuffle_load *s, const uint32_t *symbol_place, c
 
 	if (status)
 		return status;
-	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
-		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
-		uint32_t symbol, end, at;
+	for (uint32_t i = 0; i < plan->chunk_count; i++) {
+		uint32_t symbol = s->place[i].symbols, end = symbol + plan->chunks[i].symbols, at;
 
-		if (run->chunk >= plan->chunk_count)
+		if (symbol == end || (symbol % 256 && symbol / 256 == (end - 1) / 256))
 			continue;
-		symbol = symbol_place[run->chunk];
-		end = symbol + run->symbols;
-		if (symbol % 256 && symbol / 256 == (end - 1) / 256)
-			continue;
-		for (at = name_place[run->chunk]; symbol < end; symbol++) {
+		for (at = s->place[i].names; symbol < end; symbol++) {
 			if (symbol % 256 == 0)
 				riffle_put32(markers + symbol / 256 * 4, at);
 			at = skip_name(names, at, k->names_bytes);
 		}
 	}
 	return RIFFLE_OK;
-}
-
-/* Each symbol's new place, by its old one. */
-static void list_places(const struct shuffle_load *s, const uint32_t *place, const uint32_t *region_total)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	struct walk walk = {.plan = plan, .place = place, .region_total = region_total};
-	uint32_t *out = s->symbol_place;
-
-	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
-		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
-		uint32_t to = walk_run(&walk, run->chunk, run->symbols);
-
-		for (uint32_t n = 0; n < run->symbols; n++)
-			*out++ = to++;
-	}
 }
 
 /* The by-name sequence keeps its order; each number in it is a symbol's place, which may have changed. */
@@ -496,22 +508,13 @@ static int write_seqs(struct shuffle_load *s, uint8_t *scratch, struct riffle_er
 
 int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
 {
-	const struct riffle_plan *plan = s->load.plan;
-	uint32_t *symbol_place = s->place + (size_t)plan->table_count * (plan->chunk_count + 1);
-	uint32_t *name_place = symbol_place + plan->chunk_count + 1;
-	uint32_t symbol_total[PLAN_REGIONS_MAX], name_total[PLAN_REGIONS_MAX];
+	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
 	int status;
 
-	if (!plan->kallsyms || !plan->kallsyms->symbols || s->load.options & RIFFLE_LOAD_LAZY_TABLES)
+	if (!k || !k->symbols || s->load.options & RIFFLE_LOAD_LAZY_TABLES)
 		return RIFFLE_OK;
-	place_all(s, symbol_place, symbol_total, plan->kallsyms_run_count, view_symbols, plan);
-	place_all(s, name_place, name_total, plan->kallsyms_run_count, view_names, plan);
-	if ((status = move_offsets(s, symbol_place, symbol_total, scratch, error)) ||
-	    (status = move_names(s, name_place, name_total, scratch, error)) ||
-	    (status = write_markers(s, symbol_place, name_place, error)))
+	if ((status = write_offsets(s, scratch, error)) || (status = write_names(s, scratch, error)) ||
+	    (status = write_markers(s, error)))
 		return status;
-	if (!plan->kallsyms->seqs)
-		return RIFFLE_OK;
-	list_places(s, symbol_place, symbol_total);
-	return write_seqs(s, scratch, error);
+	return k->seqs ? write_seqs(s, scratch, error) : RIFFLE_OK;
 }

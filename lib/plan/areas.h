@@ -32,6 +32,12 @@ static inline uint32_t plan_table_entry_bytes(uint32_t kind)
 }
 #define PLAN_ORC_STATE_BYTES 6u
 
+/* Where a chunk's region ends, and the gaps of a sorted table: one more than there are regions. */
+static inline uint32_t plan_gap_count(const struct riffle_plan *plan)
+{
+	return plan->region_count + 1;
+}
+
 /* The plan's shuffle sections, after everything else has been checked. */
 int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
 

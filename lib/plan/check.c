@@ -65,6 +65,9 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 	    (!(h->features & RIFFLE_FEATURE_COMPRESSED) && !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes)))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_bytes",
 					 "is out of range or no multiple of 8", h->plan_bytes);
+	if (h->base_bytes > h->plan_bytes || h->base_bytes % 8)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "base_bytes",
+					    "is more than the plan or no multiple of 8", h->base_bytes, h->plan_bytes);
 	if (h->features & RIFFLE_FEATURE_COMPRESSED ? !riffle_inside(h->plan_offset, h->plan_stored_bytes, file_bytes)
 						    : h->plan_stored_bytes != 0)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
@@ -117,9 +120,9 @@ static int find_section(const struct riffle_header *h, const uint8_t *plan, enum
 	const struct riffle_section *s = &h->section[kind];
 
 	if (s->offset % 8 || s->count > UINT32_MAX / entry_bytes ||
-	    !riffle_inside(s->offset, s->count * entry_bytes, h->plan_bytes))
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name, "section reaches outside the plan",
-					    s->offset, h->plan_bytes);
+	    !riffle_inside(s->offset, s->count * entry_bytes, h->base_bytes))
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name, "section reaches outside its part of the plan",
+					    s->offset, h->base_bytes);
 	*entries = plan + s->offset;
 	*count = (uint32_t)s->count;
 	return RIFFLE_OK;
@@ -233,10 +236,10 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "header", "or plan is not aligned to 8 bytes");
 	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
 		return status;
-	if (plan_bytes != h->plan_bytes)
+	if (plan_bytes != h->plan_bytes && plan_bytes != h->base_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan_bytes", "is not what the header says",
 					    plan_bytes, h->plan_bytes);
-	if (riffle_checksum(bytes, plan_bytes) != h->plan_checksum)
+	if (riffle_checksum(bytes, h->base_bytes) != h->plan_checksum)
 		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "plan_checksum", "differs from the plan's bytes");
 
 	plan->header = h;
@@ -276,7 +279,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "flags", "deny the relocations that are there");
 		goto refused;
 	}
-	status = riffle_plan_check_shuffle(plan, bytes, error);
+	if (plan_bytes == h->plan_bytes)
+		status = riffle_plan_check_shuffle(plan, bytes, error);
 	if (status)
 		goto refused;
 	return RIFFLE_OK;

@@ -3,6 +3,7 @@
 #include "plan/areas.h"
 
 #include "common/bytes.h"
+#include "common/checksum.h"
 #include "common/fail.h"
 #include "common/search.h"
 
@@ -14,7 +15,17 @@ struct section_place {
 	uint32_t *count;
 };
 
-static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_t counts[3],
+/* counts of sections that must agree with others' */
+struct counts {
+	uint32_t fixed32_targets, fixed64_targets, gaps, site_targets, extable_targets;
+};
+
+/* What the chunks' entries in the sorted tables add up to. */
+struct sums {
+	uint64_t orc, mcount, exceptions, symbols, name_bytes;
+};
+
+static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct counts *counts,
 			 struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
@@ -25,15 +36,20 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_
 	{RIFFLE_SECTION_##kind, #member, sizeof *plan->member, (const void **)&plan->member, counter}
 		PLACE(REGIONS, regions, &plan->region_count),
 		PLACE(CHUNKS, chunks, &plan->chunk_count),
-		PLACE(CHUNK_REFS, chunk_refs, &plan->chunk_ref_count),
+		PLACE(GROUPS, groups, &plan->group_count),
+		PLACE(PC_STEPS, pc_steps, &plan->pc_step_count),
+		PLACE(PC_TARGETS, pc_targets, &plan->pc_target_count),
+		PLACE(OWN_STEPS, own_steps, &plan->own_step_count),
+		PLACE(ABS32_REFS, abs32_refs, &plan->abs32_ref_count),
+		PLACE(ABS64_REFS, abs64_refs, &plan->abs64_ref_count),
 		PLACE(FIXED32, fixed32, &plan->fixed32_count),
-		PLACE(FIXED32_TARGETS, fixed32_targets, &counts[0]),
+		PLACE(FIXED32_TARGETS, fixed32_targets, &counts->fixed32_targets),
 		PLACE(FIXED64, fixed64, &plan->fixed64_count),
-		PLACE(FIXED64_TARGETS, fixed64_targets, &counts[1]),
+		PLACE(FIXED64_TARGETS, fixed64_targets, &counts->fixed64_targets),
 		PLACE(TABLES, tables, &plan->table_count),
-		PLACE(RUNS, runs, &plan->run_count),
-		PLACE(EXTABLE_TARGETS, extable_targets, &counts[2]),
-		PLACE(KALLSYMS_RUNS, kallsyms_runs, &plan->kallsyms_run_count),
+		PLACE(GAPS, gaps, &counts->gaps),
+		PLACE(SITE_TARGETS, site_targets, &counts->site_targets),
+		PLACE(EXTABLE_TARGETS, extable_targets, &counts->extable_targets),
 #undef PLACE
 		{RIFFLE_SECTION_KALLSYMS, "kallsyms", sizeof *plan->kallsyms, &kallsyms, &kallsyms_count},
 	};
@@ -41,10 +57,11 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		const struct riffle_section *s = &h->section[places[i].kind];
 
-		if (s->offset % 8 || s->count > UINT32_MAX / places[i].entry_bytes ||
+		if (s->offset % 8 || s->offset < h->base_bytes || s->count > UINT32_MAX / places[i].entry_bytes ||
 		    !riffle_inside(s->offset, s->count * places[i].entry_bytes, h->plan_bytes))
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, places[i].name,
-						    "section reaches outside the plan", s->offset, h->plan_bytes);
+						    "section reaches outside its part of the plan", s->offset,
+						    h->plan_bytes);
 		*places[i].entries = bytes + s->offset;
 		*places[i].count = (uint32_t)s->count;
 	}
@@ -55,9 +72,9 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, uint32_
 	return RIFFLE_OK;
 }
 
-static int check_chunks(const struct riffle_plan *plan, struct riffle_error *error)
+static int check_chunks(const struct riffle_plan *plan, struct sums *sums, struct riffle_error *error)
 {
-	uint64_t refs = 0, end = 0;
+	uint64_t end = 0;
 	uint32_t next = 0;
 
 	if (!plan->chunk_count || plan->chunk_count >= RIFFLE_CHUNKS_MAX)
@@ -77,12 +94,15 @@ static int check_chunks(const struct riffle_plan *plan, struct riffle_error *err
 		for (; next < r->first_chunk + r->chunk_count; next++) {
 			const struct riffle_chunk *c = &plan->chunks[next];
 
-			if (c->image_offset != at || !c->bytes || c->bytes % RIFFLE_CHUNK_ALIGN ||
-			    c->bytes > RIFFLE_CHUNK_BYTES_MAX)
+			if (c->image_offset != at || !c->units || riffle_chunk_bytes(c) > RIFFLE_CHUNK_BYTES_MAX)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk",
 							 "leaves a gap, overlaps, or has a wrong size", next);
-			at += c->bytes;
-			refs += (uint64_t)c->pc32 + c->abs32 + c->abs64 + c->inverse32;
+			at += riffle_chunk_bytes(c);
+			sums->orc += c->orc;
+			sums->mcount += c->mcount;
+			sums->exceptions += c->exceptions;
+			sums->symbols += c->symbols;
+			sums->name_bytes += c->name_bytes;
 		}
 		if (at != (uint64_t)r->image_offset + r->bytes)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "region", "is not filled by its chunks", i);
@@ -91,9 +111,62 @@ static int check_chunks(const struct riffle_plan *plan, struct riffle_error *err
 	if (next != plan->chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "chunks", "lie in no region", plan->chunk_count,
 					    next);
-	if (refs != plan->chunk_ref_count)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "chunk_refs",
-					    "are not as many as the chunks say", plan->chunk_ref_count, refs);
+	return RIFFLE_OK;
+}
+
+/* How many of these steps name a field. */
+static uint32_t fields_of(const uint8_t *steps, uint32_t count)
+{
+	uint32_t far = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		far += steps[i] == RIFFLE_STEP_FAR;
+	return count - far;
+}
+
+/* Each group within one region and no longer than its fields' offsets reach; all chunks and all references in one. */
+static int check_groups(const struct riffle_plan *plan, struct riffle_error *error)
+{
+	uint64_t steps = 0, targets = 0, own = 0, abs32 = 0, abs64 = 0;
+	uint32_t next = 0, region = 0;
+
+	for (uint32_t i = 0; i < plan->group_count; i++) {
+		const struct riffle_group *g = &plan->groups[i];
+		const struct riffle_region *r;
+		uint32_t start;
+
+		while (region < plan->region_count &&
+		       next >= plan->regions[region].first_chunk + plan->regions[region].chunk_count)
+			region++;
+		if (region == plan->region_count)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "group", "has chunks that are not there", i);
+		r = &plan->regions[region];
+		if (!g->chunk_count || g->chunk_count > r->first_chunk + r->chunk_count - next)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "group",
+						 "is empty or reaches out of its region", i);
+		start = plan->chunks[next].image_offset;
+		next += g->chunk_count;
+		if (plan->chunks[next - 1].image_offset + riffle_chunk_bytes(&plan->chunks[next - 1]) - start >
+		    RIFFLE_GROUP_BYTES_MAX)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", i,
+						    RIFFLE_GROUP_BYTES_MAX);
+		if (g->pc_steps > plan->pc_step_count - steps)
+			break;
+		if (fields_of(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "pc_targets",
+						 "are not as many as a group's fields", i);
+		steps += g->pc_steps;
+		targets += g->pc_targets;
+		own += g->own_steps;
+		abs32 += g->abs32_refs;
+		abs64 += g->abs64_refs;
+	}
+	if (next != plan->chunk_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "groups", "do not hold all chunks", next,
+					    plan->chunk_count);
+	if (steps != plan->pc_step_count || targets != plan->pc_target_count || own != plan->own_step_count ||
+	    abs32 != plan->abs32_ref_count || abs64 != plan->abs64_ref_count)
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "groups", "do not use all references");
 	return RIFFLE_OK;
 }
 
@@ -138,20 +211,42 @@ static int check_fixed(const struct riffle_plan *plan, const uint32_t *list, uin
 	return RIFFLE_OK;
 }
 
-/* Known kinds, whole inside the image; runs that add up. */
-static int check_tables(const struct riffle_plan *plan, uint32_t extable_targets, struct riffle_error *error)
+/* Takes a sorted table's gaps and holds what they and the chunks' entries come to against what the table says. */
+static int check_gaps(const struct riffle_plan *plan, const struct counts *counts, uint32_t first, uint32_t *next_gap,
+		      uint64_t chunks, uint64_t entries, const char *name, struct riffle_error *error)
 {
-	uint64_t exceptions = 0, next_run = 0;
+	uint64_t sum = chunks;
+
+	if (first != *next_gap || plan_gap_count(plan) > counts->gaps - *next_gap)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "has gaps that are not its own", first);
+	for (uint32_t i = 0; i < plan_gap_count(plan); i++)
+		sum += plan->gaps[first + i];
+	if (sum != entries)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name,
+					    "has gaps and chunks' entries that do not add up to all entries", sum,
+					    entries);
+	*next_gap += plan_gap_count(plan);
+	return RIFFLE_OK;
+}
+
+/* Known kinds, whole inside the image; entries that add up. */
+static int check_tables(const struct riffle_plan *plan, const struct counts *counts, const struct sums *sums,
+			uint32_t *next_gap, struct riffle_error *error)
+{
+	const uint64_t of_chunks[] = {[RIFFLE_TABLE_EXTABLE] = sums->exceptions,
+				      [RIFFLE_TABLE_ORC] = sums->orc,
+				      [RIFFLE_TABLE_MCOUNT] = sums->mcount};
+	bool seen[RIFFLE_TABLE_SITES] = {false};
+	uint64_t exceptions = 0, sites = 0;
 
 	if (plan->table_count > PLAN_TABLES_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "tables", "are too many", plan->table_count,
 					    PLAN_TABLES_MAX);
 	for (uint32_t i = 0; i < plan->table_count; i++) {
 		const struct riffle_table *t = &plan->tables[i];
-		uint64_t entries = 0;
-		uint32_t last = 0;
+		int status;
 
-		if (t->kind < RIFFLE_TABLE_EXTABLE || t->kind > RIFFLE_TABLE_SITES)
+		if (t->kind < RIFFLE_TABLE_EXTABLE || t->kind > RIFFLE_TABLE_SITES || t->reserved)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "table kind", "is not known", t->kind);
 		if (!riffle_inside(t->image_offset, (uint64_t)t->entries * plan_table_entry_bytes(t->kind),
 				   plan->header->image_bytes) ||
@@ -160,67 +255,55 @@ static int check_tables(const struct riffle_plan *plan, uint32_t extable_targets
 				    plan->header->image_bytes)))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "table entries", "lead outside the image",
 						 t->entries);
-		if (t->first_run != next_run || t->run_count > plan->run_count - next_run)
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "table runs", "are not its own",
-						 t->first_run);
-		for (uint32_t k = t->first_run; k < t->first_run + t->run_count; k++) {
-			const struct riffle_run *run = &plan->runs[k];
-
-			if (run->chunk > plan->chunk_count || !run->entries ||
-			    (run->chunk < plan->chunk_count && run->chunk < last && t->kind != RIFFLE_TABLE_SITES))
-				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "run",
-							 "is empty, out of order, or of a chunk that is not there", k);
-			if (run->chunk < plan->chunk_count)
-				last = run->chunk + 1u;
-			entries += run->entries;
+		if (t->kind == RIFFLE_TABLE_SITES) {
+			if (t->first != sites || t->entries > counts->site_targets - sites)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "site_targets",
+							 "are not as many as the sites", i);
+			sites += t->entries;
+			continue;
 		}
-		if (entries != t->entries)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "table runs",
-						    "do not add up to its entries", entries, t->entries);
-		next_run += t->run_count;
+		if (seen[t->kind])
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "table kind", "is there twice", t->kind);
+		seen[t->kind] = true;
+		status = check_gaps(plan, counts, t->first, next_gap, of_chunks[t->kind], t->entries, "table", error);
+		if (status)
+			return status;
 		if (t->kind == RIFFLE_TABLE_EXTABLE)
-			exceptions += t->entries;
+			exceptions = t->entries;
 	}
-	if (next_run != plan->run_count || 2 * exceptions != extable_targets)
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "tables", "do not use all runs and extable_targets");
+	for (unsigned kind = RIFFLE_TABLE_EXTABLE; kind < RIFFLE_TABLE_SITES; kind++)
+		if (!seen[kind] && of_chunks[kind])
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks",
+						 "have entries of a table that is not there", kind);
+	if (sites != counts->site_targets || 2 * exceptions != counts->extable_targets)
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "tables", "do not use all site_targets and extable_targets");
 	return RIFFLE_OK;
 }
 
-static int check_kallsyms(const struct riffle_plan *plan, struct riffle_error *error)
+static int check_kallsyms(const struct riffle_plan *plan, const struct counts *counts, const struct sums *sums,
+			  uint32_t *next_gap, struct riffle_error *error)
 {
 	const struct riffle_kallsyms *k = plan->kallsyms;
-	uint64_t image = plan->header->image_bytes, symbols = 0, name = 0;
-	uint32_t last = 0;
+	uint64_t image = plan->header->image_bytes;
+	int status;
 
 	if (!k) {
-		if (plan->kallsyms_run_count)
-			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "is missing, its runs are there");
+		if (sums->symbols || sums->name_bytes)
+			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "is missing, chunks' symbols are there");
 		return RIFFLE_OK;
 	}
-	if (k->flags & ~(RIFFLE_KALLSYMS_SELF_RELATIVE | RIFFLE_KALLSYMS_ABSOLUTE_PERCPU) || k->reserved)
+	if (k->flags & ~(RIFFLE_KALLSYMS_SELF_RELATIVE | RIFFLE_KALLSYMS_ABSOLUTE_PERCPU))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms flags", "hold unknown bits", k->flags);
 	if (!riffle_inside(k->offsets, (uint64_t)k->symbols * 4, image) ||
 	    !riffle_inside(k->names, k->names_bytes, image) ||
 	    !riffle_inside(k->markers, ((uint64_t)k->symbols + 255) / 256 * 4, image) ||
 	    (k->seqs && !riffle_inside(k->seqs, (uint64_t)k->symbols * 3, image)))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "leads outside the image", k->symbols);
-	for (uint32_t i = 0; i < plan->kallsyms_run_count; i++) {
-		const struct riffle_symbol_run *run = &plan->kallsyms_runs[i];
-
-		if (run->chunk > plan->chunk_count || !run->symbols || run->name_offset < name ||
-		    run->name_offset > k->names_bytes || (!i && run->name_offset) ||
-		    (run->chunk < plan->chunk_count && run->chunk < last))
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms run",
-						 "is empty, out of order, or leads outside the names", i);
-		if (run->chunk < plan->chunk_count)
-			last = run->chunk + 1u;
-		name = run->name_offset;
-		symbols += run->symbols;
-	}
-	if (symbols != k->symbols)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "kallsyms runs", "do not add up to its symbols",
-					    symbols, k->symbols);
-	return RIFFLE_OK;
+	status = check_gaps(plan, counts, k->first_gap, next_gap, sums->symbols, k->symbols, "kallsyms", error);
+	if (!status)
+		status = check_gaps(plan, counts, *next_gap, next_gap, sums->name_bytes, k->names_bytes,
+				    "kallsyms names", error);
+	return status;
 }
 
 /* A list with no field across `edge`. */
@@ -301,32 +384,54 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 
 int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
 {
-	uint32_t counts[3] = {0};
+	struct counts counts = {0};
+	struct sums sums = {0};
+	uint32_t next_gap = 0;
 	int status;
 
 	if (!(plan->header->features & RIFFLE_FEATURE_SHUFFLE)) {
 		for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_SLOTS; i++)
-			if (plan->header->section[i].count && i != RIFFLE_SECTION_FRAMES)
+			if (plan->header->section[i].count)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features",
 							 "deny a section that is there", i);
+		if (plan->header->base_bytes != plan->header->plan_bytes)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "base_bytes",
+						    "is not all of a plan without chunks", plan->header->base_bytes,
+						    plan->header->plan_bytes);
 		return RIFFLE_OK;
 	}
+	if (riffle_checksum(bytes + plan->header->base_bytes, plan->header->plan_bytes - plan->header->base_bytes) !=
+	    plan->header->shuffle_checksum)
+		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "shuffle_checksum",
+				   "differs from the bytes of the plan's part for shuffling");
 	if (!(plan->header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "features",
 				   "promise chunks for a kernel without relocations");
-	if ((status = take_sections(plan, bytes, counts, error)) || (status = check_chunks(plan, error)))
+	if ((status = take_sections(plan, bytes, &counts, error)) || (status = check_chunks(plan, &sums, error)) ||
+	    (status = check_groups(plan, error)))
 		return status;
-	if (counts[0] != plan->fixed32_count || counts[1] != plan->fixed64_count)
+	if (counts.fixed32_targets != plan->fixed32_count || counts.fixed64_targets != plan->fixed64_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "fixed targets", "are not as many as the fields");
-	if ((status = check_targets((const uint16_t *)plan->chunk_refs + 1, plan->chunk_ref_count, 2,
-				    plan->chunk_count, "chunk_refs", error)) ||
+	if ((status = check_targets(plan->pc_targets, plan->pc_target_count, 1, plan->chunk_count, "pc_targets",
+				    error)) ||
+	    (status = check_targets((const uint16_t *)plan->abs32_refs + 1, plan->abs32_ref_count, 2,
+				    plan->chunk_count, "abs32_refs", error)) ||
+	    (status = check_targets((const uint16_t *)plan->abs64_refs + 1, plan->abs64_ref_count, 2,
+				    plan->chunk_count, "abs64_refs", error)) ||
 	    (status = check_targets(plan->fixed32_targets, plan->fixed32_count, 1, plan->chunk_count,
 				    "fixed32_targets", error)) ||
 	    (status = check_targets(plan->fixed64_targets, plan->fixed64_count, 1, plan->chunk_count,
 				    "fixed64_targets", error)) ||
+	    (status = check_targets(plan->site_targets, counts.site_targets, 1, plan->chunk_count, "site_targets",
+				    error)) ||
+	    (status = check_targets(plan->extable_targets, counts.extable_targets / 2, 2, plan->chunk_count,
+				    "extable_targets", error)) ||
 	    (status = check_fixed(plan, plan->fixed32, plan->fixed32_count, 4, "fixed32", error)) ||
 	    (status = check_fixed(plan, plan->fixed64, plan->fixed64_count, 8, "fixed64", error)) ||
-	    (status = check_tables(plan, counts[2], error)) || (status = check_kallsyms(plan, error)))
+	    (status = check_tables(plan, &counts, &sums, &next_gap, error)) ||
+	    (status = check_kallsyms(plan, &counts, &sums, &next_gap, error)))
 		return status;
+	if (next_gap != counts.gaps)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "gaps", "are not all used", next_gap, counts.gaps);
 	return check_areas(plan, error);
 }

@@ -80,38 +80,41 @@ int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error
 #define PIECE RIFFLE_FRAME_BYTES_MAX
 #define PIECES_MAX (RIFFLE_PLAN_MAX / PIECE)
 
+/* The pieces that hold the plan's first `bytes`, and of the last of these no more than is asked for. */
 static int fetch_pieces(const struct riffle_header *h, const struct riffle_source *source, const uint32_t *stored,
-			uint64_t at, uint64_t end, uint8_t *plan, struct riffle_error *error)
+			uint64_t at, uint8_t *plan, uint64_t bytes, struct riffle_error *error)
 {
-	for (uint64_t done = 0; done < h->plan_bytes; done += PIECE, stored++) {
+	const uint64_t end = RIFFLE_HEADER_BYTES + h->plan_stored_bytes;
+
+	for (uint64_t done = 0; done < bytes; done += PIECE, stored++) {
 		struct riffle_frame_read read = {
-		    .file_offset = at,
-		    .stored_bytes = *stored,
-		    .bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
-		    .method = (enum riffle_compression)h->storage,
+			.file_offset = at,
+			.stored_bytes = *stored,
+			.bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
+			.method = (enum riffle_compression)h->storage,
 		};
 		int status;
 
-		read.want = read.bytes;
+		read.want = bytes - done < read.bytes ? (uint32_t)(bytes - done) : read.bytes;
 		if (!*stored || *stored > read.bytes || *stored > end - at)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan piece",
 						    "is stored in no bytes, in too many, or past the plan's end",
 						    *stored, read.bytes);
 		if (*stored == read.bytes)
-			status = source->read(source->opaque, at, plan + done, read.bytes, error);
+			status = source->read(source->opaque, at, plan + done, read.want, error);
 		else
 			status = source->read_frame(source, &read, plan + done, error);
 		if (status)
 			return status;
 		at += *stored;
 	}
-	if (at != end)
+	if (bytes == h->plan_bytes && at != end)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
 					    "is more than the plan's pieces take", end, at);
 	return RIFFLE_OK;
 }
 
-int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan,
+int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan, uint64_t bytes,
 		      struct riffle_error *error)
 {
 	uint32_t stored[PIECES_MAX];
@@ -119,7 +122,7 @@ int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source 
 	int status;
 
 	if (!(h->features & RIFFLE_FEATURE_COMPRESSED))
-		return source->read(source->opaque, RIFFLE_HEADER_BYTES, plan, h->plan_bytes, error);
+		return source->read(source->opaque, RIFFLE_HEADER_BYTES, plan, bytes, error);
 	status = riffle_plan_check_identity(h, error);
 	if (status)
 		return status;
@@ -127,15 +130,13 @@ int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source 
 		return fail_unknown_storage(error, h->storage);
 	if (!source->read_frame)
 		return riffle_fail_no_frames(error);
-	if (h->plan_bytes > RIFFLE_PLAN_MAX || h->plan_stored_bytes < index ||
+	if (h->plan_bytes > RIFFLE_PLAN_MAX || bytes > h->plan_bytes || h->plan_stored_bytes < index ||
 	    !riffle_inside(RIFFLE_HEADER_BYTES, h->plan_stored_bytes, source->bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
 					    "is less than a list of its pieces, or reaches past the end of the file",
 					    h->plan_stored_bytes, source->bytes);
 	status = source->read(source->opaque, RIFFLE_HEADER_BYTES, stored, index, error);
-	return status ? status
-		      : fetch_pieces(h, source, stored, RIFFLE_HEADER_BYTES + index,
-				     RIFFLE_HEADER_BYTES + h->plan_stored_bytes, plan, error);
+	return status ? status : fetch_pieces(h, source, stored, RIFFLE_HEADER_BYTES + index, plan, bytes, error);
 }
 
 static int read_frames(const struct riffle_plan *plan, const struct riffle_source *source, uint64_t image_offset,

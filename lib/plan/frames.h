@@ -20,10 +20,10 @@ static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
 int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error);
 
 /*
- * Reads the plan, however it is stored, into header->plan_bytes bytes of memory, at most RIFFLE_PLAN_MAX. Everything
- * else in the header and the source may lie.
+ * Reads the first `bytes` of the plan, however it is stored. They are at most header->plan_bytes, and these at most
+ * RIFFLE_PLAN_MAX; everything else in the header and the source may lie.
  */
-int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan,
+int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan, uint64_t bytes,
 		      struct riffle_error *error);
 
 /* Index of the first frame that ends behind `image_offset`; frame_count when there is none. */

@@ -87,11 +87,12 @@ static void *map_private(size_t bytes, size_t *mapped)
 	return raw + before;
 }
 
-int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source, struct riffle_error *error)
+static int open_plan(struct riffle_plan *plan, const struct riffle_source *source, bool base_alone,
+		     struct riffle_error *error)
 {
 	struct riffle_header start;
 	uint8_t *memory;
-	size_t total, mapped;
+	size_t plan_bytes, total, mapped;
 	int status;
 
 	memset(plan, 0, sizeof *plan);
@@ -107,16 +108,19 @@ int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *sourc
 	if (start.plan_bytes > RIFFLE_PLAN_MAX || !riffle_inside(sizeof start, plan_stored_bytes(&start), source->bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_bytes", "reaches past the end of the file",
 					    start.plan_bytes, source->bytes);
+	if (start.base_bytes > start.plan_bytes)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "base_bytes", "is more than the plan",
+					    start.base_bytes, start.plan_bytes);
 
-	total = sizeof start + (size_t)start.plan_bytes;
+	plan_bytes = (size_t)(base_alone ? start.base_bytes : start.plan_bytes);
+	total = sizeof start + plan_bytes;
 	memory = map_private(total, &mapped);
 	if (!memory)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
 	memcpy(memory, &start, sizeof start);
-	status = riffle_plan_fetch(&start, source, memory + sizeof start, error);
+	status = riffle_plan_fetch(&start, source, memory + sizeof start, plan_bytes, error);
 	if (!status)
-		status = riffle_plan_check(plan, memory, memory + sizeof start, (size_t)start.plan_bytes,
-					   source->bytes, error);
+		status = riffle_plan_check(plan, memory, memory + sizeof start, plan_bytes, source->bytes, error);
 	if (status) {
 		munmap(memory, mapped);
 		return status;
@@ -124,6 +128,16 @@ int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *sourc
 	plan->owned = memory;
 	plan->owned_bytes = mapped;
 	return RIFFLE_OK;
+}
+
+int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source, struct riffle_error *error)
+{
+	return open_plan(plan, source, false, error);
+}
+
+int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source, struct riffle_error *error)
+{
+	return open_plan(plan, source, true, error);
 }
 
 void riffle_plan_close(struct riffle_plan *plan)

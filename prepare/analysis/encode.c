@@ -17,16 +17,21 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
 	[RIFFLE_SECTION_RELOC32_INVERSE] = sizeof(uint32_t),
 	[RIFFLE_SECTION_REGIONS] = sizeof(struct riffle_region),
 	[RIFFLE_SECTION_CHUNKS] = sizeof(struct riffle_chunk),
-	[RIFFLE_SECTION_CHUNK_REFS] = sizeof(struct riffle_chunk_ref),
+	[RIFFLE_SECTION_GROUPS] = sizeof(struct riffle_group),
+	[RIFFLE_SECTION_PC_STEPS] = sizeof(uint8_t),
+	[RIFFLE_SECTION_PC_TARGETS] = sizeof(uint16_t),
+	[RIFFLE_SECTION_OWN_STEPS] = sizeof(uint8_t),
+	[RIFFLE_SECTION_ABS32_REFS] = sizeof(struct riffle_ref),
+	[RIFFLE_SECTION_ABS64_REFS] = sizeof(struct riffle_ref),
 	[RIFFLE_SECTION_FIXED32] = sizeof(uint32_t),
 	[RIFFLE_SECTION_FIXED32_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_FIXED64] = sizeof(uint32_t),
 	[RIFFLE_SECTION_FIXED64_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_TABLES] = sizeof(struct riffle_table),
-	[RIFFLE_SECTION_RUNS] = sizeof(struct riffle_run),
+	[RIFFLE_SECTION_GAPS] = sizeof(uint32_t),
+	[RIFFLE_SECTION_SITE_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
-	[RIFFLE_SECTION_KALLSYMS_RUNS] = sizeof(struct riffle_symbol_run),
 	[RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
 };
 
@@ -38,6 +43,7 @@ struct encoder {
 	struct riffle_chunk *chunk;     /* out's; stays where it is once chunks are made */
 	uint32_t chunks;
 	uint8_t *bytes;                 /* the image, flat */
+	uint32_t absolute[3];           /* fields met in chunks, by kind from SHUFFLE_ABS32 on */
 	struct riffle_error *error;
 };
 
@@ -96,7 +102,7 @@ static uint32_t chunk_of(const struct encoder *e, uint32_t offset)
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (e->chunk[middle].image_offset + e->chunk[middle].bytes <= offset)
+		if (e->chunk[middle].image_offset + riffle_chunk_bytes(&e->chunk[middle]) <= offset)
 			low = middle + 1;
 		else
 			high = middle;
@@ -115,6 +121,8 @@ static int make_chunks(struct encoder *e)
 
 		if (range->pin)
 			continue;
+		if (range->bytes % RIFFLE_CHUNK_ALIGN || range->bytes > RIFFLE_CHUNK_BYTES_MAX)
+			return refuse(e, "chunk", "is too long or of no whole number of units", range->offset);
 		if (!region || range->offset != end) {
 			region = append(e, RIFFLE_SECTION_REGIONS);
 			if (!region)
@@ -126,7 +134,7 @@ static int make_chunks(struct encoder *e)
 		if (!chunk)
 			return RIFFLE_ERR_MEMORY;
 		chunk->image_offset = range->offset;
-		chunk->bytes = range->bytes;
+		chunk->units = (uint16_t)(range->bytes / RIFFLE_CHUNK_ALIGN);
 		region->bytes += range->bytes;
 		region->chunk_count++;
 		end = range->offset + range->bytes;
@@ -143,44 +151,101 @@ static int make_chunks(struct encoder *e)
 	return 0;
 }
 
-static uint16_t *counter_of(struct riffle_chunk *chunk, unsigned kind)
-{
-	switch (kind) {
-	case SHUFFLE_PC32:
-		return &chunk->pc32;
-	case SHUFFLE_ABS32:
-		return &chunk->abs32;
-	case SHUFFLE_ABS64:
-		return &chunk->abs64;
-	default:
-		return &chunk->inverse32;
-	}
-}
-
 static unsigned field_bytes(unsigned kind)
 {
 	return kind == SHUFFLE_ABS64 ? 8 : 4;
 }
 
-/* One chunk's references of one kind, in the order of their fields. */
-static int add_chunk_refs(struct encoder *e, uint32_t chunk, uint32_t first, uint32_t end, unsigned kind)
+/* A group whose references come in the order of their fields. */
+struct group_maker {
+	struct riffle_group group;
+	uint32_t start;                 /* of its first chunk */
+	uint32_t last_pc, last_own;     /* how far its steps have come */
+};
+
+static int add_step(struct encoder *e, enum riffle_section_kind section, uint32_t distance, uint32_t *count)
 {
-	struct riffle_chunk *c = &e->chunk[chunk];
+	for (;; distance -= RIFFLE_STEP_FAR) {
+		uint8_t *step = append(e, section);
 
-	for (uint32_t i = first; i < end; i++) {
-		const struct shuffle_ref *ref = &e->shuffle->ref[i];
-		uint32_t target = ref->target == UINT32_MAX ? e->chunks : chunk_of(e, ref->target);
-		struct riffle_chunk_ref *out;
+		if (!step)
+			return RIFFLE_ERR_MEMORY;
+		++*count;
+		*step = distance < RIFFLE_STEP_FAR ? (uint8_t)distance : RIFFLE_STEP_FAR;
+		if (distance < RIFFLE_STEP_FAR)
+			return 0;
+	}
+}
 
-		if (ref->kind != kind || (kind == SHUFFLE_PC32 && target == chunk))
-			continue;
-		if (ref->field - c->image_offset + field_bytes(kind) > c->bytes)
-			return refuse(e, "reference", "lies across a chunk's end", ref->field);
-		out = append(e, RIFFLE_SECTION_CHUNK_REFS);
+static int add_absolute(struct encoder *e, struct group_maker *m, const struct shuffle_ref *ref, uint32_t target)
+{
+	bool wide = ref->kind == SHUFFLE_ABS64;
+	struct riffle_ref *out = append(e, wide ? RIFFLE_SECTION_ABS64_REFS : RIFFLE_SECTION_ABS32_REFS);
+
+	if (!out)
+		return RIFFLE_ERR_MEMORY;
+	*out = (struct riffle_ref){(uint16_t)(ref->field - m->start), (uint16_t)target};
+	++*(wide ? &m->group.abs64_refs : &m->group.abs32_refs);
+	return 0;
+}
+
+static int add_chunk_ref(struct encoder *e, struct group_maker *m, uint32_t chunk, const struct shuffle_ref *ref)
+{
+	const struct riffle_chunk *c = &e->chunk[chunk];
+	uint32_t target = ref->target == UINT32_MAX ? e->chunks : chunk_of(e, ref->target);
+	uint32_t field = ref->field - m->start;
+	int status;
+
+	if (ref->field - c->image_offset + field_bytes(ref->kind) > riffle_chunk_bytes(c))
+		return refuse(e, "reference", "lies across a chunk's end", ref->field);
+	if (ref->kind != SHUFFLE_PC32)
+		e->absolute[ref->kind - SHUFFLE_ABS32]++;
+	if (ref->kind == SHUFFLE_ABS32 || ref->kind == SHUFFLE_ABS64)
+		return target == e->chunks ? 0 : add_absolute(e, m, ref, target);
+	if (ref->kind == SHUFFLE_PC32 && target == chunk)
+		return 0;
+	if (ref->kind == SHUFFLE_INVERSE32 || target == e->chunks) {
+		status = add_step(e, RIFFLE_SECTION_OWN_STEPS, field - m->last_own, &m->group.own_steps);
+		m->last_own = field;
+		return status;
+	}
+	status = add_step(e, RIFFLE_SECTION_PC_STEPS, field - m->last_pc, &m->group.pc_steps);
+	m->last_pc = field;
+	m->group.pc_targets++;
+	return status ? status : append16(e, RIFFLE_SECTION_PC_TARGETS, target);
+}
+
+/* Neighbours of one region, as many as 16-bit offsets reach over. */
+static int make_groups(struct encoder *e)
+{
+	const struct riffle_region *region = e->out->entries[RIFFLE_SECTION_REGIONS];
+	uint32_t next = 0, ref = 0;
+
+	while (next < e->chunks) {
+		struct group_maker m = {.start = e->chunk[next].image_offset};
+		struct riffle_group *out;
+		uint32_t end;
+		int status = 0;
+
+		while (next >= region->first_chunk + region->chunk_count)
+			region++;
+		end = region->first_chunk + region->chunk_count;
+		for (; next < end; next++, m.group.chunk_count++) {
+			uint32_t stop = e->chunk[next].image_offset + riffle_chunk_bytes(&e->chunk[next]);
+
+			if (stop - m.start > RIFFLE_GROUP_BYTES_MAX)
+				break;
+			while (ref < e->shuffle->ref_count && e->shuffle->ref[ref].field < e->chunk[next].image_offset)
+				ref++;
+			for (; !status && ref < e->shuffle->ref_count && e->shuffle->ref[ref].field < stop; ref++)
+				status = add_chunk_ref(e, &m, next, &e->shuffle->ref[ref]);
+			if (status)
+				return status;
+		}
+		out = append(e, RIFFLE_SECTION_GROUPS);
 		if (!out)
 			return RIFFLE_ERR_MEMORY;
-		*out = (struct riffle_chunk_ref){(uint16_t)(ref->field - c->image_offset), (uint16_t)target};
-		++*counter_of(c, kind);
+		*out = m.group;
 	}
 	return 0;
 }
@@ -196,26 +261,6 @@ static int add_fixed_ref(struct encoder *e, const struct shuffle_ref *ref)
 	status = append32(e, wide ? RIFFLE_SECTION_FIXED64 : RIFFLE_SECTION_FIXED32, ref->field);
 	return status ? status
 		      : append16(e, wide ? RIFFLE_SECTION_FIXED64_TARGETS : RIFFLE_SECTION_FIXED32_TARGETS, target);
-}
-
-/* Adds `entries` of one chunk to a table's runs; a chunk's must be neighbours, a fixed run may be cut. */
-static int add_run(struct encoder *e, struct riffle_table *table, uint32_t chunk)
-{
-	struct riffle_run *last = e->out->entries[RIFFLE_SECTION_RUNS], *run;
-
-	if (table->run_count) {
-		last += e->out->count[RIFFLE_SECTION_RUNS] - 1;
-		if (last->chunk == chunk && last->entries < UINT16_MAX) {
-			last->entries++;
-			return 0;
-		}
-	}
-	run = append(e, RIFFLE_SECTION_RUNS);
-	if (!run)
-		return RIFFLE_ERR_MEMORY;
-	*run = (struct riffle_run){(uint16_t)chunk, 1};
-	table->run_count++;
-	return 0;
 }
 
 /* fewer of them cost less as single references */
@@ -239,39 +284,33 @@ static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t
 }
 
 /*
- * A row of PC-relative references in fixed places, four bytes apart, becomes a table of runs when that is smaller:
- * the kernel's lists of return, retpoline and call sites are in the order of the code, so that a chunk's are
- * neighbours. Returns how many references were used, 0 when it is no such row (which ends at *row_end), or -1 with the
- * error filled.
+ * A row of PC-relative references in fixed places, four bytes apart, becomes a table when that is smaller: the kernel's lists
+ * of return, retpoline and call sites, in which a field's place goes without saying. Returns how many references were
+ * used, 0 when it is no such row (which ends at *row_end), or -1 with the error filled.
  */
 static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 {
 	const struct shuffle_ref *ref = e->shuffle->ref;
-	uint32_t end = first + 1, runs = 1, start = ref[first].field, stop;
+	uint32_t end = first + 1, start = ref[first].field, stop;
 	struct riffle_table table = {.kind = RIFFLE_TABLE_SITES, .image_offset = start}, *place;
 	uint32_t next = first;
 
 	while (end < e->shuffle->ref_count && ref[end].kind == SHUFFLE_PC32 &&
 	       (ref[end].field - ref[end - 1].field) % 4 == 0 &&
-	       ref[end].field - ref[end - 1].field <= SITES_GAP_BYTES && chunk_of(e, ref[end].field) == e->chunks) {
-		bool gap = ref[end].field - ref[end - 1].field != 4;
-
-		runs += gap ? 2 : chunk_of(e, ref[end].target) != chunk_of(e, ref[end - 1].target);
+	       ref[end].field - ref[end - 1].field <= SITES_GAP_BYTES && chunk_of(e, ref[end].field) == e->chunks)
 		end++;
-	}
 	*row_end = end;
 	stop = ref[end - 1].field + 4;
-	if (end - first < SITES_MIN || runs * sizeof(struct riffle_run) >= (size_t)(end - first) * 6 ||
+	/* two bytes an entry, of which some may lead nowhere, against six a single reference */
+	if (end - first < SITES_MIN || (stop - start) / 4 >= (end - first) * 3 ||
 	    e->out->count[RIFFLE_SECTION_TABLES] >= PLAN_TABLES_MAX - 4 || has_relocs(&e->image->reloc64, start, stop) ||
 	    has_relocs(&e->image->reloc32, start, stop) || has_relocs(&e->image->reloc32_inverse, start, stop))
 		return 0;
-	table.first_run = e->out->count[RIFFLE_SECTION_RUNS];
+	table.first = e->out->count[RIFFLE_SECTION_SITE_TARGETS];
 	for (uint32_t at = start; at < stop; at += 4) {
-		uint32_t chunk = e->chunks;
+		uint32_t chunk = ref[next].field == at ? chunk_of(e, ref[next++].target) : e->chunks;
 
-		if (ref[next].field == at)
-			chunk = chunk_of(e, ref[next++].target);
-		if (add_run(e, &table, chunk))
+		if (append16(e, RIFFLE_SECTION_SITE_TARGETS, chunk))
 			return -1;
 		table.entries++;
 	}
@@ -282,47 +321,40 @@ static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 	return (int32_t)(end - first);
 }
 
-static int make_refs(struct encoder *e)
+/* References to chunks from what does not move. */
+static int make_fixed_refs(struct encoder *e)
 {
 	const struct shuffle_ref *ref = e->shuffle->ref;
-	uint32_t count = e->shuffle->ref_count, row_end = 0;
+	uint32_t row_end = 0;
 
-	for (uint32_t i = 0; i < count;) {
-		uint32_t chunk = chunk_of(e, ref[i].field), end = i;
-		int status = 0;
+	for (uint32_t i = 0; i < e->shuffle->ref_count;) {
+		/* a row of sites that does not pay is not tried again from its second entry */
+		int32_t used = 0;
+		int status;
 
-		if (chunk == e->chunks) {
-			/* a row of sites that does not pay is not tried again from its second entry */
-			int32_t used = ref[i].kind == SHUFFLE_PC32 && i >= row_end ? make_sites(e, i, &row_end) : 0;
-
-			if (used < 0)
-				return RIFFLE_ERR_MEMORY;
-			status = used ? 0 : add_fixed_ref(e, &ref[i]);
-			if (status)
-				return status;
-			i += used ? (uint32_t)used : 1;
+		if (chunk_of(e, ref[i].field) != e->chunks) {
+			i++;
 			continue;
 		}
-		while (end < count && ref[end].field - e->chunk[chunk].image_offset < e->chunk[chunk].bytes)
-			end++;
-		for (unsigned kind = SHUFFLE_PC32; !status && kind <= SHUFFLE_INVERSE32; kind++)
-			status = add_chunk_refs(e, chunk, i, end, kind);
+		if (ref[i].kind == SHUFFLE_PC32 && i >= row_end)
+			used = make_sites(e, i, &row_end);
+		if (used < 0)
+			return RIFFLE_ERR_MEMORY;
+		status = used ? 0 : add_fixed_ref(e, &ref[i]);
 		if (status)
 			return status;
-		i = end;
+		i += used ? (uint32_t)used : 1;
 	}
 	return 0;
 }
 
-/* A load takes a chunk's absolute fields from its references alone: they must be the kernel's relocations, all of them. */
+/* A load takes a chunk's absolute fields from the kernel's relocations: they must be the references, all of them. */
 static int check_relocs(struct encoder *e, const struct image_relocs *list, unsigned kind)
 {
-	uint32_t expected = 0, found = 0;
+	uint32_t expected = 0, found = e->absolute[kind - SHUFFLE_ABS32];
 
 	for (uint32_t i = 0; i < list->count; i++)
 		expected += chunk_of(e, list->offset[i]) < e->chunks;
-	for (uint32_t i = 0; i < e->chunks; i++)
-		found += *counter_of(&e->chunk[i], kind);
 	if (found != expected)
 		return riffle_fail_expected(e->error, RIFFLE_ERR_UNSUPPORTED, "absolute references in chunks",
 					    "are not the relocations there", found, expected);
@@ -352,6 +384,71 @@ static int add_exception_targets(struct encoder *e, const struct shuffle_table *
 	return append16(e, RIFFLE_SECTION_EXTABLE_TARGETS, table->third_is_pointer ? chunk_of(e, third) : UINT16_MAX);
 }
 
+static uint16_t *count_of(struct riffle_chunk *chunk, uint32_t kind)
+{
+	switch (kind) {
+	case RIFFLE_TABLE_EXTABLE:
+		return &chunk->exceptions;
+	case RIFFLE_TABLE_ORC:
+		return &chunk->orc;
+	default:
+		return &chunk->mcount;
+	}
+}
+
+/*
+ * A walk along a sorted table: a chunk's entries are neighbours, the chunks' follow each other as the chunks do, and what
+ * does not move lies in front of the first region, between two, or behind the last.
+ */
+struct rows {
+	const char *name;
+	uint32_t first_gap, last;       /* chunk of the entry before, of those that move */
+	uint32_t over;                  /* regions whose entries are over: something fixed came behind them */
+	bool any;
+};
+
+static int start_rows(struct encoder *e, struct rows *rows, const char *name)
+{
+	*rows = (struct rows){.name = name, .first_gap = e->out->count[RIFFLE_SECTION_GAPS]};
+	for (uint32_t i = 0; i <= e->out->count[RIFFLE_SECTION_REGIONS]; i++)
+		if (append32(e, RIFFLE_SECTION_GAPS, 0))
+			return RIFFLE_ERR_MEMORY;
+	return 0;
+}
+
+/* The region that a chunk is in. */
+static uint32_t region_of(const struct encoder *e, uint32_t chunk)
+{
+	const struct riffle_region *region = e->out->entries[RIFFLE_SECTION_REGIONS];
+	uint32_t i = 0;
+
+	while (i < e->out->count[RIFFLE_SECTION_REGIONS] && chunk >= region[i].first_chunk + region[i].chunk_count)
+		i++;
+	return i;
+}
+
+/* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is told in an error. */
+static int add_to_row(struct encoder *e, struct rows *rows, uint32_t chunk, uint16_t *count, uint32_t amount,
+		      uint32_t offset)
+{
+	uint32_t *gap = (uint32_t *)e->out->entries[RIFFLE_SECTION_GAPS] + rows->first_gap;
+
+	if (chunk == e->chunks) {
+		/* within a region's addresses all is chunks, so a fixed entry comes when a region is over or not begun */
+		rows->over = rows->any ? region_of(e, rows->last) + 1 : 0;
+		gap[rows->over] += amount;
+		return 0;
+	}
+	if ((rows->any && chunk < rows->last) || region_of(e, chunk) < rows->over)
+		return refuse(e, rows->name, "is not sorted by address", offset);
+	if (amount > (uint32_t)(UINT16_MAX - *count))
+		return refuse(e, rows->name, "has too many entries of one chunk", offset);
+	*count = (uint16_t)(*count + amount);
+	rows->last = chunk;
+	rows->any = true;
+	return 0;
+}
+
 static int make_table(struct encoder *e, const struct shuffle_table *from)
 {
 	static const uint32_t kinds[] = {[SHUFFLE_TABLE_EXTABLE] = RIFFLE_TABLE_EXTABLE,
@@ -361,26 +458,24 @@ static int make_table(struct encoder *e, const struct shuffle_table *from)
 				     .image_offset = from->offset,
 				     .second_offset = from->kind == SHUFFLE_TABLE_ORC ? from->second : 0,
 				     .entries = from->entries,
-				     .first_run = e->out->count[RIFFLE_SECTION_RUNS]};
-	uint32_t last = 0, *place;
-	int status = 0;
+				     .first = e->out->count[RIFFLE_SECTION_GAPS]},
+			    *place;
+	struct rows rows;
+	int status = start_rows(e, &rows, "sorted table");
 
 	for (uint32_t i = 0; !status && i < from->entries; i++) {
 		uint32_t target = entry_target(e, &table, i);
 		uint32_t chunk = target == UINT32_MAX ? e->chunks : chunk_of(e, target);
 
-		if (chunk < e->chunks && chunk < last)
-			return refuse(e, "sorted table", "is not sorted", table.image_offset);
-		if (chunk < e->chunks)
-			last = chunk;
-		status = add_run(e, &table, chunk);
+		status = add_to_row(e, &rows, chunk, count_of(&e->chunk[chunk < e->chunks ? chunk : 0], table.kind), 1,
+				    table.image_offset);
 		if (!status && table.kind == RIFFLE_TABLE_EXTABLE)
 			status = add_exception_targets(e, from, table.image_offset + 12 * i);
 	}
 	place = status ? NULL : append(e, RIFFLE_SECTION_TABLES);
 	if (!place)
 		return status ? status : RIFFLE_ERR_MEMORY;
-	memcpy(place, &table, sizeof table);
+	*place = table;
 	return 0;
 }
 
@@ -413,29 +508,26 @@ static uint32_t name_length(const uint8_t *name, uint32_t room)
 	return head + length;
 }
 
-static int make_symbol_runs(struct encoder *e, const struct shuffle_kallsyms *k)
+static int make_symbol_rows(struct encoder *e, const struct shuffle_kallsyms *k)
 {
-	uint32_t name = 0, last = 0;
-	struct riffle_symbol_run *run = NULL;
+	struct rows symbols, names;
+	uint32_t name = 0;
+	int status;
 
+	if ((status = start_rows(e, &symbols, "kallsyms")) || (status = start_rows(e, &names, "kallsyms names")))
+		return status;
 	for (uint32_t i = 0; i < k->count; i++) {
 		uint32_t offset = symbol_offset(e, k, i);
 		uint32_t chunk = offset == UINT32_MAX ? e->chunks : chunk_of(e, offset);
+		uint32_t length = name_length(e->bytes + k->names + name, k->names_bytes - name);
+		struct riffle_chunk *c = &e->chunk[chunk < e->chunks ? chunk : 0];
 
-		if (chunk < e->chunks && chunk < last)
-			return refuse(e, "kallsyms", "is not sorted by address", offset);
-		if (chunk < e->chunks)
-			last = chunk;
-		if (!run || run->chunk != chunk || run->symbols == UINT16_MAX) {
-			run = append(e, RIFFLE_SECTION_KALLSYMS_RUNS);
-			if (!run)
-				return RIFFLE_ERR_MEMORY;
-			*run = (struct riffle_symbol_run){.chunk = (uint16_t)chunk, .name_offset = name};
-		}
-		run->symbols++;
-		name += name_length(e->bytes + k->names + name, k->names_bytes - name);
-		if (name > k->names_bytes)
+		if (length > k->names_bytes - name)
 			return refuse(e, "kallsyms names", "lead past their end", k->names);
+		name += length;
+		if ((status = add_to_row(e, &symbols, chunk, &c->symbols, 1, offset)) ||
+		    (status = add_to_row(e, &names, chunk, &c->name_bytes, length, offset)))
+			return status;
 	}
 	if (name != k->names_bytes)
 		return refuse(e, "kallsyms names", "are not all used", k->names + name);
@@ -462,8 +554,9 @@ static int make_kallsyms(struct encoder *e)
 		.names_bytes = k->names_bytes,
 		.markers = k->markers,
 		.seqs = k->seqs,
+		.first_gap = e->out->count[RIFFLE_SECTION_GAPS],
 	};
-	status = make_symbol_runs(e, k);
+	status = make_symbol_rows(e, k);
 	for (uint32_t i = 0; !status && k->seqs && i < k->count; i++) {
 		const uint8_t *seq = e->bytes + k->seqs + 3 * (size_t)i;
 		uint32_t symbol = (uint32_t)seq[0] << 16 | (uint32_t)seq[1] << 8 | seq[2];
@@ -509,8 +602,8 @@ static int encode(struct encoder *e)
 {
 	int status;
 
-	if ((status = check_bounds(e)) || (status = make_chunks(e)) || (status = make_refs(e)) ||
-	    (status = check_relocs(e, &e->image->reloc64, SHUFFLE_ABS64)) ||
+	if ((status = check_bounds(e)) || (status = make_chunks(e)) || (status = make_groups(e)) ||
+	    (status = make_fixed_refs(e)) || (status = check_relocs(e, &e->image->reloc64, SHUFFLE_ABS64)) ||
 	    (status = check_relocs(e, &e->image->reloc32, SHUFFLE_ABS32)) ||
 	    (status = check_relocs(e, &e->image->reloc32_inverse, SHUFFLE_INVERSE32)))
 		return status;

@@ -33,17 +33,15 @@ static void cut(struct cuts *cuts, uint64_t at)
 	cuts->at[cuts->count++] = (uint32_t)at;
 }
 
-/* A region's chunks are read in groups. */
-static void cut_region(struct cuts *cuts, const struct riffle_region *region, const struct riffle_chunk *chunks)
+/* Chunks are read in groups. */
+static void cut_groups(struct cuts *cuts, const struct encoded *shuffle)
 {
-	uint32_t group = 0;
+	const struct riffle_group *groups = shuffle->entries[RIFFLE_SECTION_GROUPS];
+	const struct riffle_chunk *chunk = shuffle->entries[RIFFLE_SECTION_CHUNKS];
 
-	for (uint32_t i = region->first_chunk; i < region->first_chunk + region->chunk_count; i++) {
-		uint32_t now = (chunks[i].image_offset - region->image_offset) / GROUP_BYTES;
-
-		if (now != group)
-			cut(cuts, chunks[i].image_offset);
-		group = now;
+	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_GROUPS]; i++) {
+		cut(cuts, chunk->image_offset);
+		chunk += groups[i].chunk_count;
 	}
 }
 
@@ -58,12 +56,10 @@ static void cut_feed(struct cuts *cuts, uint32_t offset, uint32_t entries, uint3
 
 static void cut_tables(struct cuts *cuts, const struct encoded *shuffle)
 {
-	const struct riffle_region *regions = shuffle->entries[RIFFLE_SECTION_REGIONS];
 	const struct riffle_table *tables = shuffle->entries[RIFFLE_SECTION_TABLES];
 	const struct riffle_kallsyms *k = shuffle->entries[RIFFLE_SECTION_KALLSYMS];
 
-	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_REGIONS]; i++)
-		cut_region(cuts, &regions[i], shuffle->entries[RIFFLE_SECTION_CHUNKS]);
+	cut_groups(cuts, shuffle);
 	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_TABLES]; i++) {
 		const struct riffle_table *t = &tables[i];
 

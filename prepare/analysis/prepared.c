@@ -108,6 +108,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	counts[RIFFLE_SECTION_FRAMES] = draft->frames.count;
 	header->plan_offset = RIFFLE_HEADER_BYTES;
 	header->plan_bytes = place_sections(section, counts);
+	header->base_bytes = section[RIFFLE_SECTION_REGIONS].offset;
 	if (header->plan_bytes > RIFFLE_PLAN_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
 					    header->plan_bytes, RIFFLE_PLAN_MAX);
@@ -132,7 +133,9 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	if (draft->frames.count)
 		memcpy(draft->plan + section[RIFFLE_SECTION_FRAMES].offset, draft->frames.frame,
 		       draft->frames.count * sizeof *draft->frames.frame);
-	header->plan_checksum = riffle_checksum(draft->plan, header->plan_bytes);
+	header->plan_checksum = riffle_checksum(draft->plan, header->base_bytes);
+	header->shuffle_checksum =
+		riffle_checksum(draft->plan + header->base_bytes, header->plan_bytes - header->base_bytes);
 	return draft->storage ? store_plan(draft, error) : 0;
 }
 

@@ -40,14 +40,14 @@ static const char *judge(const struct verify *v, const struct riffle_plan *plan,
 	const struct code *code = code_of(v, c->image_offset);
 	const char *problem;
 
-	if (!code || c->bytes > code->bytes - (c->image_offset - code->offset))
+	if (!code || riffle_chunk_bytes(c) > code->bytes - (c->image_offset - code->offset))
 		return "is not in code";
-	if (!c->bytes || c->image_offset % RIFFLE_CHUNK_ALIGN || c->bytes % RIFFLE_CHUNK_ALIGN)
+	if (!c->units || c->image_offset % RIFFLE_CHUNK_ALIGN)
 		return "is not made of whole units";
-	if (i && plan->chunks[i - 1].image_offset + plan->chunks[i - 1].bytes > c->image_offset)
+	if (i && plan->chunks[i - 1].image_offset + riffle_chunk_bytes(&plan->chunks[i - 1]) > c->image_offset)
 		return "overlaps the one before";
 	problem = judge_edge(v, code, c->image_offset);
-	return problem ? problem : judge_edge(v, code, c->image_offset + c->bytes);
+	return problem ? problem : judge_edge(v, code, c->image_offset + riffle_chunk_bytes(c));
 }
 
 /* The chunk that an offset is in, or chunk_count. */
@@ -58,7 +58,7 @@ static uint32_t chunk_at(const struct riffle_plan *plan, uint32_t offset)
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (plan->chunks[middle].image_offset + plan->chunks[middle].bytes <= offset)
+		if (plan->chunks[middle].image_offset + riffle_chunk_bytes(&plan->chunks[middle]) <= offset)
 			low = middle + 1;
 		else
 			high = middle;
@@ -117,7 +117,7 @@ uint64_t verify_chunks(const struct verify *v, const struct riffle_plan *plan, u
 			continue;
 		symbol = verify_symbol_at(v, plan->chunks[i].image_offset);
 		fprintf(report, "chunk %u at 0x%llx, %u bytes (%s): its edge %s\n", i,
-			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset), plan->chunks[i].bytes,
+			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset), riffle_chunk_bytes(&plan->chunks[i]),
 			symbol ? symbol->name : "?", problem);
 	}
 	return wrong + judge_sites(v, plan, limit, report);

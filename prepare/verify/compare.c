@@ -69,7 +69,7 @@ static int build(struct expected *expected, const struct verify *v, const struct
 	for (uint32_t i = 0; i < p->plan->chunk_count; i++) {
 		const struct riffle_chunk *c = &p->plan->chunks[i];
 
-		memcpy(image + place_of(p, c->image_offset), v->bytes + c->image_offset, c->bytes);
+		memcpy(image + place_of(p, c->image_offset), v->bytes + c->image_offset, riffle_chunk_bytes(c));
 	}
 	for (size_t i = 0; i < v->ref_count; i++)
 		if (!write_ref(v, p, &v->ref[i], image) && expected->misfits++ < limit && report)
@@ -86,7 +86,7 @@ static uint32_t link_offset(const struct places *p, uint32_t at)
 	for (uint32_t i = 0; i < p->plan->chunk_count; i++) {
 		const struct riffle_chunk *c = &p->plan->chunks[i];
 
-		if (at - (c->image_offset + (uint32_t)p->shift[i]) < c->bytes)
+		if (at - (c->image_offset + (uint32_t)p->shift[i]) < riffle_chunk_bytes(c))
 			return at - (uint32_t)p->shift[i];
 	}
 	return at;

@@ -32,7 +32,7 @@ static int place_chunks(struct places *p, const struct riffle_plan *plan, const 
 			bit_set(seen, chunk);
 			p->shift[chunk] = (int32_t)(at - plan->chunks[chunk].image_offset);
 			p->moved += p->shift[chunk] != 0;
-			at += plan->chunks[chunk].bytes;
+			at += riffle_chunk_bytes(&plan->chunks[chunk]);
 		}
 		if (!status && at != r->image_offset + r->bytes)
 			status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "order", "does not fill a region", at,
@@ -63,9 +63,9 @@ int verify_places(struct places *p, const struct verify *v, const struct riffle_
 	for (uint32_t i = 0; i < plan->chunk_count; i++) {
 		const struct riffle_chunk *c = &plan->chunks[i];
 
-		if (!riffle_inside(c->image_offset, c->bytes, v->image_bytes))
+		if (!riffle_inside(c->image_offset, riffle_chunk_bytes(c), v->image_bytes))
 			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk", "lies outside the image", i);
-		for (uint32_t k = 0; k < c->bytes / RIFFLE_CHUNK_ALIGN && !status; k++)
+		for (uint32_t k = 0; k < c->units && !status; k++)
 			p->chunk[c->image_offset / RIFFLE_CHUNK_ALIGN + k] = i;
 	}
 	if (!status && shuffled)

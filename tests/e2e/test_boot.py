@@ -238,7 +238,7 @@ def test_rela_gives_the_bzimages_own_list(forms):
     plan, = struct.unpack_from("<Q", prepared, 40)          # include/riffle/format.h
     derived = {}
     for section, name in ((2, "64"), (3, "32"), (4, "inverse")):
-        offset, count = struct.unpack_from("<QQ", prepared, 0x238 + 16 * section)
+        offset, count = struct.unpack_from("<QQ", prepared, 0x248 + 16 * section)
         derived[name] = list(struct.unpack_from(f"<{count}I", prepared, plan + offset))
     assert len(own["64"]) > 50_000 and len(own["32"]) > 20_000
     assert derived == own

@@ -55,6 +55,27 @@ static void open_plan(const uint8_t *data, size_t size)
 	free(file);
 }
 
+/* A shuffle by a plan that was taken: it loads, or a reference's field is not where it should be. */
+static void shuffle(const struct riffle_plan *plan, const struct riffle_source *source, const struct riffle_memory *memory,
+		    const struct riffle_random *random)
+{
+	size_t bytes = (riffle_load_workspace(plan) + 63) & ~(size_t)63;
+	uint16_t *order = malloc(plan->chunk_count * sizeof *order);
+	struct riffle_layout layout = {.order = order, .order_count = plan->chunk_count};
+	void *workspace = aligned_alloc(64, bytes);
+	struct riffle_loaded loaded;
+	struct riffle_error error;
+
+	if (order && workspace && !riffle_layout_draw(&layout, plan, memory, RIFFLE_MODE_FGKASLR, random, &error))
+		for (unsigned options = 0; options <= RIFFLE_LOAD_LAZY_TABLES; options += RIFFLE_LOAD_LAZY_TABLES)
+			if (riffle_load_shuffled(&loaded, plan, source, &layout, memory, options, NULL, workspace, bytes,
+						 &error) &&
+			    error.status != RIFFLE_ERR_FORMAT)
+				abort();
+	free(workspace);
+	free(order);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t *host;
@@ -83,7 +104,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(bytes, data + sizeof header, size);
 	/* sums that are right, for otherwise nothing behind them would ever be reached */
 	header.plan_bytes = size;
-	header.plan_checksum = riffle_checksum(bytes, size);
+	if (header.base_bytes > size || !(header.features & RIFFLE_FEATURE_SHUFFLE))
+		header.base_bytes = size;
+	header.base_bytes &= ~UINT64_C(7);
+	header.plan_checksum = riffle_checksum(bytes, header.base_bytes);
+	header.shuffle_checksum = riffle_checksum(bytes + header.base_bytes, size - header.base_bytes);
 	header.header_checksum = riffle_checksum_header(&header);
 	if (!riffle_plan_check(&plan, &header, bytes, size, header.file_bytes, &error)) {
 		riffle_random_from_seed(&random, &seeded, (const uint8_t[32]){(uint8_t)size});
@@ -93,6 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			if (!riffle_layout_draw(&layout, &plan, &memory, mode, &random, &error) &&
 			    riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error))
 				abort(); /* what was drawn must load */
+		if (plan.chunk_count)
+			shuffle(&plan, &source, &memory, &random);
 	} else {
 		riffle_error_format(&error, text, sizeof text);
 	}

@@ -278,23 +278,26 @@ static int check_frame_list(const struct stored_frames *frames, const uint32_t (
 static void test_frames_are_cut_where_loads_read(void **state)
 {
 	struct riffle_chunk chunks[] = {
-		{.image_offset = 0x100000, .bytes = 0x18000},
-		{.image_offset = 0x118000, .bytes = 0x10000},   /* begins in the first group and reaches behind it */
-		{.image_offset = 0x128000, .bytes = 0x8000},
+		{.image_offset = 0x100000, .units = 0x8000 / RIFFLE_CHUNK_ALIGN},
+		{.image_offset = 0x108000, .units = 0x6000 / RIFFLE_CHUNK_ALIGN},
+		{.image_offset = 0x10e000, .units = 0x4000 / RIFFLE_CHUNK_ALIGN},
 	};
-	struct riffle_region region = {.image_offset = 0x100000, .bytes = 0x30000, .chunk_count = 3};
+	struct riffle_group groups[] = {{.chunk_count = 2}, {.chunk_count = 1}};
+	struct riffle_region region = {.image_offset = 0x100000, .bytes = 0x12000, .chunk_count = 3};
 	struct riffle_table table = {.kind = RIFFLE_TABLE_EXTABLE, .image_offset = 0x200000 - 0x20000, .entries = 10000};
 	const struct riffle_extent extent = {.image_offset = 0x1000, .bytes = 0x201000};
 	const struct encoded shuffle = {
 		.entries = {[RIFFLE_SECTION_REGIONS] = &region, [RIFFLE_SECTION_CHUNKS] = chunks,
+			    [RIFFLE_SECTION_GROUPS] = groups,
 			    [RIFFLE_SECTION_TABLES] = &table},
-		.count = {[RIFFLE_SECTION_REGIONS] = 1, [RIFFLE_SECTION_CHUNKS] = 3, [RIFFLE_SECTION_TABLES] = 1},
+		.count = {[RIFFLE_SECTION_REGIONS] = 1, [RIFFLE_SECTION_CHUNKS] = 3, [RIFFLE_SECTION_GROUPS] = 2,
+			  [RIFFLE_SECTION_TABLES] = 1},
 	};
-	const struct plan_areas areas = {.area = {{0x100000, 0x130000}, {0x1e0000, 0x1e0000 + 120000}}, .count = 2};
+	const struct plan_areas areas = {.area = {{0x100000, 0x112000}, {0x1e0000, 0x1e0000 + 120000}}, .count = 2};
 	static const uint32_t list[][2] = {
 		{0x1000, 0x40000},   {0x41000, 0x40000},  {0x81000, 0x40000},  {0xc1000, 0x3f000},
-		{0x100000, 0x28000}, {0x128000, 0x8000},  {0x130000, 0x40000}, {0x170000, 0x40000},
-		{0x1b0000, 0x30000}, {0x1e0000, 65532},   {0x1e0000 + 65532, 120000 - 65532},
+		{0x100000, 0xe000},  {0x10e000, 0x4000},  {0x112000, 0x40000}, {0x152000, 0x40000},
+		{0x192000, 0x40000}, {0x1d2000, 0xe000},  {0x1e0000, 65532},   {0x1e0000 + 65532, 120000 - 65532},
 		{0x1e0000 + 120000, 0x20000 - 120000},    {0x200000, 0x2000},
 	};
 	struct stored_frames frames;

@@ -37,11 +37,17 @@ static void test_sums(void **state)
 	    {.image_offset = 0x2000, .bytes = 80784, .first_chunk = 1, .chunk_count = 99},
 	    {.image_offset = 0x20000, .bytes = 3248, .first_chunk = 100, .chunk_count = 2},
 	};
+	static const uint8_t steps[104] = {[7] = RIFFLE_STEP_FAR, [8] = RIFFLE_STEP_FAR};
 	struct riffle_chunk chunk[102];
 	const struct riffle_plan plan = {.regions = region,
 					 .region_count = 3,
 					 .chunks = chunk,
 					 .chunk_count = 102,
+					 .pc_target_count = 204,
+					 .own_steps = steps,
+					 .own_step_count = 104,
+					 .abs32_ref_count = 1,
+					 .abs64_ref_count = 306,
 					 .fixed32_count = 7,
 					 .fixed64_count = 9};
 	struct chunk_stats s;
@@ -50,7 +56,7 @@ static void test_sums(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 102; i++)
 		chunk[i] = (struct riffle_chunk){
-		    .bytes = 16 * (1 + (i * 37 + 11) % 102), .pc32 = 2, .abs32 = i == 5, .abs64 = 3, .inverse32 = 1};
+		    .units = (uint16_t)(1 + (i * 37 + 11) % 102)};
 	assert_int_equal(chunk_stats(&s, &plan, &error), 0);
 	assert_int_equal(s.chunks, 102);
 	assert_int_equal(s.regions, 3);
@@ -64,7 +70,7 @@ static void test_sums(void **state)
 	assert_int_equal(s.pc32, 204);
 	assert_int_equal(s.abs32, 1);
 	assert_int_equal(s.abs64, 306);
-	assert_int_equal(s.inverse32, 102);
+	assert_int_equal(s.own32, 102);
 	assert_int_equal(s.fixed32, 7);
 	assert_int_equal(s.fixed64, 9);
 	assert_int_equal(s.largest_chunks, 99);

@@ -60,9 +60,9 @@ static void make_sample(struct sample *s)
 		    (struct riffle_region){.image_offset = at, .first_chunk = chunk, .chunk_count = count[r]};
 		for (uint32_t i = 0; i < count[r]; i++, chunk++) {
 			s->chunk[chunk].image_offset = at;
-			s->chunk[chunk].bytes = 16 * (1 + below(20));
+			s->chunk[chunk].units = (uint16_t)(1 + below(20));
 			s->order[chunk] = (uint16_t)chunk;
-			at += s->chunk[chunk].bytes;
+			at += riffle_chunk_bytes(&s->chunk[chunk]);
 		}
 		s->region[r].bytes = at - s->region[r].image_offset;
 		at += 16 * (1 + below(300));
@@ -104,9 +104,9 @@ static uint32_t moved(const struct sample *s, uint32_t offset)
 		for (uint32_t i = 0; i < s->region[r].chunk_count; i++) {
 			const struct riffle_chunk *c = &s->chunk[s->order[s->region[r].first_chunk + i]];
 
-			if (offset >= c->image_offset && offset - c->image_offset < c->bytes)
+			if (offset >= c->image_offset && offset - c->image_offset < riffle_chunk_bytes(c))
 				return at + offset - c->image_offset;
-			at += c->bytes;
+			at += riffle_chunk_bytes(c);
 		}
 	}
 	return offset;
@@ -198,10 +198,10 @@ static void test_another_kernels(void **state)
 	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
 	assert_int_equal(error.found, CHUNKS);
 	s.plan.chunk_count++;
-	s.chunk[400].bytes += 16;
+	s.chunk[400].units += 1;
 	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
 	assert_int_equal(error.found, 400);
-	s.chunk[400].bytes -= 16;
+	s.chunk[400].units -= 1;
 	s.chunk[0].image_offset -= 16;
 	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
 	assert_int_equal(error.found, 0);

@@ -76,7 +76,9 @@ static inline void builder_section(struct builder *b, unsigned kind, const void 
 /* Lays the plan out and fills places and sums; builder_sums() alone after a change made by hand. */
 static inline void builder_sums(struct builder *b)
 {
-	b->header.plan_checksum = riffle_checksum(b->plan, b->plan_bytes);
+	b->header.plan_checksum = riffle_checksum(b->plan, b->header.base_bytes);
+	b->header.shuffle_checksum = riffle_checksum((uint8_t *)b->plan + b->header.base_bytes,
+						     b->plan_bytes - b->header.base_bytes);
 	b->header.header_checksum = riffle_checksum_header(&b->header);
 }
 
@@ -102,9 +104,14 @@ static inline void builder_seal(struct builder *b)
 	builder_section(b, RIFFLE_SECTION_RELOC64, b->reloc64, b->count64, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32, b->reloc32, b->count32, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32_INVERSE, b->inverse, b->count_inverse, 4, &at);
+	builder_section(b, RIFFLE_SECTION_FRAMES, b->extra[RIFFLE_SECTION_FRAMES].entries,
+			b->extra[RIFFLE_SECTION_FRAMES].count, b->extra[RIFFLE_SECTION_FRAMES].size, &at);
+	b->header.base_bytes = at;
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
 		builder_section(b, i, b->extra[i].entries, b->extra[i].count, b->extra[i].size, &at);
 	b->header.plan_bytes = b->plan_bytes;
+	if (at == b->header.base_bytes)
+		b->header.base_bytes = b->plan_bytes;
 	b->header.plan_stored_bytes = b->stored ? builder_pieces(b) * 4 + b->plan_bytes : 0;
 	b->header.payload_offset = (RIFFLE_HEADER_BYTES + builder_pieces(b) * 4 + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
 				   ~(RIFFLE_PAYLOAD_ALIGN - 1);

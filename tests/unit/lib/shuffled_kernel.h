@@ -34,7 +34,8 @@ struct sk_shape {
 	unsigned regions;       /* 1 or 2 */
 	int handlers;           /* exception table with handlers */
 	int self_relative, absolute_percpu, seqs;
-	int huge_fixed_run;     /* more symbols in front than a run's count can hold */
+	int small;              /* a plan of a few KB, for a fuzz target to start from */
+	int huge_fixed_run;     /* more symbols in front than 16 bits can count */
 };
 
 struct shuffled_kernel {
@@ -49,18 +50,21 @@ struct shuffled_kernel {
 	uint32_t orc[SK_LIST_MAX], mcount[SK_LIST_MAX];
 	uint32_t exceptions, orcs, mcounts, symbols;
 	struct sk_symbol *symbol;
-	struct riffle_table table[3];
+	struct riffle_table table[4];
 	struct riffle_kallsyms kallsyms;
 	uint32_t table_at[3], orc_states_at;
 	/* sections */
-	struct riffle_chunk_ref chunk_ref[SK_REFS_MAX];
-	uint32_t fixed32[SK_REFS_MAX], fixed64[SK_REFS_MAX], fixed32s, fixed64s, chunk_refs;
+	struct riffle_group group[SK_CHUNKS_MAX];
+	uint8_t pc_step[2 * SK_REFS_MAX], own_step[2 * SK_REFS_MAX];
+	uint16_t pc_target[SK_REFS_MAX];
+	struct riffle_ref abs32_ref[SK_REFS_MAX], abs64_ref[SK_REFS_MAX];
+	uint32_t groups, pc_steps, pc_targets, own_steps, abs32_refs, abs64_refs;
+	uint32_t fixed32[SK_REFS_MAX], fixed64[SK_REFS_MAX], fixed32s, fixed64s;
 	uint16_t fixed32_target[SK_REFS_MAX], fixed64_target[SK_REFS_MAX];
-	struct riffle_run run[4 * SK_LIST_MAX];
-	uint32_t runs;
+	uint32_t gap[5 * 3], gaps;
+	uint16_t site_target[SK_LIST_MAX];
+	uint32_t sites_at, sites;
 	uint16_t extable_target[2 * SK_LIST_MAX];
-	struct riffle_symbol_run *symbol_run;
-	uint32_t symbol_runs;
 	uint8_t taken[SK_IMAGE];
 };
 
@@ -80,7 +84,7 @@ static inline uint32_t sk_chunk_of(const struct shuffled_kernel *k, uint32_t off
 	while (low < high) {
 		uint32_t middle = (low + high) / 2;
 
-		if (k->chunk[middle].image_offset + k->chunk[middle].bytes <= offset)
+		if (k->chunk[middle].image_offset + riffle_chunk_bytes(&k->chunk[middle]) <= offset)
 			low = middle + 1;
 		else
 			high = middle;
@@ -93,9 +97,9 @@ static inline uint32_t sk_chunk_of(const struct shuffled_kernel *k, uint32_t off
 #define SK_TEXT_END 0x300000u
 #define SK_TABLES 0x400000u
 
-static inline uint32_t sk_text_address(uint64_t *s)
+static inline uint32_t sk_text_address(const struct shuffled_kernel *k, uint64_t *s)
 {
-	return SK_TEXT + (uint32_t)(sk_random(s) % (SK_TEXT_END - SK_TEXT));
+	return SK_TEXT + (uint32_t)(sk_random(s) % (k->shape.small ? 0xa000 : SK_TEXT_END - SK_TEXT));
 }
 
 static inline void sk_make_chunks(struct shuffled_kernel *k, uint64_t *s)
@@ -103,13 +107,13 @@ static inline void sk_make_chunks(struct shuffled_kernel *k, uint64_t *s)
 	uint32_t at = SK_TEXT + 0x3000;
 
 	for (unsigned r = 0; r < k->shape.regions; r++) {
-		uint32_t count = r ? 200 : 1500;
+		uint32_t count = k->shape.small ? 8 + 4 * r : r ? 200 : 1500;
 
 		k->region[r] = (struct riffle_region){.image_offset = at, .first_chunk = k->chunks, .chunk_count = count};
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t bytes = 16 * (1 + (uint32_t)(sk_random(s) % (i % 50 ? 40 : 1000)));
 
-			k->chunk[k->chunks++] = (struct riffle_chunk){.image_offset = at, .bytes = bytes};
+			k->chunk[k->chunks++] = (struct riffle_chunk){.image_offset = at, .units = (uint16_t)(bytes / 16)};
 			at += bytes;
 		}
 		k->region[r].bytes = at - k->region[r].image_offset;
@@ -147,11 +151,11 @@ static inline uint64_t sk_value(uint32_t field, uint32_t target, enum sk_kind ki
 
 static inline void sk_make_refs(struct shuffled_kernel *k, uint64_t *s)
 {
-	for (unsigned i = 0; i < 30000 && k->refs < SK_REFS_MAX; i++) {
+	for (unsigned i = 0; i < (k->shape.small ? 2000u : 30000u) && k->refs < SK_REFS_MAX; i++) {
 		enum sk_kind kind = (enum sk_kind)(sk_random(s) % 10 < 6 ? SK_PC32 : sk_random(s) % 4);
-		uint32_t bytes = kind == SK_ABS64 ? 8 : 4, field, target = sk_text_address(s), from;
+		uint32_t bytes = kind == SK_ABS64 ? 8 : 4, field, target = sk_text_address(k, s), from;
 
-		field = i % 4 ? sk_text_address(s) : 0x4000 + (uint32_t)(sk_random(s) % 0xf0000);
+		field = i % 4 ? sk_text_address(k, s) : 0x4000 + (uint32_t)(sk_random(s) % 0xf0000);
 		if (i % 7 == 0) /* across a block's edge, in fixed places and in chunks */
 			field = (SK_TEXT_END & ~0x1fffffu) - 1 - (uint32_t)(sk_random(s) % 7);
 		if (kind == SK_INVERSE)
@@ -175,12 +179,12 @@ static inline int sk_compare32(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static inline uint32_t sk_addresses(uint32_t *list, uint32_t count, uint64_t *s)
+static inline uint32_t sk_addresses(const struct shuffled_kernel *k, uint32_t *list, uint32_t count, uint64_t *s)
 {
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < count; i++)
-		list[i] = sk_text_address(s);
+		list[i] = sk_text_address(k, s);
 	qsort(list, count, sizeof *list, sk_compare32);
 	for (uint32_t i = 0; i < count; i++)
 		if (!kept || list[i] != list[kept - 1])
@@ -200,20 +204,45 @@ static inline void sk_encode_exception(uint8_t out[12], uint32_t at, const struc
 	memcpy(out, word, 12);
 }
 
-static inline void sk_add_runs(struct shuffled_kernel *k, struct riffle_table *t, const uint32_t *address,
-			       uint32_t stride_words, uint32_t count)
+/* Counts each entry for its chunk, by a counter of the chunk at `member`, or for the gap in which it lies. */
+static inline void sk_count(struct shuffled_kernel *k, size_t member, const uint32_t *address, uint32_t count,
+			    uint32_t amount)
 {
-	t->first_run = k->runs;
 	for (uint32_t i = 0; i < count; i++) {
-		uint16_t chunk = (uint16_t)sk_chunk_of(k, address[i * stride_words]);
+		uint32_t chunk = sk_chunk_of(k, address[i]), region = 0;
 
-		if (k->runs > t->first_run && k->run[k->runs - 1].chunk == chunk)
-			k->run[k->runs - 1].entries++;
-		else
-			k->run[k->runs++] = (struct riffle_run){chunk, 1};
+		if (chunk < k->chunks) {
+			*(uint16_t *)(void *)((uint8_t *)&k->chunk[chunk] + member) += (uint16_t)amount;
+			continue;
+		}
+		while (region < k->shape.regions && address[i] >= k->region[region].image_offset)
+			region++;
+		k->gap[k->gaps + region] += amount;
 	}
-	t->run_count = k->runs - t->first_run;
+}
+
+static inline void sk_count_table(struct shuffled_kernel *k, struct riffle_table *t, size_t member,
+				  const uint32_t *address, uint32_t count)
+{
 	t->entries = count;
+	t->first = k->gaps;
+	sk_count(k, member, address, count, 1);
+	k->gaps += k->shape.regions + 1;
+}
+
+/* A row of PC-relative words in a fixed place, in no order. */
+static inline void sk_make_sites(struct shuffled_kernel *k, uint32_t at, uint64_t *s)
+{
+	k->sites = k->shape.small ? 30 : 700;
+	k->sites_at = at;
+	for (uint32_t i = 0; i < k->sites; i++, at += 4) {
+		uint32_t target = i % 50 ? sk_text_address(k, s) : 0x350000 + i;
+
+		k->site_target[i] = (uint16_t)sk_chunk_of(k, target);
+		sk_put(k, at, target - at, 4);
+	}
+	k->table[3] = (struct riffle_table){
+		.kind = RIFFLE_TABLE_SITES, .image_offset = k->sites_at, .entries = k->sites};
 }
 
 static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
@@ -221,14 +250,14 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 	static uint32_t insn[SK_LIST_MAX];
 	uint32_t at = SK_TABLES;
 
-	k->exceptions = sk_addresses(insn, 500, s);
+	k->exceptions = sk_addresses(k, insn, k->shape.small ? 10 : 500, s);
 	k->table_at[0] = at;
 	for (uint32_t i = 0; i < k->exceptions; i++) {
 		struct sk_exception *e = &k->exception[i];
 
-		*e = (struct sk_exception){insn[i], sk_text_address(s), (uint32_t)sk_random(s)};
+		*e = (struct sk_exception){insn[i], sk_text_address(k, s), (uint32_t)sk_random(s)};
 		if (k->shape.handlers)
-			e->data = sk_text_address(s);
+			e->data = sk_text_address(k, s);
 		sk_encode_exception(k->b.image + at, at, e, e->insn, e->fixup,
 				    k->shape.handlers ? e->data - (at + 8) : e->data);
 		k->extable_target[2 * i] = (uint16_t)sk_chunk_of(k, e->fixup);
@@ -236,10 +265,10 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 		at += 12;
 	}
 	k->table[0] = (struct riffle_table){.kind = RIFFLE_TABLE_EXTABLE, .image_offset = k->table_at[0]};
-	sk_add_runs(k, &k->table[0], insn, 1, k->exceptions);
+	sk_count_table(k, &k->table[0], offsetof(struct riffle_chunk, exceptions), insn, k->exceptions);
 
 	at += 8;
-	k->orcs = sk_addresses(k->orc, SK_LIST_MAX - 1, s);
+	k->orcs = sk_addresses(k, k->orc, k->shape.small ? 90 : SK_LIST_MAX - 1, s);
 	k->table_at[1] = at;
 	for (uint32_t i = 0; i < k->orcs; i++, at += 4)
 		sk_put(k, at, k->orc[i] - at, 4);
@@ -248,15 +277,17 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 		k->b.image[at++] = (uint8_t)sk_random(s);
 	k->table[1] = (struct riffle_table){.kind = RIFFLE_TABLE_ORC, .image_offset = k->table_at[1],
 					    .second_offset = k->orc_states_at};
-	sk_add_runs(k, &k->table[1], k->orc, 1, k->orcs);
+	sk_count_table(k, &k->table[1], offsetof(struct riffle_chunk, orc), k->orc, k->orcs);
 
 	at = (at + 7) & ~7u;
-	k->mcounts = sk_addresses(k->mcount, 3000, s);
+	k->mcounts = sk_addresses(k, k->mcount, k->shape.small ? 20 : 3000, s);
 	k->table_at[2] = at;
 	for (uint32_t i = 0; i < k->mcounts; i++, at += 8)
 		sk_put(k, at, sk_value(0, k->mcount[i], SK_ABS64, 0), 8);
 	k->table[2] = (struct riffle_table){.kind = RIFFLE_TABLE_MCOUNT, .image_offset = k->table_at[2]};
-	sk_add_runs(k, &k->table[2], k->mcount, 1, k->mcounts);
+	sk_count_table(k, &k->table[2], offsetof(struct riffle_chunk, mcount), k->mcount, k->mcounts);
+	sk_make_sites(k, at, s);
+	at += 4 * k->sites;
 	k->kallsyms.offsets = (at + 7) & ~7u;
 }
 
@@ -269,15 +300,16 @@ static inline uint32_t sk_kallsyms_word(const struct shuffled_kernel *k, uint32_
 
 static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 {
-	uint32_t in_front = k->shape.huge_fixed_run ? 70000 : 300, in_text = 6000, behind = 500, at;
+	uint32_t in_front = k->shape.huge_fixed_run ? 70000 : 300, in_text = k->shape.small ? 300 : 6000, behind = 500, at;
 	uint32_t *address = malloc((in_front + in_text + behind) * sizeof *address);
+	uint32_t shape_gaps = k->shape.regions + 1;
 	struct riffle_kallsyms *ks = &k->kallsyms;
 
 	for (uint32_t i = 0; i < in_front; i++)
 		address[k->symbols++] = i % SK_TEXT;
 	qsort(address, k->symbols, sizeof *address, sk_compare32);
 	for (uint32_t i = 0; i < in_text; i++) /* aliases too */
-		address[k->symbols + i] = i % 5 ? sk_text_address(s) : address[k->symbols + i - 1 + !i];
+		address[k->symbols + i] = i % 5 ? sk_text_address(k, s) : address[k->symbols + i - 1 + !i];
 	if (in_text)
 		address[k->symbols] = SK_TEXT;
 	qsort(address + k->symbols, in_text, sizeof *address, sk_compare32);
@@ -285,7 +317,6 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 	for (uint32_t i = 0; i < behind; i++)
 		address[k->symbols++] = SK_TEXT_END + i * 16;
 	k->symbol = calloc(k->symbols, sizeof *k->symbol);
-	k->symbol_run = calloc(k->symbols, sizeof *k->symbol_run);
 
 	ks->symbols = k->symbols;
 	ks->flags = (k->shape.self_relative ? RIFFLE_KALLSYMS_SELF_RELATIVE : 0) |
@@ -294,10 +325,11 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 		sk_put(k, ks->offsets + 4 * i, sk_kallsyms_word(k, i, address[i]), 4);
 	ks->markers = ks->offsets + 4 * k->symbols;
 	ks->names = ks->markers + (k->symbols + 255) / 256 * 4;
+	ks->first_gap = k->gaps;
+	sk_count(k, offsetof(struct riffle_chunk, symbols), address, k->symbols, 1);
 	at = 0;
 	for (uint32_t i = 0; i < k->symbols; i++) {
 		struct sk_symbol *symbol = &k->symbol[i];
-		uint16_t chunk = (uint16_t)sk_chunk_of(k, address[i]);
 		uint32_t length = 1 + (uint32_t)(sk_random(s) % 15), head = i % 11 ? 1 : 2;
 
 		/* a length in two bytes is legal for short names too */
@@ -309,14 +341,13 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 		if (i % 256 == 0)
 			sk_put(k, ks->markers + i / 256 * 4, at, 4);
 		memcpy(k->b.image + ks->names + at, symbol->name, symbol->bytes);
-		if (k->symbol_runs && k->symbol_run[k->symbol_runs - 1].chunk == chunk &&
-		    k->symbol_run[k->symbol_runs - 1].symbols < 65535)
-			k->symbol_run[k->symbol_runs - 1].symbols++;
-		else
-			k->symbol_run[k->symbol_runs++] = (struct riffle_symbol_run){chunk, 1, at};
+		k->gaps += shape_gaps;
+		sk_count(k, offsetof(struct riffle_chunk, name_bytes), &address[i], 1, symbol->bytes);
+		k->gaps -= shape_gaps;
 		at += symbol->bytes;
 	}
 	ks->names_bytes = at;
+	k->gaps += 2 * shape_gaps;
 	if (k->shape.seqs) {
 		ks->seqs = ks->names + at;
 		for (uint32_t i = 0; i < k->symbols; i++) {
@@ -327,6 +358,15 @@ static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 		}
 	}
 	free(address);
+}
+
+static inline void sk_step(uint8_t *steps, uint32_t *count, uint32_t *of_group, uint32_t *last, uint32_t field)
+{
+	for (; field - *last >= 255; *last += 255, ++*of_group)
+		steps[(*count)++] = 255;
+	steps[(*count)++] = (uint8_t)(field - *last);
+	*last = field;
+	++*of_group;
 }
 
 /* Lists of the plan from the references: relocations of everything absolute, chunk and fixed references. */
@@ -360,27 +400,38 @@ static inline void sk_make_lists(struct shuffled_kernel *k)
 	}
 	for (uint32_t i = 0; i < k->mcounts; i++)
 		b->reloc64[b->count64++] = k->table_at[2] + 8 * i;
-	for (uint32_t c = 0; c < k->chunks; c++) {
-		struct riffle_chunk *chunk = &k->chunk[c];
-		uint32_t first = next, end;
+	for (uint32_t c = 0, r = 0; c < k->chunks; k->groups++) {
+		struct riffle_group *g = &k->group[k->groups];
+		uint32_t start = k->chunk[c].image_offset, end = start, last_pc = 0, last_own = 0;
 
-		while (first < k->refs && k->ref[first].field < chunk->image_offset)
-			first++;
-		for (end = first; end < k->refs && k->ref[end].field < chunk->image_offset + chunk->bytes; end++)
-			;
-		for (unsigned kind = SK_PC32; kind <= SK_INVERSE; kind++)
-			for (uint32_t i = first; i < end; i++) {
-				const struct sk_ref *r = &k->ref[i];
-				uint32_t target = r->target == UINT32_MAX ? k->chunks : sk_chunk_of(k, r->target);
+		while (c >= k->region[r].first_chunk + k->region[r].chunk_count)
+			r++;
+		/* not as long as they might be, so that there are many */
+		for (; c < k->region[r].first_chunk + k->region[r].chunk_count &&
+		       end + riffle_chunk_bytes(&k->chunk[c]) - start <= 40000;
+		     c++, g->chunk_count++)
+			end += riffle_chunk_bytes(&k->chunk[c]);
+		while (next < k->refs && k->ref[next].field < start)
+			next++;
+		for (; next < k->refs && k->ref[next].field < end; next++) {
+			const struct sk_ref *ref = &k->ref[next];
+			uint32_t target = ref->target == UINT32_MAX ? k->chunks : sk_chunk_of(k, ref->target);
+			uint16_t field = (uint16_t)(ref->field - start);
 
-				if (r->kind != kind || (kind == SK_PC32 && target == c))
-					continue;
-				*(kind == SK_PC32 ? &chunk->pc32 : kind == SK_ABS32 ? &chunk->abs32
-						      : kind == SK_ABS64 ? &chunk->abs64 : &chunk->inverse32) += 1;
-				k->chunk_ref[k->chunk_refs++] = (struct riffle_chunk_ref){
-					(uint16_t)(r->field - chunk->image_offset), (uint16_t)target};
+			if (ref->kind == SK_INVERSE || (ref->kind == SK_PC32 && target == k->chunks)) {
+				sk_step(k->own_step, &k->own_steps, &g->own_steps, &last_own, field);
+			} else if (ref->kind == SK_PC32 && target != sk_chunk_of(k, ref->field)) {
+				sk_step(k->pc_step, &k->pc_steps, &g->pc_steps, &last_pc, field);
+				k->pc_target[k->pc_targets++] = (uint16_t)target;
+				g->pc_targets++;
+			} else if (ref->kind == SK_ABS32 && target != k->chunks) {
+				k->abs32_ref[k->abs32_refs++] = (struct riffle_ref){field, (uint16_t)target};
+				g->abs32_refs++;
+			} else if (ref->kind == SK_ABS64 && target != k->chunks) {
+				k->abs64_ref[k->abs64_refs++] = (struct riffle_ref){field, (uint16_t)target};
+				g->abs64_refs++;
 			}
-		next = end;
+		}
 	}
 }
 
@@ -403,16 +454,21 @@ static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
 	b->header.features = RIFFLE_FEATURE_SHUFFLE;
 	builder_extra(b, RIFFLE_SECTION_REGIONS, k->region, shape->regions, sizeof *k->region);
 	builder_extra(b, RIFFLE_SECTION_CHUNKS, k->chunk, k->chunks, sizeof *k->chunk);
-	builder_extra(b, RIFFLE_SECTION_CHUNK_REFS, k->chunk_ref, k->chunk_refs, sizeof *k->chunk_ref);
+	builder_extra(b, RIFFLE_SECTION_GROUPS, k->group, k->groups, sizeof *k->group);
+	builder_extra(b, RIFFLE_SECTION_PC_STEPS, k->pc_step, k->pc_steps, 1);
+	builder_extra(b, RIFFLE_SECTION_PC_TARGETS, k->pc_target, k->pc_targets, sizeof *k->pc_target);
+	builder_extra(b, RIFFLE_SECTION_OWN_STEPS, k->own_step, k->own_steps, 1);
+	builder_extra(b, RIFFLE_SECTION_ABS32_REFS, k->abs32_ref, k->abs32_refs, sizeof *k->abs32_ref);
+	builder_extra(b, RIFFLE_SECTION_ABS64_REFS, k->abs64_ref, k->abs64_refs, sizeof *k->abs64_ref);
 	builder_extra(b, RIFFLE_SECTION_FIXED32, k->fixed32, k->fixed32s, 4);
 	builder_extra(b, RIFFLE_SECTION_FIXED32_TARGETS, k->fixed32_target, k->fixed32s, 2);
 	builder_extra(b, RIFFLE_SECTION_FIXED64, k->fixed64, k->fixed64s, 4);
 	builder_extra(b, RIFFLE_SECTION_FIXED64_TARGETS, k->fixed64_target, k->fixed64s, 2);
-	builder_extra(b, RIFFLE_SECTION_TABLES, k->table, 3, sizeof *k->table);
-	builder_extra(b, RIFFLE_SECTION_RUNS, k->run, k->runs, sizeof *k->run);
+	builder_extra(b, RIFFLE_SECTION_TABLES, k->table, 4, sizeof *k->table);
+	builder_extra(b, RIFFLE_SECTION_GAPS, k->gap, k->gaps, sizeof *k->gap);
+	builder_extra(b, RIFFLE_SECTION_SITE_TARGETS, k->site_target, k->sites, sizeof *k->site_target);
 	builder_extra(b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2 * k->exceptions, 2);
 	builder_extra(b, RIFFLE_SECTION_KALLSYMS, &k->kallsyms, 1, sizeof k->kallsyms);
-	builder_extra(b, RIFFLE_SECTION_KALLSYMS_RUNS, k->symbol_run, k->symbol_runs, sizeof *k->symbol_run);
 	builder_seal(b);
 	return k;
 }
@@ -421,7 +477,6 @@ static inline void sk_free(struct shuffled_kernel *k)
 {
 	builder_end(&k->b);
 	free(k->symbol);
-	free(k->symbol_run);
 	free(k);
 }
 

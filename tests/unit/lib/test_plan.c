@@ -201,7 +201,7 @@ static void changed_bytes_are_noticed(void **state)
 	for (size_t i = 0; i < b.plan_bytes; i++) {
 		((uint8_t *)b.plan)[i] ^= 1;
 		assert_int_equal(check(&b, &plan, &error), RIFFLE_ERR_CHECKSUM);
-		assert_string_equal(error.field, "plan_checksum");
+		assert_string_equal(error.field, i < b.header.base_bytes ? "plan_checksum" : "shuffle_checksum");
 		((uint8_t *)b.plan)[i] ^= 1;
 	}
 	builder_end(&b);

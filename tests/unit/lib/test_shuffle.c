@@ -99,7 +99,7 @@ static void place_chunks(struct loaded_kernel *l)
 
 		for (uint32_t i = first; i < first + l->k->region[r].chunk_count; i++) {
 			l->shift[l->order[i]] = (int32_t)(at - l->k->chunk[l->order[i]].image_offset);
-			at += l->k->chunk[l->order[i]].bytes;
+			at += riffle_chunk_bytes(&l->k->chunk[l->order[i]]);
 		}
 		assert_int_equal(at, l->k->region[r].image_offset + l->k->region[r].bytes);
 	}
@@ -164,6 +164,13 @@ static void expect_tables(struct loaded_kernel *l, uint64_t delta, bool lazy)
 			memcpy(l->expected + k->orc_states_at + 6 * i, states + 6 * (old - k->orc), 6);
 		}
 	}
+	for (uint32_t i = 0; i < k->sites; i++) {
+		uint32_t at = k->sites_at + 4 * i, word;
+
+		memcpy(&word, k->b.image + at, 4);
+		word = moved(l, at + word) - at;
+		memcpy(l->expected + at, &word, 4);
+	}
 	free(exceptions);
 	free(list);
 	free(was);
@@ -209,7 +216,7 @@ static void expect(struct loaded_kernel *l, bool lazy)
 	place_chunks(l);
 	for (uint32_t i = 0; i < k->chunks; i++)
 		memcpy(l->expected + k->chunk[i].image_offset + l->shift[i], k->b.image + k->chunk[i].image_offset,
-		       k->chunk[i].bytes);
+		       riffle_chunk_bytes(&k->chunk[i]));
 	for (uint32_t i = 0; i < k->refs; i++) {
 		const struct sk_ref *r = &k->ref[i];
 		uint32_t field = moved(l, r->field), target = r->target == UINT32_MAX ? 0 : moved(l, r->target);
@@ -314,75 +321,119 @@ struct lie {
 		__VA_ARGS__;                                                                                           \
 	}
 LIE(lie_gap, k->chunk[5].image_offset += 16)
-LIE(lie_overlap, k->chunk[5].bytes += 16)
-LIE(lie_empty, k->chunk[5].bytes = 0)
+LIE(lie_overlap, k->chunk[5].units += 1)
+LIE(lie_empty, k->chunk[5].units = 0)
+LIE(lie_long, k->chunk[5].units = 4097)
 LIE(lie_odd, k->region[0].image_offset += 8)
 LIE(lie_region, k->region[0].bytes += 16)
 LIE(lie_region_chunks, k->region[0].chunk_count--)
 LIE(lie_region_many, k->region[0].chunk_count = UINT32_MAX)
-LIE(lie_ref_count, k->chunk[5].pc32++)
-LIE(lie_target, k->chunk_ref[100].target = (uint16_t)(k->chunks + 1))
+LIE(lie_group_empty, k->group[3].chunk_count = 0)
+LIE(lie_group_more, k->group[k->groups - 1].chunk_count++)
+LIE(lie_group_many, k->group[0].chunk_count = UINT32_MAX)
+LIE(lie_group_long, k->group[0].chunk_count += 2 * k->group[1].chunk_count)
+LIE(lie_group_over_region, k->group[0].chunk_count = k->region[0].chunk_count + 1)
+LIE(lie_groups_few, builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups - 1, sizeof *k->group))
+LIE(lie_step_count, k->group[5].pc_steps++)
+LIE(lie_step_wrap, k->group[5].pc_steps += UINT32_MAX)
+LIE(lie_step_far, k->pc_step[100] = k->pc_step[100] == 255 ? 0 : 255)
+LIE(lie_target_count, k->group[5].pc_targets++; k->group[6].pc_targets--)
+LIE(lie_own_count, k->group[5].own_steps--)
+LIE(lie_target, k->pc_target[100] = (uint16_t)(k->chunks + 1))
+LIE(lie_target32, k->abs32_ref[100].target = 65535)
+LIE(lie_target64, k->abs64_ref[100].target = (uint16_t)(k->chunks + 1))
 LIE(lie_fixed_target, k->fixed32_target[3] = 65535)
 LIE(lie_fixed_order, k->fixed32[4] = k->fixed32[3])
 LIE(lie_fixed_far, k->fixed64[k->fixed64s - 1] = SK_IMAGE - 4)
 LIE(lie_fixed_inside, k->fixed32[k->fixed32s - 1] = k->table_at[1])
 LIE(lie_fixed_count, builder_extra(&k->b, RIFFLE_SECTION_FIXED32_TARGETS, k->fixed32_target, k->fixed32s - 1, 2))
 LIE(lie_table_kind, k->table[0].kind = 9)
+LIE(lie_table_twice, k->table[2].kind = RIFFLE_TABLE_ORC)
+LIE(lie_table_missing, k->table[1].kind = RIFFLE_TABLE_SITES; k->table[1].entries = 0; k->table[1].first = 0)
 LIE(lie_table_entries, k->table[1].entries++)
 LIE(lie_table_outside, k->table[2].image_offset = SK_IMAGE - 8)
 LIE(lie_table_states, k->table[1].second_offset = UINT32_MAX)
 LIE(lie_table_over_chunks, k->table[0].image_offset = SK_TEXT + 0x4000)
-LIE(lie_run_chunk, k->run[9].chunk = (uint16_t)(k->chunks + 1))
-LIE(lie_run_empty, k->run[9].entries = 0)
-LIE(lie_run_order, k->run[k->table[1].first_run + 200].chunk = 0)
-LIE(lie_runs_first, k->table[1].first_run++)
+LIE(lie_gap_count, k->gap[k->table[1].first]++)
+LIE(lie_gap_wrap, k->gap[k->table[1].first] += UINT32_MAX)
+LIE(lie_gaps_first, k->table[1].first++)
+LIE(lie_gaps_few, builder_extra(&k->b, RIFFLE_SECTION_GAPS, k->gap, k->gaps - 1, 4))
+LIE(lie_gaps_many, builder_extra(&k->b, RIFFLE_SECTION_GAPS, k->gap, k->gaps + 1, 4))
+LIE(lie_entries_of_chunk, k->chunk[9].orc++)
+LIE(lie_mcounts_of_chunk, k->chunk[9].mcount = 65535)
+LIE(lie_site_target, k->site_target[3] = 65535)
+LIE(lie_sites_few, builder_extra(&k->b, RIFFLE_SECTION_SITE_TARGETS, k->site_target, k->sites - 1, 2))
+LIE(lie_sites_many, k->table[3].entries = UINT32_MAX / 4)
 LIE(lie_kallsyms_outside, k->kallsyms.names = SK_IMAGE)
 LIE(lie_kallsyms_count, k->kallsyms.symbols++)
 LIE(lie_kallsyms_huge, k->kallsyms.symbols = UINT32_MAX)
 LIE(lie_kallsyms_flags, k->kallsyms.flags |= 4)
-LIE(lie_names, k->symbol_run[9].name_offset = UINT32_MAX)
-LIE(lie_names_first, k->symbol_run[0].name_offset = 1)
-LIE(lie_symbols, k->symbol_run[9].symbols++)
-LIE(lie_symbol_chunk, k->symbol_run[40].chunk = (uint16_t)(k->chunks + 1))
+LIE(lie_kallsyms_gap, k->kallsyms.first_gap = UINT32_MAX)
+LIE(lie_names, k->chunk[9].name_bytes++)
+LIE(lie_symbols, k->chunk[9].symbols++)
+LIE(lie_no_kallsyms, builder_extra(&k->b, RIFFLE_SECTION_KALLSYMS, NULL, 0, sizeof k->kallsyms))
 LIE(lie_feature, k->b.header.features = 0)
 LIE(lie_no_relocs, k->b.header.flags = 0; k->b.count64 = k->b.count32 = k->b.count_inverse = 0)
 LIE(lie_extable, builder_extra(&k->b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2, 2))
+LIE(lie_extable_target, k->extable_target[8] = (uint16_t)(k->chunks + 1))
 
 static const struct lie lies[] = {
 	{"gap", lie_gap, "chunk"},
 	{"overlap", lie_overlap, "chunk"},
 	{"empty chunk", lie_empty, "chunk"},
+	{"long chunk", lie_long, "chunk"},
 	{"unaligned region", lie_odd, "region"},
 	{"region's size", lie_region, "region"},
-	{"a chunk in no region", lie_region_chunks, "region"},
+	{"a chunk in no region", lie_region_chunks, NULL},
 	{"more chunks than there are", lie_region_many, "region"},
-	{"count of references", lie_ref_count, "chunk_refs"},
-	{"target", lie_target, "chunk_refs"},
+	{"empty group", lie_group_empty, "group"},
+	{"chunks that are not there", lie_group_more, "group"},
+	{"absurd count of chunks", lie_group_many, "group"},
+	{"group longer than offsets reach", lie_group_long, "group"},
+	{"group of two regions", lie_group_over_region, "group"},
+	{"chunks in no group", lie_groups_few, "groups"},
+	{"count of steps", lie_step_count, "pc_targets"},
+	{"count of steps that wraps", lie_step_wrap, NULL},
+	{"step that names a field or not", lie_step_far, "pc_targets"},
+	{"count of a group's targets", lie_target_count, "pc_targets"},
+	{"count of own fields", lie_own_count, "groups"},
+	{"target", lie_target, "pc_targets"},
+	{"target of an absolute field", lie_target32, "abs32_refs"},
+	{"target of a wide field", lie_target64, "abs64_refs"},
 	{"target of a fixed field", lie_fixed_target, "fixed32_targets"},
 	{"unsorted fixed fields", lie_fixed_order, "fixed32"},
 	{"fixed field outside", lie_fixed_far, "fixed64"},
 	{"fixed field in a table", lie_fixed_inside, "area"},
 	{"count of fixed targets", lie_fixed_count, "fixed targets"},
 	{"kind of table", lie_table_kind, "table kind"},
-	{"count of entries", lie_table_entries, "table runs"},
+	{"two tables of a kind", lie_table_twice, "table kind"},
+	{"table that is not there", lie_table_missing, NULL},
+	{"count of entries", lie_table_entries, "table"},
 	{"table outside", lie_table_outside, "table entries"},
 	{"second array outside", lie_table_states, "table entries"},
 	{"table over chunks", lie_table_over_chunks, "area"},
-	{"run of no chunk", lie_run_chunk, "run"},
-	{"empty run", lie_run_empty, "run"},
-	{"unsorted runs", lie_run_order, "run"},
-	{"runs of another table", lie_runs_first, "table runs"},
+	{"gap's count", lie_gap_count, "table"},
+	{"gap's count that wraps", lie_gap_wrap, "table"},
+	{"gaps of another table", lie_gaps_first, "table"},
+	{"too few gaps", lie_gaps_few, "kallsyms names"},
+	{"too many gaps", lie_gaps_many, "gaps"},
+	{"count of a chunk's entries", lie_entries_of_chunk, "table"},
+	{"absurd count of a chunk's entries", lie_mcounts_of_chunk, "table"},
+	{"target of a site", lie_site_target, "site_targets"},
+	{"too few site targets", lie_sites_few, "site_targets"},
+	{"absurd count of sites", lie_sites_many, "table entries"},
 	{"kallsyms outside", lie_kallsyms_outside, "kallsyms"},
 	{"count of symbols", lie_kallsyms_count, NULL},
 	{"absurd count of symbols", lie_kallsyms_huge, "kallsyms"},
 	{"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags"},
-	{"names outside", lie_names, "kallsyms run"},
-	{"names that begin late", lie_names_first, "kallsyms run"},
-	{"count of a run's symbols", lie_symbols, "kallsyms runs"},
-	{"symbols of no chunk", lie_symbol_chunk, "kallsyms run"},
+	{"gaps of kallsyms", lie_kallsyms_gap, "kallsyms"},
+	{"bytes of names", lie_names, "kallsyms names"},
+	{"count of a chunk's symbols", lie_symbols, "kallsyms"},
+	{"symbols without kallsyms", lie_no_kallsyms, "kallsyms"},
 	{"feature denied", lie_feature, "features"},
 	{"chunks without relocations", lie_no_relocs, "features"},
 	{"exception targets", lie_extable, "tables"},
+	{"target of an exception", lie_extable_target, "extable_targets"},
 };
 
 static void every_lie_is_refused(void **state)
@@ -405,29 +456,67 @@ static void every_lie_is_refused(void **state)
 	}
 }
 
-/* A field outside its chunk is noticed by the load, which reads each reference once anyway. */
-static void fields_outside_chunks_are_refused(void **state)
+/* A field outside its group is noticed by the load, which reads each reference once anyway. */
+static void fields_outside_groups_are_refused(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		struct loaded_kernel *l = calloc(1, sizeof *l);
-		uint32_t chunk = 0, ref = 0;
+		struct shuffled_kernel *k = l->k = sk_make(&shapes[0]);
+		uint32_t bytes = 0;
 
-		l->k = sk_make(&shapes[0]);
 		draw(l, 7);
-		while (!(i ? l->k->chunk[chunk].abs64 : l->k->chunk[chunk].pc32)) {
-			const struct riffle_chunk *c = &l->k->chunk[chunk++];
-			ref += (uint32_t)c->pc32 + c->abs32 + c->abs64 + c->inverse32;
+		for (uint32_t c = 0; c < k->group[0].chunk_count; c++)
+			bytes += riffle_chunk_bytes(&k->chunk[c]);
+		if (i == 0) {
+			/* every field but the first as far behind the one before as it can be */
+			for (uint32_t n = 1; n < k->group[0].pc_steps; n++)
+				k->pc_step[n] = k->pc_step[n] == 255 ? 255 : 254;
+		} else if (i == 1) {
+			for (uint32_t n = 0; n + 1 < k->group[0].own_steps; n++)
+				k->own_step[n] = 255;
+			k->own_step[k->group[0].own_steps - 1] = 254;
 		}
-		if (i)
-			ref += (uint32_t)l->k->chunk[chunk].pc32 + l->k->chunk[chunk].abs32;
-		l->k->chunk_ref[ref].field = i ? (uint16_t)(l->k->chunk[chunk].bytes - 7) : 65535;
-		builder_seal(&l->k->b);
+		if (i == 2)
+			k->abs32_ref[0].field = (uint16_t)(bytes - 3);
+		if (i == 3)
+			k->abs64_ref[0].field = (uint16_t)(bytes - 7);
+		builder_seal(&k->b);
 		assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
 		free(l->guest);
-		sk_free(l->k);
+		sk_free(k);
 		free(l);
 	}
+}
+
+/* Without its part for shuffling a plan loads as ever, and has no chunks; that part's damage is noticed by the other way only. */
+static void base_alone_is_a_plan(void **state)
+{
+	struct shuffled_kernel *k = sk_make(&shapes[0]);
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	uint8_t *file;
+
+	(void)state;
+	assert_true(k->b.header.base_bytes < k->b.plan_bytes / 2);
+	((uint8_t *)k->b.plan)[k->b.header.base_bytes + 5] ^= 1;
+	file = builder_file(&k->b);
+	riffle_source_from_bytes(&source, &bytes, file, k->b.header.file_bytes);
+	assert_int_equal(riffle_plan_open_base(&plan, &source, &error), 0);
+	assert_int_equal(plan.chunk_count, 0);
+	assert_true(plan.header->features & RIFFLE_FEATURE_SHUFFLE);
+	assert_int_equal(plan.reloc64_count, k->b.count64);
+	riffle_plan_close(&plan);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), RIFFLE_ERR_CHECKSUM);
+	assert_string_equal(error.field, "shuffle_checksum");
+	/* and what both need is checked by both */
+	file[k->b.header.plan_offset + 5] ^= 1;
+	assert_int_equal(riffle_plan_open_base(&plan, &source, &error), RIFFLE_ERR_CHECKSUM);
+	assert_string_equal(error.field, "plan_checksum");
+	free(file);
+	sk_free(k);
 }
 
 /* Names whose lengths lead past their end must not lead a load past its memory. */
@@ -466,6 +555,7 @@ static void permutations_are_uniform(void **state)
 	static struct riffle_chunk chunk[CHUNKS];
 	static uint32_t single[CHUNKS], pair[CHUNKS * CHUNKS], naive[CHUNKS];
 	struct riffle_region region = {.image_offset = 0x1000, .bytes = CHUNKS * 16, .chunk_count = CHUNKS};
+	struct riffle_group group = {.chunk_count = CHUNKS};
 	struct riffle_ram ram = {0, 64 * MIB, NULL};
 	struct riffle_memory memory = {&ram, 1, NULL, 0};
 	struct riffle_seeded seeded;
@@ -490,10 +580,11 @@ static void permutations_are_uniform(void **state)
 	builder_start(&b, MIB, 0);
 	builder_extent(&b, 0, MIB);
 	for (unsigned i = 0; i < CHUNKS; i++)
-		chunk[i] = (struct riffle_chunk){.image_offset = 0x1000 + 16 * i, .bytes = 16};
+		chunk[i] = (struct riffle_chunk){.image_offset = 0x1000 + 16 * i, .units = 1};
 	b.header.features = RIFFLE_FEATURE_SHUFFLE;
 	builder_extra(&b, RIFFLE_SECTION_REGIONS, &region, 1, sizeof region);
 	builder_extra(&b, RIFFLE_SECTION_CHUNKS, chunk, CHUNKS, sizeof *chunk);
+	builder_extra(&b, RIFFLE_SECTION_GROUPS, &group, 1, sizeof group);
 	builder_seal(&b);
 	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error), 0);
 	for (unsigned i = 0; i < DRAWS; i++) {
@@ -546,7 +637,8 @@ int main(void)
 		cmocka_unit_test(identity_is_kaslr),
 		cmocka_unit_test(wrong_orders_are_refused),
 		cmocka_unit_test(every_lie_is_refused),
-		cmocka_unit_test(fields_outside_chunks_are_refused),
+		cmocka_unit_test(fields_outside_groups_are_refused),
+		cmocka_unit_test(base_alone_is_a_plan),
 		cmocka_unit_test(lying_names_are_harmless),
 		cmocka_unit_test(permutations_are_uniform),
 	};

@@ -110,8 +110,8 @@ static struct verify *new_verify(struct riffle_image *image, uint32_t bytes)
 
 /* Four chunks of 16, 32, 16 and 64 bytes from 0x1000 on. */
 static const struct riffle_chunk chunks[] = {
-	{.image_offset = 0x1000, .bytes = 16}, {.image_offset = 0x1010, .bytes = 32},
-	{.image_offset = 0x1030, .bytes = 16}, {.image_offset = 0x1040, .bytes = 64},
+	{.image_offset = 0x1000, .units = 1}, {.image_offset = 0x1010, .units = 2},
+	{.image_offset = 0x1030, .units = 1}, {.image_offset = 0x1040, .units = 4},
 };
 static const struct riffle_region region = {0x1000, 128, 0, 4};
 static const struct riffle_plan plan = {.chunks = chunks, .chunk_count = 4, .regions = &region, .region_count = 1};
@@ -138,7 +138,9 @@ static void test_places(void **state)
 	assert_int_equal(verify_places(&p, v, &plan, &layout, &error), 0);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_int_equal(place_of(&p, chunks[i].image_offset), placed[i]);
-		assert_int_equal(place_of(&p, chunks[i].image_offset + chunks[i].bytes - 1), placed[i] + chunks[i].bytes - 1);
+		uint32_t last = riffle_chunk_bytes(&chunks[i]) - 1;
+
+		assert_int_equal(place_of(&p, chunks[i].image_offset + last), placed[i] + last);
 	}
 	assert_int_equal(place_of(&p, 0xfff), 0xfff);
 	assert_int_equal(place_of(&p, 0x1080), 0x1080);
@@ -260,7 +262,7 @@ static void test_kallsyms(void **state)
 /* Symbols of the second half before those of the first: names, markers and the order by name follow. */
 static void test_kallsyms_moved(void **state)
 {
-	static const struct riffle_chunk halves[] = {{.image_offset = 0, .bytes = 12000}, {.image_offset = 12000, .bytes = 12000}};
+	static const struct riffle_chunk halves[] = {{.image_offset = 0, .units = 750}, {.image_offset = 12000, .units = 750}};
 	static const struct riffle_region whole = {0, 24000, 0, 2};
 	static const struct riffle_plan two = {.chunks = halves, .chunk_count = 2, .regions = &whole, .region_count = 1};
 	uint16_t swapped[] = {1, 0};
@@ -356,7 +358,7 @@ static void test_code(void **state)
 		assert_int_equal(v->ref[i].kind, expected[i].kind);
 	}
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-		struct riffle_chunk one = {.image_offset = row[i].offset, .bytes = row[i].bytes};
+		struct riffle_chunk one = {.image_offset = row[i].offset, .units = (uint16_t)(row[i].bytes / 16)};
 		struct riffle_plan of_one = {.chunks = &one, .chunk_count = 1};
 
 		assert_int_equal(verify_chunks(v, &of_one, 0, sink), row[i].wrong);
