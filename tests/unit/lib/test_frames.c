@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A kernel that is stored compressed: loaded like the raw one to the last byte, and every lie about its frames refused.
  */
-#include <cmocka.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <cmocka.h>
 #include <sys/mman.h>
 
 #include <lz4hc.h>
