@@ -120,7 +120,7 @@ def test_bench_storage_of_a_small_kernel(programs, kernel):
 
 def test_no_frame_of_a_stock_kernel_is_decompressed_twice(programs, fetch_kernel):
     """Frames are cut where loads read: in either mode hardly a byte more is decompressed than there is."""
-    r = programs.riffle("bench", "storage", "-n", 21, "--json", fetch_kernel("cloud-6.1"), timeout=300)
+    r = programs.riffle("bench", "storage", "-n", 21, "--json", fetch_kernel("cloud-6.1"), timeout=900)
     assert (r.returncode, r.stderr) == (0, "")
     told = json.loads(r.stdout)
     for mode in ("kaslr", "fgkaslr"):
