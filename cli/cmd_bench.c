@@ -416,7 +416,10 @@ static const char help[] =
 	"Usage: riffle bench load [OPTIONS] KERNEL\n"
 	"       riffle bench start [OPTIONS] KERNEL\n"
 	"       riffle bench storage [OPTIONS] KERNEL\n"
+	"       riffle bench boot [OPTIONS] KERNEL\n"
 	"\n"
+	"boot: whole boots to the guest's init, one way or another; from riffle's source tree only.\n"
+	"`riffle bench boot --help` prints its own options.\n"
 	"storage: which way to store KERNEL (not prepared yet) has it loaded soonest, as a function of how\n"
 	"fast its file is read: the processor's part measured for a prepared kernel stored raw, with LZ4\n"
 	"and with Zstandard, and for a bzImage; reads modelled as bytes / bandwidth.\n"
@@ -458,6 +461,23 @@ static int command_storage(const struct bench *b, const char *name, const char *
 	return status ? EXIT_FAILURE : 0;
 }
 
+/*
+ * Whole boots are the work of a script, which needs the tree that this program was built from: its tools make initrds,
+ * kernels and a KVM. RIFFLE_SOURCE names it when it has moved.
+ */
+static int command_boot(char **argv)
+{
+	const char *source = getenv("RIFFLE_SOURCE");
+	char program[4096];
+
+	snprintf(program, sizeof program, "%s/bench/boot/main.py", source ? source : RIFFLE_SOURCE_DIR);
+	argv[0] = program;
+	execv(program, argv);
+	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n", program,
+		strerror(errno));
+	return EXIT_FAILURE;
+}
+
 int command_bench(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -476,10 +496,12 @@ int command_bench(int argc, char **argv)
 		fputs(help, stdout);
 		return 0;
 	}
+	if (argc > 1 && !strcmp(argv[1], "boot"))
+		return command_boot(argv + 1);
 	start = argc > 1 && !strcmp(argv[1], "start");
 	storage = argc > 1 && !strcmp(argv[1], "storage");
 	if (argc < 2 || (!start && !storage && strcmp(argv[1], "load")))
-		return usage_error("knows `load`, `start` and `storage` only");
+		return usage_error("knows `load`, `start`, `storage` and `boot` only");
 	argc--, argv++;
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
