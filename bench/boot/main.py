@@ -32,7 +32,7 @@ def main():
     chosen = options()
     try:
         runs = chosen.runs or (100 if cells.hardware_kvm() else 5)
-        rows = cells.boot(cells.Cell(chosen.kernel, "monitor" if chosen.monitor else chosen.method, chosen.memory, runs,
+        rows = cells.boot(cells.Cell(chosen.kernel, cells.monitor_name(chosen.monitor) or chosen.method, chosen.memory, runs,
                                      chosen.monitor))
     except cells.Unavailable as reason:
         sys.exit(f"riffle: bench boot: {reason}")
