@@ -69,6 +69,20 @@ def fetch_kernel():
     return fetch
 
 
+TERMINAL = []
+
+
+def pytest_sessionstart(session):
+    TERMINAL.append(session.config.pluginmanager.get_plugin("terminalreporter"))
+
+
+def tell(line):
+    """A line on the terminal, in the middle of a test."""
+    for reporter in filter(None, TERMINAL):
+        reporter.write_line(line)
+        reporter.flush()
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "guests(group): the test looks at guests of this group (tests/e2e/guests.py)")
 
