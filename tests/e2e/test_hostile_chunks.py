@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Hostile input, for plans with chunks: test_hostile.py's rows once more where functions move. Each lie is sealed with right
-checksums and refused in one line that names file and field; tests/unit/lib/test_shuffle.c has many more of them.
+Hostile input, for plans with chunks: test_hostile.py's rows once more where functions move. Each lie is sealed with
+right checksums and refused in one line that names file and field; tests/unit/lib/test_shuffle.c has many more of them.
 """
 import ctypes
 import re
@@ -259,8 +259,8 @@ def test_kallsyms_that_contradicts_itself(programs, lying, lie):
 @pytest.mark.parametrize("distance", [16, 5, -16])
 def test_kallsyms_with_wrong_places(programs, lying, distance):
     """
-    Symbols that lie elsewhere than it says: the code tells, and what cannot be explained stays or moves together. So what
-    is loaded is right all the same, by objdump, or there is no shuffle.
+    Symbols that lie elsewhere than it says: the code tells, and what cannot be explained stays or moves together. So
+    what is loaded is right all the same, by objdump, or there is no shuffle.
     """
     for part in range(1, 40):
         lying.change(lying.offsets + 4 * (lying.symbols * part // 120), "<i", lambda n: n + distance)
