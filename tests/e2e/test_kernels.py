@@ -13,7 +13,7 @@ import time
 import pytest
 from conftest import BUILD, ROOT, Forms
 from guests import LINK_VIRTUAL, LONG, Boots, Guest
-from test_shuffle import COMPILE, PATIENT, do, numbers, said
+from test_shuffle import COMPILE, PATIENT, do, numbers, said, without_complaint
 from test_verify import spoiled_parts, verify
 
 BUILD_KERNEL = ROOT / "tools" / "build-kernel"
@@ -22,7 +22,9 @@ LUPINE_SEEDS = 200 if LONG else 6
 SEEDS = 20
 LAYOUTS = 10 if LONG else 3
 A_BOX = 25      # guests in a box, one after another
+A_BOX_OF_WORKERS = 5
 WHAT = ["efault", "symbols", "bpf", "kprobes", "tracer", "tasks"]   # of tests/guest/exercise.c
+QUICK = ["efault", "symbols", "bpf", "tasks"]
 
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 
@@ -313,40 +315,54 @@ def boxes(name, seeds, **kwargs):
 
 
 LUPINE = boxes("lupine", LUPINE_SEEDS, memory=64, do="kallsyms,panic")
-LARGE = {name: boxes(name, SEEDS, memory=512, cpus=4, seconds=400, do=do(*WHAT)) for name in ("microvm", "distro")}
+
+# The larger ones are made to work. Four processors are one processor of the box's in turn, and a probe or the tracer
+# has each of them stop: of the guests that have four, one does that too, and takes twice as long as those of one.
+SMP = {"microvm": 4, "distro": 4, "judge": 1}     # judge has no ACPI
 
 
-def microvm_plain(kernels):
-    return {"plain": Guest(kernels.prepared("microvm"), ("--randomize=kaslr",), memory=512, cpus=4, seconds=400,
-                           do=do(*WHAT))}
+def worker(kernel, options, cpus=1, what=WHAT):
+    return Guest(kernel, options, memory=512, cpus=cpus, seconds=600, append=PATIENT, do=do(*what))
 
 
-def distro_plain(kernels):
-    return {"plain": Guest(kernels.prepared("distro"), ("--randomize=kaslr",), memory=512, cpus=4, seconds=400,
-                           do=do(*WHAT))}
+def plain(name):
+    def make(kernels):
+        return {"plain": worker(kernels.prepared(name), ("--randomize=kaslr",))}
+    make.__name__ = f"{name}_plain"
+    return make
 
 
-PLAIN = {"microvm": microvm_plain, "distro": distro_plain}
+def large(name, first):
+    def make(kernels):
+        guests = {}
+        for seed in range(first, first + A_BOX_OF_WORKERS):
+            cpus = 1 if seed % 2 else SMP[name]
+            guests[str(seed)] = worker(kernels.prepared(name), ("--randomize=fgkaslr", "--seed", f"{seed:x}"), cpus,
+                                       WHAT if cpus == 1 or seed == 2 else QUICK)
+        return guests
+    make.__name__ = f"{name}_{first}"
+    return make
 
 
-# no ACPI, so one CPU
-OF_JUDGES_GUESTS = {"memory": 256, "seconds": 300, "append": PATIENT, "do": do(*WHAT)}
-
-
-def judge_plain(kernels):
-    return {"plain": Guest(kernels.prepared("judge"), ("--randomize=kaslr",), **OF_JUDGES_GUESTS)}
-
-
-LARGE["judge"] = boxes("judge", SEEDS, **OF_JUDGES_GUESTS)
-PLAIN["judge"] = judge_plain
+PLAIN = {name: plain(name) for name in SMP}
+LARGE = []
+for name_ in SMP:
+    for first_ in range(1, SEEDS + 1, A_BOX_OF_WORKERS):
+        group_ = large(name_, first_)
+        LARGE += [(name_, group_, str(first_ + n)) for n in range(A_BOX_OF_WORKERS)]
 
 
 def is_well(guest):
     assert guest.reached, guest.everything()
     assert guest.code == 3, guest.everything()
     assert guest.fact("warnings") == "0", guest.everything()
+    without_complaint(guest)
     assert int(guest.fact("cpus")) == guest.cpus
     assert (guest.text, guest.physical) == (guest.base("virtual_base"), guest.base("physical_base"))
+
+
+def asked_of(guest):
+    return re.findall(r"exec:/bin/(\w+)", guest.do)
 
 
 def symbols(guest):
@@ -402,22 +418,22 @@ def test_lupine_bzimage_and_vmlinux_are_one_kernel(boots):
 
 
 @long_only
-@pytest.mark.parametrize("name, make, seed", [(n, *g) for n, group in LARGE.items() for g in group],
-                         ids=[f"{n}-{seed}" for n, group in LARGE.items() for _, seed in group])
+@pytest.mark.parametrize("name, make, seed", LARGE, ids=[f"{name}-{seed}" for name, _, seed in LARGE])
 def test_large_shuffled(boots, name, make, seed):
-    """All that tests/guest/exercise.c does, with the results of the unshuffled kernel."""
+    """What tests/guest/exercise.c does has the results of the unshuffled kernel."""
     guest, plain = boots.guest(make, seed), boots.guest(PLAIN[name], "plain")
     for each in (guest, plain):
         is_well(each)
-        assert re.findall(r"^guest: exec \S+ exit=(\S+)$", each.out, re.M) == ["0"] * len(WHAT), each.everything()
+        assert re.findall(r"^guest: exec /bin/(\S+) exit=0$", each.out, re.M) == asked_of(each), each.everything()
     judge(guest)
     assert said(guest, "efault") == said(plain, "efault")
     there, here = numbers(plain, "symbols"), numbers(guest, "symbols")
     assert (here["count"], here["sum"], here["unsorted"]) == (there["count"], there["sum"], "0")
     assert here["order"] != there["order"]
     assert numbers(guest, "bpf")["returned"] == numbers(plain, "bpf")["returned"] == "42"
-    assert numbers(guest, "tracer") == numbers(plain, "tracer")
-    assert int(numbers(guest, "kprobes")["set"]) > 100
+    if "tracer" in asked_of(guest):
+        assert numbers(guest, "tracer") == numbers(plain, "tracer")
+        assert int(numbers(guest, "kprobes")["set"]) > 100
 
 
 # ---- without a guest
