@@ -73,14 +73,15 @@ TERMINAL = []
 
 
 def pytest_sessionstart(session):
-    TERMINAL.append(session.config.pluginmanager.get_plugin("terminalreporter"))
+    """What a test prints is captured; this is where pytest's own lines go."""
+    with session.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        TERMINAL.append(os.fdopen(os.dup(1), "w", buffering=1))
 
 
 def tell(line):
     """A line on the terminal, in the middle of a test."""
-    for reporter in filter(None, TERMINAL):
-        reporter.write_line(line)
-        reporter.flush()
+    for terminal in TERMINAL:
+        terminal.write(f"\n{line}\n")
 
 
 def pytest_configure(config):

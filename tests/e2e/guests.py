@@ -126,7 +126,7 @@ def telling(directory, guests):
             for name in [n for n in left if (directory / f"{n}.code").exists()]:
                 del left[name]
                 tell(f"{directory.name}: guest {name} ended, {len(left)} of {len(guests)} to come, "
-                                    f"{time.monotonic() - begun:.0f} s")
+                     f"{time.monotonic() - begun:.0f} s")
 
     thread = threading.Thread(target=watch)
     if LONG:

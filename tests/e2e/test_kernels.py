@@ -278,6 +278,8 @@ def boots(request, built, tmp_path_factory):
     for item in request.session.items:
         make = getattr(item, "callspec", None) and item.callspec.params.get("make")
         if item.module is request.module and make and not any(m.args[0] for m in item.iter_markers("skipif")):
+            if item.callspec.params.get("name") in PLAIN:
+                boots.start(PLAIN[item.callspec.params["name"]])
             boots.start(make)
     yield boots
     boots.close()
@@ -322,7 +324,7 @@ SMP = {"microvm": 4, "distro": 4, "judge": 1}     # judge has no ACPI
 
 
 def worker(kernel, options, cpus=1, what=WHAT):
-    return Guest(kernel, options, memory=512, cpus=cpus, seconds=600, append=PATIENT, do=do(*what))
+    return Guest(kernel, options, memory=512, cpus=cpus, seconds=900, append=PATIENT, do=do(*what))
 
 
 def plain(name):

@@ -35,7 +35,7 @@ def do(*what):
 def make_guests(kernel):
     def guests(forms):
         prepared = forms.prepared(kernel)
-        common = {"memory": 512, "seconds": 300, "append": PATIENT}
+        common = {"memory": 512, "seconds": 900, "append": PATIENT}
         return {
             "plain": Guest(prepared, ("--randomize=kaslr",), do=do(*WHAT), **common),
             "one": Guest(prepared, ("--randomize=fgkaslr",), do=do(*WHAT), **common),
@@ -55,7 +55,7 @@ def make_many(kernel, first):
         for n in range(first, first + A_BOX):
             what = WHAT if n in WHOLE_MANY else QUICK + ["kprobes", "tracer"] if n == 0 else QUICK
             guests[str(n)] = Guest(forms.prepared(kernel), ("--randomize=fgkaslr",), do=do(*what), memory=512,
-                                   seconds=600, append=PATIENT, cpus=1 if n % 2 else 4)
+                                   seconds=900, append=PATIENT, cpus=1 if n % 2 else 4)
         return guests
     guests.__name__ = f"{kernel}-many-{first}"
     return guests
