@@ -50,6 +50,12 @@ static uint32_t target_of(const struct work *work, const struct debug_rela *r, c
 	return work_offset(work, address, &offset) ? offset : UINT32_MAX;
 }
 
+/* _end is an address of the kernel too, though nothing of the image is there. */
+static bool is_end(const struct work *work, const struct debug_symbol *symbol)
+{
+	return symbol->section != SHN_ABS && symbol->address == work->link_virt + work->image_bytes;
+}
+
 static bool is_percpu(const struct work *work, const struct debug_symbol *symbol)
 {
 	return work->debug->percpu_section && symbol->section == work->debug->percpu_section &&
@@ -91,7 +97,7 @@ static int read_claim(bool *matters, struct claim *claim, const struct work *wor
 		claim->kind = r->type == R_X86_64_64 ? SHUFFLE_ABS64 : SHUFFLE_ABS32;
 		claim->target = target_of(work, r, symbol, false);
 		/* an offset into percpu, a number: the same wherever things are */
-		*matters = !percpu && claim->target != UINT32_MAX;
+		*matters = !percpu && (claim->target != UINT32_MAX || is_end(work, symbol));
 		return 0;
 	case R_X86_64_PC64:
 		claim->wide = true;

@@ -143,8 +143,9 @@ static int add(struct verify *v, const struct debug *d, const Elf64_Rela *rela, 
 				 : (uint32_t)old != (uint32_t)leads)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, ".rela", "does not say what the field holds",
 					 v->link_virt + field);
+	/* an instruction's symbol - 4 lies before the image where the symbol is _text */
 	if (!verify_offset(v, leads, &ref.leads))
-		ref.leads = TARGET_IMAGE;
+		ref.leads = v->link_virt - leads <= 8 ? (uint32_t)(leads - v->link_virt) : TARGET_IMAGE;
 	if (of_section && code && ref.kind == REF_PC32)
 		leads += 4;
 	if (!verify_offset(v, of_section ? leads : symbol->st_value, &ref.target))

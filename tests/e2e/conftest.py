@@ -69,6 +69,21 @@ def fetch_kernel():
     return fetch
 
 
+TERMINAL = []
+
+
+def pytest_sessionstart(session):
+    """What a test prints is captured; this is where pytest's own lines go."""
+    with session.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        TERMINAL.append(os.fdopen(os.dup(1), "w", buffering=1))
+
+
+def tell(line):
+    """A line on the terminal, in the middle of a test."""
+    for terminal in TERMINAL:
+        terminal.write(f"\n{line}\n")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "guests(group): the test looks at guests of this group (tests/e2e/guests.py)")
 

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linux guests for the end-to-end tests: described first, then booted several to a box, at most two boxes at once."""
+"""
+Linux guests for the end-to-end tests: described first, then booted several to a box, at most two boxes at once; in the
+long tests one, because their guests work hard, and a line is printed when a guest has ended.
+"""
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -8,8 +12,10 @@ import os
 import re
 import shlex
 import subprocess
+import threading
+import time
 
-from conftest import RIFFLE, ROOT
+from conftest import RIFFLE, ROOT, tell
 
 LONG = bool(os.environ.get("RIFFLE_LONG"))
 LINK_VIRTUAL = 0xFFFFFFFF81000000
@@ -109,6 +115,30 @@ class Guest:
         return f"exit code {self.code}\n{self.err[-3000:]}\n{self.out[-6000:]}"
 
 
+@contextlib.contextmanager
+def telling(directory, guests):
+    """In a long run, a line on the terminal for each guest that has ended."""
+    over = threading.Event()
+
+    def watch():
+        begun, left = time.monotonic(), dict.fromkeys(guests)
+        while left and not over.wait(1):
+            for name in [n for n in left if (directory / f"{n}.code").exists()]:
+                del left[name]
+                tell(f"{directory.name}: guest {name} ended, {len(left)} of {len(guests)} to come, "
+                     f"{time.monotonic() - begun:.0f} s")
+
+    thread = threading.Thread(target=watch)
+    if LONG:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+    if thread.ident:
+        thread.join()
+
+
 def run_guests(guests, initrd, directory):
     """Boots guests, given by name, one after another; in one box where there is no hardware KVM."""
     directory.mkdir(parents=True)
@@ -120,7 +150,8 @@ def run_guests(guests, initrd, directory):
         script += [f'{guest.command(directory, name, initrd)} </dev/null >"$o" 2>"$d/{name}.err"',
                    f'echo $? >"$d/{name}.code"; cp "$o" "$d/{name}.out"']
     (directory / "script").write_text("\n".join([*script, 'rm "$o"']) + "\n")
-    r = in_box(["sh", directory / "script", initrd, RIFFLE, *(g.kernel for g in guests.values())], mem, seconds)
+    with telling(directory, guests):
+        r = in_box(["sh", directory / "script", initrd, RIFFLE, *(g.kernel for g in guests.values())], mem, seconds)
     for name, guest in guests.items():
         guest.collect(directory, name)
     assert r.returncode == 0, (r.returncode, r.stderr.decode(errors="replace"))
@@ -128,13 +159,13 @@ def run_guests(guests, initrd, directory):
 
 class Boots:
     """
-    Boots groups of guests in the background, two groups at once. A group is a function that makes its guests, by name;
+    Boots groups of guests in the background, a group to a box. A group is a function that makes its guests, by name;
     it is called when the first test asks for one of them, or before, when start() was.
     """
 
     def __init__(self, initrd, forms, directory):
         self.initrd, self.forms, self.directory = initrd, forms, directory
-        self.pool = concurrent.futures.ThreadPoolExecutor(2)
+        self.pool = concurrent.futures.ThreadPoolExecutor(1 if LONG else 2)
         self.running = {}
 
     def start(self, make):

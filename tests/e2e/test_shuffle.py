@@ -11,6 +11,9 @@ from guests import LINK_VIRTUAL, LONG, Boots, Guest
 
 KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1"] if LONG else [])
 SEEDS = 20
+A_BOX = 5       # guests in a box, one after another
+WHOLE_MANY = range(1, SEEDS, 2)
+QUICK = ["efault", "symbols", "bpf"]
 WHAT = ["efault", "symbols", "bpf", "unload", "kprobes", "tracer", "tasks"]
 MODULES = ("virtio_mmio,virtio_blk,virtio_net,virtio_balloon,overlay,dummy,veth,loop,nf_tables,nft_ct,nf_nat,xfs,vfat,"
            "nfs,isofs,bridge,vxlan,tun,dm_mod,cifs")
@@ -32,60 +35,76 @@ def do(*what):
 def make_guests(kernel):
     def guests(forms):
         prepared = forms.prepared(kernel)
-        common = {"memory": 512, "seconds": 300, "append": PATIENT}
+        common = {"memory": 512, "seconds": 900, "append": PATIENT}
         return {
             "plain": Guest(prepared, ("--randomize=kaslr",), do=do(*WHAT), **common),
             "one": Guest(prepared, ("--randomize=fgkaslr",), do=do(*WHAT), **common),
-            "four": Guest(prepared, ("--randomize=fgkaslr",), do=do("efault", "symbols", "bpf"), cpus=4, **common),
+            "four": Guest(prepared, ("--randomize=fgkaslr",), do=do(*QUICK), cpus=4, **common),
         }
     guests.__name__ = kernel
     return guests
 
 
-def make_many(kernel):
-    """Twenty layouts, on one CPU and on four in turn."""
+def make_many(kernel, first):
+    """
+    Twenty layouts, on one CPU and on four in turn, five to a box. Four are one CPU of the box's in turn, which each probe
+    and the tracer stop: the first of those does that too and takes twice as long as the whole on one.
+    """
     def guests(forms):
-        return {str(n): Guest(forms.prepared(kernel), ("--randomize=fgkaslr",), do=do(*WHAT), memory=512, seconds=400,
-                              append=PATIENT, cpus=1 if n % 2 else 4) for n in range(SEEDS)}
-    guests.__name__ = f"{kernel}-many"
+        guests = {}
+        for n in range(first, first + A_BOX):
+            what = WHAT if n in WHOLE_MANY else QUICK + ["kprobes", "tracer"] if n == 0 else QUICK
+            guests[str(n)] = Guest(forms.prepared(kernel), ("--randomize=fgkaslr",), do=do(*what), memory=512,
+                                   seconds=900, append=PATIENT, cpus=1 if n % 2 else 4)
+        return guests
+    guests.__name__ = f"{kernel}-many-{first}"
     return guests
 
 
 GUESTS = {kernel: make_guests(kernel) for kernel in KERNELS}
-MANY = {kernel: make_many(kernel) for kernel in KERNELS}
+MANY = {(kernel, first): make_many(kernel, first) for kernel in KERNELS for first in range(0, SEEDS, A_BOX)}
 
 
 @pytest.fixture(scope="module")
-def boots(request, forms, tmp_path_factory):
-    """A function from a kernel and a guest's name to the guest; all kernels start at once, each with its modules."""
+def boots(forms, tmp_path_factory):
+    """A function from a kernel and a guest's name to the guest; one kernel after another, each with its modules."""
     directory = tmp_path_factory.mktemp("shuffle")
     exercise = directory / "exercise"
     subprocess.run([*COMPILE, "-o", exercise, ROOT / "tests" / "guest" / "exercise.c"], check=True)
     running = {}
-    for kernel in KERNELS:
+
+    def begin(kernel):
         forms.fetch(kernel)
         (directory / kernel).mkdir()
         initrd = directory / kernel / "initrd"
         programs = [x for what in WHAT for x in ("--add", f"{exercise}:bin/{what}")]
         subprocess.run([ROOT / "tools" / "mkinitramfs", initrd, *programs, "--modules", f"{kernel}:{MODULES}"],
                        check=True, timeout=120)
-        running[kernel] = Boots(initrd, forms, directory / kernel)
-        running[kernel].start(GUESTS[kernel])
+        return Boots(initrd, forms, directory / kernel)
 
     def guest(kernel, name):
-        return running[kernel].guest((MANY if name.isdigit() else GUESTS)[kernel], name)
+        if kernel not in running:
+            running[kernel] = begin(kernel)
+        make = MANY[kernel, int(name) // A_BOX * A_BOX] if name.isdigit() else GUESTS[kernel]
+        return running[kernel].guest(make, name)
 
     yield guest
     for b in running.values():
         b.close()
 
 
-SHUFFLED = ([(kernel, name) for kernel in KERNELS for name in ("one", "four")] +
-            [pytest.param(kernel, str(n), marks=long_only) for kernel in KERNELS for n in range(SEEDS)])
-WHOLE = ([(kernel, "one") for kernel in KERNELS] +
-         [pytest.param(kernel, str(n), marks=long_only) for kernel in KERNELS for n in range(SEEDS)])
+SHUFFLED = [(kernel, name) for kernel in KERNELS for name in ("one", "four", *map(str, range(SEEDS)))]
+WHOLE = [(kernel, name) for kernel in KERNELS for name in ("one", *map(str, WHOLE_MANY))]
+TRACED = WHOLE + [(kernel, "0") for kernel in KERNELS]
 each_shuffled = pytest.mark.parametrize("kernel, name", SHUFFLED)
 each_whole = pytest.mark.parametrize("kernel, name", WHOLE)
+each_traced = pytest.mark.parametrize("kernel, name", TRACED)
+
+
+def without_complaint(guest):
+    """After init's own count of them, too: the panic at the end is asked for."""
+    for sign in ("WARNING:", "BUG:", "Oops:", "general protection", "soft lockup", "rcu: INFO", "invalid opcode"):
+        assert sign not in guest.out, guest.everything()
 
 
 def said(guest, what):
@@ -110,9 +129,7 @@ def test_reaches_user_space_without_a_complaint(boots, kernel, name):
     assert guest.fact("cpus") == str(guest.cpus)
     assert guest.told["mode"] == "fgkaslr"
     assert re.search(r"randomize=fgkaslr: .* \d+ chunks of functions in any order", guest.err)
-    # after init's own count of them, too: the panic at the end is asked for
-    for sign in ("WARNING:", "BUG:", "Oops:", "general protection", "soft lockup", "rcu: INFO", "invalid opcode"):
-        assert sign not in guest.out, guest.everything()
+    without_complaint(guest)
     assert re.findall(r"^guest: exec (\S+) exit=(\S+)$", guest.out, re.M) == \
         [(w.split(":")[1], "0") for w in guest.do.split(",") if w.startswith("exec:")], guest.everything()
 
@@ -161,7 +178,7 @@ def test_modules_come_and_go(boots, kernel, name):
     assert int(unload["loaded"]) >= 30 and unload == numbers(boots(kernel, "plain"), "unload")
 
 
-@each_whole
+@each_traced
 def test_kprobes(boots, kernel, name):
     for guest in (boots(kernel, "plain"), boots(kernel, name)):
         told = numbers(guest, "kprobes")
@@ -169,7 +186,7 @@ def test_kprobes(boots, kernel, name):
         assert int(told["set"]) >= 180 and int(told["hit"]) >= 4 and int(told["hits"]) > 200, told
 
 
-@each_whole
+@each_traced
 def test_function_tracer(boots, kernel, name):
     plain, guest = numbers(boots(kernel, "plain"), "tracer"), numbers(boots(kernel, name), "tracer")
     assert guest == plain

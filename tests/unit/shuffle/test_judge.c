@@ -5,7 +5,7 @@
 
 #define PERCPU_SECTION 9u
 
-enum { NOTHING, TEXT_START, CALLEE, VARIABLE, COUNTER, NUMBER, TEXT_SECTION, MISSING, SYMBOLS };
+enum { NOTHING, TEXT_START, CALLEE, VARIABLE, COUNTER, NUMBER, TEXT_SECTION, MISSING, END, BEYOND, SYMBOLS };
 
 struct trial {
 	struct kernel *k;
@@ -27,6 +27,8 @@ static struct trial *make_trial(void)
 	t->symbol[NUMBER] = (struct debug_symbol){.address = 99, .name = "number", .section = SHN_ABS};
 	t->symbol[TEXT_SECTION] =
 		(struct debug_symbol){.address = LINK, .name = "", .type = STT_SECTION, .section = 1};
+	t->symbol[END] = (struct debug_symbol){.address = LINK + t->k->work.image_bytes, .name = "_end", .section = 3};
+	t->symbol[BEYOND] = (struct debug_symbol){.address = LINK + t->k->work.image_bytes, .name = "n", .section = SHN_ABS};
 	t->symbol[MISSING] = (struct debug_symbol){.name = "missing", .section = SHN_UNDEF};
 	t->debug = (struct shuffle_debug){.symbol = t->symbol, .symbol_count = SYMBOLS, .has_rela = true,
 					  .rela = t->rela, .percpu_section = PERCPU_SECTION};
@@ -86,6 +88,8 @@ static void test_kinds(void **state)
 	add_rela(t, code + 32, R_X86_64_32S, COUNTER, 0);       /* nothing moves */
 	add_rela(t, code + 40, R_X86_64_32, NUMBER, 0);
 	add_rela(t, code + 48, R_X86_64_PC32, TEXT_SECTION, function(60) - 4);
+	add_rela(t, code + 56, R_X86_64_32S, END, 0);           /* an address, though the image ends there */
+	add_rela(t, code + 64, R_X86_64_32S, BEYOND, 0);        /* the same number, and none */
 	add_rela(t, DATA, R_X86_64_64, CALLEE, 0);
 	add_rela(t, DATA + 8, R_X86_64_PC32, CALLEE, 10);
 	add_rela(t, DATA + 16, R_X86_64_PC32, TEXT_SECTION, function(60) + 5);
@@ -98,11 +102,12 @@ static void test_kinds(void **state)
 	expect(t, code + 16, SHUFFLE_ABS32, function(50));
 	expect(t, code + 24, SHUFFLE_INVERSE32, UINT32_MAX);
 	expect(t, code + 48, SHUFFLE_PC32, function(60));
+	expect(t, code + 56, SHUFFLE_ABS32, UINT32_MAX);
 	expect(t, DATA, SHUFFLE_ABS64, function(50));
 	expect(t, DATA + 8, SHUFFLE_PC32, function(50));
 	expect(t, DATA + 16, SHUFFLE_PC32, function(60) + 5);
 	expect(t, DATA + 24, SHUFFLE_ABS32, 0);
-	assert_int_equal(t->k->work.ref_count, 9);
+	assert_int_equal(t->k->work.ref_count, 10);
 	end_trial(t);
 }
 
