@@ -375,8 +375,12 @@ def symbols(guest):
 
 
 def trace(guest):
-    """The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it."""
-    return re.findall(r"^ (?:\? )?([\w.]+)\+0x", guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0], re.M)
+    """
+    The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it. Frames with a
+    question mark are not of it: what lay on the stack before, which is another thing at another time.
+    """
+    lines = guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0]
+    return re.findall(r"^(?:\[[ \d.]+\] )? ([\w.]+)\+0x", lines, re.M)
 
 
 @pytest.mark.parametrize("name", ["bzimage", "vmlinux", "auto", "fgkaslr", "fgkaslr-vmlinux"])
