@@ -40,7 +40,7 @@ bench: build
 	@$(BUILD)/cli/riffle bench load "$$(tools/fetch-kernel cloud-6.1)"
 
 # one, or all of them, smallest first; prints where each is
-KERNEL ?= lupine microvm distro
+KERNEL ?= lupine microvm distro judge
 kernels:
 	@for k in $(KERNEL); do tools/build-kernel $$k || exit; done
 
