@@ -10,7 +10,7 @@ help:
 	@echo "make demo        set up, build, boot a stock kernel three times, randomised, and show it"
 	@echo "make check       set up, build, run every test (45 minutes at most on 2 cores)"
 	@echo "make check-long  the proof that takes longer: big kernels, many seeds, long fuzzing"
-	@echo "make bench       measure loading on this machine"
+	@echo "make bench       the paper's evaluation: every cell, resumed where it was (hours; docs/evaluation.md)"
 	@echo "make kernels     build the kernels of docs/kernels.md (10 minutes to 2 hours; KERNEL=lupine: only that one)"
 	@echo "make install     install by meson (DESTDIR, and meson's --prefix when configuring $(BUILD))"
 
@@ -36,8 +36,11 @@ check: setup
 check-long: setup
 	@tools/check --long
 
+# cells that are done are kept in ~/.cache/riffle-bench; BENCH="--limit 60 --kernels lupine" and the like choose
+BENCH ?=
 bench: build
-	@$(BUILD)/cli/riffle bench load "$$(tools/fetch-kernel cloud-6.1)"
+	@bench/evaluate $(BENCH)
+	@bench/report $${XDG_CACHE_HOME:-$$HOME/.cache}/riffle-bench
 
 # one, or all of them, smallest first; prints where each is
 KERNEL ?= lupine microvm distro judge

@@ -7,6 +7,7 @@
 
 #include <riffle/plan.h>
 
+#include "cli/frame_reader.h"
 #include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
@@ -75,20 +76,24 @@ void analysed_close(struct analysed *kernel)
 
 static int check_result(int fd, struct riffle_error *error)
 {
+	struct frame_reader *frames = NULL;
 	struct riffle_source source;
 	struct riffle_plan plan = {0};
 	int status;
 
 	status = riffle_source_from_fd(&source, fd, error);
 	if (!status)
+		status = frame_reader_begin(&frames, &source, error);
+	if (!status)
 		status = riffle_plan_open(&plan, &source, error);
 	riffle_plan_close(&plan);
+	frame_reader_end(frames);
 	return status;
 }
 
-int analysed_write(const struct analysed *kernel, int out, struct riffle_error *error)
+int analysed_write(const struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error)
 {
-	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, out, error);
+	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, storage, out, error);
 
 	return status ? status : check_result(out, error);
 }

@@ -23,7 +23,10 @@ struct analysed {
 int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, struct riffle_error *error);
 void analysed_close(struct analysed *kernel);
 
-/* Writes a prepared kernel, and opens it as a monitor will: a file that it would refuse is never handed out. */
-int analysed_write(const struct analysed *kernel, int out, struct riffle_error *error);
+/*
+ * Writes a prepared kernel, its payload stored as `storage` says, and opens it as a monitor will: a file that it would
+ * refuse is never handed out.
+ */
+int analysed_write(const struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error);
 
 #endif

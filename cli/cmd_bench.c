@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -14,15 +13,16 @@
 #include <riffle/riffle.h>
 
 #include "cli/bench_start.h"
+#include "cli/bench_storage.h"
 #include "cli/commands.h"
 #include "cli/huge.h"
 #include "cli/input.h"
 #include "cli/kernel.h"
+#include "cli/measure.h"
 #include "cli/pool.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
 
-#define HUGE (UINT64_C(2) << 20)
 #define RUNS_MAX 10001
 
 enum row {
@@ -80,28 +80,9 @@ struct bench {
 	bool have[ROW_COUNT];
 };
 
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-/* 2 MiB-aligned anonymous memory; MAP_FAILED is turned into NULL */
 static uint8_t *map_memory(const struct bench *b, uint64_t bytes)
 {
-	uint8_t *raw = mmap(NULL, bytes + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint8_t *aligned;
-
-	if (raw == MAP_FAILED)
-		return NULL;
-	aligned = (uint8_t *)(((uintptr_t)raw + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
-	if (aligned > raw)
-		munmap(raw, (size_t)(aligned - raw));
-	munmap(aligned + bytes, (size_t)(raw + HUGE - aligned));
-	madvise(aligned, bytes, b->huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	return aligned;
+	return map_aligned(bytes, b->huge_pages);
 }
 
 static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *memory, enum riffle_mode mode,
@@ -168,44 +149,6 @@ static int time_load(struct bench *b, enum row row, double *ms, struct riffle_er
 	return status;
 }
 
-/* What any bootstrap loader must do at least: unpack, copy each PT_LOAD to its place, relocate. */
-static int time_bootstrap(struct bench *b, double *ms, struct riffle_error *error)
-{
-	const struct riffle_plan *plan = &b->kernel.plan;
-	const struct riffle_image *image = b->image;
-	double before = now_ms();
-	int status = riffle_image_unpack(image, b->unpacked, error);
-
-	if (status)
-		return status;
-	for (unsigned i = 0; i < image->segment_count; i++) {
-		const struct image_segment *s = &image->segment[i];
-
-		memcpy(b->faulted + (s->phys - image->link_phys),
-		       b->unpacked + (s->bytes - image->uncompressed), s->file_bytes);
-	}
-	for (uint32_t i = 0; i < plan->reloc64_count; i++) {
-		uint64_t v;
-		memcpy(&v, b->faulted + plan->reloc64[i], 8);
-		v += HUGE;
-		memcpy(b->faulted + plan->reloc64[i], &v, 8);
-	}
-	for (uint32_t i = 0; i < plan->reloc32_count; i++) {
-		uint32_t v;
-		memcpy(&v, b->faulted + plan->reloc32[i], 4);
-		v += (uint32_t)HUGE;
-		memcpy(b->faulted + plan->reloc32[i], &v, 4);
-	}
-	for (uint32_t i = 0; i < plan->reloc32_inverse_count; i++) {
-		uint32_t v;
-		memcpy(&v, b->faulted + plan->reloc32_inverse[i], 4);
-		v -= (uint32_t)HUGE;
-		memcpy(b->faulted + plan->reloc32_inverse[i], &v, 4);
-	}
-	*ms = now_ms() - before;
-	return RIFFLE_OK;
-}
-
 static int time_row(struct bench *b, enum row row, double *ms, struct riffle_error *error)
 {
 	double before;
@@ -217,30 +160,10 @@ static int time_row(struct bench *b, enum row row, double *ms, struct riffle_err
 		*ms = now_ms() - before;
 		return RIFFLE_OK;
 	case ROW_BOOTSTRAP:
-		return time_bootstrap(b, ms, error);
+		return bootstrap_bound(ms, b->image, &b->kernel.plan, b->unpacked, b->faulted, error);
 	default:
 		return time_load(b, row, ms, error);
 	}
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(const double *values, unsigned count)
-{
-	double *sorted = malloc(count * sizeof *sorted), middle;
-
-	if (!sorted)
-		return 0;
-	memcpy(sorted, values, count * sizeof *sorted);
-	qsort(sorted, count, sizeof *sorted, compare);
-	middle = count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
-	free(sorted);
-	return middle;
 }
 
 /* Median over the rounds of what one row took more than another in the same round. */
@@ -492,7 +415,14 @@ static int command_start(struct bench *b, const char *name, struct riffle_error 
 static const char help[] =
 	"Usage: riffle bench load [OPTIONS] KERNEL\n"
 	"       riffle bench start [OPTIONS] KERNEL\n"
+	"       riffle bench storage [OPTIONS] KERNEL\n"
+	"       riffle bench boot [OPTIONS] KERNEL\n"
 	"\n"
+	"boot: whole boots to the guest's init, one way or another; from riffle's source tree only.\n"
+	"`riffle bench boot --help` prints its own options.\n"
+	"storage: which way to store KERNEL (not prepared yet) has it loaded soonest, as a function of how\n"
+	"fast its file is read: the processor's part measured for a prepared kernel stored raw, with LZ4\n"
+	"and with Zstandard, and for a bzImage; reads modelled as bytes / bandwidth.\n"
 	"start: from exec of `riffle run` to its first KVM_RUN on whatever /dev/kvm opens.\n"
 	"load: measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
 	"with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
@@ -502,6 +432,7 @@ static const char help[] =
 	"      --relocs FILE     vmlinux.relocs that belongs to a stripped vmlinux\n"
 	"      --no-huge-pages   4 KiB pages for all memory\n"
 	"      --json            every figure, as JSON\n"
+	"      --csv             storage: every figure, as CSV\n"
 	"  -h, --help            this text\n";
 
 static int usage_error(const char *text)
@@ -510,26 +441,67 @@ static int usage_error(const char *text)
 	return EXIT_USAGE;
 }
 
+static int command_storage(const struct bench *b, const char *name, const char *relocs, bool csv)
+{
+	const struct storage_request request = {name, relocs, b->runs, b->huge_pages};
+	struct storage_figures figures;
+	struct riffle_error error;
+	struct spawn_words words;
+	int status = bench_storage(&figures, &request, &words, &error);
+
+	if (status)
+		report_error(name, &error);
+	else if (csv)
+		bench_storage_csv(&figures);
+	else if (b->json)
+		bench_storage_json(&figures);
+	else
+		bench_storage_text(&figures);
+	bench_storage_free(&figures);
+	return status ? EXIT_FAILURE : 0;
+}
+
+/*
+ * Whole boots are the work of a script, which needs the tree that this program was built from: its tools make initrds,
+ * kernels and a KVM. RIFFLE_SOURCE names it when it has moved.
+ */
+static int command_boot(char **argv)
+{
+	const char *source = getenv("RIFFLE_SOURCE");
+	char program[4096];
+
+	snprintf(program, sizeof program, "%s/bench/boot/main.py", source ? source : RIFFLE_SOURCE_DIR);
+	argv[0] = program;
+	execv(program, argv);
+	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n", program,
+		strerror(errno));
+	return EXIT_FAILURE;
+}
+
 int command_bench(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"runs", required_argument, NULL, 'n'}, {"relocs", required_argument, NULL, 'r'},
 		{"no-huge-pages", no_argument, NULL, 'p'}, {"json", no_argument, NULL, 'j'},
+		{"csv", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 	};
 	struct bench b = {.runs = 41, .huge_pages = true};
 	struct riffle_error error = {0};
 	const char *relocs = NULL;
 	int option, status;
-	bool start;
+	bool start, storage, csv = false;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		fputs(help, stdout);
 		return 0;
 	}
-	if (argc < 2 || (strcmp(argv[1], "load") && strcmp(argv[1], "start")))
-		return usage_error("knows `load` and `start` only");
-	start = !strcmp(argv[1], "start");
+	if (argc > 1 && !strcmp(argv[1], "boot"))
+		return command_boot(argv + 1);
+	start = argc > 1 && !strcmp(argv[1], "start");
+	storage = argc > 1 && !strcmp(argv[1], "storage");
+	if (argc < 2 || (!start && !storage && strcmp(argv[1], "load")))
+		return usage_error("knows `load`, `start`, `storage` and `boot` only");
 	argc--, argv++;
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
@@ -548,6 +520,9 @@ int command_bench(int argc, char **argv)
 		case 'j':
 			b.json = true;
 			break;
+		case 'c':
+			csv = true;
+			break;
 		case 'h':
 			fputs(help, stdout);
 			return 0;
@@ -557,6 +532,10 @@ int command_bench(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return usage_error("one KERNEL is needed");
+	if (csv && (!storage || b.json))
+		return usage_error("--csv is for `storage`, and without --json");
+	if (storage)
+		return command_storage(&b, argv[optind], relocs, csv);
 	status = start ? command_start(&b, argv[optind], &error) : set_up(&b, argv[optind], relocs, &error);
 	if (!status && !start)
 		status = measure(&b, &error);

@@ -17,6 +17,7 @@
 
 #include "cli/analysed.h"
 #include "cli/commands.h"
+#include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/inspect_shuffle.h"
 #include "cli/sandbox.h"
@@ -104,6 +105,12 @@ static const char *compression_name(const struct subject *s)
 	return riffle_compression_name((enum riffle_compression)s->plan->header->compression);
 }
 
+/* How a prepared kernel is stored; `compression` is what the bzImage had that it came from. */
+static const char *storage_name(const struct subject *s)
+{
+	return riffle_compression_name((enum riffle_compression)s->plan->header->storage);
+}
+
 static void hex(char *to, const uint8_t *bytes, size_t count)
 {
 	*to = 0;
@@ -186,6 +193,8 @@ static void print_text(const struct subject *s)
 	printf("%-17s %s\n", "build id", *text ? text : "none");
 	printf("%-17s %s\n", "compression", compression_name(s));
 	print_size("file", s->file_bytes);
+	if (s->prepared)
+		printf("%-17s %s\n", "stored", storage_name(s));
 	print_size("image in memory", h->image_bytes);
 	print_size("segments' bytes", h->load_bytes);
 	print_size("copied at a boot", extent_bytes(plan));
@@ -293,6 +302,11 @@ static int print_json(const struct subject *s, bool chunks)
 	json_object_set_new(root, "segments", json_segments(plan));
 	json_object_set_new(root, "extents", json_pack("{s:I, s:I}", "count", (json_int_t)plan->extent_count, "bytes",
 						       (json_int_t)extent_bytes(plan)));
+	json_object_set_new(root, "storage",
+			    json_pack("{s:s, s:I, s:I}", "compression", storage_name(s), "frames",
+				      (json_int_t)plan->frame_count, "payload_bytes",
+				      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset
+							      : extent_bytes(plan))));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
 	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));
@@ -366,7 +380,7 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,
 					       &i->error);
 		if (!status)
-			status = analysed_write(&i->analysed, i->files.out, &i->error);
+			status = analysed_write(&i->analysed, RIFFLE_COMPRESSION_NONE, i->files.out, &i->error);
 	}
 	if (status && !strcmp(i->error.field, SPAWN_DEBUG_FIELD))
 		i->blame = options->debug;
@@ -375,11 +389,15 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 
 static int describe(struct inspection *i, struct subject *s, struct riffle_plan *plan)
 {
+	struct frame_reader *frames = NULL;
 	struct riffle_source source;
 	int status = riffle_source_from_fd(&source, s->prepared ? i->files.kernel : i->files.out, &i->error);
 
 	if (!status)
+		status = frame_reader_begin(&frames, &source, &i->error);
+	if (!status)
 		status = riffle_plan_open(plan, &source, &i->error);
+	frame_reader_end(frames);
 	if (status)
 		return status;
 	s->plan = plan;
@@ -392,7 +410,7 @@ static int describe(struct inspection *i, struct subject *s, struct riffle_plan 
 
 static int inspect(struct subject *s, const struct inspect_options *options)
 {
-	struct inspection i = {.files = {-1, -1, -1, -1}};
+	struct inspection i = {.files = {-1, -1, -1, -1, RIFFLE_COMPRESSION_NONE}};
 	struct riffle_plan plan = {0};
 	int code = EXIT_SUCCESS, status;
 

@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* riffle prepare: a kernel goes in, a prepared kernel comes out; or a prepared kernel is checked to the last byte. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "cli/bootstrap_image.h"
 #include "cli/commands.h"
+#include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/output.h"
 #include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
+#include "prepare/image/image.h"
 
 static const char help[] =
-	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--force] -o FILE\n"
+	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
+	"                      [--bootstrap] [--force] -o FILE\n"
 	"       riffle prepare --check FILE\n"
 	"\n"
 	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
@@ -28,6 +34,12 @@ static const char help[] =
 	"  -d, --debug-vmlinux FILE\n"
 	"                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
 	"                      functions and references is added, and held against what was found\n"
+	"  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
+	"                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
+	"                      and any other loader of the 64-bit boot protocol\n"
+	"  -z, --compress METHOD\n"
+	"                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
+	"                      unless reading the file is slow [none]\n"
 	"  -f, --force         replace FILE if it is there\n"
 	"      --check         compare a prepared kernel's contents with the digest stored in it\n"
 	"  -h, --help          this text\n"
@@ -38,7 +50,8 @@ static const char help[] =
 
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
-	bool force, check;
+	enum riffle_compression storage;
+	bool force, check, compress, bootstrap;
 };
 
 static int usage_error(const char *what)
@@ -66,6 +79,25 @@ static const char *blame(const struct prepare_options *options, const struct rif
 	return strcmp(error->field, SPAWN_DEBUG_FIELD) ? options->kernel : options->debug;
 }
 
+/* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
+static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *words, struct riffle_error *error)
+{
+	uint8_t start[8];
+	int status;
+
+	/* a kernel that is prepared already only needs the stage in front of it */
+	if (pread(files->kernel, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start))
+		return bootstrap_image_write(fd, files->kernel, error);
+	files->out = memfd_create("prepared kernel", MFD_CLOEXEC);
+	if (files->out < 0)
+		return riffle_fail_system(error, errno, "memfd_create", "failed");
+	status = spawn_worker(words, files, error);
+	if (!status)
+		status = bootstrap_image_write(fd, files->out, error);
+	close(files->out);
+	return status;
+}
+
 static int prepare_to(const struct prepare_options *options, struct spawn_files *files)
 {
 	struct riffle_error error;
@@ -77,9 +109,13 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
-	files->out = output.fd;
 	progress(options->kernel);
-	status = spawn_worker(&words, files, &error);
+	if (options->bootstrap) {
+		status = bootstrap_to(output.fd, files, &words, &error);
+	} else {
+		files->out = output.fd;
+		status = spawn_worker(&words, files, &error);
+	}
 	progress(NULL);
 	if (status) {
 		output_abandon(&output);
@@ -108,7 +144,7 @@ static int open_file(int *fd, const char *name)
 
 static int prepare(const struct prepare_options *options)
 {
-	struct spawn_files files = {-1, -1, -1, -1};
+	struct spawn_files files = {-1, -1, -1, -1, options->storage};
 	int code = open_file(&files.kernel, options->kernel);
 
 	if (!code)
@@ -126,8 +162,23 @@ static int prepare(const struct prepare_options *options)
 	return code;
 }
 
+static bool parse_storage(const char *word, enum riffle_compression *storage)
+{
+	static const enum riffle_compression known[] = {RIFFLE_COMPRESSION_NONE, RIFFLE_COMPRESSION_LZ4,
+							RIFFLE_COMPRESSION_ZSTD};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(word, riffle_compression_name(known[i]))) {
+			*storage = known[i];
+			return true;
+		}
+	return false;
+}
+
 static int check(const char *name)
 {
+	struct frame_reader *frames = NULL;
+	struct riffle_source source;
 	struct riffle_error error;
 	struct stat st;
 	int fd, status;
@@ -138,7 +189,12 @@ static int check(const char *name)
 	if (!status)
 		status = sandbox_filter(SANDBOX_PLAIN, &error);
 	if (!status)
-		status = riffle_prepared_check_digest(fd, &error);
+		status = riffle_source_from_fd(&source, fd, &error);
+	if (!status)
+		status = frame_reader_begin(&frames, &source, &error);
+	if (!status)
+		status = riffle_prepared_check_digest(fd, &source, &error);
+	frame_reader_end(frames);
 	if (status) {
 		report_error(name, &error);
 		return EXIT_FAILURE;
@@ -151,7 +207,8 @@ int command_prepare(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
-		{"debug-vmlinux", required_argument, NULL, 'd'},
+		{"debug-vmlinux", required_argument, NULL, 'd'}, {"compress", required_argument, NULL, 'z'},
+		{"bootstrap", no_argument, NULL, 'b'},
 		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},         {0},
 	};
@@ -159,7 +216,7 @@ int command_prepare(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:r:d:fh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:r:d:z:bfh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			options.output = optarg;
@@ -169,6 +226,17 @@ int command_prepare(int argc, char **argv)
 			break;
 		case 'd':
 			options.debug = optarg;
+			break;
+		case 'b':
+			options.bootstrap = true;
+			break;
+		case 'z':
+			if (!parse_storage(optarg, &options.storage)) {
+				fprintf(stderr, "riffle prepare: --compress: is none of lz4, zstd, none (found '%s')\n",
+					optarg);
+				return EXIT_USAGE;
+			}
+			options.compress = true;
 			break;
 		case 'f':
 			options.force = true;
@@ -190,8 +258,11 @@ int command_prepare(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
-	if (options.check && (options.output || options.relocs || options.debug || options.force))
+	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap ||
+			      options.force || options.compress))
 		return usage_error("--check goes with no other option");
+	if (options.bootstrap && options.storage != RIFFLE_COMPRESSION_NONE)
+		return usage_error("--bootstrap stores its kernel as it is: no --compress goes with it");
 	if (!options.check && !options.output)
 		return usage_error("no output given (-o FILE)");
 	return options.check ? check(options.kernel) : prepare(&options);

@@ -25,6 +25,8 @@ static int open_plan(struct opened_kernel *k, const struct kernel_request *reque
 {
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
+	if (!status)
+		status = frame_reader_begin(&k->frames, &k->source, error);
 	if (status)
 		return status;
 	return request->base_alone ? riffle_plan_open_base(&k->plan, &k->source, error)
@@ -94,7 +96,7 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 			int out_fd, struct riffle_error *error)
 {
 	struct riffle_error changed;
-	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd};
+	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd, RIFFLE_COMPRESSION_NONE};
 	int status = spawn_worker(&k->words, &files, error);
 
 	/* a file that changed explains whatever else went wrong */
@@ -243,6 +245,8 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 void kernel_close(struct opened_kernel *k)
 {
 	riffle_plan_close(&k->plan);
+	frame_reader_end(k->frames);
+	k->frames = NULL;
 	if (k->fd >= 0)
 		close(k->fd);
 	k->fd = -1;

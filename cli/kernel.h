@@ -7,6 +7,7 @@
 
 #include <riffle/plan.h>
 
+#include "cli/frame_reader.h"
 #include "cli/spawn.h"
 
 struct kernel_request {
@@ -27,6 +28,7 @@ enum kernel_way {
 struct opened_kernel {
 	int fd;                         /* of the prepared kernel */
 	struct riffle_source source;    /* reads from fd */
+	struct frame_reader *frames;    /* source's; NULL for a kernel out of the cache, never compressed */
 	struct riffle_plan plan;
 	enum kernel_way way;
 	char notice[320];               /* one line for the user without "riffle:", empty when there is nothing to say */

@@ -73,6 +73,14 @@ void phases_print(const struct phases *phases, FILE *to)
 		line(to, phases->phase[i].name, phases->phase[i].ns);
 }
 
+void phases_print_mark(const struct phases *phases, unsigned mark, uint64_t when, FILE *to)
+{
+	char name[16];
+
+	snprintf(name, sizeof name, "mark %u", mark);
+	line(to, name, when - phases->start);
+}
+
 void phases_print_init(const struct phases *phases, uint64_t when, FILE *to)
 {
 	line(to, "guest's init", when - phases->last);

@@ -33,5 +33,7 @@ void phases_total(struct phases *phases);
 void phases_print(const struct phases *phases, FILE *to);
 /* The guest's init, from the first guest instruction and from the start; `when` is CLOCK_MONOTONIC in ns. */
 void phases_print_init(const struct phases *phases, uint64_t when, FILE *to);
+/* One of its other marks, from the start. */
+void phases_print_mark(const struct phases *phases, unsigned mark, uint64_t when, FILE *to);
 
 #endif

@@ -521,6 +521,18 @@ static int exit_code(enum vm_end end, const struct vm *vm)
 	return EXIT_FAILURE;
 }
 
+/* What the guest told the boot timer. */
+static void print_timer(const struct run *run)
+{
+	unsigned count;
+	const struct boot_mark *marks = vm_boot_marks(run->vm, &count);
+
+	if (vm_boot_timer(run->vm))
+		phases_print_init(&run->phases, vm_boot_timer(run->vm), stderr);
+	for (unsigned i = 0; i < count; i++)
+		phases_print_mark(&run->phases, marks[i].value, marks[i].ns, stderr);
+}
+
 static void finish(struct run *run)
 {
 	if (run->initrd_fd >= 0)
@@ -555,8 +567,8 @@ int command_run(int argc, char **argv)
 	if (!status)
 		status = vm_run(run.vm, &run.registers, first_run, &run, &end, &run.error);
 	code = status || end == VM_END_ERROR ? fail_run(&run) : exit_code(end, run.vm);
-	if (!status && run.options.boot_timer && vm_boot_timer(run.vm))
-		phases_print_init(&run.phases, vm_boot_timer(run.vm), stderr);
+	if (!status && run.options.boot_timer)
+		print_timer(&run);
 	finish(&run);
 	return code;
 }

@@ -116,12 +116,12 @@ static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_
 	return rc ? rc : posix_spawn_file_actions_addclosefrom_np(actions, end);
 }
 
-static int start(pid_t *child, const int fds[CHILD_FILES], struct riffle_error *error)
+static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compression storage, struct riffle_error *error)
 {
-	char path[4096], text[CHILD_FILES][12];
+	char path[4096], text[CHILD_FILES][12], method[12];
 	char program[] = PROGRAM, option[] = WORKER_OPTION;
 	char *argv[] = {program,           option,          text[CHILD_KERNEL], text[CHILD_RELOCS],
-			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  NULL};
+			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  method, NULL};
 	char *environment[] = {NULL};
 	int number[CHILD_FILES], next = CHILD_FIRST;
 	posix_spawn_file_actions_t actions;
@@ -135,6 +135,7 @@ static int start(pid_t *child, const int fds[CHILD_FILES], struct riffle_error *
 		number[i] = fds[i] < 0 ? -1 : next++;
 		snprintf(text[i], sizeof text[i], "%d", number[i]);
 	}
+	snprintf(method, sizeof method, "%d", (int)storage);
 	rc = posix_spawn_file_actions_init(&actions);
 	if (rc)
 		return riffle_fail_system(error, rc, PROGRAM, "cannot be started");
@@ -210,7 +211,7 @@ static int run_worker(struct spawn_words *words, const struct spawn_files *files
 	}
 	close(pipe_fds[1]);
 	if (!status)
-		status = start(&child, fds, error);
+		status = start(&child, fds, files->storage, error);
 	for (int i = 0; i < CHILD_FILES; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

@@ -7,8 +7,12 @@
 #include <stddef.h>
 
 #include <riffle/error.h>
+#include <riffle/format.h>
 
-/* The first argument of riffle-prepare that makes it a worker; five descriptors' numbers follow, -1 for none. */
+/*
+ * The first argument of riffle-prepare that makes it a worker; five descriptors' numbers follow, -1 for none, and the
+ * number of a compression.
+ */
 #define WORKER_OPTION "--worker"
 
 /* What a worker works on, open; -1 where there is none. */
@@ -17,6 +21,7 @@ struct spawn_files {
 	int relocs;     /* vmlinux.relocs of a stripped vmlinux */
 	int debug;      /* debug vmlinux of the same build */
 	int out;        /* empty regular file that gets the prepared kernel */
+	enum riffle_compression storage;        /* how it is stored: NONE, LZ4 or ZSTD */
 };
 
 /* The field of errors that are about the debug vmlinux and not about the kernel. */

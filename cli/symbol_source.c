@@ -118,8 +118,8 @@ static int read_kernel(struct symbols *symbols, const struct opened_kernel *kern
 	for (uint32_t i = 0; !status && i < kernel->plan.extent_count; i++) {
 		const struct riffle_extent *e = &kernel->plan.extents[i];
 
-		status = kernel->source.read(kernel->source.opaque, e->file_offset, image + e->image_offset, e->bytes,
-					     error);
+		status = riffle_plan_read(&kernel->plan, &kernel->source, e->image_offset, image + e->image_offset,
+					  e->bytes, error);
 	}
 	if (!status)
 		status = symbols_from_kallsyms(symbols, image, header->image_bytes, error);

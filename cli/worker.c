@@ -32,7 +32,20 @@ static int parse_fd(const char *text, int *fd)
 	return *fd >= 0 ? fcntl(*fd, F_SETFD, FD_CLOEXEC) : 0;
 }
 
-static int work(struct analysed *kernel, const struct descriptors *fds, struct riffle_error *error)
+static int parse_storage(const char *text, enum riffle_compression *storage)
+{
+	for (*storage = RIFFLE_COMPRESSION_NONE; *storage <= RIFFLE_COMPRESSION_ZSTD; (*storage)++) {
+		char number[12];
+
+		snprintf(number, sizeof number, "%d", (int)*storage);
+		if (!strcmp(text, number))
+			return 0;
+	}
+	return -1;
+}
+
+static int work(struct analysed *kernel, const struct descriptors *fds, enum riffle_compression storage,
+		struct riffle_error *error)
 {
 	int status = sandbox_drop(error);
 
@@ -43,7 +56,7 @@ static int work(struct analysed *kernel, const struct descriptors *fds, struct r
 	status = analysed_open(kernel, fds->kernel, fds->relocs, fds->debug, error);
 	if (status)
 		return status;
-	status = analysed_write(kernel, fds->out, error);
+	status = analysed_write(kernel, storage, fds->out, error);
 	analysed_close(kernel);
 	return status;
 }
@@ -51,14 +64,16 @@ static int work(struct analysed *kernel, const struct descriptors *fds, struct r
 int worker_main(int argc, char **argv)
 {
 	struct descriptors fds;
+	enum riffle_compression storage;
 	struct analysed kernel;
 	struct riffle_error error = {0};
 	char line[512];
 
-	if (argc != 6 || parse_fd(argv[1], &fds.kernel) < 0 || parse_fd(argv[2], &fds.relocs) < 0 ||
-	    parse_fd(argv[3], &fds.debug) < 0 || parse_fd(argv[4], &fds.out) < 0 || parse_fd(argv[5], &fds.errors) < 0)
+	if (argc != 7 || parse_fd(argv[1], &fds.kernel) < 0 || parse_fd(argv[2], &fds.relocs) < 0 ||
+	    parse_fd(argv[3], &fds.debug) < 0 || parse_fd(argv[4], &fds.out) < 0 || parse_fd(argv[5], &fds.errors) < 0 ||
+	    parse_storage(argv[6], &storage) < 0)
 		return EXIT_USAGE;
-	if (!work(&kernel, &fds, &error))
+	if (!work(&kernel, &fds, storage, &error))
 		return EXIT_SUCCESS;
 	spawn_format_error(&error, line, sizeof line);
 	/* the reader tells a line cut short from a whole one by its line feed */

@@ -331,6 +331,12 @@ uint64_t vm_boot_timer(const struct vm *vm)
 	return vm->boot_timer.marked_ns;
 }
 
+const struct boot_mark *vm_boot_marks(const struct vm *vm, unsigned *count)
+{
+	*count = vm->boot_timer.marks;
+	return vm->boot_timer.mark;
+}
+
 uint64_t vm_fault_rip(const struct vm *vm)
 {
 	return vm->fault_rip;

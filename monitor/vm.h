@@ -8,6 +8,8 @@
 
 #include <riffle/boot.h>
 
+#include "monitor/boot_timer.h"
+
 struct vm;
 
 struct vm_config {
@@ -80,6 +82,8 @@ int vm_end_signal(const struct vm *vm);
 
 /* Nanoseconds of CLOCK_MONOTONIC when the guest's init wrote 123 to the boot timer, 0 when it never did. */
 uint64_t vm_boot_timer(const struct vm *vm);
+/* The other values that the guest wrote to the timer, in the order of their coming, after vm_run(). */
+const struct boot_mark *vm_boot_marks(const struct vm *vm, unsigned *count);
 
 /*
  * The guest's instruction pointer where KVM gave up (VM_END_ERROR), 0 when unknown. It tells where the guest's kernel

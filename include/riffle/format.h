@@ -15,6 +15,12 @@
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
  *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
  *
+ * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of RIFFLE_FRAME_BYTES_MAX,
+ * the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind these what is stored, piece
+ * after piece, plan_stored_bytes in all. The payload is frames, one behind the other to the end of the file, and
+ * payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard frame, or, when that would not
+ * be shorter, the bytes as they are: then as many are stored as there are.
+ *
  * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
  * The image is shorter than 1 GiB, so image offsets fit 32 bits.
  *
@@ -30,7 +36,8 @@
 
 /* feature bits of riffle_header.features */
 #define RIFFLE_FEATURE_SHUFFLE UINT64_C(1)      /* the plan has what it takes to permute functions (FGKASLR) */
-#define RIFFLE_FEATURES_KNOWN RIFFLE_FEATURE_SHUFFLE
+#define RIFFLE_FEATURE_COMPRESSED UINT64_C(2)   /* the payload is stored as frames: riffle_header.storage says how */
+#define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
@@ -46,7 +53,7 @@ enum riffle_source_kind {
 	RIFFLE_SOURCE_ELF = 5,          /* vmlinux without relocations */
 };
 
-/* compression of a bzImage's payload: riffle_header.compression */
+/* compression of a bzImage's payload: riffle_header.compression; LZ4 and ZSTD also in riffle_header.storage */
 enum riffle_compression {
 	RIFFLE_COMPRESSION_NONE = 0,
 	RIFFLE_COMPRESSION_GZIP = 1,
@@ -65,25 +72,26 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
 	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
 	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
+	RIFFLE_SECTION_FRAMES = 5,         /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
 	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty: the shuffle's part of the plan */
-	RIFFLE_SECTION_REGIONS = 5,        /* struct riffle_region, ascending, disjoint */
-	RIFFLE_SECTION_CHUNKS = 6,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
-	RIFFLE_SECTION_GROUPS = 7,         /* struct riffle_group, ascending, each chunk in one */
-	RIFFLE_SECTION_PC_STEPS = 8,       /* uint8_t: s32 field += shift of target - shift of its own chunk */
-	RIFFLE_SECTION_PC_TARGETS = 9,     /* uint16_t chunk numbers, one for each of these fields */
-	RIFFLE_SECTION_OWN_STEPS = 10,     /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
-	RIFFLE_SECTION_ABS32_REFS = 11,    /* struct riffle_ref: u32 field += shift of target */
-	RIFFLE_SECTION_ABS64_REFS = 12,    /* struct riffle_ref: u64 field += shift of target */
-	RIFFLE_SECTION_FIXED32 = 13,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
-	RIFFLE_SECTION_FIXED32_TARGETS = 14,/* uint16_t chunk numbers, one for each of these */
-	RIFFLE_SECTION_FIXED64 = 15,       /* the same for u64 fields */
-	RIFFLE_SECTION_FIXED64_TARGETS = 16,
-	RIFFLE_SECTION_TABLES = 17,        /* struct riffle_table */
-	RIFFLE_SECTION_GAPS = 18,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
-	RIFFLE_SECTION_SITE_TARGETS = 19,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
-	RIFFLE_SECTION_EXTABLE_TARGETS = 20,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
-	RIFFLE_SECTION_KALLSYMS = 21,      /* struct riffle_kallsyms, one or none */
-	RIFFLE_SECTION_COUNT = 22,
+	RIFFLE_SECTION_REGIONS = 6,        /* struct riffle_region, ascending, disjoint */
+	RIFFLE_SECTION_CHUNKS = 7,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
+	RIFFLE_SECTION_GROUPS = 8,         /* struct riffle_group, ascending, each chunk in one */
+	RIFFLE_SECTION_PC_STEPS = 9,       /* uint8_t: s32 field += shift of target - shift of its own chunk */
+	RIFFLE_SECTION_PC_TARGETS = 10,     /* uint16_t chunk numbers, one for each of these fields */
+	RIFFLE_SECTION_OWN_STEPS = 11,     /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
+	RIFFLE_SECTION_ABS32_REFS = 12,    /* struct riffle_ref: u32 field += shift of target */
+	RIFFLE_SECTION_ABS64_REFS = 13,    /* struct riffle_ref: u64 field += shift of target */
+	RIFFLE_SECTION_FIXED32 = 14,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 15,/* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 16,       /* the same for u64 fields */
+	RIFFLE_SECTION_FIXED64_TARGETS = 17,
+	RIFFLE_SECTION_TABLES = 18,        /* struct riffle_table */
+	RIFFLE_SECTION_GAPS = 19,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
+	RIFFLE_SECTION_SITE_TARGETS = 20,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
+	RIFFLE_SECTION_EXTABLE_TARGETS = 21,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 22,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_COUNT = 23,
 	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
 };
 
@@ -105,7 +113,21 @@ struct riffle_segment {
 struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
-	uint64_t file_offset;   /* payload_offset + image_offset in version 1 */
+	uint64_t file_offset;   /* payload_offset + image_offset in version 1; 0 with RIFFLE_FEATURE_COMPRESSED */
+};
+
+/*
+ * A stretch of an extent that is compressed by itself. Frames lie in one extent each and together cover the extents
+ * without gap or overlap; what is stored of them does the same from payload_offset to the end of the file. Where they
+ * are cut is the preparer's choice: best where a load's reads begin and end, for a part of a frame costs all of it.
+ */
+#define RIFFLE_FRAME_BYTES_MAX (UINT32_C(256) << 10)
+
+struct riffle_frame {
+	uint32_t image_offset;
+	uint32_t bytes;         /* 1 .. RIFFLE_FRAME_BYTES_MAX */
+	uint32_t stored_bytes;  /* 1 .. bytes */
+	uint32_t stored_offset; /* from payload_offset */
 };
 
 /*
@@ -214,9 +236,9 @@ struct riffle_header {
 	uint64_t header_checksum;       /* XXH64, seed 0, of the whole header with this field zero */
 	uint64_t file_bytes;            /* size of the whole file */
 	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
-	uint64_t plan_bytes;
-	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's first base_bytes bytes */
-	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN */
+	uint64_t plan_bytes;            /* decompressed */
+	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's first base_bytes bytes, decompressed */
+	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
 	uint64_t link_virt;             /* link address of image offset 0: __START_KERNEL_map + link_phys */
@@ -234,9 +256,10 @@ struct riffle_header {
 	char kernel_version[192];       /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
 	uint8_t build_id[32];
 	uint32_t build_id_bytes;        /* 0 when the kernel has none */
-	uint32_t reserved0;
+	uint32_t storage;               /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
 	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
-	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order */
+	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
+	                                   both as they are stored */
 
 	uint64_t base_bytes;            /* of the plan: the sections without which nothing boots. The shuffle's part is what
 	                                   follows, read and checked for a shuffle only; multiple of 8 */
@@ -244,7 +267,8 @@ struct riffle_header {
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x548];
+	uint64_t plan_stored_bytes;     /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x550];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
@@ -252,6 +276,7 @@ _Static_assert(sizeof(struct riffle_header) == RIFFLE_HEADER_BYTES, "the header 
 _Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_group) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
+_Static_assert(sizeof(struct riffle_frame) == 16, "no padding");
 #endif
 
 #endif

@@ -40,8 +40,10 @@ struct riffle_loaded {
  * Loads the kernel. `payload` is the source the plan was opened from; `memory` must hold the whole image in one stretch
  * of RAM with a host address. Unless RIFFLE_LOAD_CLEAR is given the memory must be zero (fresh from the kernel), and
  * pages that stay zero are never touched. Each extent is read piece by piece into guest memory and relocated while it
- * is in cache. `workers` may be NULL. On failure guest memory may hold part of a kernel.
- * Errors: ARGUMENT, SPACE (the layout does not fit the memory), those of payload->read.
+ * is in cache; of a compressed kernel a frame is such a piece. `workers` may be NULL. On failure guest memory may hold
+ * part of a kernel.
+ * Errors: ARGUMENT, SPACE (the layout does not fit the memory), UNSUPPORTED (compressed, and payload->read_frame is
+ * NULL), those of payload->read and payload->read_frame.
  */
 RIFFLE_PUBLIC int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan,
 			      const struct riffle_source *payload, const struct riffle_layout *layout,

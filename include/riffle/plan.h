@@ -10,15 +10,37 @@
 extern "C" {
 #endif
 
+struct riffle_source;
+
+/* What is asked of riffle_source.read_frame: of one compressed frame the bytes from `skip` on. */
+struct riffle_frame_read {
+	uint64_t file_offset;           /* where the frame is stored; it is inside the file */
+	uint32_t stored_bytes;          /* less than `bytes` */
+	uint32_t bytes;                 /* what it decompresses to: exactly, or the frame is bad; at most
+	                                   RIFFLE_FRAME_BYTES_MAX */
+	uint32_t skip, want;            /* 0 and `bytes` nearly always; skip + want <= bytes, want not 0 */
+	enum riffle_compression method; /* RIFFLE_COMPRESSION_LZ4: one block; RIFFLE_COMPRESSION_ZSTD: one frame */
+};
+
 /*
  * Where the bytes of a prepared kernel come from. `read` fills `buffer` with exactly `bytes` bytes from `offset` of
  * the file and returns 0, or fills *error and returns its status. It may be called from several threads at once when
  * riffle_load() is given workers. `opaque` is handed through.
+ *
+ * `read_frame` is for kernels that are stored compressed; without it (NULL) they are refused. It reads the frame's
+ * stored bytes, by source->read or as it likes, decompresses them, and fills `buffer` with the `want` bytes that are
+ * asked for, under the same rules as `read`. The stored bytes are anybody's: a frame that does not decompress, or not to
+ * exactly `bytes` bytes, is RIFFLE_ERR_FORMAT, and not a byte outside `buffer` may be written. The buffer is mostly the
+ * guest's memory, which nobody else uses yet. The library neither decompresses nor has memory to put stored bytes into:
+ * that, and the decompressor's state for each thread, is the caller's, who finds it by `frame_opaque`.
  */
 struct riffle_source {
 	int (*read)(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error);
 	void *opaque;
 	uint64_t bytes;         /* size of the whole file */
+	int (*read_frame)(const struct riffle_source *source, const struct riffle_frame_read *frame, void *buffer,
+			  struct riffle_error *error);
+	void *frame_opaque;
 };
 
 /*
@@ -38,6 +60,9 @@ struct riffle_plan {
 	uint32_t reloc64_count;
 	uint32_t reloc32_count;
 	uint32_t reloc32_inverse_count;
+	/* with RIFFLE_FEATURE_COMPRESSED; otherwise NULL and 0 */
+	const struct riffle_frame *frames;
+	uint32_t frame_count;
 	/* with RIFFLE_FEATURE_SHUFFLE; otherwise NULL and 0 */
 	const struct riffle_region *regions;
 	const struct riffle_chunk *chunks;
@@ -74,9 +99,9 @@ struct riffle_plan {
 /*
  * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
  * checksums, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES, 8-byte aligned; `bytes` the
- * plan, 8-byte aligned, header->plan_bytes long, or header->base_bytes for a plan that nothing will be shuffled by;
- * `file_bytes` the size of the file they came from. The memory stays the caller's, must not change while the plan is in
- * use, and must not be shared with anybody who could change it. Allocates nothing; also in the freestanding build.
+ * plan, decompressed, 8-byte aligned, header->plan_bytes long, or header->base_bytes for a plan that nothing will be
+ * shuffled by; `file_bytes` the size of the file they came from. The memory stays the caller's, must not change while the
+ * plan is in use, and must not be shared with anybody who could change it. Allocates nothing; also in the freestanding build.
  * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
  */
 RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
@@ -84,7 +109,8 @@ RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header
 
 /*
  * Reads header and plan from `source` into private memory, once, and checks them. On success the caller owns *plan
- * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read, and MEMORY.
+ * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read and source->read_frame,
+ * UNSUPPORTED for a compressed kernel without that, and MEMORY.
  */
 RIFFLE_PUBLIC int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
 				   struct riffle_error *error);
@@ -102,6 +128,7 @@ RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
 /*
  * Makes a source of an open descriptor of a regular file, which stays the caller's and must stay open; it is read by
  * pread(2), never mapped, so a file cut short gives RIFFLE_ERR_CHANGED and not SIGBUS. The file position is not used.
+ * read_frame is NULL: set it afterwards.
  * Errors: IO, FORMAT (not a regular file).
  */
 RIFFLE_PUBLIC int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error);
@@ -116,6 +143,15 @@ struct riffle_source_memory {
 };
 RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source_memory *memory,
 					    const void *base, uint64_t bytes);
+
+/*
+ * The kernel's own bytes as they are linked, however they are stored: `bytes` bytes from `image_offset`, which lie in one
+ * extent, into `buffer`. `source` is the one the plan was opened from. Allocates nothing; also in the freestanding build.
+ * Errors: ARGUMENT (outside the extents, of a compressed kernel), UNSUPPORTED (compressed, and source->read_frame is
+ * NULL), those of source->read and source->read_frame.
+ */
+RIFFLE_PUBLIC int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,
+				   uint64_t image_offset, void *buffer, size_t bytes, struct riffle_error *error);
 
 /* 1 when the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, else 0. */
 RIFFLE_PUBLIC int riffle_plan_is_prepared(const void *start, size_t bytes);

@@ -42,8 +42,7 @@ void riffle_load_fail(struct load *load, int status, const struct riffle_error *
 static inline int load_read(const struct load *load, uint64_t image_offset, void *buffer, size_t bytes,
 			    struct riffle_error *error)
 {
-	return load->payload->read(load->payload->opaque, load->plan->header->payload_offset + image_offset, buffer,
-				   bytes, error);
+	return riffle_plan_read(load->plan, load->payload, image_offset, buffer, bytes, error);
 }
 
 #endif

@@ -3,6 +3,7 @@
 #include "load/internal.h"
 
 #include "common/search.h"
+#include "plan/frames.h"
 
 #define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
 #define PIECE (UINT64_C(256) << 10) /* read, then relocated at once: fits a second-level cache */
@@ -158,6 +159,8 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 				at = cursor_at(plan, from);
 				continue;
 			}
+			if (plan->frame_count)
+				end = min64(min64(plan_frame_end(plan, from), to), area.start);
 			status = load_read(load, from, load->image + from, end - from, error);
 			if (status)
 				return status;
@@ -250,6 +253,8 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 	const struct riffle_header *h = plan->header;
 
 	*load = (struct load){.plan = plan, .payload = payload, .options = options, .error = error};
+	if (plan->frame_count && !payload->read_frame)
+		return riffle_fail_no_frames(error);
 	if (layout->physical_base % RIFFLE_SLOT_BYTES)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is no multiple of 2 MiB",
 					 layout->physical_base);

@@ -7,6 +7,7 @@
 #include "common/fail.h"
 #include "common/search.h"
 #include "plan/areas.h"
+#include "plan/frames.h"
 
 #define PAGE UINT64_C(4096)
 #define SLOT (UINT64_C(2) << 20)
@@ -45,6 +46,13 @@ static int check_header_checksum(const struct riffle_header *h, struct riffle_er
 	return RIFFLE_OK;
 }
 
+int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error)
+{
+	int status = check_identity(h, error);
+
+	return status ? status : check_header_checksum(h, error);
+}
+
 static int check_places(const struct riffle_header *h, uint64_t file_bytes, struct riffle_error *error)
 {
 	if (h->file_bytes != file_bytes)
@@ -54,16 +62,22 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_offset", "is wrong", h->plan_offset,
 					    RIFFLE_HEADER_BYTES);
 	if (h->plan_bytes > RIFFLE_PLAN_MAX || h->plan_bytes % 8 ||
-	    !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes))
+	    (!(h->features & RIFFLE_FEATURE_COMPRESSED) && !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes)))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_bytes",
 					 "is out of range or no multiple of 8", h->plan_bytes);
 	if (h->base_bytes > h->plan_bytes || h->base_bytes % 8)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "base_bytes",
 					    "is more than the plan or no multiple of 8", h->base_bytes, h->plan_bytes);
-	if (h->payload_offset % RIFFLE_PAYLOAD_ALIGN || h->payload_offset > file_bytes ||
-	    h->payload_offset < h->plan_offset + h->plan_bytes)
+	if (h->features & RIFFLE_FEATURE_COMPRESSED ? !riffle_inside(h->plan_offset, h->plan_stored_bytes, file_bytes)
+						    : h->plan_stored_bytes != 0)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_stored_bytes",
+					 "reaches past the end of the file, or is there without compression",
+					 h->plan_stored_bytes);
+	if (h->payload_offset % (h->features & RIFFLE_FEATURE_COMPRESSED ? PAGE : RIFFLE_PAYLOAD_ALIGN) ||
+	    h->payload_offset > file_bytes || h->payload_offset < h->plan_offset + plan_stored_bytes(h))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload_offset",
-					 "is not a multiple of 2 MiB between plan and end of file", h->payload_offset);
+					 "is not a multiple of 2 MiB (compressed: 4 KiB) between plan and end of file",
+					 h->payload_offset);
 	return RIFFLE_OK;
 }
 
@@ -171,8 +185,11 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 		if (e->image_offset % PAGE && e->image_offset != plan->segments[seg].image_offset)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "extent image_offset",
 						 "starts neither on a page nor with its segment", e->image_offset);
-		if (e->file_offset != h->payload_offset + e->image_offset ||
-		    !riffle_inside(e->file_offset, e->bytes, h->file_bytes))
+		/* where compressed bytes are is the frames' affair */
+		if (h->features & RIFFLE_FEATURE_COMPRESSED
+			    ? e->file_offset != 0
+			    : e->file_offset != h->payload_offset + e->image_offset ||
+				      !riffle_inside(e->file_offset, e->bytes, h->file_bytes))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "extent file_offset",
 						 "is wrong or past the end of the file", e->file_offset);
 		end = stop;
@@ -217,8 +234,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	memset(plan, 0, sizeof *plan);
 	if ((uintptr_t)header % 8 || (uintptr_t)bytes % 8)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "header", "or plan is not aligned to 8 bytes");
-	if ((status = check_identity(h, error)) || (status = check_header_checksum(h, error)) ||
-	    (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
+	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
 		return status;
 	if (plan_bytes != h->plan_bytes && plan_bytes != h->base_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan_bytes", "is not what the header says",
@@ -237,6 +253,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	} while (0)
 	SECTION(RIFFLE_SECTION_SEGMENTS, segment, "segments");
 	SECTION(RIFFLE_SECTION_EXTENTS, extent, "extents");
+	SECTION(RIFFLE_SECTION_FRAMES, frame, "frames");
 #undef SECTION
 #define RELOCS(kind, member, size)                                                                                     \
 	do {                                                                                                           \
@@ -251,6 +268,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	RELOCS(RIFFLE_SECTION_RELOC32_INVERSE, reloc32_inverse, 4);
 #undef RELOCS
 	if ((status = check_segments(plan, error)) || (status = check_extents(plan, error)) ||
+	    (status = riffle_plan_check_frames(plan, error)) ||
 	    (status = check_relocs(plan, plan->reloc64, plan->reloc64_count, 8, "reloc64", error)) ||
 	    (status = check_relocs(plan, plan->reloc32, plan->reloc32_count, 4, "reloc32", error)) ||
 	    (status = check_relocs(plan, plan->reloc32_inverse, plan->reloc32_inverse_count, 4, "reloc32_inverse",

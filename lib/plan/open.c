@@ -9,6 +9,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "plan/frames.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -104,7 +105,7 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	/* before memory is taken on its word; riffle_plan_check() gives the reasons in full */
 	if (!riffle_plan_is_prepared(&start, sizeof start))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "magic", "is not that of a prepared kernel");
-	if (start.plan_bytes > RIFFLE_PLAN_MAX || !riffle_inside(sizeof start, start.plan_bytes, source->bytes))
+	if (start.plan_bytes > RIFFLE_PLAN_MAX || !riffle_inside(sizeof start, plan_stored_bytes(&start), source->bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_bytes", "reaches past the end of the file",
 					    start.plan_bytes, source->bytes);
 	if (start.base_bytes > start.plan_bytes)
@@ -117,7 +118,7 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	if (!memory)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
 	memcpy(memory, &start, sizeof start);
-	status = source->read(source->opaque, sizeof start, memory + sizeof start, plan_bytes, error);
+	status = riffle_plan_fetch(&start, source, memory + sizeof start, plan_bytes, error);
 	if (!status)
 		status = riffle_plan_check(plan, memory, memory + sizeof start, plan_bytes, source->bytes, error);
 	if (status) {

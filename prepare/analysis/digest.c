@@ -12,13 +12,14 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "plan/frames.h"
 
 #define PIECE_BYTES (UINT64_C(1) << 20)
 
 /* a walk over the file in pieces: `use` sees each of them in order */
 struct walk {
 	const struct riffle_source *source;
-	uint8_t *piece;         /* PIECE_BYTES */
+	uint8_t *piece;         /* PIECE_BYTES, more than any frame has */
 };
 
 static int hash_range(const struct walk *walk, uint64_t offset, uint64_t bytes, struct sha256_ctx *digest,
@@ -83,8 +84,11 @@ static int check_gap(const struct walk *walk, int fd, uint64_t start, uint64_t e
 
 static int check_gaps(const struct walk *walk, int fd, const struct riffle_plan *plan, struct riffle_error *error)
 {
-	uint64_t end = plan->header->plan_offset + plan->header->plan_bytes;
+	uint64_t end = plan->header->plan_offset + plan_stored_bytes(plan->header);
 
+	/* frames have none between them (riffle_plan_check()) */
+	if (plan->header->storage)
+		return check_gap(walk, fd, end, plan->header->payload_offset, error);
 	for (uint32_t i = 0; i < plan->extent_count; i++) {
 		const struct riffle_extent *extent = &plan->extents[i];
 		int status = check_gap(walk, fd, end, extent->file_offset, error);
@@ -104,8 +108,11 @@ static int check_contents(const struct walk *walk, const struct riffle_plan *pla
 	int status;
 
 	sha256_init(&digest);
-	status = hash_range(walk, header->plan_offset, header->plan_bytes, &digest, error);
-	for (uint32_t i = 0; !status && i < plan->extent_count; i++)
+	status = hash_range(walk, header->plan_offset, plan_stored_bytes(header), &digest, error);
+	if (!status && header->storage)
+		status = hash_range(walk, header->payload_offset, header->file_bytes - header->payload_offset, &digest,
+				    error);
+	for (uint32_t i = 0; !status && !header->storage && i < plan->extent_count; i++)
 		status = hash_range(walk, plan->extents[i].file_offset, plan->extents[i].bytes, &digest, error);
 	if (status)
 		return status;
@@ -115,16 +122,26 @@ static int check_contents(const struct walk *walk, const struct riffle_plan *pla
 	return 0;
 }
 
-int riffle_prepared_check_digest(int fd, struct riffle_error *error)
+/* What is stored is what was written; that it also can be decompressed is worth a second look. */
+static int check_frames(const struct walk *walk, const struct riffle_plan *plan, struct riffle_error *error)
 {
-	struct riffle_source source;
+	for (uint32_t i = 0; i < plan->frame_count; i++) {
+		const struct riffle_frame *frame = &plan->frames[i];
+		int status = riffle_plan_read(plan, walk->source, frame->image_offset, walk->piece, frame->bytes, error);
+
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+int riffle_prepared_check_digest(int fd, const struct riffle_source *source, struct riffle_error *error)
+{
 	struct riffle_plan plan = {0};
-	struct walk walk = {.source = &source};
+	struct walk walk = {.source = source};
 	int status;
 
-	status = riffle_source_from_fd(&source, fd, error);
-	if (!status)
-		status = riffle_plan_open(&plan, &source, error);
+	status = riffle_plan_open(&plan, source, error);
 	if (status)
 		return status;
 	walk.piece = malloc(PIECE_BYTES);
@@ -134,6 +151,8 @@ int riffle_prepared_check_digest(int fd, struct riffle_error *error)
 		status = riffle_fail(error, RIFFLE_ERR_MEMORY, "file", "no memory to read it");
 	if (!status)
 		status = check_gaps(&walk, fd, &plan, error);
+	if (!status)
+		status = check_frames(&walk, &plan, error);
 	free(walk.piece);
 	riffle_plan_close(&plan);
 	return status;

@@ -32,6 +32,7 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
 	[RIFFLE_SECTION_SITE_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
 	[RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
+	[RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
 };
 
 struct encoder {

@@ -10,17 +10,21 @@
 
 #include "analysis.h"
 #include "encode.h"
+#include "frames.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
 
-/* everything that goes into the file before its payload */
+/* everything that goes into the file before its payload, and a compressed payload too */
 struct draft {
 	struct riffle_header header;
 	uint8_t *plan;
 	struct riffle_extent *extents;
 	uint32_t extent_count;
 	struct encoded shuffle;         /* empty without one */
+	enum riffle_compression storage;
+	struct stored_frames frames;    /* empty when storage is NONE */
+	uint8_t *stored_plan;           /* NULL then */
 };
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
@@ -76,6 +80,17 @@ static void fill_relocs(uint8_t *plan, const struct riffle_section *section, con
 		memcpy(plan + section->offset, list->offset, (size_t)list->count * sizeof *list->offset);
 }
 
+/* A compressed plan is shorter, and so its payload begins earlier; nothing in the plan depends on where. */
+static int store_plan(struct draft *draft, struct riffle_error *error)
+{
+	struct riffle_header *header = &draft->header;
+	int status = frames_store_plan(&draft->stored_plan, &header->plan_stored_bytes, draft->plan, header->plan_bytes,
+				       draft->storage, error);
+
+	riffle_round_up(header->plan_offset + header->plan_stored_bytes, PAGE_BYTES, &header->payload_offset);
+	return status;
+}
+
 static int make_plan(struct draft *draft, const struct riffle_image *image, struct riffle_error *error)
 {
 	struct riffle_header *header = &draft->header;
@@ -90,6 +105,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
 		counts[i] = draft->shuffle.count[i];
+	counts[RIFFLE_SECTION_FRAMES] = draft->frames.count;
 	header->plan_offset = RIFFLE_HEADER_BYTES;
 	header->plan_bytes = place_sections(section, counts);
 	header->base_bytes = section[RIFFLE_SECTION_REGIONS].offset;
@@ -97,7 +113,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "plan_bytes", "is too large",
 					    header->plan_bytes, RIFFLE_PLAN_MAX);
 	riffle_round_up(header->plan_offset + header->plan_bytes, RIFFLE_PAYLOAD_ALIGN, &header->payload_offset);
-	for (uint32_t i = 0; i < draft->extent_count; i++)
+	for (uint32_t i = 0; i < draft->extent_count && !draft->storage; i++)
 		draft->extents[i].file_offset = header->payload_offset + draft->extents[i].image_offset;
 
 	draft->plan = calloc(1, header->plan_bytes);
@@ -111,17 +127,21 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32], &image->reloc32);
 	fill_relocs(draft->plan, &section[RIFFLE_SECTION_RELOC32_INVERSE], &image->reloc32_inverse);
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
-		if (counts[i])
+		if (draft->shuffle.count[i])
 			memcpy(draft->plan + section[i].offset, draft->shuffle.entries[i],
 			       counts[i] * encoded_entry_bytes[i]);
+	if (draft->frames.count)
+		memcpy(draft->plan + section[RIFFLE_SECTION_FRAMES].offset, draft->frames.frame,
+		       draft->frames.count * sizeof *draft->frames.frame);
 	header->plan_checksum = riffle_checksum(draft->plan, header->base_bytes);
 	header->shuffle_checksum =
 		riffle_checksum(draft->plan + header->base_bytes, header->plan_bytes - header->base_bytes);
-	return 0;
+	return draft->storage ? store_plan(draft, error) : 0;
 }
 
-static void describe(struct riffle_header *header, const struct riffle_image *image)
+static void describe(struct draft *draft, const struct riffle_image *image)
 {
+	struct riffle_header *header = &draft->header;
 	uint64_t file_end = 0;
 
 	for (unsigned i = 0; i < image->segment_count; i++) {
@@ -133,7 +153,7 @@ static void describe(struct riffle_header *header, const struct riffle_image *im
 	memcpy(header->magic, RIFFLE_MAGIC, sizeof header->magic);
 	header->version = RIFFLE_FORMAT_VERSION;
 	header->header_bytes = RIFFLE_HEADER_BYTES;
-	header->file_bytes = header->payload_offset + file_end;
+	header->file_bytes = header->payload_offset + (draft->storage ? draft->frames.total : file_end);
 	header->link_phys = image->link_phys;
 	header->link_virt = image->link_virt;
 	header->image_bytes = image->image_bytes;
@@ -145,6 +165,8 @@ static void describe(struct riffle_header *header, const struct riffle_image *im
 			(image->inverse_list ? RIFFLE_KERNEL_INVERSE : 0);
 	header->source_kind = image->kind;
 	header->compression = image->compression;
+	header->storage = draft->storage;
+	header->features = draft->storage ? RIFFLE_FEATURE_COMPRESSED : 0;
 	header->init_size = image->init_size;
 	memcpy(header->setup_header, image->setup_header, sizeof header->setup_header);
 	memcpy(header->kernel_version, image->kernel_version, sizeof header->kernel_version);
@@ -160,6 +182,10 @@ static int write_payload(const struct draft *draft, const struct riffle_image *i
 {
 	const struct image_segment *segment = image->segment;
 
+	if (draft->storage) {
+		sha256_update(digest, draft->frames.total, draft->frames.bytes);
+		return write_all(fd, draft->frames.bytes, draft->frames.total, draft->header.payload_offset, error);
+	}
 	for (uint32_t i = 0; i < draft->extent_count; i++) {
 		const struct riffle_extent *extent = &draft->extents[i];
 		const uint8_t *bytes;
@@ -179,6 +205,8 @@ static int write_payload(const struct draft *draft, const struct riffle_image *i
 static int write_file(struct draft *draft, const struct riffle_image *image, int fd, struct riffle_error *error)
 {
 	struct riffle_header *header = &draft->header;
+	const uint8_t *plan = draft->storage ? draft->stored_plan : draft->plan;
+	const uint64_t plan_bytes = draft->storage ? header->plan_stored_bytes : header->plan_bytes;
 	struct sha256_ctx digest;
 	int status;
 
@@ -186,8 +214,8 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 	if (ftruncate(fd, (off_t)header->file_bytes) < 0)
 		return riffle_fail_system(error, errno, "output", "cannot be given its size");
 	sha256_init(&digest);
-	sha256_update(&digest, header->plan_bytes, draft->plan);
-	status = write_all(fd, draft->plan, header->plan_bytes, header->plan_offset, error);
+	sha256_update(&digest, plan_bytes, plan);
+	status = write_all(fd, plan, plan_bytes, header->plan_offset, error);
 	if (!status)
 		status = write_payload(draft, image, fd, &digest, error);
 	if (status)
@@ -226,27 +254,35 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	find_areas(&areas, &draft->shuffle);
 	status = analysis_find_extents(image, &areas, &draft->extents, &draft->extent_count, error);
+	if (!status && draft->storage) {
+		status = frames_cut(&draft->frames, draft->extents, draft->extent_count, &areas, &draft->shuffle,
+				    error);
+		if (!status)
+			status = frames_compress(&draft->frames, image, draft->storage, error);
+	}
 	if (!status)
 		status = make_plan(draft, image, error);
 	if (status)
 		return status;
-	describe(&draft->header, image);
+	describe(draft, image);
 	if (shuffle)
 		draft->header.features |= RIFFLE_FEATURE_SHUFFLE;
 	return write_file(draft, image, fd, error);
 }
 
 int riffle_prepared_write(const struct riffle_image *image, const struct shuffle *shuffle, const char *no_shuffle,
-			  int out_fd, struct riffle_error *error)
+			  enum riffle_compression storage, int out_fd, struct riffle_error *error)
 {
-	struct draft draft = {0};
+	struct draft draft = {.storage = storage};
 	int status;
 
 	if (no_shuffle && !shuffle)
 		strncpy(draft.header.no_shuffle, no_shuffle, sizeof draft.header.no_shuffle - 1);
 	status = prepare(&draft, image, shuffle, out_fd, error);
 	free(draft.plan);
+	free(draft.stored_plan);
 	free(draft.extents);
 	encoded_free(&draft.shuffle);
+	frames_free(&draft.frames);
 	return status;
 }

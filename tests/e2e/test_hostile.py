@@ -362,6 +362,32 @@ def test_truncated_and_flipped_prepared_image(programs):
     check_left_nothing(programs, ["kernel", "prepared"])
 
 
+@pytest.mark.parametrize("method, field", [("lz4", "frame: is no LZ4 block"), ("zstd", "frame: is no Zstandard frame")])
+def test_compressed_prepared_image_with_other_frames(programs, method, field):
+    """Header and plan are right: what is wrong shows when a frame is decompressed, before the guest starts."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm cannot be opened")
+    (programs.directory / "kernel").write_bytes(Kernel().appended())
+    assert programs.riffle("prepare", f"--compress={method}", "kernel", "-o", "prepared").returncode == 0
+    path = programs.directory / "prepared"
+    content = path.read_bytes()
+    payload, = struct.unpack_from("<Q", content, 64)
+    assert payload % PAGE == 0 and payload < len(content)
+    for garbage in (0x00, 0xff, 0x5a):
+        path.write_bytes(content[:payload] + bytes([garbage]) * (len(content) - payload))
+        r = programs.riffle("run", "--accept-emulation", "-m", "64M", "prepared")
+        assert (r.returncode, r.stdout) == (1, ""), r
+        line = one_line(r.stderr.splitlines(True)[-1])  # behind the one that tells from how many layouts it is drawn
+        assert line.startswith("riffle: prepared: frame: ") and (field in line or "fewer bytes" in line), line
+        assert programs.riffle("prepare", "--check", "prepared").returncode == 1
+    for end in (payload, len(content) - 1, payload + 1):
+        path.write_bytes(content[:end])
+        r = programs.riffle("run", "--accept-emulation", "-m", "64M", "prepared")
+        assert r.returncode == 1
+        assert one_line(r.stderr).startswith("riffle: prepared: file_bytes: is not the size of the file")
+    check_left_nothing(programs, ["kernel", "prepared"])
+
+
 # --- files that change under the reader
 
 

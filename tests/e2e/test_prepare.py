@@ -226,7 +226,8 @@ def test_a_file_system_without_nameless_files(programs):
 
 @pytest.mark.parametrize("arguments, code", [
     (["prepare"], 2), (["prepare", "kernel"], 2), (["prepare", "a", "b", "-o", "c"], 2), (["prepare", "-o"], 2),
-    (["prepare", "--check", "kernel", "-o", "x"], 2), (["inspect"], 2), (["inspect", "kernel", "-m", "12Q"], 2),
+    (["prepare", "--check", "kernel", "-o", "x"], 2), (["prepare", "--check", "--compress=lz4", "kernel"], 2),
+    (["prepare", "--compress=xz", "kernel", "-o", "x"], 2), (["inspect"], 2), (["inspect", "kernel", "-m", "12Q"], 2),
     (["inspect", "kernel", "--frobnicate"], 2), (["frobnicate"], 2), ([], 2),
     (["prepare", "--help"], 0), (["inspect", "--help"], 0), (["--help"], 0), (["--version"], 0),
 ])
@@ -238,7 +239,7 @@ def test_usage(programs, arguments, code):
 
 
 def test_help_tells_every_option(programs):
-    for command, options in (("prepare", ["--output", "--relocs", "--force", "--check"]),
+    for command, options in (("prepare", ["--output", "--relocs", "--compress", "--force", "--check"]),
                              ("inspect", ["--relocs", "--memory", "--json"])):
         text = programs.riffle(command, "--help").stdout
         assert all(o in text for o in options)

@@ -18,6 +18,8 @@
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "prepare/analysis/analysis.h"
+#include "cli/frame_reader.h"
+#include "prepare/analysis/frames.h"
 #include "prepare/analysis/prepared.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -107,9 +109,9 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void must_write(struct fixture *f)
+static void must_write_as(struct fixture *f, enum riffle_compression storage)
 {
-	int status = riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error);
+	int status = riffle_prepared_write(&f->image, NULL, NULL, storage, f->fd, &f->error);
 
 	if (status) {
 		char line[256];
@@ -119,11 +121,29 @@ static void must_write(struct fixture *f)
 	}
 }
 
+static void must_write(struct fixture *f)
+{
+	must_write_as(f, RIFFLE_COMPRESSION_NONE);
+}
+
+static int check_digest(struct fixture *f)
+{
+	struct frame_reader *frames;
+	struct riffle_source source;
+	int status;
+
+	assert_int_equal(riffle_source_from_fd(&source, f->fd, &f->error), 0);
+	assert_int_equal(frame_reader_begin(&frames, &source, &f->error), 0);
+	status = riffle_prepared_check_digest(f->fd, &source, &f->error);
+	frame_reader_end(frames);
+	return status;
+}
+
 static void must_refuse(struct fixture *f, enum riffle_status status, const char *field, const char *problem)
 {
 	uint8_t start[8] = {0};
 
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), status);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), status);
 	assert_int_equal(f->error.status, status);
 	assert_string_equal(f->error.field, field);
 	if (!strstr(f->error.problem, problem))
@@ -183,7 +203,110 @@ static void test_round_trip(void **state)
 	assert_int_equal((uint64_t)st.st_size, plan.header->payload_offset + DATA_OFFSET + DATA_BYTES);
 	assert_true(st.st_blocks * 512 <= 64 * 1024); /* of 4 MiB only what is not zero */
 	riffle_plan_close(&plan);
-	assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+	assert_int_equal(check_digest(f), 0);
+}
+
+static void flip(int fd, uint64_t offset)
+{
+	uint8_t byte;
+
+	assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+	byte ^= 0x10;
+	assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+}
+
+/* The same kernel compressed: another payload, and the same bytes out of it. */
+static void test_compressed_round_trip(void **state)
+{
+	struct fixture *f = *state;
+	static const enum riffle_compression methods[] = {RIFFLE_COMPRESSION_LZ4, RIFFLE_COMPRESSION_ZSTD};
+
+	for (size_t m = 0; m < 2; m++) {
+		struct frame_reader *reader;
+		struct riffle_source source;
+		struct riffle_plan plan;
+		struct stat st;
+
+		assert_int_equal(ftruncate(f->fd, 0), 0);
+		must_write_as(f, methods[m]);
+		assert_int_equal(riffle_source_from_fd(&source, f->fd, &f->error), 0);
+		assert_int_equal(frame_reader_begin(&reader, &source, &f->error), 0);
+		assert_int_equal(riffle_plan_open(&plan, &source, &f->error), 0);
+		assert_int_equal(plan.header->features, RIFFLE_FEATURE_COMPRESSED);
+		assert_int_equal(plan.header->storage, methods[m]);
+		assert_int_equal(plan.extent_count, 6);
+		assert_int_equal(plan.frame_count, 6);
+		for (uint32_t i = 0; i < plan.extent_count; i++) {
+			const struct riffle_extent *extent = &plan.extents[i];
+			bool in_data = extent->image_offset >= DATA_OFFSET, in_percpu = extent->image_offset >= PERCPU_OFFSET;
+			const uint8_t *original = in_data ? f->data : in_percpu ? f->percpu : f->text;
+			uint32_t start = in_data ? DATA_OFFSET : in_percpu ? PERCPU_OFFSET : 0;
+			uint8_t bytes[2 * PAGE];
+
+			assert_int_equal(plan.frames[i].image_offset, extent->image_offset);
+			assert_true(plan.frames[i].stored_bytes < plan.frames[i].bytes);
+			assert_int_equal(riffle_plan_read(&plan, &source, extent->image_offset, bytes, extent->bytes,
+							  &f->error), 0);
+			assert_memory_equal(bytes, original + (extent->image_offset - start), extent->bytes);
+		}
+		assert_int_equal(fstat(f->fd, &st), 0);
+		assert_true(st.st_size < 16 * PAGE);
+		riffle_plan_close(&plan);
+		frame_reader_end(reader);
+		assert_int_equal(check_digest(f), 0);
+		for (off_t place = 0; place < st.st_size; place += 1 + place / 50) {
+			flip(f->fd, (uint64_t)place);
+			assert_int_not_equal(check_digest(f), 0);
+			flip(f->fd, (uint64_t)place);
+		}
+	}
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_XZ, f->fd, &f->error),
+			 RIFFLE_ERR_UNSUPPORTED);
+}
+
+static int check_frame_list(const struct stored_frames *frames, const uint32_t (*wanted)[2], uint32_t count)
+{
+	if (frames->count != count)
+		return 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (frames->frame[i].image_offset != wanted[i][0] || frames->frame[i].bytes != wanted[i][1])
+			return 0;
+	return 1;
+}
+
+/* Frames end where a load stops reading: at a block, an area's edge, a group of chunks, a table's feed. */
+static void test_frames_are_cut_where_loads_read(void **state)
+{
+	struct riffle_chunk chunks[] = {
+		{.image_offset = 0x100000, .units = 0x8000 / RIFFLE_CHUNK_ALIGN},
+		{.image_offset = 0x108000, .units = 0x6000 / RIFFLE_CHUNK_ALIGN},
+		{.image_offset = 0x10e000, .units = 0x4000 / RIFFLE_CHUNK_ALIGN},
+	};
+	struct riffle_group groups[] = {{.chunk_count = 2}, {.chunk_count = 1}};
+	struct riffle_region region = {.image_offset = 0x100000, .bytes = 0x12000, .chunk_count = 3};
+	struct riffle_table table = {.kind = RIFFLE_TABLE_EXTABLE, .image_offset = 0x200000 - 0x20000, .entries = 10000};
+	const struct riffle_extent extent = {.image_offset = 0x1000, .bytes = 0x201000};
+	const struct encoded shuffle = {
+		.entries = {[RIFFLE_SECTION_REGIONS] = &region, [RIFFLE_SECTION_CHUNKS] = chunks,
+			    [RIFFLE_SECTION_GROUPS] = groups,
+			    [RIFFLE_SECTION_TABLES] = &table},
+		.count = {[RIFFLE_SECTION_REGIONS] = 1, [RIFFLE_SECTION_CHUNKS] = 3, [RIFFLE_SECTION_GROUPS] = 2,
+			  [RIFFLE_SECTION_TABLES] = 1},
+	};
+	const struct plan_areas areas = {.area = {{0x100000, 0x112000}, {0x1e0000, 0x1e0000 + 120000}}, .count = 2};
+	static const uint32_t list[][2] = {
+		{0x1000, 0x40000},   {0x41000, 0x40000},  {0x81000, 0x40000},  {0xc1000, 0x3f000},
+		{0x100000, 0xe000},  {0x10e000, 0x4000},  {0x112000, 0x40000}, {0x152000, 0x40000},
+		{0x192000, 0x40000}, {0x1d2000, 0xe000},  {0x1e0000, 65532},   {0x1e0000 + 65532, 120000 - 65532},
+		{0x1e0000 + 120000, 0x20000 - 120000},    {0x200000, 0x2000},
+	};
+	struct stored_frames frames;
+	struct riffle_error error;
+
+	(void)state;
+	assert_int_equal(frames_cut(&frames, &extent, 1, &areas, &shuffle, &error), 0);
+	assert_true(check_frame_list(&frames, list, sizeof list / sizeof *list));
+	frames_free(&frames);
 }
 
 /* The same input gives the same file, so that a prepared kernel can be compared and signed. */
@@ -199,15 +322,6 @@ static void test_deterministic(void **state)
 	assert_int_equal(pread(f->fd, &second, sizeof second, 0), sizeof second);
 	assert_memory_equal(&first, &second, sizeof first);
 	assert_int_equal(first.header_checksum, riffle_checksum_header(&first));
-}
-
-static void flip(int fd, uint64_t offset)
-{
-	uint8_t byte;
-
-	assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
-	byte ^= 0x10;
-	assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
 }
 
 /* Every place of the file counts: header, plan, extents, and what lies between them. */
@@ -230,10 +344,10 @@ static void test_check_finds_flipped_byte(void **state)
 	places[8] = header.file_bytes - 1;
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		flip(f->fd, places[i]);
-		if (riffle_prepared_check_digest(f->fd, &f->error) != RIFFLE_ERR_CHECKSUM)
+		if (check_digest(f) != RIFFLE_ERR_CHECKSUM)
 			fail_msg("a flipped bit at %#llx went unnoticed", (unsigned long long)places[i]);
 		flip(f->fd, places[i]);
-		assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+		assert_int_equal(check_digest(f), 0);
 	}
 }
 
@@ -247,7 +361,7 @@ static void test_full_disk(void **state)
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, f->fd, &f->error), RIFFLE_ERR_IO);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), RIFFLE_ERR_IO);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_true(f->error.sys_errno != 0);
 	assert_string_equal(f->error.field, "output");
@@ -265,7 +379,7 @@ static void test_no_relocations(void **state)
 	assert_int_equal(pread(f->fd, &header, sizeof header, 0), sizeof header);
 	assert_int_equal(header.flags, 0);
 	assert_int_equal(header.window_bytes, 512 * MIB);
-	assert_int_equal(riffle_prepared_check_digest(f->fd, &f->error), 0);
+	assert_int_equal(check_digest(f), 0);
 }
 
 /* Geometry that the format cannot say, or that no kernel has. */
@@ -407,6 +521,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_round_trip),
+		TEST(test_compressed_round_trip),
+		cmocka_unit_test(test_frames_are_cut_where_loads_read),
 		TEST(test_deterministic),
 		TEST(test_check_finds_flipped_byte),
 		TEST(test_full_disk),

@@ -456,10 +456,10 @@ static void test_child_has_nothing(void **state)
 		struct spawn_files files;
 		const char *numbers, *arguments;
 	} cases[] = {
-		{{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5"},
-		{{kernel, relocs, -1, out}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5"},
-		{{kernel, -1, debug, out}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5"},
-		{{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5"},
+		{{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5 0"},
+		{{kernel, relocs, -1, out, RIFFLE_COMPRESSION_LZ4}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5 6"},
+		{{kernel, -1, debug, out, RIFFLE_COMPRESSION_ZSTD}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5 7"},
+		{{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5 0"},
 	};
 
 	setenv("SECRET", "1", 1);

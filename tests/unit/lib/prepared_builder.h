@@ -23,6 +23,8 @@ struct builder {
 		size_t size;
 	} extra[RIFFLE_SECTION_SLOTS];  /* the shuffle's sections, by kind */
 	uint8_t *image;         /* header.image_bytes long: what the file's payload holds */
+	uint8_t *stored;        /* with RIFFLE_FEATURE_COMPRESSED it holds this instead */
+	size_t stored_bytes;
 	uint64_t *plan;         /* after builder_seal() */
 	size_t plan_bytes;
 };
@@ -80,6 +82,12 @@ static inline void builder_sums(struct builder *b)
 	b->header.header_checksum = riffle_checksum_header(&b->header);
 }
 
+/* How many pieces a plan has when the kernel is stored compressed; builder_file() stores them as they are. */
+static inline size_t builder_pieces(const struct builder *b)
+{
+	return (b->plan_bytes + RIFFLE_FRAME_BYTES_MAX - 1) / RIFFLE_FRAME_BYTES_MAX;
+}
+
 static inline void builder_seal(struct builder *b)
 {
 	size_t at = 0;
@@ -96,20 +104,23 @@ static inline void builder_seal(struct builder *b)
 	builder_section(b, RIFFLE_SECTION_RELOC64, b->reloc64, b->count64, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32, b->reloc32, b->count32, 4, &at);
 	builder_section(b, RIFFLE_SECTION_RELOC32_INVERSE, b->inverse, b->count_inverse, 4, &at);
+	builder_section(b, RIFFLE_SECTION_FRAMES, b->extra[RIFFLE_SECTION_FRAMES].entries,
+			b->extra[RIFFLE_SECTION_FRAMES].count, b->extra[RIFFLE_SECTION_FRAMES].size, &at);
 	b->header.base_bytes = at;
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
 		builder_section(b, i, b->extra[i].entries, b->extra[i].count, b->extra[i].size, &at);
 	b->header.plan_bytes = b->plan_bytes;
 	if (at == b->header.base_bytes)
 		b->header.base_bytes = b->plan_bytes;
-	b->header.payload_offset = (RIFFLE_HEADER_BYTES + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
+	b->header.plan_stored_bytes = b->stored ? builder_pieces(b) * 4 + b->plan_bytes : 0;
+	b->header.payload_offset = (RIFFLE_HEADER_BYTES + builder_pieces(b) * 4 + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
 				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
 	for (uint32_t i = 0; i < b->extents; i++)
-		b->extent[i].file_offset = b->header.payload_offset + b->extent[i].image_offset;
+		b->extent[i].file_offset = b->stored ? 0 : b->header.payload_offset + b->extent[i].image_offset;
 	if (b->extents)
 		memcpy((uint8_t *)b->plan + b->header.section[RIFFLE_SECTION_EXTENTS].offset, b->extent,
 		       b->extents * sizeof *b->extent);
-	b->header.file_bytes = b->header.payload_offset + b->header.image_bytes;
+	b->header.file_bytes = b->header.payload_offset + (b->stored ? b->stored_bytes : b->header.image_bytes);
 	builder_sums(b);
 }
 
@@ -117,10 +128,18 @@ static inline void builder_seal(struct builder *b)
 static inline uint8_t *builder_file(const struct builder *b)
 {
 	uint8_t *file = calloc(1, b->header.file_bytes);
+	size_t plan = b->header.plan_offset;
 
 	memcpy(file, &b->header, sizeof b->header);
-	memcpy(file + b->header.plan_offset, b->plan, b->plan_bytes);
-	memcpy(file + b->header.payload_offset, b->image, b->header.image_bytes);
+	for (size_t i = 0, left = b->plan_bytes; b->stored && i < builder_pieces(b); i++, plan += 4) {
+		uint32_t n = left < RIFFLE_FRAME_BYTES_MAX ? (uint32_t)left : RIFFLE_FRAME_BYTES_MAX;
+
+		memcpy(file + plan, &n, 4);
+		left -= n;
+	}
+	memcpy(file + plan, b->plan, b->plan_bytes);
+	memcpy(file + b->header.payload_offset, b->stored ? b->stored : b->image,
+	       b->header.file_bytes - b->header.payload_offset);
 	return file;
 }
 
@@ -138,6 +157,7 @@ static inline void builder_end(struct builder *b)
 	free(b->inverse);
 	free(b->image);
 	free(b->plan);
+	free(b->stored);
 	memset(b, 0, sizeof *b);
 }
 

@@ -125,9 +125,21 @@ static void boot_timer_takes_the_first_mark(void **state)
 {
 	uint8_t other = 122, mark = 123;
 	(void)state;
+	uint64_t start = now_ns();
 	bus_mmio(&machine.base.bus, 0xc0000000, 1, true, &other);
 	out8(&machine.base, 0xf4, 1);
 	assert_int_equal(machine.timer.marked_ns, 0);
+	/* others are kept in their order, and no more of them than there is room for */
+	for (unsigned i = 0; i < 100; i++)
+		out8(&machine.base, 0xf4, 5);
+	assert_int_equal(machine.timer.marks, BOOT_TIMER_MARKS_MAX);
+	assert_int_equal(machine.timer.mark[0].value, 122);
+	assert_int_equal(machine.timer.mark[1].value, 1);
+	assert_int_equal(machine.timer.mark[BOOT_TIMER_MARKS_MAX - 1].value, 5);
+	for (unsigned i = 0; i < BOOT_TIMER_MARKS_MAX; i++) {
+		assert_in_range(machine.timer.mark[i].ns, start, now_ns());
+		start = machine.timer.mark[i].ns;
+	}
 	uint64_t before = now_ns();
 	bus_mmio(&machine.base.bus, 0xc0000000, 1, true, &mark);
 	uint64_t first = machine.timer.marked_ns;

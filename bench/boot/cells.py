@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cell of the evaluation: a kernel booted one way, several times, and the figures that came of it."""
+import csv
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FIELDS = ["kernel", "method", "condition", "metric", "unit", "run", "value"]
+COMMAND_LINE = "console=ttyS0 reboot=k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd quiet riffle.do=reboot"
+COMPRESSIONS = ("lz4", "zstd", "gzip", "lzo", "xz", "lzma", "bzip2")
+KINDS = (*COMPRESSIONS, "none", "none-optimised")
+BUILT = ("lupine", "microvm", "distro")
+
+
+class Unavailable(Exception):
+    """A cell that cannot be had on this machine, and why."""
+
+
+def methods():
+    """Each way to boot: what file it takes, options for riffle run, and words for the guest's command line."""
+    known = {
+        "direct-off": ("prepared", ["--randomize=off"], ""),
+        "direct-kaslr": ("prepared", ["--randomize=kaslr"], ""),
+        "direct-fgkaslr": ("prepared", ["--randomize=fgkaslr"], ""),
+        "direct-fgkaslr-lazy": ("prepared", ["--randomize=fgkaslr", "--tables=lazy"], ""),
+        "bootstrap-fgkaslr": ("self", ["--boot=bootstrap"], "riffle.marks"),
+    }
+    for kind in KINDS:
+        known[f"bzimage-{kind}-kaslr"] = (kind, ["--boot=bootstrap"], "")
+        known[f"bzimage-{kind}-off"] = (kind, ["--boot=bootstrap"], "nokaslr")
+    return known
+
+
+METHODS = methods()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    kernel: str                 # a name of tools/build-kernel or tools/fetch-kernel, or a file
+    method: str                 # of METHODS, or "monitor" with a command line template
+    memory: int = 256           # MiB
+    runs: int = 5
+    monitor: str = ""           # CMD {kernel} {initrd} {cmdline}
+
+    @property
+    def condition(self):
+        return f"{self.memory}M"
+
+    @property
+    def name(self):
+        return f"{pathlib.Path(self.kernel).name}_{self.method}_{self.condition}"
+
+
+def monitor_name(command):
+    """What the cells of another monitor are called: by its program."""
+    words = command.split()
+    return f"monitor-{pathlib.Path(words[0]).name}" if words else ""
+
+
+def build_directory():
+    return pathlib.Path(os.environ.get("RIFFLE_BUILD", ROOT / "build")).resolve()
+
+
+def riffle():
+    path = build_directory() / "cli" / "riffle"
+    if not path.exists():
+        raise Unavailable(f"{path} is not there: build first")
+    return path
+
+
+@functools.cache
+def hardware_kvm():
+    return subprocess.run([riffle(), "doctor"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          check=False).returncode == 0
+
+
+def output(command, what):
+    r = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if r.returncode or not r.stdout.strip():
+        complaint = (r.stderr.strip() or "it says nothing").splitlines()[-1]
+        raise Unavailable(f"{what}: {complaint}")
+    return r.stdout.strip().splitlines()[-1]
+
+
+def kernel_file(name):
+    """The kernel's own bzImage."""
+    if os.path.exists(name):
+        return os.path.realpath(name)
+    return output([ROOT / "tools" / ("build-kernel" if name in BUILT else "fetch-kernel"), name], name)
+
+
+@functools.cache
+def inspect(kernel):
+    told = subprocess.run([riffle(), "inspect", "--json", kernel], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(told.stdout)
+
+
+def compression_of(kernel):
+    return inspect(kernel).get("compression", "none")
+
+
+def bootstrap_copies(kernel, image, method):
+    """
+    Millions of instructions that a bootstrap spends on copying at least, eight bytes an instruction: the monitor's copy of
+    its image; the image once more to a safe place, unless it stays where it is; what comes out of it, into its segments.
+    """
+    moved = 1 if method.startswith("bzimage-none-optimised") else 2
+    unpacked = 1 if method.startswith("bzimage-none-") and moved == 2 else 0
+    load = inspect(kernel)["load_bytes"]
+    return (moved * image.stat().st_size + (1 + unpacked) * load) / 8e6
+
+
+def make(cell, *command):
+    r = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if r.returncode:
+        raise Unavailable((r.stderr.strip() or f"{cell.kernel}: {command[1]} ended with {r.returncode}").splitlines()[-1])
+
+
+def boot_file(cell, directory):
+    """The file that a method boots, in `directory`."""
+    kind = METHODS[cell.method][0] if cell.method in METHODS else "elf"
+    own = kernel_file(cell.kernel)
+    out = directory / f"kernel-{kind}"
+    if out.exists():
+        return out
+    if kind == "prepared":
+        make(cell, riffle(), "prepare", own, "-o", out)
+    elif kind == "self":
+        make(cell, riffle(), "prepare", "--bootstrap", own, "-o", out)
+    elif kind == "elf":
+        with open(out, "wb") as f:
+            subprocess.run([ROOT / "tools" / "extract-vmlinux", own], stdout=f, check=True)
+    else:
+        try:
+            image = output([ROOT / "tools" / "build-kernel", "--image", kind, cell.kernel],
+                           f"bzImage with payload {kind}") if cell.kernel in BUILT else None
+        except Unavailable:
+            image = None
+        # without an image made for the evaluation the kernel's own will do where it is of that kind; it tells no phases
+        if image is None and compression_of(own) != kind:
+            raise Unavailable(f"no bzImage of {cell.kernel} with payload {kind}: tools/build-kernel --image makes none")
+        shutil.copy(image or own, out)
+    return out
+
+
+# $1 directory, $2 1 where everything is copied to the box's memory first, $3 runs, $4 seconds for one run
+SCRIPT = r"""
+set -e
+cd "$1"
+if [ "$2" = 1 ]; then mkdir /tmp/b; cp -L "$1"/* /tmp/b/; cd /tmp/b; fi
+i=0
+while [ $i -le "$3" ]; do
+	echo "run $i"
+	{ timeout -k 5 "$4" %s < /dev/null > out 2> err; echo "exit $?"; } || true
+	if grep -q "INIT REACHED" out; then echo "reached"; fi
+	%s
+	i=$((i + 1))
+done
+"""
+
+
+def commands(cell, directory, image):
+    """What runs one boot, and what prints its figures as riffle: boot-timer lines."""
+    line = COMMAND_LINE
+    if cell.method in METHODS:
+        line = f"{line} {METHODS[cell.method][2]}".rstrip()
+        run = ["./riffle", "run", "--boot-timer", "-m", f"{cell.memory}M", "--cmdline", line, "-i", "initrd",
+               *METHODS[cell.method][1], image.name]
+        return shlex.join(run), "grep '^riffle: boot-timer:' err || true"
+    words = {"kernel": image.name, "initrd": "initrd", "cmdline": shlex.quote(line), "memory": str(cell.memory)}
+    try:
+        template = cell.monitor.format(**words)
+    except (AttributeError, KeyError, IndexError, ValueError) as error:
+        raise Unavailable(f"--monitor: {error!r}: it knows {{kernel}} {{initrd}} {{cmdline}} {{memory}}") from None
+    return f"./stamp sh -c {shlex.quote('exec ' + template)}", "grep '^riffle: boot-timer:' err || true"
+
+
+FIGURE = re.compile(r"riffle: boot-timer: +(.*?) +([0-9.]+) ms$")
+METRICS = {"start to guest's init": "init", "start to first guest instruction": "monitor", "load": "load",
+           "relocate": "relocate", "CPU, all threads": "cpu", "guest's init": "guest"}
+
+
+def parse(lines, unit):
+    """[(metric, run, value)] of the runs behind the first, which only warms; every run must have reached its init."""
+    rows, run, reached, seen = [], None, False, []
+    for line in [*lines, "run end"]:
+        word = line.split(" ", 1)
+        if word[0] == "run":
+            if run is not None and not reached:
+                raise Unavailable(f"run {run} did not reach the guest's init")
+            run, reached = word[1], False
+            seen.append(run)
+        elif line == "reached":
+            reached = True
+        elif found := FIGURE.match(line):
+            name = found[1].strip()
+            mark = re.fullmatch(r"mark (\d+)", name)
+            metric = f"mark{mark[1]}" if mark else METRICS.get(name)
+            if metric and run != "0":
+                # in the box a nanosecond is an instruction
+                rows.append((metric, int(run), float(found[2])))
+    told = {number: {metric: value for metric, n, value in rows if n == number} for number in map(int, seen[1:-1])}
+    silent = [number for number, figures in told.items() if "init" not in figures]
+    if silent or not told:
+        raise Unavailable(f"run {silent[0]} did not tell when its init was reached" if silent else "no run counts")
+    # The box's clock runs on while it has nothing to do: a wait of the monitor, by whole ticks of 4 ms, is in "init" and
+    # "monitor", but is no instruction. What its threads used and what came behind is.
+    if unit == "Minstr":
+        rows += [("work", number, f["cpu"] + f["guest"]) for number, f in told.items() if {"cpu", "guest"} <= f.keys()]
+    return [(metric, unit, number, value) for metric, number, value in rows]
+
+
+def boot(cell, seconds=900):
+    """Boots a cell and returns its rows as the CSV has them. Raises Unavailable with the reason."""
+    if cell.method not in METHODS and not cell.monitor:
+        raise Unavailable(f"no method {cell.method}; there are {', '.join(METHODS)}")
+    counted = not hardware_kvm()
+    with tempfile.TemporaryDirectory(prefix="riffle-bench-") as name:
+        directory = pathlib.Path(name)
+        image = boot_file(cell, directory)
+        shutil.copy(riffle(), directory / "riffle")
+        subprocess.run([ROOT / "tools" / "mkinitramfs", directory / "initrd"], check=True)
+        if cell.monitor:
+            shutil.copy(build_directory() / "bench" / "stamp", directory / "stamp")
+        run, print_figures = commands(cell, directory, image)
+        arguments = ["sh", "-c", SCRIPT % (run, print_figures), "boots", name, "1" if counted else "0", str(cell.runs),
+                     str(seconds)]
+        if counted:
+            arguments = [str(ROOT / "tools" / "kvmbox"), "--icount", "--mem", str(1536 + cell.memory), "--timeout",
+                         str(seconds * (cell.runs + 1)), "--cpu-features", "-avx", "--share", name, *arguments]
+        r = subprocess.run(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, errors="replace", check=False)
+        if r.returncode:
+            raise Unavailable((r.stderr.strip() or f"the boots ended with {r.returncode}").splitlines()[-1])
+        figures = parse(r.stdout.splitlines(), "Minstr" if counted else "ms")
+        if counted and cell.method.startswith("bzimage"):
+            figures.append(("copying", "Minstr", 1, bootstrap_copies(kernel_file(cell.kernel), image, cell.method)))
+    return [dict(zip(FIELDS, (pathlib.Path(cell.kernel).name, cell.method, cell.condition, metric, unit, number,
+                              f"{value:.3f}"))) for metric, unit, number, value in figures]
+
+
+def write_rows(path, rows):
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    with open(part, "w", newline="", encoding="ascii") as file:
+        out = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        out.writeheader()
+        out.writerows(rows)
+    part.replace(path)
+
+
+def read_rows(path):
+    with open(path, newline="", encoding="ascii") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != FIELDS:
+            raise ValueError(f"{path}: the first line is not {','.join(FIELDS)}")
+        return list(reader)

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stamp CMD...: runs a monitor and tells how long it took until its guest's init spoke on the console. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORDS "INIT REACHED"
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* Passes the console on and stamps the words when they are whole; then ends the monitor, whose guest may not know how. */
+static void watch(int from, double start, pid_t child)
+{
+	char buffer[4096 + sizeof WORDS];
+	size_t kept = 0;
+	ssize_t got;
+
+	while ((got = read(from, buffer + kept, 4096)) > 0 || (got < 0 && errno == EINTR)) {
+		size_t have;
+
+		if (got < 0)
+			continue;
+		have = kept + (size_t)got;
+		if (memmem(buffer, have, WORDS, sizeof WORDS - 1)) {
+			fprintf(stderr, "riffle: boot-timer: %-33s %9.3f ms\n", "start to guest's init", now_ms() - start);
+			puts(WORDS);
+			fflush(stdout);
+			kill(child, SIGKILL);
+			return;
+		}
+		kept = have < sizeof WORDS - 1 ? have : sizeof WORDS - 2;
+		memmove(buffer, buffer + have - kept, kept);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	double start = now_ms();
+	int out[2], status;
+	pid_t child;
+
+	if (argc < 2) {
+		fputs("usage: stamp CMD [ARGUMENT...]\n", stderr);
+		return 2;
+	}
+	if (pipe(out) < 0 || (child = fork()) < 0) {
+		perror("stamp");
+		return 1;
+	}
+	if (!child) {
+		dup2(out[1], 1);
+		close(out[0]);
+		close(out[1]);
+		execvp(argv[1], argv + 1);
+		perror(argv[1]);
+		_exit(127);
+	}
+	close(out[1]);
+	watch(out[0], start, child);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return 0;
+}

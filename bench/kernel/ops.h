@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An operation of the kernel that is measured: how it is set up, done a number of times, and cleared away. */
+#ifndef RIFFLE_BENCH_KERNEL_OPS_H
+#define RIFFLE_BENCH_KERNEL_OPS_H
+
+#include <stdint.h>
+#include <time.h>
+
+struct op {
+	const char *name;
+	long size;               /* pages, bytes, descriptors or mappings; 0 where there is nothing to choose */
+	unsigned iterations;     /* in each round, so that a guest takes some seconds where it is emulated */
+	int (*start)(long size); /* 0, or a negative errno: the kernel lacks it; NULL: nothing to do */
+	int64_t (*run)(long size, unsigned iterations); /* nanoseconds in all, or a negative errno */
+	void (*end)(long size); /* NULL: nothing to do; called after a start that failed as well */
+};
+
+extern const struct op process_ops[], memory_ops[], file_ops[], wait_ops[]; /* each ended by a NULL name */
+
+static inline int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A kernel image that randomises itself: setup header, our loader stage, a prepared kernel. */
+#ifndef RIFFLE_CLI_BOOTSTRAP_IMAGE_H
+#define RIFFLE_CLI_BOOTSTRAP_IMAGE_H
+
+#include <riffle/error.h>
+
+/*
+ * Packs the prepared kernel open at `prepared_fd` behind the stage and writes the image to `out_fd`, an empty regular
+ * file. Errors: those of riffle_plan_open(), SPACE (larger than init_size can say), UNSUPPORTED (built without the
+ * stage), IO.
+ */
+int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *error);
+
+#endif

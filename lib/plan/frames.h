@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The frames of a kernel that is stored compressed: their check, and where one ends. */
+#ifndef RIFFLE_PLAN_FRAMES_H
+#define RIFFLE_PLAN_FRAMES_H
+
+#include <riffle/plan.h>
+
+#include "common/fail.h"
+
+/* The plan's frames against its extents, which have been checked, and the file. */
+int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error *error);
+
+/* Bytes that the plan takes in the file. */
+static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
+{
+	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
+}
+
+/* What tells a header that can be believed so far as to read the plan by it: magic, version, features, checksum. */
+int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error);
+
+/*
+ * Reads the first `bytes` of the plan, however it is stored. They are at most header->plan_bytes, and these at most
+ * RIFFLE_PLAN_MAX; everything else in the header and the source may lie.
+ */
+int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan, uint64_t bytes,
+		      struct riffle_error *error);
+
+/* Index of the first frame that ends behind `image_offset`; frame_count when there is none. */
+static inline uint32_t plan_frame_at(const struct riffle_plan *plan, uint64_t image_offset)
+{
+	uint32_t low = 0, high = plan->frame_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if ((uint64_t)plan->frames[middle].image_offset + plan->frames[middle].bytes <= image_offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Where the frame ends that `image_offset` is in, or UINT64_MAX. */
+static inline uint64_t plan_frame_end(const struct riffle_plan *plan, uint64_t image_offset)
+{
+	uint32_t i = plan_frame_at(plan, image_offset);
+
+	return i < plan->frame_count ? (uint64_t)plan->frames[i].image_offset + plan->frames[i].bytes : UINT64_MAX;
+}
+
+static inline int riffle_fail_no_frames(struct riffle_error *error)
+{
+	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "storage",
+			   "is compressed, and there is nothing here that decompresses (riffle_source.read_frame)");
+}
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cuts a kernel into frames where a load's reads begin and end, so that hardly a frame is decompressed twice. */
+#include "frames.h"
+
+#include <stdlib.h>
+
+#include "common/fail.h"
+#include "load/shuffle.h"
+
+#define BLOCK (UINT32_C(2) << 20) /* a job of the plain load: no frame lies in two */
+
+/* Image offsets, in no order until all are there. */
+struct cuts {
+	uint32_t *at;
+	size_t count, room;
+	bool failed;
+};
+
+static void cut(struct cuts *cuts, uint64_t at)
+{
+	if (cuts->count == cuts->room) {
+		size_t room = cuts->room ? 2 * cuts->room : 1024;
+		uint32_t *more = reallocarray(cuts->at, room, sizeof *more);
+
+		if (!more) {
+			cuts->failed = true;
+			return;
+		}
+		cuts->at = more;
+		cuts->room = room;
+	}
+	/* an image is shorter than 1 GiB */
+	cuts->at[cuts->count++] = (uint32_t)at;
+}
+
+/* Chunks are read in groups. */
+static void cut_groups(struct cuts *cuts, const struct encoded *shuffle)
+{
+	const struct riffle_group *groups = shuffle->entries[RIFFLE_SECTION_GROUPS];
+	const struct riffle_chunk *chunk = shuffle->entries[RIFFLE_SECTION_CHUNKS];
+
+	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_GROUPS]; i++) {
+		cut(cuts, chunk->image_offset);
+		chunk += groups[i].chunk_count;
+	}
+}
+
+/* A table is read in as many whole entries as a feed holds. */
+static void cut_feed(struct cuts *cuts, uint32_t offset, uint32_t entries, uint32_t entry_bytes)
+{
+	uint64_t step = FEED_BYTES / entry_bytes * entry_bytes, bytes = (uint64_t)entries * entry_bytes;
+
+	for (uint64_t at = step; at < bytes; at += step)
+		cut(cuts, offset + at);
+}
+
+static void cut_tables(struct cuts *cuts, const struct encoded *shuffle)
+{
+	const struct riffle_table *tables = shuffle->entries[RIFFLE_SECTION_TABLES];
+	const struct riffle_kallsyms *k = shuffle->entries[RIFFLE_SECTION_KALLSYMS];
+
+	cut_groups(cuts, shuffle);
+	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_TABLES]; i++) {
+		const struct riffle_table *t = &tables[i];
+
+		cut_feed(cuts, t->image_offset, t->entries, plan_table_entry_bytes(t->kind));
+		if (t->kind == RIFFLE_TABLE_ORC)
+			cut_feed(cuts, t->second_offset, t->entries, PLAN_ORC_STATE_BYTES);
+	}
+	if (!shuffle->count[RIFFLE_SECTION_KALLSYMS])
+		return;
+	cut_feed(cuts, k->offsets, k->symbols, 4);
+	cut_feed(cuts, k->names, k->names_bytes, 1);
+	if (k->seqs)
+		cut_feed(cuts, k->seqs, k->symbols, 3);
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Adds the frames of one extent; counts them only while there is nowhere to put them. */
+static void add_frames(struct stored_frames *frames, const struct riffle_extent *extent, const struct cuts *cuts)
+{
+	uint64_t at = extent->image_offset, end = at + extent->bytes;
+	size_t next = 0;
+
+	while (at < end) {
+		uint64_t stop = at + RIFFLE_FRAME_BYTES_MAX < end ? at + RIFFLE_FRAME_BYTES_MAX : end;
+
+		while (next < cuts->count && cuts->at[next] <= at)
+			next++;
+		if (next < cuts->count && cuts->at[next] < stop)
+			stop = cuts->at[next];
+		if (frames->frame)
+			frames->frame[frames->count] =
+			    (struct riffle_frame){.image_offset = (uint32_t)at, .bytes = (uint32_t)(stop - at)};
+		frames->count++;
+		at = stop;
+	}
+}
+
+int frames_cut(struct stored_frames *frames, const struct riffle_extent *extents, uint32_t extent_count,
+	       const struct plan_areas *areas, const struct encoded *shuffle, struct riffle_error *error)
+{
+	struct cuts cuts = {0};
+
+	*frames = (struct stored_frames){0};
+	for (unsigned i = 0; i < areas->count; i++) {
+		cut(&cuts, areas->area[i].start);
+		cut(&cuts, areas->area[i].end);
+	}
+	cut_tables(&cuts, shuffle);
+	for (uint64_t at = BLOCK; at < RIFFLE_IMAGE_MAX; at += BLOCK)
+		cut(&cuts, at);
+	if (!cuts.failed) {
+		qsort(cuts.at, cuts.count, sizeof *cuts.at, ascending);
+		for (uint32_t i = 0; i < extent_count; i++)
+			add_frames(frames, &extents[i], &cuts);
+		frames->frame = calloc(frames->count + 1, sizeof *frames->frame);
+	}
+	if (!frames->frame) {
+		free(cuts.at);
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "frames", "no memory for them");
+	}
+	frames->count = 0;
+	for (uint32_t i = 0; i < extent_count; i++)
+		add_frames(frames, &extents[i], &cuts);
+	free(cuts.at);
+	return RIFFLE_OK;
+}
+
+void frames_free(struct stored_frames *frames)
+{
+	free(frames->frame);
+	free(frames->bytes);
+	*frames = (struct stored_frames){0};
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Randomness that the guest gathers by itself. */
+#ifndef RIFFLE_STAGE_ENTROPY_H
+#define RIFFLE_STAGE_ENTROPY_H
+
+#include <riffle/error.h>
+
+/*
+ * Gathers a key from the processor's generator, and adds what the loader gave (`seed`, may be of 0 bytes) and the zero
+ * page. A processor that claims a generator and does not deliver is an error (RANDOM); one that has none leaves its
+ * time-stamp counter and the interval timer, whose worth docs/randomisation.md tells.
+ */
+int stage_entropy(uint8_t key[32], const void *seed, uint64_t seed_bytes, const uint8_t *zero_page,
+		  struct riffle_error *error);
+
+#endif
