@@ -376,8 +376,8 @@ def symbols(guest):
 
 def trace(guest):
     """
-    The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it. Frames with a
-    question mark are not of it: what lay on the stack before, which is another thing at another time.
+    The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it. Frames with
+    a question mark are not of it: what lay on the stack before, which is another thing at another time.
     """
     lines = guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0]
     return re.findall(r"^(?:\[[ \d.]+\] )? ([\w.]+)\+0x", lines, re.M)
@@ -401,7 +401,7 @@ def judge(guest, plain=None):
     """A shuffled guest is well, its symbols are all there in another order, and its panic's trace is the usual one."""
     is_well(guest)
     assert guest.told["mode"] == "fgkaslr"
-    assert trace(guest)[:2] == ["dump_stack_lvl", "panic"] and "do_syscall_64" in trace(guest)
+    assert "panic" in trace(guest)[:2] and "do_syscall_64" in trace(guest)
     if plain:
         assert symbols(guest)[0] == symbols(plain)[0] and symbols(guest)[1] != symbols(plain)[1]
         assert trace(guest) == trace(plain)
@@ -432,6 +432,7 @@ def test_large_shuffled(boots, name, make, seed):
         is_well(each)
         assert re.findall(r"^guest: exec /bin/(\S+) exit=0$", each.out, re.M) == asked_of(each), each.everything()
     judge(guest)
+    assert trace(guest) == trace(plain)
     assert said(guest, "efault") == said(plain, "efault")
     there, here = numbers(plain, "symbols"), numbers(guest, "symbols")
     assert (here["count"], here["sum"], here["unsorted"]) == (there["count"], there["sum"], "0")
