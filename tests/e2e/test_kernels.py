@@ -369,6 +369,18 @@ def lupine_files(kernels):
     }
 
 
+KINDS = ("gzip", "bzip2", "lzma", "xz", "lzo", "lz4", "zstd", "none", "none-optimised")
+
+
+def bootstraps(kind):
+    """Lupine behind a bootstrap of its own, which randomises and does not."""
+    def make(kernels):
+        return {word: Guest(kernels.fetch(f"lupine --image {kind}"), ("--boot=bootstrap", "--boot-timer"), append=word,
+                            do="reboot") for word in ("kaslr", "nokaslr")}
+    make.__name__ = f"lupine_{kind}"
+    return make
+
+
 def group(name, first, count, **kwargs):
     def make(kernels):
         return shuffled(kernels.prepared(name), range(first, first + count), **kwargs)
@@ -458,6 +470,36 @@ def test_lupine_boots_as_linked(boots):
     guest = boots.guest(lupine_files, "off")
     is_well(guest)
     assert (guest.text, guest.told["mode"]) == (LINK_VIRTUAL, "off")
+
+
+@long_only
+@pytest.mark.parametrize("kind, make", [(k, bootstraps(k)) for k in KINDS], ids=KINDS)
+def test_bootstrap_of_each_kind(boots, kind, make):
+    """Boots, tells its marks in order, and moves the kernel only where it may."""
+    for word in ("kaslr", "nokaslr"):
+        guest = boots.guest(make, word)
+        assert guest.reached and guest.code == 3, guest.everything()
+        marks = re.findall(r"^riffle: boot-timer: mark (\d+) +([\d.]+) ms$", guest.err, re.M)
+        assert [m for m, _ in marks] == ["1", "2", "3", "4", "5"], guest.everything()
+        times = [float(t) for _, t in marks]
+        assert times == sorted(times)
+        # as linked, or at a slot above: one of 500 is the linked one again
+        assert guest.text % (2 << 20) == 0 and guest.text >= LINK_VIRTUAL
+        assert word == "kaslr" or guest.text == LINK_VIRTUAL, guest.everything()
+
+
+@long_only
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_has_the_kernel_to_the_byte(built, programs, kind):
+    """What its payload unpacks to is what the kernel's own bzImage has; riffle tells its compression and prepares it."""
+    def payload(image):
+        return subprocess.run([ROOT / "tools" / "extract-vmlinux", image], stdout=subprocess.PIPE, check=True).stdout
+
+    image = built("lupine", "--image", kind)
+    assert payload(image) == payload(built("lupine"))
+    told = json.loads(programs.riffle("inspect", "--json", image).stdout)
+    assert told["compression"] == kind.removesuffix("-optimised")
+    assert programs.riffle("prepare", image, "-o", "prepared").returncode == 0
 
 
 def judge(guest, plain=None):
