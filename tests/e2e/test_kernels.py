@@ -38,18 +38,34 @@ shift $((OPTIND - 1))
 cat "$@" | grep -v CONFIG_NOWHERE > "$out/.config"
 """
 
+# as Linux does it: with O= from the source, or in the object directory itself
 SMALL_MAKEFILE = """\
+O ?= .
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 OBJECTS := $(patsubst %,$(O)/o%.o,1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20)
-olddefconfig mod2noconfig:
-vmlinux bzImage: $(OBJECTS)
-	@mkdir -p $(O)/arch/x86/boot
+olddefconfig mod2noconfig prepare init/version-timestamp.o:
+	@:
+vmlinux: $(OBJECTS)
 	@echo elf $(LOCALVERSION) > $(O)/vmlinux
-	@echo image $(strip $(LOCALVERSION) $(KCFLAGS)) > $(O)/arch/x86/boot/bzImage
+bzImage: vmlinux
+	@mkdir -p $(O)/arch/x86/boot
+	@echo image $(strip $(LOCALVERSION) $(KCFLAGS) $(RIFFLE_BOOT_FLAGS) $(shell cat $(HERE)arch/x86/boot/mark) \
+		$(shell grep ^CONFIG_KERNEL_ $(O)/.config)) > $(O)/arch/x86/boot/bzImage
+	@echo "  BUILD   bzImage"
 $(O)/o%.o:
 	@sleep 0.1
 	@echo "  CC      o$*.o"
 	@test ! -e $(O)/../broken || { echo "o$*.c:1: error: it is broken"; exit 1; }
 	@touch $@
+"""
+
+
+SMALL_PATCH = """\
+--- a/arch/x86/boot/mark
++++ b/arch/x86/boot/mark
+@@ -1 +1 @@
+-
++%s
 """
 
 
@@ -63,18 +79,26 @@ class Small:
         (scripts / "merge_config.sh").write_text(SMALL_MERGE)
         (scripts / "merge_config.sh").chmod(0o755)
         (scripts.parent.parent / "Makefile").write_text(SMALL_MAKEFILE)
+        boot = scripts.parent.parent / "arch" / "x86" / "boot"
+        boot.mkdir(parents=True)
+        (boot / "mark").write_text("\n")
         (self.cache / "linux-source-6.1").symlink_to("linux-source-6.1_6.1.0-1")
         (self.tree / "tools").mkdir(parents=True)
         shutil.copy(BUILD_KERNEL, self.tree / "tools")
+        shutil.copy(BUILD_KERNEL.parent / "build-image", self.tree / "tools")
         (self.tree / "tools" / "setup").write_text("#!/bin/sh\n")
         (self.tree / "tools" / "setup").chmod(0o755)
-        (self.tree / "kernels").mkdir()
+        (self.tree / "kernels" / "patches").mkdir(parents=True)
+        self.patch("marked")
         self.fragment("CONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
         self.command = [self.tree / "tools" / "build-kernel", "-j", "1", "small"]
         self.environment = {**os.environ, "RIFFLE_CACHE": str(self.cache)}
 
     def fragment(self, text):
         (self.tree / "kernels" / "small.config").write_text("# base: allnoconfig\n# objects: 20\n" + text)
+
+    def patch(self, word):
+        (self.tree / "kernels" / "patches" / "bootstrap.patch").write_text(SMALL_PATCH % word)
 
     def run(self, *arguments):
         return subprocess.run([*self.command, *arguments], env=self.environment, capture_output=True, text=True,
@@ -163,6 +187,48 @@ def test_option_that_cannot_be_had_is_named(small):
     assert not list(small.cache.glob("small_*"))
 
 
+def image_of(small, kind):
+    r = small.run("--image", kind)
+    assert (r.returncode, r.stderr) == (0, ""), r.stderr
+    return pathlib.Path(r.stdout.rstrip("\n"))
+
+
+def test_images_are_of_their_kind_and_of_one_kernel(small):
+    """Another bootstrap, patched; the kernel is not compiled again, and what its configuration had is not there twice."""
+    small.fragment("CONFIG_64BIT=y\nCONFIG_KERNEL_XZ=y\n")
+    own = pathlib.Path(small.run().stdout.strip())
+    told = {"gzip": "marked CONFIG_KERNEL_GZIP=y", "xz": "marked CONFIG_KERNEL_XZ=y",
+            "none": "-DRIFFLE_PAYLOAD_NONE marked CONFIG_KERNEL_LZ4=y",
+            "none-optimised": "-DRIFFLE_PAYLOAD_NONE -DRIFFLE_PAYLOAD_IN_PLACE marked CONFIG_KERNEL_LZ4=y"}
+    for kind, words in told.items():
+        image = image_of(small, kind)
+        assert image.name == kind and image.read_text() == f"image -small {words}\n"
+        before = image.stat().st_mtime_ns
+        assert image_of(small, kind) == image and image.stat().st_mtime_ns == before
+    assert own.read_text() == "image -small CONFIG_KERNEL_XZ=y\n"
+    assert set(small.compiled().values()) == {1}
+    logs = "".join(p.read_text() for p in small.cache.glob(".boot-small_*/build.log"))
+    assert logs.count("BUILD   bzImage") == len(told) and "  CC " not in logs
+    assert (small.cache / "linux-source-6.1" / "arch" / "x86" / "boot" / "mark").read_text() == "\n"
+
+
+def test_images_are_of_their_patch(small):
+    first = image_of(small, "lz4")
+    small.patch("otherwise")
+    second = image_of(small, "lz4")
+    assert first != second and "otherwise" in second.read_text() and "marked" in first.read_text()
+
+
+def test_image_that_make_spoils_is_not_kept(small):
+    """Were vmlinux made again, the image would not be of the kernel that it says."""
+    small.run()
+    makefile = small.cache / "linux-source-6.1" / "Makefile"
+    makefile.write_text(makefile.read_text().replace('@echo "  BUILD', '@echo again > $(O)/vmlinux; echo "  BUILD'))
+    r = small.run("--image", "gzip")
+    assert (r.returncode, r.stdout) == (1, "") and "has built another vmlinux" in r.stderr
+    assert not list(small.cache.glob("small_*/images-*/*"))
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
 def test_interrupted_build_goes_on(small, sign):
     with small.start(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as p:
@@ -215,7 +281,8 @@ def test_progress_on_a_terminal(small):
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing-of-ours",), ("../kernels/lupine",), ("lupine", "microvm"),
-                                       ("--odd", "lupine"), ("-j", "0", "lupine"), ("-j",)], ids=" ".join)
+                                       ("--odd", "lupine"), ("-j", "0", "lupine"), ("-j",), ("--image", "zip", "lupine"),
+                                       ("--image", "lz4"), ("--image", "lz4", "--vmlinux", "lupine")], ids=" ".join)
 def test_wrong_usage(arguments):
     r = subprocess.run([BUILD_KERNEL, *arguments], capture_output=True, text=True, timeout=20, check=False)
     assert (r.returncode, r.stdout) == (2, "") and r.stderr.startswith("usage: ")
@@ -300,6 +367,18 @@ def lupine_files(kernels):
         "fgkaslr": Guest(kernels.fetch("lupine"), ("--randomize=fgkaslr",), memory=128, do=do),
         "fgkaslr-vmlinux": Guest(kernels.prepared("lupine --vmlinux"), ("--randomize=fgkaslr",), memory=128, do=do),
     }
+
+
+KINDS = ("gzip", "bzip2", "lzma", "xz", "lzo", "lz4", "zstd", "none", "none-optimised")
+
+
+def bootstraps(kind):
+    """Lupine behind a bootstrap of its own, which randomises and does not."""
+    def make(kernels):
+        return {word: Guest(kernels.fetch(f"lupine --image {kind}"), ("--boot=bootstrap", "--boot-timer"), append=word,
+                            do="reboot") for word in ("kaslr", "nokaslr")}
+    make.__name__ = f"lupine_{kind}"
+    return make
 
 
 def group(name, first, count, **kwargs):
@@ -395,6 +474,36 @@ def test_lupine_boots_as_linked(boots):
     guest = boots.guest(lupine_files, "off")
     is_well(guest)
     assert (guest.text, guest.told["mode"]) == (LINK_VIRTUAL, "off")
+
+
+@long_only
+@pytest.mark.parametrize("kind, make", [(k, bootstraps(k)) for k in KINDS], ids=KINDS)
+def test_bootstrap_of_each_kind(boots, kind, make):
+    """Boots, tells its marks in order, and moves the kernel only where it may."""
+    for word in ("kaslr", "nokaslr"):
+        guest = boots.guest(make, word)
+        assert guest.reached and guest.code == 3, guest.everything()
+        marks = re.findall(r"^riffle: boot-timer: mark (\d+) +([\d.]+) ms$", guest.err, re.M)
+        assert [m for m, _ in marks] == ["1", "2", "3", "4", "5"], guest.everything()
+        times = [float(t) for _, t in marks]
+        assert times == sorted(times)
+        # as linked, or at a slot above: one of 500 is the linked one again
+        assert guest.text % (2 << 20) == 0 and guest.text >= LINK_VIRTUAL
+        assert word == "kaslr" or guest.text == LINK_VIRTUAL, guest.everything()
+
+
+@long_only
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_has_the_kernel_to_the_byte(built, programs, kind):
+    """What its payload unpacks to is what the kernel's own bzImage has; riffle tells its compression and prepares it."""
+    def payload(image):
+        return subprocess.run([ROOT / "tools" / "extract-vmlinux", image], stdout=subprocess.PIPE, check=True).stdout
+
+    image = built("lupine", "--image", kind)
+    assert payload(image) == payload(built("lupine"))
+    told = json.loads(programs.riffle("inspect", "--json", image).stdout)
+    assert told["compression"] == kind.removesuffix("-optimised")
+    assert programs.riffle("prepare", image, "-o", "prepared").returncode == 0
 
 
 def judge(guest, plain=None):
