@@ -176,6 +176,9 @@ def known_options():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
+    # Python's argparse indents alike, whatever the program
+    for program in ("bench/evaluate", "bench/report", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many"):
+        known |= options_of_help(help_of(ROOT / program, "--help"))
     return known
 
 
