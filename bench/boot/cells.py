@@ -87,6 +87,8 @@ def output(command, what):
     r = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if r.returncode or not r.stdout.strip():
         complaint = (r.stderr.strip() or "it says nothing").splitlines()[-1]
+        if r.returncode == 2:       # its usage, of which no line is a reason
+            complaint = f"{pathlib.Path(command[0]).name} does not know {' '.join(str(c) for c in command[1:])}"
         raise Unavailable(f"{what}: {complaint}")
     return r.stdout.strip().splitlines()[-1]
 
@@ -143,11 +145,12 @@ def boot_file(cell, directory):
         try:
             image = output([ROOT / "tools" / "build-kernel", "--image", kind, cell.kernel],
                            f"bzImage with payload {kind}") if cell.kernel in BUILT else None
-        except Unavailable:
-            image = None
+            why = "tools/build-kernel makes images of its own kernels only"
+        except Unavailable as reason:
+            image, why = None, str(reason)
         # without an image made for the evaluation the kernel's own will do where it is of that kind; it tells no phases
         if image is None and compression_of(own) != kind:
-            raise Unavailable(f"no bzImage of {cell.kernel} with payload {kind}: tools/build-kernel --image makes none")
+            raise Unavailable(why)
         shutil.copy(image or own, out)
     return out
 

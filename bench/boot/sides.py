@@ -36,6 +36,7 @@ set output "{out}"
 set title "{title}"
 set ylabel "{ylabel}"
 set grid ytics
+set pointintervalbox 0
 {settings}
 {blocks}
 plot {", ".join(plots)}
@@ -73,11 +74,12 @@ def phases_plot(figures, out):
     unit = "million instructions" if figures.unit() == "Minstr" else "ms"
     draw(out, "From the first instruction of the bootstrap to the kernel's", unit,
          "set style data histograms\nset style histogram rowstacked\nset style fill solid 0.7\nset boxwidth 0.6\n"
-         f"set xrange [-0.6:{len(lines) - 0.4}]\nset yrange [0:*]\nset xtics rotate by -35 left nomirror\nset key top left",
+         f"set xrange [-0.6:{len(lines) - 0.4}]\nset yrange [0:*]\nset xtics rotate by -35 left nomirror\n"
+         "set rmargin 14\nset key outside top center horizontal",
          {"data": lines},
          [f'$data using {i + 2}{":xtic(1)" if i == 0 else ""} lc rgb "{COLOURS[i]}" title "{name}"'
           for i, (name, _, _) in enumerate(PHASES)]
-         + ['$data using 0:6:7:8 with yerrorbars lc rgb "#222222" pt -1 title "all: least to most"'])
+         + ['$data using 0:6:7:8 with yerrorbars lc rgb "#222222" pt 7 ps 0.2 title "all: least to most"'])
     return True
 
 
@@ -138,6 +140,24 @@ def cold(figures, directory):
                 values = figures.of(kernel, method, "256M-cold", "init")
                 lines.append(f"| {method} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
             lines.append("")
+    return lines[:-1]
+
+
+# ---- other monitors ----
+
+def others(figures):
+    """Monitors stamped from outside, riffle among them where it was started the same way."""
+    rows = sorted(key for key in figures.values if key[1].startswith("monitor-") and key[3] == "init")
+    lines = []
+    for kernel, condition in sorted({(key[0], key[2]) for key in rows}):
+        base = figures.median(kernel, "monitor-riffle", condition, "init")
+        lines += [f"| {kernel}, {condition} | start to the init's first word | boots | / riffle |", "|---|---|---|---|"]
+        for method in [key[1] for key in rows if (key[0], key[2]) == (kernel, condition)]:
+            values = figures.of(kernel, method, condition, "init")
+            middle = statistics.median(values)
+            lines.append(f"| {method.removeprefix('monitor-')} | {middle:.1f} | {len(values)} | "
+                         f"{number(middle / base if base else None, 3)} |")
+        lines.append("")
     return lines[:-1]
 
 
@@ -213,9 +233,10 @@ def work(figures, directory):
                           + ("NaN NaN" if math.isnan(row[i].low) else f"{row[i].low:.5f} {row[i].high:.5f}")
                           for n, (name, row) in enumerate(each.items())] for i in range(len(methods))}
         draw(out, f"{kernel}: a kernel at work, ratios of {what} to no KASLR, 95 % intervals over layouts", "ratio",
-             f"set xtics rotate by -50 left nomirror\nset xrange [-0.6:{len(each)}]\nset key top left", rows,
-             [f'$d{i} using 1:3:xtic(2) with points pt 7 ps 0.6 lc rgb "{COLOURS[i]}" title "{m}", '
-              f'$d{i} using 1:3:4:5 with yerrorbars pt -1 lc rgb "{COLOURS[i]}" notitle, '
+             'set xtics rotate by -60 left nomirror font ",9"\n' + f"set xrange [-0.6:{len(each)}]\n"
+             "set rmargin 8\nset key outside top center horizontal maxrows 2", rows,
+             [f'$d{i} using 1:3{":xtic(2)" if i == 0 else ""} with points pt 7 ps 0.6 lc rgb "{COLOURS[i]}" title "{m}", '
+              f'$d{i} using 1:3:4:5 with yerrorbars pt 7 ps 0.2 lc rgb "{COLOURS[i]}" notitle, '
               f'{PAPER_WORK[m]} lc rgb "{COLOURS[i]}" dt 2 title "the paper\'s mean, {m} (times)"'
               for i, m in enumerate(methods)])
         lines += [f"![{kernel} at work](evaluation/work-{kernel}.svg)", ""]

@@ -238,6 +238,28 @@ def test_a_stage_that_unpacks_nothing_sets_up_until_it_relocates(report, tmp_pat
         report.Figures([tmp_path / "a.csv"]))
 
 
+def test_an_image_that_cannot_be_made_says_why(monkeypatch, tmp_path):
+    def output(command, what):
+        if "--image" in command:
+            raise cells.Unavailable(f"{what}: the patch does not apply")
+        return str(tmp_path / "bzImage")
+    monkeypatch.setattr(cells, "output", output)
+    monkeypatch.setattr(cells, "compression_of", lambda kernel: "lz4")
+    with pytest.raises(cells.Unavailable, match="payload none: the patch does not apply"):
+        cells.boot_file(cells.Cell("lupine", "bzimage-none-off"), tmp_path)
+    (tmp_path / "bzImage").write_text("its own")
+    assert cells.boot_file(cells.Cell("lupine", "bzimage-lz4-off"), tmp_path).read_text() == "its own"
+
+
+def test_other_monitors_are_never_among_the_boots(report, tmp_path):
+    """They are stamped by the clock, the boots are judged by their work."""
+    cells.write_rows(tmp_path / "a.csv", [row(m, "init", 1, v) for m, v in (
+        ("direct-off", 50), ("monitor-qemu", 300), ("monitor-riffle", 200))])
+    figures = report.Figures([tmp_path / "a.csv"])
+    assert "monitor" not in " ".join(line.split(" | ")[0] for line in report.boots_table(figures, "lupine")[2:])
+    assert "| qemu | 300.0 | 1 | 1.500 |" in sides.others(figures)
+
+
 @pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 def test_a_real_cell(programs, tmp_path):
     r = programs.run(ROOT / "bench" / "boot" / "main.py", "lupine", "--method", "direct-kaslr", "--runs", "1", "--csv",
