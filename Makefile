@@ -43,7 +43,7 @@ bench: build
 	@bench/report $${XDG_CACHE_HOME:-$$HOME/.cache}/riffle-bench
 
 # one, or all of them, smallest first; prints where each is
-KERNEL ?= lupine microvm distro
+KERNEL ?= lupine microvm distro judge
 kernels:
 	@for k in $(KERNEL); do tools/build-kernel $$k || exit; done
 

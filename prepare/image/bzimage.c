@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads a bzImage: the setup header's numbers, each checked against the file, and the payload, unpacked. */
+#include <elf.h>
+
 #include "prepare/image/internal.h"
 
 /* Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" */
@@ -133,6 +135,12 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 	return 0;
 }
 
+/* Linux for x86 has no such payload, but patched bootstraps do, that copy where the others decompress. */
+static bool is_stored(const uint8_t *payload)
+{
+	return !memcmp(payload, ELFMAG, SELFMAG);
+}
+
 /* The last word of the payload says how much it unpacks to: gzip's own, or one that the kernel's build appends. */
 static int unpacked_size(uint64_t *size, const struct bzimage *b, const uint8_t *payload, struct riffle_error *error)
 {
@@ -157,7 +165,7 @@ static int unpack(struct riffle_image *image, const struct bzimage *b, uint8_t *
 	uint8_t *unpacked;
 	int status;
 
-	if (b->compression == RIFFLE_COMPRESSION_NONE)
+	if (b->compression == RIFFLE_COMPRESSION_NONE && !is_stored(packed))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "payload",
 					 "is compressed in a way unknown here", riffle_get32(packed));
 	status = unpacked_size(&size, b, packed, error);

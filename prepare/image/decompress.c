@@ -177,6 +177,16 @@ static int unzstd(const uint8_t *input, size_t input_bytes, uint8_t *output, siz
 	}
 }
 
+static int copy(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
+		struct riffle_error *error)
+{
+	int status = image_decompressed(input_bytes, output_bytes, error);
+
+	if (!status)
+		memcpy(output, input, output_bytes);
+	return status;
+}
+
 int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
 		     size_t output_bytes, struct riffle_error *error)
 {
@@ -200,7 +210,7 @@ int image_decompress(enum riffle_compression compression, const uint8_t *input, 
 	case RIFFLE_COMPRESSION_ZSTD:
 		return unzstd(input, input_bytes, output, output_bytes, error);
 	case RIFFLE_COMPRESSION_NONE:
-		break;
+		return copy(input, input_bytes, output, output_bytes, error);
 	}
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "payload", "is compressed in a way unknown here");
 }

@@ -94,9 +94,9 @@ def sections_of(prepared):
         offset, count = struct.unpack_from("<QQ", data, 0x248 + 16 * kind)
         return list(struct.iter_unpack(form, data[plan + offset : plan + offset + count * struct.calcsize(form)]))
 
-    chunks = [(at, 16 * units, *counts) for at, units, *counts in entries(6, "<IHHHHHH")]
-    return chunks, entries(5, "<IIII"), {"pc32": len(entries(9, "<H")), "abs32": len(entries(11, "<HH")), "abs64": len(entries(12, "<HH")),
-                                           "own32": sum(step < 255 for step, in entries(10, "<B"))}
+    chunks = [(at, 16 * units, *counts) for at, units, *counts in entries(7, "<IHHHHHH")]
+    return chunks, entries(6, "<IIII"), {"pc32": len(entries(10, "<H")), "abs32": len(entries(12, "<HH")), "abs64": len(entries(13, "<HH")),
+                                           "own32": sum(step < 255 for step, in entries(11, "<B"))}
 
 
 @pytest.mark.parametrize("name", STOCK)

@@ -15,9 +15,9 @@ from test_hostile import check_left_nothing, one_line
 # include/riffle/format.h: fields of the header, sections of the plan and their entries
 HEADER_CHECKSUM, PLAN_OFFSET, PLAN_BYTES, PLAN_CHECKSUM, BASE_BYTES, SHUFFLE_CHECKSUM = 24, 40, 48, 56, 0x238, 0x240
 DIRECTORY, HEADER_BYTES = 0x248, 4096
-ENTRY = {"regions": (5, 16), "chunks": (6, 16), "groups": (7, 24), "pc_targets": (9, 2), "abs32_refs": (11, 4),
-         "fixed32": (13, 4), "fixed32_targets": (14, 2), "tables": (17, 24), "gaps": (18, 4), "site_targets": (19, 2),
-         "extable_targets": (20, 4), "kallsyms": (21, 32)}
+ENTRY = {"regions": (6, 16), "chunks": (7, 16), "groups": (8, 24), "pc_targets": (10, 2), "abs32_refs": (12, 4),
+         "fixed32": (14, 4), "fixed32_targets": (15, 2), "tables": (18, 24), "gaps": (19, 4), "site_targets": (20, 2),
+         "extable_targets": (21, 4), "kallsyms": (22, 32)}
 
 
 def xxh64(data):

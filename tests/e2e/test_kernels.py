@@ -38,18 +38,34 @@ shift $((OPTIND - 1))
 cat "$@" | grep -v CONFIG_NOWHERE > "$out/.config"
 """
 
+# as Linux does it: with O= from the source, or in the object directory itself
 SMALL_MAKEFILE = """\
+O ?= .
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 OBJECTS := $(patsubst %,$(O)/o%.o,1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20)
-olddefconfig mod2noconfig:
-vmlinux bzImage: $(OBJECTS)
-	@mkdir -p $(O)/arch/x86/boot
+olddefconfig mod2noconfig prepare init/version-timestamp.o:
+	@:
+vmlinux: $(OBJECTS)
 	@echo elf $(LOCALVERSION) > $(O)/vmlinux
-	@echo image $(strip $(LOCALVERSION) $(KCFLAGS)) > $(O)/arch/x86/boot/bzImage
+bzImage: vmlinux
+	@mkdir -p $(O)/arch/x86/boot
+	@echo image $(strip $(LOCALVERSION) $(KCFLAGS) $(RIFFLE_BOOT_FLAGS) $(shell cat $(HERE)arch/x86/boot/mark) \
+		$(shell grep ^CONFIG_KERNEL_ $(O)/.config)) > $(O)/arch/x86/boot/bzImage
+	@echo "  BUILD   bzImage"
 $(O)/o%.o:
 	@sleep 0.1
 	@echo "  CC      o$*.o"
 	@test ! -e $(O)/../broken || { echo "o$*.c:1: error: it is broken"; exit 1; }
 	@touch $@
+"""
+
+
+SMALL_PATCH = """\
+--- a/arch/x86/boot/mark
++++ b/arch/x86/boot/mark
+@@ -1 +1 @@
+-
++%s
 """
 
 
@@ -63,18 +79,26 @@ class Small:
         (scripts / "merge_config.sh").write_text(SMALL_MERGE)
         (scripts / "merge_config.sh").chmod(0o755)
         (scripts.parent.parent / "Makefile").write_text(SMALL_MAKEFILE)
+        boot = scripts.parent.parent / "arch" / "x86" / "boot"
+        boot.mkdir(parents=True)
+        (boot / "mark").write_text("\n")
         (self.cache / "linux-source-6.1").symlink_to("linux-source-6.1_6.1.0-1")
         (self.tree / "tools").mkdir(parents=True)
         shutil.copy(BUILD_KERNEL, self.tree / "tools")
+        shutil.copy(BUILD_KERNEL.parent / "build-image", self.tree / "tools")
         (self.tree / "tools" / "setup").write_text("#!/bin/sh\n")
         (self.tree / "tools" / "setup").chmod(0o755)
-        (self.tree / "kernels").mkdir()
+        (self.tree / "kernels" / "patches").mkdir(parents=True)
+        self.patch("marked")
         self.fragment("CONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
         self.command = [self.tree / "tools" / "build-kernel", "-j", "1", "small"]
         self.environment = {**os.environ, "RIFFLE_CACHE": str(self.cache)}
 
     def fragment(self, text):
         (self.tree / "kernels" / "small.config").write_text("# base: allnoconfig\n# objects: 20\n" + text)
+
+    def patch(self, word):
+        (self.tree / "kernels" / "patches" / "bootstrap.patch").write_text(SMALL_PATCH % word)
 
     def run(self, *arguments):
         return subprocess.run([*self.command, *arguments], env=self.environment, capture_output=True, text=True,
@@ -163,6 +187,48 @@ def test_option_that_cannot_be_had_is_named(small):
     assert not list(small.cache.glob("small_*"))
 
 
+def image_of(small, kind):
+    r = small.run("--image", kind)
+    assert (r.returncode, r.stderr) == (0, ""), r.stderr
+    return pathlib.Path(r.stdout.rstrip("\n"))
+
+
+def test_images_are_of_their_kind_and_of_one_kernel(small):
+    """Another bootstrap, patched; the kernel is not compiled again, and what its configuration had is not there twice."""
+    small.fragment("CONFIG_64BIT=y\nCONFIG_KERNEL_XZ=y\n")
+    own = pathlib.Path(small.run().stdout.strip())
+    told = {"gzip": "marked CONFIG_KERNEL_GZIP=y", "xz": "marked CONFIG_KERNEL_XZ=y",
+            "none": "-DRIFFLE_PAYLOAD_NONE marked CONFIG_KERNEL_LZ4=y",
+            "none-optimised": "-DRIFFLE_PAYLOAD_NONE -DRIFFLE_PAYLOAD_IN_PLACE marked CONFIG_KERNEL_LZ4=y"}
+    for kind, words in told.items():
+        image = image_of(small, kind)
+        assert image.name == kind and image.read_text() == f"image -small {words}\n"
+        before = image.stat().st_mtime_ns
+        assert image_of(small, kind) == image and image.stat().st_mtime_ns == before
+    assert own.read_text() == "image -small CONFIG_KERNEL_XZ=y\n"
+    assert set(small.compiled().values()) == {1}
+    logs = "".join(p.read_text() for p in small.cache.glob(".boot-small_*/build.log"))
+    assert logs.count("BUILD   bzImage") == len(told) and "  CC " not in logs
+    assert (small.cache / "linux-source-6.1" / "arch" / "x86" / "boot" / "mark").read_text() == "\n"
+
+
+def test_images_are_of_their_patch(small):
+    first = image_of(small, "lz4")
+    small.patch("otherwise")
+    second = image_of(small, "lz4")
+    assert first != second and "otherwise" in second.read_text() and "marked" in first.read_text()
+
+
+def test_image_that_make_spoils_is_not_kept(small):
+    """Were vmlinux made again, the image would not be of the kernel that it says."""
+    small.run()
+    makefile = small.cache / "linux-source-6.1" / "Makefile"
+    makefile.write_text(makefile.read_text().replace('@echo "  BUILD', '@echo again > $(O)/vmlinux; echo "  BUILD'))
+    r = small.run("--image", "gzip")
+    assert (r.returncode, r.stdout) == (1, "") and "has built another vmlinux" in r.stderr
+    assert not list(small.cache.glob("small_*/images-*/*"))
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
 def test_interrupted_build_goes_on(small, sign):
     with small.start(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as p:
@@ -215,7 +281,8 @@ def test_progress_on_a_terminal(small):
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing-of-ours",), ("../kernels/lupine",), ("lupine", "microvm"),
-                                       ("--odd", "lupine"), ("-j", "0", "lupine"), ("-j",)], ids=" ".join)
+                                       ("--odd", "lupine"), ("-j", "0", "lupine"), ("-j",), ("--image", "zip", "lupine"),
+                                       ("--image", "lz4"), ("--image", "lz4", "--vmlinux", "lupine")], ids=" ".join)
 def test_wrong_usage(arguments):
     r = subprocess.run([BUILD_KERNEL, *arguments], capture_output=True, text=True, timeout=20, check=False)
     assert (r.returncode, r.stdout) == (2, "") and r.stderr.startswith("usage: ")
@@ -302,6 +369,18 @@ def lupine_files(kernels):
     }
 
 
+KINDS = ("gzip", "bzip2", "lzma", "xz", "lzo", "lz4", "zstd", "none", "none-optimised")
+
+
+def bootstraps(kind):
+    """Lupine behind a bootstrap of its own, which randomises and does not."""
+    def make(kernels):
+        return {word: Guest(kernels.fetch(f"lupine --image {kind}"), ("--boot=bootstrap", "--boot-timer"), append=word,
+                            do="reboot") for word in ("kaslr", "nokaslr")}
+    make.__name__ = f"lupine_{kind}"
+    return make
+
+
 def group(name, first, count, **kwargs):
     def make(kernels):
         return shuffled(kernels.prepared(name), range(first, first + count), **kwargs)
@@ -375,8 +454,12 @@ def symbols(guest):
 
 
 def trace(guest):
-    """The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it."""
-    return re.findall(r"^ (?:\? )?([\w.]+)\+0x", guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0], re.M)
+    """
+    The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it. Frames with
+    a question mark are not of it: what lay on the stack before, which is another thing at another time.
+    """
+    lines = guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0]
+    return re.findall(r"^(?:\[[ \d.]+\] )? ([\w.]+)\+0x", lines, re.M)
 
 
 @pytest.mark.parametrize("name", ["bzimage", "vmlinux", "auto", "fgkaslr", "fgkaslr-vmlinux"])
@@ -393,11 +476,41 @@ def test_lupine_boots_as_linked(boots):
     assert (guest.text, guest.told["mode"]) == (LINK_VIRTUAL, "off")
 
 
+@long_only
+@pytest.mark.parametrize("kind, make", [(k, bootstraps(k)) for k in KINDS], ids=KINDS)
+def test_bootstrap_of_each_kind(boots, kind, make):
+    """Boots, tells its marks in order, and moves the kernel only where it may."""
+    for word in ("kaslr", "nokaslr"):
+        guest = boots.guest(make, word)
+        assert guest.reached and guest.code == 3, guest.everything()
+        marks = re.findall(r"^riffle: boot-timer: mark (\d+) +([\d.]+) ms$", guest.err, re.M)
+        assert [m for m, _ in marks] == ["1", "2", "3", "4", "5"], guest.everything()
+        times = [float(t) for _, t in marks]
+        assert times == sorted(times)
+        # as linked, or at a slot above: one of 500 is the linked one again
+        assert guest.text % (2 << 20) == 0 and guest.text >= LINK_VIRTUAL
+        assert word == "kaslr" or guest.text == LINK_VIRTUAL, guest.everything()
+
+
+@long_only
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_has_the_kernel_to_the_byte(built, programs, kind):
+    """What its payload unpacks to is what the kernel's own bzImage has; riffle tells its compression and prepares it."""
+    def payload(image):
+        return subprocess.run([ROOT / "tools" / "extract-vmlinux", image], stdout=subprocess.PIPE, check=True).stdout
+
+    image = built("lupine", "--image", kind)
+    assert payload(image) == payload(built("lupine"))
+    told = json.loads(programs.riffle("inspect", "--json", image).stdout)
+    assert told["compression"] == kind.removesuffix("-optimised")
+    assert programs.riffle("prepare", image, "-o", "prepared").returncode == 0
+
+
 def judge(guest, plain=None):
     """A shuffled guest is well, its symbols are all there in another order, and its panic's trace is the usual one."""
     is_well(guest)
     assert guest.told["mode"] == "fgkaslr"
-    assert trace(guest)[:2] == ["dump_stack_lvl", "panic"] and "do_syscall_64" in trace(guest)
+    assert "panic" in trace(guest)[:2] and "do_syscall_64" in trace(guest)
     if plain:
         assert symbols(guest)[0] == symbols(plain)[0] and symbols(guest)[1] != symbols(plain)[1]
         assert trace(guest) == trace(plain)
@@ -428,6 +541,7 @@ def test_large_shuffled(boots, name, make, seed):
         is_well(each)
         assert re.findall(r"^guest: exec /bin/(\S+) exit=0$", each.out, re.M) == asked_of(each), each.everything()
     judge(guest)
+    assert trace(guest) == trace(plain)
     assert said(guest, "efault") == said(plain, "efault")
     there, here = numbers(plain, "symbols"), numbers(guest, "symbols")
     assert (here["count"], here["sum"], here["unsorted"]) == (there["count"], there["sum"], "0")

@@ -47,8 +47,8 @@ def make_guests(kernel):
 
 def make_many(kernel, first):
     """
-    Twenty layouts, on one CPU and on four in turn, five to a box. Four are one CPU of the box's in turn, which each probe
-    and the tracer stop: the first of those does that too and takes twice as long as the whole on one.
+    Twenty layouts, on one CPU and on four in turn, five to a box. Four are one CPU of the box's in turn, which each
+    probe and the tracer stop: the first of those does that too and takes twice as long as the whole on one.
     """
     def guests(forms):
         guests = {}
