@@ -49,10 +49,11 @@ class Cell:
     memory: int = 256           # MiB
     runs: int = 5
     monitor: str = ""           # CMD {kernel} {initrd} {cmdline}
+    cold: bool = False          # nothing of the files in the page cache
 
     @property
     def condition(self):
-        return f"{self.memory}M"
+        return f"{self.memory}M" + ("-cold" if self.cold else "")
 
     @property
     def name(self):
@@ -86,6 +87,8 @@ def output(command, what):
     r = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if r.returncode or not r.stdout.strip():
         complaint = (r.stderr.strip() or "it says nothing").splitlines()[-1]
+        if r.returncode == 2:       # its usage, of which no line is a reason
+            complaint = f"{pathlib.Path(command[0]).name} does not know {' '.join(str(c) for c in command[1:])}"
         raise Unavailable(f"{what}: {complaint}")
     return r.stdout.strip().splitlines()[-1]
 
@@ -142,16 +145,17 @@ def boot_file(cell, directory):
         try:
             image = output([ROOT / "tools" / "build-kernel", "--image", kind, cell.kernel],
                            f"bzImage with payload {kind}") if cell.kernel in BUILT else None
-        except Unavailable:
-            image = None
+            why = "tools/build-kernel makes images of its own kernels only"
+        except Unavailable as reason:
+            image, why = None, str(reason)
         # without an image made for the evaluation the kernel's own will do where it is of that kind; it tells no phases
         if image is None and compression_of(own) != kind:
-            raise Unavailable(f"no bzImage of {cell.kernel} with payload {kind}: tools/build-kernel --image makes none")
+            raise Unavailable(why)
         shutil.copy(image or own, out)
     return out
 
 
-# $1 directory, $2 1 where everything is copied to the box's memory first, $3 runs, $4 seconds for one run
+# $1 directory, $2 1 where everything is copied to the box's memory first, $3 runs, $4 seconds for one run, $5 1: cold
 SCRIPT = r"""
 set -e
 cd "$1"
@@ -159,8 +163,9 @@ if [ "$2" = 1 ]; then mkdir /tmp/b; cp -L "$1"/* /tmp/b/; cd /tmp/b; fi
 i=0
 while [ $i -le "$3" ]; do
 	echo "run $i"
+	if [ "$5" = 1 ]; then sync; echo 3 > /proc/sys/vm/drop_caches; fi
 	{ timeout -k 5 "$4" %s < /dev/null > out 2> err; echo "exit $?"; } || true
-	if grep -q "INIT REACHED" out; then echo "reached"; fi
+	if grep -q "INIT REACHED" out; then echo "reached"; else tail -qn 1 out err | sed 's/^/said /'; fi
 	%s
 	i=$((i + 1))
 done
@@ -175,11 +180,13 @@ def commands(cell, directory, image):
         run = ["./riffle", "run", "--boot-timer", "-m", f"{cell.memory}M", "--cmdline", line, "-i", "initrd",
                *METHODS[cell.method][1], image.name]
         return shlex.join(run), "grep '^riffle: boot-timer:' err || true"
-    words = {"kernel": image.name, "initrd": "initrd", "cmdline": shlex.quote(line), "memory": str(cell.memory)}
+    words = {"kernel": image.name, "bzimage": "bzimage", "prepared": "kernel-prepared", "initrd": "initrd",
+             "cmdline": shlex.quote(line), "memory": str(cell.memory)}
     try:
         template = cell.monitor.format(**words)
     except (AttributeError, KeyError, IndexError, ValueError) as error:
-        raise Unavailable(f"--monitor: {error!r}: it knows {{kernel}} {{initrd}} {{cmdline}} {{memory}}") from None
+        raise Unavailable(f"--monitor: {error!r}: it knows {{kernel}} {{bzimage}} {{prepared}} "
+                          f"{{initrd}} {{cmdline}} {{memory}}") from None
     return f"./stamp sh -c {shlex.quote('exec ' + template)}", "grep '^riffle: boot-timer:' err || true"
 
 
@@ -190,14 +197,16 @@ METRICS = {"start to guest's init": "init", "start to first guest instruction": 
 
 def parse(lines, unit):
     """[(metric, run, value)] of the runs behind the first, which only warms; every run must have reached its init."""
-    rows, run, reached, seen = [], None, False, []
+    rows, run, reached, seen, words = [], None, False, [], ""
     for line in [*lines, "run end"]:
         word = line.split(" ", 1)
         if word[0] == "run":
             if run is not None and not reached:
-                raise Unavailable(f"run {run} did not reach the guest's init")
-            run, reached = word[1], False
+                raise Unavailable(f"run {run} did not reach the guest's init" + (f": {words}" if words else ""))
+            run, reached, words = word[1], False, ""
             seen.append(run)
+        elif word[0] == "said" and word[1:] and word[1].strip():
+            words = word[1].strip()      # the last words of a boot that failed: of its console, then of its monitor
         elif line == "reached":
             reached = True
         elif found := FIGURE.match(line):
@@ -218,21 +227,36 @@ def parse(lines, unit):
     return [(metric, unit, number, value) for metric, number, value in rows]
 
 
+def disk_directory():
+    """Where files lie on a disk: /tmp may be memory, from which no page is ever dropped."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
 def boot(cell, seconds=900):
     """Boots a cell and returns its rows as the CSV has them. Raises Unavailable with the reason."""
     if cell.method not in METHODS and not cell.monitor:
         raise Unavailable(f"no method {cell.method}; there are {', '.join(METHODS)}")
     counted = not hardware_kvm()
-    with tempfile.TemporaryDirectory(prefix="riffle-bench-") as name:
+    if cell.cold and counted:
+        raise Unavailable("--cold: this machine counts instructions, which say nothing of disks; "
+                          "riffle bench storage models the reads")
+    if cell.cold and os.geteuid():
+        raise Unavailable("--cold: only root may drop the page cache")
+    with tempfile.TemporaryDirectory(prefix="riffle-bench-", dir=disk_directory() if cell.cold else None) as name:
         directory = pathlib.Path(name)
         image = boot_file(cell, directory)
         shutil.copy(riffle(), directory / "riffle")
         subprocess.run([ROOT / "tools" / "mkinitramfs", directory / "initrd"], check=True)
         if cell.monitor:
             shutil.copy(build_directory() / "bench" / "stamp", directory / "stamp")
+            shutil.copy(kernel_file(cell.kernel), directory / "bzimage")
+            if "{prepared}" in cell.monitor:
+                make(cell, riffle(), "prepare", kernel_file(cell.kernel), "-o", directory / "kernel-prepared")
         run, print_figures = commands(cell, directory, image)
         arguments = ["sh", "-c", SCRIPT % (run, print_figures), "boots", name, "1" if counted else "0", str(cell.runs),
-                     str(seconds)]
+                     str(seconds), "1" if cell.cold else "0"]
         if counted:
             arguments = [str(ROOT / "tools" / "kvmbox"), "--icount", "--mem", str(1536 + cell.memory), "--timeout",
                          str(seconds * (cell.runs + 1)), "--cpu-features", "-avx", "--share", name, *arguments]

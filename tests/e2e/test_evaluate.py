@@ -2,13 +2,17 @@
 """The evaluation's driver on made-up figures: what it reads, keeps, takes up again, and makes ratios of."""
 import importlib.machinery
 import importlib.util
+import os
 import sys
 
 import pytest
 from conftest import BUILD, ROOT
+from guests import LONG
 
 sys.path.insert(0, str(ROOT / "bench" / "boot"))
+import beside  # noqa: E402
 import cells  # noqa: E402
+import sides  # noqa: E402
 
 
 def program(name):
@@ -115,7 +119,7 @@ def test_no_cell_begins_when_the_time_is_over(evaluate, tmp_path):
 
 def test_every_cell_of_the_matrix_is_a_method_and_no_two_share_a_file(evaluate):
     wanted = evaluate.matrix(["lupine", "microvm"], 5)
-    assert {c.method for c in wanted} <= set(cells.METHODS)
+    assert {c.method for c in wanted if isinstance(c, cells.Cell)} <= set(cells.METHODS)
     assert len({c.name for c in wanted}) == len(wanted)
     assert wanted[0].method == "direct-off" and wanted[0].kernel == "lupine"
 
@@ -159,3 +163,109 @@ def test_only_what_is_between_the_marks_is_replaced(report):
     text = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\n"
     once = report.fill(text, "x", ["new"])
     assert once == text.replace("old", "new") and report.fill(once, "x", ["new"]) == once
+
+
+def test_a_failed_boot_tells_its_last_words():
+    lines = said(0, (INIT, 50)) + said(1, (INIT, 50), reached=False) + ["said Booting", "said ", "said no PVH ELF Note"]
+    with pytest.raises(cells.Unavailable, match="run 1 did not reach the guest's init: no PVH ELF Note"):
+        cells.parse(lines, "ms")
+
+
+def test_a_cell_is_done_when_it_has_the_boots_that_are_wanted(evaluate, tmp_path):
+    path = tmp_path / "cell.csv"
+    assert not evaluate.finished(path, cells.Cell("lupine", "direct-off", runs=2))
+    cells.write_rows(path, [row("direct-off", "init", n, 50) for n in (1, 2)])
+    assert evaluate.finished(path, cells.Cell("lupine", "direct-off", runs=2))
+    assert not evaluate.finished(path, cells.Cell("lupine", "direct-off", runs=3))
+
+
+def test_cold_boots_are_cells_only_where_there_are_disks_to_time(evaluate, monkeypatch):
+    assert not any(c.cold for c in evaluate.matrix(["lupine"], 5) if isinstance(c, cells.Cell))
+    cold = [c for c in evaluate.matrix(["lupine"], 5, cold=True) if isinstance(c, cells.Cell) and c.cold]
+    assert {c.condition for c in cold} == {"256M-cold"} and "direct-kaslr" in {c.method for c in cold}
+    monkeypatch.setattr(cells, "hardware_kvm", lambda: False)
+    with pytest.raises(cells.Unavailable, match="instructions, which say nothing of disks"):
+        cells.boot(cells.Cell("lupine", "direct-off", cold=True))
+
+
+def test_native_cost_comes_of_both_benches_and_never_into_the_boots(report, tmp_path):
+    load = {"rows": {"floor": {"ms": [2, 2, 2]}, "load_kaslr": {"ms": [3, 4, 5]}, "bootstrap_bound": {"ms": [9]}}}
+    start = "             floor ms  start ms\nkaslr            2.196    22.756     10.36     7.485                  3.369\n"
+    rows = beside.native_rows("lupine", load, start)
+    cells.write_rows(tmp_path / "n.csv", rows)
+    cells.write_rows(tmp_path / "a.csv", [row("direct-kaslr", "init", 1, 50)])
+    figures = report.Figures(tmp_path.glob("*.csv"))
+    assert "| direct-kaslr | 4.00 | 3.00 to 5.00 | 2.00 | 22.8 | 7.5 |" in sides.native(figures)
+    assert report.boots_table(figures, "lupine")[2].startswith("| direct-kaslr | 50.0 |")
+
+
+def test_cold_is_reading_then_the_processor(report, tmp_path):
+    def stored(storage, read, cpu):
+        return [row("kaslr", "storage_read", 1, read, condition=storage, unit="MB"),
+                row("kaslr", "storage_cpu", 1, cpu, condition=storage, unit="ms")]
+    cells.write_rows(tmp_path / "s.csv", stored("none", 10, 5) + stored("lz4", 5, 10))
+    table = sides.cold_table(report.Figures([tmp_path / "s.csv"]), "lupine")
+    # 5 MB less to read are 5 ms at 1000 MB/s: there the two meet
+    assert "| KASLR: prepared | 10.0 | 5.0 | 205.0 | 105.0 | 55.0 | 30.0 | 17.5 | **11.2** | **8.1** | **6.6** |" in table
+    assert any(line.startswith("| KASLR: prepared, LZ4 | 5.0 | 10.0 | **110.0** |") and "**16.2** | 13.1" in line
+               for line in table)
+
+
+def test_work_is_a_ratio_over_the_operations_that_every_layout_has(report, tmp_path):
+    rows = [row(method, op, n, factor * base, condition="icount", unit="instructions")
+            for method, factor in (("direct", 1), ("direct-kaslr", 1.1), ("direct-fgkaslr", 1.2))
+            for op, base in (("fork", 1000), ("getpid", 10)) for n in (1, 2)]
+    rows += [row("direct", "poll", 1, 5, condition="icount", unit="instructions")]
+    cells.write_rows(tmp_path / "w.csv", rows)
+    lines = sides.work(report.Figures([tmp_path / "w.csv"]), tmp_path)
+    assert any("geometric mean of 2" in line and "1.1000" in line and "1.2000" in line for line in lines)
+    assert not any("poll" in line for line in lines) and "counts of instructions" in lines[0]
+    assert (tmp_path / "work-lupine.svg").read_text().startswith("<?xml")
+
+
+def test_what_was_not_booted_is_a_row_that_says_why(report, tmp_path):
+    cells.write_rows(tmp_path / "a.csv", [row("direct-off", "init", 1, 50)])
+    (tmp_path / "lupine_bzimage-none-off_256M.reason").write_text("no image\n")
+    table = report.boots_table(report.Figures([tmp_path / "a.csv"]), "lupine", reasons=tmp_path.glob("*.reason"))
+    assert "| bzimage-none-off | not available: no image | | | | | | 3.219 |" in table
+    assert {line.split(" | ")[0].strip("| ") for line in table[2:]} == set(cells.METHODS)
+
+
+def test_a_stage_that_unpacks_nothing_sets_up_until_it_relocates(report, tmp_path):
+    cells.write_rows(tmp_path / "a.csv", [row("bootstrap-fgkaslr", "init", 1, 80)] + [
+        row("bootstrap-fgkaslr", f"mark{n}", 1, v) for n, v in ((1, 10), (4, 20), (5, 45))])
+    assert "| lupine, bootstrap-fgkaslr | 10.0 |  |  | 25.0 | 35.0 |" in report.phases_table(
+        report.Figures([tmp_path / "a.csv"]))
+
+
+def test_an_image_that_cannot_be_made_says_why(monkeypatch, tmp_path):
+    def output(command, what):
+        if "--image" in command:
+            raise cells.Unavailable(f"{what}: the patch does not apply")
+        return str(tmp_path / "bzImage")
+    monkeypatch.setattr(cells, "output", output)
+    monkeypatch.setattr(cells, "compression_of", lambda kernel: "lz4")
+    with pytest.raises(cells.Unavailable, match="payload none: the patch does not apply"):
+        cells.boot_file(cells.Cell("lupine", "bzimage-none-off"), tmp_path)
+    (tmp_path / "bzImage").write_text("its own")
+    assert cells.boot_file(cells.Cell("lupine", "bzimage-lz4-off"), tmp_path).read_text() == "its own"
+
+
+def test_other_monitors_are_never_among_the_boots(report, tmp_path):
+    """They are stamped by the clock, the boots are judged by their work."""
+    cells.write_rows(tmp_path / "a.csv", [row(m, "init", 1, v) for m, v in (
+        ("direct-off", 50), ("monitor-qemu", 300), ("monitor-riffle", 200))])
+    figures = report.Figures([tmp_path / "a.csv"])
+    assert "monitor" not in " ".join(line.split(" | ")[0] for line in report.boots_table(figures, "lupine")[2:])
+    assert "| qemu | 300.0 | 1 | 1.500 |" in sides.others(figures)
+
+
+@pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+def test_a_real_cell(programs, tmp_path):
+    r = programs.run(ROOT / "bench" / "boot" / "main.py", "lupine", "--method", "direct-kaslr", "--runs", "1", "--csv",
+                     tmp_path / "cell.csv", timeout=1800, env={**os.environ, "RIFFLE_BUILD": str(BUILD)})
+    assert r.returncode == 0, r.stderr
+    rows = cells.read_rows(tmp_path / "cell.csv")
+    told = {x["metric"]: float(x["value"]) for x in rows}
+    assert 0 < told["load"] < told["monitor"] < told["init"] and {x["run"] for x in rows} == {"1"}
+    assert "boot 1" in r.stdout and "median" in r.stdout
