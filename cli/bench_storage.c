@@ -135,14 +135,12 @@ static int set_up_bootstrap(struct work *w, uint64_t file_bytes)
 
 static int set_up(struct work *w)
 {
-	uint8_t start[8];
 	struct stat st, relocs_st;
 	int status = input_open(&w->files.kernel, &st, w->request->kernel, w->error);
 
 	if (status)
 		return status;
-	if (pread(w->files.kernel, start, sizeof start, 0) == sizeof start &&
-	    riffle_plan_is_prepared(start, sizeof start))
+	if (input_is_prepared(w->files.kernel))
 		return riffle_fail(w->error, RIFFLE_ERR_UNSUPPORTED, "kernel",
 				   "is prepared already: what it was made from is needed");
 	if (w->request->relocs)

@@ -333,7 +333,6 @@ struct inspection {
 
 static int open_files(struct inspection *i, struct subject *s, const struct inspect_options *options)
 {
-	uint8_t start[8];
 	struct stat st;
 	int status;
 
@@ -342,8 +341,7 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 	if (status)
 		return status;
 	s->file_bytes = (uint64_t)st.st_size;
-	s->prepared = pread(i->files.kernel, start, sizeof start, 0) == sizeof start &&
-		      riffle_plan_is_prepared(start, sizeof start);
+	s->prepared = input_is_prepared(i->files.kernel);
 	if (s->prepared)
 		return RIFFLE_OK;
 	if (options->relocs && input_open(&i->files.relocs, &st, options->relocs, &i->error)) {

@@ -82,11 +82,10 @@ static const char *blame(const struct prepare_options *options, const struct rif
 /* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
 static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *words, struct riffle_error *error)
 {
-	uint8_t start[8];
 	int status;
 
 	/* a kernel that is prepared already only needs the stage in front of it */
-	if (pread(files->kernel, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start))
+	if (input_is_prepared(files->kernel))
 		return bootstrap_image_write(fd, files->kernel, error);
 	files->out = memfd_create("prepared kernel", MFD_CLOEXEC);
 	if (files->out < 0)

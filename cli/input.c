@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <riffle/plan.h>
+
 #include "common/fail.h"
 
 static int open_descriptor(int *fd, const char *digits, struct riffle_error *error)
@@ -71,6 +73,13 @@ int input_trust(int fd, const struct stat *st, struct riffle_error *error)
 		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode",
 				   "lets its group or others change it (chmod go-w)");
 	return 0;
+}
+
+bool input_is_prepared(int fd)
+{
+	uint8_t start[8];
+
+	return pread(fd, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start);
 }
 
 void report_error(const char *file, const struct riffle_error *error)

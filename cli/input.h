@@ -3,6 +3,7 @@
 #ifndef RIFFLE_CLI_INPUT_H
 #define RIFFLE_CLI_INPUT_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include <riffle/error.h>
@@ -18,6 +19,9 @@ int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *
  * it, by its mode or because it is a memfd sealed against writing. `fd` may be -1 for anything but a file. Errors: TRUST.
  */
 int input_trust(int fd, const struct stat *st, struct riffle_error *error);
+
+/* The file begins as a prepared kernel does; one that cannot be read does not. Moves no file position. */
+bool input_is_prepared(int fd);
 
 /* Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr. */
 void report_error(const char *file, const struct riffle_error *error);

@@ -33,13 +33,6 @@ static int open_plan(struct opened_kernel *k, const struct kernel_request *reque
 				   : riffle_plan_open(&k->plan, &k->source, error);
 }
 
-static bool is_prepared(int fd)
-{
-	uint8_t start[8];
-
-	return pread(fd, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start);
-}
-
 static int open_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
 			 struct riffle_error *error)
 {
@@ -229,7 +222,7 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		if (status)
 			k->blame = request->relocs;
 	}
-	if (!status && is_prepared(inputs.kernel))
+	if (!status && input_is_prepared(inputs.kernel))
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);
