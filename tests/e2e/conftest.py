@@ -24,7 +24,7 @@ class Programs:
     cache: pathlib.Path
     environment: dict
 
-    def run(self, *command, timeout=120, **kwargs):
+    def run(self, *command, timeout=300, **kwargs):
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("cwd", self.directory)
         kwargs.setdefault("env", self.environment)
@@ -92,7 +92,7 @@ def pytest_configure(config):
 def guest_initrd(tmp_path_factory):
     """The initramfs of tests/guest."""
     path = tmp_path_factory.mktemp("initrd") / "initrd"
-    subprocess.run([ROOT / "tools" / "mkinitramfs", path], check=True, timeout=60)
+    subprocess.run([ROOT / "tools" / "mkinitramfs", path], check=True, timeout=300)
     return path
 
 
@@ -120,7 +120,7 @@ class Forms:
     def prepared(self, kernel):
         source = self.fetch(kernel)
         return self.make(f"{kernel}.riffle", lambda out: subprocess.run(
-            [RIFFLE, "prepare", source, "-o", out], check=True, timeout=120))
+            [RIFFLE, "prepare", source, "-o", out], check=True, timeout=300))
 
     def appended(self, kernel):
         """The bzImage's payload: an ELF with a list of relocations behind it."""

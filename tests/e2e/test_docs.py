@@ -19,7 +19,7 @@ FOREIGN_OPTIONS = {"--cflags", "--libs", "--worker"}
 
 
 def help_of(*command):
-    r = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60, check=False)
+    r = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, check=False)
     assert r.returncode == 0, r.stderr
     return r.stdout
 
@@ -40,7 +40,7 @@ def commands():
 
 def render(page):
     text = subprocess.run(["mandoc", "-Tutf8", "-O", "width=500", page], capture_output=True, text=True, check=True,
-                          timeout=60).stdout
+                          timeout=300).stdout
     return re.sub(r".\x08", "", text)
 
 
@@ -55,7 +55,7 @@ def code_in(document):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_man_page_is_well_formed(page):
     r = subprocess.run(["mandoc", "-Tlint", "-W", "warning", page], capture_output=True, text=True, check=False,
-                       timeout=60)
+                       timeout=300)
     assert (r.returncode, r.stdout) == (0, "")
 
 

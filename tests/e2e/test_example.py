@@ -46,7 +46,7 @@ def test_two_boots_have_two_layouts(monitor, prepared, tmp_path):
     """Up to four boots: two may lie alike once in 482 times."""
     offsets = set()
     for _ in range(4):
-        r = in_box([monitor, prepared], timeout=120)
+        r = in_box([monitor, prepared])
         console = r.stdout.decode(errors="replace").replace("\r", "")
         told = r.stderr.decode(errors="replace")
         assert r.returncode == 0, told + console[-4000:]

@@ -481,7 +481,7 @@ def test_prepared_image_cut_while_it_is_loaded(programs):
 
     with Meddler(change):
         for _ in range(40):
-            r = programs.riffle("run", "--accept-emulation", "-m", "64M", "prepared", timeout=60)
+            r = programs.riffle("run", "--accept-emulation", "-m", "64M", "prepared", timeout=300)
             assert r.returncode in (1, 3), r
             assert "riffle: prepared: " in r.stderr if r.returncode == 1 else True
 

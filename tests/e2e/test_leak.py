@@ -187,7 +187,7 @@ def test_layout_file_is_never_written_over_or_through(programs, what):
         path = path / "layout"
     else:
         path = "/dev/null"
-    r = programs.riffle("run", "--accept-emulation", "--layout-out", path, kernel, timeout=20)
+    r = programs.riffle("run", "--accept-emulation", "--layout-out", path, kernel, timeout=300)
     assert (r.returncode, r.stdout) == (1, "")
     assert re.search(rf"^riffle: {re.escape(str(path))}: layout file: cannot be created: [A-Z][a-z ]+$", r.stderr, re.M)
     if what == "file":

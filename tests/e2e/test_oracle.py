@@ -33,7 +33,7 @@ def ask(forms, guest_initrd, tmp_path_factory):
             command = shlex.join(map(str, [ORACLE, "--initrd-bytes", guest_initrd.stat().st_size, *options,
                                            forms.fetch(kernel), forms.prepared(kernel)]))
             script.append(f"{command} >{directory}/{i}.out 2>{directory}/{i}.err; echo $? >{directory}/{i}.code")
-        r = in_box(["sh", "-c", "\n".join(script)], timeout=600)
+        r = in_box(["sh", "-c", "\n".join(script)])
         assert r.returncode == 0, r.stderr
         verdicts = []
         for i, _ in enumerate(calls):

@@ -354,7 +354,7 @@ def test_many_runs_at_once(programs, fetch_kernel):
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              cwd=programs.directory, env=programs.environment) for _ in range(5)]
     for p in runs:
-        _, complaint = p.communicate(timeout=120)
+        _, complaint = p.communicate(timeout=300)
         # each has opened the kernel when it finds that 16 MiB cannot hold it, or that there is no KVM
         assert p.returncode == 1 and "notice" not in complaint, complaint
         assert re.search(rf"^riffle: ({kernel}: guest memory|/dev/kvm)", complaint, re.M), complaint

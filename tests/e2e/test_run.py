@@ -177,7 +177,7 @@ def test_emulation_is_refused(programs, guest):
         pytest.skip("this /dev/kvm virtualises")
     command = guest(POWEROFF)
     command.remove("--accept-emulation")
-    r = programs.riffle(*command, timeout=20)
+    r = programs.riffle(*command, timeout=300)
     assert (r.returncode, r.stdout) == (1, "")
     last = r.stderr.splitlines()[-1]
     assert last.startswith("riffle: /dev/kvm: ") and "emulates" in last and "tools/kvmbox" in last
@@ -308,7 +308,7 @@ def test_signal(programs, guest, code, cpus, number):
 def test_console_is_binary_clean(programs, guest):
     data = bytes(b for b in range(256) if b != ord("q")) * 2
     r = subprocess.run([RIFFLE, *guest(ECHO)], cwd=programs.directory, env=programs.environment, capture_output=True,
-                       input=data + b"q" + b"never read", timeout=60, check=False)
+                       input=data + b"q" + b"never read", timeout=300, check=False)
     assert r.returncode == 0, r.stderr
     assert r.stdout == data + b"q"
 

@@ -18,7 +18,7 @@ SHUFFLED = ("one", "two", "three", "four cpus")
 def image(forms):
     source = forms.fetch(KERNEL)
     return forms.make(f"{KERNEL}.self", lambda out: subprocess.run(
-        [RIFFLE, "prepare", "--bootstrap", source, "-o", out], check=True, timeout=120))
+        [RIFFLE, "prepare", "--bootstrap", source, "-o", out], check=True, timeout=300))
 
 
 def package_offset(data):
