@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands beside the boots: reads from a disk (figure 4), the monitor's part natively, a kernel at work (figure 11)."""
+"""
+What stands beside the boots: reads from a disk (figure 4), the monitor's part natively and by the size of a kernel, a kernel
+at work (figure 11).
+"""
 import csv
 import dataclasses
 import json
@@ -22,7 +25,7 @@ START = re.compile(r"(off|kaslr|fgkaslr) +([0-9.]+) +([0-9.]+) +([0-9.]+) +([0-9
 class Beside:
     """One of these measurements of a kernel; named, kept and taken up again as a cell is."""
     kernel: str
-    what: str                   # storage, native or work
+    what: str                   # storage, native, scale or work
     layouts: int = 3            # boots of each mode, of a kernel at work
 
     @property
@@ -60,6 +63,17 @@ def native_rows(kernel, load, start):
     return rows
 
 
+def scale_rows(kernel, load, told):
+    """Of the JSON of riffle bench load and of riffle inspect --chunks: how large it is and what loading it takes."""
+    def row(method, metric, unit, number, value):
+        return dict(zip(cells.FIELDS, (kernel, method, "native", metric, unit, number, value)))
+
+    rows = [row("kernel", "scale_bytes", "bytes", 1, told["load_bytes"]),
+            row("kernel", "scale_chunks", "chunks", 1, told["shuffle"]["chunks"])]
+    return rows + [row(method, "scale_load", "ms", number, f"{value:.3f}") for key, method in NATIVE.items()
+                   if key in load["rows"] for number, value in enumerate(load["rows"][key]["ms"], 1)]
+
+
 def measure(item):
     """The rows of one measurement. Raises Unavailable with the reason."""
     name, own = pathlib.Path(item.kernel).name, cells.kernel_file(item.kernel)
@@ -72,5 +86,8 @@ def measure(item):
             return named(name, out.read_text(encoding="ascii").splitlines())
         prepared = pathlib.Path(directory, "prepared")
         run(cells.riffle(), "prepare", own, "-o", prepared)
+        if item.what == "scale":
+            return scale_rows(name, json.loads(run(cells.riffle(), "bench", "load", "--runs", ROUNDS, "--json", prepared)),
+                              json.loads(run(cells.riffle(), "inspect", "--json", "--chunks", prepared)))
         return native_rows(name, json.loads(run(cells.riffle(), "bench", "load", "--runs", ROUNDS, "--json", prepared)),
                            run(cells.riffle(), "bench", "start", "--runs", ROUNDS, prepared))

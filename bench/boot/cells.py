@@ -94,9 +94,12 @@ def output(command, what):
 
 
 def kernel_file(name):
-    """The kernel's own bzImage."""
+    """The kernel's own bzImage. NAME+COUNTxBYTES is a kernel of tools/build-kernel grown by so many functions."""
     if os.path.exists(name):
         return os.path.realpath(name)
+    base, plus, grown = name.partition("+")
+    if plus:
+        return output([ROOT / "tools" / "build-kernel", "--grow", grown, base], name)
     return output([ROOT / "tools" / ("build-kernel" if name in BUILT else "fetch-kernel"), name], name)
 
 

@@ -184,6 +184,67 @@ def native(figures):
     return lines[:-1]
 
 
+# ---- larger kernels ----
+
+LOADS = ("floor", "direct-off", "direct-kaslr", "direct-fgkaslr", "direct-fgkaslr-lazy")
+
+
+def least_squares(points):
+    """Of points (x1, x2, y): the a, b and c for which a + b x1 + c x2 is closest to the y; None where they leave it open."""
+    rows = [(1.0, x1, x2) for x1, x2, _ in points]
+    matrix = [[sum(r[i] * r[j] for r in rows) for j in range(3)] + [sum(r[i] * p[2] for r, p in zip(rows, points))]
+              for i in range(3)]
+    for i in range(3):
+        pivot = max(range(i, 3), key=lambda k: abs(matrix[k][i]))
+        matrix[i], matrix[pivot] = matrix[pivot], matrix[i]
+        if abs(matrix[i][i]) < 1e-9:
+            return None
+        for k in range(3):
+            if k != i:
+                factor = matrix[k][i] / matrix[i][i]
+                matrix[k] = [a - factor * b for a, b in zip(matrix[k], matrix[i])]
+    return [matrix[i][3] / matrix[i][i] for i in range(3)]
+
+
+def scale(figures, directory):
+    """Loads against the size of kernels and the number of functions in them."""
+    kernels = sorted(kernels_with(figures, "scale_load"),
+                     key=lambda k: (figures.median(k, "kernel", "native", "scale_chunks"),
+                                    figures.median(k, "kernel", "native", "scale_bytes")))
+    if not kernels:
+        return []
+    lines = ["| kernel | loadable, MB | chunks | " + " | ".join(f"{m.removeprefix('direct-')}, ms" for m in LOADS) +
+             " | FGKASLR adds / floor |", "|---|---|---|" + "---|" * (len(LOADS) + 1)]
+    points, data = [], []
+    for kernel in kernels:
+        size = figures.median(kernel, "kernel", "native", "scale_bytes") / 1e6
+        chunks = figures.median(kernel, "kernel", "native", "scale_chunks")
+        load = {m: figures.median(kernel, m, "native", "scale_load") for m in LOADS}
+        added = load["direct-fgkaslr"] - load["direct-kaslr"]
+        points.append((chunks / 1e3, size, added))
+        lines.append(f"| {kernel} | {size:.1f} | {chunks:.0f} | " + " | ".join(f"{load[m]:.2f}" for m in LOADS) +
+                     f" | {added / load['floor']:.2f} |")
+        whiskers = []
+        for method in ("floor", "direct-kaslr", "direct-fgkaslr"):
+            values = figures.of(kernel, method, "native", "scale_load")
+            low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+            whiskers.append(f"{middle:.3f} {low:.3f} {high:.3f}")
+        data.append(f"{size:.3f} " + " ".join(whiskers) + f" {chunks / 1e3:.3f}")
+    fitted = least_squares(points) if len(points) > 3 else None
+    if fitted:
+        base, per_thousand, per_mb = fitted
+        off = max(abs(base + per_thousand * x1 + per_mb * x2 - y) for x1, x2, y in points)
+        lines += ["", f"By least squares FGKASLR adds {per_thousand:.3f} ms for each thousand chunks and {per_mb:.3f} ms for each MB "
+                  f"to a constant {base:.2f} ms; the worst point lies {off:.2f} ms off."]
+    draw(directory / "scale.svg", "Load into fresh memory, kernels made larger (medians and quartiles)", "ms",
+         'set xlabel "loadable bytes, MB (thousands of chunks above the points)"\nset yrange [0:*]\nset key top left',
+         {"d": sorted(data, key=lambda row: float(row.split()[0]))},
+         [f'$d using 1:{2 + 3 * i}:{3 + 3 * i}:{4 + 3 * i} with yerrorbars lc rgb "{COLOURS[i]}" pt 7 ps 0.5 title "{words}"'
+          for i, words in enumerate(("floor (memcpy)", "KASLR", "FGKASLR"))] +
+         ['$d using 1:8:(sprintf("%.0f", $11)) with labels offset 0,0.8 font ",10" notitle'])
+    return lines + ["", "![Load against the size of a kernel](evaluation/scale.svg)"]
+
+
 # ---- figure 11 ----
 
 def operations(figures, kernel):

@@ -269,3 +269,25 @@ def test_a_real_cell(programs, tmp_path):
     told = {x["metric"]: float(x["value"]) for x in rows}
     assert 0 < told["load"] < told["monitor"] < told["init"] and {x["run"] for x in rows} == {"1"}
     assert "boot 1" in r.stdout and "median" in r.stdout
+
+
+def test_larger_kernels_are_fitted(report, tmp_path):
+    """Loads of six kernels that cost what they are made to: 0.1 ms a thousand chunks, 0.2 ms a MB, and 0.5 ms."""
+    paths = []
+    for n, (chunks, size) in enumerate([(10_000, 10), (20_000, 12), (40_000, 16), (10_000, 20), (20_000, 40), (10_000, 30)]):
+        added = 0.1 * chunks / 1e3 + 0.2 * size + 0.5
+        ms = {"floor": 1.0, "load": 2.0, "load_kaslr": 2.0, "load_fgkaslr": 2.0 + added, "load_fgkaslr_lazy": 3.0}
+        rows = beside.scale_rows(f"lupine+{n}x256", {"rows": {k: {"ms": [v, v, v]} for k, v in ms.items()}},
+                                 {"load_bytes": size * 1_000_000, "shuffle": {"chunks": chunks}})
+        paths.append(tmp_path / f"{n}.csv")
+        cells.write_rows(paths[-1], rows)
+    figures = report.Figures(paths)
+    lines = sides.scale(figures, tmp_path)
+    assert "| lupine+0x256 | 10.0 | 10000 | 1.00 | 2.00 | 2.00 | 5.50 | 3.00 | 3.50 |" in lines
+    assert any("adds 0.100 ms for each thousand chunks and 0.200 ms for each MB to a constant 0.50 ms" in l for l in lines)
+    assert "<svg" in (tmp_path / "scale.svg").read_text()
+    assert sides.native(figures) == [] and figures.kernels() == []
+
+
+def test_kernels_of_one_size_are_not_fitted():
+    assert sides.least_squares([(1, 2, 3), (1, 2, 4), (1, 2, 5), (1, 2, 6)]) is None

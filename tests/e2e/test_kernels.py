@@ -82,10 +82,13 @@ class Small:
         boot = scripts.parent.parent / "arch" / "x86" / "boot"
         boot.mkdir(parents=True)
         (boot / "mark").write_text("\n")
+        (scripts.parent.parent / "lib").mkdir()
+        (scripts.parent.parent / "lib" / "Makefile").write_text("obj-y += own.o\n")
         (self.cache / "linux-source-6.1").symlink_to("linux-source-6.1_6.1.0-1")
         (self.tree / "tools").mkdir(parents=True)
         shutil.copy(BUILD_KERNEL, self.tree / "tools")
-        shutil.copy(BUILD_KERNEL.parent / "build-image", self.tree / "tools")
+        for other in ("build-image", "build-grown"):
+            shutil.copy(BUILD_KERNEL.parent / other, self.tree / "tools")
         (self.tree / "tools" / "setup").write_text("#!/bin/sh\n")
         (self.tree / "tools" / "setup").chmod(0o755)
         (self.tree / "kernels" / "patches").mkdir(parents=True)
@@ -227,6 +230,32 @@ def test_image_that_make_spoils_is_not_kept(small):
     r = small.run("--image", "gzip")
     assert (r.returncode, r.stdout) == (1, "") and "has built another vmlinux" in r.stderr
     assert not list(small.cache.glob("small_*/images-*/*"))
+
+
+def test_grown_kernel_has_so_many_functions_of_that_size(small, tmp_path):
+    r = small.run("--grow", "1200x256")
+    assert (r.returncode, r.stderr) == (0, ""), r.stderr
+    image = pathlib.Path(r.stdout.strip())
+    assert image.name == "1200x256" and image.read_text() == "image -small\n"
+    assert small.run("--grow", "1200x256").stdout == r.stdout
+    assert (small.cache / "linux-source-6.1" / "lib" / "Makefile").read_text() == "obj-y += own.o\n"
+    farm, = small.cache.glob(".grown-source-small_*")
+    assert (farm / "lib" / "Makefile").read_text() == "obj-y += own.o\nobj-y += riffle-grown/\n"
+    assert (farm / "lib" / "riffle-grown" / "Makefile").read_text() == "obj-y += part0.o\nobj-y += part1.o\n"
+    # a program of them all: none is there twice, and none is called that is not there
+    subprocess.run(["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-Wl,-z,defs", "-fcf-protection=none", "-o",
+                    tmp_path / "all.so", *(farm / "lib" / "riffle-grown").glob("*.c")], check=True)
+    sizes = [int(size, 16) for size in
+             re.findall(r"^\w+ (\w+) T riffle_grown_\d+$", subprocess.run(
+                 ["nm", "-S", tmp_path / "all.so"], capture_output=True, text=True, check=True).stdout, re.M)]
+    assert len(sizes) == 1200 and 200 <= sum(sizes) / 1200 <= 320
+
+
+@pytest.mark.parametrize("grown", ["12", "x256", "0x256", "10x63", "10x65537", "400001x64", "400000x1024", "1 x64"])
+def test_growth_that_cannot_be(small, grown):
+    r = small.run("--grow", grown)
+    assert (r.returncode, r.stdout) == (2, "") and "COUNTxBYTES" in r.stderr
+    assert not list(small.cache.glob(".grown-*"))
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
