@@ -6,9 +6,6 @@
 #include "load/shuffle.h"
 #include "load/vector.h"
 
-/* Small functions that run once a run, forty thousand times a table: each use is compiled for its own kind of entry. */
-#define HOT static inline __attribute__((always_inline))
-
 struct feed {
 	const struct shuffle_load *s;
 	uint8_t *buffer;

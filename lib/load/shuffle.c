@@ -109,6 +109,30 @@ static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint
 }
 
 /*
+ * The PC-relative fields that a list of steps leads to: each loses what its own chunk moves by, and gains what its target
+ * does, where there are targets. Returns the end of the last field, UINT32_MAX if one lies where no group reaches.
+ */
+HOT uint32_t patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps, const uint16_t *target,
+			 const int32_t *shift)
+{
+	uint32_t end = 0, field_at = 0;
+
+	for (uint32_t i = 0; i < steps; i++) {
+		uint8_t *field;
+
+		field_at += step[i];
+		if (step[i] == RIFFLE_STEP_FAR)
+			continue;
+		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
+			return UINT32_MAX;
+		field = p->bytes + field_at;
+		riffle_put32(field, riffle_get32(field) + (target ? (uint32_t)shift[*target++] : 0) - p->own[field_at / 16]);
+		end = field_at + 4;
+	}
+	return end;
+}
+
+/*
  * Puts a group's references right where it lies. A field's offset has 16 bits, or is held against the group's end, and the
  * scratch is longer than 16 bits reach, so that none leads out of it. Returns the end of the farthest field.
  */
@@ -116,38 +140,13 @@ static uint32_t patch_refs(const struct shuffle_load *s, const struct patch *p, 
 			   const struct group_start *at)
 {
 	const struct riffle_plan *plan = s->load.plan;
-	const uint8_t *step = plan->pc_steps + at->pc_step;
-	const uint16_t *target = plan->pc_targets + at->pc_target;
 	const struct riffle_ref *ref;
 	const int32_t *shift = s->shift;
-	uint32_t farthest = 0, field_at = 0;
+	uint32_t farthest = patch_steps(p, plan->pc_steps + at->pc_step, g->pc_steps, plan->pc_targets + at->pc_target,
+					shift);
+	uint32_t end = patch_steps(p, plan->own_steps + at->own_step, g->own_steps, NULL, NULL);
 
-	for (uint32_t i = 0; i < g->pc_steps; i++) {
-		uint8_t *field;
-
-		field_at += step[i];
-		if (step[i] == RIFFLE_STEP_FAR)
-			continue;
-		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
-			return UINT32_MAX;
-		field = p->bytes + field_at;
-		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[*target++] - p->own[field_at / 16]);
-		farthest = field_at + 4;
-	}
-	step = plan->own_steps + at->own_step;
-	field_at = 0;
-	for (uint32_t i = 0; i < g->own_steps; i++) {
-		uint8_t *field;
-
-		field_at += step[i];
-		if (step[i] == RIFFLE_STEP_FAR)
-			continue;
-		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
-			return UINT32_MAX;
-		field = p->bytes + field_at;
-		riffle_put32(field, riffle_get32(field) - p->own[field_at / 16]);
-		farthest = field_at + 4 > farthest ? field_at + 4 : farthest;
-	}
+	farthest = end > farthest ? end : farthest;
 	ref = plan->abs32_refs + at->abs32_ref;
 	for (uint32_t i = 0; i < g->abs32_refs; i++) {
 		uint8_t *field = p->bytes + ref[i].field;

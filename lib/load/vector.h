@@ -5,6 +5,9 @@
 
 #include "common/bytes.h"
 
+/* Small functions that run once a chunk's run or a group, in loops: each use is compiled for its own kind of entry. */
+#define HOT static inline __attribute__((always_inline))
+
 /*
  * Neither reads nor writes a byte that is not asked for: what lies behind a destination may be in place already. The last
  * vector overlaps the one before instead. Nothing between source and destination overlaps.
