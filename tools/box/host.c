@@ -73,6 +73,21 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static char console[8192]; /* the end of what QEMU and the box's kernel said, for the case that it dies or stops */
+static size_t console_size;
+
+/* Without what QEMU says each time of the processor that it emulates. */
+static void print_console(void)
+{
+    for (size_t at = 0; at < console_size;) {
+        const char *line = console + at, *end = memchr(line, '\n', console_size - at);
+        size_t length = end ? (size_t)(end - line) : console_size - at;
+        if (length && !memmem(line, length, "TCG doesn't support", 19))
+            fprintf(stderr, "kvmbox: console: %.*s\n", (int)length, line);
+        at += length + 1;
+    }
+}
+
 static double limit, deadline; /* seconds; a limit of 0 is none */
 static sigset_t unblocked;     /* as it was when we started; everywhere but in await() the caught signals wait */
 
@@ -83,6 +98,7 @@ static int await(struct pollfd *fds, nfds_t count)
     if (limit > 0 && left <= 0) {
         restore_terminal();
         fprintf(stderr, "kvmbox: time limit of %g s reached\n", limit);
+        print_console();
         finish(STATUS_TIMEOUT);
     }
     struct timespec t = {.tv_sec = (time_t)left, .tv_nsec = (long)((left - (double)(time_t)left) * 1e9)};
@@ -179,10 +195,7 @@ static bool take_frames(int channel)
     return true;
 }
 
-/* ---- the console of the box, kept for the case that it dies ---- */
-
-static char console[8192];
-static size_t console_size;
+/* ---- the console of the box ---- */
 
 static bool keep_console(int fd)
 {
@@ -204,10 +217,7 @@ static _Noreturn void report_dead_box(void)
 {
     restore_terminal();
     fprintf(stderr, "kvmbox: the box ended before its command did; its last words:\n");
-    fflush(stderr);
-    write_all(2, console, console_size);
-    if (console_size && console[console_size - 1] != '\n')
-        fputc('\n', stderr);
+    print_console();
     finish(STATUS_BOX);
 }
 
