@@ -41,16 +41,23 @@ static int analyse(struct analysed *kernel, int debug_fd, struct riffle_error *e
 	return status;
 }
 
+/* lzop has done its work; who wrote what it unpacked is not known. */
+static int no_more_programs(struct riffle_error *error)
+{
+	return sandbox_filter(SANDBOX_PLAIN, error);
+}
+
 int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, struct riffle_error *error)
 {
-	enum riffle_compression compression = riffle_image_peek_compression(kernel_fd);
+	const bool lzo = riffle_image_peek_compression(kernel_fd) == RIFFLE_COMPRESSION_LZO;
 	struct riffle_error why;
 	int status;
 
 	memset(kernel, 0, sizeof *kernel);
-	status = sandbox_filter(compression == RIFFLE_COMPRESSION_LZO ? SANDBOX_RUNS_LZOP : SANDBOX_PLAIN, error);
+	status = sandbox_filter(lzo ? SANDBOX_RUNS_PROGRAM : SANDBOX_PLAIN, error);
 	if (!status)
-		status = riffle_image_open(&kernel->image, kernel_fd, relocs, error);
+		status = riffle_image_open_confined(&kernel->image, kernel_fd, relocs, lzo ? no_more_programs : NULL,
+						    error);
 	if (status)
 		return status;
 	if (!analyse(kernel, debug, &why))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packs a prepared kernel behind the loader stage, under a setup header as a bzImage has it. */
+#include "cli/frame_reader.h"
 #include "cli/bootstrap_image.h"
 
 #include <errno.h>
@@ -152,6 +153,7 @@ static int write_package(int fd, const struct stage_descriptor *d, const struct 
 int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *error)
 {
 	uint8_t sectors[SETUP_BYTES];
+	struct frame_reader *frames = NULL;
 	struct stage_descriptor d;
 	struct riffle_source source;
 	struct riffle_plan plan;
@@ -161,10 +163,16 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--bootstrap",
 				   "is not in this build: sanitizers cannot run in a guest");
 	if ((status = riffle_source_from_fd(&source, prepared_fd, error)) ||
-	    (status = riffle_plan_open(&plan, &source, error)))
+	    (status = frame_reader_begin(&frames, &source, error)) ||
+	    (status = riffle_plan_open(&plan, &source, error))) {
+		frame_reader_end(frames);
 		return status;
+	}
 	describe(&d, &plan);
-	if (d.window_bytes > INT32_MAX)
+	if (!(plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
+		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+				     "are missing: the guest could not choose where its kernel lies");
+	else if (d.window_bytes > INT32_MAX)
 		status = riffle_fail_expected(error, RIFFLE_ERR_SPACE, "init_size",
 					      "is more than a loader may be asked for", d.window_bytes, INT32_MAX);
 	if (!status)
@@ -176,5 +184,6 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 	if (!status)
 		status = write_package(out_fd, &d, &plan, &source, error);
 	riffle_plan_close(&plan);
+	frame_reader_end(frames);
 	return status;
 }

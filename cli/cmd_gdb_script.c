@@ -189,7 +189,7 @@ static int make_products(const struct gdb_script *g, FILE *script, struct riffle
 {
 	struct running_symbols running;
 	struct symbols_elf elf;
-	int status = sandbox_drop(error);
+	int status = sandbox_drop(SANDBOX_SECONDS, error);
 
 	if (!status)
 		status = sandbox_filter(SANDBOX_PLAIN, error);

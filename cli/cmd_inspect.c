@@ -358,6 +358,17 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 	return RIFFLE_OK;
 }
 
+/* What a prepared kernel says is anybody's too. */
+static int confine(struct riffle_error *error)
+{
+	int status;
+
+	/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
+	json_object_seed(0);
+	status = sandbox_drop(SANDBOX_SECONDS, error);
+	return status ? status : sandbox_filter(SANDBOX_PLAIN, error);
+}
+
 /*
  * A prepared kernel of whatever kind of file. What a plan does not have, the reasons of all that is pinned, the
  * analysis has: then this process makes it itself, and can do little else from here on.
@@ -367,13 +378,13 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	int status;
 
 	if (s->prepared)
-		return RIFFLE_OK;
+		return confine(&i->error);
 	if (!options->chunks) {
 		status = spawn_worker(&i->words, &i->files, &i->error);
 	} else {
 		/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
 		json_object_seed(0);
-		status = sandbox_drop(&i->error);
+		status = sandbox_drop(SANDBOX_SECONDS, &i->error);
 		if (!status)
 			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,
 					       &i->error);
@@ -432,7 +443,7 @@ static int inspect(struct subject *s, const struct inspect_options *options)
 	for (const int *fd = (int[]){i.files.kernel, i.files.relocs, i.files.debug, i.files.out, -2}; *fd != -2; fd++)
 		if (*fd >= 0)
 			close(*fd);
-	return fflush(stdout) ? EXIT_FAILURE : code;
+	return code;
 }
 
 int command_inspect(int argc, char **argv)

@@ -151,7 +151,7 @@ static int symbolize_addresses(const struct annotator *annotator, char **argumen
 static int confine(void)
 {
 	struct riffle_error error;
-	int status = sandbox_drop(&error);
+	int status = sandbox_drop(SANDBOX_SECONDS, &error);
 
 	if (!status)
 		status = sandbox_filter(SANDBOX_PLAIN, &error);

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/huge.h"
 #include "cli/input.h"
+#include "cli/sandbox.h"
 #include "cli/kernel.h"
 #include "cli/layout_json.h"
 #include "common/fail.h"
@@ -39,7 +40,7 @@ static const char help[] =
 	"  -n, --count N             as many layouts, after one disassembly [1]\n"
 	"  -s, --seed HEX            the first layout's seed (64 digits at most); each further one's is one more\n"
 	"  -l, --layout FILE         this layout, as --layout-out of riffle run wrote it\n"
-	"      --randomize MODE      fgkaslr, kaslr or off [the best that the kernel allows]\n"
+	"      --randomize MODE      fgkaslr, kaslr, physical or off [the best that the kernel allows]\n"
 	"      --no-cache            prepare KERNEL anew\n"
 	"      --list                print the names of what is verified, and how many fields each has\n"
 	"      --spoil NAMES         for tests: parts with these names (commas between; all) are left stale, one\n"
@@ -133,30 +134,43 @@ static int open_plan(struct job *job)
 	return 0;
 }
 
+/*
+ * Everything is opened first: what follows reads bytes that anybody may have made, and has objdump read them. When it has,
+ * this process runs no more programs. How long it all takes is for the number of layouts to say, not for a limit.
+ */
+static int read_confined(struct job *job, int kernel, int relocs, int debug)
+{
+	int status = sandbox_drop(0, &job->error);
+
+	if (!status)
+		status = sandbox_filter(SANDBOX_RUNS_PROGRAM, &job->error);
+	if (!status)
+		status = riffle_image_open(&job->image, kernel, relocs, &job->error);
+	if (status)
+		return status;
+	if (job->options.debug)
+		job->blame = job->options.debug;
+	status = verify_open(&job->verify, job->image, debug, isatty(STDERR_FILENO) ? show_progress : NULL, NULL,
+			     &job->error);
+	return status ? status : sandbox_filter(SANDBOX_PLAIN, &job->error);
+}
+
 static int open_image(struct job *job)
 {
-	int fd, relocs, debug, status;
+	int fd = -1, relocs = -1, debug = -1, status;
 
 	status = open_file(job, &fd, job->options.kernel);
 	if (!status)
 		status = open_file(job, &relocs, job->options.relocs);
-	if (status)
-		return status;
-	job->blame = job->options.kernel;
-	status = riffle_image_open(&job->image, fd, relocs, &job->error);
-	close(fd);
-	if (relocs >= 0)
-		close(relocs);
 	if (!status)
 		status = open_file(job, &debug, job->options.debug);
-	if (status)
-		return status;
-	if (!job->options.debug)
+	if (!status) {
 		job->blame = job->options.kernel;
-	status = verify_open(&job->verify, job->image, debug, isatty(STDERR_FILENO) ? show_progress : NULL, NULL,
-			     &job->error);
-	if (debug >= 0)
-		close(debug);
+		status = read_confined(job, fd, relocs, debug);
+	}
+	for (const int *opened = (int[]){fd, relocs, debug, -2}; *opened != -2; opened++)
+		if (*opened >= 0)
+			close(*opened);
 	return status;
 }
 
@@ -382,13 +396,15 @@ static int choose_mode(struct job *job)
 			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_OFF;
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", plan->header->no_shuffle);
-	return o->layout ? layout_file_read(o->layout, &job->file, &job->error) : 0;
+	return 0;
 }
 
 static int run(struct job *job, bool *different)
 {
 	int status = open_plan(job);
 
+	if (!status && job->options.layout)
+		status = layout_file_read(job->options.layout, &job->file, &job->error);
 	if (!status)
 		status = open_image(job);
 	if (!status)

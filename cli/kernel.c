@@ -21,11 +21,13 @@ struct inputs {
 	struct stat kernel_st, relocs_st;
 };
 
-static int open_plan(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
+/* Without frames: what a worker wrote is not compressed, and a plan that says otherwise is refused. */
+static int open_plan(struct opened_kernel *k, const struct kernel_request *request, bool frames,
+		     struct riffle_error *error)
 {
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
-	if (!status)
+	if (!status && frames)
 		status = frame_reader_begin(&k->frames, &k->source, error);
 	if (status)
 		return status;
@@ -43,7 +45,7 @@ static int open_prepared(struct opened_kernel *k, const struct kernel_request *r
 	k->fd = inputs->kernel;
 	inputs->kernel = -1;
 	k->way = KERNEL_IS_PREPARED;
-	return open_plan(k, request, error);
+	return open_plan(k, request, true, error);
 }
 
 /*
@@ -116,9 +118,11 @@ static int prepare_into_memory(struct opened_kernel *k, const struct kernel_requ
 	status = prepare_into(k, request, inputs, k->fd, error);
 	if (status)
 		return status;
-	fcntl(k->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	/* refused where somebody can still write to it */
+	if (fcntl(k->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return riffle_fail_system(error, errno, "memory", "of the prepared kernel cannot be sealed");
 	k->way = KERNEL_CACHE_MISS;
-	return open_plan(k, request, error);
+	return open_plan(k, request, false, error);
 }
 
 /* True for errors of the cache's disk, which another place to write to may not have. */
@@ -162,7 +166,7 @@ static int prepare_into_cache(struct opened_kernel *k, const struct kernel_reque
 	/* what could not be used next time gets no name */
 	k->way = KERNEL_CACHE_MISS;
 	k->fd = file.fd;
-	status = open_plan(k, request, error);
+	status = open_plan(k, request, false, error);
 	if (!status) {
 		if (cache_publish(&file, name, &cache_error))
 			note_cache(k, directory, &cache_error);

@@ -40,11 +40,11 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		usage(stdout);
-		return 0;
+		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
 		puts("riffle " RIFFLE_VERSION);
-		return 0;
+		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
 		char program[4096];

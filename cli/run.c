@@ -92,8 +92,11 @@ static int need_chunks(struct run *run)
 	if (run->kernel.plan.chunk_count)
 		return RIFFLE_OK;
 	run->blame = run->options.kernel;
-	snprintf(run->words, sizeof run->words, "this kernel cannot be shuffled (%s); --randomize=kaslr moves it as a whole",
-		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks");
+	snprintf(run->words, sizeof run->words, "this kernel cannot be shuffled (%s); %s",
+		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks",
+		 header->flags & RIFFLE_KERNEL_RELOCATABLE
+			 ? "--randomize=kaslr moves it as a whole"
+			 : "without relocations --randomize=physical or off is all that it can have");
 	return riffle_fail(&run->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", run->words);
 }
 
@@ -433,17 +436,20 @@ static int start_direct(struct run *run)
 	    (status = place_initrd(run, &run->kernel.plan)) || (status = choose_layout(run)))
 		return status;
 	announce(run);
-	if ((status = write_layout(run)) || (status = load_kernel_and_open_vm(run)))
+	if ((status = load_kernel_and_open_vm(run)))
 		return status;
 	status = riffle_boot_write(&run->registers, &run->machine, &run->kernel.plan, &run->loaded, &run->error);
 	if (status)
 		return status;
 	phases_end(&run->phases, "boot tables");
+	/* of a guest that will run, and of no other */
+	if ((status = load_initrd(run)) || (status = write_layout(run)))
+		return status;
 	/* plan and order have done their work: megabytes that need not stay while the guest runs */
 	give_shuffle_memory(run);
 	kernel_close(&run->kernel);
 	run->kernel_opened = false;
-	return load_initrd(run);
+	return RIFFLE_OK;
 }
 
 /* The paper's baseline: the guest's own bootstrap unpacks and randomises the kernel. */

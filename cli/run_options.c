@@ -260,8 +260,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		return wrong("--cmdline", "is longer than 4095 bytes", append ? append : whole);
 	if (o->layout && (o->has_seed || randomize_given))
 		return wrong("--layout", "replays a whole layout; --seed and --randomize do not go with it", o->layout);
-	if (o->boot == BOOT_BOOTSTRAP && (o->layout || o->has_seed || o->layout_out || o->relocs))
-		return wrong("--boot=bootstrap", "the guest randomises itself; no layout, seed or relocs goes with it",
+	if (o->boot == BOOT_BOOTSTRAP && (o->layout || o->has_seed || o->layout_out || o->relocs || o->lazy_tables))
+		return wrong("--boot=bootstrap",
+			     "the guest randomises itself; no layout, seed, tables or relocs goes with it", "bootstrap");
+	if (o->boot == BOOT_BOOTSTRAP && randomize_given && !o->randomize_auto && o->randomize != RIFFLE_MODE_OFF)
+		return wrong("--boot=bootstrap", "the guest chooses how it randomises itself; --randomize=off or auto goes with it",
 			     "bootstrap");
 	o->nokaslr = has_word(o->command_line, "nokaslr") && !o->layout;
 	return RUN_GO;

@@ -46,15 +46,15 @@ static int limit(int which, uint64_t value, struct riffle_error *error)
 	return 0;
 }
 
-static int set_limits(struct riffle_error *error)
+static int set_limits(unsigned seconds, struct riffle_error *error)
 {
 	int status = 0;
 
 	/* a kernel of 1 GiB unpacked, what it was unpacked from, and an xz dictionary fit several times over */
 	if (!SANITIZED)
 		status = limit(RLIMIT_AS, 6 * GIB, error);
-	if (!status)
-		status = limit(RLIMIT_CPU, 300, error);
+	if (!status && seconds)
+		status = limit(RLIMIT_CPU, seconds, error);
 	if (!status)
 		status = limit(RLIMIT_CORE, 0, error);
 	if (!status)
@@ -81,7 +81,7 @@ static int drop_root(struct riffle_error *error)
 	return 0;
 }
 
-int sandbox_drop(struct riffle_error *error)
+int sandbox_drop(unsigned seconds, struct riffle_error *error)
 {
 	int status;
 
@@ -90,7 +90,7 @@ int sandbox_drop(struct riffle_error *error)
 	signal(SIGPIPE, SIG_IGN);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return riffle_fail_system(error, errno, "sandbox", "cannot forbid new privileges");
-	status = set_limits(error);
+	status = set_limits(seconds, error);
 	if (!status)
 		status = drop_root(error);
 	return status;
@@ -106,7 +106,7 @@ static const int plain_calls[] = {
 	SCMP_SYS(sysinfo), /* glibc's qsort() asks how much memory there is */
 };
 
-/* what posix_spawn, the dynamic linker and lzop need on top */
+/* what posix_spawn, the dynamic linker, lzop and objdump need on top, and laying the plain filter over this one */
 static const int program_calls[] = {
 	SCMP_SYS(mmap),       SCMP_SYS(mprotect),   SCMP_SYS(memfd_create), SCMP_SYS(pipe2),     SCMP_SYS(pipe),
 	SCMP_SYS(clone),      SCMP_SYS(clone3),     SCMP_SYS(vfork),        SCMP_SYS(execve),    SCMP_SYS(wait4),
@@ -115,7 +115,7 @@ static const int program_calls[] = {
 	SCMP_SYS(rt_sigtimedwait), SCMP_SYS(openat), SCMP_SYS(open),        SCMP_SYS(access),    SCMP_SYS(faccessat2),
 	SCMP_SYS(newfstatat), SCMP_SYS(stat),       SCMP_SYS(lstat),        SCMP_SYS(statx),     SCMP_SYS(readlink),
 	SCMP_SYS(arch_prctl), SCMP_SYS(set_tid_address), SCMP_SYS(set_robust_list), SCMP_SYS(rseq),
-	SCMP_SYS(prlimit64),  SCMP_SYS(getrlimit),  SCMP_SYS(uname),        SCMP_SYS(ioctl),     SCMP_SYS(umask),
+	SCMP_SYS(prlimit64),  SCMP_SYS(getrlimit),  SCMP_SYS(uname),        SCMP_SYS(seccomp),   SCMP_SYS(umask),
 	SCMP_SYS(getuid),     SCMP_SYS(geteuid),    SCMP_SYS(getgid),       SCMP_SYS(getegid),   SCMP_SYS(time),
 	SCMP_SYS(gettimeofday), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(sysinfo), SCMP_SYS(times),
 	SCMP_SYS(sched_yield), SCMP_SYS(getrusage),
@@ -127,6 +127,18 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 
 	for (size_t i = 0; !rc && i < count; i++)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+	return rc;
+}
+
+/* stdio asks whether stdout is a terminal, from glibc 2.42 on by TCGETS2 */
+static int allow_isatty(scmp_filter_ctx filter)
+{
+	static const unsigned asked[] = {TCGETS, 0x802c542a};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < sizeof asked / sizeof *asked; i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, asked[i]));
 	return rc;
 }
 
@@ -143,9 +155,6 @@ static int allow_narrowly(scmp_filter_ctx filter)
 	if (!rc)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
 				      SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
-	/* stdio asks whether stdout is a terminal */
-	if (!rc)
-		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, TCGETS));
 	return rc;
 }
 
@@ -161,10 +170,16 @@ int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error)
 	if (!filter)
 		return riffle_fail_system(error, ENOMEM, "sandbox", "cannot make a system call filter");
 	rc = allow(filter, plain_calls, sizeof plain_calls / sizeof *plain_calls);
+	if (!rc)
+		rc = allow_isatty(filter);
 	if (!rc && profile == SANDBOX_PLAIN)
 		rc = allow_narrowly(filter);
-	if (!rc && profile == SANDBOX_RUNS_LZOP)
+	if (!rc && profile == SANDBOX_RUNS_PROGRAM)
 		rc = allow(filter, program_calls, sizeof program_calls / sizeof *program_calls);
+	/* libseccomp's, before it loads a second filter */
+	if (!rc && profile == SANDBOX_RUNS_PROGRAM)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+				      SCMP_A0(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS));
 	if (!rc)
 		rc = seccomp_load(filter);
 	seccomp_release(filter);

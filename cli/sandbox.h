@@ -7,14 +7,17 @@
 
 enum sandbox_profile {
 	SANDBOX_PLAIN,          /* memory, and the descriptors that are open already */
-	SANDBOX_RUNS_LZOP,      /* the same, and one more program that unpacks lzo */
+	SANDBOX_RUNS_PROGRAM,   /* and what starting lzop or objdump takes; SANDBOX_PLAIN can be laid over it */
 };
 
+/* seconds of CPU time for what has to be done with one file */
+#define SANDBOX_SECONDS 300u
+
 /*
- * First half: no new privileges, limits on memory, CPU time and descriptors, no core dump, and for root the ids of
- * nobody. Open descriptors stay. Errors: IO.
+ * First half: no new privileges, limits on memory, descriptors and, unless `seconds` is 0, CPU time, no core dump, and
+ * for root the ids of nobody. Open descriptors stay. Errors: IO.
  */
-int sandbox_drop(struct riffle_error *error);
+int sandbox_drop(unsigned seconds, struct riffle_error *error);
 
 /* Second half: the system call filter. Whatever lies outside it ends the process by SIGSYS. Errors: IO. */
 int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error);

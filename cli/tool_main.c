@@ -30,6 +30,16 @@ static void usage(FILE *to)
 	fputs("\nriffle-prepare COMMAND --help tells more; riffle-prepare --version prints the version.\n", to);
 }
 
+/* What did not come out was not done, whatever the command thinks of it; a command that failed has said why. */
+static int with_output(int code)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	if (code != EXIT_FAILURE && code != EXIT_USAGE)
+		fputs("riffle: standard output: cannot be written\n", stderr);
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
@@ -40,15 +50,15 @@ int main(int argc, char **argv)
 		return worker_main(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		usage(stdout);
-		return EXIT_SUCCESS;
+		return with_output(EXIT_SUCCESS);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
 		puts("riffle-prepare " RIFFLE_VERSION);
-		return EXIT_SUCCESS;
+		return with_output(EXIT_SUCCESS);
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		if (!strcmp(argv[1], commands[i].name))
-			return commands[i].run(argc - 1, argv + 1);
+			return with_output(commands[i].run(argc - 1, argv + 1));
 	fprintf(stderr, "riffle: '%s' is no command; riffle-prepare --help lists them\n", argv[1]);
 	return EXIT_USAGE;
 }

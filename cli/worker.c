@@ -47,7 +47,7 @@ static int parse_storage(const char *text, enum riffle_compression *storage)
 static int work(struct analysed *kernel, const struct descriptors *fds, enum riffle_compression storage,
 		struct riffle_error *error)
 {
-	int status = sandbox_drop(error);
+	int status = sandbox_drop(SANDBOX_SECONDS, error);
 
 	if (status)
 		return status;

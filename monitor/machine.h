@@ -45,7 +45,9 @@ struct vm {
 
 	struct vcpu vcpus[RIFFLE_BOOT_VCPUS_MAX];
 	unsigned vcpus_made;
-	atomic_uint vcpus_started;      /* threads of vcpus[] that can be kicked; the caller's is vCPU 0's */
+	unsigned vcpus_started;         /* threads of vcpus[]; the caller's is vCPU 0's */
+	unsigned vcpus_to_kick;         /* the same, until they are to be joined; under kick_lock */
+	pthread_mutex_t kick_lock;
 	pthread_mutex_t start_lock;
 	pthread_cond_t start_changed;
 	enum start start;

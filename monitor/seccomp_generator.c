@@ -31,6 +31,7 @@ static const int allowed[] = {
 
 static const unsigned long ioctls[] = {
 	KVM_RUN, KVM_IRQ_LINE, KVM_GET_REGS, 0x5401 /* TCGETS */, 0x5402 /* TCSETS */, 0x540f /* TIOCGPGRP */,
+	0x802c542a /* TCGETS2 and */, 0x402c542b /* TCSETS2: glibc's from 2.42 on */,
 };
 
 static void check(int result)

@@ -15,7 +15,7 @@ static void nothing(int number)
 
 void signals_take(struct signal_state *state, sigset_t *taken)
 {
-	static const int read_by_descriptor[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+	static const int read_by_descriptor[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU, SIGTSTP, SIGCONT};
 	struct sigaction kick = {.sa_handler = nothing};
 	sigset_t blocked;
 
@@ -24,6 +24,7 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 		sigaddset(taken, read_by_descriptor[i]);
 	blocked = *taken;
 	sigaddset(&blocked, SIGPIPE); /* a reader that went away is seen by write() */
+	sigaddset(&blocked, SIGXFSZ); /* and so is a file that may not grow */
 	sigaddset(&blocked, SIGTTOU); /* putting the terminal right must work from the background too */
 	sigaddset(&blocked, SIGTTIN);
 	sigaddset(&blocked, SIGRTMIN);
@@ -34,12 +35,14 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 
 void signals_restore(const struct signal_state *state)
 {
-	/* kicks and broken pipes of this run mean nothing after it */
+	/* kicks, broken pipes and full files of this run mean nothing after it */
 	sigset_t ours;
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGRTMIN);
 	if (!sigismember(&state->mask, SIGPIPE))
 		sigaddset(&ours, SIGPIPE);
+	if (!sigismember(&state->mask, SIGXFSZ))
+		sigaddset(&ours, SIGXFSZ);
 	while (sigtimedwait(&ours, NULL, &(struct timespec){0}) > 0)
 		;
 	sigaction(SIGRTMIN, &state->kick, NULL);

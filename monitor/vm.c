@@ -72,6 +72,7 @@ static struct vm *allocate(const struct vm_config *config)
 	for (unsigned i = 0; i < RIFFLE_BOOT_VCPUS_MAX; i++)
 		vm->vcpus[i] = (struct vcpu){.fd = -1, .id = i, .vm = vm};
 	pthread_mutex_init(&vm->start_lock, NULL);
+	pthread_mutex_init(&vm->kick_lock, NULL);
 	pthread_cond_init(&vm->start_changed, NULL);
 	console_init(&vm->console, config->console_in);
 	attach_devices(vm);
@@ -161,6 +162,7 @@ void vm_destroy(struct vm *vm)
 	bus_destroy(&vm->bus);
 	pthread_cond_destroy(&vm->start_changed);
 	pthread_mutex_destroy(&vm->start_lock);
+	pthread_mutex_destroy(&vm->kick_lock);
 	free(vm);
 }
 
@@ -200,12 +202,35 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 }
 
 /* Gets every vCPU out of KVM_RUN: one that is on its way in sees immediate_exit, one that is inside gets the signal. */
-static void kick_vcpus(struct vm *vm)
+static void kick_locked(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->vcpus_started; i++) {
+	for (unsigned i = 0; i < vm->vcpus_to_kick; i++) {
 		__atomic_store_n(&vm->vcpus[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(vm->vcpus[i].thread, SIGRTMIN);
 	}
+}
+
+static void kick_vcpus(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->kick_lock);
+	kick_locked(vm);
+	pthread_mutex_unlock(&vm->kick_lock);
+}
+
+/* Before they are joined: whoever ends the guest from now on, or is at it, must not kick a thread that is no more. */
+static void kick_vcpus_for_good(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->kick_lock);
+	kick_locked(vm);
+	vm->vcpus_to_kick = 0;
+	pthread_mutex_unlock(&vm->kick_lock);
+}
+
+static void vcpu_started(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->kick_lock);
+	vm->vcpus_to_kick = ++vm->vcpus_started;
+	pthread_mutex_unlock(&vm->kick_lock);
 }
 
 void vm_end(struct vm *vm, enum vm_end end)
@@ -258,12 +283,12 @@ static int start_threads(struct vm *vm, const sigset_t *signals, struct riffle_e
 	if (!status)
 		status = loop_start(vm, signals, error);
 	vm->vcpus[0].thread = pthread_self();
-	vm->vcpus_started = 1;
+	vcpu_started(vm);
 	while (!status && vm->vcpus_started < vm->config.vcpus) {
 		struct vcpu *vcpu = &vm->vcpus[vm->vcpus_started];
 		status = thread_start(&vcpu->thread, vcpu_thread, vcpu, error);
 		if (!status)
-			vm->vcpus_started++;
+			vcpu_started(vm);
 	}
 	return status;
 }
@@ -271,6 +296,7 @@ static int start_threads(struct vm *vm, const sigset_t *signals, struct riffle_e
 /* The loop thread outlives the output, so that a signal or the escape ends the wait for a reader that stopped. */
 static void stop_threads(struct vm *vm)
 {
+	kick_vcpus_for_good(vm);
 	for (unsigned i = 1; i < vm->vcpus_started; i++)
 		pthread_join(vm->vcpus[i].thread, NULL);
 	output_stop(&vm->output, READER_PATIENCE_MS, &vm->give_up);

@@ -81,8 +81,23 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 	return RIFFLE_OK;
 }
 
+/* Text of a kernel's, which users print: it ends, and nothing in it speaks to a terminal. */
+static int check_text(const char *text, size_t bytes, const char *field, struct riffle_error *error)
+{
+	for (size_t i = 0; i < bytes; i++) {
+		if (!text[i])
+			return RIFFLE_OK;
+		if (text[i] < ' ' || text[i] > '~')
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, field, "holds what is not printable ASCII",
+						 (unsigned char)text[i]);
+	}
+	return riffle_fail(error, RIFFLE_ERR_FORMAT, field, "is not terminated");
+}
+
 static int check_kernel(const struct riffle_header *h, struct riffle_error *error)
 {
+	int status;
+
 	if (!h->image_bytes || h->image_bytes > RIFFLE_IMAGE_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "image_bytes", "is 0 or too large",
 					    h->image_bytes, RIFFLE_IMAGE_MAX);
@@ -105,11 +120,8 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 	if (h->build_id_bytes > sizeof h->build_id)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "build_id_bytes", "is too large",
 					    h->build_id_bytes, sizeof h->build_id);
-	if (h->kernel_version[sizeof h->kernel_version - 1])
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel_version", "is not terminated");
-	if (h->no_shuffle[sizeof h->no_shuffle - 1])
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "no_shuffle", "is not terminated");
-	return RIFFLE_OK;
+	status = check_text(h->kernel_version, sizeof h->kernel_version, "kernel_version", error);
+	return status ? status : check_text(h->no_shuffle, sizeof h->no_shuffle, "no_shuffle", error);
 }
 
 /* The address and count of one section of the plan, or an error that names it. */

@@ -90,7 +90,10 @@ static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, c
 	return i < bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
 }
 
-static int read_bzimage(struct riffle_image *image, const struct image_source *source, struct riffle_error *error)
+typedef int confine(struct riffle_error *error);
+
+static int read_bzimage(struct riffle_image *image, const struct image_source *source, confine *unpacked,
+			struct riffle_error *error)
 {
 	struct image_source payload;
 	uint64_t alignment;
@@ -99,6 +102,8 @@ static int read_bzimage(struct riffle_image *image, const struct image_source *s
 
 	image->kind = RIFFLE_SOURCE_BZIMAGE;
 	status = image_bzimage_read(image, &payload, source, error);
+	if (!status && unpacked)
+		status = unpacked(error);
 	if (status)
 		return status;
 	alignment = image->kernel_alignment;
@@ -109,12 +114,14 @@ static int read_bzimage(struct riffle_image *image, const struct image_source *s
 	return status;
 }
 
-static int read_elf(struct riffle_image *image, const struct image_source *source, int relocs_fd,
+static int read_elf(struct riffle_image *image, const struct image_source *source, int relocs_fd, confine *unpacked,
 		    struct sha256_ctx *digest, struct riffle_error *error)
 {
 	struct elf elf;
-	int status;
+	int status = unpacked ? unpacked(error) : 0;
 
+	if (status)
+		return status;
 	image->kind = RIFFLE_SOURCE_ELF;
 	status = image_elf_read(image, &elf, source, error);
 	if (status)
@@ -137,7 +144,8 @@ static int read_elf(struct riffle_image *image, const struct image_source *sourc
 	return status;
 }
 
-static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd, struct riffle_error *error)
+static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd, confine *unpacked,
+		       struct riffle_error *error)
 {
 	uint8_t head[BZIMAGE_HEAD_BYTES] = {0};
 	struct image_source source, probe;
@@ -154,12 +162,12 @@ static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd,
 	if (status)
 		return status;
 	if (!memcmp(head, ELFMAG, SELFMAG))
-		status = read_elf(image, &source, relocs_fd, &digest, error);
+		status = read_elf(image, &source, relocs_fd, unpacked, &digest, error);
 	else if (image_is_bzimage(head, source.bytes) && relocs_fd >= 0)
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "relocation file",
 				     "was given, but a bzImage brings its own relocations");
 	else if (image_is_bzimage(head, source.bytes))
-		status = read_bzimage(image, &source, error);
+		status = read_bzimage(image, &source, unpacked, error);
 	else if (!memcmp(head, RIFFLE_MAGIC, sizeof RIFFLE_MAGIC - 1))
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "kernel file", "is a prepared kernel already");
 	else
@@ -176,13 +184,19 @@ static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd,
 
 int riffle_image_open(struct riffle_image **image, int kernel_fd, int relocs_fd, struct riffle_error *error)
 {
+	return riffle_image_open_confined(image, kernel_fd, relocs_fd, NULL, error);
+}
+
+int riffle_image_open_confined(struct riffle_image **image, int kernel_fd, int relocs_fd, confine *unpacked,
+			       struct riffle_error *error)
+{
 	struct riffle_image *new = calloc(1, sizeof *new);
 	int status;
 
 	*image = NULL;
 	if (!new)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "memory", "cannot be had");
-	status = read_kernel(new, kernel_fd, relocs_fd, error);
+	status = read_kernel(new, kernel_fd, relocs_fd, unpacked, error);
 	if (status)
 		riffle_image_close(new);
 	else

@@ -83,6 +83,13 @@ struct riffle_image {
  * Errors: ARGUMENT, FORMAT, UNSUPPORTED, CHANGED (the file became shorter or was written to meanwhile), IO, MEMORY.
  */
 int riffle_image_open(struct riffle_image **image, int kernel_fd, int relocs_fd, struct riffle_error *error);
+/*
+ * The same; and a bzImage's payload has been unpacked when `unpacked` is called, but none of what came out been looked
+ * at: the time to give up what only running lzop needs. Of other kinds of file it is called as soon as the kind is
+ * known. Its error is the result.
+ */
+int riffle_image_open_confined(struct riffle_image **image, int kernel_fd, int relocs_fd,
+			       int (*unpacked)(struct riffle_error *error), struct riffle_error *error);
 void riffle_image_close(struct riffle_image *image);
 
 /*

@@ -116,15 +116,18 @@ bool table_is_instruction(const struct work *work, uint32_t offset)
 	       (work_in_text(work, offset) && work->unit[work_unit_at(work, offset)].unexplained);
 }
 
-/* A section's extent as image offsets; it must lie in the image and not be made of code. */
+/*
+ * A section's extent as image offsets; it must lie in the image and not be made of code. `name` is for an error, which
+ * outlives the image and with it the section's own.
+ */
 static int place_section(struct table_place *place, const struct work *work, const struct image_section *section,
-			 struct riffle_error *error)
+			 const char *name, struct riffle_error *error)
 {
 	uint32_t offset;
 
 	if (!work_offset(work, section->address, &offset) ||
 	    !riffle_inside(offset, section->bytes, work->image_bytes))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, section->name, "lies outside the image",
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, name, "lies outside the image",
 					 section->address);
 	*place = (struct table_place){section->bytes > 0, offset, (uint32_t)section->bytes};
 	return 0;
@@ -138,7 +141,7 @@ int table_find(struct table_place *place, const struct work *work, const char *s
 
 	*place = (struct table_place){0};
 	if (s)
-		return place_section(place, work, s, error);
+		return place_section(place, work, s, section, error);
 	from = start ? work_symbol_named(work, start) : NULL;
 	to = stop ? work_symbol_named(work, stop) : NULL;
 	if (!from && !to)
@@ -177,7 +180,7 @@ static int check_jump_label(struct work *work, const char *name, uint32_t entry,
 	(void)stride;
 	table_target(work, entry, &site);
 	table_target(work, entry + 4, &target);
-	if (!table_in_code(work, site + 4, true))
+	if (!table_in_code(work, site + 4, false))
 		return table_refuse(work, name, "has a site at the very end of the code", entry, error);
 	code = work->bytes + site;
 	if (code[0] == 0xeb || !memcmp(code, nop2, sizeof nop2))
@@ -300,9 +303,9 @@ static int read_family(struct work *work, const struct table_format *f, struct r
 
 		if (!section->address || strncmp(section->name, f->section, letters))
 			continue;
-		status = place_section(&place, work, section, error);
+		status = place_section(&place, work, section, f->section, error);
 		if (!status && place.found)
-			status = read_table(work, f, section->name, &place, error);
+			status = read_table(work, f, f->section, &place, error);
 	}
 	return status;
 }

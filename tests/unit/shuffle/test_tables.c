@@ -59,7 +59,8 @@ static const char *called(const struct sample *s)
 	for (size_t i = 0; i < sizeof other / sizeof *other; i++)
 		if (!strcmp(name_of(s), other[i][0]))
 			return other[i][1];
-	return name_of(s);
+	/* a name out of the kernel file would not outlive it */
+	return strncmp(name_of(s), "runtime_", 8) ? name_of(s) : "runtime_*";
 }
 
 static bool is(const struct sample *s, const char *name)
