@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,6 +86,14 @@ static int check_unchanged(int fd, const struct stat *before, struct riffle_erro
 	if (strcmp(old_name, new_name))
 		return riffle_fail(error, RIFFLE_ERR_CHANGED, "file", "was changed while it was prepared");
 	return 0;
+}
+
+/* FAT has no ctime of its own: a file overwritten with its old size and mtime is the same by all that an entry goes by. */
+static bool tells_of_changes(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) < 0 || (fs.f_type != MSDOS_SUPER_MAGIC && fs.f_type != EXFAT_SUPER_MAGIC);
 }
 
 /* Runs the worker, and makes sure that what it read is what the files' identities stand for. */
@@ -191,6 +201,12 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 		if (!cached)
 			snprintf(k->notice, sizeof k->notice,
 				 "no cache: neither XDG_CACHE_HOME nor HOME is set; kernel prepared for this run alone");
+		if (cached && !tells_of_changes(inputs->kernel)) {
+			cached = false;
+			snprintf(k->notice, sizeof k->notice,
+				 "no cache: the kernel's file system does not tell of every change; kernel prepared for "
+				 "this run alone");
+		}
 	}
 	if (cached) {
 		cache_entry_name(name, &inputs->kernel_st, relocs_st);

@@ -144,11 +144,17 @@ def telling(directory, guests):
         thread.join()
 
 
+def stopped(path):
+    """Whether a guest has no exit code, or that of its time limit."""
+    return not path.exists() or path.read_text().strip() in ("", "124", "137")
+
+
 def run_guests(guests, initrd, directory):
     """
     Boots guests, given by name, one after another; in one box where there is no hardware KVM. Each guest has a time
-    limit of its own, whose end is told by the guest's exit code; a box that goes on beyond them all has itself stopped.
-    Those of its guests that had not ended get a second one then, and the test run a warning.
+    limit of its own, and the box one for them all. Under QEMU's emulation a guest, or the box, is seen once in some
+    hundred boots to get no more timer interrupts ("timer wakeup didn't happen"), and works when it is booted again:
+    guests that had not ended get a second box, and the test run a warning. What hangs twice fails.
     """
     directory.mkdir(parents=True)
     mem = max([2048] + [g.memory + 1536 for g in guests.values()])
@@ -163,13 +169,14 @@ def run_guests(guests, initrd, directory):
         with telling(directory, left):
             r = in_box(["sh", directory / "script", initrd, RIFFLE, *(g.kernel for g in left.values())], mem,
                        sum(g.seconds + 10 for g in left.values()) + 300)
-        left = {name: guest for name, guest in left.items() if not (directory / f"{name}.code").exists()}
-        if r.returncode == 0 or not left:
+        left = {name: guest for name, guest in left.items() if stopped(directory / f"{name}.code")}
+        if not left or attempt == "the second":
             break
-        warnings.warn(f"{directory.name}: {attempt} box ended with {r.returncode} before {', '.join(left)}: "
+        warnings.warn(f"{directory.name}: in {attempt} box ({r.returncode}) not ended: {', '.join(left)}: "
                       f"{r.stderr.decode(errors='replace').strip()[-500:]}")
         for name in left:
             (directory / f"{name}.layout").unlink(missing_ok=True)  # never written over
+            (directory / f"{name}.code").unlink(missing_ok=True)
     for name, guest in guests.items():
         guest.collect(directory, name)
     assert r.returncode == 0, (r.returncode, r.stderr.decode(errors="replace"))
