@@ -437,3 +437,82 @@ def test_the_worker_is_confined(programs, fetch_kernel):
         assert "CapEff:\t0000000000000000" in status
         assert "Groups:\t \n" in status or "Groups:\t\n" in status
         assert seen["environment"] == b""
+
+
+# ---- what is never replaced, and what did not come out
+
+
+def test_force_replaces_regular_files_alone(programs):
+    small(programs.directory)
+    os.mkfifo(programs.directory / "fifo")
+    r = programs.prepare("prepare", "-f", "kernel", "-o", "fifo")
+    assert r.returncode == 1 and r.stderr == "riffle: fifo: output: is there and is no regular file: it is not replaced\n"
+    assert stat.S_ISFIFO((programs.directory / "fifo").stat().st_mode)
+
+
+@pytest.mark.parametrize("output", ["kernel", "other", "link"])
+def test_force_replaces_no_input(programs, output):
+    kernel = small(programs.directory)
+    os.link(kernel, programs.directory / "other")
+    os.symlink("kernel", programs.directory / "link")
+    before = kernel.read_bytes()
+    r = programs.prepare("prepare", "-f", "kernel", "-o", output)
+    assert (r.returncode, r.stderr) == (1, f"riffle: {output}: output: is a file that it would be made from\n")
+    assert kernel.read_bytes() == before and (programs.directory / "link").is_symlink()
+
+
+def test_kernel_that_cannot_move_is_no_kernel_that_moves_itself(programs):
+    (programs.directory / "kernel").write_bytes(Kernel().elf())
+    r = programs.prepare("prepare", "-b", "kernel", "-o", "out")
+    assert r.returncode == 1 and "relocations: are missing" in r.stderr
+    assert [p.name for p in programs.directory.iterdir()] == ["kernel"]
+
+
+@pytest.mark.parametrize("command", [["inspect", "kernel"], ["inspect", "--json", "kernel"], ["--help"], ["--version"],
+                                     ["prepare", "--help"]])
+def test_lost_output_is_an_error(programs, command):
+    small(programs.directory)
+    with open("/dev/full", "w", encoding="ascii") as full:
+        r = subprocess.run([PREPARE, *command], cwd=programs.directory, env=programs.environment, stdin=subprocess.DEVNULL,
+                           stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (r.returncode, r.stderr) == (1, "riffle: standard output: cannot be written\n")
+
+
+def test_a_start_that_failed_leaves_no_layout(programs):
+    small(programs.directory)
+    r = boot(programs, "--layout-out", "layout", "-m", "900G", "kernel")
+    assert r.returncode != 3 and not (programs.directory / "layout").exists()
+    assert boot(programs, "--layout-out", "layout", "kernel").returncode == 3
+    assert (programs.directory / "layout").exists()
+
+
+def seccomp_of(program):
+    """The mode of the last thread's filter that /proc shows of a program while it waits for its output to be taken."""
+    for _ in range(400):
+        status = (f"/proc/{program.pid}/status")
+        with open(status, encoding="ascii") as f:
+            mode = int(re.search(r"^Seccomp:\s*(\d+)$", f.read(), re.M).group(1))
+        if mode:
+            return mode
+        time.sleep(0.01)
+    return 0
+
+
+@pytest.mark.skipif("sanitized" in str(PREPARE), reason="sanitizers cannot be confined")
+def test_inspect_of_a_prepared_kernel_is_confined(programs):
+    """The kernel's text fills a pipe that nobody reads, so that the program can be looked at while it prints."""
+    small(programs.directory)
+    assert programs.prepare("prepare", "kernel", "-o", "prepared", "--compress=lz4").returncode == 0
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        while True:
+            os.write(write, b"x" * 4096)
+    except BlockingIOError:
+        pass
+    os.set_blocking(write, True)
+    with subprocess.Popen([PREPARE, "inspect", "prepared"], cwd=programs.directory, env=programs.environment,
+                          stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.DEVNULL) as program:
+        os.close(write)
+        assert seccomp_of(program) == 2
+        os.close(read)

@@ -132,6 +132,9 @@ def test_every_command_has_help(programs):
     (["--boot=bootstrap", "--layout=l", "k"], "--boot=bootstrap"),
     (["--boot=bootstrap", "--seed=1", "k"], "--boot=bootstrap"),
     (["--boot=bootstrap", "--layout-out=l", "k"], "--boot=bootstrap"),
+    (["--boot=bootstrap", "--tables=lazy", "k"], "--boot=bootstrap"),
+    (["--boot=bootstrap", "--randomize=fgkaslr", "k"], "--boot=bootstrap"),
+    (["--boot=bootstrap", "-r", "kaslr", "k"], "--boot=bootstrap"),
 ])
 def test_wrong_usage(programs, arguments, words):
     r = programs.riffle("run", *arguments)

@@ -99,6 +99,7 @@ LIE(lie_window, b->header.window_bytes = UINT64_C(2) << 30)
 LIE(lie_entry_out, b->header.entry_offset = b->header.image_bytes)
 LIE(lie_entry_bss, b->header.entry_offset = 2 << 20)
 LIE(lie_build_id, b->header.build_id_bytes = 33)
+LIE(lie_escape, memcpy(b->header.no_shuffle, "\033]0;x", 6))
 LIE(lie_text, memset(b->header.kernel_version, 'x', sizeof b->header.kernel_version))
 LIE(lie_section_offset, b->header.section[RIFFLE_SECTION_RELOC64].offset = UINT64_MAX - 7)
 LIE(lie_section_count, b->header.section[RIFFLE_SECTION_RELOC64].count = UINT64_C(1) << 62)
@@ -141,6 +142,7 @@ static const struct lie lies[] = {
 	{"entry outside", lie_entry_out, RIFFLE_ERR_FORMAT, "entry_offset"},
 	{"entry in bss", lie_entry_bss, RIFFLE_ERR_FORMAT, "entry_offset"},
 	{"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes"},
+	{"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT, "no_shuffle"},
 	{"unterminated version", lie_text, RIFFLE_ERR_FORMAT, "kernel_version"},
 	{"section offset", lie_section_offset, RIFFLE_ERR_FORMAT, "reloc64"},
 	{"section count", lie_section_count, RIFFLE_ERR_FORMAT, "reloc64"},
