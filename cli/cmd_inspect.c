@@ -342,6 +342,9 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 		return status;
 	s->file_bytes = (uint64_t)st.st_size;
 	s->prepared = input_is_prepared(i->files.kernel);
+	if (s->prepared && (options->relocs || options->debug))
+		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, options->relocs ? "--relocs" : "--debug-vmlinux",
+				   "is of no use: this kernel is prepared already");
 	if (s->prepared)
 		return RIFFLE_OK;
 	if (options->relocs && input_open(&i->files.relocs, &st, options->relocs, &i->error)) {

@@ -129,6 +129,10 @@ static int open_plan(struct job *job)
 		job->blame = job->kernel.blame;
 		return status;
 	}
+	if (o->prepared && job->kernel.way != KERNEL_IS_PREPARED) {
+		job->blame = o->prepared;
+		return riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "--prepared", "is no prepared kernel");
+	}
 	if (job->kernel.notice[0])
 		fprintf(stderr, "riffle: notice: %s\n", job->kernel.notice);
 	return 0;

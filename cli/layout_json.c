@@ -358,6 +358,9 @@ static int read_chunks(const json_t *root, struct layout_file *file, struct riff
 }
 
 /* Addresses that wrap would lie at both ends of memory. */
+/* Where the kernel maps its image, arch/x86/include/asm/page_64_types.h: __START_KERNEL_map */
+#define KERNEL_MAP UINT64_C(0xffffffff80000000)
+
 static int check_image(const struct layout_file *file, struct riffle_error *error)
 {
 	uint64_t end;
@@ -366,6 +369,15 @@ static int check_image(const struct layout_file *file, struct riffle_error *erro
 	    __builtin_add_overflow(file->layout.virtual_base, file->image_bytes, &end))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes",
 					 "reaches past the end of the address space", file->image_bytes);
+	if (file->link_virtual != KERNEL_MAP + file->link_physical)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virtual", "does not belong to link_physical",
+					    file->link_virtual, KERNEL_MAP + file->link_physical);
+	if (file->layout.virtual_base % RIFFLE_SLOT_BYTES || file->layout.virtual_base < KERNEL_MAP)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "virtual_base",
+					 "is no multiple of 2 MiB where kernels lie", file->layout.virtual_base);
+	if (file->layout.physical_base % RIFFLE_SLOT_BYTES)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "physical_base", "is no multiple of 2 MiB",
+					 file->layout.physical_base);
 	return RIFFLE_OK;
 }
 

@@ -168,6 +168,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	o->randomize_auto = true;
 	o->huge_pages = true;
 	optind = 0; /* also resets what getopt_long keeps to itself */
+	opterr = 0;
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'm':
@@ -247,7 +248,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			fputs(help, stdout);
 			return RUN_HELPED;
 		default:
-			fputs("riffle run --help tells more\n", stderr);
+			fprintf(stderr,
+				"riffle run: '%s' is no option or lacks its argument; riffle run --help tells more\n",
+				argv[optind - 1]);
 			return RUN_WRONG;
 		}
 	}

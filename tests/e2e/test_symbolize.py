@@ -231,7 +231,12 @@ def test_wrong_files(programs, vmlinux):
     failed(run(lay, "-k", "garbage"), "garbage: ")
     other = {"version": "6.1.0", "build_id": "0123456789abcdee"}
     failed(run(layout(directory, "other", kernel=other), "-v", vmlinux), "build id")
-    failed(run(layout(directory, "shifted", link_physical="0x1200000"), "-v", vmlinux), "p_paddr")
+    for key, value in (("link_physical", "0x1200000"), ("link_virtual", "0xffffffff80000000"),
+                       ("virtual_base", "0xffffffffa1200001"), ("virtual_base", "0xffff8000a1200000"),
+                       ("physical_base", "0x8a00001")):
+        failed(run(layout(directory, "impossible", **{key: value}), "-v", vmlinux), key)
+    failed(run(layout(directory, "shifted", link_physical="0x1200000", link_virtual="0xffffffff81200000"), "-v",
+               vmlinux), "p_paddr")
     failed(programs.prepare("symbolize", "-l", lay, "no-such-log"), "no-such-log")
     failed(programs.prepare("symbolize", "-l", lay, "."), "log")
     # a vmlinux cut short anywhere: an error or, where only debug information is gone, none; never worse
