@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packs a prepared kernel behind the loader stage, under a setup header as a bzImage has it. */
-#include "cli/frame_reader.h"
 #include "cli/bootstrap_image.h"
 
 #include <errno.h>
@@ -11,6 +10,7 @@
 #include <riffle/load.h>
 
 #include "boot/internal.h"
+#include "cli/frame_reader.h"
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "stage/stage.h"

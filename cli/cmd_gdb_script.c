@@ -189,10 +189,8 @@ static int make_products(const struct gdb_script *g, FILE *script, struct riffle
 {
 	struct running_symbols running;
 	struct symbols_elf elf;
-	int status = sandbox_drop(SANDBOX_SECONDS, error);
+	int status = sandbox_confine(error);
 
-	if (!status)
-		status = sandbox_filter(SANDBOX_PLAIN, error);
 	if (!status)
 		status = symbols_from_elf(NULL, &elf, g->vmlinux, error);
 	if (!status)

@@ -126,16 +126,6 @@ static void flag_letters(char to[4], uint32_t flags)
 	to[3] = 0;
 }
 
-/* The version string is the kernel file's: nothing in it may speak to the terminal. */
-static void printable(char *to, size_t bytes, const char *from)
-{
-	size_t i = 0;
-
-	for (; i + 1 < bytes && from[i]; i++)
-		to[i] = from[i] >= ' ' && from[i] <= '~' ? from[i] : '?';
-	to[i] = 0;
-}
-
 static uint64_t extent_bytes(const struct riffle_plan *plan)
 {
 	uint64_t sum = 0;
@@ -187,8 +177,7 @@ static void print_text(const struct subject *s)
 	char text[sizeof h->kernel_version];
 
 	printf("%-17s %s%s\n", "kind", s->prepared ? "prepared kernel, from " : "", kind_name(s));
-	printable(text, sizeof text, h->kernel_version);
-	printf("%-17s %s\n", "kernel version", *text ? text : "unknown");
+	printf("%-17s %s\n", "kernel version", *h->kernel_version ? h->kernel_version : "unknown");
 	hex(text, h->build_id, h->build_id_bytes);
 	printf("%-17s %s\n", "build id", *text ? text : "none");
 	printf("%-17s %s\n", "compression", compression_name(s));
@@ -276,13 +265,11 @@ static int print_json(const struct subject *s, bool chunks)
 {
 	const struct riffle_plan *plan = s->plan;
 	const struct riffle_header *h = plan->header;
-	char version[sizeof h->kernel_version];
 	json_t *root;
 	int status;
 
-	printable(version, sizeof version, h->kernel_version);
 	root = json_pack("{s:s, s:b, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:b}", "file",
-			 s->name, "prepared", s->prepared, "kind", kind_name(s), "kernel_version", version, "build_id",
+			 s->name, "prepared", s->prepared, "kind", kind_name(s), "kernel_version", h->kernel_version, "build_id",
 			 json_hex(h->build_id, h->build_id_bytes), "compression", compression_name(s), "file_bytes",
 			 (json_int_t)s->file_bytes, "image_bytes", (json_int_t)h->image_bytes, "load_bytes",
 			 (json_int_t)h->load_bytes, "init_size", (json_int_t)h->init_size, "alignment",
@@ -361,17 +348,6 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 	return RIFFLE_OK;
 }
 
-/* What a prepared kernel says is anybody's too. */
-static int confine(struct riffle_error *error)
-{
-	int status;
-
-	/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
-	json_object_seed(0);
-	status = sandbox_drop(SANDBOX_SECONDS, error);
-	return status ? status : sandbox_filter(SANDBOX_PLAIN, error);
-}
-
 /*
  * A prepared kernel of whatever kind of file. What a plan does not have, the reasons of all that is pinned, the
  * analysis has: then this process makes it itself, and can do little else from here on.
@@ -380,13 +356,13 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 {
 	int status;
 
+	/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
+	json_object_seed(0);
 	if (s->prepared)
-		return confine(&i->error);
+		return sandbox_confine(&i->error);
 	if (!options->chunks) {
 		status = spawn_worker(&i->words, &i->files, &i->error);
 	} else {
-		/* jansson reads /dev/urandom for it, which cannot be opened any more when the first object is made */
-		json_object_seed(0);
 		status = sandbox_drop(SANDBOX_SECONDS, &i->error);
 		if (!status)
 			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,

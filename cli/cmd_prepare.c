@@ -82,9 +82,8 @@ static const char *blame(const struct prepare_options *options, const struct rif
 /* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
 static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *words, struct riffle_error *error)
 {
-	int status;
-
 	struct stat st;
+	int status;
 
 	/* a kernel that is prepared already only needs the stage in front of it; its bytes are trusted as run does it */
 	if (input_is_prepared(files->kernel)) {
@@ -208,9 +207,7 @@ static int check(const char *name)
 
 	status = input_open(&fd, &st, name, &error);
 	if (!status)
-		status = sandbox_drop(SANDBOX_SECONDS, &error);
-	if (!status)
-		status = sandbox_filter(SANDBOX_PLAIN, &error);
+		status = sandbox_confine(&error);
 	if (!status)
 		status = riffle_source_from_fd(&source, fd, &error);
 	if (!status)

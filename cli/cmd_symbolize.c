@@ -151,10 +151,8 @@ static int symbolize_addresses(const struct annotator *annotator, char **argumen
 static int confine(void)
 {
 	struct riffle_error error;
-	int status = sandbox_drop(SANDBOX_SECONDS, &error);
+	int status = sandbox_confine(&error);
 
-	if (!status)
-		status = sandbox_filter(SANDBOX_PLAIN, &error);
 	if (status)
 		report_error("sandbox", &error);
 	return status;

@@ -14,9 +14,9 @@
 #include "cli/commands.h"
 #include "cli/huge.h"
 #include "cli/input.h"
-#include "cli/sandbox.h"
 #include "cli/kernel.h"
 #include "cli/layout_json.h"
+#include "cli/sandbox.h"
 #include "common/fail.h"
 #include "prepare/verify/verify.h"
 

@@ -35,7 +35,7 @@ static const char *table_name(uint32_t kind)
 	return "other";
 }
 
-/* Symbols' names and reasons are a file's: nothing in them may speak to the terminal. */
+/* Symbols' names are a file's: nothing in them may speak to the terminal. */
 static const char *plain(char *to, size_t bytes, const char *from)
 {
 	size_t i = 0;
@@ -46,11 +46,11 @@ static const char *plain(char *to, size_t bytes, const char *from)
 	return to;
 }
 
-static const char *why_not(const struct shuffle_account *a, char *to, size_t bytes)
+static const char *why_not(const struct shuffle_account *a)
 {
 	const char *why = a->plan->header->no_shuffle;
 
-	return plain(to, bytes, *why ? why : "it was prepared without chunks");
+	return *why ? why : "it was prepared without chunks";
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -65,13 +65,12 @@ static double plan_share(const struct shuffle_account *a)
 
 void print_shuffle_summary(const struct shuffle_account *a)
 {
-	char why[256];
 
 	if (a->stats.chunks)
 		printf("%-17s %" PRIu32 " chunks of functions, %" PRIu64 " bytes, in %" PRIu32 " region%s\n", "shuffle",
 		       a->stats.chunks, a->stats.bytes, a->stats.regions, a->stats.regions == 1 ? "" : "s");
 	else
-		printf("%-17s impossible: %s\n", "shuffle", why_not(a, why, sizeof why));
+		printf("%-17s impossible: %s\n", "shuffle", why_not(a));
 	printf("%-17s %" PRIu64 " bytes, %.1f %% of the segments'\n", "plan", a->plan->header->plan_bytes,
 	       plan_share(a));
 }
@@ -139,12 +138,11 @@ static void add_account(json_t *object, const struct shuffle_account *a)
 json_t *shuffle_json(const struct shuffle_account *a, bool all)
 {
 	const struct chunk_stats *s = &a->stats;
-	char why[256];
 	json_t *object = json_pack("{s:b, s:I, s:f}", "possible", s->chunks != 0, "plan_bytes",
 				   (json_int_t)a->plan->header->plan_bytes, "plan_percent", plan_share(a));
 
 	if (!s->chunks) {
-		json_object_set_new(object, "reason", json_string(why_not(a, why, sizeof why)));
+		json_object_set_new(object, "reason", json_string(why_not(a)));
 		return object;
 	}
 	json_object_update_new(object, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f}", "chunks", (json_int_t)s->chunks,

@@ -12,6 +12,7 @@
 
 #include "cli/layout_json.h"
 #include "common/fail.h"
+#include "common/kernel_map.h"
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
 
@@ -162,14 +163,6 @@ static json_t *hex_number(uint64_t number)
 	return json_string(text);
 }
 
-/* a kernel's version is bytes of its file: whatever is no plain text in it would not be JSON either */
-static void plain_text(char *text)
-{
-	for (; *text; text++)
-		if (*text < 0x20 || *text > 0x7e)
-			*text = '?';
-}
-
 static int write_all(int fd, const char *text, size_t bytes)
 {
 	while (bytes) {
@@ -203,18 +196,15 @@ static int add_chunks(json_t *root, const struct layout_file *file)
 
 int layout_file_write(const char *path, const struct layout_file *file, struct riffle_error *error)
 {
-	char version[sizeof file->kernel_version];
 	json_t *root;
 	char *text;
 	int fd, failed;
 
-	memcpy(version, file->kernel_version, sizeof version);
-	plain_text(version);
 	root = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:I, s:{s:s, s:s, s:s}}", "riffle_layout", 1, "mode",
 			 mode_name(file->layout.mode), "physical_base", hex_number(file->layout.physical_base),
 			 "virtual_base", hex_number(file->layout.virtual_base), "link_physical",
 			 hex_number(file->link_physical), "link_virtual", hex_number(file->link_virtual), "image_bytes",
-			 (json_int_t)file->image_bytes, "kernel", "version", version, "build_id", file->build_id,
+			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id", file->build_id,
 			 "content_digest", file->content_digest);
 	if (root && file->chunk && add_chunks(root, file)) {
 		json_decref(root);
@@ -357,10 +347,7 @@ static int read_chunks(const json_t *root, struct layout_file *file, struct riff
 	return status ? status : order_chunks(file, error);
 }
 
-/* Addresses that wrap would lie at both ends of memory. */
-/* Where the kernel maps its image, arch/x86/include/asm/page_64_types.h: __START_KERNEL_map */
-#define KERNEL_MAP UINT64_C(0xffffffff80000000)
-
+/* Addresses that wrap would lie at both ends of memory, and no kernel lies outside its mapping. */
 static int check_image(const struct layout_file *file, struct riffle_error *error)
 {
 	uint64_t end;
@@ -369,10 +356,10 @@ static int check_image(const struct layout_file *file, struct riffle_error *erro
 	    __builtin_add_overflow(file->layout.virtual_base, file->image_bytes, &end))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes",
 					 "reaches past the end of the address space", file->image_bytes);
-	if (file->link_virtual != KERNEL_MAP + file->link_physical)
+	if (file->link_virtual != START_KERNEL_MAP + file->link_physical)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virtual", "does not belong to link_physical",
-					    file->link_virtual, KERNEL_MAP + file->link_physical);
-	if (file->layout.virtual_base % RIFFLE_SLOT_BYTES || file->layout.virtual_base < KERNEL_MAP)
+					    file->link_virtual, START_KERNEL_MAP + file->link_physical);
+	if (file->layout.virtual_base % RIFFLE_SLOT_BYTES || file->layout.virtual_base < START_KERNEL_MAP)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "virtual_base",
 					 "is no multiple of 2 MiB where kernels lie", file->layout.virtual_base);
 	if (file->layout.physical_base % RIFFLE_SLOT_BYTES)

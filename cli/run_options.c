@@ -266,7 +266,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	if (o->boot == BOOT_BOOTSTRAP && (o->layout || o->has_seed || o->layout_out || o->relocs || o->lazy_tables))
 		return wrong("--boot=bootstrap",
 			     "the guest randomises itself; no layout, seed, tables or relocs goes with it", "bootstrap");
-	if (o->boot == BOOT_BOOTSTRAP && randomize_given && !o->randomize_auto && o->randomize != RIFFLE_MODE_OFF)
+	if (o->boot == BOOT_BOOTSTRAP && !o->randomize_auto && o->randomize != RIFFLE_MODE_OFF)
 		return wrong("--boot=bootstrap", "the guest chooses how it randomises itself; --randomize=off or auto goes with it",
 			     "bootstrap");
 	o->nokaslr = has_word(o->command_line, "nokaslr") && !o->layout;

@@ -176,7 +176,7 @@ int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error)
 		rc = allow_narrowly(filter);
 	if (!rc && profile == SANDBOX_RUNS_PROGRAM)
 		rc = allow(filter, program_calls, sizeof program_calls / sizeof *program_calls);
-	/* libseccomp's, before it loads a second filter */
+	/* what libseccomp asks for before it loads a second filter */
 	if (!rc && profile == SANDBOX_RUNS_PROGRAM)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
 				      SCMP_A0(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS));
@@ -186,4 +186,11 @@ int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error)
 	if (rc)
 		return riffle_fail_system(error, -rc, "sandbox", "cannot filter system calls");
 	return 0;
+}
+
+int sandbox_confine(struct riffle_error *error)
+{
+	int status = sandbox_drop(SANDBOX_SECONDS, error);
+
+	return status ? status : sandbox_filter(SANDBOX_PLAIN, error);
 }

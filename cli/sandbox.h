@@ -22,4 +22,7 @@ int sandbox_drop(unsigned seconds, struct riffle_error *error);
 /* Second half: the system call filter. Whatever lies outside it ends the process by SIGSYS. Errors: IO. */
 int sandbox_filter(enum sandbox_profile profile, struct riffle_error *error);
 
+/* Both halves, for what reads one file that is open already: SANDBOX_SECONDS and SANDBOX_PLAIN. Errors: IO. */
+int sandbox_confine(struct riffle_error *error);
+
 #endif

@@ -50,28 +50,31 @@ def named(kernel, lines):
     return [{**row, "kernel": kernel} for row in reader]
 
 
+def row(kernel, method, metric, number, value, unit="ms"):
+    return dict(zip(cells.FIELDS, (kernel, method, "native", metric, unit, number,
+                                   f"{value:.3f}" if unit == "ms" else value)))
+
+
+def load_rows(kernel, metric, load):
+    """Each round's load by each method, of the JSON of riffle bench load."""
+    return [row(kernel, method, metric, number, value) for key, method in NATIVE.items() if key in load["rows"]
+            for number, value in enumerate(load["rows"][key]["ms"], 1)]
+
+
 def native_rows(kernel, load, start):
     """Of the JSON of riffle bench load and the table of riffle bench start."""
-    def row(method, metric, number, value):
-        return dict(zip(cells.FIELDS, (kernel, method, "native", metric, "ms", number, f"{value:.3f}")))
-
-    rows = [row(method, "native_load", number, value) for key, method in NATIVE.items() if key in load["rows"]
-            for number, value in enumerate(load["rows"][key]["ms"], 1)]
+    rows = load_rows(kernel, "native_load", load)
     for found in filter(None, map(START.match, start.splitlines())):
-        rows.append(row(f"direct-{found[1]}", "native_start", 1, float(found[3])))
-        rows.append(row(f"direct-{found[1]}", "native_cpu", 1, float(found[5])))
+        rows.append(row(kernel, f"direct-{found[1]}", "native_start", 1, float(found[3])))
+        rows.append(row(kernel, f"direct-{found[1]}", "native_cpu", 1, float(found[5])))
     return rows
 
 
 def scale_rows(kernel, load, told):
     """Of the JSON of riffle bench load and of riffle inspect --chunks: how large it is and what loading it takes."""
-    def row(method, metric, unit, number, value):
-        return dict(zip(cells.FIELDS, (kernel, method, "native", metric, unit, number, value)))
-
-    rows = [row("kernel", "scale_bytes", "bytes", 1, told["load_bytes"]),
-            row("kernel", "scale_chunks", "chunks", 1, told["shuffle"]["chunks"])]
-    return rows + [row(method, "scale_load", "ms", number, f"{value:.3f}") for key, method in NATIVE.items()
-                   if key in load["rows"] for number, value in enumerate(load["rows"][key]["ms"], 1)]
+    return [row(kernel, "kernel", "scale_bytes", 1, told["load_bytes"], "bytes"),
+            row(kernel, "kernel", "scale_chunks", 1, told["shuffle"]["chunks"], "chunks"),
+            *load_rows(kernel, "scale_load", load)]
 
 
 def measure(item):
@@ -86,8 +89,7 @@ def measure(item):
             return named(name, out.read_text(encoding="ascii").splitlines())
         prepared = pathlib.Path(directory, "prepared")
         run(cells.riffle(), "prepare", own, "-o", prepared)
+        load = json.loads(run(cells.riffle(), "bench", "load", "--runs", ROUNDS, "--json", prepared))
         if item.what == "scale":
-            return scale_rows(name, json.loads(run(cells.riffle(), "bench", "load", "--runs", ROUNDS, "--json", prepared)),
-                              json.loads(run(cells.riffle(), "inspect", "--json", "--chunks", prepared)))
-        return native_rows(name, json.loads(run(cells.riffle(), "bench", "load", "--runs", ROUNDS, "--json", prepared)),
-                           run(cells.riffle(), "bench", "start", "--runs", ROUNDS, prepared))
+            return scale_rows(name, load, json.loads(run(cells.riffle(), "inspect", "--json", "--chunks", prepared)))
+        return native_rows(name, load, run(cells.riffle(), "bench", "start", "--runs", ROUNDS, prepared))

@@ -17,11 +17,18 @@ PAPER_WORK = {"direct-kaslr": 1.006, "direct-fgkaslr": 1.067}
 BANDWIDTHS = (50, 100, 200, 400, 800, 1600, 3200, 6400)     # 10^6 bytes a second
 STORED = {"none": "prepared", "lz4": "prepared, LZ4", "zstd": "prepared, Zstandard", "bzimage": "bzImage, least"}
 PHASES = [("set-up", None, 2), ("decompress", 2, 3), ("parse ELF", 3, 4), ("relocate", 4, 5)]
+# methods of riffle bench load
+LOADS = ("floor", "direct-off", "direct-kaslr", "direct-fgkaslr", "direct-fgkaslr-lazy")
 COLOURS = ("#4477aa", "#cc6677", "#ddaa33", "#228833")
 
 
 def number(value, digits=1):
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def quartiles(values):
+    """The lower one, the median and the upper one."""
+    return statistics.quantiles(values, n=4) if len(values) > 1 else list(values) * 3
 
 
 def kernels_with(figures, metric):
@@ -111,7 +118,7 @@ def cold_plot(figures, kernel, out):
         read = figures.median(kernel, "kaslr", stored, "storage_read")
         if not cpu or read is None:
             continue
-        low, middle, high = statistics.quantiles(cpu, n=4) if len(cpu) > 1 else cpu * 3
+        low, middle, high = quartiles(cpu)
         data[f"d{i}"] = [f"{b} {1e3 * read / b + middle:.3f} {1e3 * read / b + low:.3f} {1e3 * read / b + high:.3f}"
                          for b in BANDWIDTHS]
         plots.append(f'$d{i} using 1:2:3:4 with yerrorlines lc rgb "{COLOURS[i]}" pt 7 ps 0.5 title "{words}"')
@@ -170,13 +177,12 @@ def native(figures):
         floor = figures.median(kernel, "floor", "native", "native_load")
         lines += [f"| {kernel} | load, ms | middle half | / floor | start to first KVM_RUN, ms | processor, ms |",
                   "|---|---|---|---|---|---|"]
-        for method in ("floor", "direct-off", "direct-kaslr", "direct-fgkaslr", "direct-fgkaslr-lazy"):
+        for method in LOADS:
             values = figures.of(kernel, method, "native", "native_load")
             if not values:
                 continue
-            middle = statistics.median(values)
-            quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [middle] * 3
-            lines.append(f"| {method} | {middle:.2f} | {quartiles[0]:.2f} to {quartiles[2]:.2f} | "
+            low, middle, high = quartiles(values)
+            lines.append(f"| {method} | {middle:.2f} | {low:.2f} to {high:.2f} | "
                          f"{number(middle / floor if floor else None, 2)} | "
                          f"{number(figures.median(kernel, method, 'native', 'native_start'))} | "
                          f"{number(figures.median(kernel, method, 'native', 'native_cpu'))} |")
@@ -185,9 +191,6 @@ def native(figures):
 
 
 # ---- larger kernels ----
-
-LOADS = ("floor", "direct-off", "direct-kaslr", "direct-fgkaslr", "direct-fgkaslr-lazy")
-
 
 def least_squares(points):
     """Of points (x1, x2, y): the a, b and c for which a + b x1 + c x2 is closest to the y; None where they leave it open."""
@@ -226,8 +229,7 @@ def scale(figures, directory):
                      f" | {added / load['floor']:.2f} |")
         whiskers = []
         for method in ("floor", "direct-kaslr", "direct-fgkaslr"):
-            values = figures.of(kernel, method, "native", "scale_load")
-            low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+            low, middle, high = quartiles(figures.of(kernel, method, "native", "scale_load"))
             whiskers.append(f"{middle:.3f} {low:.3f} {high:.3f}")
         data.append(f"{size:.3f} " + " ".join(whiskers) + f" {chunks / 1e3:.3f}")
     fitted = least_squares(points) if len(points) > 3 else None

@@ -5,13 +5,13 @@
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
+#include "common/kernel_map.h"
 #include "common/search.h"
 #include "plan/areas.h"
 #include "plan/frames.h"
 
 #define PAGE UINT64_C(4096)
 #define SLOT (UINT64_C(2) << 20)
-#define START_KERNEL_MAP UINT64_C(0xffffffff80000000)
 
 int riffle_plan_is_prepared(const void *start, size_t bytes)
 {

@@ -6,11 +6,10 @@
 #include <riffle/error.h>
 #include <riffle/format.h>
 
+#include "common/kernel_map.h"
 #include "plan/areas.h"
 #include "prepare/image/image.h"
 
-/* arch/x86/include/asm/page_64_types.h, unchanged since 2.6: where the kernel's own mapping begins */
-#define START_KERNEL_MAP UINT64_C(0xffffffff80000000)
 #define PAGE_BYTES 4096u
 
 static inline uint64_t analysis_segment_offset(const struct riffle_image *image, const struct image_segment *segment)

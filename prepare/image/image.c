@@ -114,14 +114,12 @@ static int read_bzimage(struct riffle_image *image, const struct image_source *s
 	return status;
 }
 
-static int read_elf(struct riffle_image *image, const struct image_source *source, int relocs_fd, confine *unpacked,
+static int read_elf(struct riffle_image *image, const struct image_source *source, int relocs_fd,
 		    struct sha256_ctx *digest, struct riffle_error *error)
 {
 	struct elf elf;
-	int status = unpacked ? unpacked(error) : 0;
+	int status;
 
-	if (status)
-		return status;
 	image->kind = RIFFLE_SOURCE_ELF;
 	status = image_elf_read(image, &elf, source, error);
 	if (status)
@@ -161,8 +159,13 @@ static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd,
 	status = image_source_read(&probe, 0, head, source.bytes < sizeof head ? source.bytes : sizeof head, error);
 	if (status)
 		return status;
-	if (!memcmp(head, ELFMAG, SELFMAG))
-		status = read_elf(image, &source, relocs_fd, unpacked, &digest, error);
+	/* nothing to unpack */
+	const bool elf = !memcmp(head, ELFMAG, SELFMAG);
+
+	if (elf && unpacked && (status = unpacked(error)))
+		return status;
+	if (elf)
+		status = read_elf(image, &source, relocs_fd, &digest, error);
 	else if (image_is_bzimage(head, source.bytes) && relocs_fd >= 0)
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "relocation file",
 				     "was given, but a bzImage brings its own relocations");

@@ -8,13 +8,11 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/kernel_map.h"
 #include "prepare/image/image.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
-
-/* arch/x86/include/asm/page_64_types.h: where the kernel's image is mapped, less its physical address */
-#define START_KERNEL_MAP UINT64_C(0xffffffff80000000)
 
 /* what startup_64 demands of its load address (arch/x86/kernel/head64.c), and CONFIG_PHYSICAL_ALIGN's range */
 #define MIN_KERNEL_ALIGN (2 * MIB)

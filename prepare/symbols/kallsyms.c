@@ -7,6 +7,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/kernel_map.h"
 #include "prepare/symbols/symbols.h"
 
 /*
@@ -30,7 +31,6 @@
 #define SYMBOLS_MAX (UINT32_C(1) << 22)
 #define MARKER_STEP 256u
 #define PADDING_MAX 16u
-#define KERNEL_MAP UINT64_C(0xffffffff80000000)
 /* hostile bytes may look like a table again and again; a kernel's take some hundred thousand steps */
 #define WORK_MAX (UINT64_C(1) << 28)
 
@@ -249,7 +249,7 @@ static bool try_based(struct kallsyms *k, struct addresses *a, size_t offsets, s
 	a->offsets = offsets;
 	a->base_at = base;
 	a->base = riffle_get64(k->image + base);
-	if (a->base < KERNEL_MAP)
+	if (a->base < START_KERNEL_MAP)
 		return false;
 	a->reading = PERCPU_ABSOLUTE;
 	if (addresses_fit(k, a))

@@ -164,7 +164,7 @@ def test_files_and_targets_that_are_named_are_there(document):
     for code in code_in(document):
         for target in re.findall(r"\bmake ([a-z-]+)", code):
             assert target in targets, target
-        for path in re.findall(r"(?<![\w/.~$-])((?:tools|lib|prepare|monitor|cli|tests|include|examples|man|docs)/[\w./-]*\w)",
+        for path in re.findall(r"(?<![\w/.~$-])((?:tools|lib|prepare|monitor|cli|tests|include|examples|man|docs|bench)/[\w./-]*\w)",
                                code):
             assert (ROOT / path).exists(), path
 

@@ -487,10 +487,9 @@ def test_a_start_that_failed_leaves_no_layout(programs):
 
 
 def seccomp_of(program):
-    """The mode of the last thread's filter that /proc shows of a program while it waits for its output to be taken."""
+    """The kind of filter that /proc shows of a program, as soon as there is one; 0 if there is none in the end."""
     for _ in range(400):
-        status = (f"/proc/{program.pid}/status")
-        with open(status, encoding="ascii") as f:
+        with open(f"/proc/{program.pid}/status", encoding="ascii") as f:
             mode = int(re.search(r"^Seccomp:\s*(\d+)$", f.read(), re.M).group(1))
         if mode:
             return mode
