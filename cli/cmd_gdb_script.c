@@ -286,6 +286,12 @@ static int publish(const struct product *product)
 	return EXIT_FAILURE;
 }
 
+static void withdraw(const struct product *product)
+{
+	if (product->path)
+		unlink(product->path);
+}
+
 static int publish_all(const struct gdb_script *g)
 {
 	struct riffle_error error;
@@ -293,13 +299,15 @@ static int publish_all(const struct gdb_script *g)
 	if (g->symbols.path && publish(&g->symbols))
 		return EXIT_FAILURE;
 	if (g->map.path && publish(&g->map)) {
-		if (g->symbols.path)
-			unlink(g->symbols.path);
+		withdraw(&g->symbols);
 		return EXIT_FAILURE;
 	}
+	/* last: who reads the script finds the files that it names */
 	if (g->script.fd >= 0 && copy(g->script.fd, STDOUT_FILENO)) {
 		riffle_fail_system(&error, errno, "output", "cannot be written");
 		report_error("standard output", &error);
+		withdraw(&g->symbols);
+		withdraw(&g->map);
 		return EXIT_FAILURE;
 	}
 	return EXIT_SUCCESS;
@@ -311,17 +319,24 @@ static int make_memory(struct product *product, struct riffle_error *error)
 	return product->fd < 0 ? riffle_fail_system(error, errno, "memory", "cannot be had") : RIFFLE_OK;
 }
 
-static int name_files(struct gdb_script *g, const char *vmlinux, struct riffle_error *error)
+/* *blame is the path that an error is about. */
+static int name_files(struct gdb_script *g, const char *vmlinux, const char **blame, struct riffle_error *error)
 {
 	const char *load = g->symbols.path ? g->symbols.path : vmlinux;
-	int status = quote_path(g->load, sizeof g->load, load, load == vmlinux, error);
+	int status;
 
-	return status ? status : quote_path(g->types, sizeof g->types, vmlinux, true, error);
+	*blame = load;
+	status = quote_path(g->load, sizeof g->load, load, load == vmlinux, error);
+	if (status)
+		return status;
+	*blame = vmlinux;
+	return quote_path(g->types, sizeof g->types, vmlinux, true, error);
 }
 
 static int gdb_script(struct gdb_script *g, const char *layout_name, const char *vmlinux)
 {
 	struct riffle_error error;
+	const char *blame = vmlinux;
 	struct stat st;
 	int status, code = EXIT_FAILURE;
 
@@ -335,7 +350,7 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 		    &error, RIFFLE_ERR_ARGUMENT, "--symbols",
 		    "is needed: this guest's functions were permuted, and no offset of the vmlinux fits them");
 	if (!status && (!g->layout.chunk_count || g->symbols.path)) {
-		status = name_files(g, vmlinux, &error);
+		status = name_files(g, vmlinux, &blame, &error);
 		if (!status)
 			status = make_memory(&g->script, &error);
 	}
@@ -344,7 +359,7 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 	if (!status && g->map.path)
 		status = make_memory(&g->map, &error);
 	if (status)
-		report_error(vmlinux, &error);
+		report_error(blame, &error);
 	else
 		code = run_child(g, vmlinux);
 	if (!status && !code)

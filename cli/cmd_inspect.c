@@ -296,6 +296,7 @@ static int print_json(const struct subject *s, bool chunks)
 							      : extent_bytes(plan))));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
+	json_object_set_new(root, "shuffle_checksum", json_sprintf("%016" PRIx64, h->shuffle_checksum));
 	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));
 	json_object_set_new(root, "entropy", json_entropy(s));
 	status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));

@@ -18,6 +18,7 @@
 #include "cli/layout_json.h"
 #include "cli/sandbox.h"
 #include "common/fail.h"
+#include "prepare/symbols/symbols.h"
 #include "prepare/verify/verify.h"
 
 #define EXIT_DIFFERENT 3
@@ -138,6 +139,22 @@ static int open_plan(struct job *job)
 	return 0;
 }
 
+/* Of another build it would say of every field what the kernel does not hold. */
+static int check_debug(struct job *job, int debug)
+{
+	const struct riffle_image *image = job->image;
+	struct symbols_elf elf;
+	int status;
+
+	job->blame = job->options.debug;
+	status = symbols_from_elf(NULL, &elf, debug, &job->error);
+	if (!status && (elf.build_id_bytes != image->build_id_bytes ||
+			memcmp(elf.build_id, image->build_id, elf.build_id_bytes)))
+		status = riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "build id",
+				     "is another than the kernel's: this vmlinux is of another build");
+	return status;
+}
+
 /*
  * Everything is opened first: what follows reads bytes that anybody may have made, and has objdump read them. When it has,
  * this process runs no more programs. How long it all takes is for the number of layouts to say, not for a limit.
@@ -153,7 +170,9 @@ static int read_confined(struct job *job, int kernel, int relocs, int debug)
 	if (status)
 		return status;
 	if (job->options.debug)
-		job->blame = job->options.debug;
+		status = check_debug(job, debug);
+	if (status)
+		return status;
 	status = verify_open(&job->verify, job->image, debug, isatty(STDERR_FILENO) ? show_progress : NULL, NULL,
 			     &job->error);
 	return status ? status : sandbox_filter(SANDBOX_PLAIN, &job->error);
@@ -220,30 +239,14 @@ static struct riffle_ram ram_of(const struct job *job)
 				   .host = job->memory};
 }
 
-static int check_digest(struct job *job)
-{
-	const struct riffle_layout plain = {.mode = RIFFLE_MODE_OFF};
-	struct layout_file ours;
-	int status = layout_file_describe(&ours, &plain, &job->kernel.plan, &job->error);
-
-	if (status)
-		return status;
-	if (strcmp(ours.content_digest, job->file.content_digest))
-		status = riffle_fail(&job->error, RIFFLE_ERR_FORMAT, "content_digest",
-				     "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
-	layout_file_free(&ours);
-	return status;
-}
-
 static int replay(struct job *job)
 {
 	uint16_t *order = job->layout.order;
-	int status;
 
 	job->blame = job->options.layout;
-	status = check_digest(job);
-	if (status)
-		return status;
+	if (!layout_file_is_for(&job->file, job->kernel.plan.header))
+		return riffle_fail(&job->error, RIFFLE_ERR_FORMAT, "content_digest",
+				   "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
 	job->layout = job->file.layout;
 	job->layout.order = order;
 	job->layout.order_count = job->kernel.plan.chunk_count;

@@ -16,7 +16,6 @@ enum run_exit {
 
 /* in riffle: argv[0] is the command's name */
 int command_run(int argc, char **argv);
-int command_doctor(int argc, char **argv);
 
 /* in riffle-prepare */
 int command_prepare(int argc, char **argv);
@@ -25,5 +24,6 @@ int command_symbolize(int argc, char **argv);
 int command_gdb_script(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 
 #endif

@@ -14,6 +14,7 @@
 #include "cli/cache.h"
 #include "cli/commands.h"
 #include "cli/doctor_report.h"
+#include "cli/input.h"
 #include "cli/spawn.h"
 
 #define LEAF1_ECX_VMX (1u << 5)
@@ -112,10 +113,7 @@ int command_doctor(int argc, char **argv)
 	if (find_prepare_program(program, sizeof program))
 		facts.prepare_program = program;
 	look_at_cache(&facts, cache, sizeof cache);
+	/* what a failure is told by is the report: lost, it says so even where the answer is a failure */
 	code = doctor_report(stdout, &facts);
-	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "riffle doctor: standard output: %s\n", strerror(errno));
-		return EXIT_FAILURE;
-	}
-	return code;
+	return with_output(EXIT_SUCCESS) ? EXIT_FAILURE : code;
 }

@@ -13,6 +13,7 @@
 
 #include <riffle/plan.h>
 
+#include "cli/commands.h"
 #include "common/fail.h"
 
 static int open_descriptor(int *fd, const char *digits, struct riffle_error *error)
@@ -84,8 +85,21 @@ bool input_is_prepared(int fd)
 
 void report_error(const char *file, const struct riffle_error *error)
 {
-	char line[512];
+	char name[4096] = "", line[700];
+	size_t used = 0;
 
+	for (; file && file[used] && used < sizeof name - 1; used++)
+		name[used] = (unsigned char)file[used] < ' ' || file[used] == 0x7f ? '?' : file[used];
+	name[used] = 0;
 	riffle_error_format(error, line, sizeof line);
-	fprintf(stderr, "riffle: %s: %s\n", file, line);
+	fprintf(stderr, "riffle: %s%s%s\n", name, file ? ": " : "", line);
+}
+
+int with_output(int code)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	if (code != EXIT_FAILURE && code != EXIT_USAGE)
+		fputs("riffle: standard output: cannot be written\n", stderr);
+	return EXIT_FAILURE;
 }

@@ -23,7 +23,16 @@ int input_trust(int fd, const struct stat *st, struct riffle_error *error);
 /* The file begins as a prepared kernel does; one that cannot be read does not. Moves no file position. */
 bool input_is_prepared(int fd);
 
-/* Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr. */
+/*
+ * Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr; control characters of a name become
+ * question marks. `file` may be NULL: the error is about none.
+ */
 void report_error(const char *file, const struct riffle_error *error);
+
+/*
+ * What a command's exit code becomes once standard output is written: what did not come out was not done, whatever the
+ * command thinks of it. A command that failed has said why.
+ */
+int with_output(int code);
 
 #endif

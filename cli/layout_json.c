@@ -78,6 +78,8 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 	memcpy(file->kernel_version, header->kernel_version, sizeof file->kernel_version);
 	to_hex(file->build_id, header->build_id, header->build_id_bytes);
 	to_hex(file->content_digest, header->content_digest, sizeof header->content_digest);
+	to_hex(file->source_digest, header->source_digest, sizeof header->source_digest);
+	snprintf(file->shuffle_checksum, sizeof file->shuffle_checksum, "%016" PRIx64, header->shuffle_checksum);
 	return layout->mode == RIFFLE_MODE_FGKASLR ? describe_chunks(file, layout, plan, error) : RIFFLE_OK;
 }
 
@@ -88,6 +90,17 @@ void layout_file_free(struct layout_file *file)
 	file->chunk = NULL;
 	file->by_place = NULL;
 	file->chunk_count = 0;
+}
+
+bool layout_file_is_for(const struct layout_file *file, const struct riffle_header *header)
+{
+	char content[65], source[65], shuffle[17];
+
+	to_hex(content, header->content_digest, sizeof header->content_digest);
+	to_hex(source, header->source_digest, sizeof header->source_digest);
+	snprintf(shuffle, sizeof shuffle, "%016" PRIx64, header->shuffle_checksum);
+	return !strcmp(file->content_digest, content) ||
+	       (!strcmp(file->source_digest, source) && !strcmp(file->shuffle_checksum, shuffle));
 }
 
 /* Where a chunk is while the guest runs: an image offset. */
@@ -200,12 +213,13 @@ int layout_file_write(const char *path, const struct layout_file *file, struct r
 	char *text;
 	int fd, failed;
 
-	root = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:I, s:{s:s, s:s, s:s}}", "riffle_layout", 1, "mode",
+	root = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:I, s:{s:s, s:s, s:s, s:s, s:s}}", "riffle_layout", 1, "mode",
 			 mode_name(file->layout.mode), "physical_base", hex_number(file->layout.physical_base),
 			 "virtual_base", hex_number(file->layout.virtual_base), "link_physical",
 			 hex_number(file->link_physical), "link_virtual", hex_number(file->link_virtual), "image_bytes",
 			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id", file->build_id,
-			 "content_digest", file->content_digest);
+			 "content_digest", file->content_digest, "source_digest", file->source_digest,
+			 "shuffle_checksum", file->shuffle_checksum);
 	if (root && file->chunk && add_chunks(root, file)) {
 		json_decref(root);
 		root = NULL;
@@ -400,6 +414,8 @@ static int read_layout(const json_t *root, struct layout_file *file, struct riff
 	read_text(kernel, "version", file->kernel_version, sizeof file->kernel_version);
 	read_text(kernel, "build_id", file->build_id, sizeof file->build_id);
 	read_text(kernel, "content_digest", file->content_digest, sizeof file->content_digest);
+	read_text(kernel, "source_digest", file->source_digest, sizeof file->source_digest);
+	read_text(kernel, "shuffle_checksum", file->shuffle_checksum, sizeof file->shuffle_checksum);
 	return file->layout.mode == RIFFLE_MODE_FGKASLR ? read_chunks(root, file, error) : RIFFLE_OK;
 }
 

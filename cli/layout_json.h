@@ -11,7 +11,8 @@
 /*
  * {"riffle_layout": 1, "mode": "kaslr", "physical_base": "0x…", "virtual_base": "0x…", "link_physical": "0x…",
  *  "link_virtual": "0x…", "image_bytes": N,
- *  "kernel": {"version": "…", "build_id": "hex", "content_digest": "hex"},
+ *  "kernel": {"version": "…", "build_id": "hex", "content_digest": "hex", "source_digest": "hex",
+ *             "shuffle_checksum": "hex"},
  *  "chunks": [[link offset, bytes, how far it moved], …]}
  * The last only with mode fgkaslr: decimal numbers, in link order.
  */
@@ -28,6 +29,8 @@ struct layout_file {
 	char kernel_version[192];
 	char build_id[65];        /* lower-case hex, empty when the kernel has none */
 	char content_digest[65];
+	char source_digest[65];     /* this and the next: empty in older files */
+	char shuffle_checksum[17];
 	struct layout_chunk *chunk; /* ascending, disjoint; each takes others' places; NULL without a shuffle */
 	uint32_t *by_place;         /* their numbers, in the order they lie in while the guest runs */
 	uint32_t chunk_count;
@@ -39,6 +42,12 @@ const char *mode_name(enum riffle_mode mode);
 int layout_file_describe(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,
 			 struct riffle_error *error);
 void layout_file_free(struct layout_file *file);
+
+/*
+ * Whether the layout is for this kernel: the same prepared file, or one made of the same input with the same chunks, which
+ * may be stored in another way.
+ */
+bool layout_file_is_for(const struct layout_file *file, const struct riffle_header *header);
 
 /*
  * Turns the chunks of a file into layout.order, for a replay: `order` has room for plan->chunk_count numbers.

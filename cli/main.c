@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/input.h"
 #include "cli/spawn.h"
 
 static const struct {
@@ -40,11 +41,11 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		usage(stdout);
-		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+		return with_output(EXIT_SUCCESS);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
 		puts("riffle " RIFFLE_VERSION);
-		return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+		return with_output(EXIT_SUCCESS);
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
 		char program[4096];
@@ -52,7 +53,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i].name))
 			continue;
 		if (commands[i].run)
-			return commands[i].run(argc - 1, argv + 1);
+			return with_output(commands[i].run(argc - 1, argv + 1));
 		if (!find_prepare_program(program, sizeof program)) {
 			fputs("riffle: riffle-prepare: not found beside riffle or where it was installed\n", stderr);
 			return EXIT_FAILURE;

@@ -17,6 +17,7 @@
 #include <riffle/riffle.h>
 
 #include "cli/commands.h"
+#include "cli/input.h"
 #include "cli/kernel.h"
 #include "cli/layout_json.h"
 #include "cli/phases.h"
@@ -51,10 +52,7 @@ struct run {
 
 static int fail_run(const struct run *run)
 {
-	char text[700];
-
-	riffle_error_format(&run->error, text, sizeof text);
-	fprintf(stderr, "riffle: %s%s%s\n", run->blame ? run->blame : "", run->blame ? ": " : "", text);
+	report_error(run->blame, &run->error);
 	return EXIT_FAILURE;
 }
 
@@ -274,13 +272,9 @@ static void give_shuffle_memory(struct run *run)
 static int take_layout(struct run *run, const struct layout_file *file)
 {
 	const struct riffle_plan *plan = &run->kernel.plan;
-	struct layout_file ours;
-	const struct riffle_layout plain = {.mode = RIFFLE_MODE_OFF};
-	int status = layout_file_describe(&ours, &plain, plan, &run->error);
+	int status;
 
-	if (status)
-		return status;
-	if (strcmp(ours.content_digest, file->content_digest))
+	if (!layout_file_is_for(file, plan->header))
 		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "content_digest",
 				   "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
 	run->layout.mode = file->layout.mode;

@@ -175,8 +175,8 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			if (!parse_size(optarg, &o->memory_bytes))
 				return wrong("--memory", "is no size", optarg);
 			if (o->memory_bytes % (2 << 20) || o->memory_bytes < 2 << 20 ||
-			    o->memory_bytes > UINT64_C(1) << 40)
-				return wrong("--memory", "must be a multiple of 2M up to 1024G", optarg);
+			    o->memory_bytes > UINT64_C(511) << 30)
+				return wrong("--memory", "must be a multiple of 2M up to 511G", optarg);
 			break;
 		case 'c':
 			number = strtoul(optarg, &end, 10);
@@ -224,6 +224,8 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			o->layout_out = optarg;
 			break;
 		case CACHE:
+			if (!*optarg)
+				return wrong("--cache", "must name a directory", optarg);
 			o->cache_directory = optarg;
 			break;
 		case NO_CACHE:

@@ -102,8 +102,7 @@ static int read_kernel(struct symbols *symbols, const struct opened_kernel *kern
 	int status = RIFFLE_OK;
 	uint8_t *image;
 
-	if (layout->content_digest[0] &&
-	    !same_hex(layout->content_digest, header->content_digest, sizeof header->content_digest))
+	if (layout->content_digest[0] && !layout_file_is_for(layout, header))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "content_digest",
 				   "is another than the layout's kernel has");
 	if (header->link_virt != layout->link_virtual || header->image_bytes != layout->image_bytes)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/input.h"
 #include "cli/spawn.h"
 #include "cli/worker.h"
 
@@ -28,16 +29,6 @@ static void usage(FILE *to)
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
 	fputs("\nriffle-prepare COMMAND --help tells more; riffle-prepare --version prints the version.\n", to);
-}
-
-/* What did not come out was not done, whatever the command thinks of it; a command that failed has said why. */
-static int with_output(int code)
-{
-	if (!fflush(stdout) && !ferror(stdout))
-		return code;
-	if (code != EXIT_FAILURE && code != EXIT_USAGE)
-		fputs("riffle: standard output: cannot be written\n", stderr);
-	return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)

@@ -109,7 +109,7 @@ static int check_bounds(struct bzimage *b, const uint8_t *head, uint64_t file_by
 
 int image_bzimage_parse(struct bzimage *b, const struct image_source *source, struct riffle_error *error)
 {
-	uint8_t head[BZIMAGE_HEAD_BYTES], magic[4];
+	uint8_t head[BZIMAGE_HEAD_BYTES], magic[8];
 	int status;
 
 	memset(b, 0, sizeof *b);
@@ -125,6 +125,11 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 		status = image_source_read(source, b->payload_offset, magic, sizeof magic, error);
 	if (status)
 		return status;
+	/* cli/bootstrap_image.c makes such files; what lies in front of the kernel there is no bootstrap of Linux */
+	if (!memcmp(magic, RIFFLE_MAGIC, sizeof magic))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "payload",
+				   "is a kernel prepared with --bootstrap, behind riffle's own loader: riffle run "
+				   "--boot=bootstrap boots it, all else is done with the file it was made of");
 	b->compression = compression_of(magic);
 	b->init_size = riffle_get32(head + INIT_SIZE);
 	b->kernel_alignment = riffle_get32(head + KERNEL_ALIGNMENT);

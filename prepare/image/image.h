@@ -29,6 +29,12 @@ struct image_section {
 	uint32_t type;          /* sh_type */
 };
 
+/*
+ * A section of instructions that run where they lie. One that can be written too is data: from 6.14 on .data holds the
+ * code that kexec copies to another place before it runs there, which cannot refer to anything outside of itself.
+ */
+#define IMAGE_IS_CODE(sh_flags) (((sh_flags) & (SHF_ALLOC | SHF_EXECINSTR | SHF_WRITE)) == (SHF_ALLOC | SHF_EXECINSTR))
+
 /* Image offsets (from the lowest p_paddr), strictly ascending. */
 struct image_relocs {
 	uint32_t *offset;

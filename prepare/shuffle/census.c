@@ -162,23 +162,35 @@ static int try_words(struct census *c, struct riffle_error *error)
 }
 
 /*
- * A run of words with this step starts here that is too long for chance, one of which at least leads to a chunk. Equal
- * words count once: an array of a constant leads to as many places as it has elements, a table never does.
+ * The different words of a run, as far as they matter: an array of a constant, or a pattern that repeats, leads to as
+ * many places as it has elements, a table never does.
  */
+struct words {
+	uint32_t word[RUN_WORDS > SWITCH_WORDS ? RUN_WORDS : SWITCH_WORDS];
+	uint32_t count;
+};
+
+static void add_word(struct words *seen, uint32_t word)
+{
+	for (uint32_t i = 0; i < seen->count; i++)
+		if (seen->word[i] == word)
+			return;
+	if (seen->count < sizeof seen->word / sizeof *seen->word)
+		seen->word[seen->count++] = word;
+}
+
+/* A run of words with this step starts here that is too long for chance, one of which at least leads to a chunk. */
 static bool is_run(const struct census *c, uint32_t start, uint32_t step)
 {
-	uint32_t words = 0, last = 0;
+	struct words seen = {.count = 0};
 	bool moves = false;
 
 	if (start >= step && leads(c, start - step))
 		return false;
 	for (uint64_t at = start; at < c->work->image_bytes && leads(c, (uint32_t)at); at += step) {
-		uint32_t word = riffle_get32(c->work->bytes + at);
-
-		words += word != last;
-		last = word;
+		add_word(&seen, riffle_get32(c->work->bytes + at));
 		moves |= c->kind[at] == MOVES;
-		if (moves && words >= RUN_WORDS)
+		if (moves && seen.count >= RUN_WORDS)
 			return true;
 	}
 	return false;
@@ -186,17 +198,16 @@ static bool is_run(const struct census *c, uint32_t start, uint32_t step)
 
 static bool is_switch(const struct census *c, uint32_t start)
 {
-	const uint8_t *bytes = c->work->bytes;
-	uint32_t differ = 1;
+	struct words seen = {.count = 0};
 
 	if (start % 4 || (start >= 4 && (c->kind[start - 4] == INSIDE || c->kind[start - 4] == MOVES)))
 		return false;
-	for (uint64_t at = (uint64_t)start + 4; at < c->work->image_bytes; at += 4) {
-		if (c->kind[at] != INSIDE && c->kind[at] != MOVES)
-			break;
-		differ += riffle_get32(bytes + at) != riffle_get32(bytes + at - 4);
+	for (uint64_t at = start; at < c->work->image_bytes && (c->kind[at] == INSIDE || c->kind[at] == MOVES); at += 4) {
+		add_word(&seen, riffle_get32(c->work->bytes + at));
+		if (seen.count >= SWITCH_WORDS)
+			return true;
 	}
-	return differ >= SWITCH_WORDS;
+	return false;
 }
 
 static int judge_runs(const struct census *c, struct riffle_error *error)

@@ -65,6 +65,7 @@ struct work {
 	struct work_code *code;
 	unsigned code_count;
 	uint32_t text, text_bytes;      /* the section .text */
+	uint32_t copied, copied_bytes;  /* code among data, which is copied before it runs: tables lead there all the same */
 
 	uint8_t *start;         /* a bit a byte of the image: an instruction starts here */
 	struct work_unit *unit; /* ascending */

@@ -170,8 +170,7 @@ static int find_code(struct work *work, struct riffle_error *error)
 	for (unsigned i = 0; i < image->section_count && !status; i++) {
 		const struct image_section *section = &image->section[i];
 
-		if (section->flags & SHF_EXECINSTR && section->flags & SHF_ALLOC && section->type == SHT_PROGBITS &&
-		    section->bytes)
+		if (IMAGE_IS_CODE(section->flags) && section->type == SHT_PROGBITS && section->bytes)
 			status = add_code(work, section, error);
 	}
 	if (!status && !work->text_bytes)

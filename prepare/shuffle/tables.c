@@ -110,6 +110,23 @@ bool table_in_code(const struct work *work, uint32_t offset, bool end)
 	return false;
 }
 
+int table_find_copied(struct work *work, struct riffle_error *error)
+{
+	struct table_place place;
+	int status = table_find(&place, work, NULL, "__relocate_kernel_start", "__relocate_kernel_end", error);
+
+	if (!status && place.found && !table_in_code(work, place.offset, false)) {
+		work->copied = place.offset;
+		work->copied_bytes = place.bytes;
+	}
+	return status;
+}
+
+bool table_in_copied(const struct work *work, uint32_t offset, bool end)
+{
+	return work->copied_bytes && offset - work->copied < work->copied_bytes + (end ? 1u : 0u);
+}
+
 bool table_is_instruction(const struct work *work, uint32_t offset)
 {
 	return work_is_start(work, offset) ||
@@ -161,7 +178,8 @@ static int check_alternative(struct work *work, const char *name, uint32_t entry
 	uint32_t site, length = work->bytes[entry + lengths];
 
 	table_target(work, entry, &site);
-	if (!length || !table_in_code(work, site + length - 1, false))
+	if (!length ||
+	    !(table_in_code(work, site + length - 1, false) || table_in_copied(work, site + length - 1, false)))
 		return table_refuse(work, name, "replaces bytes that are no code", entry, error);
 	if (work_in_text(work, site) && work_in_text(work, site + length - 1) &&
 	    work_unit_at(work, site) != work_unit_at(work, site + length - 1))
@@ -209,9 +227,11 @@ static const char *judge_field(const struct work *work, unsigned role, uint32_t 
 	if (role == ROLE_NAME)
 		return inside && is_name(work, target) ? NULL : "has an entry without a name";
 	if (role == ROLE_EDGE)
-		return inside && table_in_code(work, target, true) ? NULL : "leads to no code";
+		return inside && (table_in_code(work, target, true) || table_in_copied(work, target, true))
+			       ? NULL : "leads to no code";
 	if (role != ROLE_OPERAND)
-		return inside && table_is_instruction(work, target) ? NULL : "leads to no instruction";
+		return inside && (table_is_instruction(work, target) || table_in_copied(work, target, false))
+			       ? NULL : "leads to no instruction";
 	if (!inside || !table_in_code(work, target, false))
 		return "leads to no code";
 	for (unsigned width = 1; width <= 8; width = width == 1 ? 4 : width * 2) {
@@ -312,8 +332,10 @@ static int read_family(struct work *work, const struct table_format *f, struct r
 
 int tables_read(struct work *work, struct riffle_error *error)
 {
-	int status = table_read_sorted(work, work->tables_ignored >> FORMATS, error);
+	int status = table_find_copied(work, error);
 
+	if (!status)
+		status = table_read_sorted(work, work->tables_ignored >> FORMATS, error);
 	for (unsigned i = 0; i < FORMATS && !status; i++) {
 		const struct table_format *f = &formats[i];
 		struct table_place place;

@@ -180,7 +180,7 @@ static int read_section(struct verify *v, const struct debug *d, const Elf64_Shd
 			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, section_name(d, s),
 						   "has an entry without symbol or place", i);
 		else
-			status = add(v, d, &rela[i], offset + (uint32_t)at, target->sh_flags & SHF_EXECINSTR, part, error);
+			status = add(v, d, &rela[i], offset + (uint32_t)at, IMAGE_IS_CODE(target->sh_flags), part, error);
 	}
 	free(rela);
 	return status;

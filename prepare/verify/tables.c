@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's tables about code, by their formats in Linux 5.10 to 7.2: fixed ones as references, sorted ones as such. */
+#include <elf.h>
+
 #include "prepare/verify/internal.h"
 
 #define WORDS 3u
@@ -74,12 +76,21 @@ static uint32_t target_of(const struct verify *v, uint32_t field)
 	return verify_is_inverse(v, field) ? TARGET_STAYS : TARGET_IMAGE;
 }
 
-/* In code, or the first byte behind some: a replacement may be empty. */
+/*
+ * In code, or the first byte behind some: a replacement may be empty. Sections of data in which there is code, which
+ * kexec copies before it runs, count as a whole.
+ */
 static bool leads_to_code(const struct verify *v, uint32_t field)
 {
 	uint32_t target = target_of(v, field);
 
-	return target < TARGET_IMAGE && (verify_in_code(v, target) || (target && verify_in_code(v, target - 1)));
+	for (unsigned i = 0; i < v->image->section_count && target < TARGET_IMAGE; i++) {
+		const struct image_section *s = &v->image->section[i];
+
+		if (s->flags & SHF_EXECINSTR && v->link_virt + target - s->address <= s->bytes)
+			return true;
+	}
+	return false;
 }
 
 static bool decodes(const struct verify *v, const struct format *f, uint32_t offset, uint32_t bytes, uint32_t stride)
@@ -163,10 +174,19 @@ static int read_sorted(struct verify *v, struct sorted *sorted, const char *sect
 	return status;
 }
 
+/* Kernels up to 5.16 sort it as they start, whatever order it has by then. */
+static bool is_sorted_mcount(const struct verify *v, uint32_t offset, uint32_t bytes)
+{
+	for (uint32_t at = 8; at + 8 <= bytes; at += 8)
+		if (riffle_get64(v->bytes + offset + at) < riffle_get64(v->bytes + offset + at - 8))
+			return false;
+	return true;
+}
+
 /* Where the compiler or objtool left entries for replaced code, each replacement is decoded by itself. */
 int verify_read_tables(struct verify *v, struct riffle_error *error)
 {
-	uint32_t bytes;
+	uint32_t bytes, offset;
 	uint8_t part;
 	int status = 0;
 
@@ -196,6 +216,8 @@ int verify_read_tables(struct verify *v, struct riffle_error *error)
 			v->part[part].fields = v->orc.entries;
 	}
 	if (!status)
+		status = find(v, "__mcount_loc", "__start_mcount_loc", "__stop_mcount_loc", &offset, &bytes, error);
+	if (!status && is_sorted_mcount(v, offset, bytes))
 		status = read_sorted(v, &v->mcount, "__mcount_loc", "__start_mcount_loc", "__stop_mcount_loc", 8,
 				     "__mcount_loc", error);
 	return status;

@@ -33,7 +33,7 @@ static int find_code(struct verify *v, struct riffle_error *error)
 		const struct image_section *s = &v->image->section[i];
 		uint32_t offset;
 
-		if (!(s->flags & SHF_EXECINSTR) || !(s->flags & SHF_ALLOC) || s->type != SHT_PROGBITS || !s->bytes)
+		if (!IMAGE_IS_CODE(s->flags) || s->type != SHT_PROGBITS || !s->bytes)
 			continue;
 		if (!verify_offset(v, s->address, &offset) || !riffle_inside(offset, s->bytes, v->image_bytes) ||
 		    v->code_count == CODE_MAX)

@@ -20,7 +20,8 @@ from conftest import RIFFLE, ROOT, tell
 
 LONG = bool(os.environ.get("RIFFLE_LONG"))
 LINK_VIRTUAL = 0xFFFFFFFF81000000
-PAGE_OFFSET = 0xFFFF888000000000  # __PAGE_OFFSET_BASE_L4, where the direct map is when nothing randomises it
+# __PAGE_OFFSET_BASE_L4 and __VMALLOC_BASE_L4: where the direct map and vmalloc are when nothing randomises them
+MEMORY_BASES = (0xFFFF888000000000, 0xFFFFC90000000000)
 
 # Without AVX since the box's processor, QEMU's emulation of an EPYC, does not tell a guest of its KVM the right size of
 # the XSAVE area with it: Linux warns of that under QEMU's own -accel kvm as well.
@@ -104,6 +105,14 @@ class Guest:
     @property
     def page_offset(self):
         return int(self.fact("page_offset_base"), 16)
+
+    @property
+    def memory_bases(self):
+        """
+        Where the direct map and vmalloc begin: what the kernel draws for itself. The first alone meets its default, or
+        another guest's, once in some thousand boots.
+        """
+        return self.page_offset, int(self.fact("vmalloc_base"), 16)
 
     @property
     def offset(self):

@@ -228,12 +228,12 @@ def test_a_file_system_without_nameless_files(programs):
     (["prepare"], 2), (["prepare", "kernel"], 2), (["prepare", "a", "b", "-o", "c"], 2), (["prepare", "-o"], 2),
     (["prepare", "--check", "kernel", "-o", "x"], 2), (["prepare", "--check", "--compress=lz4", "kernel"], 2),
     (["prepare", "--compress=xz", "kernel", "-o", "x"], 2), (["inspect"], 2), (["inspect", "kernel", "-m", "12Q"], 2),
-    (["inspect", "kernel", "--frobnicate"], 2), (["frobnicate"], 2), ([], 2),
+    (["inspect", "kernel", "--frobnicate"], 2), (["run", "-m", "512G", "kernel"], 2), (["run", "--cache=", "kernel"], 2), (["frobnicate"], 2), ([], 2),
     (["prepare", "--help"], 0), (["inspect", "--help"], 0), (["--help"], 0), (["--version"], 0),
 ])
 def test_usage(programs, arguments, code):
     small(programs.directory)
-    r = programs.prepare(*arguments)
+    r = (programs.riffle if arguments[:1] == ["run"] else programs.prepare)(*arguments)
     assert r.returncode == code
     assert (r.stdout == "") == (code == 2) and (r.stderr == "") == (code == 0)
 
@@ -468,20 +468,43 @@ def test_kernel_that_cannot_move_is_no_kernel_that_moves_itself(programs):
     assert [p.name for p in programs.directory.iterdir()] == ["kernel"]
 
 
+def test_kernel_that_moves_itself_is_known_again(programs):
+    """What it can be used for is said, whatever it is given to."""
+    small(programs.directory)
+    assert programs.prepare("prepare", "kernel", "-o", "prepared").returncode == 0
+    r = programs.prepare("prepare", "-b", "prepared", "-o", "out")
+    if "is not in this build" in r.stderr:
+        pytest.skip(r.stderr)
+    assert (r.returncode, r.stderr) == (0, "")
+    for command in (["inspect", "out"], ["run", "out"], ["prepare", "out", "-o", "again"]):
+        r = programs.riffle(*command)
+        assert r.returncode == 1 and re.fullmatch(r"riffle: out: payload: .*prepared with --bootstrap.*\n", r.stderr)
+
+
+@pytest.mark.parametrize("program", [PREPARE, RIFFLE])
 @pytest.mark.parametrize("command", [["inspect", "kernel"], ["inspect", "--json", "kernel"], ["--help"], ["--version"],
-                                     ["prepare", "--help"]])
-def test_lost_output_is_an_error(programs, command):
+                                     ["prepare", "--help"], ["run", "--help"]])
+def test_lost_output_is_an_error(programs, program, command):
+    if program == PREPARE and command[0] == "run":
+        pytest.skip("a command of riffle alone")
     small(programs.directory)
     with open("/dev/full", "w", encoding="ascii") as full:
-        r = subprocess.run([PREPARE, *command], cwd=programs.directory, env=programs.environment, stdin=subprocess.DEVNULL,
+        r = subprocess.run([program, *command], cwd=programs.directory, env=programs.environment, stdin=subprocess.DEVNULL,
                            stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (r.returncode, r.stderr) == (1, "riffle: standard output: cannot be written\n")
 
 
 def test_a_start_that_failed_leaves_no_layout(programs):
+    """One whose bytes do not decompress is found out while it is loaded, when its layout has been chosen."""
     small(programs.directory)
-    r = boot(programs, "--layout-out", "layout", "-m", "900G", "kernel")
-    assert r.returncode != 3 and not (programs.directory / "layout").exists()
+    assert programs.prepare("prepare", "--compress=zstd", "kernel", "-o", "broken").returncode == 0
+    with open(programs.directory / "broken", "r+b") as f:
+        f.seek(64)
+        payload, = struct.unpack("<Q", f.read(8))
+        f.seek(payload)
+        f.write(bytes(4))       # the first frame's magic number
+    r = boot(programs, "--layout-out", "layout", "broken")
+    assert r.returncode == 1 and "frame" in r.stderr and not (programs.directory / "layout").exists()
     assert boot(programs, "--layout-out", "layout", "kernel").returncode == 3
     assert (programs.directory / "layout").exists()
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import RIFFLE
-from guests import LINK_VIRTUAL, PAGE_OFFSET, Boots, Guest
+from guests import LINK_VIRTUAL, MEMORY_BASES, Boots, Guest
 
 MIB = 1 << 20
 KERNEL = "cloud-6.1"
@@ -70,7 +70,7 @@ def test_reaches_init_where_it_says(boots, name):
     assert guest.text % (2 * MIB) == guest.physical % (2 * MIB) == 0
     # a place that the stage itself does not take: it lies from 1 MiB on, and is longer than 16 MiB
     assert 16 * MIB < guest.physical < guest.memory * MIB
-    assert guest.page_offset != PAGE_OFFSET     # KASLR_FLAG
+    assert guest.memory_bases != MEMORY_BASES     # KASLR_FLAG
 
 
 def test_layouts_differ(boots):
@@ -83,7 +83,7 @@ def test_layouts_differ(boots):
 def test_nokaslr(boots):
     guest = boots("nokaslr")
     assert guest.reached and guest.fact("warnings") == "0", guest.everything()
-    assert (guest.text, guest.offset, guest.page_offset) == (LINK_VIRTUAL, "disabled", PAGE_OFFSET)
+    assert (guest.text, guest.offset, guest.memory_bases) == (LINK_VIRTUAL, "disabled", MEMORY_BASES)
 
 
 def test_marks_do_not_disturb(boots):

@@ -413,6 +413,13 @@ def test_files_of_a_guest_are_new(programs, vmlinux):
         (directory / "cut").write_bytes(whole[:end])
         failed(programs.prepare("gdb-script", "-l", lay, "-v", "cut", "-s", "new", "-m", "new.map"), "cut: ")
     assert not list(directory.glob("new*"))
+    # the error is about the file that is wrong, and a script that was not printed leaves no files behind
+    r = programs.prepare("gdb-script", "-l", lay, "-v", vmlinux, "-s", "none/x")
+    assert (r.returncode, r.stderr) == (1, "riffle: none/x: path: cannot be found: No such file or directory\n")
+    with open("/dev/full", "w", encoding="ascii") as full:
+        r = subprocess.run([PREPARE, "gdb-script", "-l", lay, "-v", vmlinux, "-s", "new", "-m", "new.map"], stdout=full,
+                           cwd=directory, env=programs.environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert r.returncode == 1 and "No space left" in r.stderr and not list(directory.glob("new*"))
 
 
 def test_gdb_script_hides_nothing_in_comments(programs, vmlinux):

@@ -134,7 +134,19 @@ def test_layout_of_a_run(programs, forms, fetch_kernel):
     lines = verify(programs, "--prepared", forms.prepared("cloud-6.1"), "--layout", out, fetch_kernel("cloud-6.1"))
     assert len(lines) == 1 and "virtual base 0xffffffff9a200000, replayed: 0 chunks moved" in lines[0]
     assert lines[0].endswith("all right")
+    # made of the same file with the same chunks, and stored in another way
+    fields = ["content_digest", "source_digest", "shuffle_checksum"]
+    layout["kernel"] = {field: told[field] for field in fields}
+    out.write_text(json.dumps(layout))
+    assert programs.riffle("prepare", "--compress=lz4", fetch_kernel("cloud-6.1"), "-o", "stored").returncode == 0
+    assert verify(programs, "-p", "stored", "-l", out, fetch_kernel("cloud-6.1"))[0].endswith("all right")
     layout["kernel"]["content_digest"] = "00" * 32
+    for field in fields[1:]:
+        other = {**layout, "kernel": {**layout["kernel"], field: "0" * len(told[field])}}
+        out.write_text(json.dumps(other))
+        r = programs.riffle("verify", "-p", "stored", "-l", out, fetch_kernel("cloud-6.1"))
+        assert r.returncode == 1 and "content_digest" in r.stderr
+    layout["kernel"] = {"content_digest": "00" * 32}
     out.write_text(json.dumps(layout))
     r = programs.riffle("verify", "--prepared", forms.prepared("cloud-6.1"), "--layout", out, fetch_kernel("cloud-6.1"))
     assert r.returncode == 1 and "content_digest" in r.stderr
@@ -143,3 +155,6 @@ def test_layout_of_a_run(programs, forms, fetch_kernel):
 def test_kernels_of_two_builds_are_refused(programs, forms, fetch_kernel):
     r = programs.riffle("verify", "--prepared", forms.prepared("cloud-6.1"), fetch_kernel("cloud-6.12"))
     assert r.returncode == 1 and "is not that of the kernel" in r.stderr
+    # a debug vmlinux of another build: any ELF has another build id
+    r = programs.riffle("verify", "-d", "/bin/true", fetch_kernel("cloud-6.1"))
+    assert r.returncode == 1 and r.stderr.startswith("riffle: /bin/true: build id: is another than the kernel's")

@@ -162,18 +162,32 @@ static void say_iomem(void)
     }
 }
 
-/* The direct map's base, from the program headers that /proc/kcore has: fs/proc/kcore.c, KCORE_RAM. */
-static void say_page_offset(void)
+static void say_base(const char *key, uint64_t base)
 {
+    begin(key);
+    put_hex(base, 16);
+    end();
+}
+
+/*
+ * Where the direct map and vmalloc begin, from the program headers that /proc/kcore has (fs/proc/kcore.c): of RAM they
+ * tell the physical address, of vmalloc's 32 TiB they tell none.
+ */
+static void say_memory_bases(void)
+{
+    int found = 0;
     struct { uint32_t type, flags; uint64_t offset, vaddr, paddr, filesz, memsz, align; } p;
     long n = read_file("/proc/kcore", text, 64 + 64 * sizeof p);
     for (size_t at = 64; at + sizeof p <= (size_t)(n < 0 ? 0 : n); at += sizeof p) {
         memcpy(&p, text + at, sizeof p);
-        if (p.type == 1 && p.vaddr >= 0xffff800000000000 && p.vaddr < 0xfffff00000000000 && p.paddr < 1ull << 52) {
-            begin("page_offset_base=0x");
-            put_hex(p.vaddr - p.paddr, 16);
-            end();
-            return;
+        if (p.type != 1 || p.vaddr < 0xffff800000000000 || p.vaddr >= 0xfffff00000000000)
+            continue;
+        if (p.paddr < 1ull << 52 && !(found & 1)) {
+            say_base("page_offset_base=0x", p.vaddr - p.paddr);
+            found |= 1;
+        } else if (p.paddr == ~0ull && p.memsz >= 1ull << 44 && !(found & 2)) {
+            say_base("vmalloc_base=0x", p.vaddr);
+            found |= 2;
         }
     }
 }
@@ -468,7 +482,7 @@ __attribute__((used)) _Noreturn static void guest_main(void)
     say_uname();
     each_line("/proc/kallsyms", find_text_symbol);
     say_iomem();
-    say_page_offset();
+    say_memory_bases();
     say_cpus();
     say_memory();
     say_file("clocksource=", "/sys/devices/system/clocksource/clocksource0/current_clocksource");

@@ -55,6 +55,9 @@ static void make_sample(struct sample *s)
 	strcpy(s->header.kernel_version, "6.1.0 \"test\"");
 	s->header.build_id_bytes = 20;
 	memset(s->header.build_id, 0xab, 20);
+	memset(s->header.content_digest, 0x12, sizeof s->header.content_digest);
+	memset(s->header.source_digest, 0x34, sizeof s->header.source_digest);
+	s->header.shuffle_checksum = 0x56789abcdef;
 	for (uint32_t r = 0; r < REGIONS; r++) {
 		s->region[r] =
 		    (struct riffle_region){.image_offset = at, .first_chunk = chunk, .chunk_count = count[r]};
@@ -152,6 +155,9 @@ static void test_round_trip(void **state)
 	expect_addresses(&read, &s);
 	assert_int_equal(layout_file_order(&read, &s.plan, order, &error), 0);
 	assert_memory_equal(order, s.order, sizeof order);
+	assert_string_equal(read.content_digest, told.content_digest);
+	assert_string_equal(read.source_digest, told.source_digest);
+	assert_string_equal(read.shuffle_checksum, "0000056789abcdef");
 	layout_file_free(&read);
 	layout_file_free(&read); /* once more does no harm */
 
@@ -183,6 +189,32 @@ static void test_plain(void **state)
 	assert_true(layout_file_to_link(&read, RUNNING + 0x12345, &link));
 	assert_int_equal(link, LINK + 0x12345);
 	layout_file_free(&read);
+}
+
+/* The same prepared file, or one of the same input with the same chunks. */
+static void test_which_kernel(void **state)
+{
+	static struct sample s;
+	struct riffle_header *h = &s.header;
+	struct layout_file told;
+
+	(void)state;
+	make_sample(&s);
+	assert_int_equal(layout_file_describe(&told, &s.layout, &s.plan, &error), 0);
+	h->content_digest[31] ^= 1;
+	assert_true(layout_file_is_for(&told, h));
+	h->shuffle_checksum ^= 1;
+	assert_false(layout_file_is_for(&told, h));
+	h->shuffle_checksum ^= 1;
+	h->source_digest[0] ^= 1;
+	assert_false(layout_file_is_for(&told, h));
+	h->content_digest[31] ^= 1;
+	assert_true(layout_file_is_for(&told, h));
+	/* what an older file does not tell is not equal to anything */
+	h->content_digest[31] ^= 1;
+	told.source_digest[0] = told.shuffle_checksum[0] = 0;
+	assert_false(layout_file_is_for(&told, h));
+	layout_file_free(&told);
 }
 
 static void test_another_kernels(void **state)
@@ -325,7 +357,7 @@ static int remove_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_plain),    cmocka_unit_test(test_another_kernels),
+	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_plain),    cmocka_unit_test(test_which_kernel), cmocka_unit_test(test_another_kernels),
 	    cmocka_unit_test(test_hostile),    cmocka_unit_test(test_too_many),
 	};
 	const char *given = getenv("RIFFLE_SEED");
