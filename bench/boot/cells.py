@@ -262,7 +262,7 @@ def boot(cell, seconds=900):
                      str(seconds), "1" if cell.cold else "0"]
         if counted:
             arguments = [str(ROOT / "tools" / "kvmbox"), "--icount", "--mem", str(1536 + cell.memory), "--timeout",
-                         str(seconds * (cell.runs + 1)), "--cpu-features", "-avx", "--share", name, *arguments]
+                         str(seconds * (cell.runs + 1)), "--share", name, *arguments]
         r = subprocess.run(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            text=True, errors="replace", check=False)
         if r.returncode:

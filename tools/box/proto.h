@@ -14,6 +14,7 @@ enum box_frame {
     BOX_CONFIG = 1, /* to the guest, once, first: KEY=VALUE strings, each ended by NUL */
     BOX_STDIN,      /* to the guest; a length of 0 is the end of input */
     BOX_WINDOW,     /* to the guest: uint16_t rows, columns of the terminal */
+    BOX_WAKE,       /* to the guest: nothing but the interrupt that it makes */
     BOX_STDOUT,     /* from the guest */
     BOX_STDERR,     /* from the guest */
     BOX_EXIT,       /* from the guest, last: uint32_t exit status as a shell has it */
