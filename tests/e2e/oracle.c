@@ -100,32 +100,35 @@ static void read_bzimage(struct oracle *o, const char *path)
 
 /*
  * startup_64's end hands the boot parameters over and jumps to the kernel it has unpacked:
- * `mov %r15, %rsi; jmp *%rax` (arch/x86/boot/compressed/head_64.S, Lrelocated). The jump becomes `out %al, $0xf4`,
- * of the same two bytes. It lies outside the compressed payload, in which any bytes may occur by chance.
+ * `mov %r15, %rsi; jmp *%rax`, up to 5.x `pop %rsi; jmp *%rax` (arch/x86/boot/compressed/head_64.S, Lrelocated). The
+ * jump becomes `out %al, $0xf4`, of the same two bytes. It lies outside the compressed payload, in which any bytes may
+ * occur by chance.
  */
 static void overwrite_last_jump(struct oracle *o)
 {
-	static const uint8_t last[] = {0x4c, 0x89, 0xfe, 0xff, 0xe0};
+	static const uint8_t moved[] = {0x4c, 0x89, 0xfe, 0xff, 0xe0}, popped[] = {0x5e, 0xff, 0xe0};
 	size_t code = ((size_t)(o->bzimage[0x1f1] ? o->bzimage[0x1f1] : 4) + 1) * 512;
 	size_t payload = code + riffle_get32(o->bzimage + 0x248);
 	size_t payload_end = payload + riffle_get32(o->bzimage + 0x24c);
 	uint8_t *found = NULL;
 	unsigned count = 0;
 
-	for (size_t i = code; i + sizeof last <= o->bzimage_bytes; i++) {
-		if (i + sizeof last > payload && i < payload_end) {
+	for (size_t i = code; i + sizeof moved <= o->bzimage_bytes; i++) {
+		bool is_moved = !memcmp(o->bzimage + i, moved, sizeof moved);
+
+		if (i + sizeof moved > payload && i < payload_end) {
 			i = payload_end - 1;
 			continue;
 		}
-		if (!memcmp(o->bzimage + i, last, sizeof last)) {
-			found = o->bzimage + i;
+		if (is_moved || !memcmp(o->bzimage + i, popped, sizeof popped)) {
+			found = o->bzimage + i + (is_moved ? sizeof moved : sizeof popped) - 2;
 			count++;
 		}
 	}
 	if (count != 1)
 		die("the bootstrap's last jump (mov %%r15,%%rsi; jmp *%%rax) is there %u times, not once", count);
-	found[3] = 0xe6;
-	found[4] = LAST_JUMP_PORT;
+	found[0] = 0xe6;
+	found[1] = LAST_JUMP_PORT;
 }
 
 /* ---- a guest of one vCPU */

@@ -10,7 +10,7 @@ from conftest import BUILD
 from guests import LINK_VIRTUAL, LONG, Guest, in_box, run_guests
 
 ORACLE = BUILD / "tests" / "e2e" / "oracle"
-KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1"] if LONG else [])
+KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1", "cloud-5.10", "cloud-newest"] if LONG else [])
 TIMES = 10 if LONG else 2
 SAME, DIFFERENT = 0, 3
 

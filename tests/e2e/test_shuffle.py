@@ -10,6 +10,8 @@ from conftest import ROOT
 from guests import LINK_VIRTUAL, LONG, Boots, Guest
 
 KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1"] if LONG else [])
+# the oldest and the newest that Debian has; a few guests each
+OTHERS = ["cloud-5.10", "cloud-newest"]
 SEEDS = 20
 A_BOX = 5       # guests in a box, one after another
 WHOLE_MANY = (1, 11)    # all that a guest can do takes it minutes
@@ -61,7 +63,7 @@ def make_many(kernel, first):
     return guests
 
 
-GUESTS = {kernel: make_guests(kernel) for kernel in KERNELS}
+GUESTS = {kernel: make_guests(kernel) for kernel in KERNELS + OTHERS}
 MANY = {(kernel, first): make_many(kernel, first) for kernel in KERNELS for first in range(0, SEEDS, A_BOX)}
 
 
@@ -94,7 +96,9 @@ def boots(forms, tmp_path_factory):
 
 
 SHUFFLED = [(kernel, name) for kernel in KERNELS for name in ("one", "four", *map(str, range(SEEDS)))]
+SHUFFLED += [(kernel, name) for kernel in OTHERS for name in ("one", "four")]
 WHOLE = [(kernel, name) for kernel in KERNELS for name in ("one", *map(str, WHOLE_MANY))]
+WHOLE += [(kernel, "one") for kernel in OTHERS]
 TRACED = WHOLE + [(kernel, "0") for kernel in KERNELS]
 each_shuffled = pytest.mark.parametrize("kernel, name", SHUFFLED)
 each_whole = pytest.mark.parametrize("kernel, name", WHOLE)
