@@ -46,6 +46,9 @@ static void test_small_kernel(void **state)
 
 	(void)state;
 	b->section[2].name = ".rodata"; /* an empty table of alternatives is none */
+	/* data among which there is code that is copied before it runs: not decoded, or the jump would be a reference */
+	b->section[3].flags |= SHF_EXECINSTR;
+	REL32(b, TEXT + 2 * OTHER_BYTES, "\xe9", 0x3050);
 	good(b, analyse(b, &shuffle));
 	assert_int_equal(shuffle->range_count, 4);
 	assert_int_equal(shuffle->chunk_count, 3);

@@ -77,6 +77,23 @@ static void test_constants(void **state)
 	end_kernel(k);
 }
 
+/* a pattern of two words that repeats, both of which lead to instructions wherever they are: Linux 7.3 has one */
+static void test_patterns(void **state)
+{
+	struct kernel *k = make_kernel();
+	const uint32_t step = 2 * INSTRUCTION, words = 64;
+
+	(void)state;
+	for (uint32_t i = 0; i < words; i++)
+		riffle_put32(k->work.bytes + DATA + i * step, instruction(i % 2 ? 40 : 900) - DATA);
+	not_noticed(k);
+	/* eight different ones are a table, however often each is there */
+	for (uint32_t i = 0; i < words; i++)
+		riffle_put32(k->work.bytes + DATA + i * step, instruction(i % 8 * 100) - DATA);
+	noticed(k, DATA);
+	end_kernel(k);
+}
+
 static void test_every_step(void **state)
 {
 	(void)state;
@@ -227,7 +244,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_data),         cmocka_unit_test(test_near_words),
-		cmocka_unit_test(test_constants),           cmocka_unit_test(test_every_step),
+		cmocka_unit_test(test_constants),
+		cmocka_unit_test(test_patterns),           cmocka_unit_test(test_every_step),
 		cmocka_unit_test(test_shortest_run),        cmocka_unit_test(test_fixed_targets),
 		cmocka_unit_test(test_relocated_fields),    cmocka_unit_test(test_short_tables),
 		cmocka_unit_test(test_section_of_operands), cmocka_unit_test(test_jump_table_of_code),

@@ -90,6 +90,21 @@ static void test_orc(void **state)
 	assert_int_equal(t->second, STATES);
 	assert_int_equal(t->entries, ENTRIES);
 
+	/* code that kexec copies lies among data: where symbols say so its entries are right, the one at its end too */
+	forget(k);
+	put_distance(k, DATA + (ENTRIES - 2) * 4, IMAGE - 0x800);
+	put_distance(k, DATA + (ENTRIES - 1) * 4, IMAGE - 0x100);
+	refused(k, tables_read(&k->work, &k->error), ".orc_unwind_ip", DATA + (ENTRIES - 2) * 4);
+	forget(k);
+	name_place(k, "__relocate_kernel_start", IMAGE - 0x800);
+	name_place(k, "__relocate_kernel_end", IMAGE - 0x100);
+	good(k, tables_read(&k->work, &k->error));
+	assert_int_equal(k->result.table_count, 1);
+	forget(k);
+	put_distance(k, DATA + (ENTRIES - 1) * 4, IMAGE - 0xff);
+	refused(k, tables_read(&k->work, &k->error), ".orc_unwind_ip", DATA + (ENTRIES - 1) * 4);
+	put_orc(k);
+
 	forget(k);
 	put_distance(k, DATA + 40, function(PINNED + 8));
 	refused(k, tables_read(&k->work, &k->error), ".orc_unwind_ip", DATA + 40);

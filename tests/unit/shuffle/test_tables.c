@@ -220,6 +220,23 @@ static void test_short_label(void **state)
 	end_kernel(k);
 }
 
+/* a site in the code that kexec copies, which lies among data and does not move: no reference of ours */
+static void test_copied_code(void **state)
+{
+	const struct sample *s = &samples[0];
+	struct kernel *k = make_table(s, DATA, ENTRIES * s->stride);
+
+	(void)state;
+	put_distance(k, DATA, IMAGE - 0x800);
+	refused(k, tables_read(&k->work, &k->error), s->section ? s->section : s->start, DATA);
+	forget(k);
+	name_place(k, "__relocate_kernel_start", IMAGE - 0x800);
+	name_place(k, "__relocate_kernel_end", IMAGE - 0x100);
+	good(k, tables_read(&k->work, &k->error));
+	assert_int_equal(k->work.ref_count, ENTRIES * 2 - 1);
+	end_kernel(k);
+}
+
 /* an alternative that replaces bytes of two functions holds these together */
 static void test_wide_alternative(void **state)
 {
@@ -300,6 +317,7 @@ int main(void)
 		cmocka_unit_test(test_every_table),        cmocka_unit_test(test_wrong_entry),
 		cmocka_unit_test(test_cut_entry),          cmocka_unit_test(test_exported_variables),
 		cmocka_unit_test(test_lock_padding),       cmocka_unit_test(test_short_label),
+		cmocka_unit_test(test_copied_code),
 		cmocka_unit_test(test_wide_alternative),   cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_noise),
 	};
