@@ -6,7 +6,7 @@
 
 /*
  * Parts of .text that the linker script brackets with symbols, which the kernel compares addresses with
- * (vmlinux.lds.h, vmlinux.lds.S, 5.10 to 7.2).
+ * (vmlinux.lds.h, vmlinux.lds.S, 5.10 to 7.3).
  */
 static const struct {
 	const char *start, *end;

@@ -33,7 +33,7 @@ struct table_format {
 static entry_check check_alternative, check_jump_label;
 
 /*
- * Linux 5.10 to 7.2. Entries that are addresses (parainstructions, kprobe blacklist, tracepoints …) are among the
+ * Linux 5.10 to 7.3. Entries that are addresses (parainstructions, kprobe blacklist, tracepoints …) are among the
  * absolute relocations and need no reading here; ones whose distances never lead to code are left out.
  *
  * .altinstructions: arch/x86/include/asm/alternative.h, 13 bytes with padlen (to 5.12), 12, 14 with flags (from 6.3)

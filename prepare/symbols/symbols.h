@@ -68,7 +68,7 @@ int symbols_from_elf(struct symbols *symbols, struct symbols_elf *elf, int fd, s
 
 /*
  * The kallsyms tables inside a kernel's image, as it lies in memory at its link addresses: `image[0]` is at
- * symbols->start. Formats of Linux 5.10 to 7.2. Errors: FORMAT (none found), MEMORY.
+ * symbols->start. Formats of Linux 5.10 to 7.3. Errors: FORMAT (none found), MEMORY.
  */
 int symbols_from_kallsyms(struct symbols *symbols, const uint8_t *image, size_t bytes, struct riffle_error *error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds kallsyms by its token table and decodes it: scripts/kallsyms.c of Linux 5.10 to 7.2, read for this room alone. */
+/* Finds kallsyms by its token table and decodes it: scripts/kallsyms.c of Linux 5.10 to 7.3, read for this room alone. */
 #include <stdlib.h>
 
 #include "prepare/verify/internal.h"

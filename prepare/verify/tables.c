@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel's tables about code, by their formats in Linux 5.10 to 7.2: fixed ones as references, sorted ones as such. */
+/* The kernel's tables about code, by their formats in Linux 5.10 to 7.3: fixed ones as references, sorted ones as such. */
 #include <elf.h>
 
 #include "prepare/verify/internal.h"
