@@ -132,6 +132,26 @@ static unsigned odd_length(const uint8_t *p, uint32_t left)
 	return p[at] == 0x0f && p[at + 1] <= 1 && p[at + 2] >= 0xc0 ? at + 3 : 0;
 }
 
+/*
+ * How many bytes of a hole between input sections lie at `at`, where control does not come to: lld makes of the kernel's
+ * `:text = 0xcccc` a pattern of 32 bits, two of them zero, that begins anywhere. Sections start at multiples of 16, some
+ * with code that no symbol names (a weak function that was overridden), so the sweep must not fall out of step. Zeros that
+ * end elsewhere are no hole, and no code that makes sense: *odd is set.
+ */
+static uint32_t hole_bytes(const struct work *work, uint32_t at, uint32_t end, bool *odd)
+{
+	uint32_t stop = at;
+
+	while (stop < end && (!work->bytes[stop] || work->bytes[stop] == 0xcc))
+		stop++;
+	if (stop == end)
+		return end - at;
+	if (stop / 16 * 16 > at)
+		return stop / 16 * 16 - at;
+	*odd |= stop - at > 1;
+	return 0;
+}
+
 /* Decodes [start, end); `unit` gets what is learnt of it. */
 static int decode_run(struct sweep *s, uint32_t start, uint32_t end, uint32_t number, struct work_unit *unit,
 		      struct riffle_error *error)
@@ -145,6 +165,13 @@ static int decode_run(struct sweep *s, uint32_t start, uint32_t end, uint32_t nu
 		unsigned odd = odd_length(work->bytes + at, end - at);
 		ZyanStatus decoded;
 
+		if (!work->bytes[at] && unit->code_bytes && unit->end != WORK_END_FALLS) {
+			uint32_t hole = hole_bytes(work, at, end, &unit->unexplained);
+
+			at += hole;
+			if (hole)
+				continue;
+		}
 		if (is_filler(work->bytes[at]) || odd) {
 			mark_start(work, at);
 			at += odd ? odd : 1;

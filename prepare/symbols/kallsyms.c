@@ -249,7 +249,8 @@ static bool try_based(struct kallsyms *k, struct addresses *a, size_t offsets, s
 	a->offsets = offsets;
 	a->base_at = base;
 	a->base = riffle_get64(k->image + base);
-	if (a->base < START_KERNEL_MAP)
+	/* the lowest symbol's address: lld's kernels have some far below the image, but 32 bits lead from there to its end */
+	if (a->base > k->address + k->bytes || k->address + k->bytes - a->base > UINT32_MAX)
 		return false;
 	a->reading = PERCPU_ABSOLUTE;
 	if (addresses_fit(k, a))

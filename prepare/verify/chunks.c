@@ -13,6 +13,25 @@ static bool last_before(const struct verify *v, uint32_t offset, uint32_t floor,
 	return false;
 }
 
+/*
+ * Nothing but zero and int3 lies between an instruction that control does not run past and `offset`: how lld fills the
+ * holes between input sections.
+ */
+static bool is_behind_hole(const struct verify *v, uint32_t offset, uint32_t floor)
+{
+	for (uint32_t i = offset, next; i > floor && offset - i < 4096;) {
+		if (!bit_get(v->start, --i))
+			continue;
+		if (bit_get(v->stop, i))
+			return true;
+		for (next = i; next < offset && (!v->bytes[next] || v->bytes[next] == 0xcc); next++)
+			;
+		if (next < offset)
+			return false;
+	}
+	return false;
+}
+
 static const char *judge_edge(const struct verify *v, const struct code *code, uint32_t edge)
 {
 	uint32_t at;
@@ -21,7 +40,7 @@ static const char *judge_edge(const struct verify *v, const struct code *code, u
 		return NULL;
 	if (!bit_get(v->start, edge))
 		return "is inside an instruction";
-	if (last_before(v, edge, code->offset, &at) && !bit_get(v->stop, at))
+	if (last_before(v, edge, code->offset, &at) && !bit_get(v->stop, at) && !is_behind_hole(v, edge, code->offset))
 		return "is run across";
 	return NULL;
 }

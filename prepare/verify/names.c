@@ -139,7 +139,7 @@ static bool addresses_fit(struct verify *v, struct names *n)
 	uint32_t inside = 0, negative = 0, offset;
 
 	if (!riffle_inside(n->offsets, 4 * (uint64_t)n->count, v->image_bytes) ||
-	    (n->base && !verify_offset(v, base, &offset)))
+	    (n->base && (base > v->link_virt + v->image_bytes || v->link_virt + v->image_bytes - base > UINT32_MAX)))
 		return false;
 	for (uint32_t i = 0; i < n->count; i++)
 		negative += v->bytes[n->offsets + 4 * i + 3] >> 7;

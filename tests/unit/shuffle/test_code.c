@@ -82,6 +82,42 @@ static void test_other_sections(void **state)
 	tear_down(b);
 }
 
+/* lld's filling between sections, up to a multiple of 16, where code without a name may follow */
+static void test_holes(void **state)
+{
+	struct builder *b = three_functions();
+
+	(void)state;
+	memset(b->work.bytes + F1, 0xcc, F2 - F1);
+	CODE(b, F1, "\x31\xc0\x48\x31\xc9\xc3\x00\x00\xcc\xcc\x00\x00\xcc\xcc\x00\x00");
+	REL32(b, F1 + 16, "\x48\x8b\x0d", DATA + 16);   /* out of step it would read as another instruction */
+	CODE(b, F1 + 23, "\xc3\xcc\x00\x00\xcc");
+	good(b, code_decode(&b->work, &b->error));
+	assert_int_equal(b->work.ref_count, 1);
+	assert_ref(b, F1 + 19, DATA + 16);
+	assert_true(work_is_start(&b->work, F1 + 16));
+	assert_false(work_is_start(&b->work, F1 + 6));
+	assert_false(unit_of(b, F1)->unexplained);
+	tear_down(b);
+
+	/* zeros that end somewhere else are nothing that is known */
+	b = three_functions();
+	memset(b->work.bytes + F1, 0xcc, F2 - F1);
+	CODE(b, F1, "\x31\xc0\xc3\x00\x00\x00\xc0\xc3");
+	good(b, code_decode(&b->work, &b->error));
+	assert_true(unit_of(b, F1)->unexplained);
+	tear_down(b);
+
+	/* a basic block may begin with an addition of bytes */
+	b = three_functions();
+	memset(b->work.bytes + F1, 0xcc, F2 - F1);
+	CODE(b, F1, "\x74\x01\xc3\x00\xc1\xc3");
+	good(b, code_decode(&b->work, &b->error));
+	assert_true(work_is_start(&b->work, F1 + 3) && work_is_start(&b->work, F1 + 5));
+	assert_false(unit_of(b, F1)->unexplained);
+	tear_down(b);
+}
+
 static void test_short_branches(void **state)
 {
 	struct builder *b = three_functions();
@@ -266,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_other_sections),
 		cmocka_unit_test(test_short_branches),
+		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_percpu),
 		cmocka_unit_test(test_relocated_field_is_no_distance),
