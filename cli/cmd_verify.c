@@ -242,11 +242,11 @@ static struct riffle_ram ram_of(const struct job *job)
 static int replay(struct job *job)
 {
 	uint16_t *order = job->layout.order;
+	int status = layout_file_check(&job->file, job->kernel.plan.header, &job->error);
 
 	job->blame = job->options.layout;
-	if (!layout_file_is_for(&job->file, job->kernel.plan.header))
-		return riffle_fail(&job->error, RIFFLE_ERR_FORMAT, "content_digest",
-				   "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
+	if (status)
+		return status;
 	job->layout = job->file.layout;
 	job->layout.order = order;
 	job->layout.order_count = job->kernel.plan.chunk_count;

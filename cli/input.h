@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files that a command line names: by path, or as fd:N a descriptor that is open already. */
+/* What commands share with the world around them: files by path or as fd:N, errors in words, the fate of their output. */
 #ifndef RIFFLE_CLI_INPUT_H
 #define RIFFLE_CLI_INPUT_H
 

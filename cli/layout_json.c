@@ -65,6 +65,13 @@ static int describe_chunks(struct layout_file *file, const struct riffle_layout 
 	return RIFFLE_OK;
 }
 
+static void spell_digests(struct layout_file *file, const struct riffle_header *header)
+{
+	to_hex(file->content_digest, header->content_digest, sizeof header->content_digest);
+	to_hex(file->source_digest, header->source_digest, sizeof header->source_digest);
+	snprintf(file->shuffle_checksum, sizeof file->shuffle_checksum, "%016" PRIx64, header->shuffle_checksum);
+}
+
 int layout_file_describe(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,
 			 struct riffle_error *error)
 {
@@ -77,9 +84,7 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 	file->image_bytes = header->image_bytes;
 	memcpy(file->kernel_version, header->kernel_version, sizeof file->kernel_version);
 	to_hex(file->build_id, header->build_id, header->build_id_bytes);
-	to_hex(file->content_digest, header->content_digest, sizeof header->content_digest);
-	to_hex(file->source_digest, header->source_digest, sizeof header->source_digest);
-	snprintf(file->shuffle_checksum, sizeof file->shuffle_checksum, "%016" PRIx64, header->shuffle_checksum);
+	spell_digests(file, header);
 	return layout->mode == RIFFLE_MODE_FGKASLR ? describe_chunks(file, layout, plan, error) : RIFFLE_OK;
 }
 
@@ -94,13 +99,20 @@ void layout_file_free(struct layout_file *file)
 
 bool layout_file_is_for(const struct layout_file *file, const struct riffle_header *header)
 {
-	char content[65], source[65], shuffle[17];
+	struct layout_file ours;
 
-	to_hex(content, header->content_digest, sizeof header->content_digest);
-	to_hex(source, header->source_digest, sizeof header->source_digest);
-	snprintf(shuffle, sizeof shuffle, "%016" PRIx64, header->shuffle_checksum);
-	return !strcmp(file->content_digest, content) ||
-	       (!strcmp(file->source_digest, source) && !strcmp(file->shuffle_checksum, shuffle));
+	spell_digests(&ours, header);
+	return !strcmp(file->content_digest, ours.content_digest) ||
+	       (!strcmp(file->source_digest, ours.source_digest) &&
+		!strcmp(file->shuffle_checksum, ours.shuffle_checksum));
+}
+
+int layout_file_check(const struct layout_file *file, const struct riffle_header *header, struct riffle_error *error)
+{
+	return layout_file_is_for(file, header)
+		       ? RIFFLE_OK
+		       : riffle_fail(error, RIFFLE_ERR_FORMAT, "content_digest",
+				     "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
 }
 
 /* Where a chunk is while the guest runs: an image offset. */

@@ -48,6 +48,8 @@ void layout_file_free(struct layout_file *file);
  * may be stored in another way.
  */
 bool layout_file_is_for(const struct layout_file *file, const struct riffle_header *header);
+/* The same as an error, for a replay: FORMAT when it is not. */
+int layout_file_check(const struct layout_file *file, const struct riffle_header *header, struct riffle_error *error);
 
 /*
  * Turns the chunks of a file into layout.order, for a replay: `order` has room for plan->chunk_count numbers.

@@ -272,11 +272,10 @@ static void give_shuffle_memory(struct run *run)
 static int take_layout(struct run *run, const struct layout_file *file)
 {
 	const struct riffle_plan *plan = &run->kernel.plan;
-	int status;
+	int status = layout_file_check(file, plan->header, &run->error);
 
-	if (!layout_file_is_for(file, plan->header))
-		return riffle_fail(&run->error, RIFFLE_ERR_FORMAT, "content_digest",
-				   "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
+	if (status)
+		return status;
 	run->layout.mode = file->layout.mode;
 	run->layout.physical_base = file->layout.physical_base;
 	run->layout.virtual_base = file->layout.virtual_base;

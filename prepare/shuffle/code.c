@@ -165,7 +165,7 @@ static int decode_run(struct sweep *s, uint32_t start, uint32_t end, uint32_t nu
 		unsigned odd = odd_length(work->bytes + at, end - at);
 		ZyanStatus decoded;
 
-		if (!work->bytes[at] && unit->code_bytes && unit->end != WORK_END_FALLS) {
+		if (!work->bytes[at] && unit->end != WORK_END_FALLS) {
 			uint32_t hole = hole_bytes(work, at, end, &unit->unexplained);
 
 			at += hole;

@@ -89,8 +89,7 @@ static int read_orc(struct work *work, struct riffle_error *error)
 		return table_refuse(work, ".orc_unwind", "has not one entry for each address", state.offset, error);
 	for (uint32_t at = ip.offset; at < ip.offset + ip.bytes; at += 4) {
 		/* the last of a section ends it; others may point into what an alternative replaces */
-		if (!table_target(work, at, &target) ||
-		    !(table_in_code(work, target, true) || table_in_copied(work, target, true)))
+		if (!table_target(work, at, &target) || !table_leads_to_code(work, target, true))
 			return table_refuse(work, ".orc_unwind_ip", "leads to no code", at, error);
 		if (target < last)
 			return table_refuse(work, ".orc_unwind_ip", "is not sorted", at, error);

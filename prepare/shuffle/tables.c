@@ -110,7 +110,11 @@ bool table_in_code(const struct work *work, uint32_t offset, bool end)
 	return false;
 }
 
-int table_find_copied(struct work *work, struct riffle_error *error)
+/*
+ * Sets work->copied: what kexec copies to where it runs, linked into .data from 6.14 on (arch/x86/kernel/vmlinux.lds.S).
+ * It moves with no shuffle, and has no part in one.
+ */
+static int find_copied(struct work *work, struct riffle_error *error)
 {
 	struct table_place place;
 	int status = table_find(&place, work, NULL, "__relocate_kernel_start", "__relocate_kernel_end", error);
@@ -122,9 +126,14 @@ int table_find_copied(struct work *work, struct riffle_error *error)
 	return status;
 }
 
-bool table_in_copied(const struct work *work, uint32_t offset, bool end)
+static bool in_copied(const struct work *work, uint32_t offset, bool end)
 {
 	return work->copied_bytes && offset - work->copied < work->copied_bytes + (end ? 1u : 0u);
+}
+
+bool table_leads_to_code(const struct work *work, uint32_t offset, bool end)
+{
+	return table_in_code(work, offset, end) || in_copied(work, offset, end);
 }
 
 bool table_is_instruction(const struct work *work, uint32_t offset)
@@ -178,8 +187,7 @@ static int check_alternative(struct work *work, const char *name, uint32_t entry
 	uint32_t site, length = work->bytes[entry + lengths];
 
 	table_target(work, entry, &site);
-	if (!length ||
-	    !(table_in_code(work, site + length - 1, false) || table_in_copied(work, site + length - 1, false)))
+	if (!length || !table_leads_to_code(work, site + length - 1, false))
 		return table_refuse(work, name, "replaces bytes that are no code", entry, error);
 	if (work_in_text(work, site) && work_in_text(work, site + length - 1) &&
 	    work_unit_at(work, site) != work_unit_at(work, site + length - 1))
@@ -227,10 +235,9 @@ static const char *judge_field(const struct work *work, unsigned role, uint32_t 
 	if (role == ROLE_NAME)
 		return inside && is_name(work, target) ? NULL : "has an entry without a name";
 	if (role == ROLE_EDGE)
-		return inside && (table_in_code(work, target, true) || table_in_copied(work, target, true))
-			       ? NULL : "leads to no code";
+		return inside && table_leads_to_code(work, target, true) ? NULL : "leads to no code";
 	if (role != ROLE_OPERAND)
-		return inside && (table_is_instruction(work, target) || table_in_copied(work, target, false))
+		return inside && (table_is_instruction(work, target) || in_copied(work, target, false))
 			       ? NULL : "leads to no instruction";
 	if (!inside || !table_in_code(work, target, false))
 		return "leads to no code";
@@ -332,7 +339,7 @@ static int read_family(struct work *work, const struct table_format *f, struct r
 
 int tables_read(struct work *work, struct riffle_error *error)
 {
-	int status = table_find_copied(work, error);
+	int status = find_copied(work, error);
 
 	if (!status)
 		status = table_read_sorted(work, work->tables_ignored >> FORMATS, error);

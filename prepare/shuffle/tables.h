@@ -21,16 +21,10 @@ int table_find(struct table_place *place, const struct work *work, const char *s
 /* The place that the 32-bit distance at `field` leads to; false when that is outside the image. */
 bool table_target(const struct work *work, uint32_t field, uint32_t *target);
 
-/*
- * Sets work->copied: what kexec copies to where it runs, linked into .data from 6.14 on (arch/x86/kernel/vmlinux.lds.S).
- * It moves with no shuffle, and has no part in one. Errors: those of table_find().
- */
-int table_find_copied(struct work *work, struct riffle_error *error);
-/* Offset lies in that code; with `end`, or right behind it. */
-bool table_in_copied(const struct work *work, uint32_t offset, bool end);
-
 /* Offset lies in a section of code; with `end`, or right behind one. */
 bool table_in_code(const struct work *work, uint32_t offset, bool end);
+/* The same, or in work->copied: where tables about code may lead. */
+bool table_leads_to_code(const struct work *work, uint32_t offset, bool end);
 
 /* An instruction starts there; or it may, in bytes that the disassembler does not understand (they are pinned). */
 bool table_is_instruction(const struct work *work, uint32_t offset);

@@ -96,6 +96,15 @@ def guest_initrd(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def boots(guest_initrd, forms, tmp_path_factory):
+    """Boots groups of guests when a test asks for one of them. Modules that start them otherwise have one of their own."""
+    from guests import Boots    # which imports this file
+    boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("boots"))
+    yield boots
+    boots.close()
+
+
 @pytest.fixture(scope="session")
 def forms(tmp_path_factory, fetch_kernel):
     """Stock kernels in other files than Debian ships."""

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from conftest import BUILD, RIFFLE
-from guests import Boots, Guest
+from guests import Guest
 from small_kernels import Kernel
 
 LEAK = BUILD / "tests" / "e2e" / "leak"
@@ -49,13 +49,6 @@ def twins(forms):
         return Guest(forms.prepared(kernel), ("--seed", seed), do="sysfs,poweroff")
 
     return {f"{kernel}-{seed}": guest(kernel, seed) for kernel in ("cloud-6.1", "cloud-6.12") for seed in "12"}
-
-
-@pytest.fixture(scope="module")
-def boots(guest_initrd, forms, tmp_path_factory):
-    boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("boots"))
-    yield boots
-    boots.close()
 
 
 def dump(guest):

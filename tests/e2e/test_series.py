@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from guests import LINK_VIRTUAL, LONG, MEMORY_BASES, Boots, Guest
+from guests import LINK_VIRTUAL, LONG, MEMORY_BASES, Guest
 
 SERIES = ["cloud-5.10", "cloud-newest"]
 if LONG:
@@ -35,13 +35,6 @@ def guests_of(kernel):
 GROUPS = {kernel: guests_of(kernel) for kernel in SERIES}
 each_kernel = pytest.mark.parametrize("kernel", SERIES)
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
-
-
-@pytest.fixture(scope="module")
-def boots(forms, guest_initrd, tmp_path_factory):
-    boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("series"))
-    yield boots
-    boots.close()
 
 
 def is_well(guest):

@@ -423,10 +423,8 @@ int main(int argc, char **argv)
             queue_window();
         }
         queue_wake();
-        if (n <= 0) {
-            flush_pending(channel);
+        if (n < 0)
             continue;
-        }
         if (p[0].revents)
             take_frames(channel);
         if (p[2].revents)
