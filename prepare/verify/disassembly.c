@@ -196,7 +196,8 @@ static int take(struct verify *v, const struct objdump_line *line, uint32_t offs
 }
 
 /* The length of an instruction is known when the next line comes. */
-static int read_lines(struct verify *v, FILE *from, verify_progress *progress, void *opaque, struct riffle_error *error)
+static int read_lines(struct verify *v, FILE *from, uint8_t part, verify_progress *progress, void *opaque,
+		      struct riffle_error *error)
 {
 	struct objdump_line line = {0}, next;
 	uint64_t all = 0, done = 0;
@@ -204,8 +205,7 @@ static int read_lines(struct verify *v, FILE *from, verify_progress *progress, v
 	uint32_t offset = 0;
 	size_t room = 0;
 	char *text = NULL;
-	uint8_t part;
-	int status = verify_new_part(v, "code", 0, 0, &part, error);
+	int status = 0;
 
 	for (unsigned i = 0; i < v->code_count; i++)
 		all += v->code[i].bytes;
@@ -244,19 +244,14 @@ static int read_lines(struct verify *v, FILE *from, verify_progress *progress, v
 	return status;
 }
 
-int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error)
+static int run_objdump(struct verify *v, uint8_t part, verify_progress *progress, void *opaque, struct riffle_error *error)
 {
 	int fd = memfd_create("riffle-code", MFD_CLOEXEC), copy, status, ended = 0;
 	FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL, *from = NULL;
 	pid_t child;
 
-	v->start = calloc(v->image_bytes / 8 + 1, 1);
-	v->stop = calloc(v->image_bytes / 8 + 1, 1);
-	v->padding = calloc(v->image_bytes / 8 + 1, 1);
-	if (!out || !v->start || !v->stop || !v->padding) {
-		if (out)
-			fclose(out);
-		else if (fd >= 0)
+	if (!out) {
+		if (fd >= 0)
 			close(fd);
 		return out_of_memory(error);
 	}
@@ -272,11 +267,81 @@ int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque
 		close(copy);
 	if (status)
 		return status;
-	status = read_lines(v, from, progress, opaque, error);
+	status = read_lines(v, from, part, progress, opaque, error);
 	fclose(from);
 	while (waitpid(child, &ended, 0) < 0 && errno == EINTR)
 		;
 	if (!status && (!WIFEXITED(ended) || WEXITSTATUS(ended)))
 		status = riffle_fail(error, RIFFLE_ERR_IO, "objdump", "failed");
+	return status;
+}
+
+static bool is_hole(uint8_t byte)
+{
+	return !byte || byte == 0xcc;
+}
+
+/*
+ * lld fills holes between input sections with zeros among int3. objdump reads two zeros as one instruction, and where
+ * they are of an odd number it falls out of step with what follows, which may be code without a name: a weak function that
+ * was overridden. A hole lies behind an instruction that control does not run past, and ends at a multiple of 16. Adds a
+ * restart for each that objdump stepped across.
+ */
+static int restart_behind_holes(struct verify *v, struct riffle_error *error)
+{
+	for (unsigned i = 0; i < v->code_count; i++) {
+		uint32_t at = v->code[i].offset, end = at + v->code[i].bytes;
+		uint32_t next, behind;
+
+		for (; at < end; at = next) {
+			for (next = at + 1; next < end && !bit_get(v->start, next);)
+				next++;
+			if (!bit_get(v->stop, at))
+				continue;
+			for (behind = next; behind < end && is_hole(v->bytes[behind]);)
+				behind++;
+			behind = behind / RIFFLE_CHUNK_ALIGN * RIFFLE_CHUNK_ALIGN;
+			if (behind <= next)
+				continue;
+			next = behind;
+			if (behind == end || bit_get(v->start, behind))
+				continue;
+			v->restart = reallocarray(v->restart, v->restart_count + 1, sizeof *v->restart);
+			if (!v->restart)
+				return out_of_memory(error);
+			v->restart[v->restart_count++] = behind;
+		}
+	}
+	return 0;
+}
+
+/* Out of step behind one hole it may not have seen the next, so it reads all again, as often as there are holes to mend. */
+#define PASSES_MAX 8
+
+int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error)
+{
+	size_t known = v->ref_count, bits = v->image_bytes / 8 + 1;
+	uint32_t restarts;
+	uint8_t part;
+	int status = verify_new_part(v, "code", 0, 0, &part, error);
+
+	v->start = malloc(bits);
+	v->stop = malloc(bits);
+	v->padding = malloc(bits);
+	if (!v->start || !v->stop || !v->padding)
+		return out_of_memory(error);
+	for (unsigned pass = 0; pass < PASSES_MAX && !status; pass++) {
+		memset(v->start, 0, bits);
+		memset(v->stop, 0, bits);
+		memset(v->padding, 0, bits);
+		v->ref_count = known;
+		v->part[part].fields = 0;
+		restarts = v->restart_count;
+		status = run_objdump(v, part, progress, opaque, error);
+		if (!status)
+			status = restart_behind_holes(v, error);
+		if (restarts == v->restart_count)
+			break;
+	}
 	return status;
 }
