@@ -45,20 +45,28 @@ static bool find_riffle(char *path, size_t bytes)
 	return access(path, X_OK) == 0;
 }
 
-static int spawn(pid_t *child, int *read_fd, const char *riffle, const char *kernel, const char *mode,
+static int spawn(pid_t *child, int *read_fd, const char *riffle, const struct start_request *request,
 		 struct riffle_error *error)
 {
 	char start[32], randomize[32], kvm[] = "--accept-emulation", timer[] = "--boot-timer", run[] = "run",
-					program[4096], name[4096];
-	char *argv[] = {program, run, timer, kvm, randomize, start, name, NULL};
+					relocs[] = "--relocs", small[] = "--no-huge-pages", program[4096], name[4096], list[4096];
+	char *argv[11] = {program, run, timer, kvm, randomize, start, name};
+	unsigned argc = 7;
 	posix_spawn_file_actions_t actions;
 	int pipe_fds[2], rc;
 
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return riffle_fail_system(error, errno, "pipe", "failed");
 	snprintf(program, sizeof program, "%s", riffle);
-	snprintf(name, sizeof name, "%s", kernel);
-	snprintf(randomize, sizeof randomize, "--randomize=%s", mode);
+	snprintf(name, sizeof name, "%s", request->kernel);
+	snprintf(list, sizeof list, "%s", request->relocs ? request->relocs : "");
+	snprintf(randomize, sizeof randomize, "--randomize=%s", request->mode);
+	if (request->relocs) {
+		argv[argc++] = relocs;
+		argv[argc++] = list;
+	}
+	if (!request->huge_pages)
+		argv[argc] = small;
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
@@ -82,24 +90,27 @@ static bool figure(const char *line, const char *name, double *ms)
 	return at && sscanf(at + strlen(name), "%lf", ms) == 1;
 }
 
-/* Reads what riffle prints until its first KVM_RUN; ends it then. */
-static int measure_once(struct start_figures *f, const char *riffle, const char *kernel, const char *mode,
+/* Reads what riffle prints until its first KVM_RUN; ends it then. What it said last is why there was none. */
+static int measure_once(struct start_figures *f, const char *riffle, const struct start_request *request,
 			struct riffle_error *error)
 {
+	static char line[512], why[512];
 	bool done = false;
-	char line[512];
 	FILE *from;
 	pid_t child;
 	int fd, status;
 
-	status = spawn(&child, &fd, riffle, kernel, mode, error);
+	status = spawn(&child, &fd, riffle, request, error);
 	if (status)
 		return status;
+	strcpy(why, "did not reach its first KVM_RUN");
 	from = fdopen(fd, "r");
 	while (from && !done && fgets(line, sizeof line, from)) {
 		figure(line, "CPU of load and relocate", &f->load_cpu_ms);
 		figure(line, "CPU, all threads", &f->cpu_ms);
 		done = figure(line, "start to first guest instruction", &f->start_ms);
+		line[strcspn(line, "\n")] = 0;
+		snprintf(why, sizeof why, "%s", line + (strncmp(line, "riffle: ", 8) ? 0 : 8));
 	}
 	/* an emulating /dev/kvm is in no hurry: what the guest does from here on is of no interest */
 	kill(child, SIGKILL);
@@ -107,10 +118,10 @@ static int measure_once(struct start_figures *f, const char *riffle, const char 
 		;
 	if (from)
 		fclose(from);
-	return done ? RIFFLE_OK : riffle_fail(error, RIFFLE_ERR_IO, "riffle run", "did not reach its first KVM_RUN");
+	return done ? RIFFLE_OK : riffle_fail(error, RIFFLE_ERR_IO, "riffle run", why);
 }
 
-int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const char *kernel, const char *mode,
+int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const struct start_request *request,
 		uint64_t load_bytes, struct riffle_error *error)
 {
 	size_t bytes = load_bytes;
@@ -131,7 +142,7 @@ int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, 
 
 		memcpy(target, source, load_bytes);
 		copy_ms = (double)(now_ns() - before) / 1e6;
-		status = measure_once(&once, riffle, kernel, mode, error);
+		status = measure_once(&once, riffle, request, error);
 		/* the first round warms */
 		if (i) {
 			figures[i - 1] = once;

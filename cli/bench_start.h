@@ -3,6 +3,7 @@
 #ifndef RIFFLE_CLI_BENCH_START_H
 #define RIFFLE_CLI_BENCH_START_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <riffle/error.h>
@@ -13,11 +14,19 @@ struct start_figures {
 	double load_cpu_ms;     /* of that, copying and relocating the kernel */
 };
 
+/* what is started */
+struct start_request {
+	const char *kernel;
+	const char *relocs;     /* or NULL */
+	const char *mode;       /* of --randomize */
+	bool huge_pages;
+};
+
 /*
- * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with `kernel` and --randomize
- * `mode`, 256 MiB, on whatever /dev/kvm opens. Errors: IO, MEMORY.
+ * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with 256 MiB on whatever /dev/kvm
+ * opens. Errors: IO, MEMORY; what riffle itself said last is valid until the next call.
  */
-int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const char *kernel, const char *mode,
+int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const struct start_request *request,
 		uint64_t load_bytes, struct riffle_error *error);
 
 #endif

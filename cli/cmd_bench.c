@@ -377,39 +377,104 @@ static double column(const struct start_figures *f, unsigned runs, size_t member
 	return middle;
 }
 
-static int command_start(struct bench *b, const char *name, struct riffle_error *error)
-{
-	static const char *const modes[] = {"off", "kaslr", "fgkaslr"};
-	const struct kernel_request request = {.kernel = name};
-	struct start_figures *figures = calloc(b->runs, sizeof *figures);
-	double *floor_ms = calloc(b->runs, sizeof *floor_ms);
-	int status = figures && floor_ms ? kernel_open(&b->kernel, &request, error)
-					 : riffle_fail(error, RIFFLE_ERR_MEMORY, "bench", "has no memory");
+static const char *const start_modes[] = {"off", "kaslr", "fgkaslr"};
+#define START_MODES 3
 
-	if (!status)
-		printf("%s\n%s: exec of riffle run to its first KVM_RUN, 256 MiB, %u rounds each, medians\n\n"
-		       "%-12s %9s %9s %9s %9s %22s\n",
-		       name, b->kernel.plan.header->kernel_version, b->runs, "", "floor ms", "start ms", "/ floor",
-		       "CPU ms", "CPU ms beside the load");
-	for (unsigned i = 0; !status && i < 3; i++) {
-		double floor, start, cpu;
+struct start_bench {
+	struct start_figures *figures[START_MODES];     /* of each mode, a round each; NULL where the kernel lacks it */
+	double *floor_ms[START_MODES];
+};
+
+static int measure_start(struct bench *b, struct start_bench *s, const char *name, const char *relocs,
+			 struct riffle_error *error)
+{
+	const struct kernel_request kernel = {.kernel = name, .relocs = relocs};
+	int status = kernel_open(&b->kernel, &kernel, error);
+
+	for (unsigned i = 0; !status && i < START_MODES; i++) {
+		const struct start_request request = {name, relocs, start_modes[i], b->huge_pages};
 
 		if ((i && !(b->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) ||
 		    (i == 2 && !b->kernel.plan.chunk_count))
 			continue;
-		status = bench_start(figures, floor_ms, b->runs, name, modes[i], b->kernel.plan.header->load_bytes,
+		s->figures[i] = calloc(b->runs, sizeof *s->figures[i]);
+		s->floor_ms[i] = calloc(b->runs, sizeof *s->floor_ms[i]);
+		if (!s->figures[i] || !s->floor_ms[i])
+			return riffle_fail(error, RIFFLE_ERR_MEMORY, "bench", "has no memory for its figures");
+		status = bench_start(s->figures[i], s->floor_ms[i], b->runs, &request, b->kernel.plan.header->load_bytes,
 				     error);
-		if (status)
-			break;
-		floor = median(floor_ms, b->runs);
-		start = column(figures, b->runs, offsetof(struct start_figures, start_ms));
-		cpu = column(figures, b->runs, offsetof(struct start_figures, cpu_ms));
-		printf("%-12s %9.3f %9.3f %9.2f %9.3f %22.3f\n", modes[i], floor, start, start / floor, cpu,
-		       cpu - column(figures, b->runs, offsetof(struct start_figures, load_cpu_ms)));
 	}
-	free(figures);
-	free(floor_ms);
 	return status;
+}
+
+static void print_start_text(const struct bench *b, const struct start_bench *s, const char *name)
+{
+	printf("%s\n%s: exec of riffle run to its first KVM_RUN, 256 MiB, %u rounds each, medians; %s pages\n\n"
+	       "%-12s %9s %9s %9s %9s %22s\n",
+	       name, b->kernel.plan.header->kernel_version, b->runs, b->huge_pages ? "huge" : "4 KiB", "", "floor ms",
+	       "start ms", "/ floor", "CPU ms", "CPU ms beside the load");
+	for (unsigned i = 0; i < START_MODES; i++) {
+		double floor, start, cpu;
+
+		if (!s->figures[i])
+			continue;
+		floor = median(s->floor_ms[i], b->runs);
+		start = column(s->figures[i], b->runs, offsetof(struct start_figures, start_ms));
+		cpu = column(s->figures[i], b->runs, offsetof(struct start_figures, cpu_ms));
+		printf("%-12s %9.3f %9.3f %9.2f %9.3f %22.3f\n", start_modes[i], floor, start, start / floor, cpu,
+		       cpu - column(s->figures[i], b->runs, offsetof(struct start_figures, load_cpu_ms)));
+	}
+}
+
+static void print_start_json(const struct bench *b, const struct start_bench *s, const char *name)
+{
+	json_t *root = json_pack("{s:s, s:s, s:i, s:b, s:I}", "kernel", name, "version",
+				 b->kernel.plan.header->kernel_version, "runs", (int)b->runs, "huge_pages",
+				 b->huge_pages, "load_bytes", (json_int_t)b->kernel.plan.header->load_bytes);
+	json_t *modes = json_object();
+
+	for (unsigned i = 0; i < START_MODES; i++) {
+		json_t *rounds = json_array();
+
+		for (unsigned k = 0; s->figures[i] && k < b->runs; k++)
+			json_array_append_new(rounds, json_pack("{s:f, s:f, s:f, s:f}", "floor_ms", s->floor_ms[i][k],
+								"start_ms", s->figures[i][k].start_ms, "cpu_ms",
+								s->figures[i][k].cpu_ms, "load_cpu_ms",
+								s->figures[i][k].load_cpu_ms));
+		if (s->figures[i])
+			json_object_set_new(modes, start_modes[i], rounds);
+		else
+			json_decref(rounds);
+	}
+	json_object_set_new(root, "modes", modes);
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	putchar('\n');
+	json_decref(root);
+}
+
+static int command_start(struct bench *b, const char *name, const char *relocs, struct riffle_error *error)
+{
+	struct start_bench start = {0};
+	int status = measure_start(b, &start, name, relocs, error);
+
+	if (!status && b->json)
+		print_start_json(b, &start, name);
+	else if (!status)
+		print_start_text(b, &start, name);
+	for (unsigned i = 0; i < START_MODES; i++) {
+		free(start.figures[i]);
+		free(start.floor_ms[i]);
+	}
+	return status;
+}
+
+/* jansson takes no other names than these. */
+static bool is_utf8(const char *name)
+{
+	json_t *string = json_string(name);
+
+	json_decref(string);
+	return string != NULL;
 }
 
 static const char help[] =
@@ -450,7 +515,7 @@ static int command_storage(const struct bench *b, const char *name, const char *
 	int status = bench_storage(&figures, &request, &words, &error);
 
 	if (status)
-		report_error(name, &error);
+		report_error(relocs && spawn_is_about_relocs(&error) ? relocs : name, &error);
 	else if (csv)
 		bench_storage_csv(&figures);
 	else if (b->json)
@@ -504,6 +569,7 @@ int command_bench(int argc, char **argv)
 		return usage_error("knows `load`, `start`, `storage` and `boot` only");
 	argc--, argv++;
 	optind = 0; /* also resets what getopt_long keeps to itself */
+	opterr = 0;
 	while ((option = getopt_long(argc, argv, "n:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'n':
@@ -527,20 +593,26 @@ int command_bench(int argc, char **argv)
 			fputs(help, stdout);
 			return 0;
 		default:
-			return usage_error("unknown option");
+			fprintf(stderr, "riffle bench: '%s' is no option or lacks its argument; riffle bench load --help tells more\n",
+				argv[optind - 1]);
+			return EXIT_USAGE;
 		}
 	}
 	if (optind + 1 != argc)
 		return usage_error("one KERNEL is needed");
 	if (csv && (!storage || b.json))
 		return usage_error("--csv is for `storage`, and without --json");
+	if (b.json && !is_utf8(argv[optind])) {
+		fprintf(stderr, "riffle: %s: cannot be said in JSON: its name is not UTF-8\n", argv[optind]);
+		return EXIT_FAILURE;
+	}
 	if (storage)
 		return command_storage(&b, argv[optind], relocs, csv);
-	status = start ? command_start(&b, argv[optind], &error) : set_up(&b, argv[optind], relocs, &error);
+	status = start ? command_start(&b, argv[optind], relocs, &error) : set_up(&b, argv[optind], relocs, &error);
 	if (!status && !start)
 		status = measure(&b, &error);
 	if (status)
-		report_error(argv[optind], &error);
+		report_error(b.kernel.blame ? b.kernel.blame : argv[optind], &error);
 	else if (start)
 		;
 	else if (b.json)

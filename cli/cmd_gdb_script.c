@@ -23,7 +23,7 @@ static const char help[] =
     "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
     "\n"
     "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies:\n"
-    "  riffle gdb-script --layout layout.json --vmlinux vmlinux >guest.gdb; gdb -x guest.gdb\n"
+    "  riffle gdb-script -l layout.json -v vmlinux -s guest.elf >guest.gdb; gdb -x guest.gdb\n"
     "\n"
     "  -l, --layout FILE      the layout the guest runs with (riffle run --layout-out)\n"
     "  -v, --vmlinux FILE     its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"

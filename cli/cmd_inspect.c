@@ -20,6 +20,7 @@
 #include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/inspect_shuffle.h"
+#include "cli/memory_size.h"
 #include "cli/sandbox.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
@@ -58,28 +59,6 @@ struct subject {
 	bool fits;              /* slots are valid */
 	struct riffle_error unfit;
 };
-
-static bool parse_size(const char *text, uint64_t *bytes)
-{
-	unsigned shift = 20;
-	uint64_t number;
-	char *end;
-
-	errno = 0;
-	number = strtoull(text, &end, 10);
-	if (errno || end == text || *text == '-')
-		return false;
-	if (*end == 'K' || *end == 'k')
-		shift = 10;
-	else if (*end == 'G' || *end == 'g')
-		shift = 30;
-	else if (*end && *end != 'M' && *end != 'm')
-		return false;
-	if ((*end && end[1]) || !number || number > UINT64_MAX >> shift >> 1)
-		return false;
-	*bytes = number << shift;
-	return *bytes % 4096 == 0;
-}
 
 static void count_slots(struct subject *s)
 {
@@ -373,6 +352,8 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	}
 	if (status && !strcmp(i->error.field, SPAWN_DEBUG_FIELD))
 		i->blame = options->debug;
+	else if (status && options->relocs && spawn_is_about_relocs(&i->error))
+		i->blame = options->relocs;
 	return status;
 }
 
@@ -436,6 +417,7 @@ int command_inspect(int argc, char **argv)
 	};
 	struct subject subject = {.memory_bytes = 256 * MIB};
 	struct inspect_options options = {0};
+	const char *problem;
 	int option;
 
 	opterr = 0;
@@ -445,8 +427,9 @@ int command_inspect(int argc, char **argv)
 			options.relocs = optarg;
 			break;
 		case 'm':
-			if (!parse_size(optarg, &subject.memory_bytes)) {
-				fprintf(stderr, "riffle inspect: --memory: is no size (found '%s')\n", optarg);
+			problem = memory_size_parse(optarg, &subject.memory_bytes);
+			if (problem) {
+				fprintf(stderr, "riffle inspect: --memory: %s (found '%s')\n", problem, optarg);
 				return EXIT_USAGE;
 			}
 			break;

@@ -76,6 +76,8 @@ static const char *blame(const struct prepare_options *options, const struct rif
 {
 	if (!strcmp(error->field, "output"))
 		return options->output;
+	if (options->relocs && spawn_is_about_relocs(error))
+		return options->relocs;
 	return strcmp(error->field, SPAWN_DEBUG_FIELD) ? options->kernel : options->debug;
 }
 

@@ -400,7 +400,7 @@ static int choose_mode(struct job *job)
 
 	if (!o->has_mode)
 		o->mode = plan->chunk_count ? RIFFLE_MODE_FGKASLR
-			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_OFF;
+			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_PHYSICAL;
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", plan->header->no_shuffle);
 	return 0;
@@ -410,8 +410,10 @@ static int run(struct job *job, bool *different)
 {
 	int status = open_plan(job);
 
-	if (!status && job->options.layout)
+	if (!status && job->options.layout) {
+		job->blame = job->options.layout;
 		status = layout_file_read(job->options.layout, &job->file, &job->error);
+	}
 	if (!status)
 		status = open_image(job);
 	if (!status)

@@ -75,6 +75,15 @@ void print_shuffle_summary(const struct shuffle_account *a)
 	       plan_share(a));
 }
 
+/* What an attacker has to guess, in bits, of a kernel that is shuffled. */
+struct entropy {
+	double place_bits;      /* of one function's place in the largest region */
+	double base_bits;       /* of the virtual base */
+	double address_bits;    /* of its address, at the least */
+	uint64_t bases_left;    /* when one address of a function is known */
+	double other_bits;      /* of another function's place then */
+};
+
 /* --- JSON --- */
 
 static json_t *pinned_json(const struct shuffle_account *a)
@@ -109,6 +118,38 @@ static json_t *tables_json(const struct riffle_plan *plan)
 	return array;
 }
 
+/*
+ * No address of a chunk is likelier than one in n: it is the sum of the chunks before it, and a rank of its own is as
+ * likely as any. Of the pairs of base and place that give one address, there are no more than bases_left().
+ */
+static struct entropy entropy_of(const struct shuffle_account *a)
+{
+	const struct chunk_stats *s = &a->stats;
+	struct entropy e = {
+		.place_bits = log2(s->largest_chunks),
+		.base_bits = a->virtual_slots ? log2((double)a->virtual_slots) : 0,
+		.bases_left = bases_left(s, a->virtual_slots ? a->virtual_slots : 1),
+		.other_bits = s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0,
+	};
+
+	e.address_bits = e.place_bits + e.base_bits - log2((double)e.bases_left);
+	return e;
+}
+
+static void add_entropy(json_t *object, const struct shuffle_account *a)
+{
+	struct entropy e = entropy_of(a);
+
+	json_object_set_new(object, "largest_region",
+			    json_pack("{s:I, s:f, s:f}", "chunks", (json_int_t)a->stats.largest_chunks, "place_bits",
+				      e.place_bits, "address_bits_least", e.address_bits));
+	json_object_set_new(object, "leaked_function_pointer",
+			    json_pack("{s:I, s:I, s:f, s:f}", "chunk_bytes_most", (json_int_t)a->stats.size[4], "bases_left",
+				      (json_int_t)e.bases_left, "base_bits_left", log2((double)e.bases_left),
+				      "place_bits_left", e.other_bits));
+	json_object_set_new(object, "leaked_data_pointer", json_pack("{s:f}", "place_bits_left", e.place_bits));
+}
+
 static void add_account(json_t *object, const struct shuffle_account *a)
 {
 	const struct chunk_stats *s = &a->stats;
@@ -123,6 +164,7 @@ static void add_account(json_t *object, const struct shuffle_account *a)
 				      (json_int_t)s->abs64, "fixed32", (json_int_t)s->fixed32, "fixed64",
 				      (json_int_t)s->fixed64));
 	json_object_set_new(object, "tables", tables_json(a->plan));
+	add_entropy(object, a);
 	if (!a->shuffle)
 		return;
 	json_object_set_new(object, "function_bytes", json_integer((json_int_t)a->shuffle->census.function_bytes));
@@ -243,31 +285,25 @@ static void print_sums(const struct shuffle_account *a)
 	print_tables(a->plan);
 }
 
-/*
- * No address of a chunk is likelier than one in n: it is the sum of the chunks before it, and a rank of its own is as
- * likely as any. Of the pairs of base and place that give one address, there are no more than bases_left().
- */
 static void print_entropy(const struct shuffle_account *a)
 {
 	const struct chunk_stats *s = &a->stats;
-	double place = log2(s->largest_chunks), base = a->virtual_slots ? log2((double)a->virtual_slots) : 0;
-	uint64_t left = bases_left(s, a->virtual_slots ? a->virtual_slots : 1);
+	struct entropy e = entropy_of(a);
 
 	puts("\nentropy:");
 	printf("  the order: %.0f bits, log2 of the number of orders (drawn by a key of 256 bits)\n", s->order_bits);
-	printf("  one function: %.1f bits for its place when the base is known (on average %.1f): no guess is right\n"
-	       "  more often than once in %" PRIu32 "; its address, base unknown: at least %.1f bits\n",
-	       place, s->place_bits, s->largest_chunks, place + base - log2((double)left));
+	printf("  one function of the largest region: %.1f bits for its place when the base is known (on average of all\n"
+	       "  %.1f): no guess is right more often than once in %" PRIu32 "; its address, base unknown: at least %.1f bits\n",
+	       e.place_bits, s->place_bits, s->largest_chunks, e.address_bits);
 	puts("\nwhat one leaked pointer gives away:");
 	printf(
 	    "  to a function that moves: that function and the rest of its chunk (%" PRIu32 " bytes at most), and the\n"
 	    "    virtual base but for %" PRIu64 " candidate%s (%.1f of %.1f bits are left); of every other function\n"
 	    "    that moves still about %.1f bits are unknown\n",
-	    s->size[4], left, left == 1 ? "" : "s", log2((double)left), base,
-	    s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0);
+	    s->size[4], e.bases_left, e.bases_left == 1 ? "" : "s", log2((double)e.bases_left), e.base_bits, e.other_bits);
 	printf("  to data or pinned code: the virtual base, and so all data and pinned code; of every function that\n"
 	       "    moves still %.1f bits are unknown\n",
-	       place);
+	       e.place_bits);
 	puts("  without the shuffle either one gives away every address of the image");
 	puts("  whoever can read memory at will reads pointers to functions there, and needs no guess");
 }

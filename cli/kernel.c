@@ -114,6 +114,8 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 		*error = changed;
 		return (int)changed.status;
 	}
+	if (status && request->relocs && spawn_is_about_relocs(error))
+		k->blame = request->relocs;
 	return status;
 }
 
@@ -242,7 +244,9 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		if (status)
 			k->blame = request->relocs;
 	}
-	if (!status && input_is_prepared(inputs.kernel))
+	if (!status && request->relocs && input_is_prepared(inputs.kernel))
+		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs", "is of no use: this kernel is prepared already");
+	else if (!status && input_is_prepared(inputs.kernel))
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);

@@ -442,7 +442,7 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 	memset(file, 0, sizeof *file);
 	if (!text)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout file", "cannot be held");
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0) {
 		status = riffle_fail_system(error, errno, "layout file", "cannot be opened");
 		free(text);

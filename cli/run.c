@@ -450,12 +450,13 @@ static int start_bootstrap(struct run *run)
 {
 	struct riffle_source source;
 	void *file;
+	struct stat st;
 	int fd, status;
 
 	run->blame = run->options.kernel;
-	fd = open(run->options.kernel, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return riffle_fail_system(&run->error, errno, "open", "failed");
+	status = input_open(&fd, &st, run->options.kernel, &run->error);
+	if (status)
+		return status;
 	status = riffle_source_from_fd(&source, fd, &run->error);
 	if (!status && (!source.bytes || source.bytes > UINT64_C(1) << 30))
 		status = riffle_fail_found(&run->error, RIFFLE_ERR_FORMAT, "file", "is empty or larger than 1 GiB",

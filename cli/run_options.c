@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/memory_size.h"
 #include "cli/run_options.h"
 
 static const char help[] =
@@ -53,37 +54,6 @@ static enum run_parsed wrong(const char *option, const char *problem, const char
 {
 	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", option, problem, found);
 	return RUN_WRONG;
-}
-
-static bool parse_size(const char *text, uint64_t *bytes)
-{
-	char *end;
-	unsigned shift = 20;
-
-	errno = 0;
-	*bytes = strtoull(text, &end, 10);
-	if (errno || end == text || *text == '-')
-		return false;
-	switch (*end) {
-	case 'k':
-	case 'K':
-		shift = 10;
-		end++;
-		break;
-	case 'm':
-	case 'M':
-		end++;
-		break;
-	case 'g':
-	case 'G':
-		shift = 30;
-		end++;
-		break;
-	}
-	if (*end || *bytes > UINT64_MAX >> shift)
-		return false;
-	*bytes <<= shift;
-	return true;
 }
 
 /* Hex digits, most significant first; fewer than 64 fill the end, so that "1" is a seed too. */
@@ -156,7 +126,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		{"start-time", required_argument, NULL, START},
 		{"help", no_argument, NULL, 'h'},               {NULL, 0, NULL, 0},
 	};
-	const char *whole = NULL, *append = NULL;
+	const char *whole = NULL, *append = NULL, *problem;
 	bool randomize_given = false;
 	unsigned long number;
 	char *end;
@@ -172,11 +142,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'm':
-			if (!parse_size(optarg, &o->memory_bytes))
-				return wrong("--memory", "is no size", optarg);
-			if (o->memory_bytes % (2 << 20) || o->memory_bytes < 2 << 20 ||
-			    o->memory_bytes > UINT64_C(511) << 30)
-				return wrong("--memory", "must be a multiple of 2M up to 511G", optarg);
+			problem = memory_size_parse(optarg, &o->memory_bytes);
+			if (problem)
+				return wrong("--memory", problem, optarg);
 			break;
 		case 'c':
 			number = strtoul(optarg, &end, 10);

@@ -238,3 +238,8 @@ int spawn_worker(struct spawn_words *words, const struct spawn_files *files, str
 	sigaction(SIGCHLD, &before, NULL);
 	return status;
 }
+
+bool spawn_is_about_relocs(const struct riffle_error *error)
+{
+	return !strcmp(error->field, "relocation list") || !strcmp(error->field, "relocation file");
+}

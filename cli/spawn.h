@@ -27,6 +27,9 @@ struct spawn_files {
 /* The field of errors that are about the debug vmlinux and not about the kernel. */
 #define SPAWN_DEBUG_FIELD "--debug-vmlinux"
 
+/* Whether an error is about the contents of vmlinux.relocs: of a kernel that such a file was given for. */
+bool spawn_is_about_relocs(const struct riffle_error *error);
+
 /* The words of an error that came from another process: struct riffle_error can only point to them. */
 struct spawn_words {
 	char field[64];

@@ -67,7 +67,7 @@ RIFFLE_PUBLIC int riffle_layout_draw(struct riffle_layout *layout, const struct 
 
 /*
  * Checks that a layout that came from elsewhere (a replay) is one that riffle_layout_draw() could have drawn for this
- * kernel and this memory. Errors: ARGUMENT, UNSUPPORTED, SPACE.
+ * kernel and this memory. Errors: ARGUMENT, UNSUPPORTED, SPACE, FORMAT (the order is none of these chunks).
  */
 RIFFLE_PUBLIC int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
 				      const struct riffle_memory *memory, struct riffle_error *error);

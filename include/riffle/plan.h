@@ -147,7 +147,7 @@ RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct
 /*
  * The kernel's own bytes as they are linked, however they are stored: `bytes` bytes from `image_offset`, which lie in one
  * extent, into `buffer`. `source` is the one the plan was opened from. Allocates nothing; also in the freestanding build.
- * Errors: ARGUMENT (outside the extents, of a compressed kernel), UNSUPPORTED (compressed, and source->read_frame is
+ * Errors: ARGUMENT (outside the image, or the extents of a compressed kernel), UNSUPPORTED (compressed, and source->read_frame is
  * NULL), those of source->read and source->read_frame.
  */
 RIFFLE_PUBLIC int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,

@@ -177,6 +177,8 @@ static int read_frames(const struct riffle_plan *plan, const struct riffle_sourc
 int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source, uint64_t image_offset,
 		     void *buffer, size_t bytes, struct riffle_error *error)
 {
+	if (!riffle_inside(image_offset, bytes, plan->header->image_bytes))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "image_offset", "reaches past the image", image_offset);
 	if (!plan->frame_count)
 		return source->read(source->opaque, plan->header->payload_offset + image_offset, buffer, bytes, error);
 	if (!source->read_frame)

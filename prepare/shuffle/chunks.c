@@ -86,9 +86,15 @@ static uint32_t orc_ip(const struct work *work, const struct shuffle_table *tabl
 	return at + riffle_get32(work->bytes + at);
 }
 
+/* Padding that no compiler named: nothing leads there, and it is never run. */
+static bool is_unnamed(const struct work *work, const struct work_unit *unit)
+{
+	return (uintptr_t)unit_name(work, unit) - (uintptr_t)work->padding_names < work->padding_names_bytes;
+}
+
 /*
  * objtool leaves out an unwind entry that says what the one before it says: a function without its own inherits that of
- * whatever precedes it, which therefore has to stay there.
+ * whatever precedes it, which therefore has to stay there. Padding that is never run needs none, but its function does.
  */
 static void join_unwind(struct work *work, const struct shuffle_table *table)
 {
@@ -97,8 +103,12 @@ static void join_unwind(struct work *work, const struct shuffle_table *table)
 	for (uint32_t i = 1; i < work->unit_count; i++) {
 		while (next < table->entries && (int32_t)(orc_ip(work, table, next) - work->unit[i].offset) < 0)
 			next++;
-		if (next == table->entries || orc_ip(work, table, next) != work->unit[i].offset)
-			work->unit[i].joined = true;
+		if ((next < table->entries && orc_ip(work, table, next) == work->unit[i].offset) ||
+		    is_unnamed(work, &work->unit[i]))
+			continue;
+		work->unit[i].joined = true;
+		if (is_unnamed(work, &work->unit[i - 1]))
+			work->unit[i - 1].joined = true;
 	}
 }
 

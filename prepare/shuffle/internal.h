@@ -79,6 +79,8 @@ struct work {
 	unsigned known_count;
 	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
+	char *padding_names;    /* of symbols that name_padding() added */
+	size_t padding_names_bytes;
 	char *range_names;      /* what the ranges' names point into */
 	struct shuffle *result; /* being filled */
 };

@@ -30,7 +30,7 @@ struct table_format {
 	bool zeros;                     /* its end is filled with zeros, to a page's end */
 };
 
-static entry_check check_alternative, check_jump_label;
+static entry_check check_alternative, check_jump_label, check_seal;
 
 /*
  * Linux 5.10 to 7.3. Entries that are addresses (parainstructions, kprobe blacklist, tracepoints …) are among the
@@ -49,7 +49,7 @@ static const struct table_format formats[] = {
 	{".retpoline_sites", "__retpoline_sites", "__retpoline_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
 	{".return_sites", "__return_sites", "__return_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
 	{".call_sites", "__call_sites", "__call_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+	{".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, {{0, ROLE_CODE}}, check_seal, false},
 	{".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
 	{"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, {{0, ROLE_CODE}}, NULL, false},
 	{"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {8, 12}, {{0, ROLE_ANY}, {4, ROLE_NAME}},
@@ -214,6 +214,23 @@ static int check_jump_label(struct work *work, const char *name, uint32_t entry,
 	if (code[0] != 0xe9 && memcmp(code, nop5, sizeof nop5))
 		return table_refuse(work, name, "has a site that is neither jump nor nop", entry, error);
 	return 0;
+}
+
+/*
+ * With FineIBT in the kernel the 16 bytes before a function that is sealed are written to as well (poison_cfi() in
+ * arch/x86/kernel/alternative.c): they stay with it.
+ */
+static int check_seal(struct work *work, const char *name, uint32_t entry, uint32_t stride, struct riffle_error *error)
+{
+	uint32_t site;
+
+	(void)name;
+	(void)stride;
+	table_target(work, entry, &site);
+	if (!work_section(work, ".cfi_sites") || !work_in_text(work, site) || !work_in_text(work, site - 16) ||
+	    work_unit_at(work, site) == work_unit_at(work, site - 16))
+		return 0;
+	return work_add_tie(work, site - 16, site, error);
 }
 
 /* The name of an exported symbol. */

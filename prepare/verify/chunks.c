@@ -90,17 +90,29 @@ static uint32_t led_to(const struct verify *v, uint32_t field)
 	return field + riffle_get32(v->bytes + field);
 }
 
+static bool has_part(const struct verify *v, const char *name)
+{
+	for (unsigned i = 0; i < v->part_count; i++)
+		if (!strcmp(v->part[i].name, name))
+			return true;
+	return false;
+}
+
 /*
  * What the kernel writes at run time must find its places together: a jump label of two bytes reaches its target by 8 bits
- * (asm/jump_label.h, from 5.14 on), and an alternative is written over instrlen bytes in one piece.
+ * (asm/jump_label.h, from 5.14 on), an alternative is written over instrlen bytes in one piece, and with kCFI the 16
+ * bytes before a function that is sealed are written to (poison_cfi() in arch/x86/kernel/alternative.c).
  */
 static bool is_apart(const struct verify *v, const struct riffle_plan *plan, const struct part *part, uint32_t entry)
 {
-	uint32_t site = led_to(v, entry), other = led_to(v, entry + 4);
+	bool seal = !strcmp(part->name, ".ibt_endbr_seal");
+	uint32_t site = led_to(v, entry), other = seal ? site - 16 : led_to(v, entry + 4);
 
 	if (site >= v->image_bytes - 16)
 		return true;
-	if (!strcmp(part->name, ".altinstructions"))
+	if (seal)
+		;
+	else if (!strcmp(part->name, ".altinstructions"))
 		other = site + v->bytes[entry + (part->stride == 14 ? 12 : 10)] - 1;
 	else if (v->bytes[site] != 0xeb && memcmp(v->bytes + site, "\x66\x90", 2))
 		return false;
@@ -114,7 +126,8 @@ static uint64_t judge_sites(const struct verify *v, const struct riffle_plan *pl
 	for (unsigned i = 0; i < v->part_count; i++) {
 		const struct part *part = &v->part[i];
 
-		if (strcmp(part->name, ".altinstructions") && strcmp(part->name, "__jump_table"))
+		if (strcmp(part->name, ".altinstructions") && strcmp(part->name, "__jump_table") &&
+		    (strcmp(part->name, ".ibt_endbr_seal") || !has_part(v, ".cfi_sites")))
 			continue;
 		for (uint32_t at = part->offset; at < part->offset + part->bytes; at += part->stride)
 			if (is_apart(v, plan, part, at) && ++wrong <= limit)

@@ -23,7 +23,7 @@ static const struct format {
 	{".call_sites", "__call_sites", "__call_sites_end", {4}, 1, {0}, 1},
 	{".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, 1, {0}, 1},
 	{".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, 1, {0}, 1},
-	{".kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, 1, {0}, 1},
+	{"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, 1, {0}, 1},
 	/* struct kernel_symbol: value, name, name space */
 	{"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {12, 8}, 2, {0, 4}, 0},
 	{"__ksymtab_gpl", "__start___ksymtab_gpl", "__stop___ksymtab_gpl", {12, 8}, 2, {0, 4}, 0},

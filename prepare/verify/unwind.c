@@ -36,6 +36,13 @@ static void print_wrong(const struct verify *v, const struct places *p, uint32_t
 		(unsigned long long)(v->link_virt + offset), place_shift(p, offset));
 }
 
+static bool is_symbol(const struct verify *v, uint32_t offset)
+{
+	const struct symbol *symbol = verify_symbol_at(v, offset);
+
+	return symbol && symbol->offset == offset;
+}
+
 int verify_unwind(const struct verify *v, const struct places *p, const uint8_t *image, uint64_t *looked_up,
 		  uint64_t *wrong, unsigned limit, FILE *report, struct riffle_error *error)
 {
@@ -44,6 +51,7 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 		return 0;
 	for (unsigned i = 0; i < v->code_count; i++) {
 		const struct code *code = &v->code[i];
+		bool dead = false;      /* in padding behind an instruction that control does not run past */
 		uint64_t *before = calloc(code->bytes + 1, sizeof *before), *after = calloc(code->bytes + 1, sizeof *after);
 
 		if (!before || !after) {
@@ -54,13 +62,17 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 		spread(v, v->bytes, code, before);
 		spread(v, image, code, after);
 		for (uint32_t at = 0; at < code->bytes; at++) {
-			uint32_t offset = code->offset + at;
+			uint32_t offset = code->offset + at, there = place_of(p, offset) - code->offset;
 
 			if (!bit_get(v->start, offset))
 				continue;
-			++*looked_up;
-			if (before[at] != after[place_of(p, offset) - code->offset] && ++*wrong <= limit)
-				print_wrong(v, p, offset, report);
+			dead = bit_get(v->padding, offset) && dead && !is_symbol(v, offset);
+			if (!dead) {
+				++*looked_up;
+				if ((there >= code->bytes || before[at] != after[there]) && ++*wrong <= limit)
+					print_wrong(v, p, offset, report);
+			}
+			dead |= bit_get(v->stop, offset);
 		}
 		free(before);
 		free(after);

@@ -297,6 +297,30 @@ def test_relocs_belong_to_the_identity(programs):
     assert way(boot(programs, "-r", "physical", "elf")) == "prepare"
 
 
+@pytest.mark.parametrize("relocs, words", [(b"\1" * 64, "relocs: relocation list: "), (b"", "relocs: relocation file: is empty")],
+                         ids=["rubbish", "empty"])
+def test_errors_about_relocs_name_their_file(programs, relocs, words):
+    small(programs.directory, "elf", Kernel().elf())
+    small(programs.directory, "relocs", relocs)
+    for r in (programs.prepare("inspect", "-r", "relocs", "elf"), programs.prepare("prepare", "-r", "relocs", "elf", "-o", "new"),
+              boot(programs, "--relocs", "relocs", "elf"), boot(programs, "--no-cache", "--relocs", "relocs", "elf"),
+              programs.prepare("verify", "-r", "relocs", "elf"), programs.prepare("bench", "load", "--relocs", "relocs", "elf"),
+              programs.prepare("bench", "storage", "--relocs", "relocs", "elf")):
+        assert r.returncode == 1 and r.stderr.startswith(f"riffle: {words}") and r.stderr.count("\n") == 1, r.stderr
+
+
+def test_inspect_takes_the_sizes_that_run_takes(programs):
+    small(programs.directory)
+    for size, mib in (("64", 64), ("3G", 3072), ("4096K", 4)):
+        assert f"in a guest with {mib} MiB:" in programs.prepare("inspect", "-m", size, "kernel").stdout
+    for size in ("3K", "33", "512G", "0", "-2", "2T", ""):
+        r = programs.prepare("inspect", "-m", size, "kernel")
+        run = programs.riffle("run", "-m", size, "kernel")
+        assert r.returncode == run.returncode == 2
+        assert r.stderr.split(": ", 2)[1:] == [w for w in run.stderr.split("; ")[0].split(": ", 2)[1:-1]] + [
+            run.stderr.split(": ", 2)[2].split("; ")[0] + "\n"]
+
+
 def test_kernel_replaced_in_place(programs):
     path = small(programs.directory)
     before = path.stat()

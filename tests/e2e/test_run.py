@@ -222,6 +222,61 @@ def test_seed(programs, guest):
     assert draw(programs, command, "--seed", "abcdef") == draw(programs, command, "--seed", "ABCDEF")
 
 
+def test_layout_from_a_pipe(programs, guest):
+    """Slowly written, as by a program at work: a process substitution of a shell."""
+    command = guest(POWEROFF)
+    assert draw(programs, command)[0] == "kaslr"
+    layout = (programs.directory / "layout").read_text()
+    script = (f"'{RIFFLE}' {command[0]} --layout <(sleep 0.3; head -c 40 layout; sleep 0.3; tail -c +41 layout) --layout-out again "
+              + " ".join(command[1:]))
+    r = programs.run("bash", "-c", script)
+    assert r.returncode == 0, r.stderr
+    again = json.loads((programs.directory / "again").read_text())
+    assert again["physical_base"] == json.loads(layout)["physical_base"]
+
+
+def test_bootstrap_takes_a_descriptor(programs, guest):
+    guest(POWEROFF)
+    (programs.directory / "bz").write_bytes(Kernel().bzimage())
+    named = programs.riffle("run", "--accept-emulation", "--boot=bootstrap", "bz", timeout=60)
+    script = f"exec '{RIFFLE}' run --accept-emulation --boot=bootstrap fd:7 7<bz"
+    r = programs.run("bash", "-c", script, timeout=60)
+    assert r.returncode == named.returncode and r.stderr == named.stderr.replace("bz", "fd:7")
+    assert "cannot be opened" not in r.stderr
+
+
+def test_bootstrap_wants_a_bzimage(programs, guest):
+    guest(POWEROFF)
+    for name in ("elf", "kernel"):
+        r = programs.riffle("run", "--accept-emulation", "--boot=bootstrap", name)
+        assert r.returncode == 1 and r.stderr.startswith(f"riffle: {name}: ") and "bzImage" in r.stderr
+    r = programs.riffle("run", "--accept-emulation", "--boot=bootstrap", ".")
+    assert r.returncode == 1 and "is a directory" in r.stderr
+
+
+def test_bench_start(programs, guest):
+    guest(POWEROFF)
+    kernel = Kernel()
+    (programs.directory / "bare").write_bytes(kernel.elf())
+    (programs.directory / "relocs").write_bytes(kernel.relocs())
+    r = programs.riffle("bench", "start", "-n", 21, "--json", "--no-huge-pages", "--relocs", "relocs", "bare", timeout=300)
+    assert r.returncode == 0, r.stderr
+    told = json.loads(r.stdout)
+    assert (told["kernel"], told["runs"], told["huge_pages"]) == ("bare", 21, False)
+    assert {mode: len(rounds) for mode, rounds in told["modes"].items()} == {"off": 21, "kaslr": 21}
+    assert all(f["start_ms"] > 0 and f["cpu_ms"] >= f["load_cpu_ms"] for rounds in told["modes"].values() for f in rounds)
+    r = programs.riffle("bench", "start", "-n", 21, "kernel", timeout=300)
+    assert r.returncode == 0 and r.stdout.count("\n") == 6, r.stdout
+    # a start that fails is told in riffle's own words
+    r = programs.riffle("bench", "start", "-n", 21, "--relocs", "relocs", "kernel")
+    assert r.returncode == 1 and r.stdout == "" and "--relocs" in r.stderr
+    r = programs.riffle("bench", "start", "-Z", "kernel")
+    assert r.returncode == 2 and r.stderr.count("\n") == 1 and "'-Z'" in r.stderr
+    for what in ("load", "start", "storage"):
+        r = programs.riffle("bench", what, "-n", 21, "--json", os.fsdecode(b"\xff"), errors="replace")
+        assert r.returncode == 1 and r.stdout == "" and "UTF-8" in r.stderr
+
+
 def test_modes(programs, guest):
     command = guest(POWEROFF)
     for _ in range(10):

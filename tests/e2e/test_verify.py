@@ -5,6 +5,7 @@ import re
 
 import pytest
 from guests import LONG
+from small_kernels import Kernel
 
 ALL_RIGHT = re.compile(r"layout \d+: (\S+), .*, seed (\w+): (\d+) chunks moved, (\d+) bytes compared, "
                        r"(\d+) unwind states looked up, all right")
@@ -119,6 +120,13 @@ def test_a_changed_byte_of_the_prepared_kernel_is_noticed(programs, forms, fetch
     path.chmod(0o600)
     lines = verify(programs, "--prepared", path, fetch_kernel("cloud-6.1"), code=3)
     assert len(lines) == 2 and lines[0].endswith(", 1 difference") and "linked at 0xffffffff81123456: .text, " in lines[1]
+
+
+def test_errors_about_a_layout_name_it(programs):
+    (programs.directory / "kernel").write_bytes(Kernel().bzimage())
+    (programs.directory / "rubbish").write_bytes(b"no layout")
+    r = programs.prepare("verify", "-l", "rubbish", "kernel")
+    assert r.returncode == 1 and r.stderr.startswith("riffle: rubbish: layout file: ") and r.stderr.count("\n") == 1
 
 
 def test_layout_of_a_run(programs, forms, fetch_kernel):
