@@ -169,7 +169,10 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 		return status;
 	}
 	describe(&d, &plan);
-	if (!(plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
+	if (plan.frame_count)
+		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "storage",
+				     "is compressed, and the stage in the guest decompresses nothing: prepare the kernel raw");
+	else if (!(plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 				     "are missing: the guest could not choose where its kernel lies");
 	else if (d.window_bytes > INT32_MAX)

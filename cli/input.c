@@ -83,15 +83,22 @@ bool input_is_prepared(int fd)
 	return pread(fd, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start);
 }
 
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
 void report_error(const char *file, const struct riffle_error *error)
 {
-	char name[4096] = "", line[700];
-	size_t used = 0;
+	char name[4096], line[700];
 
-	for (; file && file[used] && used < sizeof name - 1; used++)
-		name[used] = (unsigned char)file[used] < ' ' || file[used] == 0x7f ? '?' : file[used];
-	name[used] = 0;
+	snprintf(name, sizeof name, "%s", file ? file : "");
 	riffle_error_format(error, line, sizeof line);
+	/* a field may be the name of a section, as the file has it */
+	make_printable(name);
+	make_printable(line);
 	fprintf(stderr, "riffle: %s%s%s\n", name, file ? ": " : "", line);
 }
 

@@ -150,8 +150,10 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		    RIFFLE_GROUP_BYTES_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", i,
 						    RIFFLE_GROUP_BYTES_MAX);
+		/* the last group too: its counts, and whatever stands behind it, are used as they are */
 		if (g->pc_steps > plan->pc_step_count - steps)
-			break;
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "pc_steps", "are more than there are", g->pc_steps,
+						    plan->pc_step_count - steps);
 		if (fields_of(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "pc_targets",
 						 "are not as many as a group's fields", i);

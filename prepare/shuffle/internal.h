@@ -79,7 +79,7 @@ struct work {
 	unsigned known_count;
 	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
-	char *padding_names;    /* of symbols that name_padding() added */
+	char *padding_names;    /* of symbols that padding_name() added */
 	size_t padding_names_bytes;
 	char *range_names;      /* what the ranges' names point into */
 	struct shuffle *result; /* being filled */
@@ -130,6 +130,9 @@ int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, s
  */
 int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image *image,
 			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error);
+
+/* shuffle.c: symbols for the room before functions that has none, which the kernel may write to; before code_decode() */
+int padding_name(struct work *work, struct riffle_error *error);
 
 /*
  * code.c: decodes all code, marks instruction starts, makes the units, and adds every direct branch and RIP-relative

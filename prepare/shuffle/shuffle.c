@@ -200,7 +200,7 @@ static bool has_padding(const struct work *work, uint32_t symbol)
  * function's address is taken. The kernel writes to the others' as well: poison_cfi() for each function whose ENDBR it
  * seals, whatever lies there (arch/x86/kernel/alternative.c). So that it goes with its function, it gets a name here.
  */
-static int name_padding(struct work *work, struct riffle_error *error)
+int padding_name(struct work *work, struct riffle_error *error)
 {
 	uint32_t count = 0, old = work->symbol_count;
 	struct work_symbol *more;
@@ -238,7 +238,7 @@ static int name_padding(struct work *work, struct riffle_error *error)
 static int run_steps(struct work *work, struct kallsyms_list *list, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
-		find_code,   name_padding, code_decode, tables_read, chunks_build, judge_add_refs,
+		find_code,   padding_name, code_decode, tables_read, chunks_build, judge_add_refs,
 		refs_finish, census_take, judge_by_rela,
 	};
 	int status = make_flat(work, error);

@@ -59,7 +59,7 @@ static void print_misfit(const struct verify *v, const struct ref *ref, FILE *re
 static int build(struct expected *expected, const struct verify *v, const struct places *p, unsigned limit, FILE *report,
 		 struct riffle_error *error)
 {
-	uint8_t *image = malloc(v->image_bytes);
+	uint8_t *image = malloc((size_t)v->image_bytes + 8); /* a field may end behind what it is moved with */
 	int status;
 
 	*expected = (struct expected){.image = image};
@@ -115,17 +115,20 @@ static const struct part *part_at(const struct verify *v, uint32_t offset)
 	return NULL;
 }
 
-static const char *section_at(const struct verify *v, uint32_t offset)
+static void print_section(const struct verify *v, uint32_t offset, FILE *report)
 {
 	uint64_t address = v->link_virt + offset;
 
 	for (unsigned i = 0; i < v->image->section_count; i++) {
 		const struct image_section *s = &v->image->section[i];
 
-		if (s->address && address - s->address < s->bytes)
-			return s->name;
+		if (!s->address || address - s->address >= s->bytes)
+			continue;
+		for (const char *c = s->name; *c; c++)
+			fputc(verify_printable(*c), report);
+		return;
 	}
-	return "no section";
+	fputs("no section", report);
 }
 
 static void print_bytes(const uint8_t *bytes, uint32_t count, FILE *report)
@@ -145,9 +148,9 @@ static void print_difference(const struct verify *v, const struct places *p, con
 	const struct part *part = part_at(v, link);
 	const char *what = part ? part->name : ref ? v->part[ref->part].name : "no reference";
 
-	fprintf(report, "image offset 0x%x, linked at 0x%llx: %s, %s+0x%x, %s: loaded ", at,
-		(unsigned long long)(v->link_virt + link), section_at(v, link), symbol ? symbol->name : "?",
-		symbol ? link - symbol->offset : 0, what);
+	fprintf(report, "image offset 0x%x, linked at 0x%llx: ", at, (unsigned long long)(v->link_virt + link));
+	print_section(v, link, report);
+	fprintf(report, ", %s+0x%x, %s: loaded ", symbol ? symbol->name : "?", symbol ? link - symbol->offset : 0, what);
 	print_bytes(loaded + at, bytes, report);
 	fputs(", expected ", report);
 	print_bytes(expected + at, bytes, report);
@@ -214,12 +217,12 @@ int verify_compare(struct verify_result *result, const struct verify *v, const s
 /* What a table would be had only the kernel's own relocations been applied to it. */
 static bool spoil_table(const struct verify *v, const struct places *p, const struct part *part, uint8_t *loaded)
 {
-	uint8_t *stale = malloc(part->bytes);
+	uint8_t *stale = malloc((size_t)part->bytes + 8); /* a field may reach out of a table */
 	bool changed;
 
 	if (!stale)
 		return false;
-	memcpy(stale, v->bytes + part->offset, part->bytes);
+	memcpy(stale, v->bytes + part->offset, (size_t)part->bytes + 8);
 	for (size_t i = 0; i < v->ref_count; i++) {
 		const struct ref *ref = &v->ref[i];
 		uint32_t at = ref->field - part->offset;

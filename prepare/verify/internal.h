@@ -58,6 +58,7 @@ struct names {
 	uint32_t offsets, base, names, names_bytes, markers, seqs, tokens, token_index;
 	uint32_t *name;         /* where each symbol's compressed name begins; count + 1 long */
 	uint64_t *address;      /* of each symbol at link time */
+	uint64_t work;          /* names looked at until these were found */
 };
 
 /* A table of entries that go with an address: extable, ORC, mcount. Empty when absent. */
@@ -127,6 +128,12 @@ static inline bool verify_in_code(const struct verify *v, uint32_t offset)
 		if (offset - v->code[i].offset < v->code[i].bytes)
 			return true;
 	return false;
+}
+
+/* What a terminal shows: names come from a file that anybody may have made. */
+static inline char verify_printable(char c)
+{
+	return (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
 }
 
 /* parts and references: refs.c */

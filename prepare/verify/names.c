@@ -8,6 +8,8 @@
 #define NAMES_REACH (64u << 20) /* names begin no further before the tokens */
 #define COUNT_MIN 64u
 #define COUNT_MAX (1u << 22)
+/* hostile bytes may look like names again and again; a kernel's own take some hundred thousand */
+#define WORK_MAX (UINT64_C(1) << 28)
 
 static uint32_t round_up(uint32_t x, uint32_t align)
 {
@@ -80,14 +82,14 @@ static bool names_fit(const struct verify *v, struct names *n, uint32_t at, uint
 	uint32_t end = at;
 
 	for (uint32_t i = 0; i < count; i++)
-		if (!(end = skip_name(v, end, n->tokens)))
+		if (n->work++ > WORK_MAX || !(end = skip_name(v, end, n->tokens)))
 			return false;
 	for (unsigned align = 4; align <= 8; align += 4) {
 		uint32_t markers = round_up(end, align), name = at, i;
 
 		if (!riffle_inside(markers, (uint64_t)(count + 255) / 256 * 4, n->tokens))
 			return false;
-		for (i = 0; i < count; i++) {
+		for (i = 0; i < count && n->work++ <= WORK_MAX; i++) {
 			if (i % 256 == 0 && riffle_get32(v->bytes + markers + i / 256 * 4) != name - at)
 				break;
 			name = skip_name(v, name, n->tokens);
@@ -107,7 +109,7 @@ static bool find_names(const struct verify *v, struct names *n, uint32_t *number
 {
 	uint32_t low = n->tokens > NAMES_REACH ? n->tokens - NAMES_REACH : 0;
 
-	for (uint32_t at = n->tokens / 4 * 4; at > low + 4;) {
+	for (uint32_t at = n->tokens / 4 * 4; at > low + 4 && n->work++ <= WORK_MAX;) {
 		uint32_t count;
 
 		at -= 4;
@@ -265,8 +267,10 @@ static int decode_names(struct verify *v, struct riffle_error *error)
 		if (!verify_offset(v, n->address[i], &symbol->offset))
 			continue;
 		used += expand(v, n, n->name[i], text);
+		for (char *c = text; *c; c++)
+			*c = verify_printable(*c);
 		symbol->type = text[0];
-		symbol->name = text + 1;
+		symbol->name = *text ? text + 1 : text;
 		v->symbol_count++;
 	}
 	return 0;
@@ -311,6 +315,9 @@ int verify_find_names(struct verify *v, struct riffle_error *error)
 			return riffle_fail(error, RIFFLE_ERR_MEMORY, "verify", "out of memory");
 		n->present = find_offsets(v, n, number);
 	}
+	if (!n->present && n->work > WORK_MAX)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "kallsyms",
+				   "was not found in reasonable time: too much in this kernel looks like it");
 	if (!n->present)
 		return 0;
 	find_seqs(v, n);

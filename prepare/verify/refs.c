@@ -13,6 +13,8 @@ int verify_new_part(struct verify *v, const char *name, uint32_t offset, uint32_
 	*part = (uint8_t)v->part_count;
 	v->part[v->part_count] = (struct part){.offset = offset, .bytes = bytes};
 	snprintf(v->part[v->part_count].name, sizeof v->part->name, "%s", name);
+	for (char *c = v->part[v->part_count].name; *c; c++)
+		*c = verify_printable(*c);
 	v->part_count++;
 	return 0;
 }

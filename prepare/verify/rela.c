@@ -84,11 +84,6 @@ static int read_tables(struct debug *d, struct riffle_error *error)
 	return status;
 }
 
-static const char *section_name(const struct debug *d, const Elf64_Shdr *s)
-{
-	return s->sh_name < d->names_bytes ? d->names + s->sh_name : "";
-}
-
 /* A section's place in the image, by the segment that has its bytes: percpu ones are linked at 0. */
 static bool section_offset(const struct verify *v, const struct debug *d, const Elf64_Shdr *s, uint32_t *offset)
 {
@@ -177,7 +172,7 @@ static int read_section(struct verify *v, const struct debug *d, const Elf64_Shd
 		if (ELF64_R_TYPE(rela[i].r_info) == R_X86_64_NONE)
 			continue;
 		if (ELF64_R_SYM(rela[i].r_info) >= d->symbol_count || at >= target->sh_size)
-			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, section_name(d, s),
+			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, ".rela",
 						   "has an entry without symbol or place", i);
 		else
 			status = add(v, d, &rela[i], offset + (uint32_t)at, IMAGE_IS_CODE(target->sh_flags), part, error);

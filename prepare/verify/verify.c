@@ -13,7 +13,7 @@ static int make_flat(struct verify *v, struct riffle_error *error)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image", "is empty or too large", image->image_bytes);
 	v->image_bytes = (uint32_t)image->image_bytes;
 	v->link_virt = image->link_virt;
-	v->bytes = calloc(v->image_bytes, 1);
+	v->bytes = calloc((size_t)v->image_bytes + 8, 1); /* no field ends further behind */
 	if (!v->bytes)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "verify", "out of memory");
 	for (unsigned i = 0; i < image->segment_count; i++) {

@@ -493,6 +493,16 @@ def test_kernel_that_cannot_move_is_no_kernel_that_moves_itself(programs):
     assert [p.name for p in programs.directory.iterdir()] == ["kernel"]
 
 
+@pytest.mark.parametrize("method", ["lz4", "zstd"])
+def test_a_compressed_kernel_cannot_move_itself(programs, method):
+    """Nothing in the guest decompresses it."""
+    small(programs.directory)
+    assert programs.prepare("prepare", f"--compress={method}", "kernel", "-o", "small").returncode == 0
+    r = programs.prepare("prepare", "--bootstrap", "small", "-o", "new")
+    assert r.returncode == 1 and r.stderr.startswith("riffle: small: storage: is compressed") and r.stderr.count("\n") == 1
+    assert not (programs.directory / "new").exists()
+
+
 def test_kernel_that_moves_itself_is_known_again(programs):
     """What it can be used for is said, whatever it is given to."""
     small(programs.directory)

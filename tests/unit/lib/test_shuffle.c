@@ -336,6 +336,10 @@ LIE(lie_group_over_region, k->group[0].chunk_count = k->region[0].chunk_count + 
 LIE(lie_groups_few, builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups - 1, sizeof *k->group))
 LIE(lie_step_count, k->group[5].pc_steps++)
 LIE(lie_step_wrap, k->group[5].pc_steps += UINT32_MAX)
+/* all that there is belongs to the groups before it, and it says that it has some, too */
+LIE(lie_step_last, struct riffle_group *g = &k->group[k->groups - 1]; g[-1].pc_steps += g->pc_steps;
+    g[-1].pc_targets += g->pc_targets; g[-1].own_steps += g->own_steps; g[-1].abs32_refs += g->abs32_refs;
+    g[-1].abs64_refs += g->abs64_refs; g->pc_steps = 1; g->own_steps = g->abs32_refs = 1000000)
 LIE(lie_step_far, k->pc_step[100] = k->pc_step[100] == 255 ? 0 : 255)
 LIE(lie_target_count, k->group[5].pc_targets++; k->group[6].pc_targets--)
 LIE(lie_own_count, k->group[5].own_steps--)
@@ -394,6 +398,7 @@ static const struct lie lies[] = {
 	{"chunks in no group", lie_groups_few, "groups"},
 	{"count of steps", lie_step_count, "pc_targets"},
 	{"count of steps that wraps", lie_step_wrap, NULL},
+	{"steps of the last group", lie_step_last, "pc_steps"},
 	{"step that names a field or not", lie_step_far, "pc_targets"},
 	{"count of a group's targets", lie_target_count, "pc_targets"},
 	{"count of own fields", lie_own_count, "groups"},

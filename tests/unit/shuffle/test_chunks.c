@@ -158,6 +158,70 @@ static void test_unwind_entries(void **state)
 	tear_down(b);
 }
 
+/* In front of f1 and f5 there is room that the kernel writes to; in front of f2 one byte is too few, f3's has a name. */
+static struct builder *functions_with_room(const char *third)
+{
+	struct builder *b = build(TEXT);
+
+	for (uint32_t i = 0; i < ROUTINES; i++) {
+		if (i == 3)
+			add_symbol(b, F(i) - 16, third);
+		add_symbol(b, F(i), routine[i]);
+		CODE(b, F(i), "\xc3");
+	}
+	add_symbol(b, F(ROUTINES), "__noinstr_text_start");
+	add_symbol(b, F(ROUTINES) + 4, "__noinstr_text_end");
+	CODE(b, F(ROUTINES), "\xc3");
+	/* somebody calls them: they are no steps of a table of code */
+	REL32(b, F(7), "\xe8", F(1));
+	REL32(b, F(7) + 5, "\xe8", F(3));
+	REL32(b, F(7) + 10, "\xe9", F(5));
+	memset(b->work.bytes + F(1) - 16, 0x90, 16);
+	memset(b->work.bytes + F(2) - 15, 0x90, 15);
+	memset(b->work.bytes + F(3) - 16, 0x90, 16);
+	memset(b->work.bytes + F(5) - 16, 0x90, 16);
+	return b;
+}
+
+static void test_room_before_functions(void **state)
+{
+	struct builder *b = functions_with_room("__cfi_f3");
+	const uint32_t ip[] = {F(0), F(1), F(2), F(3) - 16, F(3), F(4), F(6), F(7), F(8)};
+
+	(void)state;
+	good(b, padding_name(&b->work, &b->error));
+	make_chunks(b);
+	assert_apart(b, F(0), F(1) - 16);
+	assert_joined(b, F(1) - 16, F(1));
+	assert_int_equal(range_of(b, F(1))->functions, 1);
+	assert_int_equal(range_of(b, F(2))->offset, F(2));
+	assert_joined(b, F(3) - 16, F(3));
+	assert_apart(b, F(4), F(5));
+	tear_down(b);
+
+	/* room that is never run needs no unwind state; f5 has none of its own, and stays behind f4 with what lies between */
+	b = functions_with_room("__cfi_f3");
+	b->result.table_count = 1;
+	b->result.table[0] = (struct shuffle_table){SHUFFLE_TABLE_ORC, false, DATA, DATA + 0x800, 9};
+	for (uint32_t i = 0; i < 9; i++)
+		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
+	good(b, padding_name(&b->work, &b->error));
+	make_chunks(b);
+	assert_apart(b, F(0), F(1) - 16);
+	assert_joined(b, F(1) - 16, F(1));
+	assert_joined(b, F(4), F(5) - 16);
+	assert_joined(b, F(5) - 16, F(5));
+	assert_apart(b, F(5), F(6));
+	tear_down(b);
+
+	/* kernels without kCFI name it all, and fill holes with nops */
+	b = functions_with_room("other");
+	good(b, padding_name(&b->work, &b->error));
+	make_chunks(b);
+	assert_int_equal(range_of(b, F(1))->offset, F(1));
+	tear_down(b);
+}
+
 static void test_alternative_at_the_end(void **state)
 {
 	struct builder *b = eight_functions();
@@ -419,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_code_that_goes_on),
 		cmocka_unit_test(test_places_and_names),
 		cmocka_unit_test(test_unwind_entries),
+		cmocka_unit_test(test_room_before_functions),
 		cmocka_unit_test(test_alternative_at_the_end),
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_ties),

@@ -103,7 +103,7 @@ static struct verify *new_verify(struct riffle_image *image, uint32_t bytes)
 	v->image = image;
 	v->link_virt = BASE;
 	v->image_bytes = bytes;
-	v->bytes = calloc(bytes, 1);
+	v->bytes = calloc(bytes + 8, 1); /* as verify_open() does */
 	assert_non_null(v->bytes);
 	return v;
 }
@@ -403,13 +403,55 @@ static void test_holes(void **state)
 	verify_close(v);
 }
 
+/* With kCFI the 16 bytes before a sealed function are written to, whosever they are. */
+static void test_seals(void **state)
+{
+	struct riffle_chunk two[] = {{.image_offset = 0x1000, .units = 2}, {.image_offset = 0x1020, .units = 3}};
+	struct riffle_plan of_two = {.chunks = two, .chunk_count = 2};
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x4000);
+	struct riffle_error error;
+	uint8_t part;
+
+	(void)state;
+	memset(v->bytes + 0x1000, 0xc3, 0x50);
+	v->code[0] = (struct code){".text", 0x1000, 0x50, BASE + 0x1000};
+	v->code_count = 1;
+	assert_int_equal(verify_disassemble(v, NULL, NULL, &error), 0);
+	put_distance(v, 0x2000, 0x1030);
+	put_distance(v, 0x2004, 0x1020);
+	assert_int_equal(verify_new_part(v, ".ibt_endbr_seal", 0x2000, 8, &part, &error), 0);
+	v->part[part].stride = 4;
+	assert_int_equal(verify_chunks(v, &of_two, 3, stderr), 0);
+	assert_int_equal(verify_new_part(v, ".cfi_sites", 0x2008, 8, &part, &error), 0);
+	assert_int_equal(verify_chunks(v, &of_two, 0, stderr), 1);
+	two[0].units = 1;
+	two[1] = (struct riffle_chunk){.image_offset = 0x1010, .units = 4};
+	assert_int_equal(verify_chunks(v, &of_two, 3, stderr), 0);
+	verify_close(v);
+}
+
+/* A name that could speak to the terminal, and one of nothing at all. */
+static void test_part_names(void **state)
+{
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x4000);
+	struct riffle_error error;
+	uint8_t part;
+
+	(void)state;
+	assert_int_equal(verify_new_part(v, "runtime_\033[31m\x7f", 0x2000, 8, &part, &error), 0);
+	assert_string_equal(verify_part(v, part).name, "runtime_?[31m?");
+	verify_close(v);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_branches),      cmocka_unit_test(test_rip_operands), cmocka_unit_test(test_others),
 		cmocka_unit_test(test_places),	      cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_kallsyms),
 		cmocka_unit_test(test_kallsyms_moved), cmocka_unit_test(test_code),
-		cmocka_unit_test(test_holes),
+		cmocka_unit_test(test_holes),	      cmocka_unit_test(test_seals),	   cmocka_unit_test(test_part_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
