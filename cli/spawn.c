@@ -241,5 +241,7 @@ int spawn_worker(struct spawn_words *words, const struct spawn_files *files, str
 
 bool spawn_is_about_relocs(const struct riffle_error *error)
 {
-	return !strcmp(error->field, "relocation list") || !strcmp(error->field, "relocation file");
+	/* one that is not wanted at all is no fault of its own */
+	return error->status != RIFFLE_ERR_ARGUMENT &&
+	       (!strcmp(error->field, "relocation list") || !strcmp(error->field, "relocation file"));
 }

@@ -274,9 +274,9 @@ def test_pairs(programs):
     for name, content in files.items():
         (programs.directory / name).write_bytes(content)
     for kernel, relocs, expected in (
-            ("elf", "empty", r"riffle: elf: relocation (file|list): is empty"),
-            ("elf", "cut", r"riffle: elf: relocation list: is not made of whole words \(found .*\)"),
-            ("elf", "zero", r"riffle: elf: relocation list: is empty"),
+            ("elf", "empty", r"riffle: empty: relocation file: is empty"),
+            ("elf", "cut", r"riffle: cut: relocation list: is not made of whole words \(found .*\)"),
+            ("elf", "zero", r"riffle: zero: relocation list: is empty"),
             ("elf", "elf", r"riffle: elf: relocation list: .*"),
             ("elf", "of-another", r"riffle: elf: relocations: too many fields .*"),
             ("appended", "relocs", r"riffle: appended: relocation file: was given, but .*"),
