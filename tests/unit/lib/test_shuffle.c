@@ -494,6 +494,78 @@ static void fields_outside_groups_are_refused(void **state)
 	}
 }
 
+/* One change of a plan's groups or what they count; often one that leaves the sums as they were. */
+static void mutate(struct shuffled_kernel *k, uint64_t *s)
+{
+	uint32_t last = k->groups - 1;
+	struct riffle_group *a = &k->group[sk_random(s) % 2 ? last : sk_random(s) % k->groups];
+	struct riffle_group *b = a > k->group ? a - 1 : a + 1;
+	uint32_t *from[] = {&a->pc_steps, &a->pc_targets, &a->own_steps, &a->abs32_refs, &a->abs64_refs};
+	uint32_t *to[] = {&b->pc_steps, &b->pc_targets, &b->own_steps, &b->abs32_refs, &b->abs64_refs};
+	uint64_t what = sk_random(s) >> 20, n = sk_random(s) >> 20;
+
+	switch (what % 8) {
+	case 0: /* all that a group has to its neighbour, and perhaps it claims some nevertheless */
+		for (unsigned i = 0; i < 5; i++) {
+			*to[i] += *from[i];
+			*from[i] = 0;
+		}
+		if (n % 2)
+			*from[what / 8 % 5] = (uint32_t)n;
+		break;
+	case 1:
+	case 2: /* some, or more than there is */
+		n = n % 2 ? n : n % (*from[what / 8 % 5] + 1);
+		*to[what / 8 % 5] += (uint32_t)n;
+		*from[what / 8 % 5] -= (uint32_t)n;
+		break;
+	case 3:
+		*from[what / 8 % 5] = (uint32_t)n;
+		break;
+	case 4:
+		k->pc_step[n % k->pc_steps] = (uint8_t)what;
+		break;
+	case 5:
+		k->own_step[n % k->own_steps] = (uint8_t)what;
+		break;
+	case 6:
+		k->abs32_ref[n % k->abs32_refs].field = (uint16_t)what;
+		break;
+	default:
+		k->pc_target[n % k->pc_targets] = (uint16_t)(what % (k->chunks + 1));
+	}
+}
+
+/* Whatever the check lets through loads, or is refused while it loads: the sanitizers watch that nothing else is touched. */
+static void mutated_plans_stay_within_their_memory(void **state)
+{
+	unsigned taken = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct loaded_kernel *l = calloc(1, sizeof *l);
+		uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
+		struct riffle_error error;
+		struct riffle_plan plan;
+
+		l->k = sk_make(&shapes[0]);
+		for (unsigned changes = 1 + seed % 4; changes; changes--)
+			mutate(l->k, &s);
+		builder_seal(&l->k->b);
+		if (!riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes, l->k->b.header.file_bytes,
+				       &error)) {
+			draw(l, seed);
+			load(l, 0, false);
+			free(l->guest);
+			taken++;
+		}
+		sk_free(l->k);
+		free(l);
+	}
+	printf("%u of 100 plans were taken\n", taken);
+	assert_true(taken > 15);
+}
+
 /* Without its part for shuffling a plan loads as ever, and has no chunks; that part's damage is noticed by the other way only. */
 static void base_alone_is_a_plan(void **state)
 {
@@ -643,6 +715,7 @@ int main(void)
 		cmocka_unit_test(wrong_orders_are_refused),
 		cmocka_unit_test(every_lie_is_refused),
 		cmocka_unit_test(fields_outside_groups_are_refused),
+		cmocka_unit_test(mutated_plans_stay_within_their_memory),
 		cmocka_unit_test(base_alone_is_a_plan),
 		cmocka_unit_test(lying_names_are_harmless),
 		cmocka_unit_test(permutations_are_uniform),
