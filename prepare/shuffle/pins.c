@@ -88,7 +88,8 @@ static const struct work_symbol *text_symbol(const struct work *work, const char
 
 /*
  * A bracket's end is pinned too, because it is an address of its own: when a function begins just there, a reference
- * to the end must not follow the function. An end without a start, or the other way round, pins what it stands at.
+ * to the end must not follow the function. An end that is missing is _etext: kallsyms without KALLSYMS_ALL leaves out what
+ * lies there (symbol_valid() in scripts/kallsyms.c).
  */
 static int pin_brackets(struct work *work, struct riffle_error *error)
 {
@@ -96,16 +97,18 @@ static int pin_brackets(struct work *work, struct riffle_error *error)
 		const struct work_symbol *start = work_symbol_named(work, bracket[i].start);
 		const struct work_symbol *end = work_symbol_named(work, bracket[i].end);
 
+		uint32_t to = end ? end->offset : work->text + work->text_bytes;
+
 		if (!start && !end)
 			continue;
-		if (!start || !end || !work_in_text(work, start->offset) || end->offset < start->offset ||
-		    end->offset > work->text + work->text_bytes)
+		if (!start || !work_in_text(work, start->offset) || to < start->offset ||
+		    to > work->text + work->text_bytes)
 			return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, bracket[i].start,
 						 "and its end do not bracket a part of .text",
-						 work->link_virt + (start ? start->offset : end->offset));
-		pin_between(work, start->offset, end->offset, SHUFFLE_PIN_SECTION);
-		if (work_in_text(work, end->offset))
-			pin(work, work_unit_at(work, end->offset), SHUFFLE_PIN_SECTION);
+						 work->link_virt + (start ? start->offset : to));
+		pin_between(work, start->offset, to, SHUFFLE_PIN_SECTION);
+		if (work_in_text(work, to))
+			pin(work, work_unit_at(work, to), SHUFFLE_PIN_SECTION);
 	}
 	return 0;
 }

@@ -235,6 +235,16 @@ int padding_name(struct work *work, struct riffle_error *error)
 	return 0;
 }
 
+/* kallsyms without CONFIG_KALLSYMS_ALL has hardly more than functions, with it a third is data; so are the ends of tables. */
+static bool knows_data(const struct work *work)
+{
+	uint32_t data = 0;
+
+	for (uint32_t i = 0; i < work->symbol_count; i++)
+		data += strchr("bBdDrR", work->symbol[i].type) != NULL;
+	return data > work->symbol_count / 32;
+}
+
 static int run_steps(struct work *work, struct kallsyms_list *list, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
@@ -247,6 +257,10 @@ static int run_steps(struct work *work, struct kallsyms_list *list, struct riffl
 		status = read_symbols(work, list, error);
 	for (unsigned i = 0; i < sizeof step / sizeof *step && !status; i++)
 		status = step[i](work, error);
+	/* what was found missing first would lead nobody to the cause */
+	if (status == RIFFLE_ERR_UNSUPPORTED && !work->debug && work->symbol_count && !knows_data(work))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "symbols",
+				   "of data are missing: this kernel was built without CONFIG_KALLSYMS_ALL, and no debug vmlinux was given");
 	return status;
 }
 

@@ -361,7 +361,6 @@ static void test_bad_brackets(void **state)
 		const char *first, *second;
 	} row[] = {
 		{"__sched_text_end", "__sched_text_start"},
-		{"__sched_text_start", "other"},
 		{"__entry_text_end", "other"},
 	};
 
@@ -376,6 +375,25 @@ static void test_bad_brackets(void **state)
 		assert_true(b->error.has_found && b->error.found >= LINK);
 		tear_down(b);
 	}
+}
+
+/* kallsyms leaves out an end that is _etext */
+static void test_bracket_up_to_the_end(void **state)
+{
+	struct builder *b = eight_functions();
+
+	(void)state;
+	add_symbol(b, F(ROUTINES) + 0x100, "f8");
+	add_symbol(b, F(ROUTINES) + 0x200, "__static_call_text_start");
+	CODE(b, F(ROUTINES) + 4, "\xc3");
+	CODE(b, F(ROUTINES) + 0x100, "\xc3");
+	CODE(b, F(ROUTINES) + 0x200, "\xc3");
+	make_chunks(b);
+	assert_int_equal(range_of(b, F(1))->pin, SHUFFLE_PIN_NONE);
+	assert_int_equal(range_of(b, F(ROUTINES) + 0x100)->pin, SHUFFLE_PIN_NONE);
+	assert_pinned(b, F(ROUTINES) + 0x200, SHUFFLE_PIN_SECTION);
+	assert_pinned(b, TEXT - 1, SHUFFLE_PIN_SECTION);
+	tear_down(b);
 }
 
 static void test_head(void **state)
@@ -492,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_doubt_pins_all_that_is_tied),
 		cmocka_unit_test(test_bracket_ends),
 		cmocka_unit_test(test_bad_brackets),
+		cmocka_unit_test(test_bracket_up_to_the_end),
 		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_blocks_and_pages),
 		cmocka_unit_test(test_too_many),
