@@ -336,11 +336,17 @@ static void print_text(const struct bench *b, const char *name)
 		       median(b->ms[ROW_KASLR_FRESH], b->runs) / median(b->ms[ROW_BOOTSTRAP], b->runs));
 }
 
+/* What both kinds of JSON begin with. */
+static json_t *json_heading(const struct bench *b, const char *name)
+{
+	return json_pack("{s:s, s:s, s:i, s:b, s:I}", "kernel", name, "version", b->kernel.plan.header->kernel_version,
+			 "runs", (int)b->runs, "huge_pages", b->huge_pages, "load_bytes",
+			 (json_int_t)b->kernel.plan.header->load_bytes);
+}
+
 static void print_json(const struct bench *b, const char *name)
 {
-	json_t *root = json_pack("{s:s, s:s, s:i, s:b, s:I}", "kernel", name, "version",
-				 b->kernel.plan.header->kernel_version, "runs", (int)b->runs, "huge_pages",
-				 b->huge_pages, "load_bytes", (json_int_t)b->kernel.plan.header->load_bytes);
+	json_t *root = json_heading(b, name);
 	json_t *rows = json_object();
 
 	for (unsigned i = 0; i < ROW_COUNT; i++)
@@ -428,9 +434,7 @@ static void print_start_text(const struct bench *b, const struct start_bench *s,
 
 static void print_start_json(const struct bench *b, const struct start_bench *s, const char *name)
 {
-	json_t *root = json_pack("{s:s, s:s, s:i, s:b, s:I}", "kernel", name, "version",
-				 b->kernel.plan.header->kernel_version, "runs", (int)b->runs, "huge_pages",
-				 b->huge_pages, "load_bytes", (json_int_t)b->kernel.plan.header->load_bytes);
+	json_t *root = json_heading(b, name);
 	json_t *modes = json_object();
 
 	for (unsigned i = 0; i < START_MODES; i++) {

@@ -326,6 +326,16 @@ static const uint8_t code[] = {
 	0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
 };
 
+/* So many bytes at 0x1000 as all the code there is. */
+static void disassemble(struct verify *v, uint32_t bytes)
+{
+	struct riffle_error error;
+
+	v->code[0] = (struct code){".text", 0x1000, bytes, BASE + 0x1000};
+	v->code_count = 1;
+	assert_int_equal(verify_disassemble(v, NULL, NULL, &error), 0);
+}
+
 static void test_code(void **state)
 {
 	static const struct ref expected[] = {
@@ -342,15 +352,12 @@ static void test_code(void **state)
 	};
 	struct riffle_image image;
 	struct verify *v = new_verify(&image, 0x4000);
-	struct riffle_error error;
 	FILE *sink = fopen("/dev/null", "w");
 
 	(void)state;
 	assert_int_equal(sizeof code, 0x50);
 	memcpy(v->bytes + 0x1000, code, sizeof code);
-	v->code[0] = (struct code){".text", 0x1000, sizeof code, BASE + 0x1000};
-	v->code_count = 1;
-	assert_int_equal(verify_disassemble(v, NULL, NULL, &error), 0);
+	disassemble(v, sizeof code);
 	assert_int_equal(v->ref_count, sizeof expected / sizeof *expected);
 	for (size_t i = 0; i < v->ref_count; i++) {
 		assert_int_equal(v->ref[i].field, expected[i].field);
@@ -384,14 +391,11 @@ static void test_holes(void **state)
 	struct riffle_plan of_each = {.chunks = each, .chunk_count = 3};
 	struct riffle_image image;
 	struct verify *v = new_verify(&image, 0x4000);
-	struct riffle_error error;
 
 	(void)state;
 	assert_int_equal(sizeof holes, 0x30);
 	memcpy(v->bytes + 0x1000, holes, sizeof holes);
-	v->code[0] = (struct code){".text", 0x1000, sizeof holes, BASE + 0x1000};
-	v->code_count = 1;
-	assert_int_equal(verify_disassemble(v, NULL, NULL, &error), 0);
+	disassemble(v, sizeof holes);
 	assert_int_equal(v->restart_count, 2);
 	assert_int_equal(v->ref_count, 2);
 	for (size_t i = 0; i < 2; i++) {
@@ -415,9 +419,7 @@ static void test_seals(void **state)
 
 	(void)state;
 	memset(v->bytes + 0x1000, 0xc3, 0x50);
-	v->code[0] = (struct code){".text", 0x1000, 0x50, BASE + 0x1000};
-	v->code_count = 1;
-	assert_int_equal(verify_disassemble(v, NULL, NULL, &error), 0);
+	disassemble(v, 0x50);
 	put_distance(v, 0x2000, 0x1030);
 	put_distance(v, 0x2004, 0x1020);
 	assert_int_equal(verify_new_part(v, ".ibt_endbr_seal", 0x2000, 8, &part, &error), 0);
