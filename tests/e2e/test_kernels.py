@@ -108,7 +108,9 @@ class Small:
                               timeout=300, check=False)
 
     def start(self, **kwargs):
-        return subprocess.Popen(self.command, env=self.environment, text=True, **kwargs)
+        # tests that were started in the background of a shell have SIGINT ignored, and a shell cannot trap it then
+        return subprocess.Popen(self.command, env=self.environment, text=True,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **kwargs)
 
     def compiled(self):
         """How often each object was compiled, by the logs there are."""
