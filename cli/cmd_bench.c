@@ -519,7 +519,7 @@ static int command_storage(const struct bench *b, const char *name, const char *
 	int status = bench_storage(&figures, &request, &words, &error);
 
 	if (status)
-		report_error(relocs && spawn_is_about_relocs(&error) ? relocs : name, &error);
+		report_error(spawn_blame(&error, name, relocs, NULL), &error);
 	else if (csv)
 		bench_storage_csv(&figures);
 	else if (b->json)
@@ -607,7 +607,7 @@ int command_bench(int argc, char **argv)
 	if (csv && (!storage || b.json))
 		return usage_error("--csv is for `storage`, and without --json");
 	if (b.json && !is_utf8(argv[optind])) {
-		fprintf(stderr, "riffle: %s: cannot be said in JSON: its name is not UTF-8\n", argv[optind]);
+		report_not_utf8(argv[optind]);
 		return EXIT_FAILURE;
 	}
 	if (storage)

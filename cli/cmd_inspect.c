@@ -257,7 +257,7 @@ static int print_json(const struct subject *s, bool chunks)
 			 (json_int_t)h->entry_offset, "relocatable", (h->flags & RIFFLE_KERNEL_RELOCATABLE) != 0);
 	if (!root) {
 		/* only a name that is not UTF-8 can make json_pack() fail, or memory */
-		fprintf(stderr, "riffle: %s: cannot be said in JSON: its name is not UTF-8\n", s->name);
+		report_not_utf8(s->name);
 		return EXIT_FAILURE;
 	}
 	json_object_set_new(root, "relocations",
@@ -350,10 +350,8 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 		if (!status)
 			status = analysed_write(&i->analysed, RIFFLE_COMPRESSION_NONE, i->files.out, &i->error);
 	}
-	if (status && !strcmp(i->error.field, SPAWN_DEBUG_FIELD))
-		i->blame = options->debug;
-	else if (status && options->relocs && spawn_is_about_relocs(&i->error))
-		i->blame = options->relocs;
+	if (status)
+		i->blame = spawn_blame(&i->error, s->name, options->relocs, options->debug);
 	return status;
 }
 

@@ -76,9 +76,7 @@ static const char *blame(const struct prepare_options *options, const struct rif
 {
 	if (!strcmp(error->field, "output"))
 		return options->output;
-	if (options->relocs && spawn_is_about_relocs(error))
-		return options->relocs;
-	return strcmp(error->field, SPAWN_DEBUG_FIELD) ? options->kernel : options->debug;
+	return spawn_blame(error, options->kernel, options->relocs, options->debug);
 }
 
 /* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */

@@ -102,6 +102,14 @@ void report_error(const char *file, const struct riffle_error *error)
 	fprintf(stderr, "riffle: %s%s%s\n", name, file ? ": " : "", line);
 }
 
+void report_not_utf8(const char *file)
+{
+	struct riffle_error error;
+
+	riffle_fail(&error, RIFFLE_ERR_ARGUMENT, "cannot be said in JSON", "its name is not UTF-8");
+	report_error(file, &error);
+}
+
 int with_output(int code)
 {
 	if (!fflush(stdout) && !ferror(stdout))

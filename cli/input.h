@@ -24,10 +24,12 @@ int input_trust(int fd, const struct stat *st, struct riffle_error *error);
 bool input_is_prepared(int fd);
 
 /*
- * Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr; control characters of a name become
+ * Prints `riffle: FILE: FIELD: PROBLEM (found …, expected …)` as one line to stderr; control characters of it become
  * question marks. `file` may be NULL: the error is about none.
  */
 void report_error(const char *file, const struct riffle_error *error);
+/* The same of a file that JSON cannot name, since it takes UTF-8 only. */
+void report_not_utf8(const char *file);
 
 /*
  * What a command's exit code becomes once standard output is written: what did not come out was not done, whatever the

@@ -114,8 +114,8 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 		*error = changed;
 		return (int)changed.status;
 	}
-	if (status && request->relocs && spawn_is_about_relocs(error))
-		k->blame = request->relocs;
+	if (status)
+		k->blame = spawn_blame(error, request->kernel, request->relocs, NULL);
 	return status;
 }
 
@@ -233,6 +233,7 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 int kernel_open(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
 {
 	struct inputs inputs = {.kernel = -1, .relocs = -1};
+	bool prepared = false;
 	int status;
 
 	memset(k, 0, sizeof *k);
@@ -244,9 +245,11 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		if (status)
 			k->blame = request->relocs;
 	}
-	if (!status && request->relocs && input_is_prepared(inputs.kernel))
+	if (!status)
+		prepared = input_is_prepared(inputs.kernel);
+	if (prepared && request->relocs)
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs", "is of no use: this kernel is prepared already");
-	else if (!status && input_is_prepared(inputs.kernel))
+	else if (prepared)
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);

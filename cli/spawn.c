@@ -239,9 +239,13 @@ int spawn_worker(struct spawn_words *words, const struct spawn_files *files, str
 	return status;
 }
 
-bool spawn_is_about_relocs(const struct riffle_error *error)
+const char *spawn_blame(const struct riffle_error *error, const char *kernel, const char *relocs, const char *debug)
 {
+	if (debug && !strcmp(error->field, SPAWN_DEBUG_FIELD))
+		return debug;
 	/* one that is not wanted at all is no fault of its own */
-	return error->status != RIFFLE_ERR_ARGUMENT &&
-	       (!strcmp(error->field, "relocation list") || !strcmp(error->field, "relocation file"));
+	if (relocs && error->status != RIFFLE_ERR_ARGUMENT &&
+	    (!strcmp(error->field, "relocation list") || !strcmp(error->field, "relocation file")))
+		return relocs;
+	return kernel;
 }

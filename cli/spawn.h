@@ -27,8 +27,8 @@ struct spawn_files {
 /* The field of errors that are about the debug vmlinux and not about the kernel. */
 #define SPAWN_DEBUG_FIELD "--debug-vmlinux"
 
-/* Whether an error is about the contents of vmlinux.relocs: of a kernel that such a file was given for. */
-bool spawn_is_about_relocs(const struct riffle_error *error);
+/* Which of a worker's files an error is about; relocs and debug may be NULL. */
+const char *spawn_blame(const struct riffle_error *error, const char *kernel, const char *relocs, const char *debug);
 
 /* The words of an error that came from another process: struct riffle_error can only point to them. */
 struct spawn_words {

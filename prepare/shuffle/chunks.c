@@ -29,12 +29,19 @@ static void join(struct work *work, uint32_t a, uint32_t b)
 		work->unit[i].joined = true;
 }
 
-/* The first symbol of a unit; an empty name for the bytes before the first symbol. */
-static const char *unit_name(const struct work *work, const struct work_unit *unit)
+/* The first symbol of a unit; NULL for the bytes before the first symbol. */
+static const struct work_symbol *unit_symbol(const struct work *work, const struct work_unit *unit)
 {
 	uint32_t i = work_first_symbol(work, unit->offset);
 
-	return i < work->symbol_count && work->symbol[i].offset == unit->offset ? work->symbol[i].name : "";
+	return i < work->symbol_count && work->symbol[i].offset == unit->offset ? &work->symbol[i] : NULL;
+}
+
+static const char *unit_name(const struct work *work, const struct work_unit *unit)
+{
+	const struct work_symbol *symbol = unit_symbol(work, unit);
+
+	return symbol ? symbol->name : "";
 }
 
 /* Padding before a function that has a name of its own: room for a prologue that the kernel may write at boot. */
@@ -86,15 +93,17 @@ static uint32_t orc_ip(const struct work *work, const struct shuffle_table *tabl
 	return at + riffle_get32(work->bytes + at);
 }
 
-/* Padding that no compiler named: nothing leads there, and it is never run. */
-static bool is_unnamed(const struct work *work, const struct work_unit *unit)
+/* Room before a function that no compiler named: nothing leads there, and it is never run. */
+static bool is_room(const struct work *work, const struct work_unit *unit)
 {
-	return (uintptr_t)unit_name(work, unit) - (uintptr_t)work->padding_names < work->padding_names_bytes;
+	const struct work_symbol *symbol = unit_symbol(work, unit);
+
+	return symbol && symbol->type == WORK_ROOM;
 }
 
 /*
  * objtool leaves out an unwind entry that says what the one before it says: a function without its own inherits that of
- * whatever precedes it, which therefore has to stay there. Padding that is never run needs none, but its function does.
+ * whatever precedes it, which therefore has to stay there. Room that is never run needs none, but its function does.
  */
 static void join_unwind(struct work *work, const struct shuffle_table *table)
 {
@@ -104,10 +113,10 @@ static void join_unwind(struct work *work, const struct shuffle_table *table)
 		while (next < table->entries && (int32_t)(orc_ip(work, table, next) - work->unit[i].offset) < 0)
 			next++;
 		if ((next < table->entries && orc_ip(work, table, next) == work->unit[i].offset) ||
-		    is_unnamed(work, &work->unit[i]))
+		    is_room(work, &work->unit[i]))
 			continue;
 		work->unit[i].joined = true;
-		if (is_unnamed(work, &work->unit[i - 1]))
+		if (is_room(work, &work->unit[i - 1]))
 			work->unit[i - 1].joined = true;
 	}
 }

@@ -11,9 +11,14 @@
 struct work_symbol {
 	uint32_t offset;
 	uint32_t bytes;         /* st_size; 0 where the source has none (kallsyms) */
-	char type;              /* as nm has it: t T w W d D r … */
+	char type;              /* as nm has it: t T w W d D r …; or WORK_ROOM */
 	const char *name;
 };
+
+/* The room before a function that the kernel may write to at boot: CONFIG_FUNCTION_PADDING_BYTES (arch/x86/Kconfig). */
+#define WORK_ROOM_BYTES 16u
+/* the type of the symbols that room_name() adds */
+#define WORK_ROOM '.'
 
 /* An executable section: .text, .init.text, .exit.text, .altinstr_aux, .altinstr_replacement … */
 struct work_code {
@@ -79,8 +84,7 @@ struct work {
 	unsigned known_count;
 	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
-	char *padding_names;    /* of symbols that padding_name() added */
-	size_t padding_names_bytes;
+	char *room_names;       /* of the symbols that room_name() adds */
 	char *range_names;      /* what the ranges' names point into */
 	struct shuffle *result; /* being filled */
 };
@@ -131,8 +135,8 @@ int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, s
 int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image *image,
 			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error);
 
-/* shuffle.c: symbols for the room before functions that has none, which the kernel may write to; before code_decode() */
-int padding_name(struct work *work, struct riffle_error *error);
+/* shuffle.c: symbols for the room before functions where it has none; before code_decode() */
+int room_name(struct work *work, struct riffle_error *error);
 
 /*
  * code.c: decodes all code, marks instruction starts, makes the units, and adds every direct branch and RIP-relative

@@ -179,20 +179,17 @@ static int find_code(struct work *work, struct riffle_error *error)
 	return status;
 }
 
-/* The room before a function that the kernel may write to at boot: CONFIG_FUNCTION_PADDING_BYTES (arch/x86/Kconfig). */
-#define PADDING 16u
-
 /* A function with such room in front of it that has no name of its own. */
-static bool has_padding(const struct work *work, uint32_t symbol)
+static bool has_room(const struct work *work, uint32_t symbol)
 {
 	uint32_t offset = work->symbol[symbol].offset, at = offset;
 
-	if (offset % SHUFFLE_ALIGN || !work_in_text(work, offset) || offset - work->text < PADDING ||
-	    (symbol && work->symbol[symbol - 1].offset >= offset - PADDING))
+	if (offset % SHUFFLE_ALIGN || !work_in_text(work, offset) || offset - work->text < WORK_ROOM_BYTES ||
+	    (symbol && work->symbol[symbol - 1].offset >= offset - WORK_ROOM_BYTES))
 		return false;
-	while (at > offset - PADDING && work->bytes[at - 1] == 0x90)
+	while (at > offset - WORK_ROOM_BYTES && work->bytes[at - 1] == 0x90)
 		at--;
-	return at == offset - PADDING;
+	return at == offset - WORK_ROOM_BYTES;
 }
 
 /*
@@ -200,7 +197,7 @@ static bool has_padding(const struct work *work, uint32_t symbol)
  * function's address is taken. The kernel writes to the others' as well: poison_cfi() for each function whose ENDBR it
  * seals, whatever lies there (arch/x86/kernel/alternative.c). So that it goes with its function, it gets a name here.
  */
-int padding_name(struct work *work, struct riffle_error *error)
+int room_name(struct work *work, struct riffle_error *error)
 {
 	uint32_t count = 0, old = work->symbol_count;
 	struct work_symbol *more;
@@ -213,7 +210,7 @@ int padding_name(struct work *work, struct riffle_error *error)
 	if (!kcfi)
 		return 0;
 	for (uint32_t i = 0; i < old; i++)
-		if (has_padding(work, i)) {
+		if (has_room(work, i)) {
 			bytes += strlen(work->symbol[i].name) + sizeof "__pfx_";
 			count++;
 		}
@@ -221,14 +218,13 @@ int padding_name(struct work *work, struct riffle_error *error)
 	if (!more)
 		return out_of_memory(error);
 	work->symbol = more;
-	name = work->padding_names = malloc(bytes + 1);
-	work->padding_names_bytes = bytes;
+	name = work->room_names = malloc(bytes + 1);
 	if (!name)
 		return out_of_memory(error);
 	for (uint32_t i = 0; i < old; i++)
-		if (has_padding(work, i)) {
+		if (has_room(work, i)) {
 			more[work->symbol_count++] =
-				(struct work_symbol){more[i].offset - PADDING, PADDING, more[i].type, name};
+				(struct work_symbol){more[i].offset - WORK_ROOM_BYTES, WORK_ROOM_BYTES, WORK_ROOM, name};
 			name = stpcpy(stpcpy(name, "__pfx_"), more[i].name) + 1;
 		}
 	qsort(more, work->symbol_count, sizeof *more, by_offset);
@@ -248,7 +244,7 @@ static bool knows_data(const struct work *work)
 static int run_steps(struct work *work, struct kallsyms_list *list, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
-		find_code,   padding_name, code_decode, tables_read, chunks_build, judge_add_refs,
+		find_code,   room_name, code_decode, tables_read, chunks_build, judge_add_refs,
 		refs_finish, census_take, judge_by_rela,
 	};
 	int status = make_flat(work, error);
@@ -287,7 +283,7 @@ int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image 
 	free(work.bytes);
 	free(work.start);
 	free(work.symbol);
-	free(work.padding_names);
+	free(work.room_names);
 	free(work.code);
 	free(work.unit);
 	free(work.tie);

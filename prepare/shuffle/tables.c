@@ -217,20 +217,21 @@ static int check_jump_label(struct work *work, const char *name, uint32_t entry,
 }
 
 /*
- * With FineIBT in the kernel the 16 bytes before a function that is sealed are written to as well (poison_cfi() in
- * arch/x86/kernel/alternative.c): they stay with it.
+ * With FineIBT in the kernel the room before a function that is sealed is written to as well (poison_cfi() in
+ * arch/x86/kernel/alternative.c): it stays with it.
  */
 static int check_seal(struct work *work, const char *name, uint32_t entry, uint32_t stride, struct riffle_error *error)
 {
-	uint32_t site;
+	uint32_t site, room;
 
 	(void)name;
 	(void)stride;
 	table_target(work, entry, &site);
-	if (!work_section(work, ".cfi_sites") || !work_in_text(work, site) || !work_in_text(work, site - 16) ||
-	    work_unit_at(work, site) == work_unit_at(work, site - 16))
+	room = site - WORK_ROOM_BYTES;
+	if (!work_section(work, ".cfi_sites") || !work_in_text(work, site) || !work_in_text(work, room) ||
+	    work_unit_at(work, site) == work_unit_at(work, room))
 		return 0;
-	return work_add_tie(work, site - 16, site, error);
+	return work_add_tie(work, room, site, error);
 }
 
 /* The name of an exported symbol. */

@@ -24,7 +24,7 @@ static bool is_behind_hole(const struct verify *v, uint32_t offset, uint32_t flo
 			continue;
 		if (bit_get(v->stop, i))
 			return true;
-		for (next = i; next < offset && (!v->bytes[next] || v->bytes[next] == 0xcc); next++)
+		for (next = i; next < offset && verify_is_hole(v->bytes[next]); next++)
 			;
 		if (next < offset)
 			return false;
@@ -105,17 +105,18 @@ static bool has_part(const struct verify *v, const char *name)
  */
 static bool is_apart(const struct verify *v, const struct riffle_plan *plan, const struct part *part, uint32_t entry)
 {
-	bool seal = !strcmp(part->name, ".ibt_endbr_seal");
-	uint32_t site = led_to(v, entry), other = seal ? site - 16 : led_to(v, entry + 4);
+	uint32_t site = led_to(v, entry), other;
 
 	if (site >= v->image_bytes - 16)
 		return true;
-	if (seal)
-		;
+	if (!strcmp(part->name, ".ibt_endbr_seal"))
+		other = site - 16;
 	else if (!strcmp(part->name, ".altinstructions"))
 		other = site + v->bytes[entry + (part->stride == 14 ? 12 : 10)] - 1;
 	else if (v->bytes[site] != 0xeb && memcmp(v->bytes + site, "\x66\x90", 2))
 		return false;
+	else
+		other = led_to(v, entry + 4);
 	return chunk_at(plan, site) != chunk_at(plan, other);
 }
 

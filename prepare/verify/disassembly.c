@@ -276,11 +276,6 @@ static int run_objdump(struct verify *v, uint8_t part, verify_progress *progress
 	return status;
 }
 
-static bool is_hole(uint8_t byte)
-{
-	return !byte || byte == 0xcc;
-}
-
 /*
  * lld fills holes between input sections with zeros among int3. objdump reads two zeros as one instruction, and where
  * they are of an odd number it falls out of step with what follows, which may be code without a name: a weak function that
@@ -291,14 +286,14 @@ static int restart_behind_holes(struct verify *v, struct riffle_error *error)
 {
 	for (unsigned i = 0; i < v->code_count; i++) {
 		uint32_t at = v->code[i].offset, end = at + v->code[i].bytes;
-		uint32_t next, behind;
+		uint32_t next, behind, *more;
 
 		for (; at < end; at = next) {
 			for (next = at + 1; next < end && !bit_get(v->start, next);)
 				next++;
 			if (!bit_get(v->stop, at))
 				continue;
-			for (behind = next; behind < end && is_hole(v->bytes[behind]);)
+			for (behind = next; behind < end && verify_is_hole(v->bytes[behind]);)
 				behind++;
 			behind = behind / RIFFLE_CHUNK_ALIGN * RIFFLE_CHUNK_ALIGN;
 			if (behind <= next)
@@ -306,9 +301,10 @@ static int restart_behind_holes(struct verify *v, struct riffle_error *error)
 			next = behind;
 			if (behind == end || bit_get(v->start, behind))
 				continue;
-			v->restart = reallocarray(v->restart, v->restart_count + 1, sizeof *v->restart);
-			if (!v->restart)
+			more = reallocarray(v->restart, (size_t)v->restart_count + 1, sizeof *more);
+			if (!more)
 				return out_of_memory(error);
+			v->restart = more;
 			v->restart[v->restart_count++] = behind;
 		}
 	}

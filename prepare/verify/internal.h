@@ -130,6 +130,12 @@ static inline bool verify_in_code(const struct verify *v, uint32_t offset)
 	return false;
 }
 
+/* A byte of what lld fills holes between input sections with. */
+static inline bool verify_is_hole(uint8_t byte)
+{
+	return !byte || byte == 0xcc;
+}
+
 /* What a terminal shows: names come from a file that anybody may have made. */
 static inline char verify_printable(char c)
 {

@@ -36,11 +36,21 @@ static void print_wrong(const struct verify *v, const struct places *p, uint32_t
 		(unsigned long long)(v->link_virt + offset), place_shift(p, offset));
 }
 
-static bool is_symbol(const struct verify *v, uint32_t offset)
+/*
+ * In the 16 nops before a function that no symbol names: the room that kCFI's compilers leave before those whose address
+ * is not taken. It is never run, and goes with its function.
+ */
+static bool is_room(const struct verify *v, uint32_t offset)
 {
-	const struct symbol *symbol = verify_symbol_at(v, offset);
+	uint32_t start = offset / RIFFLE_CHUNK_ALIGN * RIFFLE_CHUNK_ALIGN, end = start + RIFFLE_CHUNK_ALIGN;
+	const struct symbol *function = verify_symbol_at(v, end), *before = verify_symbol_at(v, end - 1);
 
-	return symbol && symbol->offset == offset;
+	if (!function || function->offset != end || (before && before->offset >= start))
+		return false;
+	for (uint32_t at = start; at < end; at++)
+		if (v->bytes[at] != 0x90)
+			return false;
+	return true;
 }
 
 int verify_unwind(const struct verify *v, const struct places *p, const uint8_t *image, uint64_t *looked_up,
@@ -51,7 +61,6 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 		return 0;
 	for (unsigned i = 0; i < v->code_count; i++) {
 		const struct code *code = &v->code[i];
-		bool dead = false;      /* in padding behind an instruction that control does not run past */
 		uint64_t *before = calloc(code->bytes + 1, sizeof *before), *after = calloc(code->bytes + 1, sizeof *after);
 
 		if (!before || !after) {
@@ -66,13 +75,9 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 
 			if (!bit_get(v->start, offset))
 				continue;
-			dead = bit_get(v->padding, offset) && dead && !is_symbol(v, offset);
-			if (!dead) {
-				++*looked_up;
-				if ((there >= code->bytes || before[at] != after[there]) && ++*wrong <= limit)
-					print_wrong(v, p, offset, report);
-			}
-			dead |= bit_get(v->stop, offset);
+			++*looked_up;
+			if ((there >= code->bytes || before[at] != after[there]) && !is_room(v, offset) && ++*wrong <= limit)
+				print_wrong(v, p, offset, report);
 		}
 		free(before);
 		free(after);

@@ -38,8 +38,9 @@ def test_every_operation_runs_as_an_ordinary_process(programs):
 
 
 def test_an_unknown_argument_is_refused(programs):
-    if (BUILD / "bench" / "kernel-bench").exists():
-        assert programs.run(BUILD / "bench" / "kernel-bench", "--twice").returncode == 2
+    if not (BUILD / "bench" / "kernel-bench").exists():
+        pytest.skip("no static C library")
+    assert programs.run(BUILD / "bench" / "kernel-bench", "--twice").returncode == 2
 
 
 @pytest.mark.parametrize("freedom, limit", [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423)])

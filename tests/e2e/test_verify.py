@@ -24,7 +24,7 @@ def verify(programs, *arguments, code=0):
 def all_right(lines, mode="fgkaslr"):
     found = [m for m in map(ALL_RIGHT.fullmatch, lines) if m]
     for m in found:
-        assert m[1] == mode and int(m[4]) > 40 << 20 and int(m[5]) > 1_500_000
+        assert m[1] == mode and int(m[4]) > 40 << 20 and int(m[5]) > 5_000_000
         assert int(m[3]) > 35_000 if mode == "fgkaslr" else m[3] == "0"
     return found
 

@@ -536,6 +536,37 @@ static void mutate(struct shuffled_kernel *k, uint64_t *s)
 	}
 }
 
+/* All that there is belongs to the groups before the last, which claims a step nevertheless; behind it is another group. */
+static void claim_behind(struct shuffled_kernel *k, uint64_t *s)
+{
+	struct riffle_group *last = &k->group[k->groups - 1];
+
+	lie_step_last(k);
+	last[0].own_steps = last[0].abs32_refs = 0;
+	last[1] = (struct riffle_group){.chunk_count = 1 + (uint32_t)(sk_random(s) >> 20) % 64};
+	builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups + 1, sizeof *k->group);
+}
+
+/* Every group was looked at, whichever is last: what they claim is what there is. */
+static void assert_groups_add_up(const struct riffle_plan *plan)
+{
+	uint64_t sum[6] = {0};
+
+	for (uint32_t i = 0; i < plan->group_count; i++) {
+		const struct riffle_group *g = &plan->groups[i];
+		const uint32_t counts[] = {g->chunk_count, g->pc_steps, g->pc_targets, g->own_steps, g->abs32_refs, g->abs64_refs};
+
+		for (unsigned k = 0; k < 6; k++)
+			sum[k] += counts[k];
+	}
+	assert_int_equal(sum[0], plan->chunk_count);
+	assert_int_equal(sum[1], plan->pc_step_count);
+	assert_int_equal(sum[2], plan->pc_target_count);
+	assert_int_equal(sum[3], plan->own_step_count);
+	assert_int_equal(sum[4], plan->abs32_ref_count);
+	assert_int_equal(sum[5], plan->abs64_ref_count);
+}
+
 /* Whatever the check lets through loads, or is refused while it loads: the sanitizers watch that nothing else is touched. */
 static void mutated_plans_stay_within_their_memory(void **state)
 {
@@ -549,11 +580,14 @@ static void mutated_plans_stay_within_their_memory(void **state)
 		struct riffle_plan plan;
 
 		l->k = sk_make(&shapes[0]);
-		for (unsigned changes = 1 + seed % 4; changes; changes--)
+		if (seed % 10 == 0)
+			claim_behind(l->k, &s);
+		for (unsigned changes = seed % 10 ? 1 + seed % 4 : 0; changes; changes--)
 			mutate(l->k, &s);
 		builder_seal(&l->k->b);
 		if (!riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes, l->k->b.header.file_bytes,
 				       &error)) {
+			assert_groups_add_up(&plan);
 			draw(l, seed);
 			load(l, 0, false);
 			free(l->guest);

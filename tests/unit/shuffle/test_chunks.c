@@ -11,12 +11,14 @@
 
 static const char *const routine[ROUTINES] = {"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"};
 
-/* Eight functions that return; f7 goes on to the end of .text with padding. */
-static struct builder *eight_functions(void)
+/* Eight functions that return; f7 goes on to the end of .text with padding. `before` f3 is a symbol, or NULL. */
+static struct builder *functions(const char *before)
 {
 	struct builder *b = build(TEXT);
 
 	for (uint32_t i = 0; i < ROUTINES; i++) {
+		if (i == 3 && before)
+			add_symbol(b, F(i) - 16, before);
 		add_symbol(b, F(i), routine[i]);
 		CODE(b, F(i), "\xc3");
 	}
@@ -24,6 +26,20 @@ static struct builder *eight_functions(void)
 	add_symbol(b, F(ROUTINES) + 4, "__noinstr_text_end");
 	CODE(b, F(ROUTINES), "\xc3");
 	return b;
+}
+
+static struct builder *eight_functions(void)
+{
+	return functions(NULL);
+}
+
+/* The addresses of unwind states, ascending. */
+static void put_orc(struct builder *b, const uint32_t *ip, uint32_t count)
+{
+	b->result.table_count = 1;
+	b->result.table[0] = (struct shuffle_table){SHUFFLE_TABLE_ORC, false, DATA, DATA + 0x800, count};
+	for (uint32_t i = 0; i < count; i++)
+		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
 }
 
 /* Ends the last function of interest: what follows up to the end of .text is one of its own, too large to move. */
@@ -144,10 +160,7 @@ static void test_unwind_entries(void **state)
 	const uint32_t ip[] = {F(0), F(0) + 8, F(1), F(3), F(3) + 1, F(4), F(5), F(7), F(8)};
 
 	(void)state;
-	b->result.table_count = 1;
-	b->result.table[0] = (struct shuffle_table){SHUFFLE_TABLE_ORC, false, DATA, DATA + 0x800, 9};
-	for (uint32_t i = 0; i < 9; i++)
-		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
+	put_orc(b, ip, 9);
 	make_chunks(b);
 	assert_apart(b, F(0), F(1));
 	assert_joined(b, F(1), F(2));
@@ -161,17 +174,8 @@ static void test_unwind_entries(void **state)
 /* In front of f1 and f5 there is room that the kernel writes to; in front of f2 one byte is too few, f3's has a name. */
 static struct builder *functions_with_room(const char *third)
 {
-	struct builder *b = build(TEXT);
+	struct builder *b = functions(third);
 
-	for (uint32_t i = 0; i < ROUTINES; i++) {
-		if (i == 3)
-			add_symbol(b, F(i) - 16, third);
-		add_symbol(b, F(i), routine[i]);
-		CODE(b, F(i), "\xc3");
-	}
-	add_symbol(b, F(ROUTINES), "__noinstr_text_start");
-	add_symbol(b, F(ROUTINES) + 4, "__noinstr_text_end");
-	CODE(b, F(ROUTINES), "\xc3");
 	/* somebody calls them: they are no steps of a table of code */
 	REL32(b, F(7), "\xe8", F(1));
 	REL32(b, F(7) + 5, "\xe8", F(3));
@@ -189,7 +193,7 @@ static void test_room_before_functions(void **state)
 	const uint32_t ip[] = {F(0), F(1), F(2), F(3) - 16, F(3), F(4), F(6), F(7), F(8)};
 
 	(void)state;
-	good(b, padding_name(&b->work, &b->error));
+	good(b, room_name(&b->work, &b->error));
 	make_chunks(b);
 	assert_apart(b, F(0), F(1) - 16);
 	assert_joined(b, F(1) - 16, F(1));
@@ -201,11 +205,8 @@ static void test_room_before_functions(void **state)
 
 	/* room that is never run needs no unwind state; f5 has none of its own, and stays behind f4 with what lies between */
 	b = functions_with_room("__cfi_f3");
-	b->result.table_count = 1;
-	b->result.table[0] = (struct shuffle_table){SHUFFLE_TABLE_ORC, false, DATA, DATA + 0x800, 9};
-	for (uint32_t i = 0; i < 9; i++)
-		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
-	good(b, padding_name(&b->work, &b->error));
+	put_orc(b, ip, 9);
+	good(b, room_name(&b->work, &b->error));
 	make_chunks(b);
 	assert_apart(b, F(0), F(1) - 16);
 	assert_joined(b, F(1) - 16, F(1));
@@ -216,7 +217,7 @@ static void test_room_before_functions(void **state)
 
 	/* kernels without kCFI name it all, and fill holes with nops */
 	b = functions_with_room("other");
-	good(b, padding_name(&b->work, &b->error));
+	good(b, room_name(&b->work, &b->error));
 	make_chunks(b);
 	assert_int_equal(range_of(b, F(1))->offset, F(1));
 	tear_down(b);

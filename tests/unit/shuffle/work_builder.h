@@ -79,7 +79,7 @@ static inline void tear_down(struct builder *b)
 	free(b->work.bytes);
 	free(b->work.start);
 	free(b->work.symbol);
-	free(b->work.padding_names);
+	free(b->work.room_names);
 	free(b->work.unit);
 	free(b->work.tie);
 	free(b->work.ref);

@@ -433,7 +433,7 @@ static void test_seals(void **state)
 	verify_close(v);
 }
 
-/* A name that could speak to the terminal, and one of nothing at all. */
+/* A name that could speak to the terminal. */
 static void test_part_names(void **state)
 {
 	struct riffle_image image;
