@@ -85,7 +85,7 @@ static int check_result(int fd, struct riffle_error *error)
 {
 	struct frame_reader *frames = NULL;
 	struct riffle_source source;
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	int status;
 
 	status = riffle_source_from_fd(&source, fd, error);

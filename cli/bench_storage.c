@@ -86,7 +86,7 @@ static int learn(struct work *w, enum storage storage)
 	struct storage_figures *f = w->figures;
 	struct frame_reader *frames;
 	struct riffle_source source;
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	int status = open_stored(w, storage, METHOD_FGKASLR, &source, &plan, &frames);
 
 	if (status)
@@ -179,7 +179,7 @@ static int time_load(struct work *w, enum storage storage, enum load_method meth
 	uint8_t *memory = map_aligned(w->bytes, w->request->huge_pages);
 	struct frame_reader *frames;
 	struct riffle_source source;
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	double before = now_ms();
 	uint64_t decompressed;
 	int status;
@@ -211,7 +211,7 @@ static int time_bootstrap(struct work *w, double *ms)
 	uint8_t *placed = map_aligned(w->bytes, w->request->huge_pages);
 	struct frame_reader *frames;
 	struct riffle_source source, bzimage;
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	double before, read_ms = 0;
 	int status = open_stored(w, STORAGE_NONE, METHOD_KASLR, &source, &plan, &frames);
 

@@ -81,8 +81,8 @@ static int make_setup(uint8_t sectors[SETUP_BYTES], const struct riffle_plan *pl
 		      struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
-	struct rboot_setup setup;
-	int status = rboot_setup_from_plan(&setup, plan, error);
+	struct riffle_boot_setup setup;
+	int status = riffle_boot_setup_from_plan(&setup, plan, error);
 
 	if (status)
 		return status;
@@ -156,7 +156,7 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 	struct frame_reader *frames = NULL;
 	struct stage_descriptor d;
 	struct riffle_source source;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	int status;
 
 	if (!STAGE_BYTES)

@@ -379,7 +379,7 @@ static int describe(struct inspection *i, struct subject *s, struct riffle_plan 
 static int inspect(struct subject *s, const struct inspect_options *options)
 {
 	struct inspection i = {.files = {-1, -1, -1, -1, RIFFLE_COMPRESSION_NONE}};
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	int code = EXIT_SUCCESS, status;
 
 	status = open_files(&i, s, options);

@@ -237,6 +237,7 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 	int status;
 
 	memset(k, 0, sizeof *k);
+	k->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
 	k->fd = -1;
 	k->blame = request->kernel;
 	status = input_open(&inputs.kernel, &inputs.kernel_st, request->kernel, error);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <riffle/version.h>
+
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/spawn.h"
@@ -44,7 +46,7 @@ int main(int argc, char **argv)
 		return with_output(EXIT_SUCCESS);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
-		puts("riffle " RIFFLE_VERSION);
+		puts("riffle " RIFFLE_VERSION_STRING);
 		return with_output(EXIT_SUCCESS);
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -167,7 +167,7 @@ static int put_sections(const struct running_symbols *symbols, int fd, const Elf
 int running_symbols_write_elf(const struct running_symbols *symbols, int fd, struct riffle_error *error)
 {
 	const struct elf_file *file = &symbols->file;
-	uint64_t table_bytes = (symbols->count + 1) * sizeof(Elf64_Sym), first_global;
+	uint64_t table_bytes = (symbols->count + 1) * sizeof(Elf64_Sym), first_global = 0;
 	uint64_t names_at = sizeof(Elf64_Ehdr) + table_bytes;
 	uint64_t names_bytes = symbols->names_bytes + 1; /* the last one may lack its end */
 	uint64_t section_names_at = names_at + names_bytes;

@@ -52,8 +52,8 @@ static void load_kernel(const char *file, const struct riffle_machine *machine,
 	struct riffle_memory memory = {.ram = machine->ram, .ram_count = machine->ram_count, .reserved = reserved};
 	struct riffle_error error;
 	struct riffle_source source;
-	struct riffle_plan plan;
-	struct riffle_layout layout;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_slots slots;
 	struct riffle_loaded loaded;
 	int fd = open(file, O_RDONLY | O_CLOEXEC);

@@ -186,6 +186,7 @@ uint64_t stage_main(uint8_t *image, uint8_t *zero_page, const struct stage_descr
 	struct riffle_error error;
 
 	memset(&stage, 0, sizeof stage);
+	stage.plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
 	stage.descriptor = descriptor;
 	stage.image = image;
 	stage.zero_page = zero_page;

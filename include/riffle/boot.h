@@ -38,6 +38,7 @@ struct riffle_boot_device {
 	uint64_t address;       /* guest-physical; not in RAM */
 	uint32_t bytes;         /* not 0 */
 	uint32_t gsi;           /* below 24: the pins of the one IOAPIC */
+	uint64_t reserved_zero[2];
 };
 
 /* struct riffle_machine's flags: what the monitor emulates beside the fixed COM1 (0x3f8, IRQ 4). */
@@ -66,6 +67,7 @@ struct riffle_machine {
 	                                   port after it and may read 0; 0: no power-off */
 	uint16_t reset_port;            /* ACPI reset register, one byte; 0: none */
 	uint8_t reset_value;            /* what the guest writes there */
+	uint8_t reserved_zero[3 + 128];
 };
 
 /* Registers of vCPU 0 at the entry; the other vCPUs wait for INIT and SIPI. Registers not named are 0. */
@@ -75,6 +77,7 @@ struct riffle_boot_registers {
 	uint64_t gdt_address;
 	uint16_t gdt_bytes;             /* the GDTR's limit is one less */
 	uint16_t cs, ds;                /* __BOOT_CS, __BOOT_DS: flat 64-bit code; flat data, for ES and SS too */
+	uint16_t reserved_zero[1 + 32];
 };
 
 /*
@@ -90,7 +93,7 @@ RIFFLE_PUBLIC size_t riffle_boot_reserved(const struct riffle_machine *machine, 
  * on a layout. Of *machine only the RAM is read, its host addresses excepted. 0 bytes give address 0.
  * Errors: ARGUMENT (RAM), SPACE, with the room there is.
  */
-RIFFLE_PUBLIC int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *machine,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *machine,
 					   const struct riffle_plan *plan, uint64_t bytes,
 					   struct riffle_error *error);
 
@@ -103,7 +106,7 @@ RIFFLE_PUBLIC int riffle_boot_place_initrd(uint64_t *address, const struct riffl
  * RIFFLE_MACHINE_GIB_PAGES up to 512.
  * Errors: ARGUMENT (what *machine or *loaded may not hold), SPACE (command line, tables, initrd, RAM beyond the map).
  */
-RIFFLE_PUBLIC int riffle_boot_write(struct riffle_boot_registers *registers, const struct riffle_machine *machine,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write(struct riffle_boot_registers *registers, const struct riffle_machine *machine,
 				    const struct riffle_plan *plan, const struct riffle_loaded *loaded,
 				    struct riffle_error *error);
 
@@ -113,7 +116,7 @@ RIFFLE_PUBLIC int riffle_boot_write(struct riffle_boot_registers *registers, con
  * the initrd, when the kernel is relocatable) and enters it at its 64-bit entry, 0x200 behind its start.
  * Errors: those of riffle_boot_write(), FORMAT, UNSUPPORTED (no 64-bit entry), SPACE.
  */
-RIFFLE_PUBLIC int riffle_boot_write_bzimage(struct riffle_boot_registers *registers,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write_bzimage(struct riffle_boot_registers *registers,
 					    const struct riffle_machine *machine, const void *bzimage,
 					    size_t bzimage_bytes, struct riffle_error *error);
 

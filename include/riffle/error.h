@@ -8,8 +8,10 @@
 
 #if defined(__GNUC__)
 #define RIFFLE_PUBLIC __attribute__((visibility("default")))
+#define RIFFLE_MUST_CHECK __attribute__((warn_unused_result)) /* of what may only be used after it succeeded */
 #else
 #define RIFFLE_PUBLIC
+#define RIFFLE_MUST_CHECK
 #endif
 
 #ifdef __cplusplus
@@ -49,6 +51,7 @@ struct riffle_error {
 	uint64_t expected;      /* the value or the limit that was expected */
 	unsigned char has_found;
 	unsigned char has_expected;
+	unsigned char reserved_zero[6 + 16];
 };
 
 /*

@@ -30,13 +30,13 @@
 #define RIFFLE_MAGIC "RIFFLE\r\n"       /* 8 bytes; the line ending catches a transfer in text mode */
 #define RIFFLE_FORMAT_VERSION 1u
 #define RIFFLE_HEADER_BYTES 4096u
-#define RIFFLE_PAYLOAD_ALIGN (UINT64_C(2) << 20)
-#define RIFFLE_IMAGE_MAX (UINT64_C(1) << 30)
-#define RIFFLE_PLAN_MAX (UINT64_C(256) << 20)  /* a larger plan is refused before memory is taken for it */
+#define RIFFLE_PAYLOAD_ALIGN (2ul << 20)
+#define RIFFLE_IMAGE_MAX (1ul << 30)
+#define RIFFLE_PLAN_MAX (256ul << 20)  /* a larger plan is refused before memory is taken for it */
 
 /* feature bits of riffle_header.features */
-#define RIFFLE_FEATURE_SHUFFLE UINT64_C(1)      /* the plan has what it takes to permute functions (FGKASLR) */
-#define RIFFLE_FEATURE_COMPRESSED UINT64_C(2)   /* the payload is stored as frames: riffle_header.storage says how */
+#define RIFFLE_FEATURE_SHUFFLE 1ul      /* the plan has what it takes to permute functions (FGKASLR) */
+#define RIFFLE_FEATURE_COMPRESSED 2ul   /* the payload is stored as frames: riffle_header.storage says how */
 #define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED)
 
 /* riffle_header.flags */
@@ -121,7 +121,7 @@ struct riffle_extent {
  * without gap or overlap; what is stored of them does the same from payload_offset to the end of the file. Where they
  * are cut is the preparer's choice: best where a load's reads begin and end, for a part of a frame costs all of it.
  */
-#define RIFFLE_FRAME_BYTES_MAX (UINT32_C(256) << 10)
+#define RIFFLE_FRAME_BYTES_MAX (256u << 10)
 
 struct riffle_frame {
 	uint32_t image_offset;

@@ -19,9 +19,9 @@ enum riffle_mode {
 };
 
 /* Both bases are multiples of this: all that startup_64 demands, whatever CONFIG_PHYSICAL_ALIGN says. */
-#define RIFFLE_SLOT_BYTES (UINT64_C(2) << 20)
+#define RIFFLE_SLOT_BYTES (2ul << 20)
 /* No physical slot lies lower: the kernel's bootstrap has the same floor (LOAD_PHYSICAL_ADDR's default). */
-#define RIFFLE_PHYSICAL_FLOOR (UINT64_C(16) << 20)
+#define RIFFLE_PHYSICAL_FLOOR (16ul << 20)
 
 /*
  * A source of random bytes: fills `buffer` and returns 0, or returns non-zero when it cannot. What it gives must be
@@ -30,6 +30,7 @@ enum riffle_mode {
 struct riffle_random {
 	int (*fill)(void *opaque, void *buffer, size_t bytes);
 	void *opaque;
+	uint64_t reserved_zero[2];
 };
 
 struct riffle_layout {
@@ -42,13 +43,20 @@ struct riffle_layout {
 	 */
 	uint16_t *order;
 	uint32_t order_count;
+	uint32_t reserved_zero[1 + 16];
 };
+#ifdef __cplusplus
+#define RIFFLE_LAYOUT_INIT {}
+#else
+#define RIFFLE_LAYOUT_INIT {.mode = RIFFLE_MODE_OFF}
+#endif
 
 /* From how many equally likely places a layout is drawn; the entropy in bits is log2 of it. */
 struct riffle_slots {
 	uint64_t physical;
 	uint64_t virtual_;      /* 1 when the virtual base is not randomised */
 	/* with RIFFLE_MODE_FGKASLR every order of the chunks within their regions besides: product of region chunk counts' factorials */
+	uint64_t reserved_zero[4];
 };
 
 /*
@@ -61,7 +69,7 @@ struct riffle_slots {
  * (Fisher-Yates, numbers from ChaCha20 under a key of 32 bytes drawn from `random`).
  * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (nowhere to put it), RANDOM.
  */
-RIFFLE_PUBLIC int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
 				     const struct riffle_memory *memory, enum riffle_mode mode,
 				     const struct riffle_random *random, struct riffle_error *error);
 
@@ -69,18 +77,18 @@ RIFFLE_PUBLIC int riffle_layout_draw(struct riffle_layout *layout, const struct 
  * Checks that a layout that came from elsewhere (a replay) is one that riffle_layout_draw() could have drawn for this
  * kernel and this memory. Errors: ARGUMENT, UNSUPPORTED, SPACE, FORMAT (the order is none of these chunks).
  */
-RIFFLE_PUBLIC int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
 				      const struct riffle_memory *memory, struct riffle_error *error);
 
 /*
  * The part of that check that is about the order alone: each region's places hold each of its chunks once.
  * riffle_load_shuffled() makes it too. Errors: FORMAT, with the place.
  */
-RIFFLE_PUBLIC int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
 					    struct riffle_error *error);
 
 /* Counts the slots that riffle_layout_draw() would draw from. Errors: as there, RANDOM excepted. */
-RIFFLE_PUBLIC int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
 				      const struct riffle_memory *memory, enum riffle_mode mode,
 				      struct riffle_error *error);
 
@@ -101,7 +109,7 @@ RIFFLE_PUBLIC void riffle_random_from_seed(struct riffle_random *random, struct 
  * A uniform number below `bound` (not 0), by rejection. Returns 0, or RIFFLE_ERR_RANDOM. For other choices that must
  * be drawn from the same source.
  */
-RIFFLE_PUBLIC int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_random *random,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_random *random,
 				      struct riffle_error *error);
 
 #ifdef __cplusplus

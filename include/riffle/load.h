@@ -16,6 +16,7 @@ extern "C" {
 struct riffle_workers {
 	void (*run)(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs);
 	void *opaque;
+	uint64_t reserved_zero[2];
 };
 
 /* options of riffle_load() */
@@ -34,6 +35,7 @@ struct riffle_loaded {
 	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG with
 	                           RIFFLE_MODE_KASLR, so that the kernel randomises its direct map, vmalloc, vmemmap and
 	                           module bases too (kaslr_enabled(), arch/x86/include/asm/setup.h); else 0 */
+	uint8_t reserved_zero[7 + 64];
 };
 
 /*
@@ -45,7 +47,7 @@ struct riffle_loaded {
  * Errors: ARGUMENT, SPACE (the layout does not fit the memory), UNSUPPORTED (compressed, and payload->read_frame is
  * NULL), those of payload->read and payload->read_frame.
  */
-RIFFLE_PUBLIC int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan,
 			      const struct riffle_source *payload, const struct riffle_layout *layout,
 			      const struct riffle_memory *memory, unsigned options,
 			      const struct riffle_workers *workers, struct riffle_error *error);
@@ -57,7 +59,7 @@ RIFFLE_PUBLIC int riffle_load(struct riffle_loaded *loaded, const struct riffle_
  * table that the kernel searches by halving is written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
  */
 #define RIFFLE_LOAD_LAZY_TABLES 2u      /* leave kallsyms and ORC as linked: wrong, and some milliseconds cheaper */
-RIFFLE_PUBLIC int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
 				       const struct riffle_source *payload, const struct riffle_layout *layout,
 				       const struct riffle_memory *memory, unsigned options,
 				       const struct riffle_workers *workers, void *workspace, size_t workspace_bytes,

@@ -31,6 +31,7 @@ struct riffle_memory {
 	size_t ram_count;
 	const struct riffle_range *reserved;
 	size_t reserved_count;
+	uint64_t reserved_zero[4];
 };
 
 #endif

@@ -41,6 +41,7 @@ struct riffle_source {
 	int (*read_frame)(const struct riffle_source *source, const struct riffle_frame_read *frame, void *buffer,
 			  struct riffle_error *error);
 	void *frame_opaque;
+	uint64_t reserved_zero[2];
 };
 
 /*
@@ -49,6 +50,7 @@ struct riffle_source {
  * The pointers lead into the header and plan bytes and live as long as they do.
  */
 struct riffle_plan {
+	size_t size;            /* sizeof(struct riffle_plan) of the caller's header: start from RIFFLE_PLAN_INIT */
 	const struct riffle_header *header;
 	const struct riffle_segment *segments;
 	const struct riffle_extent *extents;
@@ -94,7 +96,13 @@ struct riffle_plan {
 	uint32_t table_count;
 	void *owned;            /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
 	size_t owned_bytes;
+	uint64_t reserved_zero[32];
 };
+#ifdef __cplusplus
+#define RIFFLE_PLAN_INIT {sizeof(struct riffle_plan)}
+#else
+#define RIFFLE_PLAN_INIT {.size = sizeof(struct riffle_plan)}
+#endif
 
 /*
  * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
@@ -104,7 +112,7 @@ struct riffle_plan {
  * plan is in use, and must not be shared with anybody who could change it. Allocates nothing; also in the freestanding build.
  * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
  */
-RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
 				    size_t plan_bytes, uint64_t file_bytes, struct riffle_error *error);
 
 /*
@@ -112,14 +120,14 @@ RIFFLE_PUBLIC int riffle_plan_check(struct riffle_plan *plan, const void *header
  * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read and source->read_frame,
  * UNSUPPORTED for a compressed kernel without that, and MEMORY.
  */
-RIFFLE_PUBLIC int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
 				   struct riffle_error *error);
 
 /*
  * The same without the shuffle's part, which is most of a plan: for a guest that gets no more than RIFFLE_MODE_KASLR. The
  * plan has no chunks then; plan->header->features tells whether the file has.
  */
-RIFFLE_PUBLIC int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source,
 					struct riffle_error *error);
 
 /* Gives back what riffle_plan_open() took. A closed or zeroed plan may be closed again. */
@@ -131,7 +139,7 @@ RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
  * read_frame is NULL: set it afterwards.
  * Errors: IO, FORMAT (not a regular file).
  */
-RIFFLE_PUBLIC int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error);
 
 /*
  * Makes a source of bytes in memory (the whole file), which must outlive it. Cannot fail. `memory->base` and
@@ -150,7 +158,7 @@ RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct
  * Errors: ARGUMENT (outside the image, or the extents of a compressed kernel), UNSUPPORTED (compressed, and source->read_frame is
  * NULL), those of source->read and source->read_frame.
  */
-RIFFLE_PUBLIC int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,
 				   uint64_t image_offset, void *buffer, size_t bytes, struct riffle_error *error);
 
 /* 1 when the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, else 0. */

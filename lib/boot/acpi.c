@@ -5,6 +5,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 
 #define AREA (RIFFLE_BOOT_LOW_END - RIFFLE_BOOT_ACPI)
 #define RSDP_BYTES 36u
@@ -62,7 +63,7 @@ static void finish_table(uint8_t *table, const char signature[4], uint8_t revisi
 	riffle_put32(table + 24, 1);
 	memcpy(table + 28, "RIFL", 4);
 	riffle_put32(table + 32, 1);
-	table[9] = rboot_checksum(table, bytes);
+	table[9] = riffle_boot_checksum(table, bytes);
 }
 
 /* A device at fixed ports, up to its resources: returns what close_io_device() closes. */
@@ -70,87 +71,87 @@ struct io_device {
 	size_t device, resources;
 };
 
-static struct io_device open_io_device(struct rboot_aml *aml, const char name[4], const char id[7])
+static struct io_device open_io_device(struct riffle_boot_aml *aml, const char name[4], const char id[7])
 {
 	struct io_device opened;
 
-	opened.device = rboot_aml_open_device(aml, name);
-	rboot_aml_name(aml, "_HID");
-	rboot_aml_eisa_id(aml, id);
-	rboot_aml_name(aml, "_UID");
-	rboot_aml_integer(aml, 0);
-	rboot_aml_name(aml, "_CRS");
-	opened.resources = rboot_aml_open_resources(aml);
+	opened.device = riffle_boot_aml_open_device(aml, name);
+	riffle_boot_aml_name(aml, "_HID");
+	riffle_boot_aml_eisa_id(aml, id);
+	riffle_boot_aml_name(aml, "_UID");
+	riffle_boot_aml_integer(aml, 0);
+	riffle_boot_aml_name(aml, "_CRS");
+	opened.resources = riffle_boot_aml_open_resources(aml);
 	return opened;
 }
 
-static void close_io_device(struct rboot_aml *aml, struct io_device opened)
+static void close_io_device(struct riffle_boot_aml *aml, struct io_device opened)
 {
-	rboot_aml_close_resources(aml, opened.resources);
-	rboot_aml_close(aml, opened.device);
+	riffle_boot_aml_close_resources(aml, opened.resources);
+	riffle_boot_aml_close(aml, opened.device);
 }
 
-static void put_io_devices(struct rboot_aml *aml, unsigned flags)
+static void put_io_devices(struct riffle_boot_aml *aml, unsigned flags)
 {
 	struct io_device opened = open_io_device(aml, "COM1", "PNP0501");
 
-	rboot_aml_io(aml, 0x3f8, 8);
-	rboot_aml_interrupt(aml, 4);
+	riffle_boot_aml_io(aml, 0x3f8, 8);
+	riffle_boot_aml_interrupt(aml, 4);
 	close_io_device(aml, opened);
 	if (flags & RIFFLE_MACHINE_I8042) {
 		opened = open_io_device(aml, "KBD_", "PNP0303");
-		rboot_aml_io(aml, 0x60, 1);
-		rboot_aml_io(aml, 0x64, 1);
-		rboot_aml_interrupt(aml, 1);
+		riffle_boot_aml_io(aml, 0x60, 1);
+		riffle_boot_aml_io(aml, 0x64, 1);
+		riffle_boot_aml_interrupt(aml, 1);
 		close_io_device(aml, opened);
 	}
 	if (flags & RIFFLE_MACHINE_RTC) {
 		opened = open_io_device(aml, "RTC_", "PNP0B00");
-		rboot_aml_io(aml, 0x70, 2);
+		riffle_boot_aml_io(aml, 0x70, 2);
 		close_io_device(aml, opened);
 	}
 }
 
-static void put_device(struct rboot_aml *aml, const struct riffle_boot_device *d, unsigned index)
+static void put_device(struct riffle_boot_aml *aml, const struct riffle_boot_device *d, unsigned index)
 {
 	static const char digits[] = "0123456789ABCDEF";
 	const char name[4] = {'V', digits[index >> 8 & 15], digits[index >> 4 & 15], digits[index & 15]};
-	size_t device = rboot_aml_open_device(aml, name), resources;
+	size_t device = riffle_boot_aml_open_device(aml, name), resources;
 
-	rboot_aml_name(aml, "_HID");
-	rboot_aml_string(aml, d->hid);
-	rboot_aml_name(aml, "_UID");
-	rboot_aml_integer(aml, index);
-	rboot_aml_name(aml, "_CCA"); /* its DMA is coherent */
-	rboot_aml_integer(aml, 1);
-	rboot_aml_name(aml, "_CRS");
-	resources = rboot_aml_open_resources(aml);
-	rboot_aml_memory32(aml, (uint32_t)d->address, d->bytes);
-	rboot_aml_interrupt(aml, d->gsi);
-	rboot_aml_close_resources(aml, resources);
-	rboot_aml_close(aml, device);
+	riffle_boot_aml_name(aml, "_HID");
+	riffle_boot_aml_string(aml, d->hid);
+	riffle_boot_aml_name(aml, "_UID");
+	riffle_boot_aml_integer(aml, index);
+	riffle_boot_aml_name(aml, "_CCA"); /* its DMA is coherent */
+	riffle_boot_aml_integer(aml, 1);
+	riffle_boot_aml_name(aml, "_CRS");
+	resources = riffle_boot_aml_open_resources(aml);
+	riffle_boot_aml_memory32(aml, (uint32_t)d->address, d->bytes);
+	riffle_boot_aml_interrupt(aml, d->gsi);
+	riffle_boot_aml_close_resources(aml, resources);
+	riffle_boot_aml_close(aml, device);
 }
 
 static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 {
 	uint8_t *table = area->bytes + area->used;
 	size_t limit = AREA - area->used - FIXED_TABLES_BYTES;
-	struct rboot_aml aml = {.bytes = table, .used = HEADER_BYTES, .limit = limit};
+	struct riffle_boot_aml aml = {.bytes = table, .used = HEADER_BYTES, .limit = limit};
 	size_t term;
 
 	if (machine->sleep_control_port) {
-		rboot_aml_name(&aml, "_S5_");
-		term = rboot_aml_open_package(&aml, 4);
-		rboot_aml_integer(&aml, S5_SLEEP_TYPE);
+		riffle_boot_aml_name(&aml, "_S5_");
+		term = riffle_boot_aml_open_package(&aml, 4);
+		riffle_boot_aml_integer(&aml, S5_SLEEP_TYPE);
 		for (int i = 0; i < 3; i++)
-			rboot_aml_integer(&aml, 0);
-		rboot_aml_close(&aml, term);
+			riffle_boot_aml_integer(&aml, 0);
+		riffle_boot_aml_close(&aml, term);
 	}
-	term = rboot_aml_open_scope(&aml, "_SB_");
+	term = riffle_boot_aml_open_scope(&aml, "_SB_");
 	put_io_devices(&aml, machine->flags);
 	for (size_t i = 0; i < machine->device_count; i++)
 		put_device(&aml, &machine->devices[i], (unsigned)i);
-	rboot_aml_close(&aml, term);
+	riffle_boot_aml_close(&aml, term);
 	if (aml.full)
 		return false;
 	finish_table(table, "DSDT", 2, aml.used);
@@ -246,12 +247,13 @@ static void put_rsdp(uint8_t *rsdp, uint64_t xsdt)
 	rsdp[15] = 2;
 	riffle_put32(rsdp + 20, RSDP_BYTES);
 	riffle_put64(rsdp + 24, xsdt);
-	rsdp[8] = rboot_checksum(rsdp, 20);
-	rsdp[32] = rboot_checksum(rsdp, RSDP_BYTES);
+	rsdp[8] = riffle_boot_checksum(rsdp, 20);
+	rsdp[32] = riffle_boot_checksum(rsdp, RSDP_BYTES);
 }
 
-static int check_device(const struct riffle_boot_device *d, const struct rboot_map *map, struct riffle_error *error)
+static int check_device(const struct riffle_boot_device *d, const struct riffle_boot_map *map, struct riffle_error *error)
 {
+	int status;
 	size_t letters = d->hid ? strnlen(d->hid, 9) : 0;
 
 	for (size_t i = 0; i < letters; i++)
@@ -262,7 +264,9 @@ static int check_device(const struct riffle_boot_device *d, const struct rboot_m
 	if (!d->bytes || !riffle_inside(d->address, d->bytes, RIFFLE_BOOT_HOLE_END))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address", "is empty or reaches past 4 GiB",
 					 d->address);
-	if (rboot_map_touches(map, d->address, d->bytes))
+	if ((status = RIFFLE_CHECK_ZERO(d->reserved_zero, "device", error)))
+		return status;
+	if (riffle_boot_map_touches(map, d->address, d->bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "device address", "lies in RAM", d->address);
 	if (d->gsi >= RBOOT_IOAPIC_PINS)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "device gsi", "is not a pin of the IOAPIC",
@@ -270,7 +274,7 @@ static int check_device(const struct riffle_boot_device *d, const struct rboot_m
 	return RIFFLE_OK;
 }
 
-int rboot_write_acpi(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
+int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 		     struct riffle_error *error)
 {
 	struct area area = {low + RIFFLE_BOOT_ACPI, RSDP_BYTES};

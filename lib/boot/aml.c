@@ -20,7 +20,7 @@ enum {
 	AML_EXTENDED_DEVICE = 0x82,
 };
 
-void rboot_aml_put(struct rboot_aml *aml, const void *bytes, size_t count)
+void riffle_boot_aml_put(struct riffle_boot_aml *aml, const void *bytes, size_t count)
 {
 	if (aml->full || count > aml->limit - aml->used) {
 		aml->full = true;
@@ -30,36 +30,36 @@ void rboot_aml_put(struct rboot_aml *aml, const void *bytes, size_t count)
 	aml->used += count;
 }
 
-void rboot_aml_byte(struct rboot_aml *aml, uint8_t byte)
+void riffle_boot_aml_byte(struct riffle_boot_aml *aml, uint8_t byte)
 {
-	rboot_aml_put(aml, &byte, 1);
+	riffle_boot_aml_put(aml, &byte, 1);
 }
 
-void rboot_aml_integer(struct rboot_aml *aml, uint64_t value)
+void riffle_boot_aml_integer(struct riffle_boot_aml *aml, uint64_t value)
 {
 	if (value <= 1) {
-		rboot_aml_byte(aml, value ? AML_ONE : AML_ZERO);
+		riffle_boot_aml_byte(aml, value ? AML_ONE : AML_ZERO);
 		return;
 	}
 	if (value <= UINT8_MAX) {
-		rboot_aml_byte(aml, AML_BYTE);
-		rboot_aml_put(aml, &value, 1);
+		riffle_boot_aml_byte(aml, AML_BYTE);
+		riffle_boot_aml_put(aml, &value, 1);
 	} else if (value <= UINT16_MAX) {
-		rboot_aml_byte(aml, AML_WORD);
-		rboot_aml_put(aml, &value, 2);
+		riffle_boot_aml_byte(aml, AML_WORD);
+		riffle_boot_aml_put(aml, &value, 2);
 	} else if (value <= UINT32_MAX) {
-		rboot_aml_byte(aml, AML_DWORD);
-		rboot_aml_put(aml, &value, 4);
+		riffle_boot_aml_byte(aml, AML_DWORD);
+		riffle_boot_aml_put(aml, &value, 4);
 	} else {
-		rboot_aml_byte(aml, AML_QWORD);
-		rboot_aml_put(aml, &value, 8);
+		riffle_boot_aml_byte(aml, AML_QWORD);
+		riffle_boot_aml_put(aml, &value, 8);
 	}
 }
 
-void rboot_aml_string(struct rboot_aml *aml, const char *text)
+void riffle_boot_aml_string(struct riffle_boot_aml *aml, const char *text)
 {
-	rboot_aml_byte(aml, AML_STRING);
-	rboot_aml_put(aml, text, strlen(text) + 1);
+	riffle_boot_aml_byte(aml, AML_STRING);
+	riffle_boot_aml_put(aml, text, strlen(text) + 1);
 }
 
 static unsigned hex_digit(char c)
@@ -68,7 +68,7 @@ static unsigned hex_digit(char c)
 }
 
 /* five bits a letter, four a digit, most significant byte first (ACPI 6.5, 19.3.4) */
-void rboot_aml_eisa_id(struct rboot_aml *aml, const char id[7])
+void riffle_boot_aml_eisa_id(struct riffle_boot_aml *aml, const char id[7])
 {
 	uint32_t v = 0;
 
@@ -77,61 +77,61 @@ void rboot_aml_eisa_id(struct rboot_aml *aml, const char id[7])
 	for (int i = 3; i < 7; i++)
 		v = v << 4 | hex_digit(id[i]);
 	v = __builtin_bswap32(v);
-	rboot_aml_byte(aml, AML_DWORD);
-	rboot_aml_put(aml, &v, 4);
+	riffle_boot_aml_byte(aml, AML_DWORD);
+	riffle_boot_aml_put(aml, &v, 4);
 }
 
-void rboot_aml_name(struct rboot_aml *aml, const char name[4])
+void riffle_boot_aml_name(struct riffle_boot_aml *aml, const char name[4])
 {
-	rboot_aml_byte(aml, AML_NAME);
-	rboot_aml_put(aml, name, 4);
+	riffle_boot_aml_byte(aml, AML_NAME);
+	riffle_boot_aml_put(aml, name, 4);
 }
 
-size_t rboot_aml_open_scope(struct rboot_aml *aml, const char name[4])
+size_t riffle_boot_aml_open_scope(struct riffle_boot_aml *aml, const char name[4])
 {
 	size_t opened;
 
-	rboot_aml_byte(aml, AML_SCOPE);
+	riffle_boot_aml_byte(aml, AML_SCOPE);
 	opened = aml->used;
-	rboot_aml_byte(aml, '\\');
-	rboot_aml_put(aml, name, 4);
+	riffle_boot_aml_byte(aml, '\\');
+	riffle_boot_aml_put(aml, name, 4);
 	return opened;
 }
 
-size_t rboot_aml_open_device(struct rboot_aml *aml, const char name[4])
+size_t riffle_boot_aml_open_device(struct riffle_boot_aml *aml, const char name[4])
 {
 	size_t opened;
 
-	rboot_aml_byte(aml, AML_EXTENDED);
-	rboot_aml_byte(aml, AML_EXTENDED_DEVICE);
+	riffle_boot_aml_byte(aml, AML_EXTENDED);
+	riffle_boot_aml_byte(aml, AML_EXTENDED_DEVICE);
 	opened = aml->used;
-	rboot_aml_put(aml, name, 4);
+	riffle_boot_aml_put(aml, name, 4);
 	return opened;
 }
 
-size_t rboot_aml_open_package(struct rboot_aml *aml, uint8_t elements)
+size_t riffle_boot_aml_open_package(struct riffle_boot_aml *aml, uint8_t elements)
 {
 	size_t opened;
 
-	rboot_aml_byte(aml, AML_PACKAGE);
+	riffle_boot_aml_byte(aml, AML_PACKAGE);
 	opened = aml->used;
-	rboot_aml_byte(aml, elements);
+	riffle_boot_aml_byte(aml, elements);
 	return opened;
 }
 
-size_t rboot_aml_open_resources(struct rboot_aml *aml)
+size_t riffle_boot_aml_open_resources(struct riffle_boot_aml *aml)
 {
 	size_t opened;
 
-	rboot_aml_byte(aml, AML_BUFFER);
+	riffle_boot_aml_byte(aml, AML_BUFFER);
 	opened = aml->used;
-	rboot_aml_byte(aml, AML_BYTE);
-	rboot_aml_byte(aml, 0); /* the buffer's size, known when it is closed */
+	riffle_boot_aml_byte(aml, AML_BYTE);
+	riffle_boot_aml_byte(aml, 0); /* the buffer's size, known when it is closed */
 	return opened;
 }
 
 /* PkgLength counts itself and what follows it: one byte up to 63, else the low 4 bits and one or two bytes more. */
-void rboot_aml_close(struct rboot_aml *aml, size_t opened)
+void riffle_boot_aml_close(struct riffle_boot_aml *aml, size_t opened)
 {
 	uint8_t length[3];
 	size_t inside, bytes, total;
@@ -153,20 +153,20 @@ void rboot_aml_close(struct rboot_aml *aml, size_t opened)
 	aml->used += bytes;
 }
 
-void rboot_aml_close_resources(struct rboot_aml *aml, size_t opened)
+void riffle_boot_aml_close_resources(struct riffle_boot_aml *aml, size_t opened)
 {
 	static const uint8_t end_tag[2] = {0x79, 0};
 
-	rboot_aml_put(aml, end_tag, sizeof end_tag);
+	riffle_boot_aml_put(aml, end_tag, sizeof end_tag);
 	if (aml->full || aml->used - opened - 2 > UINT8_MAX) {
 		aml->full = true;
 		return;
 	}
 	aml->bytes[opened + 1] = (uint8_t)(aml->used - opened - 2);
-	rboot_aml_close(aml, opened);
+	riffle_boot_aml_close(aml, opened);
 }
 
-void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count)
+void riffle_boot_aml_io(struct riffle_boot_aml *aml, uint16_t port, uint8_t count)
 {
 	uint8_t d[8] = {0x47, 1 /* decodes 16 bits */};
 
@@ -174,22 +174,22 @@ void rboot_aml_io(struct rboot_aml *aml, uint16_t port, uint8_t count)
 	riffle_put16(d + 4, port);
 	d[6] = 1;
 	d[7] = count;
-	rboot_aml_put(aml, d, sizeof d);
+	riffle_boot_aml_put(aml, d, sizeof d);
 }
 
-void rboot_aml_memory32(struct rboot_aml *aml, uint32_t address, uint32_t bytes)
+void riffle_boot_aml_memory32(struct riffle_boot_aml *aml, uint32_t address, uint32_t bytes)
 {
 	uint8_t d[12] = {0x86, 9, 0, 1 /* writable */};
 
 	riffle_put32(d + 4, address);
 	riffle_put32(d + 8, bytes);
-	rboot_aml_put(aml, d, sizeof d);
+	riffle_boot_aml_put(aml, d, sizeof d);
 }
 
-void rboot_aml_interrupt(struct rboot_aml *aml, uint32_t gsi)
+void riffle_boot_aml_interrupt(struct riffle_boot_aml *aml, uint32_t gsi)
 {
 	uint8_t d[9] = {0x89, 6, 0, 3 /* consumer, edge-triggered */, 1};
 
 	riffle_put32(d + 5, gsi);
-	rboot_aml_put(aml, d, sizeof d);
+	riffle_boot_aml_put(aml, d, sizeof d);
 }

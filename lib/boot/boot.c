@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 
 /* arch/x86/include/asm/segment.h: what boot.rst demands of selectors at the 64-bit entry */
 #define BOOT_CS 0x10u
@@ -46,11 +47,11 @@ static void set_registers(struct riffle_boot_registers *registers, uint64_t entr
 	};
 }
 
-int rboot_write_all(struct riffle_boot_registers *registers, const struct rboot_map *map,
-		    const struct riffle_machine *machine, const struct rboot_setup *setup,
+int riffle_boot_write_all(struct riffle_boot_registers *registers, const struct riffle_boot_map *map,
+		    const struct riffle_machine *machine, const struct riffle_boot_setup *setup,
 		    const struct riffle_range *kernel, uint64_t entry, struct riffle_error *error)
 {
-	uint8_t *low = rboot_map_host(map, 0, RIFFLE_BOOT_LOW_END);
+	uint8_t *low = riffle_boot_map_host(map, 0, RIFFLE_BOOT_LOW_END);
 	bool gib_pages = machine->flags & RIFFLE_MACHINE_GIB_PAGES;
 	int status;
 
@@ -59,12 +60,12 @@ int rboot_write_all(struct riffle_boot_registers *registers, const struct rboot_
 	if (!machine->vcpus || machine->vcpus > RIFFLE_BOOT_VCPUS_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "vcpus", "is 0 or too many", machine->vcpus,
 					    RIFFLE_BOOT_VCPUS_MAX);
-	if ((status = rboot_check_initrd(map, machine, setup, kernel, error)) ||
-	    (status = rboot_write_zero_page(low, map, machine, setup, error)) ||
-	    (status = rboot_write_page_tables(low, map->end, gib_pages, error)) ||
-	    (status = rboot_write_acpi(low, map, machine, error)))
+	if ((status = riffle_boot_check_initrd(map, machine, setup, kernel, error)) ||
+	    (status = riffle_boot_write_zero_page(low, map, machine, setup, error)) ||
+	    (status = riffle_boot_write_page_tables(low, map->end, gib_pages, error)) ||
+	    (status = riffle_boot_write_acpi(low, map, machine, error)))
 		return status;
-	rboot_write_mp_table(low, machine->vcpus);
+	riffle_boot_write_mp_table(low, machine->vcpus);
 	write_gdt(low);
 	set_registers(registers, entry);
 	return RIFFLE_OK;
@@ -73,16 +74,17 @@ int rboot_write_all(struct riffle_boot_registers *registers, const struct rboot_
 int riffle_boot_write(struct riffle_boot_registers *registers, const struct riffle_machine *machine,
 		      const struct riffle_plan *plan, const struct riffle_loaded *loaded, struct riffle_error *error)
 {
-	struct rboot_map map;
-	struct rboot_setup setup;
+	struct riffle_boot_map map;
+	struct riffle_boot_setup setup;
 	struct riffle_range kernel;
 	uint8_t *loadflags = &setup.bytes[RBOOT_HDR(RBOOT_LOADFLAGS)];
 	int status;
 
-	if ((status = rboot_map_init(&map, machine, error)) || (status = rboot_setup_from_plan(&setup, plan, error)))
+	if ((status = RIFFLE_CHECK_ZERO(loaded->reserved_zero, "loaded", error)) ||
+	    (status = riffle_boot_map_init(&map, machine, error)) || (status = riffle_boot_setup_from_plan(&setup, plan, error)))
 		return status;
 	if (loaded->end <= loaded->physical_base || loaded->physical_base < RIFFLE_BOOT_LOW_END ||
-	    !rboot_map_holds(&map, loaded->physical_base, loaded->end - loaded->physical_base))
+	    !riffle_boot_map_holds(&map, loaded->physical_base, loaded->end - loaded->physical_base))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base",
 					 "the kernel does not lie in RAM above 1 MiB", loaded->physical_base);
 	if (loaded->entry < loaded->physical_base || loaded->entry >= loaded->end)
@@ -94,5 +96,5 @@ int riffle_boot_write(struct riffle_boot_registers *registers, const struct riff
 	/* the other flags speak of the real-mode code, which does not run */
 	*loadflags = (uint8_t)(RBOOT_LOADED_HIGH | loaded->loadflags);
 	kernel = (struct riffle_range){loaded->physical_base, loaded->end - loaded->physical_base};
-	return rboot_write_all(registers, &map, machine, &setup, &kernel, loaded->entry, error);
+	return riffle_boot_write_all(registers, &map, machine, &setup, &kernel, loaded->entry, error);
 }

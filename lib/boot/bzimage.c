@@ -14,7 +14,7 @@
 
 /* What of a bzImage goes where. */
 struct bzimage {
-	struct rboot_setup setup;
+	struct riffle_boot_setup setup;
 	const uint8_t *code; /* protected-mode part: the rest of the file */
 	uint64_t code_bytes;
 	uint64_t window; /* init_size: memory it needs from its start on until the kernel has its own map */
@@ -32,7 +32,7 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	if (bytes < MIN_HEADER_END)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "bzImage", "is too short for a setup header",
 					    bytes, MIN_HEADER_END);
-	if ((status = rboot_setup_take(&image->setup, file + RBOOT_HDR_START, bytes - RBOOT_HDR_START, error)))
+	if ((status = riffle_boot_setup_take(&image->setup, file + RBOOT_HDR_START, bytes - RBOOT_HDR_START, error)))
 		return status;
 	if (riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)) < MIN_VERSION)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "boot protocol version",
@@ -83,7 +83,7 @@ static bool fit(uint64_t *address, const struct bzimage *image, const struct rif
 			return false;
 		if (!riffle_inside(at, image->window, end))
 			return false;
-		if (!rboot_overlap(at, image->window, initrd->address, initrd->bytes)) {
+		if (!riffle_boot_overlap(at, image->window, initrd->address, initrd->bytes)) {
 			*address = at;
 			return true;
 		}
@@ -96,7 +96,7 @@ static bool fit(uint64_t *address, const struct bzimage *image, const struct rif
  * The unpacker moves up to the preferred address when it starts lower (arch/x86/boot/compressed/head_64.S), so places
  * below it are no use. A kernel that is not relocatable has that one place.
  */
-static int place(uint64_t *address, const struct bzimage *image, const struct rboot_map *map,
+static int place(uint64_t *address, const struct bzimage *image, const struct riffle_boot_map *map,
 		 const struct riffle_range *initrd, struct riffle_error *error)
 {
 	for (unsigned i = 0; i < map->ram_count; i++) {
@@ -112,12 +112,12 @@ int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const str
 			      const void *bzimage, size_t bzimage_bytes, struct riffle_error *error)
 {
 	struct riffle_range kernel, initrd = {machine->initrd_address, machine->initrd_bytes};
-	struct rboot_map map;
+	struct riffle_boot_map map;
 	struct bzimage image;
 	uint64_t unused;
 	int status;
 
-	if ((status = rboot_map_init(&map, machine, error)) || (status = parse(&image, bzimage, bzimage_bytes, error)))
+	if ((status = riffle_boot_map_init(&map, machine, error)) || (status = parse(&image, bzimage, bzimage_bytes, error)))
 		return status;
 	if (__builtin_add_overflow(initrd.address, initrd.bytes, &unused))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "initrd_address", "wraps", initrd.address);
@@ -127,9 +127,9 @@ int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const str
 	/* read by nobody on the 64-bit path, but true where it fits the field */
 	if (kernel.address <= UINT32_MAX)
 		riffle_put32(image.setup.bytes + RBOOT_HDR(RBOOT_CODE32_START), (uint32_t)kernel.address);
-	status = rboot_write_all(registers, &map, machine, &image.setup, &kernel, kernel.address + ENTRY_64, error);
+	status = riffle_boot_write_all(registers, &map, machine, &image.setup, &kernel, kernel.address + ENTRY_64, error);
 	if (status)
 		return status;
-	memcpy(rboot_map_host(&map, kernel.address, image.code_bytes), image.code, image.code_bytes);
+	memcpy(riffle_boot_map_host(&map, kernel.address, image.code_bytes), image.code, image.code_bytes);
 	return RIFFLE_OK;
 }

@@ -22,18 +22,18 @@ static bool usable(const struct riffle_range *run, uint32_t last, uint64_t *star
 int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *machine, const struct riffle_plan *plan,
 			     uint64_t bytes, struct riffle_error *error)
 {
-	struct rboot_map map;
-	struct rboot_setup setup;
+	struct riffle_boot_map map;
+	struct riffle_boot_setup setup;
 	uint64_t start, end, most = 0;
 	int status;
 
-	if ((status = rboot_map_init(&map, machine, error)) || (status = rboot_setup_from_plan(&setup, plan, error)))
+	if ((status = riffle_boot_map_init(&map, machine, error)) || (status = riffle_boot_setup_from_plan(&setup, plan, error)))
 		return status;
 	*address = 0;
 	if (!bytes)
 		return RIFFLE_OK;
 	for (unsigned i = map.run_count; i-- > 0;) {
-		if (!usable(&map.run[i], rboot_setup_initrd_max(&setup), &start, &end))
+		if (!usable(&map.run[i], riffle_boot_setup_initrd_max(&setup), &start, &end))
 			continue;
 		if (bytes <= end - start) {
 			*address = (end - bytes) & ~PAGE_MASK;
@@ -45,8 +45,8 @@ int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *mac
 	return riffle_fail_expected(error, RIFFLE_ERR_SPACE, "initrd", "does not fit into low memory", bytes, most);
 }
 
-int rboot_check_initrd(const struct rboot_map *map, const struct riffle_machine *machine,
-		       const struct rboot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error)
+int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct riffle_machine *machine,
+		       const struct riffle_boot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error)
 {
 	uint64_t address = machine->initrd_address, bytes = machine->initrd_bytes, start, end;
 
@@ -55,10 +55,10 @@ int rboot_check_initrd(const struct rboot_map *map, const struct riffle_machine 
 	if (address & PAGE_MASK)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "initrd_address", "is not page-aligned", address);
 	for (unsigned i = 0; i < map->run_count; i++) {
-		if (!usable(&map->run[i], rboot_setup_initrd_max(setup), &start, &end) || address < start ||
+		if (!usable(&map->run[i], riffle_boot_setup_initrd_max(setup), &start, &end) || address < start ||
 		    address >= end || !riffle_inside(address - start, bytes, end - start))
 			continue;
-		if (rboot_overlap(address, bytes, kernel->address, kernel->bytes))
+		if (riffle_boot_overlap(address, bytes, kernel->address, kernel->bytes))
 			return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "initrd", "overlaps the kernel",
 						    address, kernel->address);
 		return RIFFLE_OK;

@@ -15,7 +15,7 @@
 #define RBOOT_IOAPIC_PINS 24u
 
 /* The guest's RAM, checked and ascending. */
-struct rboot_map {
+struct riffle_boot_map {
 	struct riffle_ram ram[RBOOT_RAM_MAX];   /* as the caller gave it */
 	struct riffle_range run[RBOOT_RAM_MAX]; /* adjacent stretches made one */
 	unsigned ram_count, run_count;
@@ -23,17 +23,17 @@ struct rboot_map {
 };
 
 /* Errors: ARGUMENT. Reads ram and ram_count alone; host addresses may be NULL here. */
-int rboot_map_init(struct rboot_map *map, const struct riffle_machine *machine, struct riffle_error *error);
+int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machine *machine, struct riffle_error *error);
 /* true when [address, address + bytes) is RAM throughout */
-bool rboot_map_holds(const struct rboot_map *map, uint64_t address, uint64_t bytes);
+bool riffle_boot_map_holds(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
 /* true when [address, address + bytes) and RAM have a byte in common; the range must not wrap */
-bool rboot_map_touches(const struct rboot_map *map, uint64_t address, uint64_t bytes);
+bool riffle_boot_map_touches(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
 /* host address of a range inside one stretch, else NULL */
-uint8_t *rboot_map_host(const struct rboot_map *map, uint64_t address, uint64_t bytes);
+uint8_t *riffle_boot_map_host(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
 
 /*
  * The setup header is zero page bytes 0x1f1 to 0x270. RBOOT_HDR turns the zero page's offset of a field, which is how
- * boot.rst names it, into one of a struct rboot_setup.
+ * boot.rst names it, into one of a struct riffle_boot_setup.
  */
 #define RBOOT_HDR_START 0x1f1u
 #define RBOOT_HDR_BYTES 128u
@@ -66,43 +66,43 @@ uint8_t *rboot_map_host(const struct rboot_map *map, uint64_t address, uint64_t 
 #define RBOOT_KASLR_FLAG 2u
 #define RBOOT_XLF_KERNEL_64 1u
 
-struct rboot_setup {
+struct riffle_boot_setup {
 	uint8_t bytes[RBOOT_HDR_BYTES];
 };
 
 /* A header as a bzImage has it (`available` bytes from 0x1f1 on), less what lies behind its end. Errors: FORMAT. */
-int rboot_setup_take(struct rboot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error);
+int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error);
 /* The plan's header, or one made up when the plan has none or is NULL. Errors: FORMAT. */
-int rboot_setup_from_plan(struct rboot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error);
+int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error);
 /* highest address an initrd's last byte may have */
-uint32_t rboot_setup_initrd_max(const struct rboot_setup *setup);
+uint32_t riffle_boot_setup_initrd_max(const struct riffle_boot_setup *setup);
 /* longest command line, without its NUL */
-uint32_t rboot_setup_cmdline_max(const struct rboot_setup *setup);
+uint32_t riffle_boot_setup_cmdline_max(const struct riffle_boot_setup *setup);
 
 /* The initrd that *machine names lies where this kernel may have it, clear of `kernel`. Errors: ARGUMENT, SPACE. */
-int rboot_check_initrd(const struct rboot_map *map, const struct riffle_machine *machine,
-		       const struct rboot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error);
+int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct riffle_machine *machine,
+		       const struct riffle_boot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error);
 
 /* `low` is the host address of the first MiB from here on. */
-int rboot_write_zero_page(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
-			  const struct rboot_setup *setup, struct riffle_error *error);
-int rboot_write_page_tables(uint8_t *low, uint64_t ram_end, bool gib_pages, struct riffle_error *error);
-int rboot_write_acpi(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
+int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
+			  const struct riffle_boot_setup *setup, struct riffle_error *error);
+int riffle_boot_write_page_tables(uint8_t *low, uint64_t ram_end, bool gib_pages, struct riffle_error *error);
+int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 		     struct riffle_error *error);
-void rboot_write_mp_table(uint8_t *low, unsigned vcpus);
+void riffle_boot_write_mp_table(uint8_t *low, unsigned vcpus);
 
 /* All of the above, GDT and registers. `kernel` is where it lies, `entry` where it starts. */
-int rboot_write_all(struct riffle_boot_registers *registers, const struct rboot_map *map,
-		    const struct riffle_machine *machine, const struct rboot_setup *setup,
+int riffle_boot_write_all(struct riffle_boot_registers *registers, const struct riffle_boot_map *map,
+		    const struct riffle_machine *machine, const struct riffle_boot_setup *setup,
 		    const struct riffle_range *kernel, uint64_t entry, struct riffle_error *error);
 
-static inline bool rboot_overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+static inline bool riffle_boot_overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
 {
 	return a_bytes && b_bytes && a < b + b_bytes && b < a + a_bytes;
 }
 
 /* the byte that makes `bytes` bytes sum up to 0, when the byte at its place is 0 now */
-static inline uint8_t rboot_checksum(const uint8_t *p, size_t bytes)
+static inline uint8_t riffle_boot_checksum(const uint8_t *p, size_t bytes)
 {
 	uint8_t sum = 0;
 

@@ -45,7 +45,7 @@ static uint8_t *put_interrupt(uint8_t *p, uint8_t type, uint8_t kind, uint8_t ir
 	return p + ENTRY_BYTES;
 }
 
-void rboot_write_mp_table(uint8_t *low, unsigned vcpus)
+void riffle_boot_write_mp_table(uint8_t *low, unsigned vcpus)
 {
 	uint8_t *pointer = low + RIFFLE_BOOT_MP_TABLE, *table = pointer + POINTER_BYTES, *p = table + HEADER_BYTES;
 
@@ -77,12 +77,12 @@ void rboot_write_mp_table(uint8_t *low, unsigned vcpus)
 	memcpy(table + 16, "RIFFLEVM    ", 12);
 	riffle_put16(table + 34, (uint16_t)(vcpus + OTHER_ENTRIES));
 	riffle_put32(table + 36, RBOOT_LAPIC);
-	table[7] = rboot_checksum(table, (size_t)(p - table));
+	table[7] = riffle_boot_checksum(table, (size_t)(p - table));
 
 	memset(pointer, 0, POINTER_BYTES);
 	memcpy(pointer, "_MP_", 4);
 	riffle_put32(pointer + 4, RIFFLE_BOOT_MP_TABLE + POINTER_BYTES);
 	pointer[8] = POINTER_BYTES / 16;
 	pointer[9] = SPEC_1_4;
-	pointer[10] = rboot_checksum(pointer, POINTER_BYTES);
+	pointer[10] = riffle_boot_checksum(pointer, POINTER_BYTES);
 }

@@ -29,7 +29,7 @@ static uint32_t directory_address(unsigned index)
 	return index < FEW ? DIRECTORIES + index * PAGE : RIFFLE_BOOT_MORE_TABLES + (index - FEW) * PAGE;
 }
 
-int rboot_write_page_tables(uint8_t *low, uint64_t ram_end, bool gib_pages, struct riffle_error *error)
+int riffle_boot_write_page_tables(uint8_t *low, uint64_t ram_end, bool gib_pages, struct riffle_error *error)
 {
 	uint64_t gibs = ram_end / GIB + (ram_end % GIB != 0);
 	uint64_t limit = gib_pages ? 512 : FEW + MORE;

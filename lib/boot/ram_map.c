@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 
 static int check_stretch(const struct riffle_ram *ram, struct riffle_error *error)
 {
@@ -19,7 +20,7 @@ static int check_stretch(const struct riffle_ram *ram, struct riffle_error *erro
 	return RIFFLE_OK;
 }
 
-static void insert_ascending(struct rboot_map *map, const struct riffle_ram *ram)
+static void insert_ascending(struct riffle_boot_map *map, const struct riffle_ram *ram)
 {
 	unsigned i = map->ram_count++;
 
@@ -28,12 +29,14 @@ static void insert_ascending(struct rboot_map *map, const struct riffle_ram *ram
 	map->ram[i] = *ram;
 }
 
-int rboot_map_init(struct rboot_map *map, const struct riffle_machine *machine, struct riffle_error *error)
+int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machine *machine, struct riffle_error *error)
 {
 	int status;
 
 	map->ram_count = map->run_count = 0;
 	map->end = 0;
+	if ((status = RIFFLE_CHECK_ZERO(machine->reserved_zero, "machine", error)))
+		return status;
 	if (!machine->ram || !machine->ram_count || machine->ram_count > RBOOT_RAM_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "no stretch, or too many",
 					    machine->ram_count, RBOOT_RAM_MAX);
@@ -57,7 +60,7 @@ int rboot_map_init(struct rboot_map *map, const struct riffle_machine *machine, 
 	return RIFFLE_OK;
 }
 
-bool rboot_map_holds(const struct rboot_map *map, uint64_t address, uint64_t bytes)
+bool riffle_boot_map_holds(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes)
 {
 	for (unsigned i = 0; i < map->run_count; i++)
 		if (address >= map->run[i].address &&
@@ -66,15 +69,15 @@ bool rboot_map_holds(const struct rboot_map *map, uint64_t address, uint64_t byt
 	return false;
 }
 
-bool rboot_map_touches(const struct rboot_map *map, uint64_t address, uint64_t bytes)
+bool riffle_boot_map_touches(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes)
 {
 	for (unsigned i = 0; i < map->run_count; i++)
-		if (rboot_overlap(address, bytes, map->run[i].address, map->run[i].bytes))
+		if (riffle_boot_overlap(address, bytes, map->run[i].address, map->run[i].bytes))
 			return true;
 	return false;
 }
 
-uint8_t *rboot_map_host(const struct rboot_map *map, uint64_t address, uint64_t bytes)
+uint8_t *riffle_boot_map_host(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes)
 {
 	for (unsigned i = 0; i < map->ram_count; i++) {
 		const struct riffle_ram *ram = &map->ram[i];

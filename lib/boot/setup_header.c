@@ -14,7 +14,7 @@
 #define OLD_CMDLINE_SIZE 255u           /* boot.rst: protocol 2.05 and earlier */
 #define VID_MODE_NORMAL 0xffffu
 
-int rboot_setup_take(struct rboot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error)
+int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error)
 {
 	size_t end;
 
@@ -38,7 +38,7 @@ int rboot_setup_take(struct rboot_setup *setup, const uint8_t *from, size_t avai
 	return RIFFLE_OK;
 }
 
-static void make_up(struct rboot_setup *setup, const struct riffle_header *header)
+static void make_up(struct riffle_boot_setup *setup, const struct riffle_header *header)
 {
 	uint8_t *p = setup->bytes;
 
@@ -61,27 +61,27 @@ static void make_up(struct rboot_setup *setup, const struct riffle_header *heade
 	riffle_put32(p + RBOOT_HDR(RBOOT_INIT_SIZE), (uint32_t)header->image_bytes);
 }
 
-int rboot_setup_from_plan(struct rboot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error)
+int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error)
 {
 	if (plan && plan->header && plan->header->flags & RIFFLE_KERNEL_SETUP_HEADER)
-		return rboot_setup_take(setup, plan->header->setup_header, sizeof plan->header->setup_header, error);
+		return riffle_boot_setup_take(setup, plan->header->setup_header, sizeof plan->header->setup_header, error);
 	make_up(setup, plan ? plan->header : NULL);
 	return RIFFLE_OK;
 }
 
-static unsigned version(const struct rboot_setup *setup)
+static unsigned version(const struct riffle_boot_setup *setup)
 {
 	return riffle_get16(setup->bytes + RBOOT_HDR(RBOOT_VERSION));
 }
 
-uint32_t rboot_setup_initrd_max(const struct rboot_setup *setup)
+uint32_t riffle_boot_setup_initrd_max(const struct riffle_boot_setup *setup)
 {
 	if (version(setup) < 0x0203)
 		return OLD_INITRD_ADDR_MAX;
 	return riffle_get32(setup->bytes + RBOOT_HDR(RBOOT_INITRD_ADDR_MAX));
 }
 
-uint32_t rboot_setup_cmdline_max(const struct rboot_setup *setup)
+uint32_t riffle_boot_setup_cmdline_max(const struct riffle_boot_setup *setup)
 {
 	if (version(setup) < 0x0206)
 		return OLD_CMDLINE_SIZE;

@@ -30,7 +30,7 @@ static void add_e820(uint8_t *zero_page, uint64_t start, uint64_t end, uint32_t 
 	riffle_put32(entry + 16, type);
 }
 
-static void write_e820(uint8_t *zero_page, const struct rboot_map *map)
+static void write_e820(uint8_t *zero_page, const struct riffle_boot_map *map)
 {
 	add_e820(zero_page, 0, RBOOT_BASE_MEMORY_END, E820_RAM);
 	add_e820(zero_page, RBOOT_BASE_MEMORY_END, RIFFLE_BOOT_LOW_END, E820_RESERVED);
@@ -44,10 +44,10 @@ static void write_e820(uint8_t *zero_page, const struct rboot_map *map)
 	}
 }
 
-static int write_command_line(uint8_t *low, const char *line, const struct rboot_setup *setup,
+static int write_command_line(uint8_t *low, const char *line, const struct riffle_boot_setup *setup,
 			      struct riffle_error *error)
 {
-	size_t bytes = line ? strlen(line) : 0, limit = rboot_setup_cmdline_max(setup);
+	size_t bytes = line ? strlen(line) : 0, limit = riffle_boot_setup_cmdline_max(setup);
 
 	if (limit > RIFFLE_BOOT_CMDLINE_MAX - 1)
 		limit = RIFFLE_BOOT_CMDLINE_MAX - 1;
@@ -80,8 +80,8 @@ static int write_setup_data(uint8_t *low, const struct riffle_machine *machine, 
 	return RIFFLE_OK;
 }
 
-int rboot_write_zero_page(uint8_t *low, const struct rboot_map *map, const struct riffle_machine *machine,
-			  const struct rboot_setup *setup, struct riffle_error *error)
+int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
+			  const struct riffle_boot_setup *setup, struct riffle_error *error)
 {
 	uint8_t *page = low + RIFFLE_BOOT_ZERO_PAGE;
 	uint64_t setup_data;

@@ -3,6 +3,8 @@
 #ifndef RIFFLE_COMMON_FAIL_H
 #define RIFFLE_COMMON_FAIL_H
 
+#include <string.h>
+
 #include <riffle/error.h>
 
 static inline int riffle_fail_full(struct riffle_error *error, enum riffle_status status, int sys_errno,
@@ -18,6 +20,7 @@ static inline int riffle_fail_full(struct riffle_error *error, enum riffle_statu
 		error->expected = expected;
 		error->has_found = (unsigned char)has_found;
 		error->has_expected = (unsigned char)has_expected;
+		memset(error->reserved_zero, 0, sizeof error->reserved_zero);
 	}
 	return (int)status;
 }

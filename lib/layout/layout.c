@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 
 /* A gap of RAM between reserved ranges in which at least one slot fits: slots start at `first`, `count` of them. */
 struct gap {
@@ -57,7 +58,10 @@ static bool next_gap(struct gap *gap, const struct riffle_ram *ram, const struct
 static int check_memory(const struct riffle_memory *memory, struct riffle_error *error)
 {
 	uint64_t end;
+	int status = RIFFLE_CHECK_ZERO(memory->reserved_zero, "memory", error);
 
+	if (status)
+		return status;
 	for (size_t i = 0; i < memory->ram_count; i++) {
 		const struct riffle_ram *a = &memory->ram[i];
 
@@ -149,6 +153,7 @@ int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *pl
 	if (mode >= RIFFLE_MODE_FGKASLR && !plan->chunk_count)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "chunks",
 				   "there are none in this plan, so the kernel's functions cannot be shuffled");
+	*slots = (struct riffle_slots){0};
 	slots->virtual_ = mode >= RIFFLE_MODE_KASLR ? count_virtual(plan) : 1;
 	if (mode >= RIFFLE_MODE_PHYSICAL)
 		slots->physical = count_physical(plan, memory);
@@ -227,6 +232,8 @@ int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *p
 	uint64_t slot;
 	int status = riffle_layout_slots(&slots, plan, memory, mode, error);
 
+	if (!status)
+		status = RIFFLE_CHECK_ZERO(layout->reserved_zero, "layout", error);
 	if (!status && mode >= RIFFLE_MODE_FGKASLR)
 		status = check_order_room(layout, plan, error);
 	if (status)
@@ -257,6 +264,8 @@ int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_
 	struct riffle_slots slots;
 	int status = riffle_layout_slots(&slots, plan, memory, layout->mode, error);
 
+	if (!status)
+		status = RIFFLE_CHECK_ZERO(layout->reserved_zero, "layout", error);
 	if (status)
 		return status;
 	if (layout->mode == RIFFLE_MODE_OFF ? layout->physical_base != h->link_phys

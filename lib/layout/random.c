@@ -4,11 +4,13 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 
 int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_random *random,
 			struct riffle_error *error)
 {
 	uint64_t draw, reject;
+	int status;
 
 	if (!bound)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "bound", "is 0");
@@ -18,6 +20,9 @@ int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_ra
 #endif
 	if (!random)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "random", "is missing");
+	status = RIFFLE_CHECK_ZERO(random->reserved_zero, "random", error);
+	if (status)
+		return status;
 	/* the draws below 2^64 mod bound would make the first numbers likelier than the others */
 	reject = -bound % bound;
 	do {

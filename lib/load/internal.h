@@ -7,6 +7,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 #include "plan/areas.h"
 
 struct load {

@@ -252,6 +252,12 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 {
 	const struct riffle_header *h = plan->header;
 
+	int status;
+
+	if ((status = RIFFLE_CHECK_ZERO(layout->reserved_zero, "layout", error)) ||
+	    (status = RIFFLE_CHECK_ZERO(memory->reserved_zero, "memory", error)) ||
+	    (status = RIFFLE_CHECK_ZERO(payload->reserved_zero, "payload", error)))
+		return status;
 	*load = (struct load){.plan = plan, .payload = payload, .options = options, .error = error};
 	if (plan->frame_count && !payload->read_frame)
 		return riffle_fail_no_frames(error);
@@ -313,6 +319,8 @@ int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan, co
 					 "is a shuffle's: riffle_load_shuffled() loads it", (uint64_t)layout->mode);
 	status = riffle_load_begin(&load, plan, payload, layout, memory, options, error);
 	if (status)
+		return status;
+	if (workers && (status = RIFFLE_CHECK_ZERO(workers->reserved_zero, "workers", error)))
 		return status;
 	if (workers)
 		workers->run(workers->opaque, plain_job, &load, riffle_load_blocks(&load));

@@ -286,6 +286,8 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (layout->mode < RIFFLE_MODE_FGKASLR)
 		return riffle_load(loaded, plan, payload, layout, memory, options & RIFFLE_LOAD_CLEAR, workers, error);
 	status = check_request(plan, layout, options, workspace, workspace_bytes, error);
+	if (!status && workers)
+		status = RIFFLE_CHECK_ZERO(workers->reserved_zero, "workers", error);
 	if (!status)
 		status = riffle_load_begin(&s.load, plan, payload, layout, memory, options, error);
 	if (!status)

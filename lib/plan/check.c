@@ -11,7 +11,22 @@
 #include "plan/frames.h"
 
 #define PAGE UINT64_C(4096)
+#define PLAN_SIZE_MAX 4096u
 #define SLOT (UINT64_C(2) << 20)
+
+int riffle_plan_clear(struct riffle_plan *plan, struct riffle_error *error)
+{
+	size_t size = plan->size;
+
+	/* a caller built against a later header may have a longer struct: what this version does not know is 0 */
+	if (size < sizeof *plan || size > PLAN_SIZE_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan size",
+					    "is not that of a struct riffle_plan: start from RIFFLE_PLAN_INIT", size,
+					    sizeof *plan);
+	memset(plan, 0, size);
+	plan->size = size;
+	return RIFFLE_OK;
+}
 
 int riffle_plan_is_prepared(const void *start, size_t bytes)
 {
@@ -243,7 +258,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	const void *entries;
 	int status;
 
-	memset(plan, 0, sizeof *plan);
+	if ((status = riffle_plan_clear(plan, error)))
+		return status;
 	if ((uintptr_t)header % 8 || (uintptr_t)bytes % 8)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "header", "or plan is not aligned to 8 bytes");
 	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
@@ -298,6 +314,6 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	return RIFFLE_OK;
 
 refused:
-	memset(plan, 0, sizeof *plan);
+	riffle_plan_clear(plan, NULL);
 	return status;
 }

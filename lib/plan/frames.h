@@ -16,6 +16,9 @@ static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
 	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
 }
 
+/* Makes *plan empty, whatever it held but for its size, which is checked. Errors: ARGUMENT. */
+int riffle_plan_clear(struct riffle_plan *plan, struct riffle_error *error);
+
 /* What tells a header that can be believed so far as to read the plan by it: magic, version, features, checksum. */
 int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error);
 

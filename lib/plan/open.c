@@ -9,6 +9,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/reserved.h"
 #include "plan/frames.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -95,7 +96,9 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	size_t plan_bytes, total, mapped;
 	int status;
 
-	memset(plan, 0, sizeof *plan);
+	if ((status = riffle_plan_clear(plan, error)) ||
+	    (status = RIFFLE_CHECK_ZERO(source->reserved_zero, "source", error)))
+		return status;
 	if (source->bytes < RIFFLE_HEADER_BYTES)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "file", "is too short for a prepared kernel",
 					    source->bytes, RIFFLE_HEADER_BYTES);
@@ -144,5 +147,7 @@ void riffle_plan_close(struct riffle_plan *plan)
 {
 	if (plan->owned)
 		munmap(plan->owned, plan->owned_bytes);
-	memset(plan, 0, sizeof *plan);
+	plan->owned = NULL;
+	if (riffle_plan_clear(plan, NULL))
+		memset(plan, 0, sizeof *plan);
 }

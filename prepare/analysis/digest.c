@@ -137,7 +137,7 @@ static int check_frames(const struct walk *walk, const struct riffle_plan *plan,
 
 int riffle_prepared_check_digest(int fd, const struct riffle_source *source, struct riffle_error *error)
 {
-	struct riffle_plan plan = {0};
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct walk walk = {.source = source};
 	int status;
 

@@ -149,7 +149,7 @@ static uint64_t compare_layouts(struct trial *t, unsigned count)
 	uint64_t places = 0, different = 0, pages = 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		struct riffle_layout layout;
+		struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 		struct riffle_loaded loaded;
 		uint64_t start, end;
 
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
 {
 	static const uint8_t rng_seed[32] = {1, 2, 3};
 	static const struct riffle_boot_device device = {"LNRO0005", RIFFLE_BOOT_HOLE_START, PAGE, 5};
-	struct trial t = {.spoil = argc > 1 && !strcmp(argv[1], "--spoil")};
+	struct trial t = {.spoil = argc > 1 && !strcmp(argv[1], "--spoil"), .plan = RIFFLE_PLAN_INIT};
 	struct riffle_error error;
 	int fd;
 

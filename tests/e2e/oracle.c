@@ -368,7 +368,7 @@ static uint64_t parse_number(const char *text)
 
 int main(int argc, char **argv)
 {
-	struct oracle o = {.memory_bytes = 256 * MIB};
+	struct oracle o = {.memory_bytes = 256 * MIB, .plan = RIFFLE_PLAN_INIT};
 	int fd, i = 1;
 
 	for (; i + 1 < argc && !strncmp(argv[i], "--", 2); i += 2) {

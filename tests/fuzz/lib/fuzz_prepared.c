@@ -43,7 +43,7 @@ static void open_plan(const uint8_t *data, size_t size)
 	struct riffle_source_memory memory;
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	memcpy(file, data, size);
 	header->header_checksum = riffle_checksum_header(header);
@@ -84,10 +84,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 	struct riffle_source source = {.read = read_padded, .read_frame = read_any_frame};
-	struct riffle_layout layout;
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_loaded loaded;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct riffle_header header;
 	uint8_t *bytes;
 	char text[200];

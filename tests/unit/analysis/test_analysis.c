@@ -166,7 +166,7 @@ static void test_round_trip(void **state)
 		{DATA_OFFSET + 3 * PAGE, 100, 0},
 	};
 	struct riffle_source source;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct stat st;
 
 	must_write(f);
@@ -224,7 +224,7 @@ static void test_compressed_round_trip(void **state)
 	for (size_t m = 0; m < 2; m++) {
 		struct frame_reader *reader;
 		struct riffle_source source;
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 		struct stat st;
 
 		assert_int_equal(ftruncate(f->fd, 0), 0);

@@ -123,7 +123,7 @@ static uint8_t *load(const struct builder *b, struct how how, int *status, struc
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 	struct riffle_loaded loaded;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	uint8_t *file = builder_file(b);
 	void *workspace;
 
@@ -212,7 +212,7 @@ static void any_part_can_be_read(void **state)
 	struct frame_reader *reader;
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	uint64_t seed = 3;
 
 	(void)state;
@@ -338,7 +338,7 @@ static void every_lie_about_frames_is_refused(void **state)
 	};
 	struct riffle_frame frame[4];
 	struct riffle_error error = {0};
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 
 	(void)state;
@@ -490,7 +490,7 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 		struct frame_reader *reader;
 		struct riffle_source source;
 		struct riffle_error error = {0};
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 		uint8_t *file, *piece = malloc(RIFFLE_FRAME_BYTES_MAX);
 		int status;
 

@@ -18,7 +18,7 @@
 
 static struct riffle_plan plan_of(struct builder *b, uint64_t image_mib)
 {
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	builder_start(b, image_mib * MIB, MIB);
 	builder_extent(b, 0, 4096);
@@ -138,7 +138,7 @@ static void draws_are_uniform(void **state)
 		memset(cheat, 0, sizeof cheat);
 		memset(cheat_physical, 0, sizeof cheat_physical);
 		for (unsigned i = 0; i < DRAWS; i++) {
-			struct riffle_layout layout;
+			struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 			uint64_t v;
 			unsigned p;
 
@@ -189,7 +189,7 @@ static void slots_are_independent(void **state)
 	test_seed(seed);
 	riffle_random_from_seed(&random, &seeded, seed);
 	for (unsigned i = 0; i < DRAWS; i++) {
-		struct riffle_layout layout;
+		struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 
 		assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
 		joint[(layout.physical_base - 16 * MIB) / (2 * MIB) / 31 * 8 +
@@ -204,7 +204,7 @@ static void slots_are_independent(void **state)
 static void modes_include_each_other(void **state)
 {
 	struct riffle_memory memory = {one_ram, 1, NULL, 0};
-	struct riffle_layout layout;
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_slots slots;
 	struct riffle_error error;
 	struct builder b;
@@ -234,7 +234,7 @@ static void what_does_not_fit_is_refused(void **state)
 	struct riffle_ram ram = {0, 64 * MIB, NULL};
 	struct riffle_range middle = {32 * MIB, 1};
 	struct riffle_memory memory = {&ram, 1, &middle, 1};
-	struct riffle_layout layout;
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_error error;
 	struct builder b;
 	struct riffle_plan plan = plan_of(&b, 48);
@@ -300,7 +300,7 @@ static void failing_randomness_is_an_error(void **state)
 {
 	struct riffle_random random = {no_randomness, NULL};
 	struct riffle_memory memory = {one_ram, 1, NULL, 0};
-	struct riffle_layout layout;
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_error error;
 	struct builder b;
 	struct riffle_plan plan = plan_of(&b, 48);

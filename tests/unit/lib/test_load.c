@@ -133,7 +133,7 @@ static void loads_to_the_byte(void **state)
 		struct riffle_source source;
 		struct riffle_loaded loaded;
 		struct riffle_error error;
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 		struct builder b;
 		struct guest g;
 		uint8_t *file, *expected;
@@ -170,7 +170,7 @@ static void zero_pages_stay_away(void **state)
 	struct riffle_source source;
 	struct riffle_loaded loaded;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 	struct riffle_ram ram = {0, 32 * MIB, NULL};
 	struct riffle_memory memory = {&ram, 1, NULL, 0};
@@ -219,7 +219,7 @@ static void layouts_that_do_not_fit_are_refused(void **state)
 	struct riffle_source source;
 	struct riffle_loaded loaded;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 	struct guest g;
 	uint8_t *file;
@@ -260,7 +260,7 @@ static void failing_source_is_an_error(void **state)
 	struct riffle_layout layout = {RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff82000000};
 	struct riffle_loaded loaded;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 	struct guest g;
 

@@ -36,7 +36,7 @@ static int check(const struct builder *b, struct riffle_plan *plan, struct riffl
 static void right_plan_is_taken(void **state)
 {
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 
 	(void)state;
@@ -170,7 +170,7 @@ static void every_lie_is_refused(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
 		struct riffle_error error = {0};
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 		struct builder b;
 		uint64_t file_bytes;
 		int status;
@@ -190,7 +190,7 @@ static void every_lie_is_refused(void **state)
 static void changed_bytes_are_noticed(void **state)
 {
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 
 	(void)state;
@@ -214,7 +214,7 @@ static void every_truncation_is_refused(void **state)
 	struct riffle_source_memory memory;
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 	uint8_t *file;
 
@@ -244,7 +244,7 @@ static void a_file_cut_short_is_an_error(void **state)
 {
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct builder b;
 	uint8_t *file, byte;
 	int fd = memfd_create("prepared", 0);

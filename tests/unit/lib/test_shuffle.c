@@ -57,6 +57,7 @@ static int load(struct loaded_kernel *l, unsigned options, bool backwards)
 
 	memset(ram.host, 0, 32 * MIB);
 	riffle_source_from_bytes(&source, &bytes, file, l->k->b.header.file_bytes);
+	l->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
 	assert_int_equal(riffle_plan_check(&l->plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
 					   l->k->b.header.file_bytes, &error), 0);
 	workspace_bytes = riffle_load_workspace(&l->plan);
@@ -80,7 +81,7 @@ static void draw(struct loaded_kernel *l, uint64_t seed)
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	riffle_random_from_seed(&random, &seeded, key);
 	assert_int_equal(riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
@@ -447,7 +448,7 @@ static void every_lie_is_refused(void **state)
 	for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
 		struct shuffled_kernel *k = sk_make(&shapes[0]);
 		struct riffle_error error = {0};
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 		int status;
 
 		lies[i].tell(k);
@@ -577,7 +578,7 @@ static void mutated_plans_stay_within_their_memory(void **state)
 		struct loaded_kernel *l = calloc(1, sizeof *l);
 		uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
 		struct riffle_error error;
-		struct riffle_plan plan;
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 		l->k = sk_make(&shapes[0]);
 		if (seed % 10 == 0)
@@ -607,7 +608,7 @@ static void base_alone_is_a_plan(void **state)
 	struct riffle_source_memory bytes;
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	uint8_t *file;
 
 	(void)state;
@@ -672,7 +673,7 @@ static void permutations_are_uniform(void **state)
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	uint16_t order[CHUNKS];
 	struct riffle_layout layout = {.order = order, .order_count = CHUNKS};
 	struct builder b;

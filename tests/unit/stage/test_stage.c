@@ -259,7 +259,7 @@ static void package_reads_as_the_file_it_was(void **state)
 					    {0x20000, 0x1000}, {0, (3 << 20) - 1}};
 	struct stage_package package;
 	struct riffle_source source;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct packed p;
 	uint8_t *buffer = malloc(3 << 20);
 
@@ -285,7 +285,7 @@ static void package_reads_as_the_file_it_was(void **state)
 static void lying_packages_are_refused(void **state)
 {
 	struct stage_package package;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	struct packed p;
 	struct riffle_header *h;
 
