@@ -116,9 +116,9 @@ def test_format_page_has_the_numbers_of_the_header():
     assert f"the format's version, which is {version}" in page
     assert f"{re.search(r'RIFFLE_HEADER_BYTES ([0-9]+)u', header).group(1)} bytes at offset 0" in page
     assert re.search(r'RIFFLE_MAGIC ("[^"]*")', header).group(1)[1:-1] in page
-    assert "RIFFLE_PAYLOAD_ALIGN (UINT64_C(2) << 20)" in header and "a multiple of 2 MiB" in page
-    assert "RIFFLE_IMAGE_MAX (UINT64_C(1) << 30)" in header and "shorter than 1 GiB" in page
-    assert "RIFFLE_PLAN_MAX (UINT64_C(256) << 20)" in header and "not longer than 256 MiB" in page
+    assert "RIFFLE_PAYLOAD_ALIGN (2ul << 20)" in header and "a multiple of 2 MiB" in page
+    assert "RIFFLE_IMAGE_MAX (1ul << 30)" in header and "shorter than 1 GiB" in page
+    assert "RIFFLE_PLAN_MAX (256ul << 20)" in header and "not longer than 256 MiB" in page
 
 
 def members(value):
