@@ -23,14 +23,21 @@ extern "C" {
 #define RIFFLE_BOOT_MORE_TABLES 0x30000u /* up to 0x90000: page directories that found no room below 0x20000 */
 #define RIFFLE_BOOT_MP_TABLE 0x9fc00u   /* the last KiB of base memory, where kernels look for it */
 #define RIFFLE_BOOT_ACPI 0xe0000u       /* RSDP, then the tables, up to 1 MiB */
+#define RIFFLE_BOOT_RESET_VECTOR 0xffff0u /* where a real-mode jump to the BIOS enters: 16 bytes that use reset_port */
 #define RIFFLE_BOOT_LOW_END 0x100000u
 #define RIFFLE_BOOT_HOLE_START 0xc0000000u      /* RAM stops here and goes on at 4 GiB */
 #define RIFFLE_BOOT_HOLE_END 0x100000000u
 #define RIFFLE_BOOT_VCPUS_MAX 32u
 #define RIFFLE_BOOT_RNG_SEED_MAX 256u
 
-/* What a guest writes to the sleep control port to power off: SLP_EN, SLP_TYP of our \_S5 (ACPI 6.5, 4.8.3.7). */
+/*
+ * What a guest writes to power off, SLP_EN and SLP_TYP of our \_S5: to the sleep control port (ACPI 6.5, 4.8.3.7), or
+ * to the upper byte of the PM1 control register (4.8.3.2.1).
+ */
 #define RIFFLE_BOOT_SLEEP_S5 0x34u
+/* ACPI's fixed registers at pm_port: PM1 status, PM1 enable, PM1 control, each 16 bits (4.8.3); the SCI is GSI 9. */
+#define RIFFLE_BOOT_PM_BYTES 6u
+#define RIFFLE_BOOT_SCI 9u
 
 /* A device the ACPI tables announce: memory-mapped, with one edge-triggered, active-high interrupt. */
 struct riffle_boot_device {
@@ -49,7 +56,9 @@ struct riffle_boot_device {
 /*
  * The machine as its monitor built it. Beside what is named here the guest finds one LAPIC a vCPU at 0xfee00000 and one
  * IOAPIC of 24 pins at 0xfec00000, GSI n on pin n, the PIT's IRQ 0 included: KVM's routing as KVM_CREATE_IRQCHIP
- * leaves it, so the tables hold no interrupt source override. ACPI is hardware-reduced: no PM timer, no SCI, no FACS.
+ * leaves it, so no ISA interrupt but the SCI has a source override. With pm_port, ACPI is the full kind of a PC: an SCI, no
+ * PM timer, no GPEs, and the 8259 PICs and the PIT are there to be used. Without it ACPI is hardware-reduced, and Linux
+ * touches neither PICs nor PIT: a guest with noapic, or one that has nothing else to calibrate its clock by, then hangs.
  */
 struct riffle_machine {
 	const struct riffle_ram *ram;   /* all of the guest's RAM, with host addresses; 1 to 64 stretches */
@@ -64,10 +73,12 @@ struct riffle_machine {
 	const struct riffle_boot_device *devices;
 	size_t device_count;
 	uint16_t sleep_control_port;    /* ACPI sleep control register, one byte; the sleep status register is the
-	                                   port after it and may read 0; 0: no power-off */
+	                                   port after it and may read 0; 0: no power-off by it */
 	uint16_t reset_port;            /* ACPI reset register, one byte; 0: none */
 	uint8_t reset_value;            /* what the guest writes there */
-	uint8_t reserved_zero[3 + 128];
+	uint8_t reserved_zero_byte;
+	uint16_t pm_port;               /* RIFFLE_BOOT_PM_BYTES of fixed registers; 0: hardware-reduced ACPI */
+	uint8_t reserved_zero[128];
 };
 
 /* Registers of vCPU 0 at the entry; the other vCPUs wait for INIT and SIPI. Registers not named are 0. */

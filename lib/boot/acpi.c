@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ACPI for a machine without chipset: RSDP, XSDT, a hardware-reduced FADT, MADT, and a DSDT that lists the devices. */
+/* ACPI for a machine without chipset: RSDP, XSDT, FADT, FACS, MADT, and a DSDT that lists the devices. */
 #include "boot/aml.h"
 #include "boot/internal.h"
 
@@ -7,13 +7,15 @@
 #include "common/fail.h"
 #include "common/reserved.h"
 
-#define AREA (RIFFLE_BOOT_LOW_END - RIFFLE_BOOT_ACPI)
+#define AREA (RIFFLE_BOOT_RESET_VECTOR - RIFFLE_BOOT_ACPI)
 #define RSDP_BYTES 36u
 #define HEADER_BYTES 36u /* of every table but the RSDP */
 #define FADT_BYTES 276u  /* ACPI 6.3 */
 #define MADT_LAPIC_BYTES 8u
 #define MADT_IOAPIC_BYTES 12u
 #define MADT_NMI_BYTES 6u
+#define MADT_OVERRIDE_BYTES 10u
+#define FACS_BYTES 64u /* and on a multiple of that */
 
 /* FADT flags (ACPI 6.5, table 5.10) */
 #define FADT_WBINVD (1u << 0)
@@ -34,9 +36,9 @@
 /* All tables but the DSDT, which comes first and may take what is left, fit into this, gaps between them included. */
 #define FIXED_TABLES_BYTES 1024u
 _Static_assert(FADT_BYTES + HEADER_BYTES + 8 + RIFFLE_BOOT_VCPUS_MAX * MADT_LAPIC_BYTES + MADT_IOAPIC_BYTES +
-		       MADT_NMI_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
+		       MADT_OVERRIDE_BYTES + MADT_NMI_BYTES + 2 * FACS_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
 		   FIXED_TABLES_BYTES,
-	       "room for FADT, MADT and XSDT");
+	       "room for FADT, FACS, MADT and XSDT");
 
 /* The tables one after the other, each on a multiple of 16. */
 struct area {
@@ -139,7 +141,7 @@ static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 	struct riffle_boot_aml aml = {.bytes = table, .used = HEADER_BYTES, .limit = limit};
 	size_t term;
 
-	if (machine->sleep_control_port) {
+	if (machine->sleep_control_port || machine->pm_port) {
 		riffle_boot_aml_name(&aml, "_S5_");
 		term = riffle_boot_aml_open_package(&aml, 4);
 		riffle_boot_aml_integer(&aml, S5_SLEEP_TYPE);
@@ -159,21 +161,55 @@ static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 	return true;
 }
 
-/* a generic address structure for one byte-wide port */
-static void put_port(uint8_t *gas, uint16_t port)
+/* a generic address structure for ports accessed `bytes` bytes at a time */
+static void put_ports(uint8_t *gas, uint16_t port, unsigned bits, unsigned bytes)
 {
 	gas[0] = 1; /* system I/O */
-	gas[1] = 8; /* bits */
+	gas[1] = (uint8_t)bits;
 	gas[2] = 0;
-	gas[3] = 1; /* byte access */
+	gas[3] = (uint8_t)bytes; /* 1: byte access, 2: word access */
 	riffle_put64(gas + 4, port);
 }
 
-static void put_fadt(struct area *area, const struct riffle_machine *machine, uint64_t dsdt)
+static void put_port(uint8_t *gas, uint16_t port)
+{
+	put_ports(gas, port, 8, 1);
+}
+
+/* The fixed hardware of a PC: PM1 registers and the SCI. With no SMI command port the machine is always in ACPI mode. */
+static void put_fixed_hardware(uint8_t *t, uint16_t pm_port, uint64_t facs)
+{
+	riffle_put32(t + 36, (uint32_t)facs);
+	riffle_put16(t + 46, RIFFLE_BOOT_SCI);
+	riffle_put32(t + 56, pm_port);
+	riffle_put32(t + 64, pm_port + 4u);
+	t[88] = 4; /* bytes of PM1 status and enable */
+	t[89] = 2; /* of PM1 control */
+	riffle_put16(t + 96, 0xffff); /* no C2, no C3 */
+	riffle_put16(t + 98, 0xffff);
+	riffle_put64(t + 132, facs);
+	put_ports(t + 148, pm_port, 32, 2);
+	put_ports(t + 172, (uint16_t)(pm_port + 4), 16, 2);
+}
+
+static uint64_t put_facs(struct area *area)
+{
+	uint8_t *t;
+
+	area->used = (area->used + FACS_BYTES - 1) & ~(size_t)(FACS_BYTES - 1);
+	t = area->bytes + area->used;
+	memset(t, 0, FACS_BYTES);
+	memcpy(t, "FACS", 4);
+	riffle_put32(t + 4, FACS_BYTES);
+	t[32] = 2; /* version */
+	area->used += FACS_BYTES;
+	return RIFFLE_BOOT_ACPI + area->used - FACS_BYTES;
+}
+
+static void put_fadt(struct area *area, const struct riffle_machine *machine, uint64_t dsdt, uint64_t facs)
 {
 	uint8_t *t = area->bytes + area->used;
-	uint32_t flags =
-	    FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_HW_REDUCED;
+	uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_FIX_RTC;
 	uint32_t boot = BOOT_LEGACY_DEVICES | BOOT_NO_VGA;
 
 	if (machine->flags & RIFFLE_MACHINE_I8042)
@@ -186,6 +222,10 @@ static void put_fadt(struct area *area, const struct riffle_machine *machine, ui
 		put_port(t + 116, machine->reset_port);
 		t[128] = machine->reset_value;
 	}
+	if (machine->pm_port)
+		put_fixed_hardware(t, machine->pm_port, facs);
+	else
+		flags |= FADT_HW_REDUCED;
 	if (machine->sleep_control_port) {
 		put_port(t + 244, machine->sleep_control_port);
 		put_port(t + 256, (uint16_t)(machine->sleep_control_port + 1));
@@ -199,12 +239,12 @@ static void put_fadt(struct area *area, const struct riffle_machine *machine, ui
 	area->used += FADT_BYTES;
 }
 
-static void put_madt(struct area *area, unsigned vcpus)
+static void put_madt(struct area *area, unsigned vcpus, bool legacy)
 {
 	uint8_t *table = area->bytes + area->used, *p = table + HEADER_BYTES;
 
 	riffle_put32(p, RBOOT_LAPIC);
-	riffle_put32(p + 4, 0); /* no PC-AT interrupt controllers that anybody needs */
+	riffle_put32(p + 4, legacy); /* PCAT_COMPAT: there are 8259 PICs */
 	p += 8;
 	for (unsigned i = 0; i < vcpus; i++, p += MADT_LAPIC_BYTES) {
 		p[0] = 0;
@@ -219,6 +259,15 @@ static void put_madt(struct area *area, unsigned vcpus)
 	riffle_put32(p + 4, RBOOT_IOAPIC);
 	riffle_put32(p + 8, 0); /* its first GSI */
 	p += MADT_IOAPIC_BYTES;
+	if (legacy) {
+		p[0] = 2; /* interrupt source override: the SCI is level-triggered, active high */
+		p[1] = MADT_OVERRIDE_BYTES;
+		p[2] = 0; /* ISA */
+		p[3] = RIFFLE_BOOT_SCI;
+		riffle_put32(p + 4, RIFFLE_BOOT_SCI);
+		riffle_put16(p + 8, 0x0d);
+		p += MADT_OVERRIDE_BYTES;
+	}
 	p[0] = 4;
 	p[1] = MADT_NMI_BYTES;
 	p[2] = 0xff; /* NMI on every processor's LINT1 */
@@ -251,6 +300,18 @@ static void put_rsdp(uint8_t *rsdp, uint64_t xsdt)
 	rsdp[32] = riffle_boot_checksum(rsdp, RSDP_BYTES);
 }
 
+/* mov dx, port; mov al, value; out dx, al; then cli; hlt for ever: what Linux jumps to for reboot=bios */
+static void put_reset_vector(uint8_t *vector, const struct riffle_machine *machine)
+{
+	static const uint8_t code[16] = {0xba, 0, 0, 0xb0, 0, 0xee, 0xfa, 0xf4, 0xeb, 0xfc};
+
+	if (!machine->reset_port)
+		return;
+	memcpy(vector, code, sizeof code);
+	riffle_put16(vector + 1, machine->reset_port);
+	vector[4] = machine->reset_value;
+}
+
 static int check_device(const struct riffle_boot_device *d, const struct riffle_boot_map *map, struct riffle_error *error)
 {
 	int status;
@@ -278,12 +339,15 @@ int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, cons
 		     struct riffle_error *error)
 {
 	struct area area = {low + RIFFLE_BOOT_ACPI, RSDP_BYTES};
-	uint64_t dsdt, fadt, madt;
+	uint64_t dsdt, fadt, madt, facs = 0;
 	int status;
 
 	if (machine->sleep_control_port == UINT16_MAX)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "sleep_control_port",
 					 "leaves no port for the status register", machine->sleep_control_port);
+	if (machine->pm_port > UINT16_MAX - RIFFLE_BOOT_PM_BYTES + 1)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "pm_port", "leaves no ports for all registers",
+					 machine->pm_port);
 	for (size_t i = 0; i < machine->device_count; i++)
 		if ((status = check_device(&machine->devices[i], map, error)))
 			return status;
@@ -291,11 +355,14 @@ int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, cons
 	if (!put_dsdt(&area, machine))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "devices", "are more than the ACPI tables hold",
 					 machine->device_count);
+	if (machine->pm_port)
+		facs = put_facs(&area);
 	fadt = next_table(&area);
-	put_fadt(&area, machine, dsdt);
+	put_fadt(&area, machine, dsdt, facs);
 	madt = next_table(&area);
-	put_madt(&area, machine->vcpus);
+	put_madt(&area, machine->vcpus, machine->pm_port != 0);
 	put_rsdp(area.bytes, next_table(&area));
 	put_xsdt(&area, fadt, madt);
+	put_reset_vector(low + RIFFLE_BOOT_RESET_VECTOR, machine);
 	return RIFFLE_OK;
 }

@@ -37,6 +37,9 @@ int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machin
 	map->end = 0;
 	if ((status = RIFFLE_CHECK_ZERO(machine->reserved_zero, "machine", error)))
 		return status;
+	if (machine->reserved_zero_byte)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "machine", "reserved bytes are not zero",
+					 machine->reserved_zero_byte);
 	if (!machine->ram || !machine->ram_count || machine->ram_count > RBOOT_RAM_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "no stretch, or too many",
 					    machine->ram_count, RBOOT_RAM_MAX);

@@ -111,6 +111,55 @@ static void test_fadt(void **state)
 	guest_free(&guest);
 }
 
+/* ACPI of a PC: fixed registers, an SCI, a FACS, PICs */
+static void test_fixed_hardware(void **state)
+{
+	struct guest guest;
+	struct tables t;
+	const uint8_t *facs;
+
+	(void)state;
+	make_machine(&guest, 2);
+	guest.machine.sleep_control_port = 0;
+	guest.machine.pm_port = 0x600;
+	write_machine(&guest);
+	t = walk(&guest);
+	assert_false(riffle_get32(t.fadt + 112) & 1 << 20);
+	assert_int_equal(riffle_get16(t.fadt + 46), 9);
+	assert_int_equal(riffle_get32(t.fadt + 48), 0); /* SMI command */
+	assert_int_equal(riffle_get32(t.fadt + 56), 0x600);
+	assert_int_equal(riffle_get32(t.fadt + 64), 0x604);
+	assert_int_equal(t.fadt[88], 4);
+	assert_int_equal(t.fadt[89], 2);
+	assert_int_equal(riffle_get64(t.fadt + 152), 0x600);
+	assert_int_equal(riffle_get64(t.fadt + 176), 0x604);
+	assert_int_equal(riffle_get64(t.fadt + 248), 0);
+	assert_int_equal(riffle_get32(t.fadt + 36), riffle_get64(t.fadt + 132));
+	facs = guest.low + riffle_get32(t.fadt + 36);
+	assert_int_equal(riffle_get32(t.fadt + 36) % 64, 0);
+	assert_memory_equal(facs, "FACS", 4);
+	assert_int_equal(riffle_get32(facs + 4), 64);
+	assert_non_null(memmem(t.dsdt, riffle_get32(t.dsdt + 4), "_S5_", 4));
+	assert_int_equal(riffle_get32(t.madt + 40), 1);
+	assert_non_null(memmem(t.madt, riffle_get32(t.madt + 4), "\x02\x0a\x00\x09\x09\x00\x00\x00\x0d\x00", 10));
+	/* the last port that leaves room for all six, and the first that does not */
+	guest.machine.pm_port = 0xfffa;
+	write_machine(&guest);
+	guest_free(&guest);
+}
+
+/* mov dx, 0xcf9; mov al, 6; out dx, al */
+static void test_reset_vector(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	make_machine(&guest, 1);
+	write_machine(&guest);
+	assert_memory_equal(guest.low + 0xffff0, "\xba\xf9\x0c\xb0\x06\xee", 6);
+	guest_free(&guest);
+}
+
 static void check_madt(unsigned vcpus)
 {
 	unsigned lapics = 0, ioapics = 0, nmis = 0;
@@ -242,6 +291,10 @@ static void test_devices_are_checked(void **state)
 	guest.machine.sleep_control_port = UINT16_MAX;
 	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_ARGUMENT,
 		     "sleep_control_port");
+	guest.machine.sleep_control_port = 0;
+	guest.machine.pm_port = 0xfffb;
+	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_ARGUMENT,
+		     "pm_port");
 	guest_free(&guest);
 }
 
@@ -354,7 +407,7 @@ static void test_acpica_reads_them(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_fadt),         cmocka_unit_test(test_madt),
+	    cmocka_unit_test(test_fadt), cmocka_unit_test(test_fixed_hardware), cmocka_unit_test(test_reset_vector),         cmocka_unit_test(test_madt),
 	    cmocka_unit_test(test_mp_table),     cmocka_unit_test(test_devices_are_checked),
 	    cmocka_unit_test(test_most_devices), cmocka_unit_test(test_acpica_reads_them),
 	};
