@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Brings a guest's port and MMIO accesses to the device whose range they fall into. */
+#include "monitor/bus/bus.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+
+void bus_init(struct bus *bus)
+{
+	memset(bus, 0, sizeof *bus);
+	pthread_mutex_init(&bus->lock, NULL);
+}
+
+void bus_destroy(struct bus *bus)
+{
+	free(bus->ports.ranges);
+	free(bus->mmio.ranges);
+	pthread_mutex_destroy(&bus->lock);
+}
+
+/* Index of the first range that starts above `address`. */
+static size_t upper_bound(const struct bus_space *space, uint64_t address)
+{
+	size_t low = 0, high = space->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (space->ranges[middle].base <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool overlaps(const struct bus_space *space, size_t at, const struct bus_range *range)
+{
+	if (at && range->base - space->ranges[at - 1].base < space->ranges[at - 1].bytes)
+		return true;
+	return at < space->count && space->ranges[at].base - range->base < range->bytes;
+}
+
+int bus_add(struct bus_space *space, const struct bus_range *range, struct riffle_error *error)
+{
+	size_t at = upper_bound(space, range->base);
+
+	if (!range->bytes || range->base + (range->bytes - 1) < range->base)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "bus range", "is empty or wraps around",
+					 range->base);
+	if (overlaps(space, at, range))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "bus range", "overlaps another device's",
+					 range->base);
+	if (space->count == space->room) {
+		size_t room = space->room ? 2 * space->room : 16;
+		struct bus_range *ranges = realloc(space->ranges, room * sizeof *ranges);
+
+		if (!ranges)
+			return riffle_fail(error, RIFFLE_ERR_MEMORY, "bus range", "out of memory");
+		space->ranges = ranges;
+		space->room = room;
+	}
+	memmove(space->ranges + at + 1, space->ranges + at, (space->count - at) * sizeof *space->ranges);
+	space->ranges[at] = *range;
+	space->count++;
+	return 0;
+}
+
+void bus_remove(struct bus_space *space, uint64_t base)
+{
+	size_t after = upper_bound(space, base);
+
+	if (!after || space->ranges[after - 1].base != base)
+		return;
+	memmove(space->ranges + after - 1, space->ranges + after, (space->count - after) * sizeof *space->ranges);
+	space->count--;
+}
+
+static void access_space(struct bus *bus, const struct bus_space *space, uint64_t address, unsigned bytes, bool write,
+			 void *data)
+{
+	size_t after = upper_bound(space, address);
+	const struct bus_range *range = after ? &space->ranges[after - 1] : NULL;
+
+	if (!range || address - range->base >= range->bytes || bytes > range->bytes - (address - range->base)) {
+		if (!write)
+			memset(data, 0xff, bytes);
+		return;
+	}
+	pthread_mutex_t *lock = range->lock ? range->lock : &bus->lock;
+
+	pthread_mutex_lock(lock);
+	if (write)
+		range->ops->write(range->device, address - range->base, data, bytes);
+	else
+		range->ops->read(range->device, address - range->base, data, bytes);
+	pthread_mutex_unlock(lock);
+}
+
+void bus_port(struct bus *bus, uint16_t port, unsigned bytes, bool write, void *data)
+{
+	access_space(bus, &bus->ports, port, bytes, write, data);
+}
+
+void bus_mmio(struct bus *bus, uint64_t address, unsigned bytes, bool write, void *data)
+{
+	access_space(bus, &bus->mmio, address, bytes, write, data);
+}
+
+static void byte_read(void *device, uint64_t offset, void *data, unsigned bytes)
+{
+	const struct bus_bytes *registers = device;
+
+	if (bytes == 1)
+		*(uint8_t *)data = registers->read(registers->device, (unsigned)offset);
+	else
+		memset(data, 0xff, bytes);
+}
+
+static void byte_write(void *device, uint64_t offset, const void *data, unsigned bytes)
+{
+	const struct bus_bytes *registers = device;
+
+	if (bytes == 1)
+		registers->write(registers->device, (unsigned)offset, *(const uint8_t *)data);
+}
+
+const struct bus_ops bus_byte_ops = {.read = byte_read, .write = byte_write};

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What KVM_RUN came back for, and what to do about it. */
+#include "monitor/core/exits.h"
+
+#include <sys/ioctl.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "monitor/machine.h"
+
+/* A string instruction brings several accesses of the same width at once. */
+static void handle_io(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	unsigned bytes = run->io.size;
+	bool write = run->io.direction == KVM_EXIT_IO_OUT;
+	if (bytes > 4 || !riffle_inside(run->io.data_offset, (uint64_t)bytes * run->io.count, vcpu->run_bytes))
+		return;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	for (uint32_t i = 0; i < run->io.count; i++, data += bytes)
+		bus_port(&vcpu->vm->bus, run->io.port, bytes, write, data);
+}
+
+static void handle_mmio(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	if (run->mmio.len <= sizeof run->mmio.data)
+		bus_mmio(&vcpu->vm->bus, run->mmio.phys_addr, run->mmio.len, run->mmio.is_write, run->mmio.data);
+}
+
+static void handle_system_event(struct vcpu *vcpu)
+{
+	switch (vcpu->run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		vm_end(vcpu->vm, VM_END_POWEROFF);
+		break;
+	default: /* reset, or a crash the guest reported */
+		vm_end(vcpu->vm, VM_END_RESET);
+		break;
+	}
+}
+
+/* Where the guest was is kept for those who ask, and never part of the message: it tells the kernel's layout. */
+static void fail_vcpu(struct vcpu *vcpu, const char *exit, const char *problem, uint64_t found)
+{
+	struct riffle_error error;
+	struct kvm_regs regs;
+	if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0)
+		vcpu->vm->fault_rip = regs.rip;
+	riffle_fail_found(&error, RIFFLE_ERR_UNSUPPORTED, exit, problem, found);
+	vm_fail(vcpu->vm, &error);
+}
+
+static const char *internal_error_name(uint32_t suberror)
+{
+	switch (suberror) {
+	case KVM_INTERNAL_ERROR_EMULATION:
+		return "KVM cannot emulate an instruction of the guest";
+	case KVM_INTERNAL_ERROR_SIMUL_EX:
+		return "two exceptions at once";
+	case KVM_INTERNAL_ERROR_DELIVERY_EV:
+		return "an event could not be delivered";
+	case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
+		return "exit reason unknown to KVM";
+	default:
+		return "unknown suberror";
+	}
+}
+
+void exits_handle(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(vcpu);
+		break;
+	case KVM_EXIT_MMIO:
+		handle_mmio(vcpu);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		vm_end(vcpu->vm, VM_END_TRIPLE_FAULT);
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		handle_system_event(vcpu);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		fail_vcpu(vcpu, "KVM_EXIT_INTERNAL_ERROR", internal_error_name(run->internal.suberror),
+			  run->internal.suberror);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		fail_vcpu(vcpu, "KVM_EXIT_FAIL_ENTRY", "the processor refused the guest's state",
+			  run->fail_entry.hardware_entry_failure_reason);
+		break;
+	default:
+		fail_vcpu(vcpu, "KVM_RUN", "unexpected exit reason", run->exit_reason);
+		break;
+	}
+}

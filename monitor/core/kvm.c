@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /dev/kvm and one VM of it: capabilities, reserved pages, interrupt controllers and timer. */
+#include "monitor/core/kvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+/* Four pages at the top of the 32-bit space, in the hole of guest RAM: Documentation/virt/kvm/api.rst */
+#define IDENTITY_MAP_ADDRESS UINT64_C(0xfffbc000)
+#define TSS_ADDRESS 0xfffbd000ul
+
+int kvm_open(struct riffle_error *error)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		const char *problem = "cannot be opened";
+		if (errno == ENOENT)
+			problem = "is not there: load the module kvm_intel or kvm_amd, or run under tools/kvmbox";
+		else if (errno == EACCES)
+			problem = "may not be opened: join the group kvm, or ask root for access";
+		else if (errno == ENODEV || errno == ENXIO)
+			problem = "has no driver: load the module kvm_intel or kvm_amd, or run under tools/kvmbox";
+		riffle_fail_system(error, errno, "/dev/kvm", problem);
+		return -1;
+	}
+	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	if (version != KVM_API_VERSION) {
+		if (version < 0)
+			riffle_fail_system(error, errno, "/dev/kvm", "is not KVM's");
+		else
+			riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "KVM_GET_API_VERSION", "unknown version",
+					     (uint64_t)version, KVM_API_VERSION);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int kvm_check(int kvm_fd, unsigned vcpus, struct riffle_error *error)
+{
+	static const struct {
+		int capability;
+		const char *name;
+	} needed[] = {
+		{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},           {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+		{KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"}, {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+		{KVM_CAP_PIT2, "KVM_CAP_PIT2"},                 {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+	};
+	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
+			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, needed[i].name,
+					   "missing in this host's KVM");
+	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	if (most > 0 && vcpus > (unsigned)most)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "vcpus", "more than this host's KVM allows",
+					    vcpus, (uint64_t)most);
+	return 0;
+}
+
+bool kvm_has_tsc_deadline(int kvm_fd)
+{
+	return ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+}
+
+int kvm_create_vm(int kvm_fd, struct riffle_error *error)
+{
+	int fd;
+	do
+		fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0) {
+		riffle_fail_system(error, errno, "KVM_CREATE_VM", "failed");
+		return -1;
+	}
+	uint64_t identity_map = IDENTITY_MAP_ADDRESS;
+	if (ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 || ioctl(fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0) {
+		riffle_fail_system(error, errno, "KVM_SET_TSS_ADDR", "failed");
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int kvm_create_chips(int vm_fd, struct riffle_error *error)
+{
+	if (ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return riffle_fail_system(error, errno, "KVM_CREATE_IRQCHIP", "failed");
+	/* the speaker's port 0x61 is answered too: Linux calibrates its clock by it where it has no better one */
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	if (ioctl(vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+		return riffle_fail_system(error, errno, "KVM_CREATE_PIT2", "failed");
+	return 0;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest RAM: one anonymous mapping, cut by the hole below 4 GiB into at most two stretches. */
+#include "monitor/core/memory.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include <riffle/boot.h>
+
+#include "common/fail.h"
+
+/*
+ * A reservation without access holds the RAM and at least a page of guard on either side, so that no length that
+ * somebody failed to check reaches another mapping. The RAM starts on a 2 MiB boundary of the host and at guest
+ * address 0 (its second stretch at 3 GiB of the mapping and at guest address 4 GiB), so that the host may back it
+ * with huge pages and map them as such in the guest.
+ */
+static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struct riffle_error *error)
+{
+	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
+	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (reservation == MAP_FAILED)
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
+					0, 0);
+	uintptr_t start = ((uintptr_t)reservation + GUEST_MEMORY_STEP) & ~(uintptr_t)(GUEST_MEMORY_STEP - 1);
+	*ram = reservation + (start - (uintptr_t)reservation);
+	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED) {
+		int saved = errno;
+		munmap(reservation, reserve);
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, saved, "guest memory", "cannot be mapped", 1, bytes,
+					0, 0);
+	}
+	memory->reservation = reservation;
+	memory->reservation_bytes = reserve;
+	return 0;
+}
+
+int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error)
+{
+	*memory = (struct guest_memory){0};
+	if (bytes < GUEST_MEMORY_STEP || bytes > GUEST_MEMORY_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes",
+					    bytes < GUEST_MEMORY_STEP ? "too small" : "too large", bytes,
+					    bytes < GUEST_MEMORY_STEP ? GUEST_MEMORY_STEP : GUEST_MEMORY_MAX);
+	if (bytes % GUEST_MEMORY_STEP)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes", "not a multiple of 2 MiB",
+					    bytes, GUEST_MEMORY_STEP);
+	uint8_t *ram;
+	int status = map_ram(memory, bytes, &ram, error);
+	if (status)
+		return status;
+
+	/*
+	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are written
+	 * before a guest starts, which cost less than clearing them all.
+	 */
+	if (huge_pages && bytes > GUEST_MEMORY_STEP)
+		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
+	madvise(ram, bytes, MADV_DONTDUMP);
+	madvise(ram, bytes, MADV_DONTFORK); /* a child would turn every page of the guest copy-on-write */
+
+	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
+	memory->ram[0] = (struct riffle_ram){.address = 0, .bytes = low, .host = ram};
+	memory->count = 1;
+	if (bytes > low) {
+		memory->ram[1] =
+			(struct riffle_ram){.address = RIFFLE_BOOT_HOLE_END, .bytes = bytes - low, .host = ram + low};
+		memory->count = 2;
+	}
+	return 0;
+}
+
+void guest_memory_unmap(struct guest_memory *memory)
+{
+	if (memory->reservation)
+		munmap(memory->reservation, memory->reservation_bytes);
+	*memory = (struct guest_memory){0};
+}
+
+int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct riffle_error *error)
+{
+	for (size_t i = 0; i < memory->count; i++) {
+		struct kvm_userspace_memory_region region = {
+			.slot = (uint32_t)i,
+			.guest_phys_addr = memory->ram[i].address,
+			.memory_size = memory->ram[i].bytes,
+			.userspace_addr = (uintptr_t)memory->ram[i].host,
+		};
+		if (ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+			return riffle_fail_system(error, errno, "KVM_SET_USER_MEMORY_REGION", "failed");
+	}
+	return 0;
+}
+
+void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t bytes)
+{
+	for (size_t i = 0; i < memory->count; i++) {
+		const struct riffle_ram *ram = &memory->ram[i];
+
+		if (gpa >= ram->address && gpa - ram->address < ram->bytes)
+			return bytes <= ram->bytes - (gpa - ram->address)
+				       ? (uint8_t *)ram->host + (gpa - ram->address)
+				       : NULL;
+	}
+	return NULL;
+}
+
+bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t bytes)
+{
+	const void *at = guest_memory_at(memory, gpa, bytes);
+
+	if (at)
+		memcpy(data, at, bytes);
+	return at != NULL;
+}
+
+bool guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *data, size_t bytes)
+{
+	void *at = guest_memory_at(memory, gpa, bytes);
+
+	if (at)
+		memcpy(at, data, bytes);
+	return at != NULL;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tells a /dev/kvm that virtualises from one that emulates every instruction. */
+#include "monitor/core/probe.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+#include "monitor/core/kvm.h"
+#include "monitor/core/vm.h"
+
+/*
+ * A loop of two instructions, timed. An emulating KVM needs 580 to 3,700 ns for each, one nested in a machine that is
+ * itself emulated at most 230, hardware less than one.
+ */
+#define LEAF1_ECX_VMX (1u << 5)
+#define EXT1_ECX_SVM (1u << 2)
+
+#define LOOPS 2000u
+#define ROUNDS 3
+#define EMULATION_NS 400u
+#define GUEST_ADDRESS 0x1000u
+#define GUEST_BYTES 4096u
+
+static const uint8_t loop_guest[] = {
+	0x49,       /* dec %cx */
+	0x75, 0xfd, /* jnz -3 */
+	0xf4,       /* hlt */
+};
+
+static bool cpu_virtualises(void)
+{
+	unsigned eax, ebx, ecx, edx;
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & LEAF1_ECX_VMX)
+		return true;
+	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & EXT1_ECX_SVM;
+}
+
+struct probe {
+	int vm_fd, vcpu_fd;
+	uint8_t *memory;
+	struct kvm_run *run;
+	size_t run_bytes;
+};
+
+static int probe_open(struct probe *probe, int kvm_fd, struct riffle_error *error)
+{
+	probe->vm_fd = kvm_create_vm(kvm_fd, error);
+	if (probe->vm_fd < 0)
+		return error ? (int)error->status : RIFFLE_ERR_IO;
+	probe->memory = mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (probe->memory == MAP_FAILED)
+		return riffle_fail_system(error, errno, "probe", "no memory for the guest");
+	memcpy(probe->memory, loop_guest, sizeof loop_guest);
+	struct kvm_userspace_memory_region region = {
+		.guest_phys_addr = GUEST_ADDRESS,
+		.memory_size = GUEST_BYTES,
+		.userspace_addr = (uintptr_t)probe->memory,
+	};
+	if (ioctl(probe->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return riffle_fail_system(error, errno, "probe", "KVM_SET_USER_MEMORY_REGION failed");
+	probe->vcpu_fd = ioctl(probe->vm_fd, KVM_CREATE_VCPU, 0);
+	int run_bytes = ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (probe->vcpu_fd < 0 || run_bytes < (int)sizeof(struct kvm_run))
+		return riffle_fail_system(error, errno, "probe", "KVM_CREATE_VCPU failed");
+	probe->run_bytes = (size_t)run_bytes;
+	probe->run = mmap(NULL, probe->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, probe->vcpu_fd, 0);
+	if (probe->run == MAP_FAILED)
+		return riffle_fail_system(error, errno, "probe", "struct kvm_run cannot be mapped");
+	return 0;
+}
+
+static void probe_close(struct probe *probe)
+{
+	if (probe->run != MAP_FAILED)
+		munmap(probe->run, probe->run_bytes);
+	if (probe->vcpu_fd >= 0)
+		close(probe->vcpu_fd);
+	if (probe->memory != MAP_FAILED)
+		munmap(probe->memory, GUEST_BYTES);
+	if (probe->vm_fd >= 0)
+		close(probe->vm_fd);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Runs the loop once in real mode. A guest that does not come to its HLT counts as endlessly slow. */
+static uint64_t time_loop(const struct probe *probe)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = {.rip = GUEST_ADDRESS, .rcx = LOOPS, .rflags = 2};
+	if (ioctl(probe->vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
+		return UINT64_MAX;
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	if (ioctl(probe->vcpu_fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(probe->vcpu_fd, KVM_SET_REGS, &regs) < 0)
+		return UINT64_MAX;
+	uint64_t start = now_ns();
+	int result;
+	do
+		result = ioctl(probe->vcpu_fd, KVM_RUN, 0);
+	while ((result < 0 && errno == EINTR) || (result == 0 && probe->run->exit_reason == KVM_EXIT_INTR));
+	if (result < 0 || probe->run->exit_reason != KVM_EXIT_HLT)
+		return UINT64_MAX;
+	return now_ns() - start;
+}
+
+static int measure(int kvm_fd, uint64_t *instruction_ns, struct riffle_error *error)
+{
+	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};
+	uint64_t best = UINT64_MAX;
+	int status = probe_open(&probe, kvm_fd, error);
+	for (int i = 0; !status && i < ROUNDS; i++) {
+		uint64_t ns = time_loop(&probe);
+		best = ns < best ? ns : best;
+	}
+	probe_close(&probe);
+	*instruction_ns = best / (2 * LOOPS);
+	return status;
+}
+
+int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
+{
+	uint64_t instruction_ns;
+	if (cpu_virtualises())
+		return 0;
+	int status = measure(kvm_fd, &instruction_ns, error);
+	if (status || instruction_ns < EMULATION_NS)
+		return status;
+	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
+			   "emulates guests instruction by instruction, which Linux does not survive: this host has no "
+			   "hardware virtualisation; run the command under tools/kvmbox");
+}
+
+enum kvm_kind vm_probe_kvm(struct riffle_error *error)
+{
+	struct riffle_error local;
+	if (!error)
+		error = &local;
+	int fd = kvm_open(error);
+	if (fd < 0)
+		return error->sys_errno == EACCES || error->sys_errno == EPERM ? KVM_NO_PERMISSION : KVM_NONE;
+	int status = probe_refuse_emulation(fd, error);
+	close(fd);
+	if (!status)
+		return KVM_HARDWARE;
+	return status == RIFFLE_ERR_UNSUPPORTED ? KVM_EMULATING : KVM_NONE;
+}

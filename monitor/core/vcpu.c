@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One vCPU: made, given its CPUID, MSRs and entry registers, run. */
+#include "monitor/core/vcpu.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "monitor/core/exits.h"
+#include "monitor/machine.h"
+
+#define MSR_IA32_MISC_ENABLE 0x1a0u
+#define MISC_ENABLE_FAST_STRING 1u
+#define MSR_MTRR_DEFAULT_TYPE 0x2ffu
+#define MTRR_ENABLED_WRITE_BACK 0x806u
+
+#define LAPIC_LVT0 0x350u
+#define LAPIC_LVT1 0x360u
+#define LVT_MODE_NMI 4u
+#define LVT_MODE_EXTINT 7u
+
+#define SEGMENT_CODE 11u        /* execute, read, accessed */
+#define SEGMENT_DATA 3u         /* read, write, accessed */
+#define SEGMENT_TSS_BUSY 11u
+
+/* What firmware leaves: fast string instructions on, all memory write-back unless an MTRR says otherwise. */
+static int set_msrs(int fd, struct riffle_error *error)
+{
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry entries[2];
+	} msrs = {
+		.nmsrs = 2,
+		.entries = {
+			{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+			{.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED_WRITE_BACK},
+		},
+	};
+	int set = ioctl(fd, KVM_SET_MSRS, &msrs);
+	if (set < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_MSRS", "failed");
+	if (set < (int)msrs.nmsrs)
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "KVM_SET_MSRS", "this KVM refuses an MSR",
+					 msrs.entries[set].index);
+	return 0;
+}
+
+static void set_lvt(struct kvm_lapic_state *lapic, unsigned reg, unsigned mode)
+{
+	uint32_t value = riffle_get32(lapic->regs + reg);
+	riffle_put32(lapic->regs + reg, (value & ~0x700u) | mode << 8);
+}
+
+/* PIC interrupts come in through LINT0 of vCPU 0, NMIs through LINT1 (MultiProcessor Spec 3.6.2.2, virtual wire). */
+static int wire_lapic(int fd, struct riffle_error *error)
+{
+	struct kvm_lapic_state lapic;
+	if (ioctl(fd, KVM_GET_LAPIC, &lapic) < 0)
+		return riffle_fail_system(error, errno, "KVM_GET_LAPIC", "failed");
+	set_lvt(&lapic, LAPIC_LVT0, LVT_MODE_EXTINT);
+	set_lvt(&lapic, LAPIC_LVT1, LVT_MODE_NMI);
+	if (ioctl(fd, KVM_SET_LAPIC, &lapic) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_LAPIC", "failed");
+	return 0;
+}
+
+int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error)
+{
+	do
+		vcpu->fd = ioctl(vm_fd, KVM_CREATE_VCPU, (unsigned long)vcpu->id);
+	while (vcpu->fd < 0 && errno == EINTR);
+	if (vcpu->fd < 0)
+		return riffle_fail_system(error, errno, "KVM_CREATE_VCPU", "failed");
+	void *run = mmap(NULL, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (run == MAP_FAILED)
+		return riffle_fail_system(error, errno, "struct kvm_run", "cannot be mapped");
+	vcpu->run = run;
+	vcpu->run_bytes = run_bytes;
+	guest_cpuid_set_apic_id(cpuid, vcpu->id);
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_CPUID2", "failed");
+	int status = set_msrs(vcpu->fd, error);
+	if (!status && vcpu->id == 0)
+		status = wire_lapic(vcpu->fd, error);
+	return status;
+}
+
+void vcpu_destroy(struct vcpu *vcpu)
+{
+	if (vcpu->run)
+		munmap(vcpu->run, vcpu->run_bytes);
+	if (vcpu->fd >= 0)
+		close(vcpu->fd);
+	vcpu->run = NULL;
+	vcpu->fd = -1;
+}
+
+static struct kvm_segment flat_segment(uint16_t selector, bool code)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = code ? SEGMENT_CODE : SEGMENT_DATA,
+		.present = 1,
+		.db = !code, /* 64-bit code has L instead */
+		.l = code,
+		.s = 1,
+		.g = 1,
+	};
+}
+
+static int set_special_registers(int fd, const struct riffle_boot_registers *registers, struct riffle_error *error)
+{
+	struct kvm_sregs sregs;
+	if (ioctl(fd, KVM_GET_SREGS, &sregs) < 0)
+		return riffle_fail_system(error, errno, "KVM_GET_SREGS", "failed");
+	sregs.cs = flat_segment(registers->cs, true);
+	sregs.ds = sregs.es = sregs.ss = flat_segment(registers->ds, false);
+	sregs.fs = sregs.gs = sregs.ds;
+	/* VMX wants a busy TSS; the guest loads its own before it uses it */
+	sregs.tr = (struct kvm_segment){.limit = 0x67, .type = SEGMENT_TSS_BUSY, .present = 1};
+	sregs.ldt = (struct kvm_segment){.unusable = 1};
+	sregs.gdt = (struct kvm_dtable){.base = registers->gdt_address, .limit = (uint16_t)(registers->gdt_bytes - 1)};
+	sregs.idt = (struct kvm_dtable){0};
+	sregs.cr0 = registers->cr0;
+	sregs.cr3 = registers->cr3;
+	sregs.cr4 = registers->cr4;
+	sregs.efer = registers->efer;
+	if (ioctl(fd, KVM_SET_SREGS, &sregs) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_SREGS", "failed");
+	return 0;
+}
+
+int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *registers, struct riffle_error *error)
+{
+	int status = set_special_registers(vcpu->fd, registers, error);
+	if (status)
+		return status;
+	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
+	if (ioctl(vcpu->fd, KVM_SET_FPU, &fpu) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_FPU", "failed");
+	struct kvm_regs regs = {
+		.rip = registers->rip, .rsi = registers->rsi, .rsp = registers->rsp, .rflags = registers->rflags | 2};
+	if (ioctl(vcpu->fd, KVM_SET_REGS, &regs) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_REGS", "failed");
+	return 0;
+}
+
+void vcpu_loop(struct vcpu *vcpu)
+{
+	while (!vm_has_ended(vcpu->vm)) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			exits_handle(vcpu);
+			continue;
+		}
+		/* EAGAIN: a vCPU that waited for INIT or SIPI got it */
+		if (errno != EINTR && errno != EAGAIN) {
+			struct riffle_error error;
+			riffle_fail_system(&error, errno, "KVM_RUN", "failed");
+			vm_fail(vcpu->vm, &error);
+		}
+	}
+}

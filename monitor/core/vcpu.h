@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One vCPU: made, given its CPUID, MSRs and entry registers, run. */
+#ifndef RIFFLE_MONITOR_VCPU_H
+#define RIFFLE_MONITOR_VCPU_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include <riffle/boot.h>
+
+#include "monitor/core/guest_cpuid.h"
+
+struct vcpu {
+	int fd;                 /* -1: not made */
+	unsigned id;            /* its APIC id too */
+	struct kvm_run *run;
+	size_t run_bytes;
+	pthread_t thread;
+	struct vm *vm;
+};
+
+/* Makes vCPU `vcpu->id` in the state after reset. On failure vcpu_destroy() takes away what is there. */
+int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error);
+void vcpu_destroy(struct vcpu *vcpu);
+
+/* Sets the registers of the 64-bit entry; for vCPU 0. */
+int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *registers, struct riffle_error *error);
+
+/* Runs until the microVM has ended: the vCPU's main loop. */
+void vcpu_loop(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Notes the moment at which the guest's init says that it runs, and those of other marks on the way. */
+#ifndef RIFFLE_MONITOR_BOOT_TIMER_H
+#define RIFFLE_MONITOR_BOOT_TIMER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "monitor/bus/bus.h"
+
+#define BOOT_TIMER_MARK 123
+
+#define BOOT_TIMER_MARKS_MAX 32u        /* what a guest marks beyond is let go */
+
+/* Another value than init's: which, and when by CLOCK_MONOTONIC. */
+struct boot_mark {
+	uint8_t value;
+	uint64_t ns;
+};
+
+struct boot_timer {
+	_Atomic uint64_t marked_ns;     /* CLOCK_MONOTONIC of the first of init's, 0 before */
+	/* under the bus's lock; read when no vCPU runs any more */
+	struct boot_mark mark[BOOT_TIMER_MARKS_MAX];
+	unsigned marks;
+};
+
+/* At Firecracker's address (MMIO 0xc0000000) and, for guests that write ports more easily, at port 0xf4. */
+void boot_timer_attach(struct boot_timer *timer, struct bus *bus);
+
+#endif

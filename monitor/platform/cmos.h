@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CMOS clock (MC146818): the host's time of day, 128 bytes of memory, no interrupt. */
+#ifndef RIFFLE_MONITOR_CMOS_H
+#define RIFFLE_MONITOR_CMOS_H
+
+#include "monitor/bus/bus.h"
+
+struct cmos {
+	uint8_t index;
+	uint8_t bytes[128];
+	int64_t (*now)(void);   /* seconds since 1970, UTC */
+};
+
+/* `now` may be NULL: the host's clock. */
+void cmos_attach(struct cmos *cmos, struct bus *bus, int64_t (*now)(void));
+
+#endif

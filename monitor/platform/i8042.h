@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keyboard controller: a keyboard on which nobody types, no mouse, and the reset line. */
+#ifndef RIFFLE_MONITOR_I8042_H
+#define RIFFLE_MONITOR_I8042_H
+
+#include "monitor/bus/bus.h"
+#include "monitor/platform/platform.h"
+
+#define I8042_QUEUE 16
+
+struct i8042 {
+	const struct platform *platform;
+	uint8_t control;                /* the controller's command byte */
+	uint8_t output_port;
+	uint8_t command;                /* controller command that waits for its data byte, 0: none */
+	uint8_t keyboard_command;       /* keyboard command that waits for its data byte, 0: none */
+	uint8_t queue[I8042_QUEUE];     /* bytes for the guest to read */
+	unsigned queue_head, queue_count;
+	uint8_t last;                   /* what an empty queue reads as */
+	bool irq;
+};
+
+void i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform);
+
+#endif

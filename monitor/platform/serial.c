@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* COM1: a 16550A whose transmitter is as fast as the reader of the console. */
+#include "monitor/platform/serial.h"
+
+#include <string.h>
+
+/*
+ * Registers and bits: National Semiconductor PC16550D data sheet. A byte written to the transmitter is gone at once, so
+ * THRE and TEMT are set whenever the output has room; while it has none the guest waits, as for a slow line.
+ */
+enum {
+	DATA,
+	INTERRUPT_ENABLE,
+	INTERRUPT_ID_FIFO_CONTROL,
+	LINE_CONTROL,
+	MODEM_CONTROL,
+	LINE_STATUS,
+	MODEM_STATUS,
+	SCRATCH
+};
+
+#define IER_RECEIVE 0x01u
+#define IER_TRANSMIT 0x02u
+#define IER_LINE_STATUS 0x04u
+
+#define IIR_NONE 0x01u
+#define IIR_TRANSMIT 0x02u
+#define IIR_RECEIVE 0x04u
+#define IIR_LINE_STATUS 0x06u
+#define IIR_FIFO 0xc0u
+
+#define FCR_ENABLE 0x01u
+#define FCR_CLEAR_RECEIVE 0x02u
+
+#define LCR_DIVISOR 0x80u
+
+#define MCR_DTR 0x01u
+#define MCR_RTS 0x02u
+#define MCR_OUT1 0x04u
+#define MCR_OUT2 0x08u          /* lets the interrupt through to the bus on a PC */
+#define MCR_LOOP 0x10u
+
+#define LSR_DATA 0x01u
+#define LSR_OVERRUN 0x02u
+#define LSR_TRANSMITTER_IDLE 0x60u /* THRE and TEMT */
+
+#define MSR_CTS 0x10u
+#define MSR_DSR 0x20u
+#define MSR_RI 0x40u
+#define MSR_DCD 0x80u
+
+static uint8_t interrupt_id(const struct serial *serial)
+{
+	if (serial->interrupt_enable & IER_LINE_STATUS && serial->overrun)
+		return IIR_LINE_STATUS;
+	if (serial->interrupt_enable & IER_RECEIVE && serial->receive_count)
+		return IIR_RECEIVE;
+	if (serial->interrupt_enable & IER_TRANSMIT && serial->transmitter_empty_pending)
+		return IIR_TRANSMIT;
+	return IIR_NONE;
+}
+
+static void update_irq(struct serial *serial)
+{
+	bool level = interrupt_id(serial) != IIR_NONE &&
+		     (serial->modem_control & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+	if (level == serial->irq)
+		return;
+	serial->irq = level;
+	serial->platform->set_irq(serial->platform->opaque, IRQ_COM1, level);
+}
+
+/*
+ * A driver that starts empties the receiver first, and input that was there before it (a script piped into the console)
+ * would be lost. So nothing is received until somebody listens: by interrupt, or by polling the line status.
+ */
+#define POLLS_OF_A_LISTENER 8u
+
+static bool guest_listens(const struct serial *serial)
+{
+	return !(serial->modem_control & MCR_LOOP) &&
+	       (serial->interrupt_enable & IER_RECEIVE || serial->status_polls >= POLLS_OF_A_LISTENER);
+}
+
+static bool receive_byte(struct serial *serial, uint8_t byte)
+{
+	unsigned room = serial->fifo ? SERIAL_FIFO : 1;
+	if (serial->receive_count >= room)
+		return false;
+	serial->receive[(serial->receive_head + serial->receive_count++) % SERIAL_FIFO] = byte;
+	return true;
+}
+
+static void ask_for_input(struct serial *serial)
+{
+	if (!serial->input_refused || !guest_listens(serial))
+		return;
+	serial->input_refused = false;
+	serial->platform->input_wanted(serial->platform->opaque);
+}
+
+static uint8_t read_received(struct serial *serial)
+{
+	if (!serial->receive_count)
+		return 0;
+	uint8_t byte = serial->receive[serial->receive_head];
+	serial->receive_head = (serial->receive_head + 1) % SERIAL_FIFO;
+	if (--serial->receive_count == 0)
+		ask_for_input(serial);
+	return byte;
+}
+
+static void transmit(struct serial *serial, uint8_t byte)
+{
+	if (serial->modem_control & MCR_LOOP) {
+		if (!receive_byte(serial, byte))
+			serial->overrun = true;
+		serial->transmitter_empty_pending = true;
+		return;
+	}
+	output_put(serial->output, byte);
+	serial->transmitter_empty_pending = output_has_room(serial->output);
+}
+
+static uint8_t line_status(struct serial *serial)
+{
+	uint8_t status = 0;
+	if (serial->receive_count)
+		status |= LSR_DATA;
+	if (serial->overrun)
+		status |= LSR_OVERRUN;
+	if (serial->modem_control & MCR_LOOP || output_has_room(serial->output))
+		status |= LSR_TRANSMITTER_IDLE;
+	serial->overrun = false;
+	if (serial->status_polls < POLLS_OF_A_LISTENER && ++serial->status_polls == POLLS_OF_A_LISTENER)
+		ask_for_input(serial);
+	return status;
+}
+
+/* Looped back, the modem's inputs are our own outputs; else a modem that is always ready. */
+static uint8_t modem_status(const struct serial *serial)
+{
+	uint8_t control = serial->modem_control;
+	if (!(control & MCR_LOOP))
+		return MSR_CTS | MSR_DSR | MSR_DCD;
+	return (control & MCR_RTS ? MSR_CTS : 0) | (control & MCR_DTR ? MSR_DSR : 0) |
+	       (control & MCR_OUT1 ? MSR_RI : 0) | (control & MCR_OUT2 ? MSR_DCD : 0);
+}
+
+static uint8_t serial_read(void *device, unsigned offset)
+{
+	struct serial *serial = device;
+	bool divisor = serial->line_control & LCR_DIVISOR;
+	uint8_t value = 0xff;
+
+	if (offset != LINE_STATUS)
+		serial->status_polls = 0;
+	switch (offset) {
+	case DATA:
+		value = divisor ? serial->divisor_low : read_received(serial);
+		break;
+	case INTERRUPT_ENABLE:
+		value = divisor ? serial->divisor_high : serial->interrupt_enable;
+		break;
+	case INTERRUPT_ID_FIFO_CONTROL:
+		value = interrupt_id(serial);
+		if (value == IIR_TRANSMIT)
+			serial->transmitter_empty_pending = false;
+		value |= serial->fifo ? IIR_FIFO : 0;
+		break;
+	case LINE_CONTROL:
+		value = serial->line_control;
+		break;
+	case MODEM_CONTROL:
+		value = serial->modem_control;
+		break;
+	case LINE_STATUS:
+		value = line_status(serial);
+		break;
+	case MODEM_STATUS:
+		value = modem_status(serial);
+		break;
+	case SCRATCH:
+		value = serial->scratch;
+		break;
+	}
+	update_irq(serial);
+	return value;
+}
+
+static void write_interrupt_enable(struct serial *serial, uint8_t value)
+{
+	value &= 0x0f;
+	/* switching it on with an empty transmitter raises it at once */
+	if (value & IER_TRANSMIT && !(serial->interrupt_enable & IER_TRANSMIT))
+		serial->transmitter_empty_pending =
+			serial->modem_control & MCR_LOOP || output_has_room(serial->output);
+	serial->interrupt_enable = value;
+	ask_for_input(serial);
+}
+
+/* The data sheet also empties the FIFO when it is switched on; a byte that came just before is kept here instead. */
+static void write_fifo_control(struct serial *serial, uint8_t value)
+{
+	serial->fifo = value & FCR_ENABLE;
+	if (value & FCR_CLEAR_RECEIVE)
+		serial->receive_head = serial->receive_count = 0;
+	ask_for_input(serial);
+}
+
+static void write_modem_control(struct serial *serial, uint8_t value)
+{
+	serial->modem_control = value & 0x1f;
+	ask_for_input(serial);
+}
+
+static void serial_write(void *device, unsigned offset, uint8_t value)
+{
+	struct serial *serial = device;
+	bool divisor = serial->line_control & LCR_DIVISOR;
+
+	serial->status_polls = 0;
+	switch (offset) {
+	case DATA:
+		if (divisor)
+			serial->divisor_low = value;
+		else
+			transmit(serial, value);
+		break;
+	case INTERRUPT_ENABLE:
+		if (divisor)
+			serial->divisor_high = value;
+		else
+			write_interrupt_enable(serial, value);
+		break;
+	case INTERRUPT_ID_FIFO_CONTROL:
+		write_fifo_control(serial, value);
+		break;
+	case LINE_CONTROL:
+		serial->line_control = value;
+		break;
+	case MODEM_CONTROL:
+		write_modem_control(serial, value);
+		break;
+	case SCRATCH:
+		serial->scratch = value;
+		break;
+	default: /* the status registers are read-only */
+		break;
+	}
+	update_irq(serial);
+}
+
+unsigned serial_receive(struct serial *serial, const uint8_t *bytes, unsigned count)
+{
+	unsigned taken = 0;
+	if (guest_listens(serial))
+		while (taken < count && receive_byte(serial, bytes[taken]))
+			taken++;
+	if (taken < count)
+		serial->input_refused = true;
+	update_irq(serial);
+	return taken;
+}
+
+void serial_output_ready(struct serial *serial)
+{
+	serial->transmitter_empty_pending = true;
+	update_irq(serial);
+}
+
+void serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output)
+{
+	memset(serial, 0, sizeof *serial);
+	serial->platform = platform;
+	serial->output = output;
+	serial->divisor_low = 1; /* 115200 baud, 8N1: what firmware would have left */
+	serial->line_control = 0x03;
+	bus_add_ports(bus, &(struct bus_region){.base = PORT_COM1, .bytes = 8, .read = serial_read,
+						.write = serial_write, .device = serial});
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* COM1: a 16550A whose transmitter is as fast as the reader of the console. */
+#ifndef RIFFLE_MONITOR_SERIAL_H
+#define RIFFLE_MONITOR_SERIAL_H
+
+#include "monitor/bus/bus.h"
+#include "monitor/platform/output.h"
+#include "monitor/platform/platform.h"
+
+#define SERIAL_FIFO 16u
+
+struct serial {
+	const struct platform *platform;
+	struct output *output;
+	uint8_t interrupt_enable, line_control, modem_control, scratch;
+	uint8_t divisor_low, divisor_high;
+	bool fifo;
+	bool overrun;
+	bool transmitter_empty_pending; /* the THRE interrupt is due */
+	bool input_refused;             /* serial_receive() took less than there was */
+	unsigned status_polls;          /* line status reads in a row, with nothing in between */
+	bool irq;
+	unsigned receive_head, receive_count;
+	uint8_t receive[SERIAL_FIFO];
+};
+
+void serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output);
+
+/*
+ * Hands console input to the guest; the bus's lock is held. Returns how many of the bytes were taken; when fewer than
+ * all, platform->input_wanted() says when to try again.
+ */
+unsigned serial_receive(struct serial *serial, const uint8_t *bytes, unsigned count);
+
+/* The output has room again; the bus's lock is held. */
+void serial_output_ready(struct serial *serial);
+
+#endif
