@@ -128,3 +128,11 @@ static void byte_write(void *device, uint64_t offset, const void *data, unsigned
 }
 
 const struct bus_ops bus_byte_ops = {.read = byte_read, .write = byte_write};
+
+int bus_add_byte_ports(struct bus *bus, uint16_t base, unsigned count, struct bus_bytes *registers,
+		       struct riffle_error *error)
+{
+	const struct bus_range range = {.base = base, .bytes = count, .ops = &bus_byte_ops, .device = registers};
+
+	return bus_add(&bus->ports, &range, error);
+}

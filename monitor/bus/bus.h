@@ -74,4 +74,8 @@ struct bus_bytes {
 
 extern const struct bus_ops bus_byte_ops;
 
+/* bus_add() of `count` ports with byte registers. `registers` stays in use. */
+int bus_add_byte_ports(struct bus *bus, uint16_t base, unsigned count, struct bus_bytes *registers,
+		       struct riffle_error *error);
+
 #endif

@@ -6,11 +6,12 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
-#include "monitor/machine.h"
+#include "monitor/core/internal.h"
 
 /* A string instruction brings several accesses of the same width at once. */
 static void handle_io(struct vcpu *vcpu)
 {
+	const struct vm_handlers *handlers = &vcpu->vm->handlers;
 	struct kvm_run *run = vcpu->run;
 	unsigned bytes = run->io.size;
 	bool write = run->io.direction == KVM_EXIT_IO_OUT;
@@ -18,14 +19,16 @@ static void handle_io(struct vcpu *vcpu)
 		return;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	for (uint32_t i = 0; i < run->io.count; i++, data += bytes)
-		bus_port(&vcpu->vm->bus, run->io.port, bytes, write, data);
+		handlers->port(handlers->opaque, run->io.port, bytes, write, data);
 }
 
 static void handle_mmio(struct vcpu *vcpu)
 {
+	const struct vm_handlers *handlers = &vcpu->vm->handlers;
 	struct kvm_run *run = vcpu->run;
 	if (run->mmio.len <= sizeof run->mmio.data)
-		bus_mmio(&vcpu->vm->bus, run->mmio.phys_addr, run->mmio.len, run->mmio.is_write, run->mmio.data);
+		handlers->mmio(handlers->opaque, run->mmio.phys_addr, run->mmio.len, run->mmio.is_write,
+			       run->mmio.data);
 }
 
 static void handle_system_event(struct vcpu *vcpu)
@@ -34,7 +37,10 @@ static void handle_system_event(struct vcpu *vcpu)
 	case KVM_SYSTEM_EVENT_SHUTDOWN:
 		vm_end(vcpu->vm, VM_END_POWEROFF);
 		break;
-	default: /* reset, or a crash the guest reported */
+	case KVM_SYSTEM_EVENT_CRASH:
+		vm_end(vcpu->vm, VM_END_PANIC);
+		break;
+	default:
 		vm_end(vcpu->vm, VM_END_RESET);
 		break;
 	}

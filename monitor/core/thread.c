@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads with small stacks, and the signal that gets one out of a system call. */
+/* Threads with small stacks, the signals of a running microVM, and the one that gets a thread out of a system call. */
 #include "monitor/core/thread.h"
 
+#include <stdio.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include "common/fail.h"
 
 #define THREAD_STACK (96u << 10)
+
+/* Blocked and not read: the system call that raises one fails as well (a reader that went away, a file that may not
+   grow), and restoring the terminal must work from the background too. */
+static const int seen_by_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
 
 static void nothing(int number)
 {
@@ -15,21 +21,21 @@ static void nothing(int number)
 
 void signals_take(struct signal_state *state, sigset_t *taken)
 {
-	static const int read_by_descriptor[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU, SIGTSTP, SIGCONT};
+	/* a fault's own signals have handlers (or their default), and a debugger's stop is the kernel's business */
+	static const int left_alone[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP,
+					 SIGKILL, SIGSTOP, SIGCHLD, SIGURG, SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing};
 	sigset_t blocked;
 
-	sigemptyset(taken);
-	for (size_t i = 0; i < sizeof read_by_descriptor / sizeof *read_by_descriptor; i++)
-		sigaddset(taken, read_by_descriptor[i]);
-	blocked = *taken;
-	sigaddset(&blocked, SIGPIPE); /* a reader that went away is seen by write() */
-	sigaddset(&blocked, SIGXFSZ); /* and so is a file that may not grow */
-	sigaddset(&blocked, SIGTTOU); /* putting the terminal right must work from the background too */
-	sigaddset(&blocked, SIGTTIN);
-	sigaddset(&blocked, SIGRTMIN);
+	sigfillset(&blocked);
+	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
+		sigdelset(&blocked, left_alone[i]);
+	*taken = blocked;
+	for (size_t i = 0; i < sizeof seen_by_calls / sizeof *seen_by_calls; i++)
+		sigdelset(taken, seen_by_calls[i]);
+	sigdelset(taken, KICK_SIGNAL);
 	sigemptyset(&kick.sa_mask);
-	sigaction(SIGRTMIN, &kick, &state->kick);
+	sigaction(KICK_SIGNAL, &kick, &state->kick);
 	pthread_sigmask(SIG_BLOCK, &blocked, &state->mask);
 }
 
@@ -38,14 +44,13 @@ void signals_restore(const struct signal_state *state)
 	/* kicks, broken pipes and full files of this run mean nothing after it */
 	sigset_t ours;
 	sigemptyset(&ours);
-	sigaddset(&ours, SIGRTMIN);
-	if (!sigismember(&state->mask, SIGPIPE))
-		sigaddset(&ours, SIGPIPE);
-	if (!sigismember(&state->mask, SIGXFSZ))
-		sigaddset(&ours, SIGXFSZ);
+	sigaddset(&ours, KICK_SIGNAL);
+	for (size_t i = 0; i < sizeof seen_by_calls / sizeof *seen_by_calls; i++)
+		if (!sigismember(&state->mask, seen_by_calls[i]))
+			sigaddset(&ours, seen_by_calls[i]);
 	while (sigtimedwait(&ours, NULL, &(struct timespec){0}) > 0)
 		;
-	sigaction(SIGRTMIN, &state->kick, NULL);
+	sigaction(KICK_SIGNAL, &state->kick, NULL);
 	pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
 }
 
@@ -61,12 +66,14 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struc
 	return 0;
 }
 
-void thread_begin(const char *name)
+void thread_begin(const char *name, unsigned number)
 {
+	char text[16];
 	sigset_t kick;
-	if (name)
-		prctl(PR_SET_NAME, name, 0, 0, 0);
+
+	snprintf(text, sizeof text, "%s %u", name, number);
+	prctl(PR_SET_NAME, text, 0, 0, 0);
 	sigemptyset(&kick);
-	sigaddset(&kick, SIGRTMIN);
+	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 }

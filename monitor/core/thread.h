@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads with small stacks, and the signal that gets one out of a system call. */
+/* Threads with small stacks, the signals of a running microVM, and the one that gets a thread out of a system call. */
 #ifndef RIFFLE_MONITOR_THREAD_H
 #define RIFFLE_MONITOR_THREAD_H
 
@@ -8,15 +8,18 @@
 
 #include <riffle/error.h>
 
+#define KICK_SIGNAL SIGRTMIN
+
 struct signal_state {
 	sigset_t mask;                  /* what the caller had blocked */
-	struct sigaction kick;          /* what SIGRTMIN did */
+	struct sigaction kick;          /* what KICK_SIGNAL did */
 };
 
 /*
- * Blocks what a running microVM does not take by handlers (terminating and job control signals, SIGPIPE) and makes
- * SIGRTMIN the kick: it interrupts system calls and does nothing else. Fills *ended with the signals that the caller
- * should read through a signalfd. Undone by signals_restore().
+ * Blocks every signal that a running microVM does not take by a handler, and makes KICK_SIGNAL the kick: it interrupts
+ * system calls and does nothing else. Fills *taken with the signals that the caller should read through a signalfd: all
+ * that would end the process, but for those that a fault of its own raises, and those of job control. Threads started
+ * afterwards inherit the mask. Undone by signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
 void signals_restore(const struct signal_state *state);
@@ -24,7 +27,7 @@ void signals_restore(const struct signal_state *state);
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
-/* To be called first in a thread's body: its name in /proc, and the kick let in. */
-void thread_begin(const char *name);
+/* To be called first in a thread's body: its name in /proc ("NAME NUMBER"), and the kick let in. */
+void thread_begin(const char *name, unsigned number);
 
 #endif

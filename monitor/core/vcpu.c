@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One vCPU: made, given its CPUID, MSRs and entry registers, run. */
+/* One vCPU: made, given its CPUID, MSRs and entry registers. */
 #include "monitor/core/vcpu.h"
 
 #include <errno.h>
-#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
-#include "monitor/core/exits.h"
-#include "monitor/machine.h"
 
 #define MSR_IA32_MISC_ENABLE 0x1a0u
 #define MISC_ENABLE_FAST_STRING 1u
 #define MSR_MTRR_DEFAULT_TYPE 0x2ffu
 #define MTRR_ENABLED_WRITE_BACK 0x806u
+
+#define RFLAGS_INTERRUPTS 0x200u
 
 #define LAPIC_LVT0 0x350u
 #define LAPIC_LVT1 0x360u
@@ -150,18 +150,16 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *regist
 	return 0;
 }
 
-void vcpu_loop(struct vcpu *vcpu)
+/* KVM keeps a halted vCPU asleep in KVM_RUN; getting it out leaves its state as it is. */
+bool vcpu_is_halted(const struct vcpu *vcpu)
 {
-	while (!vm_has_ended(vcpu->vm)) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
-			exits_handle(vcpu);
-			continue;
-		}
-		/* EAGAIN: a vCPU that waited for INIT or SIPI got it */
-		if (errno != EINTR && errno != EAGAIN) {
-			struct riffle_error error;
-			riffle_fail_system(&error, errno, "KVM_RUN", "failed");
-			vm_fail(vcpu->vm, &error);
-		}
-	}
+	struct kvm_mp_state state;
+	struct kvm_regs regs;
+
+	if (ioctl(vcpu->fd, KVM_GET_MP_STATE, &state) < 0)
+		return false;
+	if (state.mp_state == KVM_MP_STATE_UNINITIALIZED || state.mp_state == KVM_MP_STATE_INIT_RECEIVED)
+		return true;
+	return state.mp_state == KVM_MP_STATE_HALTED && ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0 &&
+	       !(regs.rflags & RFLAGS_INTERRUPTS);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One vCPU: made, given its CPUID, MSRs and entry registers, run. */
+/* One vCPU: made, given its CPUID, MSRs and entry registers. */
 #ifndef RIFFLE_MONITOR_VCPU_H
 #define RIFFLE_MONITOR_VCPU_H
 
@@ -10,12 +10,15 @@
 
 #include "monitor/core/guest_cpuid.h"
 
+struct vm;
+
 struct vcpu {
 	int fd;                 /* -1: not made */
 	unsigned id;            /* its APIC id too */
 	struct kvm_run *run;
 	size_t run_bytes;
 	pthread_t thread;
+	clockid_t clock;        /* processor time of its thread */
 	struct vm *vm;
 };
 
@@ -26,7 +29,7 @@ void vcpu_destroy(struct vcpu *vcpu);
 /* Sets the registers of the 64-bit entry; for vCPU 0. */
 int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
-/* Runs until the microVM has ended: the vCPU's main loop. */
-void vcpu_loop(struct vcpu *vcpu);
+/* Whether it is halted with interrupts off, or waits to be started; it must not be in KVM_RUN. */
+bool vcpu_is_halted(const struct vcpu *vcpu);
 
 #endif

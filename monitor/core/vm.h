@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One microVM on KVM: memory, vCPUs, devices, and the reason it ended. */
+/* One VM on KVM: memory, interrupt controllers, vCPUs and their run state. It knows no devices. */
 #ifndef RIFFLE_MONITOR_VM_H
 #define RIFFLE_MONITOR_VM_H
 
@@ -8,7 +8,7 @@
 
 #include <riffle/boot.h>
 
-#include "monitor/platform/boot_timer.h"
+#include "monitor/core/memory.h"
 
 struct vm;
 
@@ -16,74 +16,85 @@ struct vm_config {
 	unsigned vcpus;                 /* 1 to 32 */
 	uint64_t memory_bytes;          /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;                /* ask for transparent huge pages */
-	int console_in, console_out;    /* descriptors of the serial console, the caller's; -1: none */
 	bool accept_emulation;          /* run on a /dev/kvm that only emulates */
-	bool boot_timer;                /* note when the guest writes 123 to the timer; else the timer is not there */
-	bool unconfined;                /* leave vm_lock_down() out of vm_run() */
+	bool unconfined;                /* leave the system call filter out of the vCPUs' threads */
 };
 
-/* How a microVM ended. */
+/* How a VM ended. */
 enum vm_end {
 	VM_END_POWEROFF,        /* ACPI S5 */
-	VM_END_RESET,           /* keyboard controller, ACPI reset register, port 0xcf9 */
+	VM_END_RESET,           /* keyboard controller, ACPI reset register, port 0xcf9, a reset by the BIOS's entry */
 	VM_END_TRIPLE_FAULT,    /* KVM_EXIT_SHUTDOWN */
-	VM_END_SIGNAL,          /* SIGTERM, SIGINT, SIGHUP, SIGQUIT */
+	VM_END_SIGNAL,          /* a signal asked the process to end */
 	VM_END_ESCAPE,          /* console escape: Ctrl-A x, on a terminal only */
-	VM_END_ERROR,           /* KVM said something that no guest should bring about; see the error */
+	VM_END_HALTED,          /* every vCPU halted with interrupts off: nothing can wake it any more */
+	VM_END_PANIC,           /* the guest's kernel reported a panic */
+	VM_END_COMMAND,         /* the guest's command ended and its status was reported */
+	VM_END_ERROR,           /* KVM said something that no guest should bring about; see vm_error() */
+};
+
+/* Where exits go. Called by vCPU threads, several at a time; `ended` once, by whichever thread ended the VM. */
+struct vm_handlers {
+	void (*port)(void *opaque, uint16_t port, unsigned bytes, bool write, void *data);
+	void (*mmio)(void *opaque, uint64_t address, unsigned bytes, bool write, void *data);
+	void (*ended)(void *opaque);
+	void *opaque;
 };
 
 /*
- * Makes a VM's devices and its memory, all zero, without KVM yet: a kernel can be loaded into vm_ram() from now on, by
- * another thread if need be. On success the caller owns *vm. Errors: ARGUMENT (config), MEMORY.
+ * Makes a VM's memory, all zero, without KVM yet: a kernel can be loaded into vm_memory() from now on, by another
+ * thread if need be. On success the caller owns *vm. Errors: ARGUMENT (config), MEMORY.
  */
-int vm_new(struct vm **vm, const struct vm_config *config, struct riffle_error *error);
+int vm_new(struct vm **vm, const struct vm_config *config, const struct vm_handlers *handlers,
+	   struct riffle_error *error);
 
 /*
- * Opens /dev/kvm and gives the memory to a VM of it. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which
- * it would wait for an RCU grace period. Once per vm, before anything below.
+ * Opens /dev/kvm, unless `kvm_fd` is one that kvm_open() returned (the VM owns it then, also after an error), and gives
+ * the memory to a VM of it. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for an RCU
+ * grace period. Once per VM, before anything below.
  * Errors: IO (no /dev/kvm, or one that refuses), UNSUPPORTED (only emulates, or lacks something).
  */
-int vm_open(struct vm *vm, struct riffle_error *error);
-
-/* vm_new() and vm_open() in one. */
-int vm_create(struct vm **vm, const struct vm_config *config, struct riffle_error *error);
+int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error);
 void vm_destroy(struct vm *vm);
 
-/* Guest RAM with host addresses; belongs to the vm. */
-const struct riffle_ram *vm_ram(const struct vm *vm, size_t *count);
+const struct guest_memory *vm_memory(const struct vm *vm);
+unsigned vm_vcpus(const struct vm *vm);
+/* For irqfds, ioeventfds and memory slots; belongs to the VM. */
+int vm_descriptor(const struct vm *vm);
+/* Whether the guest's CPUID has 1 GiB pages and RAM is large enough that the boot tables should use them. */
+bool vm_gib_pages(const struct vm *vm);
 
-/*
- * What boot needs to know of the platform, after vm_open() (before it all but the flag for 1 GiB pages is right): fills
- * ram, vcpus, flags, devices, ports; leaves command line, initrd, seed.
- * What it points to belongs to the vm.
- */
-void vm_describe(const struct vm *vm, struct riffle_machine *machine);
-
-/* Makes irqchip, PIT, vCPUs with CPUID and MSRs. May run while another thread loads the kernel into vm_ram(). */
+/* Makes irqchip, PIT, vCPUs with CPUID and MSRs. May run while another thread loads the kernel. */
 int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
+/* Sets the registers with which vCPU 0 enters the kernel. */
+int vm_set_entry(struct vm *vm, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
 /*
- * Enters the guest and returns when it ended, with every thread it started gone and the terminal as it was. vCPU 0 runs
- * in the calling thread. The process is confined for good by vm_lock_down() once all threads are there; then
- * `first_run` (may be NULL) is called, right before the first KVM_RUN. A vm runs once.
- *
- * While it runs, SIGTERM, SIGINT, SIGHUP and SIGQUIT end the guest; SIGTSTP stops the process with the terminal put
- * right. They are blocked in the calling thread and read through a descriptor: any other thread of the process must
- * have them blocked too. SIGRTMIN is taken for the monitor's own use.
- *
- * Returns 0 and *end, VM_END_ERROR included (then *error says what); or the status of a set-up that failed before the
- * guest ran.
+ * Starts a thread for each vCPU. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is taken for getting
+ * them out of the guest, and must be blocked in the caller and in every other thread (signals_take()). Errors: IO.
  */
-int vm_run(struct vm *vm, const struct riffle_boot_registers *registers, void (*first_run)(void *opaque), void *opaque,
-	   enum vm_end *end, struct riffle_error *error);
+int vm_start(struct vm *vm, struct riffle_error *error);
 
-/* The number of the signal that brought VM_END_SIGNAL about, else 0. */
-int vm_end_signal(const struct vm *vm);
+/*
+ * Any number of times, by any thread but a vCPU's, without a lock that a device takes. vm_pause() returns when no vCPU
+ * is in the guest or in a device any more, with the accesses they had begun completed: their state can be read and set.
+ * A VM that has ended stays ended.
+ */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
 
-/* Nanoseconds of CLOCK_MONOTONIC when the guest's init wrote 123 to the boot timer, 0 when it never did. */
-uint64_t vm_boot_timer(const struct vm *vm);
-/* The other values that the guest wrote to the timer, in the order of their coming, after vm_run(). */
-const struct boot_mark *vm_boot_marks(const struct vm *vm, unsigned *count);
+/* Ends it; the first reason stands. Any thread, any number of times, never waits. */
+void vm_end(struct vm *vm, enum vm_end end);
+/* Ends it with VM_END_ERROR and this error. */
+void vm_fail(struct vm *vm, const struct riffle_error *error);
+/* Waits until the vCPUs' threads are gone, after vm_end(). */
+void vm_join(struct vm *vm);
+
+enum vm_state { VM_PAUSED, VM_RUNNING, VM_ENDED };
+enum vm_state vm_state(struct vm *vm);
+/* After it ended. */
+enum vm_end vm_how_ended(const struct vm *vm);
+const struct riffle_error *vm_error(const struct vm *vm);
 
 /*
  * The guest's instruction pointer where KVM gave up (VM_END_ERROR), 0 when unknown. It tells where the guest's kernel
@@ -91,11 +102,14 @@ const struct boot_mark *vm_boot_marks(const struct vm *vm, unsigned *count);
  */
 uint64_t vm_fault_rip(const struct vm *vm);
 
+/* Processor time that the vCPUs' threads have used so far, guest time included, in nanoseconds. */
+uint64_t vm_cpu_ns(const struct vm *vm);
+
 /*
- * Confines every thread of the process, for good, to the few system calls that a running microVM needs; anything else
- * raises SIGSYS. Does nothing in a build with sanitizers, whose run-times need more. Errors: IO.
+ * Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Takes running vCPUs out
+ * of the guest for a moment, which a halted guest does not notice. Not for vCPU threads.
  */
-int vm_lock_down(struct riffle_error *error);
+bool vm_is_halted(struct vm *vm);
 
 /* What the /dev/kvm of this host is: for `riffle doctor` and for the refusal. */
 enum kvm_kind {

@@ -27,13 +27,15 @@ static void timer_write(void *device, unsigned offset, uint8_t value)
 		timer->mark[timer->marks++] = (struct boot_mark){value, ns};
 }
 
-void boot_timer_attach(struct boot_timer *timer, struct bus *bus)
+int boot_timer_attach(struct boot_timer *timer, struct bus *bus, struct riffle_error *error)
 {
-	struct bus_region region = {.bytes = 1, .read = timer_read, .write = timer_write, .device = timer};
+	const struct bus_range mmio = {
+		.base = MMIO_BOOT_TIMER, .bytes = 1, .ops = &bus_byte_ops, .device = &timer->registers};
+
 	timer->marked_ns = 0;
 	timer->marks = 0;
-	region.base = PORT_BOOT_TIMER;
-	bus_add_ports(bus, &region);
-	region.base = MMIO_BOOT_TIMER;
-	bus_add_mmio(bus, &region);
+	timer->registers = (struct bus_bytes){.read = timer_read, .write = timer_write, .device = timer};
+	int status = bus_add_byte_ports(bus, PORT_BOOT_TIMER, 1, &timer->registers, error);
+
+	return status ? status : bus_add(&bus->mmio, &mmio, error);
 }

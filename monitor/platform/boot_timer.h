@@ -23,9 +23,10 @@ struct boot_timer {
 	/* under the bus's lock; read when no vCPU runs any more */
 	struct boot_mark mark[BOOT_TIMER_MARKS_MAX];
 	unsigned marks;
+	struct bus_bytes registers;
 };
 
 /* At Firecracker's address (MMIO 0xc0000000) and, for guests that write ports more easily, at port 0xf4. */
-void boot_timer_attach(struct boot_timer *timer, struct bus *bus);
+int boot_timer_attach(struct boot_timer *timer, struct bus *bus, struct riffle_error *error);
 
 #endif

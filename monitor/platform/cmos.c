@@ -126,13 +126,13 @@ static void cmos_write(void *device, unsigned offset, uint8_t value)
 	cmos->bytes[cmos->index] = value;
 }
 
-void cmos_attach(struct cmos *cmos, struct bus *bus, int64_t (*now)(void))
+int cmos_attach(struct cmos *cmos, struct bus *bus, int64_t (*now)(void), struct riffle_error *error)
 {
 	memset(cmos, 0, sizeof *cmos);
 	cmos->now = now ? now : host_time;
 	cmos->bytes[REG_A] = A_RESET;
 	cmos->bytes[REG_B] = B_24_HOURS;
 	cmos->bytes[REG_D] = D_VALID;
-	bus_add_ports(bus, &(struct bus_region){.base = PORT_CMOS, .bytes = 2, .read = cmos_read, .write = cmos_write,
-						.device = cmos});
+	cmos->registers = (struct bus_bytes){.read = cmos_read, .write = cmos_write, .device = cmos};
+	return bus_add_byte_ports(bus, PORT_CMOS, 2, &cmos->registers, error);
 }

@@ -9,9 +9,10 @@ struct cmos {
 	uint8_t index;
 	uint8_t bytes[128];
 	int64_t (*now)(void);   /* seconds since 1970, UTC */
+	struct bus_bytes registers;
 };
 
-/* `now` may be NULL: the host's clock. */
-void cmos_attach(struct cmos *cmos, struct bus *bus, int64_t (*now)(void));
+/* `now` may be NULL: the host's clock. Errors: those of bus_add(). */
+int cmos_attach(struct cmos *cmos, struct bus *bus, int64_t (*now)(void), struct riffle_error *error);
 
 #endif

@@ -198,15 +198,16 @@ static void command_port_write(void *device, unsigned offset, uint8_t value)
 	update_irq(i8042);
 }
 
-void i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform)
+int i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform, struct riffle_error *error)
 {
 	*i8042 = (struct i8042){
 		.platform = platform,
 		.control = CONTROL_SYSTEM | CONTROL_MOUSE_OFF | CONTROL_TRANSLATE,
 		.output_port = OUTPUT_PORT_RUN | 0x02u, /* A20 on */
+		.data_port = {.read = data_port_read, .write = data_port_write, .device = i8042},
+		.command_port = {.read = command_port_read, .write = command_port_write, .device = i8042},
 	};
-	bus_add_ports(bus, &(struct bus_region){.base = PORT_I8042_DATA, .bytes = 1, .read = data_port_read,
-						.write = data_port_write, .device = i8042});
-	bus_add_ports(bus, &(struct bus_region){.base = PORT_I8042_COMMAND, .bytes = 1, .read = command_port_read,
-						.write = command_port_write, .device = i8042});
+	int status = bus_add_byte_ports(bus, PORT_I8042_DATA, 1, &i8042->data_port, error);
+
+	return status ? status : bus_add_byte_ports(bus, PORT_I8042_COMMAND, 1, &i8042->command_port, error);
 }

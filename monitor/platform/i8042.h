@@ -18,8 +18,10 @@ struct i8042 {
 	unsigned queue_head, queue_count;
 	uint8_t last;                   /* what an empty queue reads as */
 	bool irq;
+	struct bus_bytes data_port, command_port;
 };
 
-void i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform);
+/* Errors: those of bus_add(). */
+int i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform, struct riffle_error *error);
 
 #endif

@@ -6,39 +6,61 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "monitor/confine/confine.h"
 #include "monitor/core/thread.h"
 
+#define STREAM_BYTES (16u << 10)
+#define KEPT_BYTES (1u << 20)
 #define GATHER_NS 1000000       /* how long the first byte of a batch waits for others */
 #define SHORT_PATIENCE_MS 200u
 #define STEP_MS 10u
 
-void output_init(struct output *output, int fd, void (*room_again)(void *opaque), void *opaque)
+int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error)
 {
+	*output = (struct output){.reader = reader, .fd = fd, .retired_fd = -1, .gone = reader == OUTPUT_NOBODY};
 	pthread_mutex_init(&output->lock, NULL);
 	pthread_cond_init(&output->changed, NULL);
-	output->fd = fd;
-	output->gone = fd < 0;
-	output->room_again = room_again;
-	output->opaque = opaque;
-	output->started = output->finish = output->abandon = output->full_seen = false;
-	output->head = output->count = 0;
-	output->written = 0;
+	if (output->gone)
+		return 0;
+	output->size = reader == OUTPUT_STREAM ? STREAM_BYTES : KEPT_BYTES;
+	/* untouched pages of a large ring cost nothing */
+	void *ring = mmap(NULL, output->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (ring == MAP_FAILED)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "console output", "out of memory");
+	output->ring = ring;
+	return 0;
 }
 
 void output_destroy(struct output *output)
 {
+	if (output->reader == OUTPUT_READERS && output->fd >= 0)
+		close(output->fd);
+	if (output->ring)
+		munmap(output->ring, output->size);
+	output->ring = NULL;
 	pthread_cond_destroy(&output->changed);
 	pthread_mutex_destroy(&output->lock);
+}
+
+/* Whether the oldest bytes give way to new ones; not while they are being written. */
+static bool drops_oldest(const struct output *output)
+{
+	return !output->writing && (output->reader == OUTPUT_DEVICE ||
+				    (output->reader == OUTPUT_READERS && output->fd < 0));
 }
 
 bool output_has_room(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
-	bool room = output->gone || OUTPUT_BYTES - output->count >= OUTPUT_BURST;
+	bool room = output->gone || output->size - output->count >= OUTPUT_BURST || drops_oldest(output);
+
 	if (!room)
 		output->full_seen = true;
 	pthread_mutex_unlock(&output->lock);
@@ -48,94 +70,167 @@ bool output_has_room(struct output *output)
 void output_put(struct output *output, uint8_t byte)
 {
 	pthread_mutex_lock(&output->lock);
-	if (!output->gone && output->count < OUTPUT_BYTES) {
-		output->ring[(output->head + output->count++) % OUTPUT_BYTES] = byte;
-		if (output->count == 1 || output->count == OUTPUT_BYTES / 2)
+	if (!output->gone && output->count == output->size && drops_oldest(output)) {
+		output->head = (output->head + 1) % output->size;
+		output->count--;
+	}
+	if (!output->gone && output->count < output->size) {
+		output->ring[(output->head + output->count++) % output->size] = byte;
+		if (output->count == 1 || output->count == STREAM_BYTES / 2)
 			pthread_cond_signal(&output->changed);
 	}
 	pthread_mutex_unlock(&output->lock);
 }
 
-/* The descriptor may have been made non-blocking by whoever shares it. */
+/* A descriptor may be non-blocking: ours, or made so by whoever shares it. */
 static void wait_writable(int fd)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+
 	poll(&poll_fd, 1, 1000);
+}
+
+/* The lock is held. */
+static void close_retired(struct output *output)
+{
+	if (output->retired_fd >= 0)
+		close(output->retired_fd);
+	output->retired_fd = -1;
+}
+
+/* The lock is held. `problem` is errno, of a write that will not succeed another time. Returns whether a reader left. */
+static bool writing_failed(struct output *output, int fd, int problem)
+{
+	if (output->reader == OUTPUT_READERS) {
+		bool left = output->fd == fd;
+
+		if (left)
+			output->fd = -1; /* closed by output_disconnect(), whose caller still watches it */
+		return left;
+	}
+	output->gone = true;
+	output->count = 0;
+	if (problem != EPIPE && problem != ECONNRESET)
+		output->failed = problem;
+	return false;
 }
 
 /* Called with the lock, which it leaves while it writes: producers only touch what is free. */
 static void write_some(struct output *output)
 {
 	uint32_t head = output->head, bytes = output->count;
-	if (bytes > OUTPUT_BYTES - head)
-		bytes = OUTPUT_BYTES - head;
+	int fd = output->fd, problem = 0;
+
+	if (bytes > output->size - head)
+		bytes = output->size - head;
+	output->writing = true;
 	pthread_mutex_unlock(&output->lock);
-	ssize_t done = write(output->fd, output->ring + head, bytes);
-	bool gone = false;
+	ssize_t done = write(fd, output->ring + head, bytes);
+
 	if (done < 0) {
-		if (errno == EAGAIN)
-			wait_writable(output->fd);
-		else if (errno != EINTR)
-			gone = true;
+		problem = errno;
 		done = 0;
 	}
 	pthread_mutex_lock(&output->lock);
-	output->head = (head + (uint32_t)done) % OUTPUT_BYTES;
+	output->writing = false;
+	output->head = (head + (uint32_t)done) % output->size;
 	output->count -= (uint32_t)done;
 	output->written += (uint64_t)done;
-	if (gone) {
-		output->gone = true;
-		output->count = 0;
-	}
+	bool left = problem && problem != EAGAIN && problem != EINTR && writing_failed(output, fd, problem);
+
+	close_retired(output);
+	pthread_mutex_unlock(&output->lock);
+	if (problem == EAGAIN)
+		wait_writable(fd);
+	if (left && output->reader_left)
+		output->reader_left(output->opaque);
+	pthread_mutex_lock(&output->lock);
 }
 
 /* Lets a batch gather: a guest that polls sends byte by byte, and a system call costs more than a byte. */
 static void gather(struct output *output)
 {
 	struct timespec until;
+
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += GATHER_NS;
 	if (until.tv_nsec >= 1000000000) {
 		until.tv_nsec -= 1000000000;
 		until.tv_sec++;
 	}
-	while (!output->finish && !output->abandon && output->count < OUTPUT_BYTES / 2)
+	while (!output->finish && !output->abandon && output->count < STREAM_BYTES / 2)
 		if (pthread_cond_clockwait(&output->changed, &output->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT)
 			break;
+}
+
+/* The lock is held, and left for the callback. */
+static void tell_of_room(struct output *output)
+{
+	if (!output->full_seen || (!output->gone && output->size - output->count < output->size / 2))
+		return;
+	output->full_seen = false;
+	pthread_mutex_unlock(&output->lock);
+	if (output->room_again)
+		output->room_again(output->opaque);
+	pthread_mutex_lock(&output->lock);
 }
 
 static void *output_thread(void *argument)
 {
 	struct output *output = argument;
-	thread_begin("console-out");
+	struct riffle_error error;
+
+	thread_begin("console-out", 0);
+	bool confined = !output->confined || confine_thread(CONFINE_WRITER, &error) == 0;
+
 	pthread_mutex_lock(&output->lock);
-	for (;;) {
-		while (!output->count && !output->finish && !output->abandon)
+	while (confined) {
+		while ((!output->count || output->fd < 0) && !output->finish && !output->abandon)
 			pthread_cond_wait(&output->changed, &output->lock);
-		if (output->abandon || !output->count)
+		if (output->abandon || !output->count || output->fd < 0)
 			break;
 		gather(output);
-		write_some(output);
-		if (output->full_seen && (output->gone || OUTPUT_BYTES - output->count >= OUTPUT_BYTES / 2)) {
-			output->full_seen = false;
-			pthread_mutex_unlock(&output->lock);
-			output->room_again(output->opaque);
-			pthread_mutex_lock(&output->lock);
-		}
+		if (output->fd >= 0)
+			write_some(output);
+		tell_of_room(output);
 	}
 	output->gone = true; /* nobody writes any more */
 	pthread_mutex_unlock(&output->lock);
 	return NULL;
 }
 
-int output_start(struct output *output, int kick_signal, struct riffle_error *error)
+int output_start(struct output *output, bool confined, struct riffle_error *error)
 {
-	if (output->fd < 0)
+	if (output->reader == OUTPUT_NOBODY)
 		return 0;
-	output->kick_signal = (unsigned)kick_signal;
+	output->confined = confined;
 	int status = thread_start(&output->thread, output_thread, output, error);
+
 	output->started = !status;
 	return status;
+}
+
+void output_connect(struct output *output, int fd)
+{
+	pthread_mutex_lock(&output->lock);
+	output->fd = fd;
+	pthread_cond_signal(&output->changed);
+	pthread_mutex_unlock(&output->lock);
+}
+
+void output_disconnect(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	int fd = output->fd;
+
+	output->fd = -1;
+	if (fd >= 0 && output->writing) {
+		output->retired_fd = fd;
+		shutdown(fd, SHUT_RDWR); /* gets the thread out of its write */
+	} else if (fd >= 0) {
+		close(fd);
+	}
+	pthread_mutex_unlock(&output->lock);
 }
 
 static void pause_ms(unsigned ms)
@@ -147,7 +242,9 @@ static void pause_ms(unsigned ms)
 static void wait_drained(struct output *output, unsigned patience_ms, const _Atomic bool *give_up)
 {
 	uint64_t written = output->written;
-	for (unsigned waited = 0, limit = patience_ms; output->count && !output->gone && waited < limit;) {
+
+	for (unsigned waited = 0, limit = patience_ms;
+	     output->count && output->fd >= 0 && !output->gone && waited < limit;) {
 		pthread_mutex_unlock(&output->lock);
 		pause_ms(waited < STEP_MS ? 1 : STEP_MS);
 		pthread_mutex_lock(&output->lock);
@@ -165,6 +262,9 @@ void output_stop(struct output *output, unsigned patience_ms, const _Atomic bool
 {
 	if (!output->started)
 		return;
+	/* a pseudo-terminal's reader is given a moment, and no more: there may be none */
+	if (output->reader == OUTPUT_DEVICE && patience_ms > SHORT_PATIENCE_MS)
+		patience_ms = SHORT_PATIENCE_MS;
 	pthread_mutex_lock(&output->lock);
 	output->finish = true;
 	pthread_cond_signal(&output->changed);
@@ -172,10 +272,15 @@ void output_stop(struct output *output, unsigned patience_ms, const _Atomic bool
 	output->abandon = true;
 	pthread_cond_signal(&output->changed);
 	pthread_mutex_unlock(&output->lock);
-	/* A kick that comes just before the write goes lost, hence more than one. */
+	/* A kick that comes just before the write is lost, hence more than one. */
 	while (pthread_tryjoin_np(output->thread, NULL) == EBUSY) {
-		pthread_kill(output->thread, (int)output->kick_signal);
+		pthread_kill(output->thread, KICK_SIGNAL);
 		pause_ms(1);
 	}
 	output->started = false;
+}
+
+int output_failed(const struct output *output)
+{
+	return output->failed;
 }

@@ -9,46 +9,69 @@
 
 #include <riffle/error.h>
 
-#define OUTPUT_BYTES 16384u     /* power of two */
 #define OUTPUT_BURST 16u        /* what a UART's driver sends without asking in between */
+
+/* Who reads the output, which decides what a full ring means. */
+enum output_reader {
+	OUTPUT_NOBODY,          /* everything is dropped */
+	OUTPUT_STREAM,          /* one descriptor for good: the guest waits for a slow reader, as on a slow line */
+	OUTPUT_READERS,         /* a connection after another (output_connect()); between them output is kept, and when
+				   the ring is full the oldest of it is dropped. While there is one it is a stream. */
+	OUTPUT_DEVICE,          /* a pseudo-terminal, which does not show whether anybody reads: non-blocking; kept and
+				   dropped as between readers */
+};
 
 struct output {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	pthread_t thread;
+	enum output_reader reader;
 	bool started;
+	bool confined;                  /* the thread confines itself */
 	bool finish;                    /* write what is there, then end */
 	bool abandon;                   /* end now */
 	bool gone;                      /* the reader went away: everything is dropped from here on */
+	bool writing;                   /* the thread is in write(), without the lock */
 	bool full_seen;                 /* somebody was told that there is no room */
-	int fd;
-	unsigned kick_signal;
-	uint32_t head, count;           /* first byte to write, bytes to write */
-	uint64_t written;               /* bytes that left the ring: the sign of progress */
+	int fd;                         /* -1: no reader now */
+	int retired_fd;                 /* to be closed by the thread, which is writing to it */
+	int failed;                     /* errno of a write that a file or device refused, 0: none */
 	void (*room_again)(void *opaque); /* called by the thread, without the lock, when a full ring has room again */
+	void (*reader_left)(void *opaque); /* the same, when a connection turns out to be broken */
 	void *opaque;
-	uint8_t ring[OUTPUT_BYTES];
+	uint32_t head, count, size;     /* first byte to write, bytes to write; size is a power of two */
+	uint64_t written;               /* bytes that left the ring: the sign of progress */
+	uint8_t *ring;
 };
 
-void output_init(struct output *output, int fd, void (*room_again)(void *opaque), void *opaque);
+/* `fd` is the caller's; -1 for OUTPUT_NOBODY and OUTPUT_READERS. Errors: MEMORY. */
+int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error);
 void output_destroy(struct output *output);
 
-/* True when a burst fits. After false the caller hears by room_again(). Without a descriptor always true. */
+/* True when a burst fits. After false the caller hears by room_again(). */
 bool output_has_room(struct output *output);
 
-/* Takes one byte; drops it when the ring is full, as a UART does with a byte written too early. Never waits. */
+/* Take bytes; what does not fit is dropped, as a UART does with a byte written too early. Never wait. */
 void output_put(struct output *output, uint8_t byte);
 
 /*
- * Starts the thread. `kick_signal` must have a handler that does nothing and no SA_RESTART, and must not be blocked in
- * the thread: it is how a write that nobody reads is interrupted. Errors: IO.
+ * Starts the thread, which confines itself if `confined`. KICK_SIGNAL (signals_take()) interrupts a write that nobody
+ * reads. Errors: IO.
  */
-int output_start(struct output *output, int kick_signal, struct riffle_error *error);
+int output_start(struct output *output, bool confined, struct riffle_error *error);
+
+/* OUTPUT_READERS: gives the thread a connection to write to, and takes it away; it is closed then. */
+void output_connect(struct output *output, int fd);
+void output_disconnect(struct output *output);
 
 /*
- * Ends the thread after it wrote the rest. Waits as long as the reader makes progress, and then `patience_ms` more;
- * `*give_up` (may be NULL), when it turns true, cuts the patience to a fifth of a second.
+ * Ends the thread after it wrote the rest. Waits as long as the reader makes progress, and then `patience_ms` more; not
+ * at all where nobody is known to read. `*give_up` (may be NULL), when it turns true, cuts the patience to a fifth of a
+ * second.
  */
 void output_stop(struct output *output, unsigned patience_ms, const _Atomic bool *give_up);
+
+/* After output_stop(): errno of the write that a file or device refused; 0 for none, and for a reader that went away. */
+int output_failed(const struct output *output);
 
 #endif

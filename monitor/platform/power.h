@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Power-off and reset by registers: ACPI sleep control, and the reset register 0xcf9. */
+/* ACPI's fixed registers, with power-off, and the reset register 0xcf9. */
 #ifndef RIFFLE_MONITOR_POWER_H
 #define RIFFLE_MONITOR_POWER_H
 
@@ -8,9 +8,12 @@
 
 struct power {
 	const struct platform *platform;
+	uint8_t pm[RIFFLE_BOOT_PM_BYTES];       /* as the guest reads them */
 	uint8_t reset_control;
+	struct bus_bytes reset_register;
 };
 
-void power_attach(struct power *power, struct bus *bus, const struct platform *platform);
+/* Errors: those of bus_add(). */
+int power_attach(struct power *power, struct bus *bus, const struct platform *platform, struct riffle_error *error);
 
 #endif

@@ -49,11 +49,31 @@ enum {
 #define MSR_RI 0x40u
 #define MSR_DCD 0x80u
 
+/*
+ * Input that was there before a driver listens (a script piped into the console) must not be lost. Linux's 8250 driver
+ * enables all interrupts for a moment while it probes, clears the FIFOs several times, and reads the receiver once to be
+ * rid of stale bytes, before it enables the receiver's interrupt for good. So what came from outside shows, and can be
+ * read, only while somebody listens: by that interrupt, or by polling the line status; and clearing the FIFO clears none
+ * of it.
+ */
+#define POLLS_OF_A_LISTENER 8u
+
+static bool guest_listens(const struct serial *serial)
+{
+	return !(serial->modem_control & MCR_LOOP) && (serial->interrupt_enable & IER_RECEIVE || serial->polled);
+}
+
+static bool has_data(const struct serial *serial)
+{
+	return serial->modem_control & MCR_LOOP ? serial->looped.count != 0
+						: serial->received.count && guest_listens(serial);
+}
+
 static uint8_t interrupt_id(const struct serial *serial)
 {
 	if (serial->interrupt_enable & IER_LINE_STATUS && serial->overrun)
 		return IIR_LINE_STATUS;
-	if (serial->interrupt_enable & IER_RECEIVE && serial->receive_count)
+	if (serial->interrupt_enable & IER_RECEIVE && has_data(serial))
 		return IIR_RECEIVE;
 	if (serial->interrupt_enable & IER_TRANSMIT && serial->transmitter_empty_pending)
 		return IIR_TRANSMIT;
@@ -70,24 +90,11 @@ static void update_irq(struct serial *serial)
 	serial->platform->set_irq(serial->platform->opaque, IRQ_COM1, level);
 }
 
-/*
- * A driver that starts empties the receiver first, and input that was there before it (a script piped into the console)
- * would be lost. So nothing is received until somebody listens: by interrupt, or by polling the line status.
- */
-#define POLLS_OF_A_LISTENER 8u
-
-static bool guest_listens(const struct serial *serial)
+static bool put_byte(const struct serial *serial, struct serial_fifo *fifo, uint8_t byte)
 {
-	return !(serial->modem_control & MCR_LOOP) &&
-	       (serial->interrupt_enable & IER_RECEIVE || serial->status_polls >= POLLS_OF_A_LISTENER);
-}
-
-static bool receive_byte(struct serial *serial, uint8_t byte)
-{
-	unsigned room = serial->fifo ? SERIAL_FIFO : 1;
-	if (serial->receive_count >= room)
+	if (fifo->count >= (serial->fifo ? SERIAL_FIFO : 1))
 		return false;
-	serial->receive[(serial->receive_head + serial->receive_count++) % SERIAL_FIFO] = byte;
+	fifo->bytes[(fifo->head + fifo->count++) % SERIAL_FIFO] = byte;
 	return true;
 }
 
@@ -101,11 +108,14 @@ static void ask_for_input(struct serial *serial)
 
 static uint8_t read_received(struct serial *serial)
 {
-	if (!serial->receive_count)
+	struct serial_fifo *fifo = serial->modem_control & MCR_LOOP ? &serial->looped : &serial->received;
+
+	if (!has_data(serial))
 		return 0;
-	uint8_t byte = serial->receive[serial->receive_head];
-	serial->receive_head = (serial->receive_head + 1) % SERIAL_FIFO;
-	if (--serial->receive_count == 0)
+	uint8_t byte = fifo->bytes[fifo->head];
+
+	fifo->head = (fifo->head + 1) % SERIAL_FIFO;
+	if (--fifo->count == 0)
 		ask_for_input(serial);
 	return byte;
 }
@@ -113,7 +123,7 @@ static uint8_t read_received(struct serial *serial)
 static void transmit(struct serial *serial, uint8_t byte)
 {
 	if (serial->modem_control & MCR_LOOP) {
-		if (!receive_byte(serial, byte))
+		if (!put_byte(serial, &serial->looped, byte))
 			serial->overrun = true;
 		serial->transmitter_empty_pending = true;
 		return;
@@ -125,15 +135,17 @@ static void transmit(struct serial *serial, uint8_t byte)
 static uint8_t line_status(struct serial *serial)
 {
 	uint8_t status = 0;
-	if (serial->receive_count)
+	if (has_data(serial))
 		status |= LSR_DATA;
 	if (serial->overrun)
 		status |= LSR_OVERRUN;
 	if (serial->modem_control & MCR_LOOP || output_has_room(serial->output))
 		status |= LSR_TRANSMITTER_IDLE;
 	serial->overrun = false;
-	if (serial->status_polls < POLLS_OF_A_LISTENER && ++serial->status_polls == POLLS_OF_A_LISTENER)
+	if (++serial->status_polls >= POLLS_OF_A_LISTENER && !serial->polled) {
+		serial->polled = true;
 		ask_for_input(serial);
+	}
 	return status;
 }
 
@@ -196,21 +208,25 @@ static void write_interrupt_enable(struct serial *serial, uint8_t value)
 		serial->transmitter_empty_pending =
 			serial->modem_control & MCR_LOOP || output_has_room(serial->output);
 	serial->interrupt_enable = value;
+	serial->polled = false;
 	ask_for_input(serial);
 }
 
-/* The data sheet also empties the FIFO when it is switched on; a byte that came just before is kept here instead. */
 static void write_fifo_control(struct serial *serial, uint8_t value)
 {
 	serial->fifo = value & FCR_ENABLE;
+	serial->polled = false;
 	if (value & FCR_CLEAR_RECEIVE)
-		serial->receive_head = serial->receive_count = 0;
+		serial->looped.head = serial->looped.count = 0;
 	ask_for_input(serial);
 }
 
 static void write_modem_control(struct serial *serial, uint8_t value)
 {
 	serial->modem_control = value & 0x1f;
+	serial->polled = false;
+	if (!(value & MCR_LOOP))
+		serial->looped.head = serial->looped.count = 0;
 	ask_for_input(serial);
 }
 
@@ -255,7 +271,7 @@ unsigned serial_receive(struct serial *serial, const uint8_t *bytes, unsigned co
 {
 	unsigned taken = 0;
 	if (guest_listens(serial))
-		while (taken < count && receive_byte(serial, bytes[taken]))
+		while (taken < count && put_byte(serial, &serial->received, bytes[taken]))
 			taken++;
 	if (taken < count)
 		serial->input_refused = true;
@@ -269,13 +285,14 @@ void serial_output_ready(struct serial *serial)
 	update_irq(serial);
 }
 
-void serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output)
+int serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output,
+		  struct riffle_error *error)
 {
 	memset(serial, 0, sizeof *serial);
 	serial->platform = platform;
 	serial->output = output;
 	serial->divisor_low = 1; /* 115200 baud, 8N1: what firmware would have left */
 	serial->line_control = 0x03;
-	bus_add_ports(bus, &(struct bus_region){.base = PORT_COM1, .bytes = 8, .read = serial_read,
-						.write = serial_write, .device = serial});
+	serial->registers = (struct bus_bytes){.read = serial_read, .write = serial_write, .device = serial};
+	return bus_add_byte_ports(bus, PORT_COM1, 8, &serial->registers, error);
 }

@@ -19,12 +19,19 @@ struct serial {
 	bool transmitter_empty_pending; /* the THRE interrupt is due */
 	bool input_refused;             /* serial_receive() took less than there was */
 	unsigned status_polls;          /* line status reads in a row, with nothing in between */
+	bool polled;                    /* somebody polls for input, until the port is set up anew */
 	bool irq;
-	unsigned receive_head, receive_count;
-	uint8_t receive[SERIAL_FIFO];
+	/* what came from outside, and what the guest sends itself in loopback mode */
+	struct serial_fifo {
+		unsigned head, count;
+		uint8_t bytes[SERIAL_FIFO];
+	} received, looped;
+	struct bus_bytes registers;
 };
 
-void serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output);
+/* Errors: those of bus_add(). */
+int serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output,
+		  struct riffle_error *error);
 
 /*
  * Hands console input to the guest; the bus's lock is held. Returns how many of the bytes were taken; when fewer than

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Confines a thread to the system calls of its kind, by filters compiled when riffle was built. */
+#include "monitor/confine/confine.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+#include "monitor/confine/own_pid.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#ifdef SANITIZED
+int confine_thread(enum confine_kind kind, struct riffle_error *error)
+{
+	(void)kind, (void)error;
+	return 0;
+}
+
+int confine_works(void)
+{
+	return 0;
+}
+#else
+#include "confine_filters.h"
+
+static int install(const struct sock_filter *instructions, size_t count, struct riffle_error *error)
+{
+	struct sock_filter own[FILTER_INSTRUCTIONS_MAX];
+	const struct sock_fprog program = {.len = (unsigned short)count, .filter = own};
+
+	memcpy(own, instructions, count * sizeof *own);
+	/* signals only to threads of our own */
+	for (size_t i = 0; i < count; i++)
+		if (own[i].code == (BPF_JMP | BPF_JEQ | BPF_K) && own[i].k == CONFINE_OWN_PID)
+			own[i].k = (uint32_t)getpid();
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return riffle_fail_system(error, errno, "PR_SET_NO_NEW_PRIVS", "failed");
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		return riffle_fail_system(error, errno, "seccomp", "the system call filter cannot be installed");
+	return 0;
+}
+
+int confine_thread(enum confine_kind kind, struct riffle_error *error)
+{
+	return install(filters[kind].instructions, filters[kind].count, error);
+}
+
+int confine_works(void)
+{
+	return 1;
+}
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Confines a thread to the system calls of its kind, by filters compiled when riffle was built. */
+#ifndef RIFFLE_MONITOR_CONFINE_H
+#define RIFFLE_MONITOR_CONFINE_H
+
+#include <riffle/error.h>
+
+/* What a thread is there for. confine/generator.c holds what each may call, and why. */
+enum confine_kind {
+	CONFINE_LOOP,           /* the event loop, which owns the devices */
+	CONFINE_VCPU,           /* runs the guest and dispatches its exits */
+	CONFINE_WRITER,         /* writes console output */
+	CONFINE_KINDS
+};
+
+/*
+ * Confines the calling thread for good; threads that it starts afterwards inherit it (most kinds may start none). Any
+ * system call beside its kind's raises SIGSYS. Does nothing in a build with sanitizers, whose run-times need more.
+ * Errors: IO.
+ */
+int confine_thread(enum confine_kind kind, struct riffle_error *error);
+
+/* Whether confine_thread() does anything in this build. */
+int confine_works(void);
+
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Build-time program: prints the system call filter of each kind of thread as the initialisers of a BPF program. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/kvm.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "monitor/confine/own_pid.h"
+
+#define END_OF_LIST (-1)
+
+/* Of every thread: locks, clocks, signals, its own end; and what a crash handler needs to restore the terminal. */
+static const int common_calls[] = {
+	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(futex), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep),
+	SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(sigaltstack), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(sched_yield), SCMP_SYS(munmap),
+	SCMP_SYS(madvise), SCMP_SYS(exit), SCMP_SYS(exit_group), END_OF_LIST,
+};
+
+/*
+ * The event loop also ends the run: it joins threads, reports, and exits. No path can be opened, no program or thread
+ * started; of sockets only what connects to the console's is accepted.
+ */
+static const int loop_calls[] = {
+	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(accept4),
+	SCMP_SYS(close), SCMP_SYS(writev), SCMP_SYS(brk), SCMP_SYS(lseek), SCMP_SYS(rt_sigtimedwait),
+	SCMP_SYS(getpgrp), SCMP_SYS(getpgid), SCMP_SYS(getrusage), SCMP_SYS(fsync), SCMP_SYS(ppoll), SCMP_SYS(poll),
+	END_OF_LIST,
+};
+static const unsigned long loop_ioctls[] = {
+	KVM_GET_MP_STATE, KVM_GET_REGS, 0x5401 /* TCGETS */, 0x5402 /* TCSETS */, 0x540f /* TIOCGPGRP */,
+	0x802c542a /* TCGETS2 and */, 0x402c542b /* TCSETS2: glibc's from 2.42 on */, 0,
+};
+
+static const int vcpu_calls[] = {END_OF_LIST};
+static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+
+static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), END_OF_LIST};
+static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+
+/* in the order of enum confine_kind */
+static const struct kind {
+	const char *name;
+	const int *calls;
+	const unsigned long *ioctls;
+	int allocates;          /* malloc and stdio: memory may be mapped, never executable */
+} kinds[] = {
+	{"loop", loop_calls, loop_ioctls, 1},
+	{"vcpu", vcpu_calls, vcpu_ioctls, 0},
+	{"writer", writer_calls, writer_ioctls, 0},
+};
+
+static void check(int result)
+{
+	if (result == 0)
+		return;
+	fprintf(stderr, "generator: libseccomp error %d\n", result);
+	exit(1);
+}
+
+static void allow_all(scmp_filter_ctx filter, const int *calls)
+{
+	for (; *calls != END_OF_LIST; calls++)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, *calls, 0));
+}
+
+static scmp_filter_ctx make_filter(const struct kind *kind)
+{
+	/* SIGSYS and not a silent kill: its handler restores the terminal before the process dies */
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+
+	if (!filter)
+		check(-1);
+	allow_all(filter, common_calls);
+	allow_all(filter, kind->calls);
+	/* the kernel ignores a request's high bits */
+	for (const unsigned long *request = kind->ioctls; *request; request++)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *request)));
+	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
+	/*
+	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer, so
+	 * nobody gets one.
+	 */
+	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
+	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+	if (kind->allocates) {
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
+	}
+	/* a tree of comparisons: KVM_RUN's ioctl should not pay for a long list */
+	check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2));
+	return filter;
+}
+
+static unsigned print_filter(const struct kind *kind)
+{
+	scmp_filter_ctx filter = make_filter(kind);
+	FILE *program = tmpfile();
+	unsigned count = 0;
+
+	if (!program) {
+		perror("generator: tmpfile");
+		exit(1);
+	}
+	check(seccomp_export_bpf(filter, fileno(program)));
+	seccomp_release(filter);
+	rewind(program);
+	printf("static const struct sock_filter %s_filter[] = {\n", kind->name);
+	for (struct sock_filter i; fread(&i, sizeof i, 1, program) == 1; count++)
+		printf("\t{0x%04x, %u, %u, 0x%08x},\n", i.code, i.jt, i.jf, i.k);
+	puts("};");
+	fclose(program);
+	return count;
+}
+
+int main(void)
+{
+	enum { KINDS = sizeof kinds / sizeof *kinds };
+	unsigned longest = 0;
+
+	puts("/* Generated by monitor/confine/generator.c. */");
+	for (unsigned i = 0; i < KINDS; i++) {
+		unsigned count = print_filter(&kinds[i]);
+
+		longest = count > longest ? count : longest;
+	}
+	printf("#define FILTER_INSTRUCTIONS_MAX %u\n", longest);
+	puts("static const struct {\n\tconst struct sock_filter *instructions;\n\tsize_t count;\n} filters[CONFINE_KINDS] = {");
+	for (unsigned i = 0; i < KINDS; i++)
+		printf("\t{%s_filter, sizeof %s_filter / sizeof *%s_filter},\n", kinds[i].name, kinds[i].name,
+		       kinds[i].name);
+	puts("};");
+	return ferror(stdout) || fflush(stdout) ? 1 : 0;
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The number that stands for the process's own id in the filters made at build time, and is replaced at run time. */
+#ifndef RIFFLE_MONITOR_OWN_PID_H
+#define RIFFLE_MONITOR_OWN_PID_H
+
+#define CONFINE_OWN_PID 0x7f50494au     /* higher than any process id (PID_MAX_LIMIT) */
+
+#endif

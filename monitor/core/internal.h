@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a VM, for the files of monitor/core alone. */
+#ifndef RIFFLE_MONITOR_CORE_INTERNAL_H
+#define RIFFLE_MONITOR_CORE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "monitor/core/guest_cpuid.h"
+#include "monitor/core/vcpu.h"
+#include "monitor/core/vm.h"
+
+#define VM_NOT_ENDED (-1)
+
+struct vm {
+	struct vm_config config;
+	struct vm_handlers handlers;
+	int kvm_fd, vm_fd;
+	struct guest_memory memory;
+	struct guest_cpuid cpuid;
+	bool gib_pages;
+
+	struct vcpu vcpus[RIFFLE_BOOT_VCPUS_MAX];
+	unsigned vcpus_made;
+
+	pthread_mutex_t state_lock;
+	pthread_cond_t state_changed;
+	/* under state_lock: */
+	enum vm_state wanted;
+	unsigned threads;               /* vCPUs that have a thread, until they are joined */
+	unsigned parked;                /* of these, how many wait to be let in, or are through */
+
+	atomic_int end;                 /* VM_NOT_ENDED, or an enum vm_end */
+	struct riffle_error error;      /* written once, by who set VM_END_ERROR */
+	_Atomic uint64_t fault_rip;
+};
+
+#endif
