@@ -12,6 +12,8 @@ enum run_exit {
 	RUN_EXIT_RESET = 3,
 	RUN_EXIT_TRIPLE_FAULT = 4,
 	RUN_EXIT_ESCAPE = 5,
+	RUN_EXIT_HALTED = 6,
+	RUN_EXIT_PANIC = 7,
 };
 
 /* in riffle: argv[0] is the command's name */

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "monitor/vm.h"
+#include "monitor/core/vm.h"
 
 /* The modes of transparent huge pages (/sys/kernel/mm/transparent_hugepage/enabled). */
 enum thp_mode { THP_UNKNOWN, THP_ALWAYS, THP_MADVISE, THP_NEVER };

@@ -20,7 +20,7 @@ static const char help[] =
 	"  -c, --cpus N             virtual CPUs, 1 to 32 [1]\n"
 	"  -i, --initrd FILE        initial RAM disk\n"
 	"  -k, --cmdline TEXT       kernel command line, instead of the default\n"
-	"  -a, --append TEXT        the same, behind the default\n"
+	"  -a, --append TEXT        add to the command line; several add up\n"
 	"      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
 	"      --boot MODE          direct: enter the kernel itself [default]\n"
 	"                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
@@ -34,6 +34,8 @@ static const char help[] =
 	"      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
 	"\n"
 	"Host:\n"
+	"      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
+	"                           another), pty, or none [stdio]\n"
 	"      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
 	"      --no-cache           prepare anew, keep nothing\n"
 	"      --no-huge-pages      do not ask for huge pages for guest memory\n"
@@ -43,12 +45,12 @@ static const char help[] =
 	"  -h, --help               this text\n"
 	"\n"
 	"Default command line:\n"
-	"  " DEFAULT_COMMAND_LINE "\n"
+	"  " MACHINE_COMMAND_LINE "\n"
 	"\n"
 	"On a terminal, Ctrl-A x ends the guest and Ctrl-A Ctrl-A sends a Ctrl-A.\n"
 	"\n"
 	"Exit code: 0 the guest powered off, 3 it reset, 4 it died of a triple fault, 5 ended from the\n"
-	"console, 128+N riffle was ended by signal N, 1 an error, 2 wrong usage.\n";
+	"console, 6 it halted for good, 128+N riffle was ended by signal N, 1 an error, 2 wrong usage.\n";
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
@@ -75,44 +77,83 @@ static bool parse_seed(const char *text, uint8_t seed[32])
 	return true;
 }
 
-static bool parse_mode(const char *text, struct run_options *o)
+static bool parse_mode(const char *text, struct machine_layout *layout)
 {
 	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
 
-	o->randomize_auto = !strcmp(text, "auto");
-	if (o->randomize_auto)
+	layout->automatic = !strcmp(text, "auto");
+	if (layout->automatic)
 		return true;
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(text, names[i])) {
-			o->randomize = (enum riffle_mode)i;
+			layout->mode = (enum riffle_mode)i;
 			return true;
 		}
 	return false;
 }
 
-/* `word` among the command line's words, as the kernel's own bootstrap looks for it */
-static bool has_word(const char *line, const char *word)
+/* The path after `prefix`, or NULL when that is not how `text` begins. */
+static const char *after(const char *text, const char *prefix)
 {
-	size_t length = strlen(word);
+	size_t length = strlen(prefix);
 
-	for (const char *at = line; (at = strstr(at, word)); at += length)
-		if ((at == line || at[-1] == ' ') && (!at[length] || at[length] == ' '))
-			return true;
+	return strncmp(text, prefix, length) ? NULL : text + length;
+}
+
+/* Returns what is wrong, or NULL. */
+static const char *parse_console(const char *text, struct machine_config *m)
+{
+	m->console.path = NULL;
+	if (!strcmp(text, "stdio"))
+		m->console.kind = MACHINE_CONSOLE_STDIO;
+	else if (!strcmp(text, "pty"))
+		m->console.kind = MACHINE_CONSOLE_PTY;
+	else if (!strcmp(text, "none"))
+		m->console.kind = MACHINE_CONSOLE_NONE;
+	else if ((m->console.path = after(text, "file:")))
+		m->console.kind = MACHINE_CONSOLE_FILE;
+	else if ((m->console.path = after(text, "unix:")))
+		m->console.kind = MACHINE_CONSOLE_UNIX;
+	else
+		return "must be stdio, file:FILE, unix:PATH, pty or none";
+	return m->console.path && !*m->console.path ? "must name a path" : NULL;
+}
+
+/* The text is not repeated: it may be thousands of bytes. */
+static bool set_command_line(struct machine_config *m, const char *text, bool append)
+{
+	struct riffle_error error;
+
+	if (machine_config_command_line(m, text, append, &error) == 0)
+		return true;
+	fprintf(stderr, "riffle run: %s: the command line is too long (found %llu bytes, expected at most %llu)\n",
+		append ? "--append" : "--cmdline", (unsigned long long)error.found,
+		(unsigned long long)error.expected);
 	return false;
 }
 
-static bool set_command_line(struct run_options *o, const char *whole, const char *append)
+/* Combinations that no single option shows; the description's own check says the rest. */
+static enum run_parsed check(const struct run_options *o, bool randomize_given)
 {
-	const char *start = whole ? whole : DEFAULT_COMMAND_LINE;
-	int length = snprintf(o->command_line, sizeof o->command_line, "%s%s%s", start, append ? " " : "",
-			      append ? append : "");
+	const struct machine_config *m = &o->machine;
+	struct riffle_error error;
+	char text[200];
 
-	return length >= 0 && (size_t)length < sizeof o->command_line;
+	if (m->layout.replay && (m->layout.has_seed || randomize_given))
+		return wrong("--layout", "replays a whole layout; --seed and --randomize do not go with it",
+			     m->layout.replay);
+	if (machine_config_check(m, &error) == 0)
+		return RUN_GO;
+	if (!strcmp(error.field, "boot"))
+		return wrong("--boot=bootstrap", error.problem + strlen("with bootstrap "), "bootstrap");
+	riffle_error_format(&error, text, sizeof text);
+	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", text);
+	return RUN_WRONG;
 }
 
 enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 {
-	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER, START };
+	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CONSOLE, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER, START };
 	static const struct option options[] = {
 		{"memory", required_argument, NULL, 'm'},       {"cpus", required_argument, NULL, 'c'},
 		{"initrd", required_argument, NULL, 'i'},       {"cmdline", required_argument, NULL, 'k'},
@@ -120,29 +161,29 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		{"boot", required_argument, NULL, BOOT},        {"randomize", required_argument, NULL, 'r'},
 		{"tables", required_argument, NULL, TABLES},    {"seed", required_argument, NULL, SEED},
 		{"layout", required_argument, NULL, LAYOUT},
-		{"layout-out", required_argument, NULL, LAYOUT_OUT}, {"cache", required_argument, NULL, CACHE},
+		{"layout-out", required_argument, NULL, LAYOUT_OUT}, {"console", required_argument, NULL, CONSOLE},
+		{"cache", required_argument, NULL, CACHE},
 		{"no-cache", no_argument, NULL, NO_CACHE},      {"no-huge-pages", no_argument, NULL, NO_HUGE},
 		{"accept-emulation", no_argument, NULL, ACCEPT}, {"boot-timer", no_argument, NULL, TIMER},
 		{"start-time", required_argument, NULL, START},
 		{"help", no_argument, NULL, 'h'},               {NULL, 0, NULL, 0},
 	};
-	const char *whole = NULL, *append = NULL, *problem;
+	struct machine_config *m = &o->machine;
+	const char *appended[64], *problem;
+	unsigned appends = 0;
 	bool randomize_given = false;
 	unsigned long number;
 	char *end;
 	int option;
 
 	memset(o, 0, sizeof *o);
-	o->memory_bytes = UINT64_C(256) << 20;
-	o->cpus = 1;
-	o->randomize_auto = true;
-	o->huge_pages = true;
+	machine_config_init(m);
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'm':
-			problem = memory_size_parse(optarg, &o->memory_bytes);
+			problem = memory_size_parse(optarg, &m->memory_bytes);
 			if (problem)
 				return wrong("--memory", problem, optarg);
 			break;
@@ -150,63 +191,71 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			number = strtoul(optarg, &end, 10);
 			if (*end || end == optarg || number < 1 || number > 32)
 				return wrong("--cpus", "must be 1 to 32", optarg);
-			o->cpus = (unsigned)number;
+			m->vcpus = (unsigned)number;
 			break;
 		case 'i':
-			o->initrd = optarg;
+			m->initrd_path = optarg;
 			break;
 		case 'k':
-			whole = optarg;
+			if (!set_command_line(m, optarg, false))
+				return RUN_WRONG;
 			break;
 		case 'a':
-			append = optarg;
+			if (appends == sizeof appended / sizeof *appended)
+				return wrong("--append", "is given more than 64 times", optarg);
+			appended[appends++] = optarg;
 			break;
 		case 'r':
 			randomize_given = true;
-			if (!parse_mode(optarg, o))
+			if (!parse_mode(optarg, &m->layout))
 				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr or auto", optarg);
 			break;
 		case RELOCS:
-			o->relocs = optarg;
+			m->relocs = optarg;
 			break;
 		case BOOT:
 			if (!strcmp(optarg, "bootstrap"))
-				o->boot = BOOT_BOOTSTRAP;
+				m->boot = MACHINE_BOOT_BOOTSTRAP;
 			else if (strcmp(optarg, "direct"))
 				return wrong("--boot", "must be direct or bootstrap", optarg);
 			break;
 		case TABLES:
-			o->lazy_tables = !strcmp(optarg, "lazy");
-			if (!o->lazy_tables && strcmp(optarg, "full"))
+			m->layout.lazy_tables = !strcmp(optarg, "lazy");
+			if (!m->layout.lazy_tables && strcmp(optarg, "full"))
 				return wrong("--tables", "must be full or lazy", optarg);
 			break;
 		case SEED:
-			if (!parse_seed(optarg, o->seed))
+			if (!parse_seed(optarg, m->layout.seed))
 				return wrong("--seed", "must be 1 to 64 hexadecimal digits", optarg);
-			o->has_seed = true;
+			m->layout.has_seed = true;
 			break;
 		case LAYOUT:
-			o->layout = optarg;
+			m->layout.replay = optarg;
 			break;
 		case LAYOUT_OUT:
-			o->layout_out = optarg;
+			m->layout.out = optarg;
+			break;
+		case CONSOLE:
+			problem = parse_console(optarg, m);
+			if (problem)
+				return wrong("--console", problem, optarg);
 			break;
 		case CACHE:
 			if (!*optarg)
 				return wrong("--cache", "must name a directory", optarg);
-			o->cache_directory = optarg;
+			m->cache_directory = optarg;
 			break;
 		case NO_CACHE:
-			o->no_cache = true;
+			m->no_cache = true;
 			break;
 		case NO_HUGE:
-			o->huge_pages = false;
+			m->huge_pages = false;
 			break;
 		case ACCEPT:
-			o->accept_emulation = true;
+			m->accept_emulation = true;
 			break;
 		case TIMER:
-			o->boot_timer = true;
+			m->boot_timer = true;
 			break;
 		case START:
 			errno = 0;
@@ -228,17 +277,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)
 		return wrong("KERNEL", "is one file only", argv[optind + 1]);
-	o->kernel = argv[optind];
-	if (!set_command_line(o, whole, append))
-		return wrong("--cmdline", "is longer than 4095 bytes", append ? append : whole);
-	if (o->layout && (o->has_seed || randomize_given))
-		return wrong("--layout", "replays a whole layout; --seed and --randomize do not go with it", o->layout);
-	if (o->boot == BOOT_BOOTSTRAP && (o->layout || o->has_seed || o->layout_out || o->relocs || o->lazy_tables))
-		return wrong("--boot=bootstrap",
-			     "the guest randomises itself; no layout, seed, tables or relocs goes with it", "bootstrap");
-	if (o->boot == BOOT_BOOTSTRAP && !o->randomize_auto && o->randomize != RIFFLE_MODE_OFF)
-		return wrong("--boot=bootstrap", "the guest chooses how it randomises itself; --randomize=off or auto goes with it",
-			     "bootstrap");
-	o->nokaslr = has_word(o->command_line, "nokaslr") && !o->layout;
-	return RUN_GO;
+	m->kernel = argv[optind];
+	for (unsigned i = 0; i < appends; i++)
+		if (!set_command_line(m, appended[i], true))
+			return RUN_WRONG;
+	return check(o, randomize_given);
 }

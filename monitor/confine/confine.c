@@ -33,7 +33,7 @@ int confine_works(void)
 	return 0;
 }
 #else
-#include "confine_filters.h"
+#include "monitor/confine_filters.h"
 
 static int install(const struct sock_filter *instructions, size_t count, struct riffle_error *error)
 {

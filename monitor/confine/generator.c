@@ -31,7 +31,7 @@ static const int common_calls[] = {
  */
 static const int loop_calls[] = {
 	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(accept4),
-	SCMP_SYS(close), SCMP_SYS(writev), SCMP_SYS(brk), SCMP_SYS(lseek), SCMP_SYS(rt_sigtimedwait),
+	SCMP_SYS(shutdown), SCMP_SYS(close), SCMP_SYS(writev), SCMP_SYS(brk), SCMP_SYS(lseek), SCMP_SYS(rt_sigtimedwait),
 	SCMP_SYS(getpgrp), SCMP_SYS(getpgid), SCMP_SYS(getrusage), SCMP_SYS(fsync), SCMP_SYS(ppoll), SCMP_SYS(poll),
 	END_OF_LIST,
 };

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -18,12 +17,10 @@
 #define STREAM_BYTES (16u << 10)
 #define KEPT_BYTES (1u << 20)
 #define GATHER_NS 1000000       /* how long the first byte of a batch waits for others */
-#define SHORT_PATIENCE_MS 200u
-#define STEP_MS 10u
 
 int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error)
 {
-	*output = (struct output){.reader = reader, .fd = fd, .retired_fd = -1, .gone = reader == OUTPUT_NOBODY};
+	*output = (struct output){.reader = reader, .fd = fd, .retired_fd = -1, .broken_fd = -1, .gone = reader == OUTPUT_NOBODY};
 	pthread_mutex_init(&output->lock, NULL);
 	pthread_cond_init(&output->changed, NULL);
 	if (output->gone)
@@ -104,8 +101,10 @@ static bool writing_failed(struct output *output, int fd, int problem)
 	if (output->reader == OUTPUT_READERS) {
 		bool left = output->fd == fd;
 
-		if (left)
-			output->fd = -1; /* closed by output_disconnect(), whose caller still watches it */
+		if (left) {
+			output->fd = -1;
+			output->broken_fd = fd; /* somebody still watches it for input */
+		}
 		return left;
 	}
 	output->gone = true;
@@ -185,9 +184,9 @@ static void *output_thread(void *argument)
 
 	pthread_mutex_lock(&output->lock);
 	while (confined) {
-		while ((!output->count || output->fd < 0) && !output->finish && !output->abandon)
+		while ((!output->count || output->fd < 0) && !output->abandon && !(output->finish && !output->count))
 			pthread_cond_wait(&output->changed, &output->lock);
-		if (output->abandon || !output->count || output->fd < 0)
+		if (output->abandon || !output->count)
 			break;
 		gather(output);
 		if (output->fd >= 0)
@@ -196,6 +195,8 @@ static void *output_thread(void *argument)
 	}
 	output->gone = true; /* nobody writes any more */
 	pthread_mutex_unlock(&output->lock);
+	if (output->finished)
+		output->finished(output->opaque);
 	return NULL;
 }
 
@@ -221,9 +222,9 @@ void output_connect(struct output *output, int fd)
 void output_disconnect(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
-	int fd = output->fd;
+	int fd = output->fd >= 0 ? output->fd : output->broken_fd;
 
-	output->fd = -1;
+	output->fd = output->broken_fd = -1;
 	if (fd >= 0 && output->writing) {
 		output->retired_fd = fd;
 		shutdown(fd, SHUT_RDWR); /* gets the thread out of its write */
@@ -238,37 +239,37 @@ static void pause_ms(unsigned ms)
 	nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
 }
 
-/* The lock is held. Returns when the ring is empty, the reader gone, or the patience over. */
-static void wait_drained(struct output *output, unsigned patience_ms, const _Atomic bool *give_up)
+void output_finish(struct output *output)
 {
-	uint64_t written = output->written;
-
-	for (unsigned waited = 0, limit = patience_ms;
-	     output->count && output->fd >= 0 && !output->gone && waited < limit;) {
-		pthread_mutex_unlock(&output->lock);
-		pause_ms(waited < STEP_MS ? 1 : STEP_MS);
-		pthread_mutex_lock(&output->lock);
-		waited += waited < STEP_MS ? 1 : STEP_MS;
-		if (output->written != written) {
-			written = output->written;
-			waited = 0;
-		}
-		if (give_up && *give_up && limit > SHORT_PATIENCE_MS)
-			limit = SHORT_PATIENCE_MS;
-	}
-}
-
-void output_stop(struct output *output, unsigned patience_ms, const _Atomic bool *give_up)
-{
-	if (!output->started)
-		return;
-	/* a pseudo-terminal's reader is given a moment, and no more: there may be none */
-	if (output->reader == OUTPUT_DEVICE && patience_ms > SHORT_PATIENCE_MS)
-		patience_ms = SHORT_PATIENCE_MS;
 	pthread_mutex_lock(&output->lock);
 	output->finish = true;
 	pthread_cond_signal(&output->changed);
-	wait_drained(output, patience_ms, give_up);
+	pthread_mutex_unlock(&output->lock);
+}
+
+uint64_t output_progress(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	uint64_t written = output->written;
+
+	pthread_mutex_unlock(&output->lock);
+	return written;
+}
+
+bool output_has_reader(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	bool reader = output->fd >= 0 && output->reader != OUTPUT_DEVICE;
+
+	pthread_mutex_unlock(&output->lock);
+	return reader;
+}
+
+void output_stop(struct output *output)
+{
+	if (!output->started)
+		return;
+	pthread_mutex_lock(&output->lock);
 	output->abandon = true;
 	pthread_cond_signal(&output->changed);
 	pthread_mutex_unlock(&output->lock);

@@ -35,9 +35,11 @@ struct output {
 	bool full_seen;                 /* somebody was told that there is no room */
 	int fd;                         /* -1: no reader now */
 	int retired_fd;                 /* to be closed by the thread, which is writing to it */
+	int broken_fd;                  /* the thread writes no more to it; closed by output_disconnect() */
 	int failed;                     /* errno of a write that a file or device refused, 0: none */
 	void (*room_again)(void *opaque); /* called by the thread, without the lock, when a full ring has room again */
 	void (*reader_left)(void *opaque); /* the same, when a connection turns out to be broken */
+	void (*finished)(void *opaque); /* the same, once, after output_finish(): everything is written or dropped */
 	void *opaque;
 	uint32_t head, count, size;     /* first byte to write, bytes to write; size is a power of two */
 	uint64_t written;               /* bytes that left the ring: the sign of progress */
@@ -65,11 +67,16 @@ void output_connect(struct output *output, int fd);
 void output_disconnect(struct output *output);
 
 /*
- * Ends the thread after it wrote the rest. Waits as long as the reader makes progress, and then `patience_ms` more; not
- * at all where nobody is known to read. `*give_up` (may be NULL), when it turns true, cuts the patience to a fifth of a
- * second.
+ * Has the thread end once it wrote the rest; it calls finished() then. It may never come to that: where nobody reads now,
+ * or a reader stalls, which output_progress() shows: it changes as long as bytes are taken. Neither waits.
  */
-void output_stop(struct output *output, unsigned patience_ms, const _Atomic bool *give_up);
+void output_finish(struct output *output);
+uint64_t output_progress(struct output *output);
+/* Whether what is left has a reader; a pseudo-terminal's is not known. */
+bool output_has_reader(struct output *output);
+
+/* Ends the thread at once, whatever is left, and joins it. */
+void output_stop(struct output *output);
 
 /* After output_stop(): errno of the write that a file or device refused; 0 for none, and for a reader that went away. */
 int output_failed(const struct output *output);

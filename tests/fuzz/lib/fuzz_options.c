@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/run_options.h"
+#include "machine/cmdline.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -34,10 +35,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		argv[argc++] = text + at;
 	argv[argc] = NULL;
 	if (run_options_parse(&options, argc, argv) == RUN_GO) {
-		if (strnlen(options.command_line, sizeof options.command_line) == sizeof options.command_line ||
-		    options.cpus < 1 || options.cpus > 32 || options.memory_bytes % (2 << 20) ||
-		    !options.memory_bytes || !options.kernel)
+		const struct machine_config *m = &options.machine;
+		struct riffle_range ranges[8];
+		size_t count = cmdline_reserved(m->command_line, ranges, 8);
+
+		if (strnlen(m->command_line, sizeof m->command_line) == sizeof m->command_line || m->vcpus < 1 ||
+		    m->vcpus > 32 || m->memory_bytes % (2 << 20) || !m->memory_bytes || !m->kernel)
 			abort();
+		for (size_t i = 0; i < count; i++)
+			if (ranges[i].bytes > UINT64_MAX - ranges[i].address)
+				abort();
 	}
 	free(text);
 	return 0;

@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "common/bytes.h"
+#include "common/fail.h"
 
 #define GDT 0x500u
 #define PML4 0x1000u
@@ -92,7 +93,7 @@ static unsigned count_monitor_threads(void)
 		snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd >= 0 && read(fd, name, sizeof name - 1) > 0)
-			count += !strncmp(name, "console-", 8) || !strncmp(name, "vcpu", 4);
+			count += !strncmp(name, "console-", 8) || !strncmp(name, "vcpu ", 5);
 		if (fd >= 0)
 			close(fd);
 	}
@@ -121,7 +122,7 @@ static bool same_signals(const sigset_t *a)
 	return true;
 }
 
-static void first_run(void *opaque)
+static void before_run(void *opaque)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
@@ -130,41 +131,48 @@ static void first_run(void *opaque)
 
 static int run(const struct guest *guest, int in, int out, struct guest_result *result, struct riffle_error *error)
 {
-	const struct vm_config config = {
-		.vcpus = guest->vcpus ? guest->vcpus : 1,
-		.memory_bytes = guest->memory_bytes ? guest->memory_bytes : 4 << 20,
-		.console_in = in,
-		.console_out = out,
-		.accept_emulation = true,
-		.boot_timer = true,
-		.unconfined = guest->unconfined,
-	};
-	struct vm *vm;
-	size_t count;
+	const struct machine_observer observer = {.before_run = before_run, .opaque = result};
+	struct machine_config config;
+	struct machine *machine;
+	struct phases phases;
 	enum vm_end end = VM_END_ERROR;
 	sigset_t before;
 
-	int status = vm_create(&vm, &config, error);
+	machine_config_init(&config);
+	config.vcpus = guest->vcpus ? guest->vcpus : 1;
+	config.memory_bytes = guest->memory_bytes ? guest->memory_bytes : 4 << 20;
+	config.accept_emulation = config.boot_timer = true;
+	config.unconfined = guest->unconfined;
+	config.console.kind = guest->console;
+	config.console.path = guest->console_path;
+	/* the console is stdin and stdout */
+	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+		return riffle_fail_system(error, errno, "dup2", "failed");
+	phases_start(&phases, 0);
+	int status = machine_build_empty(&machine, &config, &observer, &phases, error);
 	if (status)
 		return status;
-	const struct riffle_boot_registers registers = load(vm_ram(vm, &count)->host, guest);
+	uint8_t *ram = guest_memory_at(vm_memory(machine_vm(machine)), 0, 4 << 20);
+	const struct riffle_boot_registers registers = load(ram, guest);
 	sigprocmask(SIG_BLOCK, NULL, &before);
-	status = vm_prepare_vcpus(vm, error);
+	status = machine_enter_at(machine, &registers, error);
+	if (!status && guest->beside)
+		guest->beside(machine);
 	if (!status)
-		status = vm_run(vm, &registers, first_run, result, &end, error);
+		status = machine_run(machine, &end, error);
 	if (!status) {
 		result->end = (int)end;
-		result->signal = vm_end_signal(vm);
-		result->boot_timer = vm_boot_timer(vm);
-		result->fault_rip = vm_fault_rip(vm);
-		result->note = riffle_get32((uint8_t *)vm_ram(vm, &count)->host + NOTE);
+		result->signal = machine_end_signal(machine);
+		result->boot_timer = machine_boot_timer(machine)->marked_ns;
+		result->fault_rip = vm_fault_rip(machine_vm(machine));
+		result->note = riffle_get32(ram + NOTE);
 		result->signals_as_before = same_signals(&before);
 		if (guest->unconfined)
 			result->threads_left = monitor_threads();
 		if (end == VM_END_ERROR)
 			riffle_error_format(error, result->message, sizeof result->message);
 	}
-	vm_destroy(vm);
+	machine_destroy(machine);
 	return status;
 }
 

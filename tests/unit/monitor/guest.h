@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "monitor/vm.h"
+#include "machine/machine.h"
 
 /* Where a guest's code lies and starts, with a stack below it and an identity map of 4 GiB. */
 #define GUEST_CODE 0x10000u
@@ -26,6 +26,9 @@ struct guest {
 	bool unconfined;
 	int terminal;                           /* 0: console on pipes; else a pty slave that becomes the console */
 	bool controlling;                       /* and the child's controlling terminal */
+	enum machine_console_kind console;      /* stdio by default */
+	const char *console_path;
+	void (*beside)(struct machine *);       /* called before the run; may start a thread that controls it */
 };
 
 /* What the child tells, in memory shared with it. */

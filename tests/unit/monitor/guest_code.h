@@ -15,7 +15,7 @@
 
 #define GUEST(name) .code = name##_code, .code_end = name##_code_end
 
-#define POWER_OFF "mov $0x600, %dx\nmov $0x34, %al\nout %al, (%dx)\n1: jmp 1b\n"
+#define POWER_OFF "mov $0x605, %dx\nmov $0x34, %al\nout %al, (%dx)\n1: jmp 1b\n"
 #define PUT(character) "mov $0x3f8, %dx\nmov $'" character "', %al\nout %al, (%dx)\n"
 
 #endif

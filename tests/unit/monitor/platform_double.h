@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "monitor/bus.h"
-#include "monitor/platform.h"
+#include "monitor/bus/bus.h"
+#include "monitor/platform/platform.h"
 
 struct double_machine {
 	struct platform platform;

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "monitor/console.h"
+#include "monitor/platform/console.h"
 
 static int master, slave;
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "monitor/guest_cpuid.h"
+#include "monitor/core/guest_cpuid.h"
 
 static const struct kvm_cpuid_entry2 host[] = {
 	{.function = 0x0, .eax = 0x1f},

@@ -8,6 +8,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
+#include <stdio.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -355,6 +360,229 @@ static void memory_on_both_sides_of_the_hole(void **state)
 		VM_END_POWEROFF);
 }
 
+/* ---- pause and resume ---- */
+
+#define BUSY_VCPUS 8u
+
+/* Every vCPU counts in a word of its own, 0x5010 + 4 * APIC id, and makes port accesses on the way. */
+GUEST_ASM(busy,
+	  "mov $0xfee00000, %ebx\n"
+	  "movl $0x1ff, 0xf0(%rbx)\n"
+	  "movl $0xc4500, 0x300(%rbx)\nmovl $0xc4608, 0x300(%rbx)\n" /* INIT and SIPI to all others */
+	  "1: incl 0x5010\nmov $0x9999, %dx\nin (%dx), %al\n"
+	  "cmpl $0, 0x5008\nje 1b\n" POWER_OFF)
+GUEST_ASM(busy_others,
+	  ".code16\n"
+	  "mov $0xfee0, %ax\n"
+	  "xor %ax, %ax\nmov %ax, %ds\n"
+	  "mov $1, %bx\nlock xaddl %ebx, 0x500c\n" /* who am I: the next one */
+	  "and $7, %bx\nshl $2, %bx\n"
+	  "1: incl 0x5014(%bx)\nmov $0x9999, %dx\nin %dx, %al\njmp 1b\n"
+	  ".code64")
+
+static unsigned pause_rounds;
+
+static void *pause_often(void *opaque)
+{
+	struct machine *machine = opaque;
+	struct vm *vm = machine_vm(machine);
+	struct riffle_error error;
+	const uint8_t *ram = guest_memory_at(vm_memory(vm), 0, 0x6000);
+	unsigned vcpus = vm_vcpus(vm), moved = 0;
+
+	while (vm_state(vm) != VM_RUNNING)
+		usleep(1000);
+	for (unsigned round = 0; round < pause_rounds; round++) {
+		uint8_t before[4 * BUSY_VCPUS + 4], after[sizeof before];
+
+		machine_control(machine, MACHINE_PAUSE, &error);
+		if (vm_state(vm) != VM_PAUSED)
+			_exit(91);
+		memcpy(before, ram + 0x5010, sizeof before);
+		for (unsigned i = 0; i < 50; i++)
+			sched_yield();
+		memcpy(after, ram + 0x5010, sizeof after);
+		if (memcmp(before, after, sizeof before))
+			_exit(92); /* somebody ran on */
+		machine_control(machine, MACHINE_PAUSE, &error); /* twice is once */
+		machine_control(machine, MACHINE_RESUME, &error);
+		if (vm_state(vm) != VM_RUNNING)
+			_exit(93);
+		/* all of them go on, now and then waited for */
+		for (unsigned ms = 0; round % 16 == 0; ms++) {
+			unsigned going = 0;
+
+			for (unsigned i = 0; i < vcpus; i++)
+				going += memcmp(before + 4 * i, ram + 0x5010 + 4 * i, 4) != 0;
+			if (going == vcpus && ++moved)
+				break;
+			if (ms > 60000)
+				_exit(94);
+			usleep(1000);
+		}
+	}
+	*(volatile uint32_t *)(uintptr_t)(ram + 0x5008) = 1;
+	return NULL;
+}
+
+static void pause_beside(struct machine *machine)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, pause_often, machine))
+		_exit(95);
+	pthread_detach(thread);
+}
+
+static void pauses_busy_vcpus(void **state)
+{
+	const char *rounds = getenv("RIFFLE_PAUSE_ROUNDS");
+
+	(void)state;
+	pause_rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : 200;
+	for (unsigned vcpus = 1; vcpus <= BUSY_VCPUS; vcpus += BUSY_VCPUS - 1) {
+		const struct guest guest = {GUEST(busy), .ap_code = busy_others_code, .ap_code_end = busy_others_code_end,
+					    .vcpus = vcpus, .beside = pause_beside};
+
+		assert_int_equal(guest_expect(&guest, "")->end, VM_END_POWEROFF);
+	}
+}
+
+/* ---- ends ---- */
+
+static void halted_for_good(void **state)
+{
+	const struct guest_result *result;
+
+	(void)state;
+	/* one vCPU, or two of which one was never started */
+	for (unsigned vcpus = 1; vcpus <= 2; vcpus++) {
+		result = guest_expect(&(struct guest){GUEST(halt), .vcpus = vcpus}, "h");
+		assert_int_equal(result->end, VM_END_HALTED);
+	}
+}
+
+/* Sleeps with interrupts on for longer than it takes to be found halted: it is not. */
+static void sleeping_guest_is_left_alone(void **state)
+{
+	char c;
+
+	(void)state;
+	struct guest_child child = guest_start(&echo_guest);
+	assert_int_equal(guest_read(&child, &c, 1), 1);
+	sleep(4);
+	assert_int_equal(write(child.input, "a!", 2), 2);
+	assert_int_equal(guest_read(&child, &c, 1), 1);
+	assert_int_equal(c, 'a');
+	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
+}
+
+/* Any signal that would end a process, and the terminal is as it was. */
+static void every_ending_signal_restores_the_terminal(void **state)
+{
+	const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT, SIGRTMIN + 1,
+			       SIGRTMAX};
+	(void)state;
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		int slave, master = open_terminal(&slave);
+		struct guest_child child = guest_start(&(struct guest){GUEST(halt), .terminal = slave});
+		read_terminal(master, "h");
+		assert_true(is_raw(slave));
+		kill(child.pid, numbers[i]);
+		const struct guest_result *result = guest_wait(&child);
+		assert_int_equal(result->end, VM_END_SIGNAL);
+		assert_int_equal(result->signal, numbers[i]);
+		assert_false(is_raw(slave));
+		close(slave);
+		close(master);
+	}
+}
+
+/* ---- consoles ---- */
+
+static void console_to_a_file(void **state)
+{
+	char name[] = "/tmp/riffle-console-XXXXXX", text[64] = "";
+	int fd = mkstemp(name);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "what was there before, and more of it", 37), 37);
+	guest_expect(&(struct guest){GUEST(hello), .console = MACHINE_CONSOLE_FILE, .console_path = name}, "");
+	assert_int_equal(pread(fd, text, sizeof text - 1, 0), 23);
+	assert_string_equal(text, "hello from 64-bit mode\n");
+	close(fd);
+	unlink(name);
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	strcpy(address.sun_path, path);
+	for (unsigned ms = 0; connect(fd, (struct sockaddr *)&address, sizeof address) < 0; ms++) {
+		assert_true(ms < 30000);
+		usleep(1000);
+	}
+	return fd;
+}
+
+static void expect_socket(int fd, const char *expected)
+{
+	char text[64] = "";
+	size_t done = 0;
+
+	while (done < strlen(expected)) {
+		ssize_t count = read(fd, text + done, strlen(expected) - done);
+
+		assert_true(count > 0);
+		done += (size_t)count;
+	}
+	assert_string_equal(text, expected);
+}
+
+/* Three people after one another; what the guest says while nobody is there is read by the next. */
+static void console_on_a_socket(void **state)
+{
+	char directory[] = "/tmp/riffle-console-XXXXXX", path[64];
+	struct guest guest = echo_guest;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof path, "%s/console", directory);
+	guest.console = MACHINE_CONSOLE_UNIX;
+	guest.console_path = path;
+	struct guest_child child = guest_start(&guest);
+	for (unsigned i = 0; i < 3; i++) {
+		int fd = connect_to(path);
+
+		expect_socket(fd, i == 0 ? ">" : "left");
+		assert_int_equal(write(fd, "ab", 2), 2);
+		expect_socket(fd, "ab");
+		assert_int_equal(write(fd, i == 2 ? "!" : "left", i == 2 ? 1 : 4), i == 2 ? 1 : 4);
+		shutdown(fd, SHUT_WR); /* has said all, and hears no more */
+		close(fd);
+	}
+	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
+	/* its name is still there, and the next guest takes it over; a name that is no socket it leaves alone */
+	child = guest_start(&guest);
+	int fd = connect_to(path);
+	expect_socket(fd, ">");
+	assert_int_equal(write(fd, "!", 1), 1);
+	guest_wait(&child);
+	close(fd);
+	unlink(path);
+	rmdir(directory);
+}
+
+static void no_console(void **state)
+{
+	(void)state;
+	guest_expect(&(struct guest){GUEST(hello), .console = MACHINE_CONSOLE_NONE}, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -374,6 +602,13 @@ int main(void)
 		cmocka_unit_test(escape_works_on_a_deaf_guest),
 		cmocka_unit_test(job_control_puts_the_terminal_right),
 		cmocka_unit_test(memory_on_both_sides_of_the_hole),
+		cmocka_unit_test(pauses_busy_vcpus),
+		cmocka_unit_test(halted_for_good),
+		cmocka_unit_test(sleeping_guest_is_left_alone),
+		cmocka_unit_test(every_ending_signal_restores_the_terminal),
+		cmocka_unit_test(console_to_a_file),
+		cmocka_unit_test(console_on_a_socket),
+		cmocka_unit_test(no_console),
 	};
 	return cmocka_run_group_tests_name("monitor guests", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How long each phase of a start took: kept always (it costs a clock reading), printed for --boot-timer. */
-#ifndef RIFFLE_CLI_PHASES_H
-#define RIFFLE_CLI_PHASES_H
+#ifndef RIFFLE_MACHINE_PHASES_H
+#define RIFFLE_MACHINE_PHASES_H
 
 #include <stdint.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* Keeps and prints the phases of a start. */
 #include <time.h>
 
-#include "cli/phases.h"
+#include "machine/phases.h"
 
 static uint64_t read_clock(clockid_t clock)
 {

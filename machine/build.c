@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds a machine: from a checked description to the moment before its first instruction. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <riffle/riffle.h>
+
+#include "common/fail.h"
+#include "machine/internal.h"
+#include "monitor/core/kvm.h"
+#include "monitor/core/probe.h"
+
+void machine_notice(const struct machine *m, const char *text)
+{
+	if (m->observer.notice)
+		m->observer.notice(m->observer.opaque, text);
+}
+
+/* An edge-triggered line: its rise is what counts. */
+static void set_irq(void *opaque, unsigned irq, bool level)
+{
+	const struct machine *m = opaque;
+
+	if (level)
+		irq_raise(irq == IRQ_COM1 ? &m->irq_com1 : &m->irq_keyboard);
+}
+
+static void end_for_guest(void *opaque, enum vm_end end)
+{
+	vm_end(((struct machine *)opaque)->vm, end);
+}
+
+static void input_wanted(void *opaque)
+{
+	struct machine *m = opaque;
+
+	loop_post(&m->loop, &m->console.feed);
+}
+
+static void handle_port(void *opaque, uint16_t port, unsigned bytes, bool write, void *data)
+{
+	bus_port(&((struct machine *)opaque)->bus, port, bytes, write, data);
+}
+
+static void handle_mmio(void *opaque, uint64_t address, unsigned bytes, bool write, void *data)
+{
+	bus_mmio(&((struct machine *)opaque)->bus, address, bytes, write, data);
+}
+
+static void vm_ended(void *opaque)
+{
+	struct machine *m = opaque;
+
+	loop_post(&m->loop, &m->ended);
+}
+
+static int attach_devices(struct machine *m, struct riffle_error *error)
+{
+	int status;
+
+	m->platform = (struct platform){
+		.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
+	if ((status = irq_open(&m->irq_com1, IRQ_COM1, error)) ||
+	    (status = irq_open(&m->irq_keyboard, IRQ_KEYBOARD, error)) ||
+	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
+	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
+	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
+	    (status = power_attach(&m->power, &m->bus, &m->platform, error)))
+		return status;
+	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
+}
+
+/* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */
+static void describe(struct machine *m)
+{
+	struct riffle_machine *d = &m->description;
+
+	d->ram = vm_memory(m->vm)->ram;
+	d->ram_count = vm_memory(m->vm)->count;
+	d->vcpus = m->config.vcpus;
+	d->flags = RIFFLE_MACHINE_I8042 | RIFFLE_MACHINE_RTC | (vm_gib_pages(m->vm) ? RIFFLE_MACHINE_GIB_PAGES : 0);
+	d->pm_port = PORT_PM;
+	d->reset_port = PORT_RESET;
+	d->reset_value = RESET_VALUE;
+	d->command_line = m->config.command_line;
+	d->rng_seed = m->rng_seed;
+	d->rng_seed_bytes = sizeof m->rng_seed;
+}
+
+static int new_vm(struct machine *m, struct riffle_error *error)
+{
+	const struct vm_config config = {
+		.vcpus = m->config.vcpus,
+		.memory_bytes = m->config.memory_bytes,
+		.huge_pages = m->config.huge_pages,
+		.accept_emulation = m->config.accept_emulation,
+		.unconfined = m->config.unconfined,
+	};
+	const struct vm_handlers handlers = {
+		.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
+	int status = vm_new(&m->vm, &config, &handlers, error);
+
+	if (status)
+		return status;
+	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
+	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed)
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	describe(m);
+	phases_end(m->phases, "memory");
+	return 0;
+}
+
+int machine_open_vm(struct machine *m, struct riffle_error *error)
+{
+	int kvm_fd = m->kvm_fd, status;
+
+	m->kvm_fd = -1;
+	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
+	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
+	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)))
+		return status;
+	describe(m);
+	return 0;
+}
+
+/* A host that cannot run guests says so before any work is done for one. */
+static int ask_kvm(struct machine *m, struct riffle_error *error)
+{
+	m->kvm_fd = kvm_open(error);
+	if (m->kvm_fd < 0)
+		return error->status;
+	int status = kvm_check(m->kvm_fd, m->config.vcpus, error);
+
+	if (!status && !m->config.accept_emulation)
+		status = probe_refuse_emulation(m->kvm_fd, error);
+	return status;
+}
+
+static int load_direct(struct machine *m, struct riffle_error *error)
+{
+	int status;
+
+	if ((status = machine_place_initrd(m, &m->kernel.plan, error)) || (status = machine_choose_layout(m, error)))
+		return status;
+	machine_announce(m);
+	if ((status = machine_load_kernel(m, error)))
+		return status;
+	status = riffle_boot_write(&m->registers, &m->description, &m->kernel.plan, &m->loaded, error);
+	if (status)
+		return status;
+	phases_end(m->phases, "boot tables");
+	/* of a guest that will run, and of no other */
+	if ((status = machine_load_initrd(m, error)) || (status = machine_write_layout(m, error)))
+		return status;
+	/* plan and order have done their work: megabytes that need not stay while the guest runs */
+	machine_give_shuffle_memory(m);
+	kernel_close(&m->kernel);
+	m->kernel_opened = false;
+	return 0;
+}
+
+static int build_platform(struct machine *m, struct riffle_error *error)
+{
+	int status;
+
+	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
+	    (status = attach_devices(m, error)))
+		return status;
+	return new_vm(m, error);
+}
+
+static int build(struct machine *m, struct riffle_error *error)
+{
+	bool direct = m->config.boot == MACHINE_BOOT_DIRECT;
+	int status;
+
+	if ((status = machine_config_check(&m->config, error)) || (status = ask_kvm(m, error)))
+		return status;
+	if (direct && ((status = machine_open_kernel(m, error)) || (status = machine_choose_mode(m, error))))
+		return status;
+	if ((status = build_platform(m, error)))
+		return status;
+	status = direct ? load_direct(m, error) : machine_load_bootstrap(m, error);
+	if (!status)
+		status = vm_set_entry(m->vm, &m->registers, error);
+	explicit_bzero(m->rng_seed, sizeof m->rng_seed);
+	explicit_bzero(&m->registers, sizeof m->registers);
+	return status;
+}
+
+/* Everything of a machine that is not zero before anything is made, so that machine_destroy() works at any point. */
+static struct machine *allocate(const struct machine_config *config, const struct machine_observer *observer,
+				struct phases *phases)
+{
+	struct machine *m = calloc(1, sizeof *m);
+
+	if (!m)
+		return NULL;
+	m->config = *config;
+	if (observer)
+		m->observer = *observer;
+	m->phases = phases;
+	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
+	m->irq_com1.fd = m->irq_keyboard.fd = -1;
+	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
+	m->console.in_fd = m->console.out_fd = m->console.listen_fd = m->console.held_fd = -1;
+	bus_init(&m->bus);
+	return m;
+}
+
+int machine_build(struct machine **result, const struct machine_config *config,
+		  const struct machine_observer *observer, struct phases *phases, const char **blame,
+		  struct riffle_error *error)
+{
+	struct machine *m = *result = allocate(config, observer, phases);
+	int status;
+
+	if (blame)
+		*blame = NULL;
+	if (!m)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
+	status = build(m, error);
+	if (status && blame)
+		*blame = m->blame;
+	return status;
+}
+
+int machine_build_empty(struct machine **result, const struct machine_config *config,
+			const struct machine_observer *observer, struct phases *phases, struct riffle_error *error)
+{
+	struct machine *m = *result = allocate(config, observer, phases);
+	int status;
+
+	if (!m)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
+	if ((status = ask_kvm(m, error)) || (status = build_platform(m, error)))
+		return status;
+	return machine_open_vm(m, error);
+}
+
+int machine_enter_at(struct machine *m, const struct riffle_boot_registers *registers, struct riffle_error *error)
+{
+	return vm_set_entry(m->vm, registers, error);
+}
+
+struct vm *machine_vm(struct machine *m)
+{
+	return m->vm;
+}
+
+void machine_destroy(struct machine *m)
+{
+	if (!m)
+		return;
+	if (m->initrd_fd >= 0)
+		close(m->initrd_fd);
+	if (m->kvm_fd >= 0)
+		close(m->kvm_fd);
+	machine_give_shuffle_memory(m);
+	if (m->kernel_opened)
+		kernel_close(&m->kernel);
+	vm_destroy(m->vm);
+	machine_console_close(m);
+	irq_close(&m->irq_com1);
+	irq_close(&m->irq_keyboard);
+	if (m->loop.last_task)
+		loop_destroy(&m->loop);
+	bus_destroy(&m->bus);
+	free(m);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's description: its defaults and its checks. */
+#include "machine/config.h"
+
+#include <string.h>
+
+#include "common/fail.h"
+#include "monitor/core/memory.h"
+
+void machine_config_init(struct machine_config *config)
+{
+	*config = (struct machine_config){
+		.vcpus = 1,
+		.memory_bytes = UINT64_C(256) << 20,
+		.huge_pages = true,
+		.command_line = MACHINE_COMMAND_LINE,
+		.layout.automatic = true,
+	};
+}
+
+int machine_config_command_line(struct machine_config *config, const char *text, bool append,
+				struct riffle_error *error)
+{
+	size_t length = strlen(text), used = append ? strlen(config->command_line) : 0;
+	size_t blank = append && used != 0;
+
+	if (length >= sizeof config->command_line - used - blank)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "command line", "is too long",
+					    used + blank + length, sizeof config->command_line - 1);
+	if (blank)
+		config->command_line[used] = ' ';
+	memcpy(config->command_line + used + blank, text, length + 1);
+	return 0;
+}
+
+static int check_layout(const struct machine_config *config, struct riffle_error *error)
+{
+	const struct machine_layout *layout = &config->layout;
+
+	if (layout->replay && layout->has_seed)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "layout",
+				   "a file replays a whole layout; a seed does not go with it");
+	if (config->boot == MACHINE_BOOT_DIRECT)
+		return 0;
+	if (layout->replay || layout->has_seed || layout->out || config->relocs || layout->lazy_tables)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot",
+				   "with bootstrap the guest randomises itself; no layout, seed, tables or relocs goes "
+				   "with it");
+	if (!layout->automatic && layout->mode != RIFFLE_MODE_OFF)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot",
+				   "with bootstrap the guest chooses how it randomises itself; only off or auto goes "
+				   "with it");
+	return 0;
+}
+
+int machine_config_check(const struct machine_config *config, struct riffle_error *error)
+{
+	bool path_needed = config->console.kind == MACHINE_CONSOLE_FILE || config->console.kind == MACHINE_CONSOLE_UNIX;
+
+	if (config->vcpus < 1 || config->vcpus > RIFFLE_BOOT_VCPUS_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "vcpus", "must be from 1 to 32", config->vcpus,
+					    RIFFLE_BOOT_VCPUS_MAX);
+	if (config->memory_bytes < GUEST_MEMORY_STEP || config->memory_bytes % GUEST_MEMORY_STEP)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory", "is not a multiple of 2 MiB",
+					    config->memory_bytes, GUEST_MEMORY_STEP);
+	if (config->memory_bytes > GUEST_MEMORY_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory", "is too large", config->memory_bytes,
+					    GUEST_MEMORY_MAX);
+	if (!config->kernel)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "kernel", "is missing");
+	if (config->initrd_path && config->initrd)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "initrd", "is given twice");
+	if (path_needed && (!config->console.path || !*config->console.path))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", "needs a path");
+	return check_layout(config, error);
+}

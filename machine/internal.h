@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a machine, for the files of machine/ alone. */
+#ifndef RIFFLE_MACHINE_INTERNAL_H
+#define RIFFLE_MACHINE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "cli/kernel.h"
+#include "machine/machine.h"
+#include "monitor/bus/bus.h"
+#include "monitor/bus/irq.h"
+#include "monitor/core/thread.h"
+#include "monitor/event/loop.h"
+#include "monitor/platform/cmos.h"
+#include "monitor/platform/console.h"
+#include "monitor/platform/i8042.h"
+#include "monitor/platform/output.h"
+#include "monitor/platform/power.h"
+#include "monitor/platform/serial.h"
+
+#define CONSOLE_INPUT_BYTES 1024u
+#define RESERVED_MAX 40u
+
+/* The console as the event loop serves it: input into the guest, and the reader or connection at the other end. */
+struct machine_console {
+	struct console terminal;        /* of the input; not a terminal with most kinds */
+	int in_fd, out_fd;              /* -1: none; the process's own with stdio */
+	int listen_fd, held_fd;         /* of a socket; the end of a pty that is kept open for its readers */
+	char pty_name[64];
+	bool owns_fds;
+	bool closed;                    /* the input came to its end */
+	struct loop_source input, listener;
+	struct loop_task feed, reader_left, output_finished;
+	uint8_t bytes[CONSOLE_INPUT_BYTES + 1]; /* read but not yet taken by the guest */
+	unsigned count;
+};
+
+struct machine {
+	struct machine_config config;
+	struct machine_observer observer;
+	struct phases *phases;
+	const char *blame;
+	char words[400];                /* an error's problem that is not known beforehand */
+
+	struct vm *vm;
+	int kvm_fd;                     /* until the VM takes it */
+	struct loop loop;
+	struct bus bus;
+	struct platform platform;
+	struct irq irq_com1, irq_keyboard;
+	struct serial serial;
+	struct i8042 i8042;
+	struct cmos cmos;
+	struct power power;
+	struct boot_timer boot_timer;
+	struct output output;
+	struct machine_console console;
+
+	/* while it is built */
+	struct opened_kernel kernel;
+	bool kernel_opened;
+	struct riffle_machine description;
+	uint8_t rng_seed[32];
+	struct riffle_range reserved[RESERVED_MAX];
+	struct riffle_memory memory;
+	int initrd_fd;
+	struct riffle_layout layout;
+	struct riffle_loaded loaded;
+	struct riffle_boot_registers registers;
+	uint16_t *order;                /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
+	void *workspace;
+	size_t workspace_bytes, shuffle_bytes;
+
+	/* while it runs */
+	struct signal_state signals;
+	sigset_t taken_signals;
+	int signal_fd;
+	struct loop_source signal_source;
+	struct loop_task ended;
+	struct loop_timer halt_timer, drain_timer;
+	uint64_t halt_cpu_ns, halt_checked_ns;
+	uint64_t drain_progress, drain_since;
+	int end_signal;
+	bool give_up;                   /* the user wants out: do not wait for a stopped reader */
+	bool draining;
+};
+
+void machine_notice(const struct machine *m, const char *text);
+static inline bool machine_is_off(const struct machine *m)
+{
+	return m->config.layout.mode == RIFFLE_MODE_OFF;
+}
+
+/* build.c's parts; all return a status and fill *error, and m->blame with the file that it is about */
+int machine_open_kernel(struct machine *m, struct riffle_error *error);
+int machine_choose_mode(struct machine *m, struct riffle_error *error);
+int machine_choose_layout(struct machine *m, struct riffle_error *error);
+void machine_announce(const struct machine *m);
+int machine_write_layout(struct machine *m, struct riffle_error *error);
+int machine_load_kernel(struct machine *m, struct riffle_error *error);
+void machine_give_shuffle_memory(struct machine *m);
+int machine_place_initrd(struct machine *m, const struct riffle_plan *plan, struct riffle_error *error);
+int machine_load_initrd(struct machine *m, struct riffle_error *error);
+int machine_load_bootstrap(struct machine *m, struct riffle_error *error);
+
+int machine_open_vm(struct machine *m, struct riffle_error *error);
+
+int machine_console_open(struct machine *m, struct riffle_error *error);
+int machine_console_start(struct machine *m, struct riffle_error *error);
+void machine_console_watch(struct machine *m);
+void machine_console_close(struct machine *m);
+
+#endif

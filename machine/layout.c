@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel opened, its randomisation chosen, and its layout drawn, replayed, announced and written. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <riffle/riffle.h>
+
+#include "cli/huge.h"
+#include "cli/layout_json.h"
+#include "common/fail.h"
+#include "machine/cmdline.h"
+#include "machine/internal.h"
+
+static void preparing(void *opaque, bool begun)
+{
+	const struct machine *m = opaque;
+
+	if (m->observer.preparing)
+		m->observer.preparing(m->observer.opaque, begun);
+}
+
+static bool no_kaslr(const struct machine *m)
+{
+	return !m->config.layout.replay && cmdline_has_word(m->config.command_line, "nokaslr");
+}
+
+int machine_open_kernel(struct machine *m, struct riffle_error *error)
+{
+	static const char *const way_name[] = {[KERNEL_IS_PREPARED] = "open, prepared file",
+					       [KERNEL_CACHE_HIT] = "open, cache hit",
+					       [KERNEL_CACHE_MISS] = "open, prepare"};
+	const struct machine_layout *l = &m->config.layout;
+	/* most of a plan is for the shuffle alone; a layout that is replayed may be one */
+	const bool shuffle = l->replay || (!no_kaslr(m) && (l->automatic || l->mode == RIFFLE_MODE_FGKASLR));
+	const struct kernel_request request = {.kernel = m->config.kernel,
+					       .relocs = m->config.relocs,
+					       .cache_directory = m->config.cache_directory,
+					       .base_alone = !shuffle,
+					       .no_cache = m->config.no_cache,
+					       .preparing = preparing,
+					       .opaque = m};
+	int status = kernel_open(&m->kernel, &request, error);
+
+	if (status) {
+		m->blame = m->kernel.blame;
+		return status;
+	}
+	m->kernel_opened = true;
+	if (m->kernel.notice[0])
+		machine_notice(m, m->kernel.notice);
+	phases_end(m->phases, way_name[m->kernel.way]);
+	return 0;
+}
+
+/* FGKASLR or a reason: the one that preparing the kernel found. */
+static int need_chunks(struct machine *m, struct riffle_error *error)
+{
+	const struct riffle_header *header = m->kernel.plan.header;
+
+	if (m->kernel.plan.chunk_count)
+		return 0;
+	m->blame = m->config.kernel;
+	snprintf(m->words, sizeof m->words, "this kernel cannot be shuffled (%s); %s",
+		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks",
+		 header->flags & RIFFLE_KERNEL_RELOCATABLE
+			 ? "--randomize=kaslr moves it as a whole"
+			 : "without relocations --randomize=physical or off is all that it can have");
+	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", m->words);
+}
+
+/* What the guest's command line, the configuration and the kernel together make of the mode. */
+int machine_choose_mode(struct machine *m, struct riffle_error *error)
+{
+	struct machine_layout *l = &m->config.layout;
+
+	if (no_kaslr(m)) {
+		if (l->automatic || l->mode != RIFFLE_MODE_OFF)
+			machine_notice(m, "nokaslr on the command line: the kernel is not randomised");
+		l->mode = RIFFLE_MODE_OFF;
+	} else if (l->automatic) {
+		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
+			m->blame = m->config.kernel;
+			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+					   "there are none in this kernel, so KASLR is impossible; --randomize=physical "
+					   "or --randomize=off boots it with less");
+		}
+		l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
+	}
+	return l->mode == RIFFLE_MODE_FGKASLR ? need_chunks(m, error) : 0;
+}
+
+static double bits(uint64_t slots)
+{
+	return slots ? log2((double)slots) : 0;
+}
+
+/* Says how much is randomised, and never where. */
+void machine_announce(const struct machine *m)
+{
+	const struct machine_layout *l = &m->config.layout;
+	const char *replay = l->replay     ? ", replayed from --layout: predictable"
+			     : l->has_seed ? ", replayed from --seed: predictable"
+					   : "";
+	struct riffle_slots slots;
+	struct riffle_error error;
+	char shuffled[64] = "", text[320];
+
+	if (m->layout.mode == RIFFLE_MODE_FGKASLR)
+		snprintf(shuffled, sizeof shuffled, ", %u chunks of functions in any order%s",
+			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
+	if (riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error))
+		return;
+	if (m->layout.mode == RIFFLE_MODE_OFF)
+		snprintf(text, sizeof text, "randomize=off%s", replay);
+	else
+		snprintf(text, sizeof text,
+			 "randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s%s",
+			 mode_name(m->layout.mode), (unsigned long long)slots.virtual_, bits(slots.virtual_),
+			 (unsigned long long)slots.physical, bits(slots.physical), shuffled, replay);
+	if (m->observer.announce)
+		m->observer.announce(m->observer.opaque, text);
+}
+
+/* Memory for an order and for the work of a shuffled load, in huge pages; given back before the guest runs. */
+static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &m->kernel.plan;
+	size_t order_bytes = (plan->chunk_count * sizeof *m->order + 63) & ~(size_t)63;
+
+	if (!plan->chunk_count)
+		return 0;
+	m->workspace_bytes = riffle_load_workspace(plan);
+	m->shuffle_bytes = order_bytes + m->workspace_bytes;
+	m->order = map_huge(&m->shuffle_bytes);
+	if (!m->order)
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be had", 1,
+					m->shuffle_bytes, 0, 0);
+	m->workspace = (uint8_t *)m->order + order_bytes;
+	m->layout.order = m->order;
+	m->layout.order_count = plan->chunk_count;
+	return 0;
+}
+
+void machine_give_shuffle_memory(struct machine *m)
+{
+	if (m->order)
+		munmap(m->order, m->shuffle_bytes);
+	m->order = NULL;
+	m->layout.order = NULL;
+}
+
+static int take_layout(struct machine *m, const struct layout_file *file, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &m->kernel.plan;
+	int status = layout_file_check(file, plan->header, error);
+
+	if (status)
+		return status;
+	m->layout.mode = file->layout.mode;
+	m->layout.physical_base = file->layout.physical_base;
+	m->layout.virtual_base = file->layout.virtual_base;
+	if (file->layout.mode != RIFFLE_MODE_FGKASLR)
+		return 0;
+	status = take_shuffle_memory(m, error);
+	return status ? status : layout_file_order(file, plan, m->order, error);
+}
+
+static int replay_layout(struct machine *m, struct riffle_error *error)
+{
+	struct layout_file file;
+	int status;
+
+	m->blame = m->config.layout.replay;
+	status = layout_file_read(m->config.layout.replay, &file, error);
+	if (status)
+		return status;
+	status = take_layout(m, &file, error);
+	layout_file_free(&file);
+	if (!status)
+		status = riffle_layout_check(&m->layout, &m->kernel.plan, &m->memory, error);
+	if (!status)
+		m->blame = NULL;
+	return status;
+}
+
+/* What the boot tables and the initrd take, and what the command line takes from the kernel. */
+static void describe_memory(struct machine *m)
+{
+	size_t count = riffle_boot_reserved(&m->description, m->reserved, RESERVED_MAX / 2);
+
+	if (!m->config.layout.replay)
+		count += cmdline_reserved(m->config.command_line, m->reserved + count, RESERVED_MAX - count);
+	m->memory = (struct riffle_memory){.ram = m->description.ram,
+					   .ram_count = m->description.ram_count,
+					   .reserved = m->reserved,
+					   .reserved_count = count};
+}
+
+int machine_choose_layout(struct machine *m, struct riffle_error *error)
+{
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	int status;
+
+	describe_memory(m);
+	if (m->config.layout.replay)
+		return replay_layout(m, error);
+	if (m->config.layout.has_seed)
+		riffle_random_from_seed(&random, &seeded, m->config.layout.seed);
+	if (m->config.layout.mode == RIFFLE_MODE_FGKASLR) {
+		status = take_shuffle_memory(m, error);
+		if (status)
+			return status;
+	}
+	m->blame = m->config.kernel;
+	status = riffle_layout_draw(&m->layout, &m->kernel.plan, &m->memory, m->config.layout.mode,
+				    m->config.layout.has_seed ? &random : NULL, error);
+	if (!status)
+		m->blame = NULL;
+	return status;
+}
+
+int machine_write_layout(struct machine *m, struct riffle_error *error)
+{
+	struct layout_file file;
+	int status;
+
+	if (!m->config.layout.out)
+		return 0;
+	m->blame = m->config.layout.out;
+	status = layout_file_describe(&file, &m->layout, &m->kernel.plan, error);
+	if (!status)
+		status = layout_file_write(m->config.layout.out, &file, error);
+	layout_file_free(&file);
+	if (!status)
+		m->blame = NULL;
+	return status;
+}

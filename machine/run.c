@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs a machine: the threads, the signals, the event loop, and the orderly end. */
+#include <errno.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+#include "machine/internal.h"
+#include "monitor/confine/confine.h"
+
+#define SECOND_NS UINT64_C(1000000000)
+/* How long the end of a run waits for a reader of the console that does not read; and when the user wants out. */
+#define READER_PATIENCE_NS (10 * SECOND_NS)
+#define SHORT_PATIENCE_NS (SECOND_NS / 5)
+#define DRAIN_STEP_NS (SECOND_NS / 100)
+#define HALT_STEP_NS SECOND_NS
+
+/* The user wants the process to end: neither the guest nor the reader of its console may hold it up. */
+static void end_for_user(struct machine *m, enum vm_end end)
+{
+	m->give_up = true;
+	vm_end(m->vm, end);
+}
+
+static void signal_ready(void *opaque, uint32_t events)
+{
+	struct machine *m = opaque;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+		switch (info.ssi_signo) {
+		case SIGTSTP:
+			console_leave(&m->console.terminal);
+			/* stops the whole process, vCPUs included, until SIGCONT */
+			raise(SIGSTOP);
+			console_enter(&m->console.terminal);
+			break;
+		case SIGCONT: /* the shell may have changed the terminal, or given it to us */
+			console_leave(&m->console.terminal);
+			console_enter(&m->console.terminal);
+			break;
+		default:
+			if (!m->end_signal)
+				m->end_signal = (int)info.ssi_signo;
+			end_for_user(m, VM_END_SIGNAL);
+			break;
+		}
+	}
+	machine_console_watch(m);
+}
+
+/*
+ * A guest that halted every vCPU with interrupts off ("System halted") uses no processor time. KVM does not tell of it,
+ * so a second in which none was used is reason to look, once: a guest that only sleeps is not disturbed by it, and is
+ * not looked at again before it has run.
+ */
+static void look_for_halt(void *opaque)
+{
+	struct machine *m = opaque;
+	uint64_t used = vm_cpu_ns(m->vm);
+
+	if (used == m->halt_cpu_ns && used != m->halt_checked_ns && vm_state(m->vm) == VM_RUNNING) {
+		if (vm_is_halted(m->vm)) {
+			vm_end(m->vm, VM_END_HALTED);
+			return;
+		}
+		used = vm_cpu_ns(m->vm); /* with what looking itself took */
+		m->halt_checked_ns = used;
+	}
+	m->halt_cpu_ns = used;
+	loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
+}
+
+/* Console output is written out as long as its reader takes it. */
+static void drain(void *opaque)
+{
+	struct machine *m = opaque;
+	uint64_t now = loop_now(), progress = output_progress(&m->output);
+	uint64_t patience = m->give_up || !output_has_reader(&m->output) ? SHORT_PATIENCE_NS : READER_PATIENCE_NS;
+
+	if (progress != m->drain_progress || !m->drain_since) {
+		m->drain_progress = progress;
+		m->drain_since = now;
+	}
+	if (now - m->drain_since >= patience)
+		loop_stop(&m->loop);
+	else
+		loop_timer_set(&m->loop, &m->drain_timer, now + DRAIN_STEP_NS);
+}
+
+static void output_finished(void *opaque)
+{
+	loop_stop(&((struct machine *)opaque)->loop);
+}
+
+static void vm_has_ended(void *opaque)
+{
+	struct machine *m = opaque;
+
+	if (m->draining)
+		return;
+	m->draining = true;
+	loop_timer_cancel(&m->loop, &m->halt_timer);
+	vm_join(m->vm);
+	if (m->output.started) {
+		output_finish(&m->output);
+		drain(m);
+	} else {
+		loop_stop(&m->loop);
+	}
+}
+
+static int start(struct machine *m, struct riffle_error *error)
+{
+	int status;
+
+	m->ended = (struct loop_task){.run = vm_has_ended, .opaque = m};
+	m->console.output_finished = (struct loop_task){.run = output_finished, .opaque = m};
+	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
+	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
+	m->signal_source = (struct loop_source){.ready = signal_ready, .opaque = m};
+	m->signal_fd = signalfd(-1, &m->taken_signals, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (m->signal_fd < 0)
+		return riffle_fail_system(error, errno, "signalfd", "failed");
+	if ((status = loop_add(&m->loop, &m->signal_source, m->signal_fd, EPOLLIN, error)) ||
+	    (status = machine_console_start(m, error)) || (status = vm_start(m->vm, error)))
+		return status;
+	return m->config.unconfined ? 0 : confine_thread(CONFINE_LOOP, error);
+}
+
+static void stop(struct machine *m)
+{
+	struct signalfd_siginfo info;
+
+	vm_join(m->vm);
+	output_stop(&m->output);
+	if (m->signal_fd < 0)
+		return;
+	/* a second SIGTERM is for the run that ended, not for what comes after it */
+	while (read(m->signal_fd, &info, sizeof info) > 0)
+		;
+	close(m->signal_fd);
+	m->signal_fd = -1;
+}
+
+int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
+{
+	int status;
+
+	signals_take(&m->signals, &m->taken_signals);
+	console_enter(&m->console.terminal);
+	status = start(m, error);
+	if (status) {
+		vm_end(m->vm, VM_END_ERROR);
+	} else {
+		machine_console_watch(m);
+		loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
+		if (m->observer.before_run)
+			m->observer.before_run(m->observer.opaque);
+		vm_resume(m->vm);
+		loop_run(&m->loop);
+	}
+	stop(m);
+	console_leave(&m->console.terminal);
+	signals_restore(&m->signals);
+	if (status)
+		return status;
+	*end = vm_how_ended(m->vm);
+	if (*end == VM_END_ERROR)
+		*error = *vm_error(m->vm);
+	else if (output_failed(&m->output))
+		return riffle_fail_system(error, output_failed(&m->output), "console", "output was lost: write failed");
+	return 0;
+}
+
+int machine_control(struct machine *m, enum machine_action action, struct riffle_error *error)
+{
+	if (vm_state(m->vm) == VM_ENDED)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "machine", "has ended");
+	switch (action) {
+	case MACHINE_PAUSE:
+		vm_pause(m->vm);
+		break;
+	case MACHINE_RESUME:
+		vm_resume(m->vm);
+		break;
+	case MACHINE_END:
+		vm_end(m->vm, VM_END_POWEROFF);
+		break;
+	}
+	return 0;
+}
+
+int machine_end_signal(const struct machine *m)
+{
+	return m->end_signal;
+}
+
+const struct boot_timer *machine_boot_timer(const struct machine *m)
+{
+	return &m->boot_timer;
+}
