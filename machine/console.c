@@ -173,7 +173,10 @@ void machine_console_watch(struct machine *m)
 	bool readable = m->config.console.kind != MACHINE_CONSOLE_STDIO || console_readable(&c->terminal);
 	bool wanted = c->in_fd >= 0 && !c->closed && readable && (c->terminal.terminal || c->count == 0);
 
-	loop_watch(&m->loop, &c->input, wanted ? EPOLLIN : 0);
+	/* who has said all may still listen, and is gone when the connection hangs up */
+	uint32_t otherwise = m->config.console.kind == MACHINE_CONSOLE_UNIX && c->in_fd >= 0 ? EPOLLHUP : 0;
+
+	loop_watch(&m->loop, &c->input, wanted ? EPOLLIN : otherwise);
 }
 
 static void disconnect(struct machine *m)
@@ -195,7 +198,9 @@ static void input_failed(struct machine *m, ssize_t count, int problem, uint32_t
 	if (count < 0 && (problem == EAGAIN || problem == EINTR))
 		return;
 	if (m->config.console.kind == MACHINE_CONSOLE_UNIX) {
-		disconnect(m);
+		c->closed = true;
+		if (count < 0 || hung_up)
+			disconnect(m);
 		return;
 	}
 	if (count < 0 && problem == EIO && c->terminal.terminal && !hung_up) {
@@ -257,7 +262,8 @@ static void reader_left(void *opaque)
 {
 	struct machine *m = opaque;
 
-	if (m->console.in_fd >= 0)
+	/* it may have been noticed here as well, and another be connected by now */
+	if (output_is_broken(&m->output))
 		disconnect(m);
 }
 

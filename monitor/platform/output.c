@@ -234,6 +234,15 @@ void output_disconnect(struct output *output)
 	pthread_mutex_unlock(&output->lock);
 }
 
+bool output_is_broken(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	bool broken = output->broken_fd >= 0;
+
+	pthread_mutex_unlock(&output->lock);
+	return broken;
+}
+
 static void pause_ms(unsigned ms)
 {
 	nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);

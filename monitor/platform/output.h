@@ -65,6 +65,8 @@ int output_start(struct output *output, bool confined, struct riffle_error *erro
 /* OUTPUT_READERS: gives the thread a connection to write to, and takes it away; it is closed then. */
 void output_connect(struct output *output, int fd);
 void output_disconnect(struct output *output);
+/* Whether the connection turned out to be broken and was not taken away yet. */
+bool output_is_broken(struct output *output);
 
 /*
  * Has the thread end once it wrote the rest; it calls finished() then. It may never come to that: where nobody reads now,
