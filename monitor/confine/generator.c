@@ -43,7 +43,7 @@ static const unsigned long loop_ioctls[] = {
 static const int vcpu_calls[] = {END_OF_LIST};
 static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
-static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), END_OF_LIST};
+static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
 static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 /* in the order of enum confine_kind */
