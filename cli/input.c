@@ -118,3 +118,11 @@ int with_output(int code)
 		fputs("riffle: standard output: cannot be written\n", stderr);
 	return EXIT_FAILURE;
 }
+
+void open_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		/* the lowest free number is the closed one, since those below are open by now */
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			_exit(EXIT_FAILURE);
+}

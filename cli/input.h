@@ -32,6 +32,12 @@ void report_error(const char *file, const struct riffle_error *error);
 void report_not_utf8(const char *file);
 
 /*
+ * Opens /dev/null on whichever of descriptors 0, 1 and 2 is closed: the first thing in each program, so that no file it
+ * opens later becomes somebody's standard output.
+ */
+void open_standard_descriptors(void);
+
+/*
  * What a command's exit code becomes once standard output is written: what did not come out was not done, whatever the
  * command thinks of it. A command that failed has said why.
  */

@@ -102,13 +102,15 @@ static int prepare_into(struct opened_kernel *k, const struct kernel_request *re
 {
 	struct riffle_error changed;
 	const struct spawn_files files = {inputs->kernel, inputs->relocs, -1, out_fd, RIFFLE_COMPRESSION_NONE};
-	int status;
+	int status = request->preparing ? request->preparing(request->opaque, true, error) : 0;
 
-	if (request->preparing)
-		request->preparing(request->opaque, true);
+	if (status) {
+		k->blame = NULL;
+		return status;
+	}
 	status = spawn_worker(&k->words, &files, error);
 	if (request->preparing)
-		request->preparing(request->opaque, false);
+		request->preparing(request->opaque, false, error);
 	/* a file that changed explains whatever else went wrong */
 	if (check_unchanged(inputs->kernel, &inputs->kernel_st, &changed)) {
 		*error = changed;

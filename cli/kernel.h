@@ -16,8 +16,11 @@ struct kernel_request {
 	const char *cache_directory;    /* NULL: $XDG_CACHE_HOME/riffle or $HOME/.cache/riffle */
 	bool base_alone;                /* nothing will be shuffled: the plan need not have its part for that */
 	bool no_cache;                  /* prepare into memory, look nothing up and keep nothing */
-	/* called before and after the worker runs, which takes a second or two; NULL: nobody wants to know */
-	void (*preparing)(void *opaque, bool begun);
+	/*
+	 * Called before and after the worker runs, which takes a second or two; NULL: nobody wants to know. Before, it may
+	 * forbid it by a status, with *error filled, which is no fault of the kernel's.
+	 */
+	int (*preparing)(void *opaque, bool begun, struct riffle_error *error);
 	void *opaque;
 };
 

@@ -37,6 +37,7 @@ static void usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+	open_standard_descriptors();
 	if (argc < 2) {
 		usage(stderr);
 		return EXIT_USAGE;

@@ -35,6 +35,7 @@ static void usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+	open_standard_descriptors();
 	if (argc < 2) {
 		usage(stderr);
 		return EXIT_USAGE;

@@ -96,7 +96,6 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 		.vcpus = m->config.vcpus,
 		.memory_bytes = m->config.memory_bytes,
 		.huge_pages = m->config.huge_pages,
-		.accept_emulation = m->config.accept_emulation,
 		.unconfined = m->config.unconfined,
 	};
 	const struct vm_handlers handlers = {
@@ -113,22 +112,10 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
-int machine_open_vm(struct machine *m, struct riffle_error *error)
+int machine_ask_kvm(struct machine *m, struct riffle_error *error)
 {
-	int kvm_fd = m->kvm_fd, status;
-
-	m->kvm_fd = -1;
-	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
-	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
-	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)))
-		return status;
-	describe(m);
-	return 0;
-}
-
-/* A host that cannot run guests says so before any work is done for one. */
-static int ask_kvm(struct machine *m, struct riffle_error *error)
-{
+	if (m->kvm_fd >= 0)
+		return 0;
 	m->kvm_fd = kvm_open(error);
 	if (m->kvm_fd < 0)
 		return error->status;
@@ -137,6 +124,22 @@ static int ask_kvm(struct machine *m, struct riffle_error *error)
 	if (!status && !m->config.accept_emulation)
 		status = probe_refuse_emulation(m->kvm_fd, error);
 	return status;
+}
+
+int machine_open_vm(struct machine *m, struct riffle_error *error)
+{
+	int kvm_fd, status;
+
+	if ((status = machine_ask_kvm(m, error)))
+		return status;
+	kvm_fd = m->kvm_fd;
+	m->kvm_fd = -1;
+	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
+	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
+	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)))
+		return status;
+	describe(m);
+	return 0;
 }
 
 static int load_direct(struct machine *m, struct riffle_error *error)
@@ -177,7 +180,7 @@ static int build(struct machine *m, struct riffle_error *error)
 	bool direct = m->config.boot == MACHINE_BOOT_DIRECT;
 	int status;
 
-	if ((status = machine_config_check(&m->config, error)) || (status = ask_kvm(m, error)))
+	if ((status = machine_config_check(&m->config, error)))
 		return status;
 	if (direct && ((status = machine_open_kernel(m, error)) || (status = machine_choose_mode(m, error))))
 		return status;
@@ -236,7 +239,7 @@ int machine_build_empty(struct machine **result, const struct machine_config *co
 
 	if (!m)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
-	if ((status = ask_kvm(m, error)) || (status = build_platform(m, error)))
+	if ((status = build_platform(m, error)))
 		return status;
 	return machine_open_vm(m, error);
 }

@@ -103,6 +103,8 @@ int machine_place_initrd(struct machine *m, const struct riffle_plan *plan, stru
 int machine_load_initrd(struct machine *m, struct riffle_error *error);
 int machine_load_bootstrap(struct machine *m, struct riffle_error *error);
 
+/* Opens /dev/kvm and asks whether it can run the machine, once. */
+int machine_ask_kvm(struct machine *m, struct riffle_error *error);
 int machine_open_vm(struct machine *m, struct riffle_error *error);
 
 int machine_console_open(struct machine *m, struct riffle_error *error);

@@ -14,12 +14,15 @@
 #include "machine/cmdline.h"
 #include "machine/internal.h"
 
-static void preparing(void *opaque, bool begun)
+/* A host that cannot run guests says so before any work is done for one. */
+static int preparing(void *opaque, bool begun, struct riffle_error *error)
 {
-	const struct machine *m = opaque;
+	struct machine *m = opaque;
+	int status = begun ? machine_ask_kvm(m, error) : 0;
 
-	if (m->observer.preparing)
+	if (!status && m->observer.preparing)
 		m->observer.preparing(m->observer.opaque, begun);
+	return status;
 }
 
 static bool no_kaslr(const struct machine *m)

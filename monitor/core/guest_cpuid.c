@@ -157,12 +157,61 @@ bool guest_cpuid_has_gib_pages(const struct guest_cpuid *cpuid)
 	return false;
 }
 
+static struct kvm_cpuid_entry2 *find_leaf(struct guest_cpuid *cpuid, uint32_t function)
+{
+	for (uint32_t i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
+/* Sets a leaf without subleaves, and makes it the highest of its range when it lies above. */
+static void set_leaf(struct guest_cpuid *cpuid, const struct kvm_cpuid_entry2 *leaf)
+{
+	struct kvm_cpuid_entry2 *range = find_leaf(cpuid, leaf->function & 0xffffff00), *old;
+
+	if (!range)
+		return;
+	old = find_leaf(cpuid, leaf->function);
+	if (!old && cpuid->nent == GUEST_CPUID_ENTRIES)
+		return;
+	*(old ? old : &cpuid->entries[cpuid->nent++]) = *leaf;
+	if (range->eax < leaf->function)
+		range->eax = leaf->function;
+}
+
+static bool is_intel(struct guest_cpuid *cpuid)
+{
+	const struct kvm_cpuid_entry2 *vendor = find_leaf(cpuid, 0);
+
+	return vendor && vendor->ebx == 0x756e6547 && vendor->edx == 0x49656e69 && vendor->ecx == 0x6c65746e;
+}
+
+void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz)
+{
+	if (!tsc_khz)
+		return;
+	/*
+	 * SDM, leaf 0x15: TSC = crystal * ebx / eax. Linux multiplies the crystal's kHz in 32 bits and takes the crystal for
+	 * the LAPIC timer's clock too, unless there is a TSC deadline timer, as there is here. Half the TSC's frequency is
+	 * exact and fits for every processor.
+	 */
+	if (is_intel(cpuid)) {
+		set_leaf(cpuid, &(struct kvm_cpuid_entry2){
+					.function = 0x15, .eax = 1, .ebx = 2, .ecx = tsc_khz / 2 * 1000 + tsc_khz % 2 * 500});
+		set_leaf(cpuid, &(struct kvm_cpuid_entry2){
+					.function = 0x16, .eax = tsc_khz / 1000, .ebx = tsc_khz / 1000, .ecx = 100});
+	}
+	/* KVM's LAPIC timer counts nanoseconds */
+	set_leaf(cpuid, &(struct kvm_cpuid_entry2){.function = 0x40000010, .eax = tsc_khz, .ebx = 1000000});
+}
+
 int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool tsc_deadline,
 		     struct riffle_error *error)
 {
 	cpuid->padding = 0;
-	/* two entries are kept free for what the adjustment adds */
-	cpuid->nent = GUEST_CPUID_ENTRIES - 2;
+	/* some entries are kept free: two for the topology, three for the TSC's frequency */
+	cpuid->nent = GUEST_CPUID_ENTRIES - 5;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_GET_SUPPORTED_CPUID", "failed");
 	guest_cpuid_adjust(cpuid, vcpus, tsc_deadline);

@@ -24,6 +24,12 @@ int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool
 /* The adjustment alone. */
 void guest_cpuid_adjust(struct guest_cpuid *cpuid, unsigned vcpus, bool tsc_deadline);
 
+/*
+ * Tells the TSC's frequency where a guest without kvm-clock looks for it: leaves 0x15 and 0x16 on Intel, and the
+ * hypervisor's timing leaf 0x40000010, which many systems know from VMware. 0 kHz changes nothing.
+ */
+void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz);
+
 /* Puts one vCPU's APIC id into every leaf that shows it. */
 void guest_cpuid_set_apic_id(struct guest_cpuid *cpuid, unsigned apic_id);
 

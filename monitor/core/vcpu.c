@@ -80,6 +80,11 @@ int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpu
 		return riffle_fail_system(error, errno, "struct kvm_run", "cannot be mapped");
 	vcpu->run = run;
 	vcpu->run_bytes = run_bytes;
+	if (vcpu->id == 0) {
+		int tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+
+		guest_cpuid_set_tsc(cpuid, tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
+	}
 	guest_cpuid_set_apic_id(cpuid, vcpu->id);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_SET_CPUID2", "failed");

@@ -11,7 +11,6 @@
 #include "common/fail.h"
 #include "monitor/core/internal.h"
 #include "monitor/core/kvm.h"
-#include "monitor/core/probe.h"
 
 /* With more memory than this the boot page tables are made of 1 GiB pages, if the guest has them. */
 #define GIB_PAGES_FROM (UINT64_C(64) << 30)
@@ -65,18 +64,11 @@ static int read_cpuid(struct vm *vm, struct riffle_error *error)
 
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error)
 {
-	vm->kvm_fd = kvm_fd >= 0 ? kvm_fd : kvm_open(error);
-	if (vm->kvm_fd < 0)
-		return error ? (int)error->status : RIFFLE_ERR_IO;
-	int status = kvm_check(vm->kvm_fd, vm->config.vcpus, error);
-
-	if (!status && !vm->config.accept_emulation)
-		status = probe_refuse_emulation(vm->kvm_fd, error);
-	if (status)
-		return status;
+	vm->kvm_fd = kvm_fd;
 	/* not asked for otherwise: where this host is a guest itself it costs up to a millisecond */
 	if (vm->config.memory_bytes > GIB_PAGES_FROM) {
-		status = read_cpuid(vm, error);
+		int status = read_cpuid(vm, error);
+
 		if (status)
 			return status;
 		vm->gib_pages = guest_cpuid_has_gib_pages(&vm->cpuid);

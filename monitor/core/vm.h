@@ -16,7 +16,6 @@ struct vm_config {
 	unsigned vcpus;                 /* 1 to 32 */
 	uint64_t memory_bytes;          /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;                /* ask for transparent huge pages */
-	bool accept_emulation;          /* run on a /dev/kvm that only emulates */
 	bool unconfined;                /* leave the system call filter out of the vCPUs' threads */
 };
 
@@ -49,10 +48,9 @@ int vm_new(struct vm **vm, const struct vm_config *config, const struct vm_handl
 	   struct riffle_error *error);
 
 /*
- * Opens /dev/kvm, unless `kvm_fd` is one that kvm_open() returned (the VM owns it then, also after an error), and gives
- * the memory to a VM of it. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for an RCU
- * grace period. Once per VM, before anything below.
- * Errors: IO (no /dev/kvm, or one that refuses), UNSUPPORTED (only emulates, or lacks something).
+ * Gives the memory to a VM of /dev/kvm, opened by kvm_open() and found good by kvm_check(); the descriptor is the VM's from
+ * now on, also after an error. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for an RCU
+ * grace period. Once per VM, before anything below. Errors: IO.
  */
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error);
 void vm_destroy(struct vm *vm);

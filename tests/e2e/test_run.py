@@ -68,6 +68,7 @@ def options_of(text):
 SAMPLES = {
     "SIZE": ["64M", "2097152K", "1G", "64"], "N": ["1", "32"], "FILE": ["file"], "TEXT": ["a b=c"], "DIR": ["there"],
     "HEX": ["1", "0123456789abcdefABCDEF"], "NS": ["1", "6200000000000"], "boot": ["direct", "bootstrap"],
+    "console": ["stdio", "pty", "none", "file:x", "unix:x"],
     "randomize": ["off", "physical", "kaslr", "fgkaslr", "auto"], "tables": ["full", "lazy"],
 }
 

@@ -26,6 +26,8 @@
 #include <cmocka.h>
 
 #include "monitor/confine/confine.h"
+#include "monitor/core/kvm.h"
+#include "monitor/core/probe.h"
 #include "monitor/core/vm.h"
 
 static void open_file(void)
@@ -240,7 +242,6 @@ static void wrong_configurations_are_refused(void **state)
 		struct vm_config config = wrong[i];
 		struct riffle_error error = {0};
 		struct vm *vm = (struct vm *)&error;
-		config.accept_emulation = true;
 		assert_int_equal(vm_new(&vm, &config, &(struct vm_handlers){0}, &error), RIFFLE_ERR_ARGUMENT);
 		assert_null(vm);
 		assert_int_equal(error.status, RIFFLE_ERR_ARGUMENT);
@@ -248,12 +249,18 @@ static void wrong_configurations_are_refused(void **state)
 	}
 }
 
-static int create(struct vm **vm, const struct vm_config *config, struct riffle_error *error)
+static int create(struct vm **vm, const struct vm_config *config, bool accept_emulation, struct riffle_error *error)
 {
 	int status = vm_new(vm, config, &(struct vm_handlers){0}, error);
 
-	if (!status)
-		status = vm_open(*vm, -1, error);
+	if (!status) {
+		int fd = kvm_open(error);
+
+		status = fd < 0 ? (int)error->status : kvm_check(fd, config->vcpus, error);
+		if (!status && !accept_emulation)
+			status = probe_refuse_emulation(fd, error);
+		status = status ? status : vm_open(*vm, fd, error);
+	}
 	if (status)
 		vm_destroy(*vm);
 	return status;
@@ -272,7 +279,7 @@ static void probe_and_refusal_agree(void **state)
 		riffle_error_format(&error, text, sizeof text);
 		print_message("[ message  ] %s\n", text);
 	}
-	int status = create(&vm, &config, &error);
+	int status = create(&vm, &config, false, &error);
 	switch (kind) {
 	case KVM_HARDWARE:
 		assert_int_equal(status, 0);
@@ -280,8 +287,7 @@ static void probe_and_refusal_agree(void **state)
 	case KVM_EMULATING:
 		assert_int_equal(status, RIFFLE_ERR_UNSUPPORTED);
 		assert_non_null(strstr(text, "tools/kvmbox"));
-		config.accept_emulation = true;
-		assert_int_equal(create(&vm, &config, &error), 0);
+		assert_int_equal(create(&vm, &config, true, &error), 0);
 		break;
 	default:
 		assert_int_not_equal(status, 0);

@@ -108,10 +108,56 @@ static void hypervisor_and_timer_shown_nesting_and_counters_hidden(void **state)
 	assert_int_equal(leaf(0xb, 1)->ebx, 0); /* no leaf above the highest */
 }
 
+static void add_leaf(uint32_t function, uint32_t eax, const char vendor[12])
+{
+	struct kvm_cpuid_entry2 *entry = &cpuid.entries[cpuid.nent++];
+
+	*entry = (struct kvm_cpuid_entry2){.function = function, .eax = eax};
+	memcpy(&entry->ebx, vendor, 4);
+	memcpy(&entry->edx, vendor + 4, 4);
+	memcpy(&entry->ecx, vendor + 8, 4);
+}
+
+/* The frequency as Linux computes it from leaf 0x15, in 32 bits as it does. */
+static void frequency_of_the_tsc(void **state)
+{
+	static const uint32_t frequencies[] = {1, 999999, 2399998, 2400001, 4294967, 4294969, 5800000};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof frequencies / sizeof *frequencies; i++)
+		for (unsigned intel = 0; intel < 2; intel++) {
+			uint32_t khz = frequencies[i], crystal_khz;
+
+			memset(&cpuid, 0, sizeof cpuid);
+			add_leaf(0, intel ? 0xd : 0x10, intel ? "GenuineIntel" : "AuthenticAMD");
+			add_leaf(0x40000000, 0x40000001, "KVMKVMKVM\0\0");
+			guest_cpuid_set_tsc(&cpuid, khz);
+			assert_int_equal(leaf(0x40000000, 0)->eax, 0x40000010);
+			assert_int_equal(leaf(0x40000010, 0)->eax, khz);
+			assert_int_equal(leaf(0x40000010, 0)->ebx, 1000000);
+			assert_int_equal(leaf(0, 0)->eax, intel ? 0x16 : 0x10);
+			if (!intel) {
+				assert_int_equal(leaf(0x15, 0)->eax, 0);
+				continue;
+			}
+			assert_int_equal(leaf(0x16, 0)->eax, khz / 1000);
+			crystal_khz = leaf(0x15, 0)->ecx / 1000;
+			assert_in_range(crystal_khz * leaf(0x15, 0)->ebx / leaf(0x15, 0)->eax, khz - 1, khz);
+		}
+	/* unknown: nothing is claimed */
+	memset(&cpuid, 0, sizeof cpuid);
+	add_leaf(0, 0xd, "GenuineIntel");
+	add_leaf(0x40000000, 0x40000001, "KVMKVMKVM\0\0");
+	guest_cpuid_set_tsc(&cpuid, 0);
+	assert_int_equal(cpuid.nent, 2);
+	assert_int_equal(leaf(0, 0)->eax, 0xd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_package_of_single_threaded_cores),
+		cmocka_unit_test(frequency_of_the_tsc),
 		cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
 	};
 	return cmocka_run_group_tests_name("monitor cpuid", tests, NULL, NULL);
