@@ -129,11 +129,8 @@ static void print_timer(const struct run *run)
 int command_run(int argc, char **argv)
 {
 	struct run run = {.progress.lock = PTHREAD_MUTEX_INITIALIZER, .progress.changed = PTHREAD_COND_INITIALIZER};
-	const struct machine_observer observer = {.notice = notice,
-						  .announce = announce,
-						  .preparing = preparing,
-						  .before_run = before_run,
-						  .opaque = &run};
+	const struct machine_observer observer = {
+	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .opaque = &run};
 	struct riffle_error error;
 	enum vm_end end = VM_END_ERROR;
 	const char *blame = NULL;

@@ -10,47 +10,47 @@
 #include "cli/run_options.h"
 
 static const char help[] =
-	"Usage: riffle run [OPTIONS] KERNEL\n"
-	"\n"
-	"Boots KERNEL in a microVM, its layout randomised, console on the terminal. KERNEL is a\n"
-	"bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
-	"\n"
-	"Guest:\n"
-	"  -m, --memory SIZE        guest memory, K, M or G behind the number [256M]\n"
-	"  -c, --cpus N             virtual CPUs, 1 to 32 [1]\n"
-	"  -i, --initrd FILE        initial RAM disk\n"
-	"  -k, --cmdline TEXT       kernel command line, instead of the default\n"
-	"  -a, --append TEXT        add to the command line; several add up\n"
-	"      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
-	"      --boot MODE          direct: enter the kernel itself [default]\n"
-	"                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
-	"\n"
-	"Layout:\n"
-	"  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
-	"                           the best the kernel allows, never below kaslr [auto]\n"
-	"      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
-	"      --seed HEX           replay the layout this seed gives (at most 64 digits): debugging only\n"
-	"      --layout FILE        replay the layout in FILE: debugging only\n"
-	"      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
-	"\n"
-	"Host:\n"
-	"      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
-	"                           another), pty, or none [stdio]\n"
-	"      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
-	"      --no-cache           prepare anew, keep nothing\n"
-	"      --no-huge-pages      do not ask for huge pages for guest memory\n"
-	"      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
-	"      --boot-timer         print how long each phase of the start took\n"
-	"      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
-	"  -h, --help               this text\n"
-	"\n"
-	"Default command line:\n"
-	"  " MACHINE_COMMAND_LINE "\n"
-	"\n"
-	"On a terminal, Ctrl-A x ends the guest and Ctrl-A Ctrl-A sends a Ctrl-A.\n"
-	"\n"
-	"Exit code: 0 the guest powered off, 3 it reset, 4 it died of a triple fault, 5 ended from the\n"
-	"console, 6 it halted for good, 128+N riffle was ended by signal N, 1 an error, 2 wrong usage.\n";
+    "Usage: riffle run [OPTIONS] KERNEL\n"
+    "\n"
+    "Boots KERNEL in a microVM, its layout randomised, console on the terminal. KERNEL is a\n"
+    "bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
+    "\n"
+    "Guest:\n"
+    "  -m, --memory SIZE        guest memory, K, M or G behind the number [256M]\n"
+    "  -c, --cpus N             virtual CPUs, 1 to 32 [1]\n"
+    "  -i, --initrd FILE        initial RAM disk\n"
+    "  -k, --cmdline TEXT       kernel command line, instead of the default\n"
+    "  -a, --append TEXT        add to the command line; several add up\n"
+    "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
+    "      --boot MODE          direct: enter the kernel itself [default]\n"
+    "                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
+    "\n"
+    "Layout:\n"
+    "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
+    "                           the best the kernel allows, never below kaslr [auto]\n"
+    "      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
+    "      --seed HEX           replay the layout this seed gives (at most 64 digits): debugging only\n"
+    "      --layout FILE        replay the layout in FILE: debugging only\n"
+    "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
+    "\n"
+    "Host:\n"
+    "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
+    "                           another), pty, or none [stdio]\n"
+    "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
+    "      --no-cache           prepare anew, keep nothing\n"
+    "      --no-huge-pages      do not ask for huge pages for guest memory\n"
+    "      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
+    "      --boot-timer         print how long each phase of the start took\n"
+    "      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
+    "  -h, --help               this text\n"
+    "\n"
+    "Default command line:\n"
+    "  " MACHINE_COMMAND_LINE "\n"
+    "\n"
+    "On a terminal, Ctrl-A x ends the guest and Ctrl-A Ctrl-A sends a Ctrl-A.\n"
+    "\n"
+    "Exit code: 0 the guest powered off, 3 it reset, 4 it died of a triple fault, 5 ended from the\n"
+    "console, 6 it halted for good, 128+N riffle was ended by signal N, 1 an error, 2 wrong usage.\n";
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
@@ -126,9 +126,10 @@ static bool set_command_line(struct machine_config *m, const char *text, bool ap
 
 	if (machine_config_command_line(m, text, append, &error) == 0)
 		return true;
-	fprintf(stderr, "riffle run: %s: the command line is too long (found %llu bytes, expected at most %llu)\n",
-		append ? "--append" : "--cmdline", (unsigned long long)error.found,
-		(unsigned long long)error.expected);
+	fprintf(stderr,
+		"riffle run: %s: the command line is too long (found %llu bytes, expected at most %llu); "
+		"riffle run --help tells more\n",
+		append ? "--append" : "--cmdline", (unsigned long long)error.found, (unsigned long long)error.expected);
 	return false;
 }
 
@@ -153,20 +154,43 @@ static enum run_parsed check(const struct run_options *o, bool randomize_given)
 
 enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 {
-	enum { RELOCS = 256, BOOT, TABLES, SEED, LAYOUT, LAYOUT_OUT, CONSOLE, CACHE, NO_CACHE, NO_HUGE, ACCEPT, TIMER, START };
+	enum {
+		RELOCS = 256,
+		BOOT,
+		TABLES,
+		SEED,
+		LAYOUT,
+		LAYOUT_OUT,
+		CONSOLE,
+		CACHE,
+		NO_CACHE,
+		NO_HUGE,
+		ACCEPT,
+		TIMER,
+		START
+	};
 	static const struct option options[] = {
-		{"memory", required_argument, NULL, 'm'},       {"cpus", required_argument, NULL, 'c'},
-		{"initrd", required_argument, NULL, 'i'},       {"cmdline", required_argument, NULL, 'k'},
-		{"append", required_argument, NULL, 'a'},       {"relocs", required_argument, NULL, RELOCS},
-		{"boot", required_argument, NULL, BOOT},        {"randomize", required_argument, NULL, 'r'},
-		{"tables", required_argument, NULL, TABLES},    {"seed", required_argument, NULL, SEED},
-		{"layout", required_argument, NULL, LAYOUT},
-		{"layout-out", required_argument, NULL, LAYOUT_OUT}, {"console", required_argument, NULL, CONSOLE},
-		{"cache", required_argument, NULL, CACHE},
-		{"no-cache", no_argument, NULL, NO_CACHE},      {"no-huge-pages", no_argument, NULL, NO_HUGE},
-		{"accept-emulation", no_argument, NULL, ACCEPT}, {"boot-timer", no_argument, NULL, TIMER},
-		{"start-time", required_argument, NULL, START},
-		{"help", no_argument, NULL, 'h'},               {NULL, 0, NULL, 0},
+	    {"memory", required_argument, NULL, 'm'},
+	    {"cpus", required_argument, NULL, 'c'},
+	    {"initrd", required_argument, NULL, 'i'},
+	    {"cmdline", required_argument, NULL, 'k'},
+	    {"append", required_argument, NULL, 'a'},
+	    {"relocs", required_argument, NULL, RELOCS},
+	    {"boot", required_argument, NULL, BOOT},
+	    {"randomize", required_argument, NULL, 'r'},
+	    {"tables", required_argument, NULL, TABLES},
+	    {"seed", required_argument, NULL, SEED},
+	    {"layout", required_argument, NULL, LAYOUT},
+	    {"layout-out", required_argument, NULL, LAYOUT_OUT},
+	    {"console", required_argument, NULL, CONSOLE},
+	    {"cache", required_argument, NULL, CACHE},
+	    {"no-cache", no_argument, NULL, NO_CACHE},
+	    {"no-huge-pages", no_argument, NULL, NO_HUGE},
+	    {"accept-emulation", no_argument, NULL, ACCEPT},
+	    {"boot-timer", no_argument, NULL, TIMER},
+	    {"start-time", required_argument, NULL, START},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
 	};
 	struct machine_config *m = &o->machine;
 	const char *appended[64], *problem;

@@ -9,7 +9,7 @@
 
 struct run_options {
 	struct machine_config machine;
-	uint64_t start_time;            /* CLOCK_MONOTONIC in ns when riffle was started; 0: not told */
+	uint64_t start_time; /* CLOCK_MONOTONIC in ns when riffle was started; 0: not told */
 };
 
 /* What to do after parsing. */

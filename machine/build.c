@@ -61,8 +61,8 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
-	m->platform = (struct platform){
-		.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
+	m->platform =
+	    (struct platform){.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
 	if ((status = irq_open(&m->irq_com1, IRQ_COM1, error)) ||
 	    (status = irq_open(&m->irq_keyboard, IRQ_KEYBOARD, error)) ||
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
@@ -93,13 +93,12 @@ static void describe(struct machine *m)
 static int new_vm(struct machine *m, struct riffle_error *error)
 {
 	const struct vm_config config = {
-		.vcpus = m->config.vcpus,
-		.memory_bytes = m->config.memory_bytes,
-		.huge_pages = m->config.huge_pages,
-		.unconfined = m->config.unconfined,
+	    .vcpus = m->config.vcpus,
+	    .memory_bytes = m->config.memory_bytes,
+	    .huge_pages = m->config.huge_pages,
+	    .unconfined = m->config.unconfined,
 	};
-	const struct vm_handlers handlers = {
-		.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
+	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);
 
 	if (status)
@@ -214,9 +213,8 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	return m;
 }
 
-int machine_build(struct machine **result, const struct machine_config *config,
-		  const struct machine_observer *observer, struct phases *phases, const char **blame,
-		  struct riffle_error *error)
+int machine_build(struct machine **result, const struct machine_config *config, const struct machine_observer *observer,
+		  struct phases *phases, const char **blame, struct riffle_error *error)
 {
 	struct machine *m = *result = allocate(config, observer, phases);
 	int status;

@@ -35,7 +35,7 @@ bool cmdline_has_word(const char *line, const char *word)
 /* One parameter at a time, as lib/cmdline.c's next_arg(): quotes hold blanks, and are dropped around a whole value. */
 struct words {
 	const char *at;
-	char word[256];         /* of a longer one the beginning, which none of those wanted here is */
+	char word[256]; /* of a longer one the beginning, which none of those wanted here is */
 };
 
 static bool next_word(struct words *words)
@@ -62,7 +62,8 @@ static uint64_t parse_size(const char *text, const char **end)
 {
 	static const char units[] = "KMGTPE";
 	char *after;
-	uint64_t size = *text == '-' || is_blank(*text) ? (after = (char *)(uintptr_t)text, 0) : strtoull(text, &after, 0);
+	uint64_t size =
+	    *text == '-' || is_blank(*text) ? (after = (char *)(uintptr_t)text, 0) : strtoull(text, &after, 0);
 	const char *unit = *after ? strchr(units, *after & ~0x20) : NULL;
 
 	if (unit && after != text) {
@@ -76,8 +77,8 @@ static uint64_t parse_size(const char *text, const char **end)
 }
 
 struct memory_words {
-	uint64_t limit;                 /* RAM ends here at the latest */
-	bool exact;                     /* RAM is what is given, and nothing else */
+	uint64_t limit; /* RAM ends here at the latest */
+	bool exact;     /* RAM is what is given, and nothing else */
 	struct riffle_range given[GIVEN_MAX];
 	size_t given_count;
 	struct riffle_range *taken;

@@ -10,11 +10,11 @@
 void machine_config_init(struct machine_config *config)
 {
 	*config = (struct machine_config){
-		.vcpus = 1,
-		.memory_bytes = UINT64_C(256) << 20,
-		.huge_pages = true,
-		.command_line = MACHINE_COMMAND_LINE,
-		.layout.automatic = true,
+	    .vcpus = 1,
+	    .memory_bytes = UINT64_C(256) << 20,
+	    .huge_pages = true,
+	    .command_line = MACHINE_COMMAND_LINE,
+	    .layout.automatic = true,
 	};
 }
 

@@ -17,27 +17,27 @@
 	"console=ttyS0 reboot=k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests"
 
 enum machine_boot {
-	MACHINE_BOOT_DIRECT,            /* the monitor loads and randomises the kernel, and enters it */
-	MACHINE_BOOT_BOOTSTRAP,         /* a bzImage that unpacks and randomises itself */
+	MACHINE_BOOT_DIRECT,    /* the monitor loads and randomises the kernel, and enters it */
+	MACHINE_BOOT_BOOTSTRAP, /* a bzImage that unpacks and randomises itself */
 };
 
 enum machine_console_kind {
-	MACHINE_CONSOLE_STDIO,          /* stdin and stdout */
-	MACHINE_CONSOLE_FILE,           /* output to a file, created or emptied; no input */
-	MACHINE_CONSOLE_UNIX,           /* a unix socket that listens at a path; one connection at a time */
-	MACHINE_CONSOLE_PTY,            /* a pseudo-terminal, whose name is told */
+	MACHINE_CONSOLE_STDIO, /* stdin and stdout */
+	MACHINE_CONSOLE_FILE,  /* output to a file, created or emptied; no input */
+	MACHINE_CONSOLE_UNIX,  /* a unix socket that listens at a path; one connection at a time */
+	MACHINE_CONSOLE_PTY,   /* a pseudo-terminal, whose name is told */
 	MACHINE_CONSOLE_NONE,
 };
 
 /* How the kernel's place is chosen. */
 struct machine_layout {
-	bool automatic;                 /* the best the kernel allows, never below kaslr */
-	enum riffle_mode mode;          /* otherwise */
-	bool lazy_tables;               /* with fgkaslr: leave kallsyms and ORC stale */
-	bool has_seed;                  /* replay what this seed gives: debugging only */
+	bool automatic;        /* the best the kernel allows, never below kaslr */
+	enum riffle_mode mode; /* otherwise */
+	bool lazy_tables;      /* with fgkaslr: leave kallsyms and ORC stale */
+	bool has_seed;         /* replay what this seed gives: debugging only */
 	uint8_t seed[32];
-	const char *replay;             /* replay the layout in this file: debugging only; NULL: none */
-	const char *out;                /* write the layout to this new file; NULL: nowhere */
+	const char *replay; /* replay the layout in this file: debugging only; NULL: none */
+	const char *out;    /* write the layout to this new file; NULL: nowhere */
 };
 
 /* An initial RAM disk that is made as it is loaded. */
@@ -50,25 +50,25 @@ struct machine_initrd {
 
 /* Strings belong to whoever fills the struct and stay valid until machine_destroy(). */
 struct machine_config {
-	unsigned vcpus;                 /* 1 to 32 */
-	uint64_t memory_bytes;          /* a multiple of 2 MiB */
-	bool huge_pages;                /* ask for transparent huge pages */
-	const char *kernel;             /* a path, or fd:N */
-	const char *relocs;             /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
-	const char *initrd_path;        /* NULL: none */
+	unsigned vcpus;                      /* 1 to 32 */
+	uint64_t memory_bytes;               /* a multiple of 2 MiB */
+	bool huge_pages;                     /* ask for transparent huge pages */
+	const char *kernel;                  /* a path, or fd:N */
+	const char *relocs;                  /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
+	const char *initrd_path;             /* NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
 	enum machine_boot boot;
 	struct machine_layout layout;
 	struct {
 		enum machine_console_kind kind;
-		const char *path;       /* of the file or socket */
+		const char *path; /* of the file or socket */
 	} console;
-	const char *cache_directory;    /* of prepared kernels; NULL: the default */
+	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
-	bool boot_timer;                /* the guest may say when its init runs */
-	bool accept_emulation;          /* run on a /dev/kvm that only emulates */
-	bool unconfined;                /* without system call filters: for tests, and under a debugger */
+	bool boot_timer;       /* the guest may say when its init runs */
+	bool accept_emulation; /* run on a /dev/kvm that only emulates */
+	bool unconfined;       /* without system call filters: for tests, and under a debugger */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */

@@ -23,12 +23,12 @@
 
 /* The console as the event loop serves it: input into the guest, and the reader or connection at the other end. */
 struct machine_console {
-	struct console terminal;        /* of the input; not a terminal with most kinds */
-	int in_fd, out_fd;              /* -1: none; the process's own with stdio */
-	int listen_fd, held_fd;         /* of a socket; the end of a pty that is kept open for its readers */
+	struct console terminal; /* of the input; not a terminal with most kinds */
+	int in_fd, out_fd;       /* -1: none; the process's own with stdio */
+	int listen_fd, held_fd;  /* of a socket; the end of a pty that is kept open for its readers */
 	char pty_name[64];
 	bool owns_fds;
-	bool closed;                    /* the input came to its end */
+	bool closed; /* the input came to its end */
 	struct loop_source input, listener;
 	struct loop_task feed, reader_left, output_finished;
 	uint8_t bytes[CONSOLE_INPUT_BYTES + 1]; /* read but not yet taken by the guest */
@@ -40,10 +40,10 @@ struct machine {
 	struct machine_observer observer;
 	struct phases *phases;
 	const char *blame;
-	char words[400];                /* an error's problem that is not known beforehand */
+	char words[400]; /* an error's problem that is not known beforehand */
 
 	struct vm *vm;
-	int kvm_fd;                     /* until the VM takes it */
+	int kvm_fd; /* until the VM takes it */
 	struct loop loop;
 	struct bus bus;
 	struct platform platform;
@@ -67,7 +67,7 @@ struct machine {
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
 	struct riffle_boot_registers registers;
-	uint16_t *order;                /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
+	uint16_t *order; /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
 	void *workspace;
 	size_t workspace_bytes, shuffle_bytes;
 
@@ -81,7 +81,7 @@ struct machine {
 	uint64_t halt_cpu_ns, halt_checked_ns;
 	uint64_t drain_progress, drain_since;
 	int end_signal;
-	bool give_up;                   /* the user wants out: do not wait for a stopped reader */
+	bool give_up; /* the user wants out: do not wait for a stopped reader */
 	bool draining;
 };
 

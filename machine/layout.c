@@ -69,8 +69,8 @@ static int need_chunks(struct machine *m, struct riffle_error *error)
 	snprintf(m->words, sizeof m->words, "this kernel cannot be shuffled (%s); %s",
 		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks",
 		 header->flags & RIFFLE_KERNEL_RELOCATABLE
-			 ? "--randomize=kaslr moves it as a whole"
-			 : "without relocations --randomize=physical or off is all that it can have");
+		     ? "--randomize=kaslr moves it as a whole"
+		     : "without relocations --randomize=physical or off is all that it can have");
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", m->words);
 }
 
@@ -86,9 +86,10 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 	} else if (l->automatic) {
 		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
 			m->blame = m->config.kernel;
-			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
-					   "there are none in this kernel, so KASLR is impossible; --randomize=physical "
-					   "or --randomize=off boots it with less");
+			return riffle_fail(
+			    error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+			    "there are none in this kernel, so KASLR is impossible; --randomize=physical "
+			    "or --randomize=off boots it with less");
 		}
 		l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 	}

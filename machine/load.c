@@ -21,8 +21,8 @@ struct loader {
 	struct machine *m;
 	struct pool *pool;
 	pthread_t thread;
-	uint64_t ns;            /* what the load took, and */
-	uint64_t cpu_ns;        /* how much of a processor, in both threads */
+	uint64_t ns;     /* what the load took, and */
+	uint64_t cpu_ns; /* how much of a processor, in both threads */
 	int status;
 	struct riffle_error error;
 };
@@ -47,8 +47,7 @@ static void *load_thread(void *opaque)
 
 static void note_load(struct machine *m, const struct loader *loader)
 {
-	double share =
-		m->loaded.load_ticks ? (double)m->loaded.relocate_ticks / (double)m->loaded.load_ticks : 0;
+	double share = m->loaded.load_ticks ? (double)m->loaded.relocate_ticks / (double)m->loaded.load_ticks : 0;
 
 	phases_end(m->phases, "vCPU set-up, load beside it");
 	phases_add(m->phases, "  load", (uint64_t)((double)loader->ns * (1 - share)));
@@ -167,8 +166,8 @@ static int read_whole(void **file, uint64_t *bytes, const char *name, struct rif
 		return status;
 	status = riffle_source_from_fd(&source, fd, error);
 	if (!status && (!source.bytes || source.bytes > UINT64_C(1) << 30))
-		status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, "file", "is empty or larger than 1 GiB",
-					   source.bytes);
+		status =
+		    riffle_fail_found(error, RIFFLE_ERR_FORMAT, "file", "is empty or larger than 1 GiB", source.bytes);
 	if (!status) {
 		*bytes = source.bytes;
 		*file = malloc(source.bytes);

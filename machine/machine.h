@@ -14,18 +14,18 @@ struct machine;
 
 /* What a front end hears on the way; each may be NULL. Called in the thread that builds or runs. */
 struct machine_observer {
-	void (*notice)(void *opaque, const char *text);         /* one line for the user, without prefix */
-	void (*announce)(void *opaque, const char *text);       /* how much is randomised, in one line */
-	void (*preparing)(void *opaque, bool begun);            /* a kernel that was never seen before is prepared */
-	void (*before_run)(void *opaque);                       /* right before the first guest instruction */
+	void (*notice)(void *opaque, const char *text);   /* one line for the user, without prefix */
+	void (*announce)(void *opaque, const char *text); /* how much is randomised, in one line */
+	void (*preparing)(void *opaque, bool begun);      /* a kernel that was never seen before is prepared */
+	void (*before_run)(void *opaque);                 /* right before the first guest instruction */
 	void *opaque;
 };
 
 /*
- * Builds everything up to the first guest instruction: KVM, memory, kernel at its random place, devices, vCPUs. /dev/kvm
- * is asked first, so that a host that cannot run a guest prepares no kernel for one. After failure *error says why, and
- * *blame (may be NULL) which file it is about, or NULL; its words may belong to the machine, which is there to be
- * destroyed after a failure too (NULL when there was no memory for it).
+ * Builds everything up to the first guest instruction: KVM, memory, kernel at its random place, devices, vCPUs.
+ * /dev/kvm is asked first, so that a host that cannot run a guest prepares no kernel for one. After failure *error says
+ * why, and *blame (may be NULL) which file it is about, or NULL; its words may belong to the machine, which is there to
+ * be destroyed after a failure too (NULL when there was no memory for it).
  */
 int machine_build(struct machine **machine, const struct machine_config *config,
 		  const struct machine_observer *observer, struct phases *phases, const char **blame,
@@ -43,12 +43,12 @@ int machine_enter_at(struct machine *machine, const struct riffle_boot_registers
 struct vm *machine_vm(struct machine *machine);
 
 /*
- * Runs it to its end in the calling thread, which becomes the event loop's: it starts the other threads, is confined for
- * good, and returns when the guest ended, the threads are gone, console output is written (or its reader did not take it
- * for 10 seconds), and the terminal is as it was. A machine runs once.
+ * Runs it to its end in the calling thread, which becomes the event loop's: it starts the other threads, is confined
+ * for good, and returns when the guest ended, the threads are gone, console output is written (or its reader did not
+ * take it for 10 seconds), and the terminal is as it was. A machine runs once.
  *
- * While it runs, signals that would end the process end the guest; SIGTSTP stops the process with the terminal restored.
- * All are blocked and read through a descriptor: any other thread of the process must have them blocked.
+ * While it runs, signals that would end the process end the guest; SIGTSTP stops the process with the terminal
+ * restored. All are blocked and read through a descriptor: any other thread of the process must have them blocked.
  *
  * Returns 0 and *end, VM_END_ERROR included (then *error says what); or the status of a start that failed before the
  * guest ran, or of console output that could not be written.

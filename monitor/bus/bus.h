@@ -24,7 +24,7 @@ struct bus_range {
 	uint64_t base, bytes;
 	const struct bus_ops *ops;
 	void *device;
-	pthread_mutex_t *lock;          /* NULL: the bus's own, which the small devices share */
+	pthread_mutex_t *lock; /* NULL: the bus's own, which the small devices share */
 };
 
 /* One address space: ranges by base, none overlapping. */

@@ -46,11 +46,11 @@ void irq_raise(const struct irq *irq)
 static int ioeventfd(int vm_fd, uint64_t address, unsigned bytes, uint64_t value, int fd, uint32_t flags)
 {
 	struct kvm_ioeventfd ioeventfd = {
-		.datamatch = value,
-		.addr = address,
-		.len = bytes,
-		.fd = fd,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
+	    .datamatch = value,
+	    .addr = address,
+	    .len = bytes,
+	    .fd = fd,
+	    .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags,
 	};
 
 	return ioctl(vm_fd, KVM_IOEVENTFD, &ioeventfd);

@@ -26,8 +26,8 @@ void irq_close(struct irq *irq);
 void irq_raise(const struct irq *irq);
 
 /*
- * A write of `bytes` bytes (1, 2, 4, 8) holding `value` to MMIO `address` becomes a count on the eventfd `fd`, without an
- * exit to user space. Errors: IO.
+ * A write of `bytes` bytes (1, 2, 4, 8) holding `value` to MMIO `address` becomes a count on the eventfd `fd`, without
+ * an exit to user space. Errors: IO.
  */
 int ioeventfd_connect(int vm_fd, uint64_t address, unsigned bytes, uint64_t value, int fd, struct riffle_error *error);
 void ioeventfd_disconnect(int vm_fd, uint64_t address, unsigned bytes, uint64_t value, int fd);

@@ -7,9 +7,9 @@
 
 /* What a thread is there for. confine/generator.c holds what each may call, and why. */
 enum confine_kind {
-	CONFINE_LOOP,           /* the event loop, which owns the devices */
-	CONFINE_VCPU,           /* runs the guest and dispatches its exits */
-	CONFINE_WRITER,         /* writes console output */
+	CONFINE_LOOP,   /* the event loop, which owns the devices */
+	CONFINE_VCPU,   /* runs the guest and dispatches its exits */
+	CONFINE_WRITER, /* writes console output */
 	CONFINE_KINDS
 };
 

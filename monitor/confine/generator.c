@@ -19,10 +19,12 @@
 
 /* Of every thread: locks, clocks, signals, its own end; and what a crash handler needs to restore the terminal. */
 static const int common_calls[] = {
-	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(futex), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep),
-	SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(sigaltstack), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(sched_yield), SCMP_SYS(munmap),
-	SCMP_SYS(madvise), SCMP_SYS(exit), SCMP_SYS(exit_group), END_OF_LIST,
+    SCMP_SYS(read),          SCMP_SYS(write),           SCMP_SYS(futex),
+    SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(restart_syscall),
+    SCMP_SYS(rt_sigaction),  SCMP_SYS(rt_sigprocmask),  SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sigaltstack),   SCMP_SYS(getpid),          SCMP_SYS(gettid),
+    SCMP_SYS(sched_yield),   SCMP_SYS(munmap),          SCMP_SYS(madvise),
+    SCMP_SYS(exit),          SCMP_SYS(exit_group),      END_OF_LIST,
 };
 
 /*
@@ -30,14 +32,21 @@ static const int common_calls[] = {
  * started; of sockets only what connects to the console's is accepted.
  */
 static const int loop_calls[] = {
-	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(accept4),
-	SCMP_SYS(shutdown), SCMP_SYS(close), SCMP_SYS(writev), SCMP_SYS(brk), SCMP_SYS(lseek), SCMP_SYS(rt_sigtimedwait),
-	SCMP_SYS(getpgrp), SCMP_SYS(getpgid), SCMP_SYS(getrusage), SCMP_SYS(fsync), SCMP_SYS(ppoll), SCMP_SYS(poll),
-	END_OF_LIST,
+    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl),       SCMP_SYS(timerfd_settime),
+    SCMP_SYS(accept4),    SCMP_SYS(shutdown),    SCMP_SYS(close),           SCMP_SYS(writev),
+    SCMP_SYS(brk),        SCMP_SYS(lseek),       SCMP_SYS(rt_sigtimedwait), SCMP_SYS(getpgrp),
+    SCMP_SYS(getpgid),    SCMP_SYS(getrusage),   SCMP_SYS(fsync),           SCMP_SYS(ppoll),
+    SCMP_SYS(poll),       END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
-	KVM_GET_MP_STATE, KVM_GET_REGS, 0x5401 /* TCGETS */, 0x5402 /* TCSETS */, 0x540f /* TIOCGPGRP */,
-	0x802c542a /* TCGETS2 and */, 0x402c542b /* TCSETS2: glibc's from 2.42 on */, 0,
+    KVM_GET_MP_STATE,
+    KVM_GET_REGS,
+    0x5401 /* TCGETS */,
+    0x5402 /* TCSETS */,
+    0x540f /* TIOCGPGRP */,
+    0x802c542a /* TCGETS2 and */,
+    0x402c542b /* TCSETS2: glibc's from 2.42 on */,
+    0,
 };
 
 static const int vcpu_calls[] = {END_OF_LIST};
@@ -51,11 +60,11 @@ static const struct kind {
 	const char *name;
 	const int *calls;
 	const unsigned long *ioctls;
-	int allocates;          /* malloc and stdio: memory may be mapped, never executable */
+	int allocates; /* malloc and stdio: memory may be mapped, never executable */
 } kinds[] = {
-	{"loop", loop_calls, loop_ioctls, 1},
-	{"vcpu", vcpu_calls, vcpu_ioctls, 0},
-	{"writer", writer_calls, writer_ioctls, 0},
+    {"loop", loop_calls, loop_ioctls, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0},
+    {"writer", writer_calls, writer_ioctls, 0},
 };
 
 static void check(int result)
@@ -87,8 +96,8 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *request)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
 	/*
-	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer, so
-	 * nobody gets one.
+	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer,
+	 * so nobody gets one.
 	 */
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
@@ -136,7 +145,8 @@ int main(void)
 		longest = count > longest ? count : longest;
 	}
 	printf("#define FILTER_INSTRUCTIONS_MAX %u\n", longest);
-	puts("static const struct {\n\tconst struct sock_filter *instructions;\n\tsize_t count;\n} filters[CONFINE_KINDS] = {");
+	puts("static const struct {\n\tconst struct sock_filter *instructions;\n\tsize_t count;\n} "
+	     "filters[CONFINE_KINDS] = {");
 	for (unsigned i = 0; i < KINDS; i++)
 		printf("\t{%s_filter, sizeof %s_filter / sizeof *%s_filter},\n", kinds[i].name, kinds[i].name,
 		       kinds[i].name);

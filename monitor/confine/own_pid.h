@@ -3,6 +3,6 @@
 #ifndef RIFFLE_MONITOR_OWN_PID_H
 #define RIFFLE_MONITOR_OWN_PID_H
 
-#define CONFINE_OWN_PID 0x7f50494au     /* higher than any process id (PID_MAX_LIMIT) */
+#define CONFINE_OWN_PID 0x7f50494au /* higher than any process id (PID_MAX_LIMIT) */
 
 #endif

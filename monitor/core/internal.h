@@ -27,11 +27,11 @@ struct vm {
 	pthread_cond_t state_changed;
 	/* under state_lock: */
 	enum vm_state wanted;
-	unsigned threads;               /* vCPUs that have a thread, until they are joined */
-	unsigned parked;                /* of these, how many wait to be let in, or are through */
+	unsigned threads; /* vCPUs that have a thread, until they are joined */
+	unsigned parked;  /* of these, how many wait to be let in, or are through */
 
-	atomic_int end;                 /* VM_NOT_ENDED, or an enum vm_end */
-	struct riffle_error error;      /* written once, by who set VM_END_ERROR */
+	atomic_int end;            /* VM_NOT_ENDED, or an enum vm_end */
+	struct riffle_error error; /* written once, by who set VM_END_ERROR */
 	_Atomic uint64_t fault_rip;
 };
 

@@ -13,23 +13,23 @@
 struct vm;
 
 struct vm_config {
-	unsigned vcpus;                 /* 1 to 32 */
-	uint64_t memory_bytes;          /* multiple of 2 MiB, at least 2 MiB */
-	bool huge_pages;                /* ask for transparent huge pages */
-	bool unconfined;                /* leave the system call filter out of the vCPUs' threads */
+	unsigned vcpus;        /* 1 to 32 */
+	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
+	bool huge_pages;       /* ask for transparent huge pages */
+	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 };
 
 /* How a VM ended. */
 enum vm_end {
-	VM_END_POWEROFF,        /* ACPI S5 */
-	VM_END_RESET,           /* keyboard controller, ACPI reset register, port 0xcf9, a reset by the BIOS's entry */
-	VM_END_TRIPLE_FAULT,    /* KVM_EXIT_SHUTDOWN */
-	VM_END_SIGNAL,          /* a signal asked the process to end */
-	VM_END_ESCAPE,          /* console escape: Ctrl-A x, on a terminal only */
-	VM_END_HALTED,          /* every vCPU halted with interrupts off: nothing can wake it any more */
-	VM_END_PANIC,           /* the guest's kernel reported a panic */
-	VM_END_COMMAND,         /* the guest's command ended and its status was reported */
-	VM_END_ERROR,           /* KVM said something that no guest should bring about; see vm_error() */
+	VM_END_POWEROFF,     /* ACPI S5 */
+	VM_END_RESET,        /* keyboard controller, ACPI reset register, port 0xcf9, a reset by the BIOS's entry */
+	VM_END_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
+	VM_END_SIGNAL,       /* a signal asked the process to end */
+	VM_END_ESCAPE,       /* console escape: Ctrl-A x, on a terminal only */
+	VM_END_HALTED,       /* every vCPU halted with interrupts off: nothing can wake it any more */
+	VM_END_PANIC,        /* the guest's kernel reported a panic */
+	VM_END_COMMAND,      /* the guest's command ended and its status was reported */
+	VM_END_ERROR,        /* KVM said something that no guest should bring about; see vm_error() */
 };
 
 /* Where exits go. Called by vCPU threads, several at a time; `ended` once, by whichever thread ended the VM. */
@@ -48,9 +48,9 @@ int vm_new(struct vm **vm, const struct vm_config *config, const struct vm_handl
 	   struct riffle_error *error);
 
 /*
- * Gives the memory to a VM of /dev/kvm, opened by kvm_open() and found good by kvm_check(); the descriptor is the VM's from
- * now on, also after an error. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for an RCU
- * grace period. Once per VM, before anything below. Errors: IO.
+ * Gives the memory to a VM of /dev/kvm, opened by kvm_open() and found good by kvm_check(); the descriptor is the VM's
+ * from now on, also after an error. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for
+ * an RCU grace period. Once per VM, before anything below. Errors: IO.
  */
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error);
 void vm_destroy(struct vm *vm);
@@ -111,9 +111,9 @@ bool vm_is_halted(struct vm *vm);
 
 /* What the /dev/kvm of this host is: for `riffle doctor` and for the refusal. */
 enum kvm_kind {
-	KVM_NONE,               /* no /dev/kvm, or not KVM's */
+	KVM_NONE, /* no /dev/kvm, or not KVM's */
 	KVM_NO_PERMISSION,
-	KVM_EMULATING,          /* runs guests instruction by instruction: no Linux */
+	KVM_EMULATING, /* runs guests instruction by instruction: no Linux */
 	KVM_HARDWARE,
 };
 

@@ -163,14 +163,16 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t deadli
 	*at = timer;
 }
 
-/* Before each wait. A clock that is set too early is left alone: it costs one turn for nothing, not a system call each. */
+/* Before each wait. A clock that is set too early is left alone: it costs one turn for nothing, not a system call each.
+ */
 static void set_clock(struct loop *loop)
 {
 	uint64_t due = loop->timers ? loop->timers->deadline_ns : 0;
 
 	if (!due || (loop->clock_set && loop->clock_set <= due))
 		return;
-	struct itimerspec at = {.it_value = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)}};
+	struct itimerspec at = {
+	    .it_value = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)}};
 
 	timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
 	loop->clock_set = due;

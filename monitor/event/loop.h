@@ -13,21 +13,21 @@
 #define LOOP_BATCH 16
 
 /*
- * Sources, timers and tasks are embedded in their owner, which fills the callback and zeroes the rest, and must stay where
- * they are while the loop knows them. All functions but loop_post() and loop_stop() belong to the loop's own thread (or
- * to whoever sets the loop up before that thread runs); callbacks run in that thread and may call any of them, on
- * themselves too. Callbacks never block.
+ * Sources, timers and tasks are embedded in their owner, which fills the callback and zeroes the rest, and must stay
+ * where they are while the loop knows them. All functions but loop_post() and loop_stop() belong to the loop's own
+ * thread (or to whoever sets the loop up before that thread runs); callbacks run in that thread and may call any of
+ * them, on themselves too. Callbacks never block.
  */
 
 /* A descriptor. Level-triggered: `ready` is called again as long as something is left to do. */
 struct loop_source {
-	void (*ready)(void *opaque, uint32_t events);   /* EPOLLIN, EPOLLOUT; EPOLLHUP and EPOLLERR unasked */
+	void (*ready)(void *opaque, uint32_t events); /* EPOLLIN, EPOLLOUT; EPOLLHUP and EPOLLERR unasked */
 	void *opaque;
 	/* the loop's own: */
 	int fd;
 	uint32_t events;
 	bool added, in_epoll;
-	bool always;                    /* a regular file, which epoll does not take: ready whenever it is asked for */
+	bool always; /* a regular file, which epoll does not take: ready whenever it is asked for */
 	struct loop_source *next_always;
 };
 
@@ -51,10 +51,10 @@ struct loop_task {
 struct loop {
 	int epoll_fd, wake_fd, timer_fd;
 	struct loop_source wake, clock;
-	struct loop_source *always;     /* regular files */
-	struct loop_timer *timers;      /* by deadline */
-	uint64_t clock_set;             /* what the timer's descriptor is set to, 0: nothing */
-	pthread_mutex_t lock;           /* of what follows */
+	struct loop_source *always; /* regular files */
+	struct loop_timer *timers;  /* by deadline */
+	uint64_t clock_set;         /* what the timer's descriptor is set to, 0: nothing */
+	pthread_mutex_t lock;       /* of what follows */
 	struct loop_task *first_task, **last_task;
 	bool woken, stop;
 	/* what one epoll_wait() returned, so that a source removed on the way is not called any more */

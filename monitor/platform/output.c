@@ -16,11 +16,12 @@
 
 #define STREAM_BYTES (16u << 10)
 #define KEPT_BYTES (1u << 20)
-#define GATHER_NS 1000000       /* how long the first byte of a batch waits for others */
+#define GATHER_NS 1000000 /* how long the first byte of a batch waits for others */
 
 int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error)
 {
-	*output = (struct output){.reader = reader, .fd = fd, .retired_fd = -1, .broken_fd = -1, .gone = reader == OUTPUT_NOBODY};
+	*output = (struct output){
+	    .reader = reader, .fd = fd, .retired_fd = -1, .broken_fd = -1, .gone = reader == OUTPUT_NOBODY};
 	pthread_mutex_init(&output->lock, NULL);
 	pthread_cond_init(&output->changed, NULL);
 	if (output->gone)
@@ -49,8 +50,8 @@ void output_destroy(struct output *output)
 /* Whether the oldest bytes give way to new ones; not while they are being written. */
 static bool drops_oldest(const struct output *output)
 {
-	return !output->writing && (output->reader == OUTPUT_DEVICE ||
-				    (output->reader == OUTPUT_READERS && output->fd < 0));
+	return !output->writing &&
+	       (output->reader == OUTPUT_DEVICE || (output->reader == OUTPUT_READERS && output->fd < 0));
 }
 
 bool output_has_room(struct output *output)
@@ -95,7 +96,8 @@ static void close_retired(struct output *output)
 	output->retired_fd = -1;
 }
 
-/* The lock is held. `problem` is errno, of a write that will not succeed another time. Returns whether a reader left. */
+/* The lock is held. `problem` is errno, of a write that will not succeed another time. Returns whether a reader left.
+ */
 static bool writing_failed(struct output *output, int fd, int problem)
 {
 	if (output->reader == OUTPUT_READERS) {

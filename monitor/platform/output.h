@@ -9,16 +9,16 @@
 
 #include <riffle/error.h>
 
-#define OUTPUT_BURST 16u        /* what a UART's driver sends without asking in between */
+#define OUTPUT_BURST 16u /* what a UART's driver sends without asking in between */
 
 /* Who reads the output, which decides what a full ring means. */
 enum output_reader {
-	OUTPUT_NOBODY,          /* everything is dropped */
-	OUTPUT_STREAM,          /* one descriptor for good: the guest waits for a slow reader, as on a slow line */
-	OUTPUT_READERS,         /* a connection after another (output_connect()); between them output is kept, and when
-				   the ring is full the oldest of it is dropped. While there is one it is a stream. */
-	OUTPUT_DEVICE,          /* a pseudo-terminal, which does not show whether anybody reads: non-blocking; kept and
-				   dropped as between readers */
+	OUTPUT_NOBODY,  /* everything is dropped */
+	OUTPUT_STREAM,  /* one descriptor for good: the guest waits for a slow reader, as on a slow line */
+	OUTPUT_READERS, /* a connection after another (output_connect()); between them output is kept, and when
+			   the ring is full the oldest of it is dropped. While there is one it is a stream. */
+	OUTPUT_DEVICE,  /* a pseudo-terminal, which does not show whether anybody reads: non-blocking; kept and
+			   dropped as between readers */
 };
 
 struct output {
@@ -27,22 +27,22 @@ struct output {
 	pthread_t thread;
 	enum output_reader reader;
 	bool started;
-	bool confined;                  /* the thread confines itself */
-	bool finish;                    /* write what is there, then end */
-	bool abandon;                   /* end now */
-	bool gone;                      /* the reader went away: everything is dropped from here on */
-	bool writing;                   /* the thread is in write(), without the lock */
-	bool full_seen;                 /* somebody was told that there is no room */
-	int fd;                         /* -1: no reader now */
-	int retired_fd;                 /* to be closed by the thread, which is writing to it */
-	int broken_fd;                  /* the thread writes no more to it; closed by output_disconnect() */
-	int failed;                     /* errno of a write that a file or device refused, 0: none */
-	void (*room_again)(void *opaque); /* called by the thread, without the lock, when a full ring has room again */
+	bool confined;                     /* the thread confines itself */
+	bool finish;                       /* write what is there, then end */
+	bool abandon;                      /* end now */
+	bool gone;                         /* the reader went away: everything is dropped from here on */
+	bool writing;                      /* the thread is in write(), without the lock */
+	bool full_seen;                    /* somebody was told that there is no room */
+	int fd;                            /* -1: no reader now */
+	int retired_fd;                    /* to be closed by the thread, which is writing to it */
+	int broken_fd;                     /* the thread writes no more to it; closed by output_disconnect() */
+	int failed;                        /* errno of a write that a file or device refused, 0: none */
+	void (*room_again)(void *opaque);  /* called by the thread, without the lock, when a full ring has room again */
 	void (*reader_left)(void *opaque); /* the same, when a connection turns out to be broken */
-	void (*finished)(void *opaque); /* the same, once, after output_finish(): everything is written or dropped */
+	void (*finished)(void *opaque);    /* the same, once, after output_finish(): everything is written or dropped */
 	void *opaque;
-	uint32_t head, count, size;     /* first byte to write, bytes to write; size is a power of two */
-	uint64_t written;               /* bytes that left the ring: the sign of progress */
+	uint32_t head, count, size; /* first byte to write, bytes to write; size is a power of two */
+	uint64_t written;           /* bytes that left the ring: the sign of progress */
 	uint8_t *ring;
 };
 
@@ -69,8 +69,8 @@ void output_disconnect(struct output *output);
 bool output_is_broken(struct output *output);
 
 /*
- * Has the thread end once it wrote the rest; it calls finished() then. It may never come to that: where nobody reads now,
- * or a reader stalls, which output_progress() shows: it changes as long as bytes are taken. Neither waits.
+ * Has the thread end once it wrote the rest; it calls finished() then. It may never come to that: where nobody reads
+ * now, or a reader stalls, which output_progress() shows: it changes as long as bytes are taken. Neither waits.
  */
 void output_finish(struct output *output);
 uint64_t output_progress(struct output *output);
@@ -80,7 +80,8 @@ bool output_has_reader(struct output *output);
 /* Ends the thread at once, whatever is left, and joins it. */
 void output_stop(struct output *output);
 
-/* After output_stop(): errno of the write that a file or device refused; 0 for none, and for a reader that went away. */
+/* After output_stop(): errno of the write that a file or device refused; 0 for none, and for a reader that went away.
+ */
 int output_failed(const struct output *output);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#define RESET_CPU 0x04u         /* a write that sets it resets the machine; bit 1 chooses a hard reset */
-#define RESET_KIND 0x0au        /* bits that read back: hard reset, full power cycle */
+#define RESET_CPU 0x04u  /* a write that sets it resets the machine; bit 1 chooses a hard reset */
+#define RESET_KIND 0x0au /* bits that read back: hard reset, full power cycle */
 
 /*
  * ACPI 6.5, 4.8.3: PM1 status (a write of 1 clears a bit, and none is ever set: there is no timer, no button, no GPE),
@@ -15,7 +15,7 @@
 #define PM1_CONTROL 4u
 #define CONTROL_SCI_EN 0x01u
 /* the control register's upper byte */
-#define CONTROL_SLEEP 0x3cu     /* SLP_TYP and SLP_EN */
+#define CONTROL_SLEEP 0x3cu /* SLP_TYP and SLP_EN */
 
 static void pm_read(void *device, uint64_t offset, void *data, unsigned bytes)
 {

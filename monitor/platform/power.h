@@ -8,7 +8,7 @@
 
 struct power {
 	const struct platform *platform;
-	uint8_t pm[RIFFLE_BOOT_PM_BYTES];       /* as the guest reads them */
+	uint8_t pm[RIFFLE_BOOT_PM_BYTES]; /* as the guest reads them */
 	uint8_t reset_control;
 	struct bus_bytes reset_register;
 };

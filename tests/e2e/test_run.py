@@ -29,7 +29,7 @@ RESETS = {
     "i8042": b"\xb0\xfe\xe6\x64" + WAIT,    # out 0xfe -> 0x64
     "0xcf9": b"\x66\xba\xf9\x0c\xb0\x06\xee" + WAIT,
 }
-POWEROFF = b"\x66\xba\x00\x06\xb0\x34\xee" + WAIT       # SLP_TYP 5, SLP_EN -> the sleep control register
+POWEROFF = b"\x66\xba\x05\x06\xb0\x34\xee" + WAIT       # SLP_TYP 5, SLP_EN -> PM1 control, its upper byte
 MARK = b"\xb0\x7b\xe6\xf4"                  # 123 -> the boot timer's port
 # Gives back what comes in at COM1, until a q: polls the line status register, in, out, compares
 ECHO = (b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7" b"\x66\xba\xf8\x03\xec\xee" b"\x3c\x71\x75\xed") + POWEROFF
@@ -127,7 +127,7 @@ def test_every_command_has_help(programs):
     (["--seed", "0x12", "k"], "--seed"),
     (["--seed", "1" * 65, "k"], "--seed"),
     (["-k", "x" * 4096, "k"], "--cmdline"),
-    (["-a", "x" * 4090, "k"], "--cmdline"),
+    (["-a", "x" * 4090, "k"], "--append"),
     (["--layout=l", "--seed=1", "k"], "--layout"),
     (["--layout=l", "-r", "off", "k"], "--layout"),
     (["--boot=bootstrap", "--layout=l", "k"], "--boot=bootstrap"),

@@ -166,10 +166,10 @@ static void guest_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(edges_of_ranges),
-		cmocka_unit_test(overlaps_are_refused),
-		cmocka_unit_test(many_ranges),
-		cmocka_unit_test(guest_addresses),
+	    cmocka_unit_test(edges_of_ranges),
+	    cmocka_unit_test(overlaps_are_refused),
+	    cmocka_unit_test(many_ranges),
+	    cmocka_unit_test(guest_addresses),
 	};
 
 	return cmocka_run_group_tests_name("monitor bus", tests, NULL, NULL);

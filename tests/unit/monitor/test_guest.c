@@ -610,5 +610,7 @@ int main(void)
 		cmocka_unit_test(console_on_a_socket),
 		cmocka_unit_test(no_console),
 	};
+	if (getenv("RIFFLE_TEST"))
+		cmocka_set_test_filter(getenv("RIFFLE_TEST"));
 	return cmocka_run_group_tests_name("monitor guests", tests, NULL, NULL);
 }

@@ -57,12 +57,12 @@ static void note_timer(void *opaque)
 
 static void timers_expire_in_order(void **state)
 {
-	struct loop_timer a = {note_timer, (void *)(uintptr_t)"a"}, b = a, c = a, end = {stop_by_timer, NULL};
+	struct loop_timer a = {note_timer, (void *)(uintptr_t) "a"}, b = a, c = a, end = {stop_by_timer, NULL};
 	uint64_t now = loop_now();
 
 	(void)state;
-	b.opaque = (void *)(uintptr_t)"b";
-	c.opaque = (void *)(uintptr_t)"c";
+	b.opaque = (void *)(uintptr_t) "b";
+	c.opaque = (void *)(uintptr_t) "c";
 	loop_timer_set(&loop, &end, now + 30000000);
 	loop_timer_set(&loop, &a, now + 50000000);
 	loop_timer_set(&loop, &b, now + 10000000);
@@ -99,7 +99,7 @@ static void timer_may_arm_itself(void **state)
 struct reader {
 	struct loop_source source;
 	char name;
-	struct reader *removes;         /* another, when this one is called */
+	struct reader *removes; /* another, when this one is called */
 };
 
 static void read_byte(void *opaque, uint32_t events)
@@ -257,13 +257,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		T(timers_expire_in_order),
-		T(timer_may_arm_itself),
-		T(removed_on_the_way_is_not_called),
-		T(regular_files_are_read),
-		T(unwatched_hang_up_is_silent),
-		T(tasks_from_other_threads),
-		T(stop_from_another_thread_wakes),
+	    T(timers_expire_in_order),         T(timer_may_arm_itself),        T(removed_on_the_way_is_not_called),
+	    T(regular_files_are_read),         T(unwatched_hang_up_is_silent), T(tasks_from_other_threads),
+	    T(stop_from_another_thread_wakes),
 	};
 
 	return cmocka_run_group_tests_name("monitor loop", tests, NULL, NULL);
