@@ -345,7 +345,7 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	} else {
 		status = sandbox_drop(SANDBOX_SECONDS, &i->error);
 		if (!status)
-			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,
+			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug, NULL,
 					       &i->error);
 		if (!status)
 			status = analysed_write(&i->analysed, RIFFLE_COMPRESSION_NONE, i->files.out, &i->error);

@@ -253,6 +253,55 @@ static void pin_groups(struct work *work)
 	}
 }
 
+/* Neighbouring movable units. */
+struct region {
+	uint32_t first, end;    /* units */
+	uint32_t chunks;
+};
+
+static int largest_first(const void *a, const void *b)
+{
+	const struct region *x = a, *y = b;
+
+	if (x->chunks != y->chunks)
+		return x->chunks > y->chunks ? -1 : 1;
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static uint32_t find_regions(const struct work *work, struct region *region)
+{
+	uint32_t count = 0;
+
+	for (uint32_t first = 0, end; first < work->unit_count; first = end) {
+		end = group_end(work, first);
+		if (work->unit[first].pin)
+			continue;
+		if (!first || work->unit[first - 1].pin)
+			region[count++] = (struct region){first, end, 0};
+		region[count - 1].end = end;
+		region[count - 1].chunks++;
+	}
+	return count;
+}
+
+/* Pins the regions with the fewest chunks, which add least to what an attacker has to guess. */
+static int limit_regions(struct work *work, uint32_t max, struct riffle_error *error)
+{
+	struct region *region = malloc(((size_t)work->unit_count + 1) * sizeof *region);
+	uint32_t count;
+
+	if (!region)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	count = find_regions(work, region);
+	if (count > max)
+		qsort(region, count, sizeof *region, largest_first);
+	for (uint32_t i = max; i < count; i++)
+		for (uint32_t unit = region[i].first; unit < region[i].end; unit++)
+			pin(&work->unit[unit], SHUFFLE_PIN_ISLAND);
+	free(region);
+	return 0;
+}
+
 static uint32_t count_chunks(const struct work *work)
 {
 	uint32_t count = 0;
@@ -365,6 +414,9 @@ int chunks_build(struct work *work, struct riffle_error *error)
 	if (status)
 		return status;
 	pin_groups(work);
+	status = limit_regions(work, SHUFFLE_REGIONS_MAX, error);
+	if (status)
+		return status;
 	limit_chunks(work, SHUFFLE_CHUNKS_MAX);
 	count_bytes(work);
 	return make_ranges(work, error);
