@@ -64,9 +64,6 @@ struct elf {
 int image_elf_read(struct riffle_image *image, struct elf *elf, const struct image_source *source,
 		   struct riffle_error *error);
 
-/* image offset [offset, offset + bytes) lies in the file bytes of one segment */
-bool image_in_file_bytes(const struct riffle_image *image, uint64_t offset, uint64_t bytes);
-
 /* Parses a list as arch/x86/tools/relocs writes it; the words stay the caller's. */
 int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes,
 			   struct riffle_error *error);

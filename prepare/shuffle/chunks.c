@@ -15,8 +15,11 @@ static void pin(struct work_unit *unit, enum shuffle_pin why)
 		unit->pin = (uint8_t)why;
 }
 
-/* Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. */
-static void join(struct work *work, uint32_t a, uint32_t b)
+/*
+ * Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. Ties may
+ * be many and lie over each other: `depth` counts, for each unit, those that begin there less those that end there.
+ */
+static void join(struct work *work, int32_t *depth, uint32_t a, uint32_t b)
 {
 	uint32_t from = work_unit_at(work, a < b ? a : b), to = work_unit_at(work, a < b ? b : a);
 
@@ -25,8 +28,24 @@ static void join(struct work *work, uint32_t a, uint32_t b)
 		pin(&work->unit[to], SHUFFLE_PIN_LARGE);
 		return;
 	}
-	for (uint32_t i = from + 1; i <= to; i++)
-		work->unit[i].joined = true;
+	depth[from + 1]++;
+	depth[to + 1]--;
+}
+
+static int join_ties(struct work *work, struct riffle_error *error)
+{
+	int32_t *depth = calloc((size_t)work->unit_count + 2, sizeof *depth), now = 0;
+
+	if (!depth)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	for (uint32_t i = 0; i < work->tie_count; i++)
+		join(work, depth, work->tie[i].a, work->tie[i].b);
+	for (uint32_t i = 0; i < work->unit_count; i++) {
+		now += depth[i];
+		work->unit[i].joined |= now > 0;
+	}
+	free(depth);
+	return 0;
 }
 
 /* The first symbol of a unit; NULL for the bytes before the first symbol. */
@@ -317,14 +336,15 @@ static void limit_chunks(struct work *work, uint32_t max)
 	uint32_t count = count_chunks(work);
 
 	for (uint32_t bytes = 64; count > max && bytes <= SHUFFLE_CHUNK_MAX; bytes *= 2) {
-		for (uint32_t first = 0, next; first < work->unit_count && count > max; first = next) {
+		for (uint32_t first = 0, next, end; first < work->unit_count && count > max; first = next) {
 			next = group_end(work, first);
 			if (next == work->unit_count || work->unit[first].pin || work->unit[next].pin)
 				continue;
-			if (unit_end(&work->unit[group_end(work, next) - 1]) - work->unit[first].offset <= bytes) {
+			end = group_end(work, next);
+			if (unit_end(&work->unit[end - 1]) - work->unit[first].offset <= bytes) {
 				work->unit[next].joined = true;
 				count--;
-				next = group_end(work, first);
+				next = end;
 			}
 		}
 	}
@@ -405,8 +425,9 @@ int chunks_build(struct work *work, struct riffle_error *error)
 		return status;
 	join_neighbours(work);
 	join_alternatives(work);
-	for (uint32_t i = 0; i < work->tie_count; i++)
-		join(work, work->tie[i].a, work->tie[i].b);
+	status = join_ties(work, error);
+	if (status)
+		return status;
 	for (unsigned i = 0; i < work->result->table_count; i++)
 		if (work->result->table[i].kind == SHUFFLE_TABLE_ORC)
 			join_unwind(work, &work->result->table[i]);
