@@ -3,6 +3,8 @@
 #ifndef TEST_SHUFFLED_KERNEL_H
 #define TEST_SHUFFLED_KERNEL_H
 
+#include <stdbool.h>
+
 #include "prepared_builder.h"
 
 #define SK_IMAGE (8u << 20)
