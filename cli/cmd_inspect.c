@@ -22,6 +22,7 @@
 #include "cli/inspect_shuffle.h"
 #include "cli/memory_size.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
@@ -427,7 +428,7 @@ int command_inspect(int argc, char **argv)
 		case 'm':
 			problem = memory_size_parse(optarg, &subject.memory_bytes);
 			if (problem) {
-				fprintf(stderr, "riffle inspect: --memory: %s (found '%s')\n", problem, optarg);
+				fprintf(stderr, "riffle inspect: --memory: %s (found '%s')\n", problem, SHOWN(optarg));
 				return EXIT_USAGE;
 			}
 			break;
@@ -447,7 +448,7 @@ int command_inspect(int argc, char **argv)
 			fprintf(stderr,
 				"riffle inspect: '%s' is no option or lacks its argument; riffle inspect --help tells "
 				"more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

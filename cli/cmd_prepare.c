@@ -14,6 +14,7 @@
 #include "cli/input.h"
 #include "cli/output.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
@@ -66,7 +67,7 @@ static void progress(const char *what)
 	if (!isatty(STDERR_FILENO))
 		return;
 	if (what)
-		fprintf(stderr, "riffle: preparing %s …", what);
+		fprintf(stderr, "riffle: preparing %s …", SHOWN(what));
 	else
 		fputs("\r\033[K", stderr);
 }
@@ -124,7 +125,7 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 	int status;
 
 	if (is_own_input(options->output, files)) {
-		fprintf(stderr, "riffle: %s: output: is a file that it would be made from\n", options->output);
+		fprintf(stderr, "riffle: %s: output: is a file that it would be made from\n", SHOWN(options->output));
 		return EXIT_FAILURE;
 	}
 	if (output_create(&output, options->output, options->force, &error)) {
@@ -219,7 +220,7 @@ static int check(const char *name)
 		report_error(name, &error);
 		return EXIT_FAILURE;
 	}
-	printf("%s: whole\n", name);
+	printf("%s: whole\n", SHOWN(name));
 	return EXIT_SUCCESS;
 }
 
@@ -253,7 +254,7 @@ int command_prepare(int argc, char **argv)
 		case 'z':
 			if (!parse_storage(optarg, &options.storage)) {
 				fprintf(stderr, "riffle prepare: --compress: is none of lz4, zstd, none (found '%s')\n",
-					optarg);
+					SHOWN(optarg));
 				return EXIT_USAGE;
 			}
 			options.compress = true;
@@ -271,7 +272,7 @@ int command_prepare(int argc, char **argv)
 			fprintf(stderr,
 				"riffle prepare: '%s' is no option or lacks its argument; riffle prepare --help tells "
 				"more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

@@ -15,6 +15,7 @@
 
 #include "cli/cache.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "common/fail.h"
 
 /* the files of a request, open, and what they were when they were opened */
@@ -155,7 +156,8 @@ static void note_cache(struct opened_kernel *k, const char *directory, const str
 	char line[160];
 
 	riffle_error_format(error, line, sizeof line);
-	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone", directory, line);
+	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone",
+		 SHOWN(directory), line);
 }
 
 /* Prepares into the cache; when that fails for a reason of the cache's own, *fall_back is set. */

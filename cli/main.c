@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 
 static const struct {
@@ -63,9 +64,9 @@ int main(int argc, char **argv)
 		}
 		argv[0] = program;
 		execv(program, argv);
-		fprintf(stderr, "riffle: %s: %s\n", program, strerror(errno));
+		fprintf(stderr, "riffle: %s: %s\n", SHOWN(program), strerror(errno));
 		return EXIT_FAILURE;
 	}
-	fprintf(stderr, "riffle: '%s' is no command; riffle --help lists them\n", argv[1]);
+	fprintf(stderr, "riffle: '%s' is no command; riffle --help lists them\n", SHOWN(argv[1]));
 	return EXIT_USAGE;
 }

@@ -43,6 +43,33 @@ def way(r):
     return found[0]
 
 
+# --- names
+
+
+ODD = "odd\n\x1b[31m\u009b31mname"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("prepare", "-f", "-o", ODD, ODD), ("prepare", ODD, "-o", "out"), ("prepare", "-z", ODD, "k", "-o", "out"),
+    ("prepare", "--" + ODD), ("prepare", "--check", ODD), ("inspect", ODD), ("inspect", "-m", ODD, ODD),
+    ("inspect", "-r", ODD, ODD), ("verify", ODD), ("verify", "--randomize", ODD, "k"), ("symbolize", "-k", ODD, "-l", ODD),
+    ("bench", "load", ODD), ("gdb-script", "-l", ODD, "--vmlinux", ODD), (ODD,),
+])
+def test_odd_names_are_shown_plainly(programs, arguments):
+    """No name reaches the terminal with its control characters, neither in an error nor in what is printed."""
+    small(programs.directory, ODD)
+    r = programs.prepare(*arguments)
+    assert "\x1b" not in r.stderr + r.stdout and "\u009b" not in r.stderr + r.stdout
+    assert r.stderr.count("\n") == (1 if r.returncode else 0), r.stderr
+    assert r.returncode == 0 or "odd??[31m" in r.stderr, r.stderr
+
+
+def test_odd_name_of_a_whole_kernel(programs):
+    small(programs.directory, ODD)
+    assert programs.prepare("prepare", ODD, "-o", "ok\n\x1b").returncode == 0
+    assert programs.prepare("prepare", "--check", "ok\n\x1b").stdout == "ok??: whole\n"
+
+
 # --- stock kernels
 
 
