@@ -225,6 +225,7 @@ static int open_all(struct symbolize_options *options)
 		code = symbolize(options, &layout, log, log_name);
 	if (log > STDIN_FILENO)
 		close(log);
+	symbol_source_close(&options->source);
 	layout_file_free(&layout);
 	return code;
 }
