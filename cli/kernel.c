@@ -239,6 +239,17 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 	return fall_back ? prepare_into_memory(k, request, inputs, error) : status;
 }
 
+/* What else there is in the file is for the caller to ask for. The worker has said what is wrong with a broken one. */
+static void keep_uki(struct opened_kernel *k, struct inputs *inputs)
+{
+	struct riffle_error ignored;
+
+	if (uki_read(&k->uki, inputs->kernel, (uint64_t)inputs->kernel_st.st_size, &ignored) || !uki_is(&k->uki))
+		return;
+	k->uki_fd = inputs->kernel;
+	inputs->kernel = -1;
+}
+
 int kernel_open(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
 {
 	struct inputs inputs = {.kernel = -1, .relocs = -1};
@@ -247,7 +258,7 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 
 	memset(k, 0, sizeof *k);
 	k->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
-	k->fd = -1;
+	k->fd = k->uki_fd = -1;
 	k->blame = request->kernel;
 	status = input_open(&inputs.kernel, &inputs.kernel_st, request->kernel, error);
 	if (!status && request->relocs) {
@@ -263,6 +274,8 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);
+	if (!status && !prepared)
+		keep_uki(k, &inputs);
 	if (inputs.kernel >= 0)
 		close(inputs.kernel);
 	if (inputs.relocs >= 0)
@@ -279,5 +292,7 @@ void kernel_close(struct opened_kernel *k)
 	k->frames = NULL;
 	if (k->fd >= 0)
 		close(k->fd);
-	k->fd = -1;
+	if (k->uki_fd >= 0)
+		close(k->uki_fd);
+	k->fd = k->uki_fd = -1;
 }

@@ -66,7 +66,7 @@ static int check_kind(const uint8_t *head, struct riffle_error *error)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "loadflags", "are those of a zImage");
 	if (!(riffle_get16(head + XLOADFLAGS) & XLF_KERNEL_64))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "xloadflags",
-					 "are those of a kernel without a 64-bit entry",
+					 "are those of a kernel without a 64-bit entry, such as one for i386",
 					 riffle_get16(head + XLOADFLAGS));
 	return 0;
 }
