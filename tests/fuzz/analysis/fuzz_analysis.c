@@ -30,7 +30,7 @@ static void load(const struct riffle_source *source, const struct riffle_plan *p
 	uint16_t *order = malloc(((size_t)plan->chunk_count + 1) * sizeof *order);
 	size_t bytes = (riffle_load_workspace(plan) + 63) & ~(size_t)63;
 	void *workspace = aligned_alloc(64, bytes + 64);
-	struct riffle_layout layout = {.order = order, .order_count = plan->chunk_count};
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 	struct riffle_loaded loaded;
@@ -39,6 +39,8 @@ static void load(const struct riffle_source *source, const struct riffle_plan *p
 	if (!ram.host)
 		ram.host = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	promise(order && workspace && ram.host != MAP_FAILED);
+	layout.order = order;
+	layout.order_count = plan->chunk_count;
 	riffle_random_from_seed(&random, &seeded, (const uint8_t[32]){(uint8_t)seed});
 	if (!riffle_layout_draw(&layout, plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error)) {
 		promise(!riffle_load_shuffled(&loaded, plan, source, &layout, &memory, RIFFLE_LOAD_CLEAR, NULL, workspace,
@@ -54,7 +56,7 @@ static void write_and_load(const struct riffle_image *image, const struct shuffl
 	int out = memfd_create("prepared", MFD_CLOEXEC);
 	struct riffle_source source;
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	promise(out >= 0);
 	if (!riffle_prepared_write(image, shuffle, NULL, RIFFLE_COMPRESSION_NONE, out, &error) &&

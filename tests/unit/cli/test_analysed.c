@@ -68,7 +68,7 @@ static void add_range(struct fixture *f, uint32_t bytes, uint8_t pin)
 static void must_write_without(struct fixture *f, const char *why)
 {
 	struct riffle_source source;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	assert_int_equal(analysed_write(&f->analysed, RIFFLE_COMPRESSION_NONE, f->out, &f->error), 0);
 	assert_null(f->analysed.shuffle);

@@ -287,7 +287,7 @@ static void regions_are_limited(void **state)
 	struct sk_shape shape = {.seed = 56, .regions = SK_REGIONS_MAX};
 	struct shuffled_kernel *k = sk_make(&shape);
 	struct riffle_error error;
-	struct riffle_plan plan;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	(void)state;
 	assert_int_equal(riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes,
