@@ -69,6 +69,11 @@ static bool copy_words(char *to, size_t bytes, const char *from, size_t length)
 	return true;
 }
 
+static int show_of(int has)
+{
+	return has >= 0 && has <= RIFFLE_SHOW_VERSION ? has : RIFFLE_SHOW_NUMBER;
+}
+
 bool spawn_parse_error(const char *line, struct spawn_words *words, struct riffle_error *error)
 {
 	int status, sys_errno, has_found, has_expected, length = 0;
@@ -90,8 +95,8 @@ bool spawn_parse_error(const char *line, struct spawn_words *words, struct riffl
 	if (!copy_words(words->field, sizeof words->field, field, (size_t)(problem - 1 - field)) ||
 	    !copy_words(words->problem, sizeof words->problem, problem, (size_t)(end - problem)))
 		return false;
-	riffle_fail_full(error, (enum riffle_status)status, sys_errno, words->field, words->problem, has_found != 0,
-			 found, has_expected != 0, expected);
+	riffle_fail_full(error, (enum riffle_status)status, sys_errno, words->field, words->problem, show_of(has_found),
+			 found, show_of(has_expected), expected);
 	return true;
 }
 

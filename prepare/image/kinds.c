@@ -57,7 +57,8 @@ int image_not_a_kernel(const uint8_t *head, uint64_t bytes, const struct uki *uk
 		    !memcmp(head + kinds[i].at, kinds[i].mark, kinds[i].bytes))
 			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel file", kinds[i].problem);
 	if (uki && uki->is_pe)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kernel file", pe_problem(uki->machine), uki->machine);
+		return riffle_fail_found_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "kernel file", pe_problem(uki->machine),
+					    uki->machine);
 	if (bytes >= 0x200 && riffle_get16(head + 0x1fe) == 0xaa55)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel file", "is a boot sector or disk image, not a kernel");
 	return riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel file", "is neither a bzImage nor an ELF file");

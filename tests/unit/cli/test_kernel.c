@@ -540,6 +540,10 @@ static void test_error_line(void **state)
 	assert_string_equal(f->error.field, sent.field);
 	assert_string_equal(f->error.problem, sent.problem);
 	assert_true(f->error.found == sent.found && f->error.has_found && !f->error.has_expected);
+	assert_true(spawn_parse_error("2 0 3 519 3 524\tboot protocol\tis too old\n", &words, &f->error));
+	assert_int_equal(f->error.has_found, RIFFLE_SHOW_VERSION);
+	assert_true(spawn_parse_error("2 0 9 519 -1 524\tboot protocol\tis too old\n", &words, &f->error));
+	assert_int_equal(f->error.has_found, RIFFLE_SHOW_NUMBER);
 	strcat(line, "more\n");
 	assert_false(spawn_parse_error(line, &words, &f->error));
 	snprintf(line, sizeof line, "2 0 1 7 1 8\t%s\tx\n", "0123456789012345678901234567890123456789012345678901234567890123");
