@@ -69,13 +69,30 @@ static int relocs_from_file(struct riffle_image *image, int fd, struct sha256_ct
 }
 
 /*
+ * How much of a tail is its list: a zero word may end it, where the last list is empty, but more zeros, or a part of a
+ * word, are padding. 0: zeros alone.
+ */
+static uint64_t without_padding(const uint8_t *tail, uint64_t bytes)
+{
+	uint64_t end = bytes;
+
+	while (end && !tail[end - 1])
+		end--;
+	if (!end)
+		return 0;
+	end = (end + 3) & ~UINT64_C(3);
+	/* a last word that is cut off is no list's end */
+	return end > bytes || bytes - end == 4 ? bytes : end;
+}
+
+/*
  * Whatever lies behind the end of the ELF proper is a relocation list: what the kernel's build appends before it
- * compresses. Zeros alone are padding.
+ * compresses; and possibly padding.
  */
 static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
 			    struct riffle_error *error)
 {
-	uint64_t bytes = source->bytes - elf->end, i;
+	uint64_t bytes = source->bytes - elf->end;
 	uint8_t *tail;
 	int status;
 
@@ -87,9 +104,8 @@ static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, c
 	status = image_take(&tail, image, source, elf->end, bytes, error);
 	if (status)
 		return status;
-	for (i = 0; i < bytes && !tail[i]; i++)
-		;
-	return i < bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
+	bytes = without_padding(tail, bytes);
+	return bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
 }
 
 typedef int confine(struct riffle_error *error);
