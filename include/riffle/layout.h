@@ -87,6 +87,15 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layo
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
 					    struct riffle_error *error);
 
+/*
+ * Overwrites what a layout tells: bases, mode and the order's entries, by writes that no compiler leaves out. `order`
+ * and `order_count` stay, so that another layout can be drawn into it.
+ */
+RIFFLE_PUBLIC void riffle_layout_wipe(struct riffle_layout *layout);
+
+/* The same for other memory that a layout has been in: the workspace of a load, registers, a struct riffle_loaded. */
+RIFFLE_PUBLIC void riffle_wipe(void *memory, size_t bytes);
+
 /* Counts the slots that riffle_layout_draw() would draw from. Errors: as there, RANDOM excepted. */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
 				      const struct riffle_memory *memory, enum riffle_mode mode,
