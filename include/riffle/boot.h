@@ -130,8 +130,8 @@ RIFFLE_PUBLIC size_t riffle_boot_reserved(const struct riffle_machine *machine, 
  * Errors: ARGUMENT (RAM), SPACE, with the room there is.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *machine,
-					   const struct riffle_plan *plan, uint64_t bytes,
-					   struct riffle_error *error);
+							     const struct riffle_plan *plan, uint64_t bytes,
+							     struct riffle_error *error);
 
 /*
  * Writes everything a directly booted kernel needs (64-bit boot protocol, Documentation/arch/x86/boot.rst) into guest
@@ -142,9 +142,10 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_place_initrd(uint64_t *address, 
  * 4 GiB and every GiB that holds RAM below 256 TiB: 117 GiB of them, with RIFFLE_MACHINE_GIB_PAGES as many as there are.
  * Errors: ARGUMENT (what *machine or *loaded may not hold), SPACE (command line, tables, initrd, RAM beyond the map).
  */
-RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write(struct riffle_boot_registers *registers, const struct riffle_machine *machine,
-				    const struct riffle_plan *plan, const struct riffle_loaded *loaded,
-				    struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write(struct riffle_boot_registers *registers,
+						      const struct riffle_machine *machine,
+						      const struct riffle_plan *plan,
+						      const struct riffle_loaded *loaded, struct riffle_error *error);
 
 /*
  * For a monitor that has boot code of its own: the setup header with which this kernel at this place is booted, to be
@@ -181,8 +182,8 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_setup_header(uint8_t header[RIFF
  * Errors: those of riffle_boot_write(), FORMAT, UNSUPPORTED (no 64-bit entry), SPACE.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write_bzimage(struct riffle_boot_registers *registers,
-					    const struct riffle_machine *machine, const void *bzimage,
-					    size_t bzimage_bytes, struct riffle_error *error);
+							      const struct riffle_machine *machine, const void *bzimage,
+							      size_t bzimage_bytes, struct riffle_error *error);
 
 #ifdef __cplusplus
 }
