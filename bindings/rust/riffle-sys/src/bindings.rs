@@ -137,11 +137,7 @@ impl Default for riffle_error {
     }
 }
 extern "C" {
-    pub fn riffle_error_format(
-        error: *const riffle_error,
-        text: *mut ::std::os::raw::c_char,
-        bytes: usize,
-    );
+    pub fn riffle_error_format(error: *const riffle_error, text: *mut ::std::os::raw::c_char, bytes: usize);
 }
 pub const RIFFLE_SOURCE_BZIMAGE: riffle_source_kind = 1;
 pub const RIFFLE_SOURCE_ELF_RELA: riffle_source_kind = 2;
@@ -502,10 +498,7 @@ extern "C" {
     ) -> ::std::os::raw::c_int;
 }
 extern "C" {
-    pub fn riffle_plan_is_prepared(
-        start: *const ::std::os::raw::c_void,
-        bytes: usize,
-    ) -> ::std::os::raw::c_int;
+    pub fn riffle_plan_is_prepared(start: *const ::std::os::raw::c_void, bytes: usize) -> ::std::os::raw::c_int;
 }
 pub const RIFFLE_MODE_OFF: riffle_mode = 0;
 pub const RIFFLE_MODE_PHYSICAL: riffle_mode = 1;
@@ -618,11 +611,7 @@ impl Default for riffle_seeded {
     }
 }
 extern "C" {
-    pub fn riffle_random_from_seed(
-        random: *mut riffle_random,
-        state: *mut riffle_seeded,
-        seed: *const u8,
-    );
+    pub fn riffle_random_from_seed(random: *mut riffle_random, state: *mut riffle_seeded, seed: *const u8);
 }
 extern "C" {
     pub fn riffle_random_below(
@@ -639,10 +628,7 @@ pub struct riffle_workers {
         unsafe extern "C" fn(
             opaque: *mut ::std::os::raw::c_void,
             job: ::std::option::Option<
-                unsafe extern "C" fn(
-                    argument: *mut ::std::os::raw::c_void,
-                    index: ::std::os::raw::c_uint,
-                ),
+                unsafe extern "C" fn(argument: *mut ::std::os::raw::c_void, index: ::std::os::raw::c_uint),
             >,
             argument: *mut ::std::os::raw::c_void,
             jobs: ::std::os::raw::c_uint,
@@ -787,11 +773,7 @@ impl Default for riffle_boot_registers {
     }
 }
 extern "C" {
-    pub fn riffle_boot_reserved(
-        machine: *const riffle_machine,
-        ranges: *mut riffle_range,
-        capacity: usize,
-    ) -> usize;
+    pub fn riffle_boot_reserved(machine: *const riffle_machine, ranges: *mut riffle_range, capacity: usize) -> usize;
 }
 extern "C" {
     pub fn riffle_boot_place_initrd(
