@@ -37,6 +37,7 @@ pub const RIFFLE_BOOT_SETUP_DATA: u32 = 139264;
 pub const RIFFLE_BOOT_MORE_TABLES: u32 = 196608;
 pub const RIFFLE_BOOT_MP_TABLE: u32 = 654336;
 pub const RIFFLE_BOOT_ACPI: u32 = 917504;
+pub const RIFFLE_BOOT_RESET_VECTOR: u32 = 1048560;
 pub const RIFFLE_BOOT_LOW_END: u32 = 1048576;
 pub const RIFFLE_BOOT_HOLE_START: u32 = 3221225472;
 pub const RIFFLE_BOOT_HOLE_END: u64 = 4294967296;
@@ -44,6 +45,8 @@ pub const RIFFLE_BOOT_SETUP_HEADER_BYTES: u32 = 128;
 pub const RIFFLE_BOOT_VCPUS_MAX: u32 = 32;
 pub const RIFFLE_BOOT_RNG_SEED_MAX: u32 = 256;
 pub const RIFFLE_BOOT_SLEEP_S5: u32 = 52;
+pub const RIFFLE_BOOT_PM_BYTES: u32 = 6;
+pub const RIFFLE_BOOT_SCI: u32 = 9;
 pub const RIFFLE_MACHINE_I8042: u32 = 1;
 pub const RIFFLE_MACHINE_RTC: u32 = 2;
 pub const RIFFLE_MACHINE_GIB_PAGES: u32 = 4;
@@ -732,10 +735,11 @@ pub struct riffle_machine {
     pub device_count: usize,
     pub rsdp_address: u64,
     pub tables: ::std::os::raw::c_uint,
+    pub pm_port: u16,
     pub sleep_control_port: u16,
     pub reset_port: u16,
     pub reset_value: u8,
-    pub reserved_zero: [u8; 135usize],
+    pub reserved_zero: [u8; 133usize],
 }
 impl Default for riffle_machine {
     fn default() -> Self {

@@ -47,6 +47,8 @@ pub struct Machine {
     pub devices: Vec<Device>,
     /// The monitor's own RSDP, without `RIFFLE_TABLES_ACPI`.
     pub rsdp_address: u64,
+    /// ACPI's fixed registers; 0: hardware-reduced ACPI.
+    pub pm_port: u16,
     /// ACPI's sleep control register; 0: none.
     pub sleep_control_port: u16,
     /// ACPI's reset register; 0: none.
@@ -91,6 +93,7 @@ impl Machine {
             device_count: devices.len(),
             rsdp_address: self.rsdp_address,
             tables: self.tables,
+            pm_port: self.pm_port,
             sleep_control_port: self.sleep_control_port,
             reset_port: self.reset_port,
             reset_value: self.reset_value,
