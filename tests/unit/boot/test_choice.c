@@ -334,7 +334,7 @@ static void test_setup_header(void **state)
 	guest_make(&guest, 64 * MIB);
 	expect_ok(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error);
 	page = guest.low + RIFFLE_BOOT_ZERO_PAGE;
-	memcpy(got + 0x228 - 0x1f1, page + 0x228, 4);
+	memcpy(got + (0x228 - 0x1f1), page + 0x228, 4);
 	assert_memory_equal(got, page + 0x1f1, RIFFLE_BOOT_SETUP_HEADER_BYTES);
 	guest_free(&guest);
 
