@@ -102,9 +102,10 @@ static bool fit(uint64_t *address, const struct bzimage *image, const struct rif
 static int place(uint64_t *address, const struct bzimage *image, const struct riffle_boot_map *map,
 		 const struct riffle_range *initrd, struct riffle_error *error)
 {
-	for (unsigned i = 0; i < map->ram_count; i++) {
+	for (const struct riffle_ram *ram = riffle_boot_map_next(map, 0); ram;
+	     ram = riffle_boot_map_next(map, ram->address + ram->bytes)) {
 		*address = image->preferred;
-		if (map->ram[i].host && fit(address, image, &map->ram[i], initrd))
+		if (ram->host && fit(address, image, ram, initrd))
 			return RIFFLE_OK;
 	}
 	return riffle_fail_found(error, RIFFLE_ERR_SPACE, "init_size",

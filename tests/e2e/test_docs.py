@@ -15,7 +15,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
-FOREIGN_OPTIONS = {"--cflags", "--libs", "--worker"}
+FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 
 
 def help_of(*command):
@@ -199,11 +199,13 @@ def test_functions_that_are_named_are_declared(document):
             assert re.search(rf"\b{function}\(", text), function
 
 
-def test_embedding_quotes_the_example():
-    example = {line.strip() for line in (ROOT / "examples" / "tiny-monitor.c").read_text().splitlines()}
-    quoted = re.findall(r"^```c\n(.*?)^```", (ROOT / "docs" / "embedding.md").read_text(), re.M | re.S)
-    assert len(quoted) >= 3
-    assert not [line for block in quoted for line in block.splitlines() if line.strip() not in example]
+@pytest.mark.parametrize("language, examples, least", [
+    ("c", "examples/*.c", 6), ("rust", "bindings/rust/riffle/examples/*/main.rs", 1)])
+def test_embedding_quotes_the_examples(language, examples, least):
+    lines = {line.strip() for example in ROOT.glob(examples) for line in example.read_text().splitlines()}
+    quoted = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "embedding.md").read_text(), re.M | re.S)
+    assert len(quoted) >= least
+    assert not [line for block in quoted for line in block.splitlines() if line.strip() not in lines]
 
 
 def test_entropy_is_what_inspect_prints(fetch_kernel):
