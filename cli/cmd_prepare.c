@@ -130,7 +130,7 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 		fprintf(stderr, "riffle: %s: output: is a file that it would be made from\n", options->output);
 		return EXIT_FAILURE;
 	}
-	if (output_create(&output, options->output, options->force, &error)) {
+	if (output_file_create(&output, options->output, options->force, &error)) {
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
@@ -143,11 +143,11 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 	}
 	progress(NULL);
 	if (status) {
-		output_abandon(&output);
+		output_file_abandon(&output);
 		report_error(blame(options, &error), &error);
 		return EXIT_FAILURE;
 	}
-	if (output_finish(&output, &error)) {
+	if (output_file_finish(&output, &error)) {
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
