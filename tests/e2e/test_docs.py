@@ -16,6 +16,8 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
+# and of other monitors
+FOREIGN_OPTIONS |= {"--api-sock", "--config-file", "--initramfs", "--kernel", "--params", "--serial"}
 
 
 def help_of(*command):
@@ -76,7 +78,7 @@ def test_riffle_page_lists_the_commands():
     assert sorted(listed) == sorted(commands())
 
 
-@pytest.mark.parametrize("command", ["run", "prepare", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench"])
+@pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}
