@@ -9,6 +9,7 @@
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
+#include "machine/cmdline.h"
 #include "machine/internal.h"
 #include "monitor/core/kvm.h"
 #include "monitor/core/probe.h"
@@ -28,9 +29,25 @@ static void set_irq(void *opaque, unsigned irq, bool level)
 		irq_raise(irq == IRQ_COM1 ? &m->irq_com1 : &m->irq_keyboard);
 }
 
+/*
+ * Linux writes how it resets to the BIOS's data area: 0x1234 for a warm boot. reboot=panic_warm on its command line makes
+ * that of a panic alone (5.3 and later).
+ */
+static bool is_warm_reset(const struct machine *m)
+{
+	uint16_t mode = 0;
+
+	guest_memory_read(vm_memory(m->vm), BIOS_RESET_MODE, &mode, sizeof mode);
+	return mode == BIOS_WARM_RESET;
+}
+
 static void end_for_guest(void *opaque, enum vm_end end)
 {
-	vm_end(((struct machine *)opaque)->vm, end);
+	struct machine *m = opaque;
+
+	if (end == VM_END_RESET && cmdline_tells_panic(m->config.command_line) && is_warm_reset(m))
+		end = VM_END_PANIC;
+	vm_end(m->vm, end);
 }
 
 static void input_wanted(void *opaque)
@@ -68,7 +85,8 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
 	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
 	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
-	    (status = power_attach(&m->power, &m->bus, &m->platform, error)))
+	    (status = power_attach(&m->power, &m->bus, &m->platform, error)) ||
+	    (status = machine_command_open(m, error)))
 		return status;
 	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
 }

@@ -44,6 +44,7 @@ static const unsigned long loop_ioctls[] = {
     0x5401 /* TCGETS */,
     0x5402 /* TCSETS */,
     0x540f /* TIOCGPGRP */,
+    0x5413 /* TIOCGWINSZ */,
     0x802c542a /* TCGETS2 and */,
     0x402c542b /* TCSETS2: glibc's from 2.42 on */,
     0,
