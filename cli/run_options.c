@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/device_options.h"
 #include "cli/memory_size.h"
 #include "cli/run_options.h"
 
@@ -24,6 +25,11 @@ static const char help[] =
     "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
     "      --boot MODE          direct: enter the kernel itself [default]\n"
     "                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
+    "\n"
+    "Devices (values: riffle-run(1)):\n"
+    "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
+    "                           a raw image or block device; several make several disks\n"
+    "      --rng[=...]          an entropy device\n"
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
@@ -55,6 +61,12 @@ static const char help[] =
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
 	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", option, problem, found);
+	return RUN_WRONG;
+}
+
+static enum run_parsed wrong_device(const char *problem)
+{
+	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", problem);
 	return RUN_WRONG;
 }
 
@@ -167,7 +179,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		NO_HUGE,
 		ACCEPT,
 		TIMER,
-		START
+		START,
+		DISK,
+		RNG
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -189,11 +203,14 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"accept-emulation", no_argument, NULL, ACCEPT},
 	    {"boot-timer", no_argument, NULL, TIMER},
 	    {"start-time", required_argument, NULL, START},
+	    {"disk", required_argument, NULL, DISK},
+	    {"rng", optional_argument, NULL, RNG},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
 	struct machine_config *m = &o->machine;
 	const char *appended[64], *problem;
+	char words[400];
 	unsigned appends = 0;
 	bool randomize_given = false;
 	unsigned long number;
@@ -280,6 +297,14 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			break;
 		case TIMER:
 			m->boot_timer = true;
+			break;
+		case DISK:
+			if (!device_options_disk(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case RNG:
+			if (!device_options_rng(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
 			break;
 		case START:
 			errno = 0;

@@ -10,6 +10,8 @@
 #include <riffle/boot.h>
 #include <riffle/layout.h>
 
+#include "machine/device_config.h"
+
 /*
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
  */
@@ -64,6 +66,7 @@ struct machine_config {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
 	} console;
+	struct machine_devices_config devices;
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	bool boot_timer;       /* the guest may say when its init runs */
