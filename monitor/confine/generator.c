@@ -33,16 +33,35 @@ static const int common_calls[] = {
  * started; of sockets only what connects to the console's is accepted.
  */
 static const int loop_calls[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl),       SCMP_SYS(timerfd_settime),
-    SCMP_SYS(accept4),    SCMP_SYS(shutdown),    SCMP_SYS(close),           SCMP_SYS(writev),
-    SCMP_SYS(brk),        SCMP_SYS(lseek),       SCMP_SYS(rt_sigtimedwait), SCMP_SYS(getpgrp),
-    SCMP_SYS(getpgid),    SCMP_SYS(getrusage),   SCMP_SYS(fsync),           SCMP_SYS(ppoll),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(accept4),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(close),
+    SCMP_SYS(writev),
+    SCMP_SYS(brk),
+    SCMP_SYS(lseek),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(getpgrp),
+    SCMP_SYS(getpgid),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(fsync),
+    SCMP_SYS(ppoll),
     SCMP_SYS(poll),
-    /* disks (monitor/virtio/block_*.c): a ring that may read and write its one file alone; files in memory; a new size */
-    SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register), SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2),
-    SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
+    /* disks (monitor/virtio/block_*.c): a ring that may read and write its one file alone; files in memory; a new size
+     */
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(pwritev2),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(fallocate),
     /* virtio-rng */
-    SCMP_SYS(getrandom), END_OF_LIST,
+    SCMP_SYS(getrandom),
+    END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
     KVM_GET_MP_STATE,
@@ -74,7 +93,7 @@ static const struct kind {
 	const int *calls;
 	const unsigned long *ioctls;
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
-	int unlocks; /* has files with locks */
+	int unlocks;   /* has files with locks */
 } kinds[] = {
     {"loop", loop_calls, loop_ioctls, 1, 1},
     {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0},
