@@ -29,7 +29,7 @@ static const char help[] =
     "Devices (values: riffle-run(1)):\n"
     "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
     "                           a raw image or block device; several make several disks\n"
-    "      --rng[=...]          an entropy device\n"
+    "      --rng                an entropy device; --rng=bps=64K limits it\n"
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
