@@ -7,6 +7,8 @@
 
 #include "common/fail.h"
 
+#define RTC_GSI 8u /* and the one after it is RIFFLE_BOOT_SCI */
+
 struct maker {
 	struct machine_devices *devices;
 	struct bus *bus;
@@ -15,12 +17,12 @@ struct maker {
 	const char **blame;
 };
 
-/* 5, 6, 7, 8, 10, ... 23: 9 is ACPI's own, and level-triggered. */
+/* 5, 6, 7, 10, ... 23: 8 is the clock's, which Linux does not share, and 9 is ACPI's, which is level-triggered. */
 static uint32_t gsi_of(unsigned slot)
 {
 	uint32_t gsi = VIRTIO_MMIO_GSI + slot;
 
-	return gsi < RIFFLE_BOOT_SCI ? gsi : gsi + 1;
+	return gsi < RTC_GSI ? gsi : gsi + 2;
 }
 
 /* The device is the slot's from here on; after an error it is gone. */

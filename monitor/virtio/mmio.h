@@ -13,7 +13,7 @@
 #define VIRTIO_MMIO_BASE 0xc0001000u
 #define VIRTIO_MMIO_BYTES 0x1000u
 #define VIRTIO_MMIO_GSI 5u
-#define VIRTIO_MMIO_SLOTS 18u /* GSIs 5 to 23 without that of ACPI */
+#define VIRTIO_MMIO_SLOTS 17u /* GSIs 5 to 23 without those of the clock and of ACPI */
 
 struct virtio_mmio;
 
