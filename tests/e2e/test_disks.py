@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks and the entropy device in a booted guest, and the options that describe them."""
+import os
 import subprocess
 
 import pytest
@@ -23,6 +24,18 @@ def test_guest(fetch_kernel, tmp_path):
     assert [line for line in lines if line in {f"{check}: ok" for check in CHECKS}] == [f"{c}: ok" for c in CHECKS], \
         r.stdout + r.stderr
     assert "disks: done" in lines
+    assert r.returncode == 0
+
+
+@pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="makes and boots a Debian image: make check-long")
+def test_debian(fetch_kernel, tmp_path):
+    """The image of tools/mkimage comes up to a login with no failed unit, its root on the disk, and powers off."""
+    image = tmp_path / "debian.img"
+    subprocess.run([ROOT / "tools/mkimage", image], check=True, capture_output=True, timeout=900)
+    r = subprocess.run([ROOT / "tools/kvmbox", "--mem", "3072", "--share", tmp_path, "--timeout", "580", "sh",
+                        ROOT / "tests/e2e/debian.sh", RIFFLE, fetch_kernel("cloud-6.1"), image], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, timeout=600, check=False)
+    assert "failed=0 root=/dev/vda" in r.stdout, r.stdout + r.stderr
     assert r.returncode == 0
 
 
