@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/device_options.h"
 #include "cli/memory_size.h"
 #include "cli/run_options.h"
 #include "initramfs/command.h"
@@ -33,6 +34,10 @@ static const char help[] =
     "      --env NAME[=VALUE]   put into its environment; without a value as it is here\n"
     "      --workdir DIR        where it starts [/]\n"
     "      --status-out FILE    write how the run ended to FILE, as JSON\n"
+    "Devices (values: riffle-run(1)):\n"
+    "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
+    "                           a raw image or block device; several make several disks\n"
+    "      --rng                an entropy device; --rng=bps=64K limits it\n"
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
@@ -67,6 +72,12 @@ static const char help[] =
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
 	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", option, problem, found);
+	return RUN_WRONG;
+}
+
+static enum run_parsed wrong_device(const char *problem)
+{
+	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", problem);
 	return RUN_WRONG;
 }
 
@@ -233,7 +244,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		ROOT,
 		ENV,
 		WORKDIR,
-		STATUS_OUT
+		STATUS_OUT,
+		DISK,
+		RNG
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -259,11 +272,14 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"env", required_argument, NULL, ENV},
 	    {"workdir", required_argument, NULL, WORKDIR},
 	    {"status-out", required_argument, NULL, STATUS_OUT},
+	    {"disk", required_argument, NULL, DISK},
+	    {"rng", optional_argument, NULL, RNG},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
 	struct machine_config *m = &o->machine;
 	const char *appended[64], *problem;
+	char words[400];
 	unsigned appends = 0;
 	bool randomize_given = false, console_given = false;
 	unsigned long number;
@@ -352,6 +368,14 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			break;
 		case TIMER:
 			m->boot_timer = true;
+			break;
+		case DISK:
+			if (!device_options_disk(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case RNG:
+			if (!device_options_rng(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
 			break;
 		case START:
 			errno = 0;

@@ -91,6 +91,24 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
 }
 
+/* After the platform and the guest's memory; the command line then tells where they are. */
+static int make_devices(struct machine *m, struct riffle_error *error)
+{
+	char words[RIFFLE_BOOT_CMDLINE_MAX];
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm), &m->blame,
+					  error);
+
+	if (status)
+		return status;
+	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words,
+					  sizeof words))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
+	if (!words[0])
+		return 0;
+	phases_end(m->phases, "devices");
+	return machine_config_command_line(&m->config, words + 1, true, error);
+}
+
 /* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */
 static void describe(struct machine *m)
 {
@@ -104,6 +122,8 @@ static void describe(struct machine *m)
 	d->reset_port = PORT_RESET;
 	d->reset_value = RESET_VALUE;
 	d->command_line = m->config.command_line;
+	d->devices = m->devices.announced;
+	d->device_count = m->devices.count;
 	d->rng_seed = m->rng_seed;
 	d->rng_seed_bytes = sizeof m->rng_seed;
 }
@@ -124,8 +144,11 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
 	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
-	describe(m);
 	phases_end(m->phases, "memory");
+	status = make_devices(m, error);
+	if (status)
+		return status;
+	describe(m);
 	return 0;
 }
 
@@ -153,7 +176,8 @@ int machine_open_vm(struct machine *m, struct riffle_error *error)
 	m->kvm_fd = -1;
 	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
 	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
-	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)))
+	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)) ||
+	    (status = machine_devices_connect(&m->devices, vm_descriptor(m->vm), error)))
 		return status;
 	describe(m);
 	return 0;
@@ -281,6 +305,7 @@ void machine_destroy(struct machine *m)
 	machine_give_shuffle_memory(m);
 	if (m->kernel_opened)
 		kernel_close(&m->kernel);
+	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
 	machine_console_close(m);
 	irq_close(&m->irq_com1);

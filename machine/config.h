@@ -10,6 +10,8 @@
 #include <riffle/boot.h>
 #include <riffle/layout.h>
 
+#include "machine/device_config.h"
+
 /*
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
  */
@@ -68,6 +70,7 @@ struct machine_config {
 	} console;
 	bool command;                /* the process's standard streams are those of the guest's command, by the command
 					channel (guest/channel.h); the console is not on stdio then */
+	struct machine_devices_config devices;
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	bool boot_timer;       /* the guest may say when its init runs */

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "cli/kernel.h"
+#include "machine/devices.h"
 #include "machine/machine.h"
 #include "monitor/bus/bus.h"
 #include "monitor/bus/irq.h"
@@ -70,6 +71,7 @@ struct machine {
 	struct power power;
 	struct boot_timer boot_timer;
 	struct output output;
+	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;
 

@@ -205,8 +205,10 @@ int machine_control(struct machine *m, enum machine_action action, struct riffle
 	switch (action) {
 	case MACHINE_PAUSE:
 		vm_pause(m->vm);
+		machine_devices_pause(&m->devices);
 		break;
 	case MACHINE_RESUME:
+		machine_devices_resume(&m->devices);
 		vm_resume(m->vm);
 		break;
 	case MACHINE_END:

@@ -10,6 +10,7 @@ enum confine_kind {
 	CONFINE_LOOP,   /* the event loop, which owns the devices */
 	CONFINE_VCPU,   /* runs the guest and dispatches its exits */
 	CONFINE_WRITER, /* writes console output */
+	CONFINE_DISK,   /* reads and writes disk images, where io_uring is refused */
 	CONFINE_KINDS
 };
 

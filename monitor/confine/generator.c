@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Build-time program: prints the system call filter of each kind of thread as the initialisers of a BPF program. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
@@ -32,11 +33,35 @@ static const int common_calls[] = {
  * started; of sockets only what connects to the console's is accepted.
  */
 static const int loop_calls[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl),       SCMP_SYS(timerfd_settime),
-    SCMP_SYS(accept4),    SCMP_SYS(shutdown),    SCMP_SYS(close),           SCMP_SYS(writev),
-    SCMP_SYS(brk),        SCMP_SYS(lseek),       SCMP_SYS(rt_sigtimedwait), SCMP_SYS(getpgrp),
-    SCMP_SYS(getpgid),    SCMP_SYS(getrusage),   SCMP_SYS(fsync),           SCMP_SYS(ppoll),
-    SCMP_SYS(poll),       END_OF_LIST,
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(accept4),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(close),
+    SCMP_SYS(writev),
+    SCMP_SYS(brk),
+    SCMP_SYS(lseek),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(getpgrp),
+    SCMP_SYS(getpgid),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(fsync),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(poll),
+    /* disks (monitor/virtio/block_*.c): a ring that may read and write its one file alone; files in memory; a new size
+     */
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(pwritev2),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(fallocate),
+    /* virtio-rng */
+    SCMP_SYS(getrandom),
+    END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
     KVM_GET_MP_STATE,
@@ -50,8 +75,15 @@ static const unsigned long loop_ioctls[] = {
     0,
 };
 
-static const int vcpu_calls[] = {END_OF_LIST};
+/* A driver that resets a disk waits in its own thread for what is in flight. */
+static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
 static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+
+/* Disk images by preadv() and pwritev(), where io_uring is refused; nothing is opened. */
+static const int disk_calls[] = {
+    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
+};
+static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
 static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
@@ -62,10 +94,12 @@ static const struct kind {
 	const int *calls;
 	const unsigned long *ioctls;
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
+	int unlocks;   /* has files with locks */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0},
-    {"writer", writer_calls, writer_ioctls, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0},
+    {"writer", writer_calls, writer_ioctls, 0, 0},
+    {"disk", disk_calls, disk_ioctls, 0, 0},
 };
 
 static void check(int result)
@@ -95,6 +129,9 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	for (const unsigned long *request = kind->ioctls; *request; request++)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *request)));
+	/* a disk image's lock is given up before the file is */
+	if (kind->unlocks)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
 	/*
 	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer,

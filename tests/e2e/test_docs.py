@@ -177,7 +177,7 @@ def known_options():
     known = set(FOREIGN_OPTIONS) | {"--help", "--version"}
     for command in commands():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
-    for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "check"):
+    for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program
     for program in ("bench/evaluate", "bench/report", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many"):
