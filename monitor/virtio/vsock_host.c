@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fail.h"
@@ -21,12 +22,16 @@ enum {
 /* A socket that a run left behind, and on which nobody listens any more, gives way. */
 static void remove_stale(const struct sockaddr_un *address)
 {
+	struct stat file;
+
+	if (lstat(address->sun_path, &file) < 0 || !S_ISSOCK(file.st_mode))
+		return;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return;
 	if (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED)
-		unlink(address->sun_path); /* ECONNREFUSED: it is a socket */
+		unlink(address->sun_path);
 	close(fd);
 }
 
