@@ -59,7 +59,7 @@ static void format_forward(char spec[SPEC_BYTES], const struct passt_forward *fo
 }
 
 /* Once it is ready passt goes on in a process that is nobody's child: nothing is left for the monitor to reap. */
-static int spawn(struct passt *passt, int socket, int errors, char **argv)
+static int spawn(struct passt *passt, int socket, int errors, const char *const *argv)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
@@ -79,7 +79,8 @@ static int spawn(struct passt *passt, int socket, int errors, char **argv)
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
-	int result = posix_spawnp(&passt->starting, PROGRAM, &files, &attributes, argv, environ);
+	int result =
+	    posix_spawnp(&passt->starting, PROGRAM, &files, &attributes, (char *const *)(uintptr_t)argv, environ);
 
 	posix_spawn_file_actions_destroy(&files);
 	posix_spawnattr_destroy(&attributes);
@@ -89,29 +90,30 @@ static int spawn(struct passt *passt, int socket, int errors, char **argv)
 static int start(struct passt *passt, const struct passt_config *config, int socket, int errors,
 		 struct riffle_error *error)
 {
-	char specs[PASST_FORWARDS_MAX][SPEC_BYTES], *argv[ARGUMENTS_MAX];
+	char specs[PASST_FORWARDS_MAX][SPEC_BYTES];
+	const char *argv[ARGUMENTS_MAX];
 	bool tcp = false, udp = false;
 	size_t n = 0;
 
-	argv[n++] = (char[]){PROGRAM};
-	argv[n++] = (char[]){"--quiet"};
-	argv[n++] = (char[]){"--fd"};
-	argv[n++] = (char[]){"3"};
+	argv[n++] = PROGRAM;
+	argv[n++] = "--quiet";
+	argv[n++] = "--fd";
+	argv[n++] = "3";
 	if (!config->host_loopback)
-		argv[n++] = (char[]){"--no-map-gw"};
+		argv[n++] = "--no-map-gw";
 	for (size_t i = 0; i < config->forwards; i++) {
 		format_forward(specs[i], &config->forward[i]);
-		argv[n++] = config->forward[i].udp ? (char[]){"-u"} : (char[]){"-t"};
+		argv[n++] = config->forward[i].udp ? "-u" : "-t";
 		argv[n++] = specs[i];
 		*(config->forward[i].udp ? &udp : &tcp) = true;
 	}
 	if (!tcp) {
-		argv[n++] = (char[]){"-t"};
-		argv[n++] = (char[]){"none"};
+		argv[n++] = "-t";
+		argv[n++] = "none";
 	}
 	if (!udp) { /* its default are the TCP ports */
-		argv[n++] = (char[]){"-u"};
-		argv[n++] = (char[]){"none"};
+		argv[n++] = "-u";
+		argv[n++] = "none";
 	}
 	argv[n] = NULL;
 	int result = spawn(passt, socket, errors, argv);
@@ -213,4 +215,52 @@ void passt_close(struct passt *passt)
 			;
 	}
 	*passt = (struct passt){.fd = -1, .errors = -1};
+}
+
+static bool parse_port(const char *text, size_t bytes, uint16_t *port)
+{
+	unsigned value = 0;
+
+	if (!bytes || bytes > 5)
+		return false;
+	for (size_t i = 0; i < bytes; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		value = value * 10 + (unsigned)(text[i] - '0');
+	}
+	*port = (uint16_t)value;
+	return value && value <= UINT16_MAX;
+}
+
+/* Brackets around an address are for its colons: IPv6 needs them, IPv4 does not have them. */
+static bool parse_address(const char *text, size_t bytes, char *address)
+{
+	struct in6_addr parsed;
+	bool v6 = bytes >= 2 && text[0] == '[' && text[bytes - 1] == ']';
+
+	if (v6)
+		text++, bytes -= 2;
+	if (bytes >= INET6_ADDRSTRLEN)
+		return false;
+	memcpy(address, text, bytes);
+	address[bytes] = 0;
+	return inet_pton(v6 ? AF_INET6 : AF_INET, address, &parsed) == 1;
+}
+
+bool passt_parse_forward(const char *text, struct passt_forward *forward)
+{
+	*forward = (struct passt_forward){.udp = !strncmp(text, "udp:", 4)};
+	if (!forward->udp && strncmp(text, "tcp:", 4) != 0)
+		return false;
+	text += 4;
+	const char *guest = strrchr(text, ':');
+
+	if (!guest || !parse_port(guest + 1, strlen(guest + 1), &forward->guest_port))
+		return false;
+	const char *host = memrchr(text, ':', (size_t)(guest - text));
+
+	if (host && !parse_address(text, (size_t)(host - text), forward->address))
+		return false;
+	host = host ? host + 1 : text;
+	return parse_port(host, (size_t)(guest - host), &forward->host_port);
 }

@@ -11,7 +11,7 @@
 
 #include <riffle/error.h>
 
-#define PASST_FORWARDS_MAX 32
+#define PASST_FORWARDS_MAX 16
 
 /* A port of the host that leads to a port of the guest. */
 struct passt_forward {
@@ -44,6 +44,12 @@ int passt_start(struct passt *passt, const struct passt_config *config, struct r
  * printable text. Errors: IO.
  */
 int passt_ready(struct passt *passt, char *said, size_t bytes, struct riffle_error *error);
+
+/*
+ * "tcp:8080:80", "udp:127.0.0.1:5353:53", "tcp:[::1]:8080:80": what is forwarded, the host's address, if not all of
+ * them, the host's port and the guest's.
+ */
+bool passt_parse_forward(const char *text, struct passt_forward *forward);
 
 /* Ends it. Also after a failed start. */
 void passt_close(struct passt *passt);

@@ -104,7 +104,7 @@ static void test_inflate(void **state)
 		assert_false(resident(f, pfn[i]));
 	assert_true(resident(f, 999) && resident(f, 1003) && resident(f, 1097) && resident(f, 1101));
 	assert_int_equal(*(uint8_t *)driver_at(&f->driver, 1001 * PAGE), 0); /* reads zero when it is used again */
-	send_pfns(f, 1, pfn, 10);                                           /* deflate: nothing to do */
+	send_pfns(f, 1, pfn, 10);                                            /* deflate: nothing to do */
 	assert_int_equal(state_of(f).inflated_bytes, 10 * PAGE);
 	close_fixture(f);
 }
@@ -141,7 +141,8 @@ static void test_lies(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 4; i++) {
-		struct fixture *f = open_fixture(&(struct balloon_config){.reporting = true, .stats_s = 60}, UINT64_MAX);
+		struct fixture *f =
+		    open_fixture(&(struct balloon_config){.reporting = true, .stats_s = 60}, UINT64_MAX);
 		struct driver_buffer buffers[] = {{512 * PAGE, 16, false}, {513 * PAGE, PAGE, true}};
 
 		switch (i) {
@@ -206,10 +207,10 @@ static void test_statistics(void **state)
 
 	(void)state;
 	put_stat(at, VIRTIO_BALLOON_S_MEMFREE, 0x123456789);
-	put_stat(at + 10, 15, 5);    /* the last that is known */
-	put_stat(at + 20, 16, 6);    /* one that is not */
+	put_stat(at + 10, 15, 5); /* the last that is known */
+	put_stat(at + 20, 16, 6); /* one that is not */
 	put_stat(at + 30, VIRTIO_BALLOON_S_SWAP_IN, UINT64_MAX);
-	memset(at + 40, 0, 3);       /* a part of one */
+	memset(at + 40, 0, 3); /* a part of one */
 	driver_add(&f->driver, 2, &buffer, 1, false);
 	driver_kick(&f->driver, 2);
 	/* the buffer comes back when it is time, to be filled again */
@@ -345,11 +346,11 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_inflate),     cmocka_unit_test(test_inflate_many),
-		cmocka_unit_test(test_inflate_outside), cmocka_unit_test(test_lies),
-		cmocka_unit_test(test_target),      cmocka_unit_test(test_statistics),
-		cmocka_unit_test(test_reporting),   cmocka_unit_test(test_queue_numbers),
-		cmocka_unit_test(test_hinting),     cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_inflate),         cmocka_unit_test(test_inflate_many),
+	    cmocka_unit_test(test_inflate_outside), cmocka_unit_test(test_lies),
+	    cmocka_unit_test(test_target),          cmocka_unit_test(test_statistics),
+	    cmocka_unit_test(test_reporting),       cmocka_unit_test(test_queue_numbers),
+	    cmocka_unit_test(test_hinting),         cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

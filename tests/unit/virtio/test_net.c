@@ -357,8 +357,8 @@ static void test_receive_waits(void **state)
 	memcpy(f->sent + 10, &three, 2);
 	assert_memory_equal(got, f->sent, 1500);
 	assert_memory_equal(driver_at(&f->driver, (at + 3000 + 15) & ~15ull), f->sent + 1500, 1500);
-	assert_memory_equal(driver_at(&f->driver, ((((at + 3000 + 15) & ~15ull) + 1500) + 15) & ~15ull),
-			    f->sent + 3000, 1000);
+	assert_memory_equal(driver_at(&f->driver, ((((at + 3000 + 15) & ~15ull) + 1500) + 15) & ~15ull), f->sent + 3000,
+			    1000);
 	close_fixture(f);
 }
 
@@ -405,7 +405,8 @@ static void test_many_both_ways(void **state)
 				break;
 			put++;
 		}
-		while (f->driver.queues[RX].seen != __atomic_load_n(&f->driver.queues[RX].usage->idx, __ATOMIC_ACQUIRE)) {
+		while (f->driver.queues[RX].seen !=
+		       __atomic_load_n(&f->driver.queues[RX].usage->idx, __ATOMIC_ACQUIRE)) {
 			assert_true(driver_used(&f->driver, RX, &id, &written));
 			assert_int_equal(id, received % SIZE);
 			expect_received(f, rx + id * 2048u, 30 + received % 1500, received, 1);
@@ -424,8 +425,8 @@ static void test_many_both_ways(void **state)
 			assert_memory_equal(f->bytes, f->sent, (size_t)bytes);
 			got++;
 		}
-		while (finished < queued &&
-		       f->driver.queues[TX].seen != __atomic_load_n(&f->driver.queues[TX].usage->idx, __ATOMIC_ACQUIRE)) {
+		while (finished < queued && f->driver.queues[TX].seen !=
+						__atomic_load_n(&f->driver.queues[TX].usage->idx, __ATOMIC_ACQUIRE)) {
 			assert_true(driver_used(&f->driver, TX, &id, &written));
 			assert_int_equal(id, finished % SIZE);
 			finished++;
@@ -485,7 +486,8 @@ static void test_pause(void **state)
 
 static void test_limits(void **state)
 {
-	const struct net_config config = {.rx.ops = {.size = 2, .refill_ms = 20}, .tx.bytes = {.size = 250, .refill_ms = 20}};
+	const struct net_config config = {.rx.ops = {.size = 2, .refill_ms = 20},
+					  .tx.bytes = {.size = 250, .refill_ms = 20}};
 	struct fixture *f = open_fixture(SOCK_SEQPACKET, &config);
 	uint64_t tx = driver_take(&f->driver, 8192, 16);
 
@@ -796,27 +798,27 @@ static void test_mtu_too_small(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config),
-		cmocka_unit_test(test_config_without),
-		cmocka_unit_test(test_transmit),
-		cmocka_unit_test(test_transmit_wrong_direction),
-		cmocka_unit_test(test_receive_wrong_direction),
-		cmocka_unit_test(test_receive_one_buffer),
-		cmocka_unit_test(test_receive_merged),
-		cmocka_unit_test(test_receive_waits),
-		cmocka_unit_test(test_receive_never_fits),
-		cmocka_unit_test(test_many_both_ways),
-		cmocka_unit_test(test_reset),
-		cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_hook),
-		cmocka_unit_test(test_lost),
-		cmocka_unit_test(test_stream_frames),
-		cmocka_unit_test(test_stream_mtu),
-		cmocka_unit_test(test_stream_lies),
-		cmocka_unit_test(test_stream_bulk),
-		cmocka_unit_test(test_macs),
-		cmocka_unit_test(test_mtu_too_small),
+	    cmocka_unit_test(test_config),
+	    cmocka_unit_test(test_config_without),
+	    cmocka_unit_test(test_transmit),
+	    cmocka_unit_test(test_transmit_wrong_direction),
+	    cmocka_unit_test(test_receive_wrong_direction),
+	    cmocka_unit_test(test_receive_one_buffer),
+	    cmocka_unit_test(test_receive_merged),
+	    cmocka_unit_test(test_receive_waits),
+	    cmocka_unit_test(test_receive_never_fits),
+	    cmocka_unit_test(test_many_both_ways),
+	    cmocka_unit_test(test_reset),
+	    cmocka_unit_test(test_pause),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_hook),
+	    cmocka_unit_test(test_lost),
+	    cmocka_unit_test(test_stream_frames),
+	    cmocka_unit_test(test_stream_mtu),
+	    cmocka_unit_test(test_stream_lies),
+	    cmocka_unit_test(test_stream_bulk),
+	    cmocka_unit_test(test_macs),
+	    cmocka_unit_test(test_mtu_too_small),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

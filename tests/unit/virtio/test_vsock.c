@@ -34,7 +34,7 @@ struct fixture {
 	char directory[32], path[64];
 	uint64_t rx, tx;
 	unsigned tx_next;
-	uint32_t alloc;             /* what the guest says that it has room for */
+	uint32_t alloc;                 /* what the guest says that it has room for */
 	struct virtio_vsock_hdr header; /* the last packet received */
 	uint8_t data[BUFFER];
 };
@@ -337,9 +337,15 @@ static void test_host_connects(void **state)
 
 static void test_connect_lines(void **state)
 {
-	static const char *const bad[] = {"CONNECT\n",      "CONNECT \n",         "CONNECT x\n",
-					  "CONNECT 5x\n",   "CONNECT 4294967296\n", "CONNECT -1\n",
-					  "GET / HTTP/1.1\n", "\n",               "CONNECT 000000000000000000000000052",
+	static const char *const bad[] = {"CONNECT\n",
+					  "CONNECT \n",
+					  "CONNECT x\n",
+					  "CONNECT 5x\n",
+					  "CONNECT 4294967296\n",
+					  "CONNECT -1\n",
+					  "GET / HTTP/1.1\n",
+					  "\n",
+					  "CONNECT 000000000000000000000000052",
 					  "CONNECT 52 \n"};
 	struct fixture *f = open_fixture();
 	int fd;
@@ -455,7 +461,8 @@ static void test_strange_packets(void **state)
 	guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, 1, 6, 0, 0);
 	guest_expect(f, VIRTIO_VSOCK_OP_RST, 1, 6);
 	/* a length that the packet does not have, and a packet that is none */
-	struct virtio_vsock_hdr header = {.src_cid = CID, .dst_cid = 2, .len = 1, .type = STREAM, .op = 5, .src_port = 7};
+	struct virtio_vsock_hdr header = {
+	    .src_cid = CID, .dst_cid = 2, .len = 1, .type = STREAM, .op = 5, .src_port = 7};
 	struct driver_buffer buffer = {f->tx, HEADER, false};
 	uint32_t id, written;
 
@@ -894,8 +901,8 @@ struct stream {
 	int fd;
 	uint32_t port;
 	uint64_t to_guest, to_host, from_guest, from_host; /* written by the host; by the guest; read by ... */
-	uint32_t forwarded; /* of what the guest sent, by the device */
-	uint32_t taken;     /* of what the host sent, by the guest, as told */
+	uint32_t forwarded;                                /* of what the guest sent, by the device */
+	uint32_t taken;                                    /* of what the host sent, by the guest, as told */
 };
 
 static uint8_t byte_of(uint64_t at, unsigned stream)
@@ -984,29 +991,29 @@ static void test_bulk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_stale_socket),
-		cmocka_unit_test(test_host_connects),
-		cmocka_unit_test(test_connect_lines),
-		cmocka_unit_test(test_guest_refuses),
-		cmocka_unit_test(test_guest_connects),
-		cmocka_unit_test(test_listener_busy),
-		cmocka_unit_test(test_strange_packets),
-		cmocka_unit_test(test_guest_credit),
-		cmocka_unit_test(test_host_credit),
-		cmocka_unit_test(test_credit_broken),
-		cmocka_unit_test(test_host_half_close),
-		cmocka_unit_test(test_guest_half_close),
-		cmocka_unit_test(test_guest_silent),
-		cmocka_unit_test(test_guest_closes_early),
-		cmocka_unit_test(test_many_connections),
-		cmocka_unit_test(test_reset),
-		cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_lies),
-		cmocka_unit_test(test_no_buffers),
-		cmocka_unit_test(test_transport_reset),
-		cmocka_unit_test(test_bulk),
+	    cmocka_unit_test(test_config),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_stale_socket),
+	    cmocka_unit_test(test_host_connects),
+	    cmocka_unit_test(test_connect_lines),
+	    cmocka_unit_test(test_guest_refuses),
+	    cmocka_unit_test(test_guest_connects),
+	    cmocka_unit_test(test_listener_busy),
+	    cmocka_unit_test(test_strange_packets),
+	    cmocka_unit_test(test_guest_credit),
+	    cmocka_unit_test(test_host_credit),
+	    cmocka_unit_test(test_credit_broken),
+	    cmocka_unit_test(test_host_half_close),
+	    cmocka_unit_test(test_guest_half_close),
+	    cmocka_unit_test(test_guest_silent),
+	    cmocka_unit_test(test_guest_closes_early),
+	    cmocka_unit_test(test_many_connections),
+	    cmocka_unit_test(test_reset),
+	    cmocka_unit_test(test_pause),
+	    cmocka_unit_test(test_lies),
+	    cmocka_unit_test(test_no_buffers),
+	    cmocka_unit_test(test_transport_reset),
+	    cmocka_unit_test(test_bulk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
