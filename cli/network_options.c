@@ -123,7 +123,7 @@ bool device_options_balloon(struct machine_devices_config *config, const char *t
 	     .kind = OPTION_NUMBER,
 	     .min = 1,
 	     .max = BALLOON_MAX_STATS_S,
-	     .expected = "seconds between two statistics"},
+	     .expected = "1 to 65535 seconds"},
 	    {.name = "reporting", .kind = OPTION_FLAG},
 	    {.name = "hinting", .kind = OPTION_FLAG},
 	};
