@@ -16,7 +16,8 @@ enum { RX, TX, QUEUES };
 enum {
 	RX_BUDGET = 64, /* frames in a turn of the loop, which has others to serve */
 	TX_BUDGET = 256,
-	BATCH = 64, /* frames that wait for a flush */
+	LOOK_AGAIN = 8, /* turns after which a quiet network is asked for a second frame */
+	BATCH = 64,     /* frames that wait for a flush */
 	ETHERNET_HEADER = 14,
 	ETHERNET_SOURCE = 6,
 	MTU_MIN = 68,
@@ -35,6 +36,8 @@ struct net {
 	struct net_counters counters;
 	struct virtq_chain chain;
 	/* to the guest */
+	bool busy; /* several frames came at once lately */
+	unsigned turns;
 	bool starved;      /* waits for the driver to tell of buffers */
 	uint64_t frame;    /* bytes of the frame in hand, 0: none */
 	uint64_t frame_at; /* so many of them are in the window, the others in `spill` */
@@ -184,10 +187,21 @@ static bool starve(struct net *net)
 	return true;
 }
 
+/*
+ * A call that only says that there is no second frame costs a good part of what a frame does. As long as frames come
+ * one by one the loop is left to say that there is another.
+ */
+static unsigned frames_to_take(struct net *net)
+{
+	bool one = net->backend->is_level && !net->options.hook && !net->busy && ++net->turns % LOOK_AGAIN;
+
+	return one ? 1 : RX_BUDGET;
+}
+
 static void receive_frames(struct net *net)
 {
 	enum progress progress = GO_ON;
-	unsigned budget = RX_BUDGET;
+	unsigned most = frames_to_take(net), budget = most;
 
 	if (!net->device.queues[RX].ready || net->starved || limiter_blocked(&net->rx_limiter))
 		return;
@@ -208,7 +222,8 @@ static void receive_frames(struct net *net)
 	if (progress == LIMITED)
 		net->counters.rx_limited++;
 	virtio_publish(&net->device, RX);
-	if (progress == GO_ON) /* the budget is used up: others first */
+	net->busy = most - budget > 2;                     /* the last look found nothing */
+	if (progress == GO_ON && (most > 1 || net->frame)) /* the budget is used up: others first */
 		virtio_device_ring(&net->device, RX);
 	watch(net);
 }

@@ -41,6 +41,7 @@ struct net_backend_ops {
 struct net_backend {
 	const struct net_backend_ops *ops;
 	int fd;            /* for the loop to watch; the backend's */
+	bool is_level;     /* the descriptor tells of every frame there is: none is kept beside it */
 	uint64_t features; /* offloads that it can do, in VIRTIO_NET_F_* */
 	uint16_t mtu;      /* that the guest had best use when nobody asks for another; 0: Ethernet's */
 };

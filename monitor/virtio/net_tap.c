@@ -110,7 +110,7 @@ int net_packets_adopt(struct net_backend **backend, int fd, struct riffle_error 
 		close(fd);
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "net", "cannot be allocated");
 	}
-	tap->backend = (struct net_backend){.ops = &tap_ops, .fd = fd};
+	tap->backend = (struct net_backend){.ops = &tap_ops, .fd = fd, .is_level = true};
 	*backend = &tap->backend;
 	return 0;
 }

@@ -32,7 +32,7 @@ def seen(network_initrd, fetch_kernel):
     if not shutil.which("passt"):
         pytest.skip("passt is not installed")
     command = [*BOX, "--mem", "2048", "--timeout", "3000" if LONG else "900", "--module", "tun", "--module", "dummy",
-               "python3", ROOT / "tests/e2e/network.py", RIFFLE, fetch_kernel("cloud-6.1"), network_initrd, str(BYTES)]
+               "/usr/bin/python3", ROOT / "tests/e2e/network.py", RIFFLE, fetch_kernel("cloud-6.1"), network_initrd, str(BYTES)]
     r = subprocess.run([str(c) for c in command], capture_output=True, text=True, stdin=subprocess.DEVNULL,
                        timeout=3030, check=False)
     assert r.returncode == 0, (r.stdout[-2000:], r.stderr[-4000:])
@@ -88,3 +88,27 @@ def test_balloon(seen):
     """32 MiB of 192 are in the balloon; what the guest gave up again is the host's again."""
     assert 100 << 10 < int(fact(seen, "MemTotal")) < 160 << 10
     assert seen["resident_used"] - seen["resident_freed"] > 30 << 10, seen
+
+
+BAD = [
+    ("--net", "x", "--net: unknown key 'x', expected tap=, fd=, user, forward=, host, mac=, mtu=, rx-bps=, rx-pps=, "
+     "tx-bps= or tx-pps="),
+    ("--net", "mtu=1500", "--net: found 'mtu=1500', expected one of tap=NAME, fd=N and user"),
+    ("--net", "tap=a,user", "--net: found 'tap=a,user', expected one of tap=NAME, fd=N and user"),
+    ("--net", "tap=a,host", "--net: host: is given without user, expected both"),
+    ("--net", "user,forward=80", "--net: forward: found '80', expected tcp|udp:[ADDRESS:]HOST_PORT:GUEST_PORT"),
+    ("--net", "user,mac=01:00:00:00:00:00", "--net: mac: found '01:00:00:00:00:00', expected a unicast MAC address like "
+     "06:00:ac:10:00:02"),
+    ("--net", "user,mtu=67", "--net: mtu: found '67', expected a number from 68 to 65535"),
+    ("--vsock", "cid=2,path=/x", "--vsock: cid: found '2', expected a number from 3 to 4294967294"),
+    ("--vsock", "cid=3", "--vsock: path: is missing, expected the path of a unix socket"),
+    ("--balloon", "4097", "--balloon: SIZE: found '4097', expected a multiple of 4K, as in 64M"),
+    ("--balloon", "64M,stats=0", "--balloon: stats: found '0', expected 1 to 65535 seconds"),
+    ("--balloon", "64M,fast", "--balloon: unknown key 'fast', expected deflate-on-oom, stats=, reporting or hinting"),
+]
+
+
+@pytest.mark.parametrize("option, value, message", BAD, ids=[f"{row[0][2:]} {row[1]}" for row in BAD])
+def test_bad_option(programs, option, value, message):
+    r = programs.riffle("run", option, value, "kernel")
+    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help tells more\n")
