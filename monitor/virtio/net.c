@@ -588,23 +588,3 @@ int net_random_mac(uint8_t mac[6], struct riffle_error *error)
 	mac[0] = (uint8_t)((mac[0] & 0xfc) | 2);
 	return 0;
 }
-
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
-}
-
-bool net_parse_mac(const char *text, uint8_t mac[6])
-{
-	uint8_t any = 0;
-
-	for (int i = 0; i < 6; i++, text += 3) {
-		int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
-
-		if (low < 0 || text[2] != (i < 5 ? ':' : 0))
-			return false;
-		mac[i] = (uint8_t)(high << 4 | low);
-		any |= mac[i];
-	}
-	return any && !(mac[0] & 1);
-}

@@ -59,7 +59,4 @@ void net_poll(struct virtio_device *device);
 /* A locally administered unicast address. Errors: RANDOM. */
 int net_random_mac(uint8_t mac[6], struct riffle_error *error);
 
-/* "02:00:5e:00:53:01"; false: it is none, or a multicast address, or all zero. */
-bool net_parse_mac(const char *text, uint8_t mac[6]);
-
 #endif

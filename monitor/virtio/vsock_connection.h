@@ -19,6 +19,8 @@
 #define VSOCK_SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 _Static_assert(sizeof(struct virtio_vsock_hdr) == VSOCK_HEADER_BYTES, "the header is packed");
 
+enum { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
+
 enum vsock_state {
 	VSOCK_GREETING,   /* accepted; the CONNECT line is still to come. Not in the table */
 	VSOCK_REQUESTED,  /* the guest was asked */
@@ -112,6 +114,11 @@ void vsock_set_deadline(struct vsock_connection *connection, unsigned ms);
 
 /* vsock.c: its socket is ready. */
 void vsock_socket_ready(void *opaque, uint32_t events);
+/* vsock_packets.c: to the guest, as long as it has buffers; from it, a bounded number. */
+void vsock_pump(struct vsock *vsock);
+void vsock_take_packets(struct vsock *vsock);
+/* Has the driver forget its connections, once, after a snapshot was loaded. */
+void vsock_send_transport_reset(struct vsock *vsock);
 /* An RST for ports that no connection has. */
 void vsock_reset_port(struct vsock *vsock, uint32_t host_port, uint32_t guest_port);
 
