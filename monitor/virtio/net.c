@@ -75,7 +75,9 @@ static void watch(struct net *net)
 static void set_gone(struct net *net)
 {
 	net->gone = true;
+	net->blocked = false; /* what waited for it is dropped */
 	loop_remove(net->device.loop, &net->source);
+	virtio_device_ring(&net->device, TX);
 	if (net->options.lost)
 		net->options.lost(net->options.opaque);
 }

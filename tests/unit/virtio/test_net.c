@@ -596,6 +596,36 @@ static void test_lost(void **state)
 	close_fixture(f);
 }
 
+/* Lost while the guest's frames waited for it: they are dropped, and the guest gets its buffers back. */
+static void lost_while_full(int type)
+{
+	enum { COUNT = 64, BYTES = 20000 };
+	struct fixture *f = open_fixture(type, NULL);
+	uint64_t tx = driver_take(&f->driver, COUNT * BYTES, 16);
+	uint32_t id, written;
+
+	driver_begin(&f->driver, ALL, 64);
+	for (unsigned i = 0; i < COUNT; i++)
+		transmit(f, tx + i * BYTES, BYTES, i, 0);
+	post_many(f, 4, 1600);
+	driver_kick(&f->driver, TX);
+	usleep(20000);
+	assert_true(f->driver.queues[TX].usage->idx < COUNT);
+	close(f->peer);
+	f->peer = -1;
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_true(driver_used(&f->driver, TX, &id, &written));
+	assert_int_equal(atomic_load(&f->lost), 1);
+	close_fixture(f);
+}
+
+static void test_lost_while_full(void **state)
+{
+	(void)state;
+	lost_while_full(SOCK_SEQPACKET);
+	lost_while_full(SOCK_STREAM);
+}
+
 /* ---- the stream ---- */
 
 static void write_all(int fd, const void *data, size_t bytes)
@@ -909,6 +939,7 @@ int main(void)
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_hook),
 	    cmocka_unit_test(test_lost),
+	    cmocka_unit_test(test_lost_while_full),
 	    cmocka_unit_test(test_stream_frames),
 	    cmocka_unit_test(test_stream_mtu),
 	    cmocka_unit_test(test_stream_lies),
