@@ -27,6 +27,7 @@ static void drop_all(struct vsock *vsock)
 	while (vsock->all)
 		vsock_remove(vsock->all);
 	vsock->resets = 0;
+	vsock->next_port = VSOCK_FIRST_PORT; /* a driver that starts anew remembers no port */
 }
 
 /* ---- what the loop and the transport call ---- */
@@ -260,7 +261,7 @@ int vsock_new(struct virtio_device **device, const struct vsock_config *config, 
 	vsock->timer = (struct loop_timer){.expired = timer_expired, .opaque = vsock};
 	vsock->task = (struct loop_task){.run = run_task, .opaque = vsock};
 	vsock->last_ready = &vsock->ready;
-	vsock->next_port = UINT32_C(1) << 30;
+	vsock->next_port = VSOCK_FIRST_PORT;
 	int status = vsock_listen(vsock, config->path, error);
 
 	if (status) {

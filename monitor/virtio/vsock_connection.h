@@ -10,6 +10,7 @@
 #include "monitor/virtio/vsock.h"
 
 #define VSOCK_HEADER_BYTES 44u
+#define VSOCK_FIRST_PORT (UINT32_C(1) << 30) /* of the host, where it is the one that connects */
 #define VSOCK_PACKET_MAX (64u << 10)
 #define VSOCK_BUFFER (64u << 10) /* what the guest may send beyond what the host has taken */
 #define VSOCK_BUCKETS 1024u

@@ -16,7 +16,6 @@ enum {
 	BACKLOG = 1024,
 };
 
-#define FIRST_PORT (UINT32_C(1) << 30)
 #define LAST_PORT ((UINT32_C(1) << 31) - 1)
 
 /* A socket that a run left behind, and on which nobody listens any more, gives way. */
@@ -132,7 +131,7 @@ static uint32_t new_port(struct vsock *vsock, uint32_t guest_port)
 
 	do {
 		port = vsock->next_port;
-		vsock->next_port = port == LAST_PORT ? FIRST_PORT : port + 1;
+		vsock->next_port = port == LAST_PORT ? VSOCK_FIRST_PORT : port + 1;
 	} while (vsock_find(vsock, port, guest_port));
 	return port;
 }

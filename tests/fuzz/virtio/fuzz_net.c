@@ -67,11 +67,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!harness.memory.count)
 		harness_open(&harness);
 	const struct net_config config = {
-		.name = "net",
-		.has_mac = true,
-		.hook = data[0] & 2 ? &hook : NULL,
-		.rx.ops = {.size = data[0] & 4 ? 3 : 0, .refill_ms = 1000},
-		.tx.bytes = {.size = data[0] & 8 ? 1000 : 0, .refill_ms = 1000},
+	    .name = "net",
+	    .has_mac = true,
+	    .hook = data[0] & 2 ? &hook : NULL,
+	    .rx.ops = {.size = data[0] & 4 ? 3 : 0, .refill_ms = 1000},
+	    .tx.bytes = {.size = data[0] & 8 ? 1000 : 0, .refill_ms = 1000},
 	};
 
 	if (socketpair(AF_UNIX, data[0] & 1 ? SOCK_STREAM : SOCK_SEQPACKET, 0, ends) < 0)

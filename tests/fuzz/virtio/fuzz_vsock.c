@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes the socket device: a hostile driver, and hosts that connect, send anything, stop reading and go away. */
+#include <linux/virtio_vsock.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,34 @@ static void host(void *opaque, uint8_t what, const uint8_t *data, size_t bytes)
 		send(*fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* A packet of a connection that may well be there, or buffers to receive. */
+static void driver(struct harness *harness)
+{
+	const uint64_t at = 0x50000, rx = 0x58000;
+	uint8_t what = (uint8_t)harness_take(harness, 1), ports = (uint8_t)harness_take(harness, 1);
+	bool from_host = ports & 1;
+	struct virtio_vsock_hdr header = {
+	    .src_cid = 3,
+	    .dst_cid = 2,
+	    .src_port = from_host ? 52 : ports >> 4,
+	    .dst_port = from_host ? (UINT32_C(1) << 30) + (ports >> 4) : 1 + (ports >> 1) % 2,
+	    .len = what & 0x40 ? (uint32_t)harness_take(harness, 2) : (uint32_t)harness_take(harness, 1),
+	    .type = VIRTIO_VSOCK_TYPE_STREAM,
+	    .op = what % 8,
+	    .flags = ports >> 1 & 3,
+	    .buf_alloc = what & 0x20 ? UINT32_MAX : (uint32_t)harness_take(harness, 1),
+	    .fwd_cnt = what & 0x10 ? (uint32_t)harness_take(harness, 2) : 0};
+	const struct harness_buffer packet[] = {{at, sizeof header, false}, {at + sizeof header, header.len, false}};
+
+	if (what & 0x80) {
+		for (unsigned i = 0; i < 4; i++)
+			harness_send(harness, 0, &(struct harness_buffer){rx + i * 0x400, 45 + ports * 4u, true}, 1);
+		return;
+	}
+	memcpy(guest_memory_at(&harness->memory, at, sizeof header), &header, sizeof header);
+	harness_send(harness, 1, packet, header.len ? 2 : 1);
+}
+
 static void set_up(struct harness *harness)
 {
 	char directory[] = "/tmp/fuzz-vsock-XXXXXX";
@@ -87,6 +116,7 @@ static void set_up(struct harness *harness)
 	harness_open(harness);
 	harness_attach(harness, device);
 	harness->host = host;
+	harness->driver = driver;
 	for (int i = 0; i < HOSTS; i++)
 		hosts[i] = -1;
 }

@@ -43,7 +43,7 @@ void harness_detach(struct harness *h)
 	bus_remove(&h->bus.mmio, ADDRESS);
 }
 
-static uint64_t take(struct harness *h, unsigned bytes)
+uint64_t harness_take(struct harness *h, unsigned bytes)
 {
 	uint64_t value = 0;
 
@@ -109,8 +109,8 @@ static void set_up_queue(struct harness *h, unsigned queue, uint16_t size)
 /* A driver that starts as it should, but for the features it takes and the queues that it leaves out. */
 static void start_driver(struct harness *h)
 {
-	uint64_t features = take(h, 8);
-	uint8_t left_out = (uint8_t)take(h, 1);
+	uint64_t features = harness_take(h, 8);
+	uint8_t left_out = (uint8_t)harness_take(h, 1);
 	uint32_t status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 
 	put(h, VIRTIO_MMIO_STATUS, 0);
@@ -136,7 +136,7 @@ static void start_driver(struct harness *h)
 /* A chain that is well formed, if its numbers happen to be; its first buffer may hold bytes of the input. */
 static void add_chain(struct harness *h)
 {
-	uint8_t what = (uint8_t)take(h, 1);
+	uint8_t what = (uint8_t)harness_take(h, 1);
 	unsigned queue = what % h->mmio.device->ops->queue_count, count = 1 + (what >> 4) % 4;
 	bool indirect = what & 8;
 	uint32_t at = RINGS + queue * QUEUE_STEP;
@@ -145,18 +145,18 @@ static void add_chain(struct harness *h)
 	uint16_t first = indirect ? 0 : h->descriptor[queue];
 
 	for (unsigned i = 0; i < count; i++) {
-		uint8_t kind = (uint8_t)take(h, 1);
-		uint64_t address = kind & 0x40 ? take(h, 8) : 0x40000 + take(h, 2);
-		uint32_t bytes = kind & 0x20 ? (uint32_t)take(h, 4) : (uint32_t)take(h, 2);
+		uint8_t kind = (uint8_t)harness_take(h, 1);
+		uint64_t address = kind & 0x40 ? harness_take(h, 8) : 0x40000 + harness_take(h, 2);
+		uint32_t bytes = kind & 0x20 ? (uint32_t)harness_take(h, 4) : (uint32_t)harness_take(h, 2);
 		uint16_t place = indirect ? (uint16_t)i : (first + i) % SIZE;
 
-		table[place] = (struct vring_desc){
-			.addr = address,
-			.len = bytes,
-			.flags = (kind & 1 ? VRING_DESC_F_WRITE : 0) | (i + 1 < count ? VRING_DESC_F_NEXT : 0),
-			.next = indirect ? (uint16_t)(i + 1) : (first + i + 1) % SIZE};
+		table[place] = (struct vring_desc){.addr = address,
+						   .len = bytes,
+						   .flags = (kind & 1 ? VRING_DESC_F_WRITE : 0) |
+							    (i + 1 < count ? VRING_DESC_F_NEXT : 0),
+						   .next = indirect ? (uint16_t)(i + 1) : (first + i + 1) % SIZE};
 		if (kind & 2) { /* what the device will read there */
-			size_t n = take(h, 1);
+			size_t n = harness_take(h, 1);
 			uint8_t *to = guest_memory_at(&h->memory, address, n);
 
 			n = n < (size_t)(h->end - h->at) ? n : (size_t)(h->end - h->at);
@@ -169,8 +169,8 @@ static void add_chain(struct harness *h)
 		struct vring_desc *ring = guest_memory_at(&h->memory, at, SIZE * 16);
 
 		first = h->descriptor[queue];
-		ring[first] = (struct vring_desc){
-			.addr = TABLE + queue * 64u, .len = count * 16, .flags = VRING_DESC_F_INDIRECT};
+		ring[first] =
+		    (struct vring_desc){.addr = TABLE + queue * 64u, .len = count * 16, .flags = VRING_DESC_F_INDIRECT};
 		count = 1;
 	}
 	h->descriptor[queue] = (uint16_t)((first + count) % SIZE);
@@ -178,19 +178,39 @@ static void add_chain(struct harness *h)
 	avail->idx = h->next[queue];
 }
 
+void harness_send(struct harness *h, unsigned queue, const struct harness_buffer *buffers, unsigned count)
+{
+	uint32_t at = RINGS + queue * QUEUE_STEP;
+	struct vring_desc *table = guest_memory_at(&h->memory, at, SIZE * 16);
+	struct vring_avail *avail = guest_memory_at(&h->memory, at + 0x1000, 0x100);
+	uint16_t first = h->descriptor[queue];
+
+	for (unsigned i = 0; i < count; i++)
+		table[(first + i) % SIZE] = (struct vring_desc){.addr = buffers[i].address,
+								.len = buffers[i].bytes,
+								.flags = (buffers[i].in ? VRING_DESC_F_WRITE : 0) |
+									 (i + 1 < count ? VRING_DESC_F_NEXT : 0),
+								.next = (first + i + 1) % SIZE};
+	h->descriptor[queue] = (uint16_t)((first + count) % SIZE);
+	avail->ring[h->next[queue]++ % SIZE] = first;
+	avail->idx = h->next[queue];
+	virtio_device_ring(h->mmio.device, queue);
+	harness_turn(h);
+}
+
 static void write_memory(struct harness *h)
 {
-	uint64_t address = RINGS + take(h, 2) % (TOUCHED - RINGS);
-	size_t bytes = take(h, 1) % 64;
+	uint64_t address = RINGS + harness_take(h, 2) % (TOUCHED - RINGS);
+	size_t bytes = harness_take(h, 1) % 64;
 
 	for (uint8_t *to = guest_memory_at(&h->memory, address, 64); bytes--;)
-		*to++ = (uint8_t)take(h, 1);
+		*to++ = (uint8_t)harness_take(h, 1);
 }
 
 static void act_on_host(struct harness *h)
 {
-	uint8_t what = (uint8_t)take(h, 1);
-	size_t bytes = take(h, 1);
+	uint8_t what = (uint8_t)harness_take(h, 1);
+	size_t bytes = harness_take(h, 1);
 
 	bytes = bytes < (size_t)(h->end - h->at) ? bytes : (size_t)(h->end - h->at);
 	h->host(h->opaque, what, h->at, bytes);
@@ -200,13 +220,13 @@ static void act_on_host(struct harness *h)
 static void step(struct harness *h)
 {
 	struct virtio_device *device = h->mmio.device;
-	uint8_t op = (uint8_t)take(h, 1);
+	uint8_t op = (uint8_t)harness_take(h, 1);
 	uint32_t value;
 
-	switch (op % 12) {
+	switch (op % 14) {
 	case 0: /* any register, any width */
-		value = (uint32_t)take(h, 2) % 0x140;
-		uint64_t data = take(h, 4);
+		value = (uint32_t)harness_take(h, 2) % 0x140;
+		uint64_t data = harness_take(h, 4);
 
 		bus_mmio(&h->bus, ADDRESS + value, op & 0x80 ? 1 : 4, op & 0x40, &data);
 		break;
@@ -215,7 +235,7 @@ static void step(struct harness *h)
 		break;
 	case 2:
 	case 3:
-		virtio_device_ring(device, (unsigned)take(h, 1) % VIRTIO_QUEUES_MAX);
+		virtio_device_ring(device, (unsigned)harness_take(h, 1) % VIRTIO_QUEUES_MAX);
 		harness_turn(h);
 		break;
 	case 4:
@@ -237,8 +257,14 @@ static void step(struct harness *h)
 		harness_turn(h);
 		virtio_resume(device);
 		break;
-	default:
+	case 11:
 		start_driver(h);
+		break;
+	default:
+		if (h->driver)
+			h->driver(h);
+		else
+			add_chain(h);
 	}
 }
 
