@@ -149,12 +149,14 @@ def passt_processes():
 def main():
     riffle, kernel, initrd, size, *options = sys.argv[1:]
     size = int(size)
+    memory = 192 + 2 * ((size >> 20) - 2)       # MiB: what the guest sends lies in its memory
+    seen = {"memory": memory << 10}
     directory = pathlib.Path(tempfile.mkdtemp())
     os.chmod(directory, 0o755)
-    seen = {"big": prepare(directory, size)}
+    seen["big"] = prepare(directory, size)
     vsock = str(directory / "vsock")
     echo_server(f"{vsock}_1234")
-    guest = Guest([riffle, "run", "-m", "192M", "-i", initrd, "--append",
+    guest = Guest([riffle, "run", "-m", f"{memory}M", "-i", initrd, "--append",
                    f"quiet net.bytes={size} net.user={GATEWAY}",
                    "--net", "tap=tap0,mac=06:00:ac:10:00:02", "--net", f"user,host,forward=tcp:{FORWARDED}:80",
                    "--vsock", f"cid=3,path={vsock}", "--balloon", "32M,stats=1,reporting", *options, kernel])
