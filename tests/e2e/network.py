@@ -159,6 +159,7 @@ def main():
     guest = Guest([riffle, "run", "-m", f"{memory}M", "-i", initrd, "--append",
                    f"quiet net.bytes={size} net.user={GATEWAY}",
                    "--net", "tap=tap0,mac=06:00:ac:10:00:02", "--net", f"user,host,forward=tcp:{FORWARDED}:80",
+                   "--net", "user",
                    "--vsock", f"cid=3,path={vsock}", "--balloon", "32M,stats=1,reporting", *options, kernel])
 
     def talk():
@@ -170,6 +171,7 @@ def main():
             return
         seen["from_user"] = fetch(f"http://127.0.0.1:{FORWARDED}/back")
         seen["passt"] = passt_processes()
+        sh("pkill -o passt")        # the guest is through with it
         guest.say("user-done")
         if not guest.wait_for("ready-for-vsock"):
             return
