@@ -56,6 +56,11 @@ static struct net *net_of(struct virtio_device *device)
 	return (struct net *)device;
 }
 
+static bool can_receive(const struct net *net)
+{
+	return net->device.queues[RX].ready && !net->starved && !limiter_blocked(&net->rx_limiter);
+}
+
 /* What the descriptor has to be watched for follows from what each direction waits for. */
 static void watch(struct net *net)
 {
@@ -64,7 +69,8 @@ static void watch(struct net *net)
 	if (net->gone)
 		return;
 	if (virtio_running(&net->device)) {
-		if (!net->starved && !limiter_blocked(&net->rx_limiter))
+		events = EPOLLRDHUP; /* and hang-ups: its end is noticed whatever else is waited for */
+		if (can_receive(net))
 			events |= EPOLLIN;
 		if (net->blocked)
 			events |= EPOLLOUT;
@@ -205,7 +211,7 @@ static void receive_frames(struct net *net)
 	enum progress progress = GO_ON;
 	unsigned most = frames_to_take(net), budget = most;
 
-	if (!net->device.queues[RX].ready || net->starved || limiter_blocked(&net->rx_limiter))
+	if (!can_receive(net))
 		return;
 	while (budget && progress == GO_ON) {
 		budget--;
@@ -387,8 +393,10 @@ static void source_ready(void *opaque, uint32_t events)
 			net->blocked = false;
 			transmit_frames(net);
 		}
-		if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		if (can_receive(net))
 			receive_frames(net);
+		else if (!net->gone && (events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)))
+			set_gone(net); /* what it has left cannot be taken */
 	}
 	watch(net);
 	virtio_unlock(&net->device);

@@ -133,7 +133,7 @@ def prepare(directory, size):
     (directory / "big").write_bytes(os.urandom(size))
     sh("ip link set lo up")
     # the way out that passt wants to see
-    sh(f"ip link add dummy0 type dummy && ip addr add 10.77.0.2/24 dev dummy0 && ip link set dummy0 up && "
+    sh(f"ip link add out0 type dummy && ip addr add 10.77.0.2/24 dev out0 && ip link set out0 up && "
        f"ip route add default via {GATEWAY}")
     sh("ip tuntap add tap0 mode tap vnet_hdr && ip addr add 192.168.77.1/24 dev tap0 && ip link set tap0 up")
     handler = functools.partial(Quiet, directory=str(directory))

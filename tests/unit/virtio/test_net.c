@@ -596,6 +596,28 @@ static void test_lost(void **state)
 	close_fixture(f);
 }
 
+/* A guest whose interface is down has no buffers; that its network is gone is noticed all the same. */
+static void test_lost_without_buffers(void **state)
+{
+	static const int types[] = {SOCK_SEQPACKET, SOCK_STREAM};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct fixture *f = open_fixture(types[i], NULL);
+
+		driver_begin(&f->driver, ALL, 16);
+		put_frame(f, 100, 1);
+		usleep(20000);
+		assert_int_equal(atomic_load(&f->lost), 0);
+		close(f->peer);
+		f->peer = -1;
+		for (int j = 0; j < 10000 && !atomic_load(&f->lost); j++)
+			usleep(1000);
+		assert_int_equal(atomic_load(&f->lost), 1);
+		close_fixture(f);
+	}
+}
+
 /* Lost while the guest's frames waited for it: they are dropped, and the guest gets its buffers back. */
 static void lost_while_full(int type)
 {
@@ -940,6 +962,7 @@ int main(void)
 	    cmocka_unit_test(test_hook),
 	    cmocka_unit_test(test_lost),
 	    cmocka_unit_test(test_lost_while_full),
+	    cmocka_unit_test(test_lost_without_buffers),
 	    cmocka_unit_test(test_stream_frames),
 	    cmocka_unit_test(test_stream_mtu),
 	    cmocka_unit_test(test_stream_lies),
