@@ -149,9 +149,8 @@ int machine_devices_make(struct machine_devices *devices, const struct machine_d
 	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
 	int status;
 
-	if ((status = make_balloon(&maker, &config->balloon, error)) ||
-	    (status = make_disks(&maker, config, error)) || (status = make_nets(&maker, config, error)) ||
-	    (status = make_vsock(&maker, &config->vsock, error)))
+	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||
+	    (status = make_nets(&maker, config, error)) || (status = make_vsock(&maker, &config->vsock, error)))
 		return status;
 	return make_rng(&maker, &config->rng, error);
 }

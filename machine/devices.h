@@ -37,9 +37,9 @@ struct machine_devices {
 };
 
 /*
- * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks, networks,
- * vsock, rng. Errors:
- * those of the devices, with *blame the file that they are about; ARGUMENT (no slot left).
+ * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks,
+ * networks, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
+ * left).
  */
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, const struct guest_memory *memory, const char **blame,

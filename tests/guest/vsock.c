@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * AF_VSOCK in a guest, for the end-to-end tests: `vsock serve PORT` sends back what comes on each connection, in a
- * process each; `vsock call PORT BYTES` sends that many bytes to the host's PORT, ends its half of the stream, and checks
- * that the same bytes come back.
+ * process each; `vsock call PORT BYTES` sends that many bytes to the host's PORT, ends its half of the stream, and
+ * checks that the same bytes come back.
  */
 #include <poll.h>
 #include <signal.h>
