@@ -38,6 +38,15 @@ static const char help[] =
     "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
     "                           a raw image or block device; several make several disks\n"
     "      --rng                an entropy device; --rng=bps=64K limits it\n"
+    "      --net tap=NAME|fd=N[,mac=MAC][,mtu=N][,...]\n"
+    "                           a network on a tap of the host\n"
+    "      --net user[,forward=tcp:8080:80][,...]\n"
+    "                           a network without privileges, through passt\n"
+    "      --vsock cid=N,path=FILE\n"
+    "                           AF_VSOCK in the guest, unix sockets FILE and FILE_PORT on the host\n"
+    "      --balloon SIZE[,deflate-on-oom][,stats=SECONDS][,reporting][,hinting]\n"
+    "                           takes SIZE of memory from the guest; reporting: its free memory\n"
+    "                           goes back to the host\n"
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
@@ -246,7 +255,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		WORKDIR,
 		STATUS_OUT,
 		DISK,
-		RNG
+		RNG,
+		NET,
+		VSOCK,
+		BALLOON
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -274,6 +286,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"status-out", required_argument, NULL, STATUS_OUT},
 	    {"disk", required_argument, NULL, DISK},
 	    {"rng", optional_argument, NULL, RNG},
+	    {"net", required_argument, NULL, NET},
+	    {"vsock", required_argument, NULL, VSOCK},
+	    {"balloon", required_argument, NULL, BALLOON},
+
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
@@ -375,6 +391,18 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			break;
 		case RNG:
 			if (!device_options_rng(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case NET:
+			if (!device_options_net(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case VSOCK:
+			if (!device_options_vsock(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case BALLOON:
+			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;
 		case START:

@@ -95,6 +95,9 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 static int make_devices(struct machine *m, struct riffle_error *error)
 {
 	char words[RIFFLE_BOOT_CMDLINE_MAX];
+
+	m->devices.notice = m->observer.notice;
+	m->devices.notice_opaque = m->observer.opaque;
 	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm), &m->blame,
 					  error);
 

@@ -96,14 +96,63 @@ static int make_rng(const struct maker *maker, const struct machine_rng *config,
 	return status ? status : attach(maker, rng_device(maker->devices->rng), error);
 }
 
+static int make_nets(const struct maker *maker, const struct machine_devices_config *config, struct riffle_error *error)
+{
+	struct machine_devices *devices = maker->devices;
+
+	for (unsigned i = 0; i < config->net_count; i++) {
+		struct machine_net_state *state = &devices->nets[i];
+		int status;
+
+		state->devices = devices;
+		devices->net_count++;
+		if ((status = machine_net_make(state, &config->nets[i], maker->blame, error)) ||
+		    (status = attach(maker, state->device, error)))
+			return status;
+		*maker->blame = NULL;
+	}
+	return 0;
+}
+
+static int make_vsock(const struct maker *maker, const struct machine_vsock *config, struct riffle_error *error)
+{
+	const struct vsock_config vsock = {.cid = config->cid, .path = config->path};
+
+	if (!config->path)
+		return 0;
+	*maker->blame = config->path;
+	int status = vsock_new(&maker->devices->vsock, &vsock, error);
+
+	if (!status)
+		*maker->blame = NULL;
+	return status ? status : attach(maker, maker->devices->vsock, error);
+}
+
+static int make_balloon(const struct maker *maker, const struct machine_balloon *config, struct riffle_error *error)
+{
+	struct balloon_config balloon = config->balloon;
+
+	if (!config->wanted)
+		return 0;
+	balloon.memory_bytes = 0;
+	for (size_t i = 0; i < maker->memory->count; i++)
+		balloon.memory_bytes += maker->memory->ram[i].bytes;
+	int status = balloon_new(&maker->devices->balloon, &balloon, error);
+
+	return status ? status : attach(maker, maker->devices->balloon, error);
+}
+
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, const struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error)
 {
 	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
-	int status = make_disks(&maker, config, error);
+	int status;
 
-	return status ? status : make_rng(&maker, &config->rng, error);
+	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||
+	    (status = make_nets(&maker, config, error)) || (status = make_vsock(&maker, &config->vsock, error)))
+		return status;
+	return make_rng(&maker, &config->rng, error);
 }
 
 int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error)
@@ -112,6 +161,8 @@ int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct r
 
 	for (unsigned i = 0; !status && i < devices->count; i++)
 		status = virtio_mmio_connect(&devices->slots[i], vm_fd, error);
+	for (unsigned i = 0; !status && i < devices->net_count; i++)
+		status = machine_net_ready(&devices->nets[i], error);
 	return status;
 }
 
@@ -170,5 +221,7 @@ void machine_devices_destroy(struct machine_devices *devices)
 {
 	for (unsigned i = 0; i < devices->count; i++)
 		virtio_mmio_detach(&devices->slots[i]);
+	for (unsigned i = 0; i < devices->net_count; i++)
+		machine_net_destroy(&devices->nets[i]);
 	memset(devices, 0, sizeof *devices);
 }

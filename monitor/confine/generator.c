@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,7 +32,7 @@ static const int common_calls[] = {
 
 /*
  * The event loop also ends the run: it joins threads, reports, and exits. No path can be opened, no program or thread
- * started; of sockets only what connects to the console's is accepted.
+ * started; sockets are what connects to the console's, and vsock's.
  */
 static const int loop_calls[] = {
     SCMP_SYS(epoll_wait),
@@ -61,9 +63,16 @@ static const int loop_calls[] = {
     SCMP_SYS(fallocate),
     /* virtio-rng */
     SCMP_SYS(getrandom),
+    /* frames to and from a tap or passt; the streams of vsock, which are unix sockets (below) */
+    SCMP_SYS(readv),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(connect),
     END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
+    TUNSETOFFLOAD,
     KVM_GET_MP_STATE,
     KVM_GET_REGS,
     0x5401 /* TCGETS */,
@@ -95,11 +104,12 @@ static const struct kind {
 	const unsigned long *ioctls;
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
 	int unlocks;   /* has files with locks */
+	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0},
-    {"writer", writer_calls, writer_ioctls, 0, 0},
-    {"disk", disk_calls, disk_ioctls, 0, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0},
+    {"writer", writer_calls, writer_ioctls, 0, 0, 0},
+    {"disk", disk_calls, disk_ioctls, 0, 0, 0},
 };
 
 static void check(int result)
@@ -139,6 +149,8 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	 */
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+	if (kind->connects)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
 	if (kind->allocates) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));

@@ -63,7 +63,7 @@ def test_man_page_is_well_formed(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_man_page_refers_to_pages_that_are_there(page):
-    others = {"crash.8", "gdb.1", "getrandom.2", "objdump.1", "perf-report.1", "pkg-config.1"}
+    others = {"crash.8", "gdb.1", "getrandom.2", "objdump.1", "perf-report.1", "pkg-config.1", "passt.1"}
     for name, section in re.findall(r"^\.Xr (\S+) (\d)", page.read_text(), re.M):
         assert (MAN / f"{name}.{section}").exists() or f"{name}.{section}" in others, name
 
