@@ -123,6 +123,12 @@ static void vm_has_ended(void *opaque)
 	output_finished(m);
 }
 
+/* Only a guest with vsock has business with sockets of the host. */
+static enum confine_kind loop_kind(const struct machine *m)
+{
+	return m->devices.vsock ? CONFINE_LOOP_CONNECTS : CONFINE_LOOP;
+}
+
 static int start(struct machine *m, struct riffle_error *error)
 {
 	int status;
@@ -139,7 +145,7 @@ static int start(struct machine *m, struct riffle_error *error)
 	    (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
 	    (status = vm_start(m->vm, error)))
 		return status;
-	return m->config.unconfined ? 0 : confine_thread(CONFINE_LOOP, error);
+	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
 }
 
 static void stop(struct machine *m)

@@ -63,12 +63,11 @@ static const int loop_calls[] = {
     SCMP_SYS(fallocate),
     /* virtio-rng */
     SCMP_SYS(getrandom),
-    /* frames to and from a tap or passt; the streams of vsock, which are unix sockets (below) */
+    /* frames to and from a tap or passt; the streams of vsock */
     SCMP_SYS(readv),
     SCMP_SYS(sendmsg),
     SCMP_SYS(sendto),
     SCMP_SYS(recvfrom),
-    SCMP_SYS(connect),
     END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
@@ -106,7 +105,8 @@ static const struct kind {
 	int unlocks;   /* has files with locks */
 	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1, 1, 1},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 0},
+    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1},
     {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0},
     {"writer", writer_calls, writer_ioctls, 0, 0, 0},
     {"disk", disk_calls, disk_ioctls, 0, 0, 0},
@@ -149,8 +149,10 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	 */
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
-	if (kind->connects)
+	if (kind->connects) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0));
+	}
 	if (kind->allocates) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));

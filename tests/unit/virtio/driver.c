@@ -20,7 +20,7 @@ static void must(int status)
 /* Confined as in a real run: a device that calls what its thread may not ends the test by SIGSYS. */
 static void *run_loop(void *opaque)
 {
-	must(confine_thread(CONFINE_LOOP, NULL));
+	must(confine_thread(CONFINE_LOOP_CONNECTS, NULL));
 	loop_run(opaque);
 	return NULL;
 }
