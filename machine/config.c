@@ -30,6 +30,7 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 	if (blank)
 		config->command_line[used] = ' ';
 	memcpy(config->command_line + used + blank, text, length + 1);
+	config->command_line_given |= !append;
 	return 0;
 }
 

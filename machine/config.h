@@ -62,6 +62,7 @@ struct machine_config {
 	const char *initrd_path;             /* NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
+	bool command_line_given; /* instead of the default: a unified kernel image's own is not added then */
 	enum machine_boot boot;
 	struct machine_layout layout;
 	struct {

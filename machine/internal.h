@@ -83,6 +83,7 @@ struct machine {
 	struct riffle_range reserved[RESERVED_MAX];
 	struct riffle_memory memory;
 	int initrd_fd;
+	uint64_t initrd_offset;         /* in that file: of a unified kernel image's */
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
 	struct riffle_boot_registers registers;
