@@ -253,7 +253,7 @@ def test_rela_gives_the_bzimages_own_list(forms):
 @pytest.mark.parametrize("mode", ["auto", "kaslr"])
 def test_no_relocations_no_kaslr(programs, forms, mode):
     elf, _ = forms.split("cloud-6.1")
-    r = programs.riffle("run", "--randomize", mode, elf)
+    r = programs.riffle("run", "--accept-emulation", "--randomize", mode, elf)
     assert (r.returncode, r.stdout) == (1, "")
     assert re.fullmatch(rf"riffle: {re.escape(str(elf))}: relocations: [^\n]*\n", r.stderr), r.stderr
     assert mode != "auto" or "--randomize=physical" in r.stderr

@@ -388,7 +388,7 @@ def test_inspect_takes_the_sizes_that_run_takes(programs):
         assert f"in a guest with {mib} MiB:" in programs.prepare("inspect", "-m", size, "kernel").stdout
     for size in ("3K", "33", "512G", "0", "-2", "2T", ""):
         r = programs.prepare("inspect", "-m", size, "kernel")
-        run = programs.riffle("run", "-m", size, "kernel")
+        run = programs.riffle("run", "--accept-emulation", "-m", size, "kernel")
         assert r.returncode == run.returncode == 2
         assert "--memory: " in r.stderr
         assert r.stderr == run.stderr.split("; ")[0].replace("riffle run", "riffle inspect") + "\n"
