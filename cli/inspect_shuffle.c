@@ -11,12 +11,12 @@ static const struct {
 	const char *name, *meaning;
 } pins[] = {
     [SHUFFLE_PIN_NONE] = {"", ""},
-    [SHUFFLE_PIN_HEAD] = {"head", "start-up code, which runs at its load address"},
-    [SHUFFLE_PIN_SECTION] = {"section", "the kernel goes by its place: entry, noinstr, sched, thunks and the like"},
+    [SHUFFLE_PIN_HEAD] = {"head", "the first bytes of the image, whose address is its own, and what is tied to them"},
+    [SHUFFLE_PIN_SECTION] = {"section", "entry code, thunks, and holes that the linker left between such"},
     [SHUFFLE_PIN_UNEXPLAINED] = {"unexplained", "bytes whose role is not known"},
     [SHUFFLE_PIN_LARGE] = {"large", "what must stay together is more than a chunk may have"},
     [SHUFFLE_PIN_ALIGNED] = {"aligned", "begins or ends where no chunk can"},
-    [SHUFFLE_PIN_PAGE] = {"page", "written, copied or mapped by page"},
+    [SHUFFLE_PIN_PAGE] = {"page", "written by page"},
 };
 #define PINS (sizeof pins / sizeof *pins)
 

@@ -44,7 +44,7 @@ static void set_limits(struct strength_account *s, const struct shuffle_account 
 	    .address_bits = e.address_bits,
 	    .other_bits = e.other_bits,
 	    .bases_bits = log2((double)e.bases_left),
-	    .kit = strength_has_kit(&s->strength.fixed),
+	    .kit = s->strength.kit,
 	};
 }
 

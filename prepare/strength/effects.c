@@ -92,6 +92,34 @@ static bool is_pivot(const ZydisDecodedInstruction *insn, const ZydisDecodedOper
 	return insn->mnemonic != ZYDIS_MNEMONIC_INC && insn->mnemonic != ZYDIS_MNEMONIC_DEC;
 }
 
+/* Which registers hold values from memory after an instruction that writes `written`; `from`: what its address is made
+ * of. */
+static void keep_loads(struct gadget_effect *e, const ZydisDecodedInstruction *insn, uint16_t written, uint16_t from,
+		       uint16_t source)
+{
+	const uint16_t loaded = e->loaded, stacked = e->stacked, fetched = e->fetched;
+	const bool moves = insn->mnemonic == ZYDIS_MNEMONIC_MOV, swaps = insn->mnemonic == ZYDIS_MNEMONIC_XCHG;
+
+	if (swaps && !from)
+		source = written;
+	e->loaded &= (uint16_t)~written;
+	e->stacked &= (uint16_t)~written;
+	e->fetched &= (uint16_t)~written;
+	if (from && is_load(insn->mnemonic)) {
+		e->loaded |= written;
+		if (from == bit(RSP)) {
+			e->stacked |= written;
+		} else {
+			e->fetched |= written;
+			e->pointers |= (uint16_t)(from & ~(stacked | bit(RSP)));
+		}
+	} else if (!from && (moves || swaps)) {
+		e->loaded |= source & loaded ? written : 0;
+		e->stacked |= source & stacked ? written : 0;
+		e->fetched |= source & fetched ? written : 0;
+	}
+}
+
 static void follow(struct gadget_effect *e, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	uint16_t written = 0, pointers = 0, source = 0;
@@ -120,14 +148,7 @@ static void follow(struct gadget_effect *e, const ZydisDecodedInstruction *insn,
 	if (writes_control(insn, operands))
 		e->classes |= CLASS(CONTROL);
 	written &= (uint16_t)~bit(RSP);
-	if (reads && is_load(insn->mnemonic))
-		e->loaded |= written;
-	else if (insn->mnemonic == ZYDIS_MNEMONIC_MOV && source & e->loaded)
-		e->loaded |= written;
-	else if (insn->mnemonic == ZYDIS_MNEMONIC_XCHG && insn->operand_count_visible == 2 && written & e->loaded)
-		e->loaded |= written;
-	else
-		e->loaded &= (uint16_t)~written;
+	keep_loads(e, insn, written, reads ? pointers : 0, source);
 }
 
 static void finish(struct gadget_effect *e, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
@@ -146,7 +167,9 @@ static void finish(struct gadget_effect *e, const ZydisDecodedInstruction *insn,
 	case ZYDIS_MNEMONIC_IRETQ:
 	case ZYDIS_MNEMONIC_SYSRET:
 	case ZYDIS_MNEMONIC_SYSEXIT:
+		/* to the kernel as well, if what lies on the stack says so */
 		e->classes |= CLASS(USER);
+		e->returns = insn->mnemonic != ZYDIS_MNEMONIC_SYSRET && insn->mnemonic != ZYDIS_MNEMONIC_SYSEXIT;
 		return;
 	case ZYDIS_MNEMONIC_JMP:
 	case ZYDIS_MNEMONIC_CALL:
@@ -157,6 +180,7 @@ static void finish(struct gadget_effect *e, const ZydisDecodedInstruction *insn,
 	}
 	e->through = operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? bit(general(operands[0].reg.value))
 								     : address_registers(&operands[0]);
+	e->through_memory = operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
 	if (!e->through)
 		return;
 	e->classes |= CLASS(CALL);

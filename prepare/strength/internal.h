@@ -22,9 +22,13 @@ void gadgets_free(struct gadget_text *text);
 
 /* What one gadget does. Registers are bits, rax 0 to r15 15, as the instruction set numbers them. */
 struct gadget_effect {
-	uint32_t classes; /* without STRENGTH_CALL_LOADED, unless the gadget loads the register itself */
-	uint16_t loaded;  /* registers that end up with values from memory; of a gadget that returns */
-	uint16_t through; /* the registers that its last jump or call needs */
+	uint32_t classes;    /* without STRENGTH_CALL_LOADED, unless the gadget loads the register itself */
+	uint16_t loaded;     /* registers that end up with values from memory */
+	uint16_t stacked;    /* of these: from the stack */
+	uint16_t fetched;    /* of these: from memory that another register points to */
+	uint16_t pointers;   /* which registers those are, as far as the gadget does not load them itself */
+	uint16_t through;    /* the registers that its last jump or call needs */
+	bool through_memory; /* not their values, but what they point to */
 	bool returns;
 };
 

@@ -23,6 +23,7 @@ static const char *const names[STRENGTH_CLASSES] = {
     [STRENGTH_USER] = "user",
 };
 
+#define STACK (UINT16_C(1) << 4) /* rsp */
 #define CLASS(name) (UINT32_C(1) << STRENGTH_##name)
 
 const char *strength_class_name(enum strength_class class)
@@ -34,12 +35,6 @@ bool strength_is_useful(uint32_t classes)
 {
 	return classes & (CLASS(LOAD_RDI) | CLASS(LOAD_RSI) | CLASS(LOAD_RDX) | CLASS(STORE) | CLASS(PIVOT) |
 			  CLASS(CALL_LOADED) | CLASS(CONTROL));
-}
-
-bool strength_has_kit(const struct strength_counts *fixed)
-{
-	return fixed->class[STRENGTH_CALL_LOADED] &&
-	       (fixed->class[STRENGTH_READ] || fixed->class[STRENGTH_LOAD_RDI] || fixed->class[STRENGTH_LOAD_RSI]);
 }
 
 static void count(struct strength_counts *counts, uint32_t classes)
@@ -64,6 +59,7 @@ struct measurement {
 	struct found *found;
 	uint32_t count, room;
 	uint16_t loadable[2]; /* registers that a gadget that returns can load: of all gadgets, of the fixed ones */
+	uint16_t stacked;     /* of the fixed ones: from the stack */
 };
 
 /* A hole that the linker filled: as many equal bytes as no code has. */
@@ -78,6 +74,24 @@ static uint32_t run_of(const struct gadget_text *text, uint32_t at)
 	return end - at;
 }
 
+/* Ranges that follow each other without a gap change places with each other: how many do from `first` on. */
+static uint32_t region_of(const struct shuffle *shuffle, uint32_t first)
+{
+	uint32_t i = first;
+
+	while (i < shuffle->range_count && shuffle->range[i].pin == SHUFFLE_PIN_NONE)
+		i++;
+	return i - first;
+}
+
+static void mark_range(struct measurement *m, const struct shuffle_range *range)
+{
+	const struct gadget_text *text = &m->text;
+
+	if (range->offset >= text->offset && riffle_inside(range->offset - text->offset, range->bytes, text->bytes))
+		memset(m->moves + (range->offset - text->offset), 1, range->bytes);
+}
+
 static int mark_moves(struct measurement *m, const struct shuffle *shuffle, struct riffle_error *error)
 {
 	const struct gadget_text *text = &m->text;
@@ -86,12 +100,12 @@ static int mark_moves(struct measurement *m, const struct shuffle *shuffle, stru
 	m->moves = calloc(text->bytes, 1);
 	if (!m->moves)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "gadgets", "out of memory");
-	for (uint32_t i = 0; shuffle && i < shuffle->range_count; i++) {
-		const struct shuffle_range *range = &shuffle->range[i];
+	for (uint32_t i = 0; shuffle && i < shuffle->range_count;) {
+		uint32_t count = region_of(shuffle, i);
 
-		if (range->pin == SHUFFLE_PIN_NONE && range->offset >= text->offset &&
-		    riffle_inside(range->offset - text->offset, range->bytes, text->bytes))
-			memset(m->moves + (range->offset - text->offset), 1, range->bytes);
+		for (uint32_t k = i; k < i + count && count >= STRENGTH_PLACES; k++)
+			mark_range(m, &shuffle->range[k]);
+		i += count ? count : 1;
 	}
 	for (uint32_t at = 0, run; at < text->bytes; at += run) {
 		run = run_of(text, at);
@@ -129,6 +143,7 @@ static int keep(struct measurement *m, uint32_t at, const struct gadget_effect *
 	if (e->returns) {
 		m->loadable[0] |= e->loaded;
 		m->loadable[1] |= fixed ? e->loaded : 0;
+		m->stacked |= fixed ? e->stacked : 0;
 	}
 	return 0;
 }
@@ -150,16 +165,39 @@ static int find_all(struct measurement *m, struct riffle_error *error)
 /* A call is as good as a loaded one when a chain can load what it goes through; the stack pointer is there already. */
 static uint32_t with_loaded(const struct found *f, uint16_t loadable)
 {
-	const uint16_t stack = 1u << 4;
-
-	return f->classes & CLASS(CALL) && !(f->through & ~(loadable | stack)) ? f->classes | CLASS(CALL_LOADED)
+	return f->classes & CLASS(CALL) && !(f->through & ~(loadable | STACK)) ? f->classes | CLASS(CALL_LOADED)
 									       : f->classes;
+}
+
+/* The two ways: a jump through memory that a register points to, or through a register that was loaded from there. */
+static bool is_kit(const struct measurement *m)
+{
+	const uint16_t known = m->stacked | STACK;
+	struct gadget_effect e;
+	uint16_t fetched = 0;
+
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (uint32_t i = 0; i < m->count; i++) {
+			if (!m->found[i].fixed)
+				continue;
+			gadget_effect(&e, &m->text, m->found[i].at);
+			if (!(e.pointers & ~known) && e.returns)
+				fetched |= e.fetched;
+			if (!pass || !(e.classes & CLASS(CALL)))
+				continue;
+			if (e.through_memory && e.through & ~STACK && !(e.through & ~(known | e.stacked)))
+				return true;
+			if (!e.through_memory && !(e.through & ~(fetched | (e.pointers & ~known ? 0 : e.fetched))))
+				return true;
+		}
+	return false;
 }
 
 static int sum_up(struct measurement *m, struct riffle_error *error)
 {
 	struct strength *s = m->strength;
 
+	s->kit = is_kit(m);
 	s->gadget = calloc((size_t)m->count + 1, sizeof *s->gadget);
 	if (!s->gadget)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "gadgets", "out of memory");

@@ -20,6 +20,9 @@
  */
 #define STRENGTH_INSTRUCTIONS 6u
 
+/* Chunks with fewer others to change places with count as fixed: a few guesses are no obstacle. */
+#define STRENGTH_PLACES 64u
+
 /* What a gadget does for whoever runs it; one may be in several classes. */
 enum strength_class {
 	STRENGTH_LOAD_RDI, /* the register ends up with a value from memory that a register points to, or the stack */
@@ -55,6 +58,12 @@ struct strength {
 	struct strength_counts all;
 	struct strength_counts fixed; /* at a fixed distance from the base when functions are shuffled */
 	uint64_t text_bytes, fixed_bytes;
+	/*
+	 * Whether fixed code alone lets whoever controls a stack read an address out of a table of the kernel and go
+	 * there, so that the place of a function is no secret: a register is loaded from the stack, what it points to
+	 * is loaded, and a jump or call goes through that.
+	 */
+	bool kit;
 	/* The fixed gadgets in a class of strength_is_useful(), ascending. */
 	struct strength_gadget *gadget;
 	uint32_t gadget_count;
@@ -70,11 +79,5 @@ void strength_free(struct strength *strength);
 
 /* Classes that let a chain be built: argument loads, stores, pivots, calls through what can be loaded. */
 bool strength_is_useful(uint32_t classes);
-
-/*
- * Whether fixed code alone lets whoever controls a stack read an address out of memory and go there, so that the place
- * of a function is no secret: a read through a register, or a load, and a call through what it loaded.
- */
-bool strength_has_kit(const struct strength_counts *fixed);
 
 #endif

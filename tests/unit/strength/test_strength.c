@@ -13,7 +13,7 @@
 
 #define LINK UINT64_C(0xffffffff81000000)
 #define TEXT 0x1000u /* image offset of .text, so that nobody confuses the two */
-#define TEXT_BYTES 0x200u
+#define TEXT_BYTES 0x1000u
 #define SITES 0x2000u
 #define IMAGE_BYTES 0x3000u
 
@@ -23,7 +23,7 @@ struct kernel {
 	struct image_section section[3];
 	uint8_t bytes[IMAGE_BYTES];
 	struct shuffle shuffle;
-	struct shuffle_range range[8];
+	struct shuffle_range range[200];
 	struct strength strength;
 	struct riffle_error error;
 };
@@ -69,6 +69,14 @@ static void sites(struct kernel *k, const char *name, uint32_t place, uint32_t s
 static void range(struct kernel *k, uint32_t from, uint32_t to, uint8_t pin)
 {
 	k->range[k->shuffle.range_count++] = (struct shuffle_range){TEXT + from, to - from, pin, 1, "x"};
+}
+
+/* As many chunks of 16 bytes as it takes to count as moving. */
+static uint32_t chunks(struct kernel *k, uint32_t from, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		range(k, from + 16 * i, from + 16 * (i + 1), SHUFFLE_PIN_NONE);
+	return from + 16 * count;
 }
 
 static const struct strength *measure(struct kernel *k)
@@ -196,14 +204,15 @@ static void test_call_needs_a_load(void **state)
 {
 	for (int i = 0; i < 3; i++) {
 		struct kernel *k = make();
+		uint32_t behind;
 
 		(void)state;
 		range(k, 0, 0x80, SHUFFLE_PIN_SECTION);
-		range(k, 0x80, 0x100, SHUFFLE_PIN_NONE);
-		range(k, 0x100, TEXT_BYTES, SHUFFLE_PIN_SECTION);
+		behind = chunks(k, 0x80, STRENGTH_PLACES);
+		range(k, behind, TEXT_BYTES, SHUFFLE_PIN_SECTION);
 		CODE(k, 0x40, "\xff\xe0");
 		if (i)
-			code(k, i == 1 ? 0x80 : 0x100, "\x58\xc3", 2);
+			code(k, i == 1 ? 0x80 : behind, "\x58\xc3", 2);
 		measure(k);
 		assert_int_equal(k->strength.fixed.class[STRENGTH_CALL], 1);
 		assert_int_equal(k->strength.fixed.class[STRENGTH_CALL_LOADED], i == 2);
@@ -212,28 +221,32 @@ static void test_call_needs_a_load(void **state)
 	}
 }
 
-/* Fixed: starts and ends in what is pinned. */
+/* Fixed: starts and ends in what is pinned, or in so few chunks that their places can be guessed. */
 static void test_fixed(void **state)
 {
-	struct kernel *k = make();
-
 	(void)state;
-	range(k, 0, 0x40, SHUFFLE_PIN_HEAD);
-	range(k, 0x40, 0x80, SHUFFLE_PIN_NONE);
-	range(k, 0x80, TEXT_BYTES, SHUFFLE_PIN_SECTION);
-	CODE(k, 0x10, "\x5f\xc3"); /* two, fixed */
-	CODE(k, 0x3f, "\x5f\xc3"); /* runs into a chunk: moves, both */
-	CODE(k, 0x7f, "\x5f\xc3"); /* the second one is fixed */
-	measure(k);
-	assert_int_equal(k->strength.all.starts, 6);
-	assert_int_equal(k->strength.fixed.starts, 3);
-	assert_int_equal(k->strength.fixed.class[STRENGTH_LOAD_RDI], 1);
-	assert_int_equal(classes_at(&k->strength, 0x10), HAS(LOAD_RDI));
-	assert_int_equal(classes_at(&k->strength, 0x3f), 0);
-	/* the text but for its holes of 64 equal bytes or more */
-	assert_int_equal(k->strength.text_bytes, 0x81);
-	assert_int_equal(k->strength.fixed_bytes, 0x41);
-	end(k);
+	for (int few = 0; few < 2; few++) {
+		struct kernel *k = make();
+		uint32_t behind;
+
+		range(k, 0, 0x40, SHUFFLE_PIN_HEAD);
+		behind = chunks(k, 0x40, STRENGTH_PLACES - few);
+		range(k, behind, TEXT_BYTES, SHUFFLE_PIN_SECTION);
+		CODE(k, 0x10, "\x5f\xc3");          /* two, fixed */
+		CODE(k, 0x3f, "\x5f\xc3");          /* runs into a chunk: moves, both */
+		code(k, behind - 1, "\x5f\xc3", 2); /* the second one is fixed */
+		measure(k);
+		assert_int_equal(k->strength.all.starts, 6);
+		assert_int_equal(k->strength.fixed.starts, few ? 6 : 3);
+		assert_int_equal(k->strength.fixed.class[STRENGTH_LOAD_RDI], few ? 3 : 1);
+		assert_int_equal(classes_at(&k->strength, 0x10), HAS(LOAD_RDI));
+		assert_int_equal(classes_at(&k->strength, 0x3f), few ? HAS(LOAD_RDI) : 0);
+		/* the text but for its holes of 64 equal bytes or more: 16 and 45 bytes of padding, and six of gadgets
+		 */
+		assert_int_equal(k->strength.text_bytes, 16 + 45 + 6);
+		assert_int_equal(k->strength.fixed_bytes, few ? 16 + 45 + 6 : 16 + 45 + 4);
+		end(k);
+	}
 }
 
 /* call through a thunk of r9, and a jump to the return thunk, as the kernel patches them */
@@ -256,18 +269,37 @@ static void test_patched_sites(void **state)
 	end(k);
 }
 
+/* Each of the three is needed: a load from the stack, a load from there, a call through that; or a jump through memory.
+ */
 static void test_kit(void **state)
 {
-	struct strength_counts fixed = {0};
+	static const struct {
+		const char *one, *two, *three;
+		bool kit;
+	} row[] = {
+	    {"\x58\xc3", "\x48\x8b\x18\xc3", "\xff\xe3", true}, /* pop rax; mov rbx, [rax]; jmp rbx */
+	    {"\x90\xc3", "\x48\x8b\x18\xc3", "\xff\xe3", false},
+	    {"\x59\xc3", "\x48\x8b\x18\xc3", "\xff\xe3", false}, /* pop rcx */
+	    {"\x58\xc3", "\x90\xc3", "\xff\xe3", false},
+	    {"\x58\xc3", "\x48\x8b\x18\xc3", "\xff\xe1", false},         /* jmp rcx */
+	    {"\x58\xc3", "\x48\x8b\x18\x31\xdb\xc3", "\xff\xe3", false}, /* xor ebx, ebx */
+	    {"\x58\xc3", "\x90\xc3", "\xff\x60\x10", true},              /* jmp [rax + 16] */
+	    {"\x59\xc3", "\x90\xc3", "\xff\x60\x10", false},
+	    {"\x90\xc3", "\x90\xc3", "\x58\x48\x8b\x18\xff\xe3", true}, /* all in one */
+	    {"\x90\xc3", "\x90\xc3", "\x58\xff\xe0", false},            /* no more than a return */
+	};
 
 	(void)state;
-	assert_false(strength_has_kit(&fixed));
-	fixed.class[STRENGTH_READ] = fixed.class[STRENGTH_CALL] = 1;
-	assert_false(strength_has_kit(&fixed));
-	fixed.class[STRENGTH_CALL_LOADED] = 1;
-	assert_true(strength_has_kit(&fixed));
-	fixed.class[STRENGTH_READ] = 0;
-	assert_false(strength_has_kit(&fixed));
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		struct kernel *k = make();
+
+		code(k, 0x40, row[i].one, strlen(row[i].one));
+		code(k, 0x80, row[i].two, strlen(row[i].two));
+		code(k, 0xc0, row[i].three, strlen(row[i].three));
+		if (measure(k)->kit != row[i].kit)
+			fail_msg("row %u", i);
+		end(k);
+	}
 }
 
 static void test_refused(void **state)
