@@ -12,7 +12,7 @@ help:
 	@echo "make check-long  the proof that takes longer: big kernels, many seeds, long fuzzing"
 	@echo "make bench       the paper's evaluation: every cell, resumed where it was (hours; docs/evaluation.md)"
 	@echo "make kernels     build the kernels of docs/kernels.md (10 minutes to 2 hours; KERNEL=lupine: only that one)"
-	@echo "make install     install by meson (DESTDIR, and meson's --prefix when configuring $(BUILD))"
+	@echo "make install     install by meson (PREFIX=/somewhere, DESTDIR)"
 
 setup:
 	@tools/setup all
@@ -48,7 +48,7 @@ kernels:
 	@for k in $(KERNEL); do tools/build-kernel $$k || exit; done
 
 install: compile
-	@meson install -C $(BUILD)
+	@tools/install $(BUILD)
 
 clean:
 	rm -rf $(BUILD) build-*

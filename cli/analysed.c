@@ -2,8 +2,10 @@
 /* The steps from a kernel file to a prepared kernel, in the order in which they may fail. */
 #include "cli/analysed.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <riffle/plan.h>
 
@@ -47,26 +49,37 @@ static int no_more_programs(struct riffle_error *error)
 	return sandbox_filter(SANDBOX_PLAIN, error);
 }
 
-int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, struct riffle_error *error)
+/* A kernel that cannot be shuffled is a kernel all the same. */
+static void give_up_shuffle(struct analysed *kernel, const struct riffle_error *why)
+{
+	shuffle_free(kernel->shuffle);
+	kernel->shuffle = NULL;
+	riffle_error_format(why, kernel->no_shuffle, sizeof kernel->no_shuffle);
+}
+
+int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug, const char *no_shuffle,
+		  struct riffle_error *error)
 {
 	const bool lzo = riffle_image_peek_compression(kernel_fd) == RIFFLE_COMPRESSION_LZO;
 	struct riffle_error why;
 	int status;
 
 	memset(kernel, 0, sizeof *kernel);
+	kernel->must_shuffle = debug >= 0;
 	status = sandbox_filter(lzo ? SANDBOX_RUNS_PROGRAM : SANDBOX_PLAIN, error);
 	if (!status)
 		status = riffle_image_open_confined(&kernel->image, kernel_fd, relocs, lzo ? no_more_programs : NULL,
 						    error);
 	if (status)
 		return status;
+	if (no_shuffle) {
+		snprintf(kernel->no_shuffle, sizeof kernel->no_shuffle, "%s", no_shuffle);
+		return RIFFLE_OK;
+	}
 	if (!analyse(kernel, debug, &why))
 		return RIFFLE_OK;
-	/* a kernel that cannot be shuffled is a kernel all the same, unless what was given serves nothing but the
-	 * shuffle */
-	kernel->shuffle = NULL;
-	riffle_error_format(&why, kernel->no_shuffle, sizeof kernel->no_shuffle);
-	if (debug < 0)
+	give_up_shuffle(kernel, &why);
+	if (!kernel->must_shuffle)
 		return RIFFLE_OK;
 	*error = why;
 	analysed_close(kernel);
@@ -98,9 +111,23 @@ static int check_result(int fd, struct riffle_error *error)
 	return status;
 }
 
-int analysed_write(const struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error)
+static int write_checked(const struct analysed *kernel, enum riffle_compression storage, int out,
+			 struct riffle_error *error)
 {
 	int status = riffle_prepared_write(kernel->image, kernel->shuffle, kernel->no_shuffle, storage, out, error);
 
 	return status ? status : check_result(out, error);
+}
+
+int analysed_write(struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error)
+{
+	int status = write_checked(kernel, storage, out, error);
+
+	/* a disk that is full has nothing to do with the shuffle */
+	if (!status || !kernel->shuffle || kernel->must_shuffle || status == RIFFLE_ERR_IO)
+		return status;
+	give_up_shuffle(kernel, error);
+	if (ftruncate(out, 0) < 0)
+		return riffle_fail_system(error, errno, "output", "cannot be emptied");
+	return write_checked(kernel, storage, out, error);
 }

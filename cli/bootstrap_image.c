@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packs a prepared kernel behind the loader stage, under a setup header as a bzImage has it. */
+/* Packs a prepared kernel behind the loader stage, under a setup header as a bzImage has it or in an ELF. */
 #include "cli/bootstrap_image.h"
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <riffle/load.h>
 
 #include "boot/internal.h"
+#include "cli/boot_elf.h"
 #include "cli/frame_reader.h"
 #include "common/bytes.h"
 #include "common/fail.h"
@@ -59,16 +60,24 @@ static int write_at(int fd, uint64_t offset, const void *bytes, uint64_t count, 
 	return RIFFLE_OK;
 }
 
-static void describe(struct stage_descriptor *d, const struct riffle_plan *plan)
+static void describe(struct stage_descriptor *d, const struct riffle_plan *plan, bool elf)
 {
 	uint64_t order_bytes = ((uint64_t)plan->chunk_count * 2 + 63) & ~UINT64_C(63);
+	uint64_t work_bytes = order_bytes + riffle_load_workspace(plan);
 
+	memset(d, 0, sizeof *d);
 	d->package_offset = pages(STAGE_BYTES);
+	if (elf) {
+		d->zero_page_offset = d->package_offset;
+		d->package_offset += STAGE_PAGE;
+		if (work_bytes < STAGE_FIRST_TABLES_BYTES)
+			work_bytes = STAGE_FIRST_TABLES_BYTES;
+	}
 	d->package_bytes = sizeof *plan->header + plan->header->plan_bytes;
 	for (uint32_t i = 0; i < plan->extent_count; i++)
 		d->package_bytes += plan->extents[i].bytes;
 	d->work_offset = pages(d->package_offset + d->package_bytes);
-	d->work_bytes = pages(STAGE_STACK_BYTES + order_bytes + riffle_load_workspace(plan));
+	d->work_bytes = pages(STAGE_STACK_BYTES + work_bytes);
 	d->tables_offset = d->work_offset + d->work_bytes;
 	d->window_bytes = d->tables_offset + STAGE_TABLES_BYTES;
 }
@@ -110,18 +119,44 @@ static int make_setup(uint8_t sectors[SETUP_BYTES], const struct riffle_plan *pl
 	return RIFFLE_OK;
 }
 
-static int write_stage(int fd, const struct stage_descriptor *d, struct riffle_error *error)
+/* The ELF's headers and the page for its zero page. */
+static int write_elf_headers(int fd, const struct stage_descriptor *d, const struct riffle_plan *plan,
+			     struct riffle_error *error)
 {
-	int status = write_at(fd, SETUP_BYTES, stage_bytes, STAGE_BYTES, error);
+	const struct boot_elf_segment segment = {.file_offset = BOOT_ELF_HEADERS_BYTES,
+						 .file_bytes = d->work_offset,
+						 .address = STAGE_ELF_BASE,
+						 .memory_bytes = d->window_bytes};
+	uint8_t headers[BOOT_ELF_HEADERS_BYTES], page[STAGE_PAGE];
+	int status = boot_elf_zero_page(page, plan, error);
 
-	return status ? status : write_at(fd, SETUP_BYTES + STAGE_DESCRIPTOR, d, sizeof *d, error);
+	boot_elf_headers(headers, &segment, 1);
+	if (!status)
+		status = write_at(fd, 0, headers, sizeof headers, error);
+	return status ? status : write_at(fd, BOOT_ELF_HEADERS_BYTES + d->zero_page_offset, page, sizeof page, error);
+}
+
+static int write_sectors(int fd, const struct stage_descriptor *d, const struct riffle_plan *plan,
+			 struct riffle_error *error)
+{
+	uint8_t sectors[SETUP_BYTES];
+	int status = make_setup(sectors, plan, d, error);
+
+	return status ? status : write_at(fd, 0, sectors, sizeof sectors, error);
+}
+
+static int write_stage(int fd, uint64_t start, const struct stage_descriptor *d, struct riffle_error *error)
+{
+	int status = write_at(fd, start, stage_bytes, STAGE_BYTES, error);
+
+	return status ? status : write_at(fd, start + STAGE_DESCRIPTOR, d, sizeof *d, error);
 }
 
 /* Header, plan and extents, without the holes between them. */
-static int write_package(int fd, const struct stage_descriptor *d, const struct riffle_plan *plan,
+static int write_package(int fd, uint64_t start, const struct stage_descriptor *d, const struct riffle_plan *plan,
 			 const struct riffle_source *source, struct riffle_error *error)
 {
-	uint64_t to = SETUP_BYTES + d->package_offset, plan_end = sizeof *plan->header + plan->header->plan_bytes;
+	uint64_t to = start + d->package_offset, plan_end = sizeof *plan->header + plan->header->plan_bytes;
 	uint8_t *buffer = malloc(COPY_BYTES);
 	int status = RIFFLE_OK;
 
@@ -144,15 +179,15 @@ static int write_package(int fd, const struct stage_descriptor *d, const struct 
 		}
 	}
 	free(buffer);
-	/* zero bytes up to what syssize says */
-	if (!status && ftruncate(fd, (off_t)(SETUP_BYTES + d->work_offset)))
+	/* zero bytes up to what syssize or p_filesz says */
+	if (!status && ftruncate(fd, (off_t)(start + d->work_offset)))
 		status = riffle_fail_system(error, errno, "output", "cannot be written");
 	return status;
 }
 
-int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *error)
+int bootstrap_image_write(int out_fd, int prepared_fd, bool elf, struct riffle_error *error)
 {
-	uint8_t sectors[SETUP_BYTES];
+	const uint64_t start = elf ? BOOT_ELF_HEADERS_BYTES : SETUP_BYTES;
 	struct frame_reader *frames = NULL;
 	struct stage_descriptor d;
 	struct riffle_source source;
@@ -168,10 +203,11 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 		frame_reader_end(frames);
 		return status;
 	}
-	describe(&d, &plan);
+	describe(&d, &plan, elf);
 	if (plan.frame_count)
-		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "storage",
-				     "is compressed, and the stage in the guest decompresses nothing: prepare the kernel raw");
+		status = riffle_fail(
+		    error, RIFFLE_ERR_UNSUPPORTED, "storage",
+		    "is compressed, and the stage in the guest decompresses nothing: prepare the kernel raw");
 	else if (!(plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 				     "are missing: the guest could not choose where its kernel lies");
@@ -179,13 +215,11 @@ int bootstrap_image_write(int out_fd, int prepared_fd, struct riffle_error *erro
 		status = riffle_fail_expected(error, RIFFLE_ERR_SPACE, "init_size",
 					      "is more than a loader may be asked for", d.window_bytes, INT32_MAX);
 	if (!status)
-		status = make_setup(sectors, &plan, &d, error);
+		status = elf ? write_elf_headers(out_fd, &d, &plan, error) : write_sectors(out_fd, &d, &plan, error);
 	if (!status)
-		status = write_at(out_fd, 0, sectors, sizeof sectors, error);
+		status = write_stage(out_fd, start, &d, error);
 	if (!status)
-		status = write_stage(out_fd, &d, error);
-	if (!status)
-		status = write_package(out_fd, &d, &plan, &source, error);
+		status = write_package(out_fd, start, &d, &plan, &source, error);
 	riffle_plan_close(&plan);
 	frame_reader_end(frames);
 	return status;

@@ -20,6 +20,7 @@
 #include "cli/kernel.h"
 #include "cli/measure.h"
 #include "cli/pool.h"
+#include "cli/shown.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
 
@@ -303,7 +304,7 @@ static void print_text(const struct bench *b, const char *name)
 	const struct riffle_header *h = b->kernel.plan.header;
 	double floor = median(b->ms[ROW_FLOOR], b->runs);
 
-	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n\n", name,
+	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n\n", SHOWN(name),
 	       h->kernel_version, (double)h->load_bytes / 1e6,
 	       (double)extent_bytes(&b->kernel.plan) / 1e6,
 	       b->kernel.plan.reloc64_count + b->kernel.plan.reloc32_count + b->kernel.plan.reloc32_inverse_count,
@@ -417,7 +418,7 @@ static void print_start_text(const struct bench *b, const struct start_bench *s,
 {
 	printf("%s\n%s: exec of riffle run to its first KVM_RUN, 256 MiB, %u rounds each, medians; %s pages\n\n"
 	       "%-12s %9s %9s %9s %9s %22s\n",
-	       name, b->kernel.plan.header->kernel_version, b->runs, b->huge_pages ? "huge" : "4 KiB", "", "floor ms",
+	       SHOWN(name), b->kernel.plan.header->kernel_version, b->runs, b->huge_pages ? "huge" : "4 KiB", "", "floor ms",
 	       "start ms", "/ floor", "CPU ms", "CPU ms beside the load");
 	for (unsigned i = 0; i < START_MODES; i++) {
 		double floor, start, cpu;
@@ -542,7 +543,7 @@ static int command_boot(char **argv)
 	snprintf(program, sizeof program, "%s/bench/boot/main.py", source ? source : RIFFLE_SOURCE_DIR);
 	argv[0] = program;
 	execv(program, argv);
-	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n", program,
+	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n", SHOWN(program),
 		strerror(errno));
 	return EXIT_FAILURE;
 }
@@ -598,7 +599,7 @@ int command_bench(int argc, char **argv)
 			return 0;
 		default:
 			fprintf(stderr, "riffle bench: '%s' is no option or lacks its argument; riffle bench load --help tells more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

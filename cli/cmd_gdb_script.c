@@ -16,6 +16,7 @@
 #include "cli/input.h"
 #include "cli/running_symbols.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 
@@ -404,7 +405,7 @@ int command_gdb_script(int argc, char **argv)
 			fprintf(stderr,
 				"riffle gdb-script: '%s' is no option or lacks its argument; riffle gdb-script --help "
 				"tells more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

@@ -23,9 +23,11 @@
 #include "cli/inspect_strength.h"
 #include "cli/memory_size.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
+#include "prepare/image/uki.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -62,6 +64,8 @@ struct subject {
 	bool fits;              /* slots are valid */
 	struct riffle_error unfit;
 	struct strength_account *strength;      /* NULL: not asked for */
+	struct uki uki;
+	char command_line[UKI_COMMAND_LINE_MAX];
 };
 
 static void count_slots(struct subject *s)
@@ -165,6 +169,11 @@ static void print_text(const struct subject *s)
 	printf("%-17s %s\n", "build id", *text ? text : "none");
 	printf("%-17s %s\n", "compression", compression_name(s));
 	print_size("file", s->file_bytes);
+	if (uki_is(&s->uki)) {
+		print_size("UKI: kernel", s->uki.kernel.bytes);
+		print_size("UKI: initrd", s->uki.initrd.bytes);
+		printf("%-17s %s\n", "UKI: command line", s->command_line[0] ? SHOWN(s->command_line) : "none");
+	}
 	if (s->prepared)
 		printf("%-17s %s\n", "stored", storage_name(s));
 	print_size("image in memory", h->image_bytes);
@@ -244,6 +253,24 @@ static json_t *json_entropy(const struct subject *s)
 	return entropy;
 }
 
+static json_t *json_part(const struct uki_part *part)
+{
+	return part->bytes ? json_pack("{s:I, s:I}", "offset", (json_int_t)part->offset, "bytes", (json_int_t)part->bytes)
+			   : json_null();
+}
+
+static json_t *json_uki(const struct subject *s)
+{
+	json_t *line = s->command_line[0] ? json_string(s->command_line) : json_null();
+
+	if (!uki_is(&s->uki)) {
+		json_decref(line);
+		return json_null();
+	}
+	return json_pack("{s:o, s:o, s:o}", "kernel", json_part(&s->uki.kernel), "initrd", json_part(&s->uki.initrd),
+			 "command_line", line ? line : json_null());
+}
+
 static int print_json(const struct subject *s, bool chunks)
 {
 	const struct riffle_plan *plan = s->plan;
@@ -277,6 +304,7 @@ static int print_json(const struct subject *s, bool chunks)
 				      (json_int_t)plan->frame_count, "payload_bytes",
 				      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset
 							      : extent_bytes(plan))));
+	json_object_set_new(root, "uki", json_uki(s));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
 	json_object_set_new(root, "shuffle_checksum", json_sprintf("%016" PRIx64, h->shuffle_checksum));
@@ -305,6 +333,19 @@ struct inspection {
 	struct riffle_error error;
 };
 
+/* What a unified kernel image has beside its kernel; what is wrong with one is told when that is read. */
+static void read_uki(struct subject *s, int fd)
+{
+	struct riffle_error ignored;
+
+	if (uki_read(&s->uki, fd, s->file_bytes, &ignored) || !uki_is(&s->uki)) {
+		s->uki = (struct uki){0};
+		return;
+	}
+	if (uki_command_line(s->command_line, &s->uki, fd, &ignored))
+		s->command_line[0] = 0;
+}
+
 static int open_files(struct inspection *i, struct subject *s, const struct inspect_options *options)
 {
 	struct stat st;
@@ -316,6 +357,7 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 		return status;
 	s->file_bytes = (uint64_t)st.st_size;
 	s->prepared = input_is_prepared(i->files.kernel);
+	read_uki(s, i->files.kernel);
 	if (s->prepared && (options->relocs || options->debug))
 		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, options->relocs ? "--relocs" : "--debug-vmlinux",
 				   "is of no use: this kernel is prepared already");
@@ -355,7 +397,7 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	} else {
 		status = sandbox_drop(SANDBOX_SECONDS, &i->error);
 		if (!status)
-			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug,
+			status = analysed_open(&i->analysed, i->files.kernel, i->files.relocs, i->files.debug, NULL,
 					       &i->error);
 		if (!status)
 			status = analysed_write(&i->analysed, RIFFLE_COMPRESSION_NONE, i->files.out, &i->error);
@@ -449,7 +491,7 @@ int command_inspect(int argc, char **argv)
 		case 'm':
 			problem = memory_size_parse(optarg, &subject.memory_bytes);
 			if (problem) {
-				fprintf(stderr, "riffle inspect: --memory: %s (found '%s')\n", problem, optarg);
+				fprintf(stderr, "riffle inspect: --memory: %s (found '%s')\n", problem, SHOWN(optarg));
 				return EXIT_USAGE;
 			}
 			break;
@@ -472,7 +514,7 @@ int command_inspect(int argc, char **argv)
 			fprintf(stderr,
 				"riffle inspect: '%s' is no option or lacks its argument; riffle inspect --help tells "
 				"more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

@@ -14,6 +14,7 @@
 #include "cli/input.h"
 #include "cli/output.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
@@ -21,7 +22,7 @@
 
 static const char help[] =
 	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
-	"                      [--bootstrap] [--force] -o FILE\n"
+	"                      [--bootstrap [--elf]] [--force] -o FILE\n"
 	"       riffle prepare --check FILE\n"
 	"\n"
 	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
@@ -37,6 +38,8 @@ static const char help[] =
 	"  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
 	"                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
 	"                      and any other loader of the 64-bit boot protocol\n"
+	"  -e, --elf           with --bootstrap, write it as an ELF with a 64-bit and a PVH entry: for\n"
+	"                      Firecracker, Cloud Hypervisor, qemu -kernel and other monitors\n"
 	"  -z, --compress METHOD\n"
 	"                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
 	"                      unless reading the file is slow [none]\n"
@@ -51,7 +54,7 @@ static const char help[] =
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
 	enum riffle_compression storage;
-	bool force, check, compress, bootstrap;
+	bool force, check, compress, bootstrap, elf;
 };
 
 static int usage_error(const char *what)
@@ -66,7 +69,7 @@ static void progress(const char *what)
 	if (!isatty(STDERR_FILENO))
 		return;
 	if (what)
-		fprintf(stderr, "riffle: preparing %s …", what);
+		fprintf(stderr, "riffle: preparing %s …", SHOWN(what));
 	else
 		fputs("\r\033[K", stderr);
 }
@@ -80,7 +83,8 @@ static const char *blame(const struct prepare_options *options, const struct rif
 }
 
 /* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
-static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *words, struct riffle_error *error)
+static int bootstrap_to(int fd, bool elf, struct spawn_files *files, struct spawn_words *words,
+			struct riffle_error *error)
 {
 	struct stat st;
 	int status;
@@ -90,14 +94,14 @@ static int bootstrap_to(int fd, struct spawn_files *files, struct spawn_words *w
 		if (fstat(files->kernel, &st) < 0)
 			return riffle_fail_system(error, errno, "file", "cannot be examined");
 		status = input_trust(files->kernel, &st, error);
-		return status ? status : bootstrap_image_write(fd, files->kernel, error);
+		return status ? status : bootstrap_image_write(fd, files->kernel, elf, error);
 	}
 	files->out = memfd_create("prepared kernel", MFD_CLOEXEC);
 	if (files->out < 0)
 		return riffle_fail_system(error, errno, "memfd_create", "failed");
 	status = spawn_worker(words, files, error);
 	if (!status)
-		status = bootstrap_image_write(fd, files->out, error);
+		status = bootstrap_image_write(fd, files->out, elf, error);
 	close(files->out);
 	return status;
 }
@@ -124,27 +128,27 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 	int status;
 
 	if (is_own_input(options->output, files)) {
-		fprintf(stderr, "riffle: %s: output: is a file that it would be made from\n", options->output);
+		fprintf(stderr, "riffle: %s: output: is a file that it would be made from\n", SHOWN(options->output));
 		return EXIT_FAILURE;
 	}
-	if (output_create(&output, options->output, options->force, &error)) {
+	if (output_file_create(&output, options->output, options->force, &error)) {
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
 	progress(options->kernel);
 	if (options->bootstrap) {
-		status = bootstrap_to(output.fd, files, &words, &error);
+		status = bootstrap_to(output.fd, options->elf, files, &words, &error);
 	} else {
 		files->out = output.fd;
 		status = spawn_worker(&words, files, &error);
 	}
 	progress(NULL);
 	if (status) {
-		output_abandon(&output);
+		output_file_abandon(&output);
 		report_error(blame(options, &error), &error);
 		return EXIT_FAILURE;
 	}
-	if (output_finish(&output, &error)) {
+	if (output_file_finish(&output, &error)) {
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
@@ -219,7 +223,7 @@ static int check(const char *name)
 		report_error(name, &error);
 		return EXIT_FAILURE;
 	}
-	printf("%s: whole\n", name);
+	printf("%s: whole\n", SHOWN(name));
 	return EXIT_SUCCESS;
 }
 
@@ -228,7 +232,7 @@ int command_prepare(int argc, char **argv)
 	static const struct option long_options[] = {
 		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
 		{"debug-vmlinux", required_argument, NULL, 'd'}, {"compress", required_argument, NULL, 'z'},
-		{"bootstrap", no_argument, NULL, 'b'},
+		{"bootstrap", no_argument, NULL, 'b'},    {"elf", no_argument, NULL, 'e'},
 		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},         {0},
 	};
@@ -236,7 +240,7 @@ int command_prepare(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:r:d:z:bfh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:r:d:z:befh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			options.output = optarg;
@@ -250,10 +254,13 @@ int command_prepare(int argc, char **argv)
 		case 'b':
 			options.bootstrap = true;
 			break;
+		case 'e':
+			options.elf = true;
+			break;
 		case 'z':
 			if (!parse_storage(optarg, &options.storage)) {
 				fprintf(stderr, "riffle prepare: --compress: is none of lz4, zstd, none (found '%s')\n",
-					optarg);
+					SHOWN(optarg));
 				return EXIT_USAGE;
 			}
 			options.compress = true;
@@ -271,7 +278,7 @@ int command_prepare(int argc, char **argv)
 			fprintf(stderr,
 				"riffle prepare: '%s' is no option or lacks its argument; riffle prepare --help tells "
 				"more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}
@@ -279,8 +286,10 @@ int command_prepare(int argc, char **argv)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
 	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap ||
-			      options.force || options.compress))
+			      options.elf || options.force || options.compress))
 		return usage_error("--check goes with no other option");
+	if (options.elf && !options.bootstrap)
+		return usage_error("--elf goes with --bootstrap");
 	if (options.bootstrap && options.storage != RIFFLE_COMPRESSION_NONE)
 		return usage_error("--bootstrap stores its kernel as it is: no --compress goes with it");
 	if (!options.check && !options.output)

@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 #include "prepare/symbols/annotate.h"
@@ -134,7 +135,7 @@ static int symbolize_addresses(const struct annotator *annotator, char **argumen
 		errno = 0;
 		address = strtoull(argument[i], &end, 16);
 		if (errno || *end || end == argument[i] || strchr(argument[i], '-')) {
-			fprintf(stderr, "riffle symbolize: '%s' is no hexadecimal address\n", argument[i]);
+			fprintf(stderr, "riffle symbolize: '%s' is no hexadecimal address\n", SHOWN(argument[i]));
 			return EXIT_USAGE;
 		}
 		if (!annotate_address(text, annotator, address)) {
@@ -224,6 +225,7 @@ static int open_all(struct symbolize_options *options)
 		code = symbolize(options, &layout, log, log_name);
 	if (log > STDIN_FILENO)
 		close(log);
+	symbol_source_close(&options->source);
 	layout_file_free(&layout);
 	return code;
 }
@@ -277,7 +279,7 @@ int command_symbolize(int argc, char **argv)
 			fprintf(stderr,
 				"riffle symbolize: '%s' is no option or lacks its argument; riffle symbolize --help "
 				"tells more\n",
-				argv[optind - 1]);
+				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}
 	}

@@ -17,6 +17,7 @@
 #include "cli/kernel.h"
 #include "cli/layout_json.h"
 #include "cli/sandbox.h"
+#include "cli/shown.h"
 #include "common/fail.h"
 #include "prepare/symbols/symbols.h"
 #include "prepare/verify/verify.h"
@@ -135,7 +136,7 @@ static int open_plan(struct job *job)
 		return riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "--prepared", "is no prepared kernel");
 	}
 	if (job->kernel.notice[0])
-		fprintf(stderr, "riffle: notice: %s\n", job->kernel.notice);
+		fprintf(stderr, "riffle: notice: %s\n", SHOWN(job->kernel.notice));
 	return 0;
 }
 
@@ -402,7 +403,7 @@ static int choose_mode(struct job *job)
 		o->mode = plan->chunk_count ? RIFFLE_MODE_FGKASLR
 			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_PHYSICAL;
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
-		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", plan->header->no_shuffle);
+		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
 	return 0;
 }
 
@@ -441,7 +442,7 @@ static int run(struct job *job, bool *different)
 static int usage_error(const char *words, const char *value)
 {
 	fprintf(stderr, "riffle verify: %s%s%s; riffle verify --help tells more\n", words, value ? ": " : "",
-		value ? value : "");
+		SHOWN(value));
 	return EXIT_USAGE;
 }
 

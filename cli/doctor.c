@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/doctor_report.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 
 #define LEAF1_ECX_VMX (1u << 5)
@@ -101,7 +102,7 @@ int command_doctor(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n", argv[1]);
+		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n", SHOWN(argv[1]));
 		return EXIT_USAGE;
 	}
 	look_at_kvm(&facts, problem, sizeof problem);

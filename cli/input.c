@@ -14,6 +14,7 @@
 #include <riffle/plan.h>
 
 #include "cli/commands.h"
+#include "cli/shown.h"
 #include "common/fail.h"
 
 static int open_descriptor(int *fd, const char *digits, struct riffle_error *error)
@@ -83,23 +84,13 @@ bool input_is_prepared(int fd)
 	return pread(fd, start, sizeof start, 0) == sizeof start && riffle_plan_is_prepared(start, sizeof start);
 }
 
-static void make_printable(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = '?';
-}
-
 void report_error(const char *file, const struct riffle_error *error)
 {
-	char name[4096], line[700];
+	char line[700];
 
-	snprintf(name, sizeof name, "%s", file ? file : "");
 	riffle_error_format(error, line, sizeof line);
 	/* a field may be the name of a section, as the file has it */
-	make_printable(name);
-	make_printable(line);
-	fprintf(stderr, "riffle: %s%s%s\n", name, file ? ": " : "", line);
+	fprintf(stderr, "riffle: %s%s%s\n", SHOWN(file), file ? ": " : "", SHOWN(line));
 }
 
 void report_not_utf8(const char *file)

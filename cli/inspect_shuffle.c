@@ -16,7 +16,8 @@ static const struct {
     [SHUFFLE_PIN_UNEXPLAINED] = {"unexplained", "bytes whose role is not known"},
     [SHUFFLE_PIN_LARGE] = {"large", "what must stay together is more than a chunk may have"},
     [SHUFFLE_PIN_ALIGNED] = {"aligned", "begins or ends where no chunk can"},
-    [SHUFFLE_PIN_PAGE] = {"page", "written by page"},
+    [SHUFFLE_PIN_PAGE] = {"page", "written, copied or mapped by page"},
+    [SHUFFLE_PIN_ISLAND] = {"island", "few functions between pinned code, which is in too many places"},
 };
 #define PINS (sizeof pins / sizeof *pins)
 

@@ -15,6 +15,7 @@
 
 #include "cli/cache.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "common/fail.h"
 
 /* the files of a request, open, and what they were when they were opened */
@@ -155,7 +156,8 @@ static void note_cache(struct opened_kernel *k, const char *directory, const str
 	char line[160];
 
 	riffle_error_format(error, line, sizeof line);
-	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone", directory, line);
+	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone",
+		 SHOWN(directory), line);
 }
 
 /* Prepares into the cache; when that fails for a reason of the cache's own, *fall_back is set. */
@@ -237,6 +239,17 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 	return fall_back ? prepare_into_memory(k, request, inputs, error) : status;
 }
 
+/* What else there is in the file is for the caller to ask for. The worker has said what is wrong with a broken one. */
+static void keep_uki(struct opened_kernel *k, struct inputs *inputs)
+{
+	struct riffle_error ignored;
+
+	if (uki_read(&k->uki, inputs->kernel, (uint64_t)inputs->kernel_st.st_size, &ignored) || !uki_is(&k->uki))
+		return;
+	k->uki_fd = inputs->kernel;
+	inputs->kernel = -1;
+}
+
 int kernel_open(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
 {
 	struct inputs inputs = {.kernel = -1, .relocs = -1};
@@ -245,7 +258,7 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 
 	memset(k, 0, sizeof *k);
 	k->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
-	k->fd = -1;
+	k->fd = k->uki_fd = -1;
 	k->blame = request->kernel;
 	status = input_open(&inputs.kernel, &inputs.kernel_st, request->kernel, error);
 	if (!status && request->relocs) {
@@ -261,6 +274,8 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)
 		status = open_other(k, request, &inputs, error);
+	if (!status && !prepared)
+		keep_uki(k, &inputs);
 	if (inputs.kernel >= 0)
 		close(inputs.kernel);
 	if (inputs.relocs >= 0)
@@ -277,5 +292,7 @@ void kernel_close(struct opened_kernel *k)
 	k->frames = NULL;
 	if (k->fd >= 0)
 		close(k->fd);
-	k->fd = -1;
+	if (k->uki_fd >= 0)
+		close(k->uki_fd);
+	k->fd = k->uki_fd = -1;
 }

@@ -9,6 +9,7 @@
 
 #include "cli/frame_reader.h"
 #include "cli/spawn.h"
+#include "prepare/image/uki.h"
 
 struct kernel_request {
 	const char *kernel;             /* path, or fd:N */
@@ -37,6 +38,8 @@ struct opened_kernel {
 	struct frame_reader *frames;    /* source's; NULL for a kernel out of the cache, never compressed */
 	struct riffle_plan plan;
 	enum kernel_way way;
+	int uki_fd;                     /* the file itself, when it is a unified kernel image; else -1 */
+	struct uki uki;                 /* and where its initrd and command line lie (uki_command_line() reads that) */
 	char notice[320];               /* one line for the user without "riffle:", empty when there is nothing to say */
 	const char *blame;              /* after a failure: which of the request's names it is about */
 	struct spawn_words words;       /* after a failure: what error->field and ->problem may point to */

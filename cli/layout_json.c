@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -435,6 +436,7 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 {
 	char *text = malloc(LAYOUT_FILE_MAX);
 	size_t got = 0;
+	struct stat st = {0};
 	json_error_t at;
 	json_t *root;
 	int fd, status;
@@ -442,11 +444,15 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 	memset(file, 0, sizeof *file);
 	if (!text)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "layout file", "cannot be held");
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
 		status = riffle_fail_system(error, errno, "layout file", "cannot be opened");
 		free(text);
 		return status;
+	}
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "layout file", "is not a regular file");
+		goto out;
 	}
 	while (got < LAYOUT_FILE_MAX) {
 		ssize_t n = read(fd, text + got, LAYOUT_FILE_MAX - got);

@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 
 static const struct {
@@ -20,6 +21,7 @@ static const struct {
 	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
 	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
+	{"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
 	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", NULL, "turn a guest's addresses back into symbols"},
 	{"gdb-script", NULL, "print what a debugger needs to know of a layout"},
@@ -63,9 +65,9 @@ int main(int argc, char **argv)
 		}
 		argv[0] = program;
 		execv(program, argv);
-		fprintf(stderr, "riffle: %s: %s\n", program, strerror(errno));
+		fprintf(stderr, "riffle: %s: %s\n", SHOWN(program), strerror(errno));
 		return EXIT_FAILURE;
 	}
-	fprintf(stderr, "riffle: '%s' is no command; riffle --help lists them\n", argv[1]);
+	fprintf(stderr, "riffle: '%s' is no command; riffle --help lists them\n", SHOWN(argv[1]));
 	return EXIT_USAGE;
 }

@@ -77,7 +77,7 @@ static int create_named(struct output *output)
 	return output->fd;
 }
 
-int output_create(struct output *output, const char *path, bool replace, struct riffle_error *error)
+int output_file_create(struct output *output, const char *path, bool replace, struct riffle_error *error)
 {
 	struct stat st;
 	int status;
@@ -105,7 +105,7 @@ int output_create(struct output *output, const char *path, bool replace, struct 
 			status = riffle_fail_system(error, errno, "output", "cannot be made");
 	}
 	if (status)
-		output_abandon(output);
+		output_file_abandon(output);
 	return status;
 }
 
@@ -158,17 +158,17 @@ static int give_name(struct output *output)
 	return 0;
 }
 
-int output_finish(struct output *output, struct riffle_error *error)
+int output_file_finish(struct output *output, struct riffle_error *error)
 {
 	int status = 0;
 
 	if (give_name(output) < 0)
 		status = riffle_fail_system(error, errno, "output", "cannot be given its name");
-	output_abandon(output);
+	output_file_abandon(output);
 	return status;
 }
 
-void output_abandon(struct output *output)
+void output_file_abandon(struct output *output)
 {
 	if (temporary[0]) {
 		unlinkat(output->directory, temporary, 0);

@@ -19,12 +19,12 @@ struct output {
  * name, or where the file system cannot do that a temporary one that is removed also when a signal ends the process.
  * One output at a time. Errors: IO (among them EEXIST, unless `replace`).
  */
-int output_create(struct output *output, const char *path, bool replace, struct riffle_error *error);
+int output_file_create(struct output *output, const char *path, bool replace, struct riffle_error *error);
 
 /* Gives the file its name and closes it. Errors: IO; then nothing is left either. */
-int output_finish(struct output *output, struct riffle_error *error);
+int output_file_finish(struct output *output, struct riffle_error *error);
 
 /* Gives the file up. */
-void output_abandon(struct output *output);
+void output_file_abandon(struct output *output);
 
 #endif

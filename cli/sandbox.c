@@ -30,8 +30,8 @@
 #define SANITIZED 0
 #endif
 
-/* never raises a limit that is lower already */
-static int limit(int which, uint64_t value, struct riffle_error *error)
+/* never raises a limit that is lower already; the soft limit lies `below` the hard one */
+static int limit(int which, uint64_t value, uint64_t below, struct riffle_error *error)
 {
 	struct rlimit now;
 
@@ -41,6 +41,8 @@ static int limit(int which, uint64_t value, struct riffle_error *error)
 		now.rlim_max = value;
 	if (now.rlim_cur == RLIM_INFINITY || now.rlim_cur > now.rlim_max)
 		now.rlim_cur = now.rlim_max;
+	if (now.rlim_cur == now.rlim_max && now.rlim_max > below)
+		now.rlim_cur = now.rlim_max - below;
 	if (setrlimit((__rlimit_resource_t)which, &now) < 0)
 		return riffle_fail_system(error, errno, "sandbox", "cannot set a limit");
 	return 0;
@@ -52,15 +54,16 @@ static int set_limits(unsigned seconds, struct riffle_error *error)
 
 	/* a kernel of 1 GiB unpacked, what it was unpacked from, and an xz dictionary fit several times over */
 	if (!SANITIZED)
-		status = limit(RLIMIT_AS, 6 * GIB, error);
+		status = limit(RLIMIT_AS, 6 * GIB, 0, error);
 	if (!status && seconds)
-		status = limit(RLIMIT_CPU, seconds, error);
+		/* at the soft limit SIGXCPU says what is the matter, at the hard one SIGKILL does not */
+		status = limit(RLIMIT_CPU, (uint64_t)seconds + 1, 1, error);
 	if (!status)
-		status = limit(RLIMIT_CORE, 0, error);
+		status = limit(RLIMIT_CORE, 0, 0, error);
 	if (!status)
-		status = limit(RLIMIT_NOFILE, 32, error);
+		status = limit(RLIMIT_NOFILE, 32, 0, error);
 	if (!status)
-		status = limit(RLIMIT_FSIZE, 2 * GIB, error);
+		status = limit(RLIMIT_FSIZE, 2 * GIB, 0, error);
 	return status;
 }
 

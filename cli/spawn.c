@@ -69,6 +69,11 @@ static bool copy_words(char *to, size_t bytes, const char *from, size_t length)
 	return true;
 }
 
+static int show_of(int has)
+{
+	return has >= 0 && has <= RIFFLE_SHOW_VERSION ? has : RIFFLE_SHOW_NUMBER;
+}
+
 bool spawn_parse_error(const char *line, struct spawn_words *words, struct riffle_error *error)
 {
 	int status, sys_errno, has_found, has_expected, length = 0;
@@ -90,8 +95,8 @@ bool spawn_parse_error(const char *line, struct spawn_words *words, struct riffl
 	if (!copy_words(words->field, sizeof words->field, field, (size_t)(problem - 1 - field)) ||
 	    !copy_words(words->problem, sizeof words->problem, problem, (size_t)(end - problem)))
 		return false;
-	riffle_fail_full(error, (enum riffle_status)status, sys_errno, words->field, words->problem, has_found != 0,
-			 found, has_expected != 0, expected);
+	riffle_fail_full(error, (enum riffle_status)status, sys_errno, words->field, words->problem, show_of(has_found),
+			 found, show_of(has_expected), expected);
 	return true;
 }
 
@@ -116,12 +121,13 @@ static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_
 	return rc ? rc : posix_spawn_file_actions_addclosefrom_np(actions, end);
 }
 
-static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compression storage, struct riffle_error *error)
+static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compression storage, const char *no_shuffle,
+		 struct riffle_error *error)
 {
-	char path[4096], text[CHILD_FILES][12], method[12];
+	char path[4096], text[CHILD_FILES][12], method[12], reason[LINE_BYTES];
 	char program[] = PROGRAM, option[] = WORKER_OPTION;
 	char *argv[] = {program,           option,          text[CHILD_KERNEL], text[CHILD_RELOCS],
-			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  method, NULL};
+			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  method, NULL, NULL};
 	char *environment[] = {NULL};
 	int number[CHILD_FILES], next = CHILD_FIRST;
 	posix_spawn_file_actions_t actions;
@@ -136,6 +142,10 @@ static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compressi
 		snprintf(text[i], sizeof text[i], "%d", number[i]);
 	}
 	snprintf(method, sizeof method, "%d", (int)storage);
+	if (no_shuffle) {
+		snprintf(reason, sizeof reason, "%s", no_shuffle);
+		argv[sizeof argv / sizeof *argv - 2] = reason;
+	}
 	rc = posix_spawn_file_actions_init(&actions);
 	if (rc)
 		return riffle_fail_system(error, rc, PROGRAM, "cannot be started");
@@ -188,7 +198,9 @@ static int judge_end(int ended, const char *line, struct spawn_words *words, str
 				 (uint64_t)(WIFEXITED(ended) ? WEXITSTATUS(ended) : 0));
 }
 
-static int run_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error)
+/* `ended` is how the child ended, as wait() has it; 0 when none was started. */
+static int run_worker(struct spawn_words *words, const struct spawn_files *files, const char *no_shuffle, int *ended,
+		      struct riffle_error *error)
 {
 	int fds[CHILD_FILES] = {[CHILD_KERNEL] = files->kernel,
 				[CHILD_OUT] = files->out,
@@ -196,9 +208,10 @@ static int run_worker(struct spawn_words *words, const struct spawn_files *files
 				[CHILD_DEBUG] = files->debug};
 	char line[LINE_BYTES];
 	int pipe_fds[2];
-	int status = 0, ended = 0;
+	int status = 0;
 	pid_t child;
 
+	*ended = 0;
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return riffle_fail_system(error, errno, PROGRAM, "cannot be given a pipe");
 	fds[CHILD_ERROR] = pipe_fds[1];
@@ -211,7 +224,7 @@ static int run_worker(struct spawn_words *words, const struct spawn_files *files
 	}
 	close(pipe_fds[1]);
 	if (!status)
-		status = start(&child, fds, files->storage, error);
+		status = start(&child, fds, files->storage, no_shuffle, error);
 	for (int i = 0; i < CHILD_FILES; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -221,20 +234,36 @@ static int run_worker(struct spawn_words *words, const struct spawn_files *files
 	}
 	read_line(pipe_fds[0], line, sizeof line);
 	close(pipe_fds[0]);
-	while (waitpid(child, &ended, 0) < 0)
+	while (waitpid(child, ended, 0) < 0)
 		if (errno != EINTR)
 			return riffle_fail_system(error, errno, PROGRAM, "cannot be waited for");
-	return judge_end(ended, line, words, error);
+	return judge_end(*ended, line, words, error);
+}
+
+/* By a signal that comes of what it did with the kernel, as SIGKILL by who is short of memory does not. */
+static bool is_own_fault(int ended)
+{
+	static const int signals[] = {SIGXCPU, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (WIFSIGNALED(ended) && WTERMSIG(ended) == signals[i])
+			return true;
+	return false;
 }
 
 int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error)
 {
 	struct sigaction usual = {.sa_handler = SIG_DFL}, before;
-	int status;
+	char why[LINE_BYTES];
+	int status, ended;
 
 	/* who started us may have SIGCHLD ignored, and then nobody learns how a child ended */
 	sigaction(SIGCHLD, &usual, &before);
-	status = run_worker(words, files, error);
+	status = run_worker(words, files, NULL, &ended, error);
+	if (status && is_own_fault(ended) && files->debug < 0 && !ftruncate(files->out, 0)) {
+		riffle_error_format(error, why, sizeof why);
+		status = run_worker(words, files, why, &ended, error);
+	}
 	sigaction(SIGCHLD, &before, NULL);
 	return status;
 }

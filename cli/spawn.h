@@ -10,8 +10,8 @@
 #include <riffle/format.h>
 
 /*
- * The first argument of riffle-prepare that makes it a worker; five descriptors' numbers follow, -1 for none, and the
- * number of a compression.
+ * The first argument of riffle-prepare that makes it a worker; five descriptors' numbers follow, -1 for none, the
+ * number of a compression, and possibly the reason why the kernel is not to be analysed for a shuffle.
  */
 #define WORKER_OPTION "--worker"
 
@@ -45,7 +45,8 @@ bool find_prepare_program(char *path, size_t bytes);
 /*
  * Runs `riffle-prepare --worker` on open descriptors and waits for it. The child has no environment and no other
  * descriptors, and drops what it can before it reads a byte. With a debug vmlinux a kernel that cannot be shuffled all
- * the same is an error (UNSUPPORTED), without one it is prepared as it is. On failure error->field and ->problem may
+ * the same is an error (UNSUPPORTED), without one it is prepared as it is. When the child crashes or
+ * computes for too long, a second one prepares the kernel without analysing it. On failure error->field and ->problem may
  * point into *words, which must live as long as they are used. Errors: whatever preparing gives, and IO.
  */
 int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error);

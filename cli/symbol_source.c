@@ -26,6 +26,14 @@ int symbol_source_open(struct symbol_source *source, struct riffle_error *error)
 	return input_open(&source->fd, &st, source->name, error);
 }
 
+void symbol_source_close(struct symbol_source *source)
+{
+	if (source->kind == SYMBOLS_KERNEL)
+		kernel_close(&source->kernel);
+	else if (source->kind != SYMBOLS_NONE)
+		close(source->fd);
+}
+
 /* true when `bytes` spelt as lower-case hexadecimal digits are `text` */
 static bool same_hex(const char *text, const uint8_t *bytes, size_t count)
 {

@@ -29,6 +29,9 @@ int symbol_source_open(struct symbol_source *source, struct riffle_error *error)
 int symbol_source_read(struct symbols *symbols, const struct symbol_source *source, const struct layout_file *layout,
 		       struct riffle_error *error);
 
+/* Ends what symbol_source_open() began. */
+void symbol_source_close(struct symbol_source *source);
+
 /* The vmlinux is the layout's kernel, as far as both tell. Errors: ARGUMENT. */
 int symbol_source_check_elf(const struct symbols_elf *elf, const struct layout_file *layout,
 			    struct riffle_error *error);

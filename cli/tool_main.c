@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/shown.h"
 #include "cli/spawn.h"
 #include "cli/worker.h"
 
@@ -53,6 +54,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return with_output(commands[i].run(argc - 1, argv + 1));
-	fprintf(stderr, "riffle: '%s' is no command; riffle-prepare --help lists them\n", argv[1]);
+	fprintf(stderr, "riffle: '%s' is no command; riffle-prepare --help lists them\n", SHOWN(argv[1]));
 	return EXIT_USAGE;
 }

@@ -45,7 +45,7 @@ static int parse_storage(const char *text, enum riffle_compression *storage)
 }
 
 static int work(struct analysed *kernel, const struct descriptors *fds, enum riffle_compression storage,
-		struct riffle_error *error)
+		const char *no_shuffle, struct riffle_error *error)
 {
 	int status = sandbox_drop(SANDBOX_SECONDS, error);
 
@@ -53,7 +53,7 @@ static int work(struct analysed *kernel, const struct descriptors *fds, enum rif
 		return status;
 	/* a worker does not outlive who waits for it; asked for here because changing ids takes it back */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	status = analysed_open(kernel, fds->kernel, fds->relocs, fds->debug, error);
+	status = analysed_open(kernel, fds->kernel, fds->relocs, fds->debug, no_shuffle, error);
 	if (status)
 		return status;
 	status = analysed_write(kernel, storage, fds->out, error);
@@ -69,11 +69,11 @@ int worker_main(int argc, char **argv)
 	struct riffle_error error = {0};
 	char line[512];
 
-	if (argc != 7 || parse_fd(argv[1], &fds.kernel) < 0 || parse_fd(argv[2], &fds.relocs) < 0 ||
+	if (argc < 7 || argc > 8 || parse_fd(argv[1], &fds.kernel) < 0 || parse_fd(argv[2], &fds.relocs) < 0 ||
 	    parse_fd(argv[3], &fds.debug) < 0 || parse_fd(argv[4], &fds.out) < 0 || parse_fd(argv[5], &fds.errors) < 0 ||
 	    parse_storage(argv[6], &storage) < 0)
 		return EXIT_USAGE;
-	if (!work(&kernel, &fds, storage, &error))
+	if (!work(&kernel, &fds, storage, argc == 8 ? argv[7] : NULL, &error))
 		return EXIT_SUCCESS;
 	spawn_format_error(&error, line, sizeof line);
 	/* the reader tells a line cut short from a whole one by its line feed */

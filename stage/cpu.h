@@ -32,6 +32,18 @@ static inline uint64_t cpu_cr4(void)
 	return value;
 }
 
+/* An exception with no table to look it up in: the processor shuts down, and the machine resets or ends. */
+static inline __attribute__((noreturn)) void cpu_triple_fault(void)
+{
+	static const struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) nothing = {0, 0};
+
+	__asm__ volatile("lidt %0\n\tud2" : : "m"(nothing) : "memory");
+	__builtin_unreachable();
+}
+
 static inline void cpu_cpuid(uint32_t leaf, uint32_t *a, uint32_t *b, uint32_t *c)
 {
 	uint32_t d;

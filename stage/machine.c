@@ -5,24 +5,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "stage/stage.h"
-
-/* offsets in struct boot_params (Documentation/x86/zero-page.rst, boot.rst) */
-#define EXT_RAMDISK_IMAGE 0x0c0
-#define EXT_RAMDISK_SIZE 0x0c4
-#define EXT_CMD_LINE_PTR 0x0c8
-#define EFI_SIGNATURE 0x1c0
-#define EFI_MEMMAP 0x1d0
-#define EFI_MEMMAP_SIZE 0x1d4
-#define EFI_MEMMAP_HI 0x1dc
-#define E820_ENTRIES 0x1e8
-#define RAMDISK_IMAGE 0x218
-#define RAMDISK_SIZE 0x21c
-#define CMD_LINE_PTR 0x228
-#define CMDLINE_SIZE 0x238
-#define SETUP_DATA 0x250
-#define E820_TABLE 0x2d0
-#define E820_ENTRY 20
-#define E820_RAM 1u
+#include "stage/zero_page.h"
 
 #define SETUP_RNG_SEED 9u                  /* bootparam.h */
 #define SETUP_INDIRECT (UINT32_C(1) << 31) /* bootparam.h; its data is {u32 type, u32 reserved, u64 len, u64 addr} */
@@ -178,17 +161,42 @@ struct riffle_range stage_command_line(const uint8_t *zero_page)
 	return (struct riffle_range){wide(zero_page, CMD_LINE_PTR, EXT_CMD_LINE_PTR), bytes};
 }
 
+struct riffle_range stage_initrd(const uint8_t *zero_page)
+{
+	return (struct riffle_range){wide(zero_page, RAMDISK_IMAGE, EXT_RAMDISK_IMAGE),
+				     wide(zero_page, RAMDISK_SIZE, EXT_RAMDISK_SIZE)};
+}
+
+/* Neither wraps: each was reserved. */
+static bool overlap(const struct riffle_range *a, const struct riffle_range *b)
+{
+	return a->bytes && b->bytes && a->address < b->address + b->bytes && b->address < a->address + a->bytes;
+}
+
+/* What the kernel is going to read, in memory that is about to be written to, if it has not been. */
+static int reserve_clear(struct stage_machine *machine, const char *what, const struct riffle_range *range,
+			 const struct riffle_range *own, struct riffle_error *error)
+{
+	int status = reserve(machine, what, range->address, range->bytes, error);
+
+	if (!status && overlap(range, own))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, what, "lies where the loader stage works",
+					 range->address);
+	return status;
+}
+
 int stage_machine_reserve(struct stage_machine *machine, const uint8_t *zero_page, uint64_t zero_page_address,
 			  const struct riffle_range *own, const struct stage_view *view, struct riffle_error *error)
 {
-	struct riffle_range line = stage_command_line(zero_page);
+	struct riffle_range line = stage_command_line(zero_page), initrd = stage_initrd(zero_page);
 	int status;
 
+	if (!line.address)
+		line.bytes = 0;
 	if ((status = reserve(machine, "stage", own->address, own->bytes, error)) ||
 	    (status = reserve(machine, "zero page", zero_page_address, STAGE_PAGE, error)) ||
-	    (status = reserve(machine, "command line", line.address, line.address ? line.bytes : 0, error)) ||
-	    (status = reserve(machine, "initrd", wide(zero_page, RAMDISK_IMAGE, EXT_RAMDISK_IMAGE),
-			      wide(zero_page, RAMDISK_SIZE, EXT_RAMDISK_SIZE), error)) ||
+	    (status = reserve_clear(machine, "command line", &line, own, error)) ||
+	    (status = reserve_clear(machine, "initrd", &initrd, own, error)) ||
 	    (status = reserve_e820(machine, zero_page, error)))
 		return status;
 	if (riffle_get32(zero_page + EFI_SIGNATURE) &&
@@ -196,6 +204,31 @@ int stage_machine_reserve(struct stage_machine *machine, const uint8_t *zero_pag
 			      riffle_get32(zero_page + EFI_MEMMAP_SIZE), error)))
 		return status;
 	return reserve_setup_data(machine, riffle_get64(zero_page + SETUP_DATA), view, error);
+}
+
+int stage_machine_check(const struct stage_machine *machine, const uint8_t *zero_page,
+			const struct riffle_range *kernel, struct riffle_error *error)
+{
+	const struct riffle_memory *memory = &machine->memory;
+	const struct riffle_range initrd = stage_initrd(zero_page);
+	bool inside = false;
+
+	for (size_t i = 0; i < memory->ram_count; i++)
+		inside |= kernel->address >= memory->ram[i].address &&
+			  riffle_inside(kernel->address - memory->ram[i].address, kernel->bytes, memory->ram[i].bytes);
+	if (!inside)
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "kernel",
+					 "lies outside this machine's RAM: give riffle emit its size by -m",
+					 kernel->address);
+	if (overlap(kernel, &initrd))
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "initrd",
+					 "lies where the kernel does: give riffle emit room for it by --reserve-top",
+					 initrd.address);
+	for (size_t i = 0; i < memory->reserved_count; i++)
+		if (overlap(kernel, &machine->reserved[i]))
+			return riffle_fail_found(error, RIFFLE_ERR_SPACE, "kernel",
+						 "lies on something that the loader put into RAM", kernel->address);
+	return RIFFLE_OK;
 }
 
 static bool blank(char c)

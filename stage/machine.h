@@ -33,13 +33,23 @@ int stage_machine_ram(struct stage_machine *machine, uint64_t *end, const uint8_
 
 /*
  * Then reserves what the kernel must not be put on: `own`, the zero page, command line, initrd, setup_data, what EFI
- * left, and whatever e820 has beside RAM. Errors: FORMAT.
+ * left, and whatever e820 has beside RAM. Command line and initrd may not touch `own`. Errors: FORMAT.
  */
 int stage_machine_reserve(struct stage_machine *machine, const uint8_t *zero_page, uint64_t zero_page_address,
 			  const struct riffle_range *own, const struct stage_view *view, struct riffle_error *error);
 
 /* Where the command line is, and how long it may be with its NUL; address 0 when there is none. */
 struct riffle_range stage_command_line(const uint8_t *zero_page);
+
+/* Where the initrd is; 0 bytes when there is none. */
+struct riffle_range stage_initrd(const uint8_t *zero_page);
+
+/*
+ * For a kernel that was put into place by somebody else: that its range, which does not wrap, is RAM and touches
+ * nothing that was reserved. Errors: SPACE.
+ */
+int stage_machine_check(const struct stage_machine *machine, const uint8_t *zero_page,
+			const struct riffle_range *kernel, struct riffle_error *error);
 
 /* true when `word` stands between blanks in the text, which ends at its NUL or after `bytes` */
 bool stage_has_word(const char *text, uint64_t bytes, const char *word);

@@ -54,6 +54,13 @@ struct riffle_error {
 	unsigned char reserved_zero[6 + 16];
 };
 
+/* What has_found and has_expected hold when there is a value: how it is written. */
+enum riffle_show {
+	RIFFLE_SHOW_NUMBER = 1, /* small ones in decimal, others in hexadecimal */
+	RIFFLE_SHOW_HEX,        /* magic numbers and bits */
+	RIFFLE_SHOW_VERSION,    /* major in bits 8 and up, minor below: 0x20c is 2.12 */
+};
+
 /*
  * Writes one line without a line feed: `FIELD: PROBLEM (found F, expected E): SYSTEM ERROR`, parts that do not apply
  * left out. Always ends `text` with NUL when bytes > 0; a longer line is cut. Not in the freestanding build.

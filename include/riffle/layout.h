@@ -33,6 +33,9 @@ struct riffle_random {
 	uint64_t reserved_zero[2];
 };
 
+/*
+ * A layout; start from RIFFLE_LAYOUT_INIT. It is the guest's secret: riffle_layout_wipe() it when it has been loaded.
+ */
 struct riffle_layout {
 	enum riffle_mode mode;
 	uint64_t physical_base; /* guest-physical address of image offset 0 */
@@ -70,27 +73,38 @@ struct riffle_slots {
  * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (nowhere to put it), RANDOM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
-				     const struct riffle_memory *memory, enum riffle_mode mode,
-				     const struct riffle_random *random, struct riffle_error *error);
+						       const struct riffle_memory *memory, enum riffle_mode mode,
+						       const struct riffle_random *random, struct riffle_error *error);
 
 /*
  * Checks that a layout that came from elsewhere (a replay) is one that riffle_layout_draw() could have drawn for this
  * kernel and this memory. Errors: ARGUMENT, UNSUPPORTED, SPACE, FORMAT (the order is none of these chunks).
  */
-RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_plan *plan,
-				      const struct riffle_memory *memory, struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layout *layout,
+							const struct riffle_plan *plan,
+							const struct riffle_memory *memory, struct riffle_error *error);
 
 /*
  * The part of that check that is about the order alone: each region's places hold each of its chunks once.
  * riffle_load_shuffled() makes it too. Errors: FORMAT, with the place.
  */
-RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
-					    struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout,
+							      const struct riffle_plan *plan,
+							      struct riffle_error *error);
+
+/*
+ * Overwrites what a layout tells: bases, mode and the order's entries, by writes that no compiler leaves out. `order`
+ * and `order_count` stay, so that another layout can be drawn into it.
+ */
+RIFFLE_PUBLIC void riffle_layout_wipe(struct riffle_layout *layout);
+
+/* The same for other memory that a layout has been in: the workspace of a load, registers, a struct riffle_loaded. */
+RIFFLE_PUBLIC void riffle_wipe(void *memory, size_t bytes);
 
 /* Counts the slots that riffle_layout_draw() would draw from. Errors: as there, RANDOM excepted. */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
-				      const struct riffle_memory *memory, enum riffle_mode mode,
-				      struct riffle_error *error);
+							const struct riffle_memory *memory, enum riffle_mode mode,
+							struct riffle_error *error);
 
 /*
  * A replayable source: ChaCha20's key stream under a 256-bit key (RFC 8439, nonce 0). For debugging; real boots take
@@ -109,8 +123,8 @@ RIFFLE_PUBLIC void riffle_random_from_seed(struct riffle_random *random, struct 
  * A uniform number below `bound` (not 0), by rejection. Returns 0, or RIFFLE_ERR_RANDOM. For other choices that must
  * be drawn from the same source.
  */
-RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_random *random,
-				      struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_random_below(uint64_t *number, uint64_t bound,
+							const struct riffle_random *random, struct riffle_error *error);
 
 #ifdef __cplusplus
 }

@@ -11,7 +11,8 @@ extern "C" {
 
 /*
  * Runs `job(argument, i)` once for each i in 0 .. jobs-1, on whatever threads the caller likes, and returns when all
- * have returned. The library starts no thread of its own.
+ * have returned: the library starts no thread of its own, and what the jobs did must be visible to the caller's
+ * thread then. Jobs may run in any order and at once; none waits for one that has not been started.
  */
 struct riffle_workers {
 	void (*run)(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs);
@@ -48,22 +49,24 @@ struct riffle_loaded {
  * NULL), those of payload->read and payload->read_frame.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, const struct riffle_plan *plan,
-			      const struct riffle_source *payload, const struct riffle_layout *layout,
-			      const struct riffle_memory *memory, unsigned options,
-			      const struct riffle_workers *workers, struct riffle_error *error);
+						const struct riffle_source *payload, const struct riffle_layout *layout,
+						const struct riffle_memory *memory, unsigned options,
+						const struct riffle_workers *workers, struct riffle_error *error);
 
 /*
  * The same for RIFFLE_MODE_FGKASLR (and any other): `workspace` is riffle_load_workspace() bytes of scratch memory,
- * aligned to 64, whose contents do not matter; it holds the layout afterwards, so wipe it or give it back.
+ * aligned to 64, whose contents do not matter; it holds the layout afterwards: riffle_wipe() it before anything else uses
+ * it. It serves one load at a time.
  * `options` may hold RIFFLE_LOAD_LAZY_TABLES. Chunks are copied in source order, their references put right on the way; every
  * table that the kernel searches by halving is written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
  */
 #define RIFFLE_LOAD_LAZY_TABLES 2u      /* leave kallsyms and ORC as linked: wrong, and some milliseconds cheaper */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
-				       const struct riffle_source *payload, const struct riffle_layout *layout,
-				       const struct riffle_memory *memory, unsigned options,
-				       const struct riffle_workers *workers, void *workspace, size_t workspace_bytes,
-				       struct riffle_error *error);
+							 const struct riffle_source *payload,
+							 const struct riffle_layout *layout,
+							 const struct riffle_memory *memory, unsigned options,
+							 const struct riffle_workers *workers, void *workspace,
+							 size_t workspace_bytes, struct riffle_error *error);
 /* Bytes of workspace that riffle_load_shuffled() needs for this plan; 0 when it has no chunks. */
 RIFFLE_PUBLIC size_t riffle_load_workspace(const struct riffle_plan *plan);
 

@@ -45,9 +45,9 @@ struct riffle_source {
 };
 
 /*
- * A checked plan. Everything here is private memory that cannot change under the reader, and every offset, count and
- * relocation in it has been checked against the others; it is read-only and may be used by any number of threads.
- * The pointers lead into the header and plan bytes and live as long as they do.
+ * A checked plan; start from RIFFLE_PLAN_INIT. Everything here is private memory that cannot change under the reader,
+ * and every offset, count and relocation in it has been checked against the others. Once filled it is read-only and may
+ * be used by any number of threads. The pointers lead into the header and plan bytes and live as long as they do.
  */
 struct riffle_plan {
 	size_t size;            /* sizeof(struct riffle_plan) of the caller's header: start from RIFFLE_PLAN_INIT */
@@ -113,7 +113,8 @@ struct riffle_plan {
  * Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
-				    size_t plan_bytes, uint64_t file_bytes, struct riffle_error *error);
+						      size_t plan_bytes, uint64_t file_bytes,
+						      struct riffle_error *error);
 
 /*
  * Reads header and plan from `source` into private memory, once, and checks them. On success the caller owns *plan
@@ -121,16 +122,19 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_check(struct riffle_plan *plan, 
  * UNSUPPORTED for a compressed kernel without that, and MEMORY.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
-				   struct riffle_error *error);
+						     struct riffle_error *error);
 
 /*
  * The same without the shuffle's part, which is most of a plan: for a guest that gets no more than RIFFLE_MODE_KASLR. The
  * plan has no chunks then; plan->header->features tells whether the file has.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source,
-					struct riffle_error *error);
+							  struct riffle_error *error);
 
-/* Gives back what riffle_plan_open() took. A closed or zeroed plan may be closed again. */
+/*
+ * Gives back what riffle_plan_open() took, when no call uses the plan any more. The plan may then be opened again; a
+ * closed or zeroed one may be closed again.
+ */
 RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
 
 /*
@@ -139,7 +143,8 @@ RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
  * read_frame is NULL: set it afterwards.
  * Errors: IO, FORMAT (not a regular file).
  */
-RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error);
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_source_from_fd(struct riffle_source *source, int fd,
+							  struct riffle_error *error);
 
 /*
  * Makes a source of bytes in memory (the whole file), which must outlive it. Cannot fail. `memory->base` and
@@ -159,7 +164,8 @@ RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct
  * NULL), those of source->read and source->read_frame.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,
-				   uint64_t image_offset, void *buffer, size_t bytes, struct riffle_error *error);
+						     uint64_t image_offset, void *buffer, size_t bytes,
+						     struct riffle_error *error);
 
 /* 1 when the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, else 0. */
 RIFFLE_PUBLIC int riffle_plan_is_prepared(const void *start, size_t bytes);

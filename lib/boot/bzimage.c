@@ -35,14 +35,14 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	if ((status = riffle_boot_setup_take(&image->setup, file + RBOOT_HDR_START, bytes - RBOOT_HDR_START, error)))
 		return status;
 	if (riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)) < MIN_VERSION)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "boot protocol version",
+		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION, "boot protocol version",
 					    "has no 64-bit entry", riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)),
 					    MIN_VERSION);
 	if (!(riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)) & RBOOT_XLF_KERNEL_64))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "xloadflags", "has no 64-bit entry",
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "xloadflags", "has no 64-bit entry",
 					 riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)));
 	if (!(h[RBOOT_HDR(RBOOT_LOADFLAGS)] & RBOOT_LOADED_HIGH))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "loadflags", "is not a bzImage's (LOADED_HIGH)",
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "loadflags", "is not a bzImage's (LOADED_HIGH)",
 					 h[RBOOT_HDR(RBOOT_LOADFLAGS)]);
 
 	code_start = ((uint64_t)(h[0] ? h[0] : OLD_SETUP_SECTS) + 1) * SECTOR;
@@ -51,10 +51,13 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 					    code_start + ENTRY_64, bytes);
 	image->code = file + code_start;
 	image->code_bytes = bytes - code_start;
+	/* in paragraphs: the last need not be whole; what follows is not the kernel's (a signature, padding) */
 	said = (uint64_t)riffle_get32(h + RBOOT_HDR(RBOOT_SYSSIZE)) * 16;
-	if (said > image->code_bytes)
+	if (said > image->code_bytes + 15)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "reaches past the end of the file",
 					    said, image->code_bytes);
+	if (said > ENTRY_64 && said < image->code_bytes)
+		image->code_bytes = said;
 	image->window = riffle_get32(h + RBOOT_HDR(RBOOT_INIT_SIZE));
 	if (image->window < image->code_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "init_size", "is less than the code itself",
@@ -99,9 +102,10 @@ static bool fit(uint64_t *address, const struct bzimage *image, const struct rif
 static int place(uint64_t *address, const struct bzimage *image, const struct riffle_boot_map *map,
 		 const struct riffle_range *initrd, struct riffle_error *error)
 {
-	for (unsigned i = 0; i < map->ram_count; i++) {
+	for (const struct riffle_ram *ram = riffle_boot_map_next(map, 0); ram;
+	     ram = riffle_boot_map_next(map, ram->address + ram->bytes)) {
 		*address = image->preferred;
-		if (map->ram[i].host && fit(address, image, &map->ram[i], initrd))
+		if (ram->host && fit(address, image, ram, initrd))
 			return RIFFLE_OK;
 	}
 	return riffle_fail_found(error, RIFFLE_ERR_SPACE, "init_size",

@@ -12,8 +12,6 @@ static bool usable(const struct riffle_range *run, uint32_t last, uint64_t *star
 {
 	uint64_t limit = (uint64_t)last + 1;
 
-	if (limit > RIFFLE_BOOT_HOLE_START)
-		limit = RIFFLE_BOOT_HOLE_START;
 	*start = run->address > RIFFLE_BOOT_LOW_END ? run->address : RIFFLE_BOOT_LOW_END;
 	*end = run->address + run->bytes < limit ? run->address + run->bytes : limit & ~PAGE_MASK;
 	return *start < *end;
@@ -69,11 +67,10 @@ int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct rif
 
 size_t riffle_boot_reserved(const struct riffle_machine *machine, struct riffle_range *ranges, size_t capacity)
 {
-	size_t n = 0;
+	const struct riffle_range all[] = {{0, RIFFLE_BOOT_LOW_END}, {machine->initrd_address, machine->initrd_bytes}};
+	size_t needed = machine->initrd_bytes ? 2 : 1;
 
-	if (n < capacity)
-		ranges[n++] = (struct riffle_range){0, RIFFLE_BOOT_LOW_END};
-	if (n < capacity && machine->initrd_bytes)
-		ranges[n++] = (struct riffle_range){machine->initrd_address, machine->initrd_bytes};
-	return n;
+	for (size_t i = 0; i < needed && i < capacity; i++)
+		ranges[i] = all[i];
+	return needed;
 }

@@ -7,23 +7,27 @@
 
 #include <riffle/boot.h>
 
-#define RBOOT_RAM_MAX 64u
+#define RBOOT_RUNS_MAX 126u /* the zero page holds 128 e820 entries */
 #define RBOOT_BASE_MEMORY_END 0x9fc00u /* what a PC calls base memory, less its last KiB */
+#define RBOOT_SETUP_DATA_END (RIFFLE_BOOT_SETUP_DATA + 0x1000u)
+#define RBOOT_MP_TABLE_END 0xa0000u
 #define RBOOT_LAPIC 0xfee00000u
 #define RBOOT_IOAPIC 0xfec00000u
 #define RBOOT_IOAPIC_ID 0u /* the id register's reset value */
 #define RBOOT_IOAPIC_PINS 24u
 
-/* The guest's RAM, checked and ascending. */
+/* The guest's RAM, checked. */
 struct riffle_boot_map {
-	struct riffle_ram ram[RBOOT_RAM_MAX];   /* as the caller gave it */
-	struct riffle_range run[RBOOT_RAM_MAX]; /* adjacent stretches made one */
-	unsigned ram_count, run_count;
-	uint64_t end; /* first address behind the last RAM */
+	const struct riffle_ram *ram; /* as the caller gave it, in any order */
+	size_t ram_count;
+	struct riffle_range run[RBOOT_RUNS_MAX]; /* ascending, adjacent stretches joined */
+	unsigned run_count;
 };
 
 /* Errors: ARGUMENT. Reads ram and ram_count alone; host addresses may be NULL here. */
 int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machine *machine, struct riffle_error *error);
+/* the stretch with the lowest address that is not below `from`; NULL when there is none */
+const struct riffle_ram *riffle_boot_map_next(const struct riffle_boot_map *map, uint64_t from);
 /* true when [address, address + bytes) is RAM throughout */
 bool riffle_boot_map_holds(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
 /* true when [address, address + bytes) and RAM have a byte in common; the range must not wrap */
@@ -62,6 +66,8 @@ uint8_t *riffle_boot_map_host(const struct riffle_boot_map *map, uint64_t addres
 #define RBOOT_PREF_ADDRESS 0x258u
 #define RBOOT_INIT_SIZE 0x260u
 
+#define RBOOT_LOADER_UNDEFINED 0xffu /* boot.rst: a loader without an assigned number */
+
 #define RBOOT_LOADED_HIGH 1u
 #define RBOOT_KASLR_FLAG 2u
 #define RBOOT_XLF_KERNEL_64 1u
@@ -86,7 +92,10 @@ int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct rif
 /* `low` is the host address of the first MiB from here on. */
 int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 			  const struct riffle_boot_setup *setup, struct riffle_error *error);
-int riffle_boot_write_page_tables(uint8_t *low, uint64_t ram_end, bool gib_pages, struct riffle_error *error);
+/* where the page tables for this RAM end; SPACE when there is no room for them */
+int riffle_boot_page_tables_end(uint32_t *end, const struct riffle_boot_map *map, bool gib_pages,
+				struct riffle_error *error);
+void riffle_boot_write_page_tables(uint8_t *low, const struct riffle_boot_map *map, bool gib_pages);
 int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 		     struct riffle_error *error);
 void riffle_boot_write_mp_table(uint8_t *low, unsigned vcpus);
@@ -95,6 +104,12 @@ void riffle_boot_write_mp_table(uint8_t *low, unsigned vcpus);
 int riffle_boot_write_all(struct riffle_boot_registers *registers, const struct riffle_boot_map *map,
 		    const struct riffle_machine *machine, const struct riffle_boot_setup *setup,
 		    const struct riffle_range *kernel, uint64_t entry, struct riffle_error *error);
+
+/* Is this one of the tables to write (RIFFLE_TABLES_*)? */
+static inline bool riffle_boot_wants(const struct riffle_machine *machine, unsigned table)
+{
+	return !machine->tables || machine->tables & table;
+}
 
 static inline bool riffle_boot_overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
 {

@@ -14,51 +14,61 @@ static int check_stretch(const struct riffle_ram *ram, struct riffle_error *erro
 	    __builtin_add_overflow(ram->address, ram->bytes, &end))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "is empty, wraps, or is not in whole pages",
 					 ram->address);
-	if (ram->address < RIFFLE_BOOT_HOLE_END && end > RIFFLE_BOOT_HOLE_START)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "reaches into the hole below 4 GiB", end,
-					    RIFFLE_BOOT_HOLE_START);
 	return RIFFLE_OK;
 }
 
-static void insert_ascending(struct riffle_boot_map *map, const struct riffle_ram *ram)
+const struct riffle_ram *riffle_boot_map_next(const struct riffle_boot_map *map, uint64_t from)
 {
-	unsigned i = map->ram_count++;
+	const struct riffle_ram *next = NULL;
 
-	for (; i > 0 && map->ram[i - 1].address > ram->address; i--)
-		map->ram[i] = map->ram[i - 1];
-	map->ram[i] = *ram;
+	for (size_t i = 0; i < map->ram_count; i++)
+		if (map->ram[i].address >= from && (!next || map->ram[i].address < next->address))
+			next = &map->ram[i];
+	return next;
+}
+
+static int fail_overlap(const struct riffle_boot_map *map, struct riffle_error *error)
+{
+	for (size_t i = 0; i < map->ram_count; i++)
+		for (size_t j = 0; j < i; j++)
+			if (riffle_boot_overlap(map->ram[i].address, map->ram[i].bytes, map->ram[j].address,
+						map->ram[j].bytes))
+				return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "overlaps another stretch",
+							 map->ram[i].address);
+	return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "ram", "overlaps another stretch");
 }
 
 int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machine *machine, struct riffle_error *error)
 {
-	int status;
+	uint64_t end = 0;
+	int status = RIFFLE_CHECK_ZERO(machine->reserved_zero, "machine", error);
 
-	map->ram_count = map->run_count = 0;
-	map->end = 0;
-	if ((status = RIFFLE_CHECK_ZERO(machine->reserved_zero, "machine", error)))
+	if (status)
 		return status;
-	if (machine->reserved_zero_byte)
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "machine", "reserved bytes are not zero",
-					 machine->reserved_zero_byte);
-	if (!machine->ram || !machine->ram_count || machine->ram_count > RBOOT_RAM_MAX)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram", "no stretch, or too many",
-					    machine->ram_count, RBOOT_RAM_MAX);
-	for (size_t i = 0; i < machine->ram_count; i++) {
+	map->ram = machine->ram;
+	map->ram_count = machine->ram_count;
+	map->run_count = 0;
+	if (!machine->ram || !machine->ram_count)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "ram", "has no stretch");
+	for (size_t i = 0; i < machine->ram_count; i++)
 		if ((status = check_stretch(&machine->ram[i], error)))
 			return status;
-		insert_ascending(map, &machine->ram[i]);
-	}
-	for (unsigned i = 0; i < map->ram_count; i++) {
-		const struct riffle_ram *ram = &map->ram[i];
+	/* from each stretch's end to the next one: what is left out begins inside another */
+	for (size_t i = 0; i < machine->ram_count; i++) {
+		const struct riffle_ram *ram = riffle_boot_map_next(map, end);
 
-		if (i && ram->address < map->end)
-			return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "overlaps another stretch",
-						 ram->address);
-		if (i && ram->address == map->end)
+		if (!ram)
+			return fail_overlap(map, error);
+		if (map->run_count && ram->address == end) {
 			map->run[map->run_count - 1].bytes += ram->bytes;
-		else
+		} else {
+			if (map->run_count == RBOOT_RUNS_MAX)
+				return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram",
+							    "is in more pieces than a memory map holds",
+							    machine->ram_count, RBOOT_RUNS_MAX);
 			map->run[map->run_count++] = (struct riffle_range){ram->address, ram->bytes};
-		map->end = ram->address + ram->bytes;
+		}
+		end = ram->address + ram->bytes;
 	}
 	return RIFFLE_OK;
 }

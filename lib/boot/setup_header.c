@@ -23,10 +23,10 @@ int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from,
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is cut short", available,
 					    RBOOT_HDR(RBOOT_VERSION + 2));
 	if (riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)) != BOOT_FLAG)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "boot_flag", "is not a bzImage's",
+		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "boot_flag", "is not a bzImage's",
 					    riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)), BOOT_FLAG);
 	if (riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)) != MAGIC)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header magic", "is not \"HdrS\", as a bzImage has it",
+		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "setup header magic", "is not \"HdrS\", as a bzImage has it",
 					    riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)), MAGIC);
 	/* the header ends where the jump at 0x200 leads (boot.rst, 64-bit boot protocol); code follows it */
 	end = RBOOT_HDR(RBOOT_MAGIC) + from[RBOOT_HDR(RBOOT_JUMP + 1)];

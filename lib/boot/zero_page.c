@@ -12,14 +12,13 @@
 #define E820_ENTRY_BYTES 20u
 #define E820_RAM 1u
 #define E820_RESERVED 2u
-#define LOADER_UNDEFINED 0xffu /* boot.rst: a loader without an assigned number */
 
 #define SETUP_DATA_HEADER_BYTES 16u
 #define SETUP_RNG_SEED 9u /* arch/x86/include/uapi/asm/bootparam.h, Linux 6.0; older kernels pass over it */
 
-_Static_assert(RIFFLE_BOOT_SETUP_DATA + SETUP_DATA_HEADER_BYTES + RIFFLE_BOOT_RNG_SEED_MAX <= RIFFLE_BOOT_MORE_TABLES,
-	       "setup_data ends before the page tables go on");
-_Static_assert(RBOOT_RAM_MAX + 2 <= 128, "the zero page holds 128 e820 entries");
+_Static_assert(RIFFLE_BOOT_SETUP_DATA + SETUP_DATA_HEADER_BYTES + RIFFLE_BOOT_RNG_SEED_MAX <= RBOOT_SETUP_DATA_END,
+	       "setup_data fits its page");
+_Static_assert(RBOOT_RUNS_MAX + 2 <= 128, "the zero page holds 128 e820 entries");
 
 static void add_e820(uint8_t *zero_page, uint64_t start, uint64_t end, uint32_t type)
 {
@@ -32,7 +31,11 @@ static void add_e820(uint8_t *zero_page, uint64_t start, uint64_t end, uint32_t 
 
 static void write_e820(uint8_t *zero_page, const struct riffle_boot_map *map)
 {
-	add_e820(zero_page, 0, RBOOT_BASE_MEMORY_END, E820_RAM);
+	for (unsigned i = 0; i < map->run_count && map->run[i].address < RBOOT_BASE_MEMORY_END; i++) {
+		uint64_t start = map->run[i].address, end = start + map->run[i].bytes;
+
+		add_e820(zero_page, start, end < RBOOT_BASE_MEMORY_END ? end : RBOOT_BASE_MEMORY_END, E820_RAM);
+	}
 	add_e820(zero_page, RBOOT_BASE_MEMORY_END, RIFFLE_BOOT_LOW_END, E820_RESERVED);
 	for (unsigned i = 0; i < map->run_count; i++) {
 		uint64_t start = map->run[i].address, end = start + map->run[i].bytes;
@@ -95,14 +98,16 @@ int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map,
 	 */
 	memset(page, 0, ZERO_PAGE_BYTES);
 	memcpy(page + RBOOT_HDR_START, setup->bytes, sizeof setup->bytes);
-	page[RBOOT_TYPE_OF_LOADER] = LOADER_UNDEFINED;
+	page[RBOOT_TYPE_OF_LOADER] = RBOOT_LOADER_UNDEFINED;
 	if (machine->initrd_bytes) {
 		riffle_put32(page + RBOOT_RAMDISK_IMAGE, (uint32_t)machine->initrd_address);
 		riffle_put32(page + RBOOT_RAMDISK_SIZE, (uint32_t)machine->initrd_bytes);
 	}
 	riffle_put32(page + RBOOT_CMD_LINE_PTR, RIFFLE_BOOT_CMDLINE);
 	riffle_put64(page + RBOOT_SETUP_DATA_PTR, setup_data);
-	riffle_put64(page + ACPI_RSDP_ADDR, RIFFLE_BOOT_ACPI);
-	write_e820(page, map);
+	riffle_put64(page + ACPI_RSDP_ADDR,
+		     riffle_boot_wants(machine, RIFFLE_TABLES_ACPI) ? RIFFLE_BOOT_ACPI : machine->rsdp_address);
+	if (riffle_boot_wants(machine, RIFFLE_TABLES_E820))
+		write_e820(page, map);
 	return RIFFLE_OK;
 }

@@ -6,9 +6,11 @@
 #include <riffle/error.h>
 
 /* small numbers are counts and read best in decimal, large ones are addresses and offsets */
-static void number(char *text, size_t bytes, uint64_t value)
+static void number(char *text, size_t bytes, uint64_t value, unsigned char show)
 {
-	if (value < 65536)
+	if (show == RIFFLE_SHOW_VERSION)
+		snprintf(text, bytes, "%llu.%02llu", (unsigned long long)value >> 8, (unsigned long long)value & 0xff);
+	else if (value < 65536 && show != RIFFLE_SHOW_HEX)
 		snprintf(text, bytes, "%llu", (unsigned long long)value);
 	else
 		snprintf(text, bytes, "0x%llx", (unsigned long long)value);
@@ -20,8 +22,8 @@ void riffle_error_format(const struct riffle_error *error, char *text, size_t by
 
 	if (!bytes)
 		return;
-	number(found, sizeof found, error->found);
-	number(expected, sizeof expected, error->expected);
+	number(found, sizeof found, error->found, error->has_found);
+	number(expected, sizeof expected, error->expected, error->has_expected);
 	if (error->has_found && error->has_expected)
 		snprintf(values, sizeof values, " (found %s, expected %s)", found, expected);
 	else if (error->has_found)

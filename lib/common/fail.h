@@ -43,6 +43,19 @@ static inline int riffle_fail_expected(struct riffle_error *error, enum riffle_s
 	return riffle_fail_full(error, status, 0, field, problem, 1, found, 1, expected);
 }
 
+/* riffle_fail_found() and riffle_fail_expected() with values that are shown in another way. */
+static inline int riffle_fail_found_as(struct riffle_error *error, enum riffle_status status, enum riffle_show show,
+				       const char *field, const char *problem, uint64_t found)
+{
+	return riffle_fail_full(error, status, 0, field, problem, (int)show, found, 0, 0);
+}
+
+static inline int riffle_fail_expected_as(struct riffle_error *error, enum riffle_status status, enum riffle_show show,
+					  const char *field, const char *problem, uint64_t found, uint64_t expected)
+{
+	return riffle_fail_full(error, status, 0, field, problem, (int)show, found, (int)show, expected);
+}
+
 static inline int riffle_fail_system(struct riffle_error *error, int sys_errno, const char *field,
 				     const char *problem)
 {

@@ -196,8 +196,7 @@ static int draw_order(struct riffle_layout *layout, const struct riffle_plan *pl
 	for (uint32_t i = 0; i < plan->region_count; i++)
 		riffle_permute(layout->order + plan->regions[i].first_chunk, plan->regions[i].chunk_count, key,
 			       &counter);
-	memset(key, 0, sizeof key);
-	__asm__ volatile("" : : "r"(key) : "memory");
+	riffle_wipe(key, sizeof key);
 	return RIFFLE_OK;
 }
 

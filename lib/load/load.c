@@ -105,10 +105,17 @@ static void put_right(const struct load *load, struct cursor *at, uint64_t stop,
 /* First area that ends behind `image_offset`; an empty one far away when there is none. */
 static struct plan_area area_at(const struct load *load, uint64_t image_offset)
 {
-	for (unsigned i = 0; i < load->areas.count; i++)
-		if (load->areas.area[i].end > image_offset)
-			return load->areas.area[i];
-	return (struct plan_area){UINT32_MAX, UINT32_MAX};
+	unsigned low = 0, high = load->areas.count;
+
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+
+		if (load->areas.area[middle].end <= image_offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < load->areas.count ? load->areas.area[low] : (struct plan_area){UINT32_MAX, UINT32_MAX};
 }
 
 static uint64_t min64(uint64_t a, uint64_t b)

@@ -255,17 +255,21 @@ static void shuffled_job(void *argument, unsigned index)
 		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->groups);
 }
 
-static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, unsigned options,
-			 const void *workspace, size_t workspace_bytes, struct riffle_error *error)
+static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, const void *workspace, size_t workspace_bytes, struct riffle_error *error)
 {
-	if (options & ~(RIFFLE_LOAD_CLEAR | RIFFLE_LOAD_LAZY_TABLES))
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "options", "hold an unknown bit", options);
+	if (layout->mode > RIFFLE_MODE_FGKASLR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode", "is not known", (uint64_t)layout->mode);
 	if (!plan->chunk_count)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "chunks",
 				   "there are none in this plan, so the kernel's functions cannot be shuffled");
-	if (!workspace || (uintptr_t)workspace % ALIGN || workspace_bytes < riffle_load_workspace(plan))
+	if (!workspace)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "workspace", "is missing");
+	if ((uintptr_t)workspace % ALIGN)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "workspace",
-					    "is missing, unaligned, or too small", workspace_bytes,
+					    "is not aligned (remainder of its address)", (uintptr_t)workspace % ALIGN,
+					    0);
+	if (workspace_bytes < riffle_load_workspace(plan))
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "workspace", "is too small", workspace_bytes,
 					    riffle_load_workspace(plan));
 	if (!layout->order || layout->order_count != plan->chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "order",
@@ -283,9 +287,11 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	struct shuffle_jobs jobs = {.s = &s};
 	int status;
 
+	if (options & ~(RIFFLE_LOAD_CLEAR | RIFFLE_LOAD_LAZY_TABLES))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "options", "hold an unknown bit", options);
 	if (layout->mode < RIFFLE_MODE_FGKASLR)
 		return riffle_load(loaded, plan, payload, layout, memory, options & RIFFLE_LOAD_CLEAR, workers, error);
-	status = check_request(plan, layout, options, workspace, workspace_bytes, error);
+	status = check_request(plan, layout, workspace, workspace_bytes, error);
 	if (!status && workers)
 		status = RIFFLE_CHECK_ZERO(workers->reserved_zero, "workers", error);
 	if (!status)

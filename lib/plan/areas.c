@@ -2,7 +2,7 @@
 /* Collects the areas that a shuffled load writes by itself. */
 #include "plan/areas.h"
 
-/* Insertion keeps them in order: there are a few dozen at most, and they come nearly sorted. */
+/* Insertion keeps them in order: regions come sorted, and tables are a few dozen at most. */
 static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
 {
 	unsigned i = areas->count++;

@@ -5,7 +5,7 @@
 
 #include <riffle/plan.h>
 
-#define PLAN_REGIONS_MAX 64u
+#define PLAN_REGIONS_MAX 1024u
 #define PLAN_TABLES_MAX 24u
 #define PLAN_AREAS_MAX (PLAN_REGIONS_MAX + 2 * PLAN_TABLES_MAX + 4)
 

@@ -35,6 +35,9 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
 	[RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
 };
 
+_Static_assert(SHUFFLE_REGIONS_MAX <= PLAN_REGIONS_MAX, "the analysis keeps to what a plan can hold");
+_Static_assert(SHUFFLE_CHUNKS_MAX < RIFFLE_CHUNKS_MAX, "the analysis keeps to what a plan can hold");
+
 struct encoder {
 	struct encoded *out;
 	uint32_t room[RIFFLE_SECTION_COUNT];
@@ -139,12 +142,14 @@ static int make_chunks(struct encoder *e)
 		region->chunk_count++;
 		end = range->offset + range->bytes;
 	}
-	if (!e->out->count[RIFFLE_SECTION_CHUNKS] || e->out->count[RIFFLE_SECTION_CHUNKS] >= RIFFLE_CHUNKS_MAX)
-		return riffle_fail_found(e->error, RIFFLE_ERR_UNSUPPORTED, "chunks", "are none or too many",
-					 e->out->count[RIFFLE_SECTION_CHUNKS]);
+	if (!e->out->count[RIFFLE_SECTION_CHUNKS])
+		return riffle_fail(e->error, RIFFLE_ERR_UNSUPPORTED, "chunks", "are none: all of .text is pinned");
+	if (e->out->count[RIFFLE_SECTION_CHUNKS] >= RIFFLE_CHUNKS_MAX)
+		return riffle_fail_expected(e->error, RIFFLE_ERR_UNSUPPORTED, "chunks", "are too many",
+					    e->out->count[RIFFLE_SECTION_CHUNKS], RIFFLE_CHUNKS_MAX - 1);
 	if (e->out->count[RIFFLE_SECTION_REGIONS] > PLAN_REGIONS_MAX)
 		return riffle_fail_expected(e->error, RIFFLE_ERR_UNSUPPORTED, "regions",
-					    "are too many: pinned code lies all over the text",
+					    "are too many: pinned code is scattered all over .text",
 					    e->out->count[RIFFLE_SECTION_REGIONS], PLAN_REGIONS_MAX);
 	e->chunk = e->out->entries[RIFFLE_SECTION_CHUNKS];
 	e->chunks = e->out->count[RIFFLE_SECTION_CHUNKS];
@@ -420,11 +425,17 @@ static int start_rows(struct encoder *e, struct rows *rows, const char *name)
 static uint32_t region_of(const struct encoder *e, uint32_t chunk)
 {
 	const struct riffle_region *region = e->out->entries[RIFFLE_SECTION_REGIONS];
-	uint32_t i = 0;
+	uint32_t low = 0, high = e->out->count[RIFFLE_SECTION_REGIONS];
 
-	while (i < e->out->count[RIFFLE_SECTION_REGIONS] && chunk >= region[i].first_chunk + region[i].chunk_count)
-		i++;
-	return i;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (region[middle].first_chunk + region[middle].chunk_count <= chunk)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is told in an error. */

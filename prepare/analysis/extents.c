@@ -53,12 +53,19 @@ static bool holds_relocation(struct reloc_cursor cursor[3], uint64_t start, uint
 	return found;
 }
 
-static bool is_in_area(const struct plan_areas *areas, uint64_t start, uint64_t end)
+/* Areas that begin before the page in hand, and how far the farthest of them reaches. */
+struct area_cursor {
+	const struct plan_areas *areas;
+	unsigned next;
+	uint64_t reach;
+};
+
+static bool is_in_area(struct area_cursor *at, uint64_t start, uint64_t end)
 {
-	for (unsigned i = 0; i < areas->count; i++)
-		if (areas->area[i].start < end && areas->area[i].end > start)
-			return true;
-	return false;
+	for (; at->next < at->areas->count && at->areas->area[at->next].start < end; at->next++)
+		if (at->areas->area[at->next].end > at->reach)
+			at->reach = at->areas->area[at->next].end;
+	return at->reach > start;
 }
 
 /*
@@ -91,7 +98,7 @@ static int append(struct extent_list *list, uint64_t start, uint64_t end, bool m
 }
 
 static int add_segment(struct extent_list *list, const struct riffle_image *image,
-		       const struct image_segment *segment, const struct plan_areas *areas,
+		       const struct image_segment *segment, struct area_cursor *area,
 		       struct reloc_cursor cursor[3], struct riffle_error *error)
 {
 	uint64_t start = analysis_segment_offset(image, segment);
@@ -106,7 +113,8 @@ static int add_segment(struct extent_list *list, const struct riffle_image *imag
 			end = limit;
 		/* the cursors have to move with every page, so they are asked first */
 		wanted = holds_relocation(cursor, page, end);
-		wanted = wanted || is_in_area(areas, page, end) || !all_zero(segment->bytes + (page - start), end - page);
+		wanted |= is_in_area(area, page, end);
+		wanted = wanted || !all_zero(segment->bytes + (page - start), end - page);
 		if (wanted) {
 			int status = append(list, page, end, !first, error);
 
@@ -127,10 +135,11 @@ int analysis_find_extents(const struct riffle_image *image, const struct plan_ar
 		{.list = &image->reloc32, .width = 4},
 		{.list = &image->reloc32_inverse, .width = 4},
 	};
+	struct area_cursor area = {.areas = areas};
 	struct extent_list list = {0};
 
 	for (unsigned i = 0; i < image->segment_count; i++) {
-		int status = add_segment(&list, image, &image->segment[i], areas, cursor, error);
+		int status = add_segment(&list, image, &image->segment[i], &area, cursor, error);
 
 		if (status) {
 			free(list.item);

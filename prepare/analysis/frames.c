@@ -82,11 +82,15 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Adds the frames of one extent; counts them only while there is nowhere to put them. */
-static void add_frames(struct stored_frames *frames, const struct riffle_extent *extent, const struct cuts *cuts)
+/*
+ * Adds the frames of one extent; counts them only while there is nowhere to put them. *cut is the first cut that may
+ * matter: extents come in the order of their offsets.
+ */
+static void add_frames(struct stored_frames *frames, const struct riffle_extent *extent, const struct cuts *cuts,
+		       size_t *cut)
 {
 	uint64_t at = extent->image_offset, end = at + extent->bytes;
-	size_t next = 0;
+	size_t next = *cut;
 
 	while (at < end) {
 		uint64_t stop = at + RIFFLE_FRAME_BYTES_MAX < end ? at + RIFFLE_FRAME_BYTES_MAX : end;
@@ -101,6 +105,17 @@ static void add_frames(struct stored_frames *frames, const struct riffle_extent 
 		frames->count++;
 		at = stop;
 	}
+	*cut = next;
+}
+
+static void add_all_frames(struct stored_frames *frames, const struct riffle_extent *extents, uint32_t extent_count,
+			   const struct cuts *cuts)
+{
+	size_t cut = 0;
+
+	frames->count = 0;
+	for (uint32_t i = 0; i < extent_count; i++)
+		add_frames(frames, &extents[i], cuts, &cut);
 }
 
 int frames_cut(struct stored_frames *frames, const struct riffle_extent *extents, uint32_t extent_count,
@@ -118,17 +133,14 @@ int frames_cut(struct stored_frames *frames, const struct riffle_extent *extents
 		cut(&cuts, at);
 	if (!cuts.failed) {
 		qsort(cuts.at, cuts.count, sizeof *cuts.at, ascending);
-		for (uint32_t i = 0; i < extent_count; i++)
-			add_frames(frames, &extents[i], &cuts);
+		add_all_frames(frames, extents, extent_count, &cuts);
 		frames->frame = calloc(frames->count + 1, sizeof *frames->frame);
 	}
 	if (!frames->frame) {
 		free(cuts.at);
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "frames", "no memory for them");
 	}
-	frames->count = 0;
-	for (uint32_t i = 0; i < extent_count; i++)
-		add_frames(frames, &extents[i], &cuts);
+	add_all_frames(frames, extents, extent_count, &cuts);
 	free(cuts.at);
 	return RIFFLE_OK;
 }

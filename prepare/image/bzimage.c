@@ -60,13 +60,13 @@ bool image_is_bzimage(const uint8_t *head, uint64_t bytes)
 static int check_kind(const uint8_t *head, struct riffle_error *error)
 {
 	if (riffle_get16(head + PROTOCOL_VERSION) < PROTOCOL_WITH_XLOADFLAGS)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "boot protocol", "is too old",
+		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION, "boot protocol", "is too old",
 					    riffle_get16(head + PROTOCOL_VERSION), PROTOCOL_WITH_XLOADFLAGS);
 	if (!(head[LOADFLAGS] & LOADED_HIGH))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "loadflags", "are those of a zImage");
 	if (!(riffle_get16(head + XLOADFLAGS) & XLF_KERNEL_64))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "xloadflags",
-					 "are those of a kernel without a 64-bit entry",
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "xloadflags",
+					 "are those of a kernel without a 64-bit entry, such as one for i386",
 					 riffle_get16(head + XLOADFLAGS));
 	return 0;
 }
@@ -86,7 +86,8 @@ static int check_bounds(struct bzimage *b, const uint8_t *head, uint64_t file_by
 	if (b->setup_bytes > file_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup_sects", "lead past the end of the file",
 					    b->setup_bytes, file_bytes);
-	if (system_bytes > file_bytes - b->setup_bytes)
+	/* it counts paragraphs: the last one need not be whole */
+	if (system_bytes > file_bytes - b->setup_bytes + 15)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "leads past the end of the file",
 					    b->setup_bytes + system_bytes, file_bytes);
 	b->payload_offset = b->setup_bytes + riffle_get32(head + PAYLOAD_OFFSET);
@@ -171,7 +172,7 @@ static int unpack(struct riffle_image *image, const struct bzimage *b, uint8_t *
 	int status;
 
 	if (b->compression == RIFFLE_COMPRESSION_NONE && !is_stored(packed))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "payload",
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "payload",
 					 "is compressed in a way unknown here", riffle_get32(packed));
 	status = unpacked_size(&size, b, packed, error);
 	if (status)

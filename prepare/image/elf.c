@@ -14,6 +14,10 @@ static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 {
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "e_ident", "is not that of an ELF file");
+	/* first of all: it says most of a kernel for another machine, where class or byte order may differ as well */
+	if (h->e_ident[EI_DATA] == ELFDATA2LSB && h->e_machine != EM_X86_64)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine",
+					    image_elf_machine(h->e_machine), h->e_machine, EM_X86_64);
 	if (h->e_ident[EI_CLASS] != ELFCLASS64)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "EI_CLASS", "is not that of a 64-bit file",
 					    h->e_ident[EI_CLASS], ELFCLASS64);
@@ -23,11 +27,8 @@ static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 	if (h->e_ident[EI_VERSION] != EV_CURRENT || h->e_version != EV_CURRENT)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_version", "is unknown", h->e_version,
 					    EV_CURRENT);
-	if (h->e_machine != EM_X86_64)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine", "is not x86-64", h->e_machine,
-					    EM_X86_64);
 	if (h->e_type != ET_EXEC)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_type", "is not that of an executable",
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_type", image_elf_type(h->e_type),
 					    h->e_type, ET_EXEC);
 	return 0;
 }

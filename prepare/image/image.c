@@ -5,6 +5,8 @@
 
 #include "prepare/image/internal.h"
 
+#define HEAD_BYTES BZIMAGE_HEAD_BYTES    /* enough for every mark that is looked for */
+
 const char *riffle_compression_name(enum riffle_compression compression)
 {
 	switch (compression) {
@@ -67,13 +69,30 @@ static int relocs_from_file(struct riffle_image *image, int fd, struct sha256_ct
 }
 
 /*
+ * How much of a tail is its list: a zero word may end it, where the last list is empty, but more zeros, or a part of a
+ * word, are padding. 0: zeros alone.
+ */
+static uint64_t without_padding(const uint8_t *tail, uint64_t bytes)
+{
+	uint64_t end = bytes;
+
+	while (end && !tail[end - 1])
+		end--;
+	if (!end)
+		return 0;
+	end = (end + 3) & ~UINT64_C(3);
+	/* a last word that is cut off is no list's end */
+	return end > bytes || bytes - end == 4 ? bytes : end;
+}
+
+/*
  * Whatever lies behind the end of the ELF proper is a relocation list: what the kernel's build appends before it
- * compresses. Zeros alone are padding.
+ * compresses; and possibly padding.
  */
 static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
 			    struct riffle_error *error)
 {
-	uint64_t bytes = source->bytes - elf->end, i;
+	uint64_t bytes = source->bytes - elf->end;
 	uint8_t *tail;
 	int status;
 
@@ -85,9 +104,8 @@ static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, c
 	status = image_take(&tail, image, source, elf->end, bytes, error);
 	if (status)
 		return status;
-	for (i = 0; i < bytes && !tail[i]; i++)
-		;
-	return i < bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
+	bytes = without_padding(tail, bytes);
+	return bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
 }
 
 typedef int confine(struct riffle_error *error);
@@ -142,39 +160,111 @@ static int read_elf(struct riffle_image *image, const struct image_source *sourc
 	return status;
 }
 
+/* What a kernel file is read with, beside its bytes. */
+struct reading {
+	int relocs_fd;
+	struct sha256_ctx *digest;
+	confine *unpacked;
+};
+
+/* An ELF, as a file or unpacked: nothing runs a program for it. */
+static int read_elf_confined(struct riffle_image *image, const struct image_source *source, const struct reading *r,
+			     struct riffle_error *error)
+{
+	int status = r->unpacked ? r->unpacked(error) : 0;
+
+	return status ? status : read_elf(image, source, r->relocs_fd, r->digest, error);
+}
+
+static int read_head(uint8_t head[HEAD_BYTES], const struct image_source *source, struct riffle_error *error)
+{
+	struct image_source probe = *source;
+
+	memset(head, 0, HEAD_BYTES);
+	probe.digest = NULL;
+	return image_source_read(&probe, 0, head, source->bytes < HEAD_BYTES ? source->bytes : HEAD_BYTES, error);
+}
+
+static uint64_t head_bytes(const struct image_source *source)
+{
+	return source->bytes < HEAD_BYTES ? source->bytes : HEAD_BYTES;
+}
+
+/* A file compressed as a whole: an ELF is in it, or something that has a name. */
+static int read_compressed(struct riffle_image *image, const struct image_source *source, const struct reading *r,
+			   enum riffle_compression compression, struct riffle_error *error)
+{
+	struct image_source content;
+	uint8_t head[HEAD_BYTES];
+	int status = r->unpacked ? r->unpacked(error) : 0;
+
+	if (!status)
+		status = image_unpack_file(image, &content, compression, source, error);
+	if (!status)
+		status = read_head(head, &content, error);
+	if (status)
+		return status;
+	if (!memcmp(head, ELFMAG, SELFMAG))
+		return read_elf(image, &content, r->relocs_fd, r->digest, error);
+	if (image_is_bzimage(head, content.bytes))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "kernel file",
+				   "is a bzImage that was compressed once more: unpack it first");
+	return image_not_a_kernel(head, head_bytes(&content), NULL, error);
+}
+
+/* The kernel of a unified kernel image is read in its place, as if it were a file. */
+static int find_in_uki(struct uki *uki, struct image_source *source, struct riffle_error *error)
+{
+	int status = uki_read(uki, source->fd, source->bytes, error);
+
+	if (status || !uki_is(uki) || uki->machine != UKI_MACHINE_X86_64)
+		return status;
+	source->start = uki->kernel.offset;
+	source->bytes = uki->kernel.bytes;
+	return 0;
+}
+
+static int read_content(struct riffle_image *image, struct image_source *source, const struct reading *r,
+			struct riffle_error *error)
+{
+	enum riffle_compression compression;
+	uint8_t head[HEAD_BYTES];
+	struct uki uki = {0};
+	int status = read_head(head, source, error);
+
+	if (!status && !image_is_bzimage(head, source->bytes))
+		status = find_in_uki(&uki, source, error);
+	if (!status && source->start)
+		status = read_head(head, source, error);
+	if (status)
+		return status;
+	compression = image_compression_of_file(head, source->bytes);
+	if (!memcmp(head, ELFMAG, SELFMAG))
+		return read_elf_confined(image, source, r, error);
+	if (image_is_bzimage(head, source->bytes) && r->relocs_fd >= 0)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "relocation file",
+				   "was given, but a bzImage brings its own relocations");
+	if (image_is_bzimage(head, source->bytes))
+		return read_bzimage(image, source, r->unpacked, error);
+	if (compression != RIFFLE_COMPRESSION_NONE)
+		return read_compressed(image, source, r, compression, error);
+	if (!memcmp(head, RIFFLE_MAGIC, sizeof RIFFLE_MAGIC - 1))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "kernel file", "is a prepared kernel already");
+	return image_not_a_kernel(head, head_bytes(source), &uki, error);
+}
+
 static int read_kernel(struct riffle_image *image, int kernel_fd, int relocs_fd, confine *unpacked,
 		       struct riffle_error *error)
 {
-	uint8_t head[BZIMAGE_HEAD_BYTES] = {0};
-	struct image_source source, probe;
 	struct sha256_ctx digest;
+	const struct reading reading = {relocs_fd, &digest, unpacked};
+	struct image_source source;
 	int status;
 
 	sha256_init(&digest);
 	status = image_source_open(&source, kernel_fd, "kernel file", &digest, error);
-	if (status)
-		return status;
-	probe = source;
-	probe.digest = NULL;
-	status = image_source_read(&probe, 0, head, source.bytes < sizeof head ? source.bytes : sizeof head, error);
-	if (status)
-		return status;
-	/* nothing to unpack */
-	const bool elf = !memcmp(head, ELFMAG, SELFMAG);
-
-	if (elf && unpacked && (status = unpacked(error)))
-		return status;
-	if (elf)
-		status = read_elf(image, &source, relocs_fd, &digest, error);
-	else if (image_is_bzimage(head, source.bytes) && relocs_fd >= 0)
-		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "relocation file",
-				     "was given, but a bzImage brings its own relocations");
-	else if (image_is_bzimage(head, source.bytes))
-		status = read_bzimage(image, &source, unpacked, error);
-	else if (!memcmp(head, RIFFLE_MAGIC, sizeof RIFFLE_MAGIC - 1))
-		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "kernel file", "is a prepared kernel already");
-	else
-		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "kernel file", "is neither a bzImage nor an ELF file");
+	if (!status)
+		status = read_content(image, &source, &reading, error);
 	if (!status)
 		status = image_source_unchanged(&source, error);
 	if (status)
@@ -209,13 +299,16 @@ int riffle_image_open_confined(struct riffle_image **image, int kernel_fd, int r
 
 enum riffle_compression riffle_image_peek_compression(int kernel_fd)
 {
-	uint8_t head[BZIMAGE_HEAD_BYTES];
 	struct image_source source;
+	uint8_t head[HEAD_BYTES];
 	struct bzimage bzimage;
+	struct uki uki;
 
-	if (image_source_open(&source, kernel_fd, "kernel file", NULL, NULL) || source.bytes < sizeof head ||
-	    image_source_read(&source, 0, head, sizeof head, NULL) || !image_is_bzimage(head, sizeof head) ||
-	    image_bzimage_parse(&bzimage, &source, NULL))
+	if (image_source_open(&source, kernel_fd, "kernel file", NULL, NULL) || read_head(head, &source, NULL))
+		return RIFFLE_COMPRESSION_NONE;
+	if (!image_is_bzimage(head, source.bytes) && (find_in_uki(&uki, &source, NULL) || read_head(head, &source, NULL)))
+		return RIFFLE_COMPRESSION_NONE;
+	if (!image_is_bzimage(head, source.bytes) || image_bzimage_parse(&bzimage, &source, NULL))
 		return RIFFLE_COMPRESSION_NONE;
 	return bzimage.compression;
 }

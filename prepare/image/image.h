@@ -107,6 +107,9 @@ int riffle_image_unpack(const struct riffle_image *image, uint8_t *output, struc
 /* Compression of a bzImage's payload by a look at the file, or NONE for anything else; lzo needs a program run. */
 enum riffle_compression riffle_image_peek_compression(int kernel_fd);
 
+/* image offset [offset, offset + bytes) lies in the file bytes of one segment */
+bool image_in_file_bytes(const struct riffle_image *image, uint64_t offset, uint64_t bytes);
+
 const char *riffle_compression_name(enum riffle_compression compression);
 const char *riffle_source_kind_name(enum riffle_source_kind kind);
 

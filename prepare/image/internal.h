@@ -10,6 +10,7 @@
 #include "common/fail.h"
 #include "common/kernel_map.h"
 #include "prepare/image/image.h"
+#include "prepare/image/uki.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
@@ -26,6 +27,7 @@ struct image_source {
 	const char *name;       /* field name of errors that concern it as a whole */
 	int fd;                 /* -1: memory */
 	uint8_t *memory;
+	uint64_t start;         /* of a file: where its first byte lies, when it is part of another */
 	uint64_t bytes;
 	struct sha256_ctx *digest;
 	struct stat opened;
@@ -63,9 +65,6 @@ struct elf {
 /* Reads headers, segments, sections and build id of a kernel ELF into `image`. */
 int image_elf_read(struct riffle_image *image, struct elf *elf, const struct image_source *source,
 		   struct riffle_error *error);
-
-/* image offset [offset, offset + bytes) lies in the file bytes of one segment */
-bool image_in_file_bytes(const struct riffle_image *image, uint64_t offset, uint64_t bytes);
 
 /* Parses a list as arch/x86/tools/relocs writes it; the words stay the caller's. */
 int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes,
@@ -106,6 +105,20 @@ int image_decompress(enum riffle_compression compression, const uint8_t *input, 
 int image_decompressed(uint64_t produced, uint64_t output_bytes, struct riffle_error *error);
 int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
 			 struct riffle_error *error);
+
+/*
+ * A whole file compressed by gzip, xz or zstd, told by its first bytes; NONE for any other. Unpacked it is *content, and
+ * image->compression is set.
+ */
+enum riffle_compression image_compression_of_file(const uint8_t *head, uint64_t bytes);
+int image_unpack_file(struct riffle_image *image, struct image_source *content, enum riffle_compression compression,
+		      const struct image_source *source, struct riffle_error *error);
+
+/* The error for what is no kernel for x86-64, with a name for what it is; `head` is its first `bytes` bytes. */
+int image_not_a_kernel(const uint8_t *head, uint64_t bytes, const struct uki *uki, struct riffle_error *error);
+/* What is wrong with an ELF's e_machine and e_type. */
+const char *image_elf_machine(uint16_t machine);
+const char *image_elf_type(uint16_t type);
 
 /* Copies a version string into image->kernel_version: printable characters up to the first other. */
 void image_set_version(struct riffle_image *image, const uint8_t *text, uint64_t bytes);

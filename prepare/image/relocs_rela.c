@@ -84,6 +84,10 @@ static int survey(struct walk *w, struct riffle_error *error)
 						    "is another symbol table than before", s->link, w->symbols_index);
 		w->symbols_index = s->link;
 		total += s->bytes / sizeof(Elf64_Rela);
+		if (total > w->source->bytes / sizeof(Elf64_Rela))
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".rela",
+						    "sections overlap: they have more entries than the file has room for",
+						    total, w->source->bytes / sizeof(Elf64_Rela));
 		if (total > RELA_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, ".rela", "has too many entries",
 						    total, RELA_MAX);

@@ -42,7 +42,7 @@ static int read_file(const struct image_source *source, uint64_t offset, uint8_t
 	uint64_t done = 0;
 
 	while (done < bytes) {
-		ssize_t n = pread(source->fd, buffer + done, (size_t)(bytes - done), (off_t)(offset + done));
+		ssize_t n = pread(source->fd, buffer + done, (size_t)(bytes - done), (off_t)(source->start + offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -2,6 +2,7 @@
 /* Proves that no table is missing: nothing but chance may look like a distance to code outside the tables we know. */
 #include <stdlib.h>
 
+#include "common/search.h"
 #include "prepare/shuffle/tables.h"
 
 /*
@@ -34,11 +35,11 @@
 
 /* What the four bytes from an offset on are, read as a distance from there. */
 enum kind {
+	KNOWN,          /* not tried; 0, so that memory without file contents is never touched */
 	OTHER,
 	MOVES,          /* leads to an instruction of a movable chunk */
 	FIXED,          /* leads to an instruction elsewhere */
 	INSIDE,         /* leads into a movable chunk, but to no instruction */
-	KNOWN,          /* not tried */
 };
 
 struct census {
@@ -46,6 +47,8 @@ struct census {
 	uint8_t *kind;          /* of each byte of the image */
 	uint32_t *lead;         /* offsets of all MOVES, FIXED and INSIDE, ascending */
 	uint32_t lead_count, lead_room;
+	uint32_t *into[4];      /* of these MOVES and INSIDE, by their offset modulo 4; in one allocation */
+	uint32_t into_count[4];
 };
 
 static int unexplained(const struct census *c, const char *problem, uint32_t offset, struct riffle_error *error)
@@ -72,7 +75,6 @@ static void know_all(struct census *c)
 	const struct work *work = c->work;
 	const struct riffle_image *image = work->image;
 
-	memset(c->kind, KNOWN, work->image_bytes);
 	for (unsigned i = 0; i < image->segment_count; i++) {
 		const struct image_segment *s = &image->segment[i];
 
@@ -137,14 +139,15 @@ static bool leads(const struct census *c, uint32_t offset)
 	return c->kind[offset] == MOVES || c->kind[offset] == FIXED;
 }
 
-static int try_words(struct census *c, struct riffle_error *error)
+/* The words that start in [from, end). */
+static int try_words(struct census *c, uint64_t from, uint64_t end, struct riffle_error *error)
 {
 	struct work *work = c->work;
 	struct shuffle_census *sums = &work->result->census;
 	const uint8_t *kind = c->kind;
 	int status;
 
-	for (uint32_t at = 0; at + 4 <= work->image_bytes; at++) {
+	for (uint32_t at = (uint32_t)from; at < end && at + 4 <= work->image_bytes; at++) {
 		if (kind[at] == KNOWN || kind[at + 1] == KNOWN || kind[at + 2] == KNOWN || kind[at + 3] == KNOWN ||
 		    !riffle_get32(work->bytes + at))
 			continue;
@@ -157,6 +160,38 @@ static int try_words(struct census *c, struct riffle_error *error)
 		if (status)
 			return status;
 		c->lead[c->lead_count++] = at;
+	}
+	return 0;
+}
+
+static int try_all_words(struct census *c, struct riffle_error *error)
+{
+	const struct riffle_image *image = c->work->image;
+	int status = 0;
+
+	for (unsigned i = 0; i < image->segment_count && !status; i++) {
+		const struct image_segment *s = &image->segment[i];
+		uint64_t from = s->phys - image->link_phys;
+
+		if (riffle_inside(from, s->file_bytes, c->work->image_bytes))
+			status = try_words(c, from, from + s->file_bytes, error);
+	}
+	return status;
+}
+
+/* Sorts what leads into functions by the residue, for sections' words to be counted without walking them. */
+static int sort_leads(struct census *c, struct riffle_error *error)
+{
+	uint32_t *at = malloc(((size_t)c->lead_count + 1) * sizeof *at);
+
+	if (!at)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	for (unsigned residue = 0; residue < 4; residue++) {
+		c->into[residue] = at;
+		for (uint32_t i = 0; i < c->lead_count; i++)
+			if (c->lead[i] % 4 == residue && c->kind[c->lead[i]] != FIXED)
+				*at++ = c->lead[i];
+		c->into_count[residue] = (uint32_t)(at - c->into[residue]);
 	}
 	return 0;
 }
@@ -249,36 +284,101 @@ static int judge_object(const struct census *c, uint32_t from, uint32_t to, stru
 	return 0;
 }
 
-/* `end` is called like `start`, but with end or stop in start's place. */
-static bool is_pair(const char *start, const char *end)
-{
-	const char *word = strstr(start, "start");
-	size_t before = word ? (size_t)(word - start) : 0;
+/* A name in which the first "start" is another word: the name of the end of what begins at `start`. */
+struct other_name {
+	const char *start, *word;
+};
 
-	if (!word || strncmp(start, end, before))
-		return false;
-	word += strlen("start");
-	return (!strncmp(end + before, "end", 3) && !strcmp(end + before + 3, word)) ||
-	       (!strncmp(end + before, "stop", 4) && !strcmp(end + before + 4, word));
+/* strcmp() with a name that is nowhere spelt out. */
+static int compare_names(const char *name, const struct other_name *other)
+{
+	const char *at = strstr(other->start, "start");
+	size_t before = (size_t)(at - other->start), length = strlen(other->word);
+	int order = strncmp(name, other->start, before);
+
+	if (!order)
+		order = strncmp(name + before, other->word, length);
+	return order ? order : strcmp(name + before + length, at + strlen("start"));
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct work_symbol *x = *(const struct work_symbol *const *)a, *y = *(const struct work_symbol *const *)b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : (x > y) - (x < y);
+}
+
+/* Symbols that can end an object, by name and place. */
+struct ends {
+	const struct work_symbol **symbol;
+	uint32_t count;
+};
+
+static int find_ends(struct ends *ends, const struct work *work, struct riffle_error *error)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < work->symbol_count; i++)
+		count += strstr(work->symbol[i].name, "end") || strstr(work->symbol[i].name, "stop");
+	ends->symbol = malloc(((size_t)count + 1) * sizeof *ends->symbol);
+	if (!ends->symbol)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	for (uint32_t i = 0; i < work->symbol_count; i++)
+		if (strstr(work->symbol[i].name, "end") || strstr(work->symbol[i].name, "stop"))
+			ends->symbol[ends->count++] = &work->symbol[i];
+	qsort(ends->symbol, ends->count, sizeof *ends->symbol, by_name);
+	return 0;
+}
+
+/* The first symbol of that name after `start`; NULL when there is none. */
+static const struct work_symbol *find_end(const struct ends *ends, const struct work_symbol *start, const char *word)
+{
+	const struct other_name wanted = {start->name, word};
+	uint32_t low = 0, high = ends->count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct work_symbol *s = ends->symbol[middle];
+		int order = compare_names(s->name, &wanted);
+
+		if (order < 0 || (!order && s <= start))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < ends->count && !compare_names(ends->symbol[low]->name, &wanted) ? ends->symbol[low] : NULL;
+}
+
+static int judge_pair(const struct census *c, const struct ends *ends, const struct work_symbol *start,
+		      struct riffle_error *error)
+{
+	static const char *const words[] = {"end", "stop"};
+	int status = 0;
+
+	for (unsigned i = 0; i < sizeof words / sizeof *words && !status; i++) {
+		const struct work_symbol *end = find_end(ends, start, words[i]);
+
+		if (end && end->offset - start->offset <= PAIR_BYTES)
+			status = judge_object(c, start->offset, end->offset, error);
+	}
+	return status;
 }
 
 static int judge_objects(const struct census *c, struct riffle_error *error)
 {
 	const struct work *work = c->work;
-	int status = 0;
+	struct ends ends = {0};
+	int status = find_ends(&ends, work, error);
 
 	for (uint32_t i = 0; i + 1 < work->symbol_count && !status; i++) {
 		const struct work_symbol *s = &work->symbol[i];
-		bool starts = !table_in_code(work, s->offset, false) && strstr(s->name, "start");
 
 		status = judge_object(c, s->offset, s[1].offset, error);
-		for (uint32_t j = i + 1; starts && !status && j < work->symbol_count; j++) {
-			if (work->symbol[j].offset - s->offset > PAIR_BYTES)
-				break;
-			if (is_pair(s->name, work->symbol[j].name))
-				status = judge_object(c, s->offset, work->symbol[j].offset, error);
-		}
+		if (!status && strstr(s->name, "start") && !table_in_code(work, s->offset, false))
+			status = judge_pair(c, &ends, s, error);
 	}
+	free(ends.symbol);
 	return status;
 }
 
@@ -288,14 +388,12 @@ static int judge_sections(const struct census *c, struct riffle_error *error)
 
 	for (unsigned i = 0; i < work->image->section_count; i++) {
 		const struct image_section *s = &work->image->section[i];
-		uint32_t from, words = 0, into = 0;
+		uint32_t from, words = (uint32_t)(s->bytes / 4), into;
 
 		if (!work_offset(work, s->address, &from) || !riffle_inside(from, s->bytes, work->image_bytes))
 			continue;
-		for (uint32_t at = 0; at + 4 <= s->bytes; at += 4) {
-			words++;
-			into += c->kind[from + at] == MOVES || c->kind[from + at] == INSIDE;
-		}
+		into = riffle_first_at_least(c->into[from % 4], c->into_count[from % 4], (uint64_t)from + 4 * (uint64_t)words) -
+		       riffle_first_at_least(c->into[from % 4], c->into_count[from % 4], from);
 		if (into >= SECTION_WORDS && into >= words - words / 4)
 			return unexplained(c, "an unknown table: a section's words lead into functions", from, error);
 	}
@@ -304,19 +402,22 @@ static int judge_sections(const struct census *c, struct riffle_error *error)
 
 int census_take(struct work *work, struct riffle_error *error)
 {
-	struct census c = {.work = work, .kind = malloc((size_t)work->image_bytes + 4)};
+	struct census c = {.work = work, .kind = calloc((size_t)work->image_bytes + 4, 1)};
 	int status;
 
 	if (!c.kind)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
 	know_all(&c);
-	status = try_words(&c, error);
+	status = try_all_words(&c, error);
+	if (!status)
+		status = sort_leads(&c, error);
 	if (!status)
 		status = judge_runs(&c, error);
 	if (!status)
 		status = judge_objects(&c, error);
 	if (!status)
 		status = judge_sections(&c, error);
+	free(c.into[0]);
 	free(c.kind);
 	free(c.lead);
 	return status;

@@ -15,8 +15,11 @@ static void pin(struct work_unit *unit, enum shuffle_pin why)
 		unit->pin = (uint8_t)why;
 }
 
-/* Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. */
-static void join(struct work *work, uint32_t a, uint32_t b)
+/*
+ * Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. Ties may
+ * be many and lie over each other: `depth` counts, for each unit, those that begin there less those that end there.
+ */
+static void join(struct work *work, int32_t *depth, uint32_t a, uint32_t b)
 {
 	uint32_t from = work_unit_at(work, a < b ? a : b), to = work_unit_at(work, a < b ? b : a);
 
@@ -25,8 +28,24 @@ static void join(struct work *work, uint32_t a, uint32_t b)
 		pin(&work->unit[to], SHUFFLE_PIN_LARGE);
 		return;
 	}
-	for (uint32_t i = from + 1; i <= to; i++)
-		work->unit[i].joined = true;
+	depth[from + 1]++;
+	depth[to + 1]--;
+}
+
+static int join_ties(struct work *work, struct riffle_error *error)
+{
+	int32_t *depth = calloc((size_t)work->unit_count + 2, sizeof *depth), now = 0;
+
+	if (!depth)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	for (uint32_t i = 0; i < work->tie_count; i++)
+		join(work, depth, work->tie[i].a, work->tie[i].b);
+	for (uint32_t i = 0; i < work->unit_count; i++) {
+		now += depth[i];
+		work->unit[i].joined |= now > 0;
+	}
+	free(depth);
+	return 0;
 }
 
 /* The first symbol of a unit; NULL for the bytes before the first symbol. */
@@ -262,6 +281,55 @@ static void pin_groups(struct work *work)
 	}
 }
 
+/* Neighbouring movable units. */
+struct region {
+	uint32_t first, end;    /* units */
+	uint32_t chunks;
+};
+
+static int largest_first(const void *a, const void *b)
+{
+	const struct region *x = a, *y = b;
+
+	if (x->chunks != y->chunks)
+		return x->chunks > y->chunks ? -1 : 1;
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static uint32_t find_regions(const struct work *work, struct region *region)
+{
+	uint32_t count = 0;
+
+	for (uint32_t first = 0, end; first < work->unit_count; first = end) {
+		end = group_end(work, first);
+		if (work->unit[first].pin)
+			continue;
+		if (!first || work->unit[first - 1].pin)
+			region[count++] = (struct region){first, end, 0};
+		region[count - 1].end = end;
+		region[count - 1].chunks++;
+	}
+	return count;
+}
+
+/* Pins the regions with the fewest chunks, which add least to what an attacker has to guess. */
+static int limit_regions(struct work *work, uint32_t max, struct riffle_error *error)
+{
+	struct region *region = malloc(((size_t)work->unit_count + 1) * sizeof *region);
+	uint32_t count;
+
+	if (!region)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
+	count = find_regions(work, region);
+	if (count > max)
+		qsort(region, count, sizeof *region, largest_first);
+	for (uint32_t i = max; i < count; i++)
+		for (uint32_t unit = region[i].first; unit < region[i].end; unit++)
+			pin(&work->unit[unit], SHUFFLE_PIN_ISLAND);
+	free(region);
+	return 0;
+}
+
 static uint32_t count_chunks(const struct work *work)
 {
 	uint32_t count = 0;
@@ -277,14 +345,15 @@ static void limit_chunks(struct work *work, uint32_t max)
 	uint32_t count = count_chunks(work);
 
 	for (uint32_t bytes = 64; count > max && bytes <= SHUFFLE_CHUNK_MAX; bytes *= 2) {
-		for (uint32_t first = 0, next; first < work->unit_count && count > max; first = next) {
+		for (uint32_t first = 0, next, end; first < work->unit_count && count > max; first = next) {
 			next = group_end(work, first);
 			if (next == work->unit_count || work->unit[first].pin || work->unit[next].pin)
 				continue;
-			if (unit_end(&work->unit[group_end(work, next) - 1]) - work->unit[first].offset <= bytes) {
+			end = group_end(work, next);
+			if (unit_end(&work->unit[end - 1]) - work->unit[first].offset <= bytes) {
 				work->unit[next].joined = true;
 				count--;
-				next = group_end(work, first);
+				next = end;
 			}
 		}
 	}
@@ -365,8 +434,9 @@ int chunks_build(struct work *work, struct riffle_error *error)
 		return status;
 	join_neighbours(work);
 	join_alternatives(work);
-	for (uint32_t i = 0; i < work->tie_count; i++)
-		join(work, work->tie[i].a, work->tie[i].b);
+	status = join_ties(work, error);
+	if (status)
+		return status;
 	for (unsigned i = 0; i < work->result->table_count; i++)
 		if (work->result->table[i].kind == SHUFFLE_TABLE_ORC)
 			join_unwind(work, &work->result->table[i]);
@@ -374,6 +444,9 @@ int chunks_build(struct work *work, struct riffle_error *error)
 	if (status)
 		return status;
 	pin_groups(work);
+	status = limit_regions(work, SHUFFLE_REGIONS_MAX, error);
+	if (status)
+		return status;
 	limit_chunks(work, SHUFFLE_CHUNKS_MAX);
 	count_bytes(work);
 	return make_ranges(work, error);

@@ -10,6 +10,7 @@
 /* a distribution's kernel has half a million of the first, and one and a half of the second */
 #define SYMBOLS_MAX (UINT64_C(8) << 20)
 #define RELA_MAX (UINT64_C(16) << 20)
+#define NAME_MAX 4096u                  /* the kernel takes 512, KSYM_NAME_LEN */
 #define NAMES_MAX (UINT64_C(1) << 30)
 #define PIECE 2048u
 
@@ -131,6 +132,9 @@ static int read_symbols(struct opening *o, struct riffle_error *error)
 
 			if (s->st_name >= debug->names_bytes)
 				return of_another_build(".symtab st_name", "leads past the names", s->st_name, error);
+			/* names are compared, and may all lie over each other in one long string */
+			if (strnlen(debug->names + s->st_name, NAME_MAX) == NAME_MAX)
+				return of_another_build(".symtab st_name", "is too long", s->st_name, error);
 			debug->symbol[debug->symbol_count++] = (struct debug_symbol){
 			    .address = s->st_value,
 			    .bytes = s->st_size,
@@ -216,6 +220,10 @@ static int read_rela(struct opening *o, struct riffle_error *error)
 			total += o->elf.section[i].bytes / sizeof(Elf64_Rela);
 	if (!total)
 		return 0;
+	if (total > o->source.bytes / sizeof(Elf64_Rela))
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".rela",
+					    "sections overlap: they have more entries than the file has room for", total,
+					    o->source.bytes / sizeof(Elf64_Rela));
 	if (total > RELA_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, ".rela", "has too many entries", total,
 					    RELA_MAX);

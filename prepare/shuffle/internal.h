@@ -90,6 +90,7 @@ struct work {
 	unsigned known_count;
 	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
+	char *kallsyms_names;   /* what the names of its symbols point into */
 	char *room_names;       /* of the symbols that room_name() adds */
 	char *range_names;      /* what the ranges' names point into */
 	struct shuffle *result; /* being filled */

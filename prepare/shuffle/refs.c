@@ -182,7 +182,8 @@ int refs_finish(struct work *work, struct riffle_error *error)
 	if (!status)
 		status = make_map(&map, work, error);
 	if (!status) {
-		qsort(work->ref, work->ref_count, sizeof *work->ref, by_field);
+		if (work->ref_count)
+			qsort(work->ref, work->ref_count, sizeof *work->ref, by_field);
 		status = merge(work, &map, error);
 	}
 	if (!status)

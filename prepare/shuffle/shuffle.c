@@ -102,20 +102,30 @@ static bool find_kallsyms(struct work *work, struct kallsyms_place *place)
 	return true;
 }
 
-static int symbols_of_kallsyms(struct work *work, const struct kallsyms_place *place, struct kallsyms_list *list,
-			       struct riffle_error *error)
+static void add_kallsyms_symbol(void *opaque, uint64_t address, char type, const char *name)
 {
-	int status = kallsyms_read(list, place, work->bytes, work->image_bytes, work->link_virt, error);
-
-	if (!status)
-		status = make_symbol_room(work, list->count, error);
-	for (uint32_t i = 0; i < list->count && !status; i++)
-		add_symbol(work, list->symbol[i].address, 0, list->symbol[i].type,
-			   list->names + list->symbol[i].name);
-	return status;
+	add_symbol(opaque, address, 0, type, name);
 }
 
-static int read_symbols(struct work *work, struct kallsyms_list *list, struct riffle_error *error)
+static int symbols_of_kallsyms(struct work *work, const struct kallsyms_place *place, struct riffle_error *error)
+{
+	int status = make_symbol_room(work, place->count, error);
+
+	return status ? status : kallsyms_read(&work->kallsyms_names, place, work->bytes, work->image_bytes,
+					       work->link_virt, add_kallsyms_symbol, work, error);
+}
+
+/* A sort takes as much memory again, and kallsyms is sorted but for aliases. */
+static void sort_symbols(struct work *work)
+{
+	for (uint32_t i = 1; i < work->symbol_count; i++)
+		if (by_offset(&work->symbol[i - 1], &work->symbol[i]) > 0) {
+			qsort(work->symbol, work->symbol_count, sizeof *work->symbol, by_offset);
+			return;
+		}
+}
+
+static int read_symbols(struct work *work, struct riffle_error *error)
 {
 	struct kallsyms_place place;
 	bool found = find_kallsyms(work, &place);
@@ -124,12 +134,12 @@ static int read_symbols(struct work *work, struct kallsyms_list *list, struct ri
 	if (work->debug)
 		status = symbols_of_debug(work, error);
 	else if (found)
-		status = symbols_of_kallsyms(work, &place, list, error);
+		status = symbols_of_kallsyms(work, &place, error);
 	else
 		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "symbols",
 				     "are missing: this kernel has no kallsyms and no debug vmlinux was given");
 	if (!status)
-		qsort(work->symbol, work->symbol_count, sizeof *work->symbol, by_offset);
+		sort_symbols(work);
 	return status;
 }
 
@@ -241,7 +251,7 @@ static bool knows_data(const struct work *work)
 	return data > work->symbol_count / 32;
 }
 
-static int run_steps(struct work *work, struct kallsyms_list *list, struct riffle_error *error)
+static int run_steps(struct work *work, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
 		find_code,   room_name, code_decode, tables_read, chunks_build, judge_add_refs,
@@ -250,7 +260,7 @@ static int run_steps(struct work *work, struct kallsyms_list *list, struct riffl
 	int status = make_flat(work, error);
 
 	if (!status)
-		status = read_symbols(work, list, error);
+		status = read_symbols(work, error);
 	for (unsigned i = 0; i < sizeof step / sizeof *step && !status; i++)
 		status = step[i](work, error);
 	/* what was found missing first would lead nobody to the cause */
@@ -270,16 +280,15 @@ int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image 
 			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error)
 {
 	struct work work = {.image = image, .debug = debug, .tables_ignored = tables};
-	struct kallsyms_list list = {0};
 	int status;
 
 	*shuffle = NULL;
 	work.result = calloc(1, sizeof *work.result);
 	if (!work.result)
 		return out_of_memory(error);
-	status = run_steps(&work, &list, error);
+	status = run_steps(&work, error);
 	work.result->owned = work.range_names;
-	kallsyms_free(&list);
+	free(work.kallsyms_names);
 	free(work.bytes);
 	free(work.start);
 	free(work.symbol);

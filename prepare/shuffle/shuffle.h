@@ -15,6 +15,7 @@
 
 #define SHUFFLE_ALIGN 16u               /* every chunk starts on it and ends where the next begins: any order fits */
 #define SHUFFLE_CHUNK_MAX RIFFLE_CHUNK_BYTES_MAX        /* a larger one is pinned */
+#define SHUFFLE_REGIONS_MAX 1024u       /* movable stretches between pinned code; of more, the smallest are pinned */
 #define SHUFFLE_CHUNKS_MAX 65000u       /* chunk numbers have 16 bits, and the top ones mean something else */
 
 /* Why bytes of .text stay where they are: what `riffle inspect --chunks` prints. */
@@ -25,7 +26,8 @@ enum shuffle_pin {
 	SHUFFLE_PIN_UNEXPLAINED,        /* bytes of unknown role */
 	SHUFFLE_PIN_LARGE,              /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
 	SHUFFLE_PIN_ALIGNED,            /* needs more alignment than SHUFFLE_ALIGN */
-	SHUFFLE_PIN_PAGE,               /* written by page (hypercall_page) */
+	SHUFFLE_PIN_PAGE,               /* written, copied or mapped by page (hypercall_page, restore_registers) */
+	SHUFFLE_PIN_ISLAND,             /* among the smallest of more than SHUFFLE_REGIONS_MAX regions */
 };
 
 /* A run of bytes of .text, in address order; all of .text is covered, movable or pinned. */

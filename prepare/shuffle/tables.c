@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's tables of distances to code: found by section or boundary symbols, decoded whole, made references. */
+#include <elf.h>
+
 #include "prepare/shuffle/tables.h"
 
 #define STRIDES 3u
@@ -90,6 +92,9 @@ int table_known(struct work *work, const char *name, uint32_t offset, uint32_t b
 {
 	if (work->known_count == WORK_KNOWN_MAX)
 		return table_refuse(work, name, "is one table too many", offset, error);
+	for (unsigned i = 0; i < work->known_count; i++)
+		if (offset < work->known[i].offset + work->known[i].bytes && work->known[i].offset < offset + bytes)
+			return table_refuse(work, name, "overlaps another table", offset, error);
 	work->known[work->known_count++] = (struct work_known){offset, bytes, name};
 	return 0;
 }
@@ -142,6 +147,15 @@ bool table_is_instruction(const struct work *work, uint32_t offset)
 	       (work_in_text(work, offset) && work->unit[work_unit_at(work, offset)].unexplained);
 }
 
+/* A table is read entry by entry: it must be bytes of the file, and not memory, of which a header can claim any amount. */
+static int check_contents(const struct work *work, const struct table_place *place, const char *name, bool nobits,
+			  struct riffle_error *error)
+{
+	if (place->found && (nobits || !image_in_file_bytes(work->image, place->offset, place->bytes)))
+		return table_refuse(work, name, "has no contents in the file", place->offset, error);
+	return 0;
+}
+
 /*
  * A section's extent as image offsets; it must lie in the image and not be made of code. `name` is for an error, which
  * outlives the image and with it the section's own.
@@ -156,7 +170,7 @@ static int place_section(struct table_place *place, const struct work *work, con
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, name, "lies outside the image",
 					 section->address);
 	*place = (struct table_place){section->bytes > 0, offset, (uint32_t)section->bytes};
-	return 0;
+	return check_contents(work, place, name, section->type == SHT_NOBITS, error);
 }
 
 int table_find(struct table_place *place, const struct work *work, const char *section, const char *start,
@@ -176,7 +190,7 @@ int table_find(struct table_place *place, const struct work *work, const char *s
 		return table_refuse(work, start, "has no end, or one before its start", from ? from->offset : to->offset,
 				    error);
 	*place = (struct table_place){to->offset > from->offset, from->offset, to->offset - from->offset};
-	return 0;
+	return check_contents(work, place, start, false, error);
 }
 
 /* An alternative replaces instrlen bytes: they must be of one piece. */
@@ -268,26 +282,28 @@ static const char *judge_field(const struct work *work, unsigned role, uint32_t 
 	return "leads to no operand of an instruction";
 }
 
-/* Nothing but zero from here to the table's end. */
-static bool all_zero(const struct work *work, uint32_t at, const struct table_place *place)
+/* From where on there is nothing but zeros up to the table's end. */
+static uint32_t zeros_from(const struct work *work, const struct table_place *place)
 {
-	for (; at < place->offset + place->bytes; at++)
-		if (work->bytes[at])
-			return false;
-	return true;
+	uint32_t at = place->offset + place->bytes;
+
+	while (at > place->offset && !work->bytes[at - 1])
+		at--;
+	return at;
 }
 
 /* All entries decode with this stride; else the first that does not is told. */
 static bool decodes(const struct work *work, const struct table_format *f, const struct table_place *place,
 		    uint32_t stride, uint32_t *where, const char **problem)
 {
+	uint32_t zeros = f->zeros ? zeros_from(work, place) : UINT32_MAX;
 	unsigned behind = 0;
 
 	for (uint32_t at = 0; at < place->bytes; at += stride)
 		for (unsigned i = 0; i < FIELDS; i++) {
 			*where = place->offset + at + f->field[i].at;
 			*problem = judge_field(work, f->field[i].role, *where, &behind);
-			if (*problem && !(f->zeros && all_zero(work, *where, place)))
+			if (*problem && *where < zeros)
 				return false;
 		}
 	return true;
@@ -320,8 +336,10 @@ static int read_table(struct work *work, const struct table_format *f, const cha
 		      const struct table_place *place, struct riffle_error *error)
 {
 	uint32_t stride, target;
-	int status = find_stride(&stride, work, f, name, place, error);
+	int status = table_known(work, name, place->offset, place->bytes, error);
 
+	if (!status)
+		status = find_stride(&stride, work, f, name, place, error);
 	for (uint32_t at = 0; at < place->bytes && !status; at += stride) {
 		uint32_t entry = place->offset + at;
 
@@ -333,7 +351,7 @@ static int read_table(struct work *work, const struct table_format *f, const cha
 		if (!status && f->check)
 			status = f->check(work, name, entry, stride, error);
 	}
-	return status ? status : table_known(work, name, place->offset, place->bytes, error);
+	return status;
 }
 
 /* Every section whose name begins like the format's. */

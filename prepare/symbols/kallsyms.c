@@ -31,8 +31,10 @@
 #define SYMBOLS_MAX (UINT32_C(1) << 22)
 #define MARKER_STEP 256u
 #define PADDING_MAX 16u
-/* hostile bytes may look like a table again and again; a kernel's take some hundred thousand steps */
-#define WORK_MAX (UINT64_C(1) << 28)
+/* hostile bytes may look like a table again and again: steps for each byte of the image; a kernel's take less than one */
+#define WORK_PER_BYTE 4u
+/* what names may unpack to, for each byte that they take; a kernel's are about doubled, and no token is longer than 1 KiB */
+#define EXPANSION_MAX 16u
 
 struct kallsyms {
 	const uint8_t *image;
@@ -44,6 +46,11 @@ struct kallsyms {
 	size_t names, names_end, markers;
 	uint64_t work;
 };
+
+static bool is_worn_out(const struct kallsyms *k)
+{
+	return k->work > (uint64_t)k->bytes * WORK_PER_BYTE;
+}
 
 static size_t align_up(size_t at, size_t align)
 {
@@ -72,12 +79,13 @@ static bool looks_like_index(const uint8_t *p)
 }
 
 /* Every string of a table at `start` has the length that the index gives it, and is printable. */
-static bool strings_fit(const struct kallsyms *k, size_t start, size_t last_bytes)
+static bool strings_fit(struct kallsyms *k, size_t start, size_t last_bytes)
 {
 	for (unsigned i = 0; i < TOKENS; i++) {
 		const uint8_t *s = k->image + start + token_at(k, i);
 		size_t bytes = i + 1 < TOKENS ? token_at(k, i + 1) - token_at(k, i) - 1 : last_bytes;
 
+		k->work += bytes;
 		if (s[bytes])
 			return false;
 		for (size_t j = 0; j < bytes; j++)
@@ -92,7 +100,7 @@ static bool find_token_table(struct kallsyms *k)
 {
 	size_t before = token_at(k, TOKENS - 1);
 
-	for (size_t padding = 0; padding < PADDING_MAX && padding + before + 1 <= k->token_index; padding++) {
+	for (size_t padding = 0; padding < PADDING_MAX && padding + before + 1 <= k->token_index && !is_worn_out(k); padding++) {
 		size_t end = k->token_index - padding; /* behind the last string's NUL */
 		size_t last = end - 1;
 
@@ -100,6 +108,7 @@ static bool find_token_table(struct kallsyms *k)
 			return false;
 		while (last > before && end - last <= TOKEN_MAX && k->image[last - 1])
 			last--;
+		k->work += end - last;
 		if (last >= before && strings_fit(k, last - before, end - 1 - last)) {
 			k->token_table = last - before;
 			return true;
@@ -134,7 +143,8 @@ static size_t walk_names(struct kallsyms *k)
 	size_t at = k->names, codes, code_count;
 
 	for (uint32_t i = 0; i < k->count; i++) {
-		if (k->work++ > WORK_MAX || !(at = next_name(k, at, k->token_table, &codes, &code_count)))
+		k->work++;
+		if (is_worn_out(k) || !(at = next_name(k, at, k->token_table, &codes, &code_count)))
 			return 0;
 	}
 	return at;
@@ -187,7 +197,8 @@ static bool find_names(struct kallsyms *k)
 {
 	size_t at = k->token_table & ~(size_t)3;
 
-	while (at >= 4 && k->work++ <= WORK_MAX) {
+	while (at >= 4 && !is_worn_out(k)) {
+		k->work++;
 		at -= 4;
 		k->count = riffle_get32(k->image + at);
 		if (!k->count || k->count > SYMBOLS_MAX || k->count > (k->token_table - at) / 2)
@@ -234,6 +245,7 @@ static bool addresses_fit(struct kallsyms *k, const struct addresses *a)
 	for (uint32_t i = 0; i < k->count; i++) {
 		uint64_t address = address_of(k, a, i);
 
+		k->work++;
 		if (address < last)
 			return false;
 		last = address;
@@ -298,13 +310,41 @@ static size_t expand(const struct kallsyms *k, size_t codes, size_t code_count, 
 	return used;
 }
 
+/* How long all names are, spelt out, a NUL behind each and its type left out. */
+static int measure_names(size_t *bytes, const struct kallsyms *k, struct riffle_error *error)
+{
+	size_t length[TOKENS], at = k->names, codes, code_count, packed = 0;
+
+	for (unsigned i = 0; i < TOKENS; i++)
+		length[i] = strlen((const char *)k->image + k->token_table + token_at(k, i));
+	*bytes = 0;
+	for (uint32_t i = 0; i < k->count; i++) {
+		size_t name = 0;
+
+		at = next_name(k, at, k->token_table, &codes, &code_count);
+		for (size_t j = 0; at && j < code_count; j++)
+			name += length[k->image[codes + j]];
+		/* a type and a letter at least */
+		if (!at || !name || name > NAME_MAX)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "symbol's name is too long", i);
+		*bytes += name;
+		packed += code_count + 1;
+	}
+	if (*bytes > packed * EXPANSION_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "kallsyms",
+					    "names unpack to more than any kernel's", *bytes, packed * EXPANSION_MAX);
+	return RIFFLE_OK;
+}
+
 static int read_symbols(struct symbols *symbols, const struct kallsyms *k, const struct addresses *a,
 			struct riffle_error *error)
 {
 	size_t at = k->names, codes, code_count, bytes;
 	char name[NAME_MAX];
-	int status;
+	int status = measure_names(&bytes, k, error);
 
+	if (status)
+		return status;
 	for (uint32_t i = 0; i < k->count; i++) {
 		at = next_name(k, at, k->token_table, &codes, &code_count);
 		bytes = expand(k, codes, code_count, name);
@@ -421,64 +461,41 @@ int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t byt
 	return RIFFLE_OK;
 }
 
-/* Adds a name to the list, plain text only; false when there is no memory. */
-static bool keep_name(struct kallsyms_list *list, size_t *room, const char *name, size_t bytes)
+static void make_plain(char *to, const char *from, size_t bytes)
 {
-	if (bytes + 1 > *room - list->names_bytes) {
-		size_t larger = *room ? *room * 2 : (size_t)1 << 20;
-		char *names = realloc(list->names, larger);
-
-		if (!names)
-			return false;
-		list->names = names;
-		*room = larger;
-	}
 	for (size_t i = 0; i < bytes; i++)
-		list->names[list->names_bytes + i] = name[i] > ' ' && name[i] < 0x7f ? name[i] : '?';
-	list->names[list->names_bytes + bytes] = 0;
-	list->names_bytes += bytes + 1;
-	return true;
+		to[i] = from[i] > ' ' && from[i] < 0x7f ? from[i] : '?';
+	to[bytes] = 0;
 }
 
-int kallsyms_read(struct kallsyms_list *list, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
-		  uint64_t address, struct riffle_error *error)
+int kallsyms_read(char **names, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
+		  uint64_t address, kallsyms_add *add, void *opaque, struct riffle_error *error)
 {
 	struct kallsyms k = {.image = image, .bytes = bytes, .address = address, .token_table = place->tokens,
 			     .token_index = place->tokens + place->tokens_bytes - TOKEN_INDEX_BYTES,
-			     .count = place->count};
+			     .names = place->names, .count = place->count};
 	struct addresses a = {.reading = place->self_relative     ? SELF_RELATIVE
 					 : place->absolute_percpu ? PERCPU_ABSOLUTE
 								  : RELATIVE,
 			      .offsets = place->offsets,
 			      .base = place->relative_base};
-	size_t at = place->names, room = 0, codes, code_count, used;
-	char name[NAME_MAX];
+	size_t at = place->names, codes, code_count, used;
+	char name[NAME_MAX], *next;
+	int status;
 
-	*list = (struct kallsyms_list){.symbol = calloc(k.count, sizeof *list->symbol)};
-	for (uint32_t i = 0; list->symbol && i < k.count; i++) {
+	*names = NULL;
+	status = measure_names(&used, &k, error);
+	if (status)
+		return status;
+	next = *names = malloc(used + 1);
+	if (!next)
+		return riffle_fail_found(error, RIFFLE_ERR_MEMORY, "kallsyms", "needs more memory than there is", used);
+	for (uint32_t i = 0; i < k.count; i++) {
 		at = next_name(&k, at, k.token_table, &codes, &code_count);
-		used = at ? expand(&k, codes, code_count, name) : 0;
-		if (!used) {
-			kallsyms_free(list);
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "symbol's name is too long", i);
-		}
-		list->symbol[i] = (struct kallsyms_symbol){.address = address_of(&k, &a, i),
-							   .name = (uint32_t)list->names_bytes,
-							   .type = name[0]};
-		if (list->names_bytes > UINT32_MAX - NAME_MAX || !keep_name(list, &room, name + 1, used - 1)) {
-			kallsyms_free(list);
-			break;
-		}
-		list->count++;
+		used = expand(&k, codes, code_count, name);
+		make_plain(next, name + 1, used - 1);
+		add(opaque, address_of(&k, &a, i), name[0], next);
+		next += used;
 	}
-	if (!list->symbol)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "kallsyms", "needs more memory than there is");
 	return RIFFLE_OK;
-}
-
-void kallsyms_free(struct kallsyms_list *list)
-{
-	free(list->symbol);
-	free(list->names);
-	*list = (struct kallsyms_list){0};
 }

@@ -24,20 +24,6 @@ struct kallsyms_place {
 	size_t tokens, tokens_bytes;    /* token_table up to the end of token_index */
 };
 
-/* In the order of the table: ascending by address, aliases as the kernel orders them. */
-struct kallsyms_symbol {
-	uint64_t address;       /* percpu symbols up to 6.14: an offset into a CPU's area */
-	uint32_t name;          /* offset in names */
-	char type;
-};
-
-struct kallsyms_list {
-	struct kallsyms_symbol *symbol;
-	uint32_t count;
-	char *names;            /* each ends with NUL; plain text */
-	size_t names_bytes;
-};
-
 /*
  * Finds the tables by their structure in an image that lies at link address `address`, and checks that kallsyms_seqs_of_names
  * numbers each symbol once. Errors: FORMAT (none found, or they contradict each other).
@@ -45,9 +31,14 @@ struct kallsyms_list {
 int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t bytes, uint64_t address,
 		  struct riffle_error *error);
 
-/* All symbols, aliases too; to be ended with kallsyms_free(). Errors: FORMAT, MEMORY. */
-int kallsyms_read(struct kallsyms_list *list, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
-		  uint64_t address, struct riffle_error *error);
-void kallsyms_free(struct kallsyms_list *list);
+/* Takes a symbol. `address` of a percpu symbol up to 6.14 is an offset into a CPU's area; `name` is plain text. */
+typedef void kallsyms_add(void *opaque, uint64_t address, char type, const char *name);
+
+/*
+ * Hands out all symbols in the order of the table: ascending by address, aliases as the kernel orders them. *names holds
+ * their names, and is to be freed when these are not needed any more. Errors: FORMAT, MEMORY, before the first is handed out.
+ */
+int kallsyms_read(char **names, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
+		  uint64_t address, kallsyms_add *add, void *opaque, struct riffle_error *error);
 
 #endif

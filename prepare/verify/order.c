@@ -86,7 +86,7 @@ static int write_orc(const struct verify *v, const struct places *p, uint8_t *im
  */
 static int write_mcount(const struct verify *v, const struct places *p, uint8_t *image, struct riffle_error *error)
 {
-	uint32_t count = p->shuffled ? v->mcount.entries : 0;
+	uint32_t count = v->mcount.entries;
 	struct entry *entry = new_entries(count, error);
 
 	if (!entry)
@@ -161,8 +161,12 @@ static int write_kallsyms(const struct verify *v, const struct places *p, uint8_
 
 int verify_write_sorted(const struct verify *v, const struct places *p, uint8_t *image, struct riffle_error *error)
 {
-	int status = write_extable(v, p, image, error);
+	int status;
 
+	/* KASLR alone leaves all of them as they are, which need not be sorted: the kernel may sort them as it starts */
+	if (!p->shuffled)
+		return 0;
+	status = write_extable(v, p, image, error);
 	if (!status)
 		status = write_orc(v, p, image, error);
 	if (!status)

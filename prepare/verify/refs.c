@@ -185,7 +185,8 @@ int verify_merge_refs(struct verify *v, struct riffle_error *error)
 {
 	size_t kept = 0;
 
-	qsort(v->ref, v->ref_count, sizeof *v->ref, by_field);
+	if (v->ref_count)
+		qsort(v->ref, v->ref_count, sizeof *v->ref, by_field);
 	for (size_t i = 0, next; i < v->ref_count; i = next) {
 		const struct ref best = v->ref[i], *rela = NULL, *other = NULL;
 		bool keep;

@@ -15,7 +15,9 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
-FOREIGN_OPTIONS = {"--cflags", "--libs", "--worker"}
+FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
+# and of other monitors
+FOREIGN_OPTIONS |= {"--api-sock", "--config-file", "--initramfs", "--kernel", "--params", "--serial"}
 
 
 def help_of(*command):
@@ -76,7 +78,7 @@ def test_riffle_page_lists_the_commands():
     assert sorted(listed) == sorted(commands())
 
 
-@pytest.mark.parametrize("command", ["run", "prepare", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench"])
+@pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}
@@ -199,11 +201,13 @@ def test_functions_that_are_named_are_declared(document):
             assert re.search(rf"\b{function}\(", text), function
 
 
-def test_embedding_quotes_the_example():
-    example = {line.strip() for line in (ROOT / "examples" / "tiny-monitor.c").read_text().splitlines()}
-    quoted = re.findall(r"^```c\n(.*?)^```", (ROOT / "docs" / "embedding.md").read_text(), re.M | re.S)
-    assert len(quoted) >= 3
-    assert not [line for block in quoted for line in block.splitlines() if line.strip() not in example]
+@pytest.mark.parametrize("language, examples, least", [
+    ("c", "examples/*.c", 6), ("rust", "bindings/rust/riffle/examples/*/main.rs", 1)])
+def test_embedding_quotes_the_examples(language, examples, least):
+    lines = {line.strip() for example in ROOT.glob(examples) for line in example.read_text().splitlines()}
+    quoted = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "embedding.md").read_text(), re.M | re.S)
+    assert len(quoted) >= least
+    assert not [line for block in quoted for line in block.splitlines() if line.strip() not in lines]
 
 
 def test_entropy_is_what_inspect_prints(fetch_kernel):

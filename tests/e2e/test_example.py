@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example: a monitor of somebody else's, built against an installed libriffle, boots a randomised kernel."""
+"""The examples: monitors of somebody else's, built against an installed libriffle, boot randomised kernels."""
 import re
+import shlex
 
 import pytest
 
@@ -8,7 +9,8 @@ from conftest import ROOT
 from guests import in_box
 from installed import install, output
 
-SOURCE = ROOT / "examples" / "tiny-monitor.c"
+EXAMPLES = {path.stem: path for path in sorted((ROOT / "examples").glob("*.c"))}
+SHUFFLED_LINE = "console=ttyS0 reboot=k panic=-1 pci=off riffle.do=kallsyms,panic"
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +19,16 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def monitor(tree):
-    program = tree.destdir / "tiny-monitor"
-    tree.compile(SOURCE, program)
-    return program
+def monitors(tree):
+    programs = {name: tree.destdir / name for name in EXAMPLES}
+    for name, program in programs.items():
+        tree.compile(EXAMPLES[name], program, "-pthread")
+    return programs
+
+
+@pytest.fixture(scope="module")
+def monitor(monitors):
+    return monitors["tiny-monitor"]
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +38,17 @@ def prepared(tree, fetch_kernel):
     return kernel
 
 
-def test_it_needs_the_public_headers_alone():
-    included = re.findall(r"#include *[<\"]([^>\"]*)", SOURCE.read_text())
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_needs_the_public_headers_alone(name):
+    included = re.findall(r"#include *[<\"]([^>\"]*)", EXAMPLES[name].read_text())
     assert "riffle/riffle.h" in included
     assert not [name for name in included if "/" in name and not re.match(r"(riffle|sys|linux)/[a-z_]+\.h$", name)]
 
 
-def test_it_links_with_the_static_library_too(tree, tmp_path):
-    program = tmp_path / "tiny-monitor"
-    output("cc", "-O2", "-o", program, SOURCE, *tree.pkg_config("--cflags", "riffle"), tree.libdir / "libriffle.a")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_links_with_the_static_library_too(tree, tmp_path, name):
+    program = tmp_path / name
+    output("cc", "-O2", "-pthread", "-o", program, EXAMPLES[name], *tree.pkg_config("--cflags", "riffle"), tree.libdir / "libriffle.a")
     assert "libriffle" not in output("ldd", program)
 
 
@@ -62,7 +72,32 @@ def test_two_boots_have_two_layouts(monitor, prepared, tmp_path):
     pytest.fail(f"four boots, one layout: {offsets}")
 
 
-def test_what_is_no_prepared_kernel_is_refused(monitor, tmp_path):
+@pytest.fixture(scope="module")
+def shuffled(monitors, prepared, guest_initrd):
+    """Two boots in one box: what each guest told, with its monitor's exit code after it, and what the monitors did."""
+    command = shlex.join(map(str, ["timeout", 600, monitors["fgkaslr-monitor"], prepared, guest_initrd, SHUFFLED_LINE]))
+    r = in_box(["sh", "-c", f"for boot in 1 2; do {command}; echo code $?; done"])
+    console = r.stdout.decode(errors="replace").replace("\r", "")
+    return re.split(r"^code (\d+)\n", console, flags=re.M), r.stderr.decode(errors="replace")
+
+
+def test_functions_are_shuffled_anew_at_each_boot(shuffled):
+    (first, first_code, second, second_code, _), told = shuffled
+    assert (first_code, second_code) == ("0", "0"), told
+    orders, offsets = set(), set()
+    for console in (first, second):
+        assert "guest: INIT REACHED" in console, console[-4000:]
+        assert "Oops" not in console, console[-4000:]
+        orders.add(re.search(r"kallsyms symbols=\d+ order=([0-9a-f]+)", console).group(1))
+        offsets.add(re.search(r"Kernel Offset: (0x[0-9a-f]+)", console).group(1))
+    assert len(orders) == 2, "one order of functions at two boots"
+    assert len(re.findall(r"fgkaslr-monitor: 6\.1\S* .* chunks in an order of their own", told)) == 2
+    assert not any(o in told for o in offsets)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_is_no_prepared_kernel_is_refused(monitors, tmp_path, name):
+    monitor = monitors[name]
     bad = tmp_path / "bad"
     bad.write_bytes(b"\x7fELF" + bytes(8192))
     r = in_box([monitor, bad])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile and broken input: each row a one-line error that names the file and the field, exit 1, nothing left behind."""
+import gzip
 import os
 import random
 import re
@@ -108,14 +109,16 @@ def random_bytes():
 ROWS = [
     ("empty", lambda: b"", r"(kernel )?file: is empty.*"),
     ("one byte", lambda: b"\x7f", r"kernel file: is neither a bzImage nor an ELF file"),
-    ("text", lambda: b"#!/bin/sh\nexit 0\n" * 100, r"kernel file: is neither a bzImage nor an ELF file"),
+    ("script", lambda: b"#!/bin/sh\nexit 0\n" * 100, r"kernel file: is a script, not a kernel"),
+    ("initrd", lambda: b"070701" + b"0" * 200, r"kernel file: is an initrd \(a cpio archive\), not a kernel"),
+    ("gzipped initrd", lambda: gzip.compress(b"070701" + b"0" * 200), r"kernel file: is an initrd \(a cpio archive\), not a kernel"),
     ("noise", random_bytes, r"kernel file: is neither a bzImage nor an ELF file"),
     # ELF header
     ("ELF cut in its header", lambda: Kernel().elf()[:40], r"ELF header: is cut off \(found 40, expected 64\)"),
     ("32-bit ELF", header(ident=b"\x7fELF\x01\x01\x01" + bytes(9)), r"EI_CLASS: .* \(found 1, expected 2\)"),
     ("big-endian ELF", header(ident=b"\x7fELF\x02\x02\x01" + bytes(9)), r"EI_DATA: .* \(found 2, expected 1\)"),
     ("ELF of version 2", header(version=2), r"e_version: is unknown \(found 2, expected 1\)"),
-    ("ELF for arm64", header(machine=183), r"e_machine: is not x86-64 \(found 183, expected 62\)"),
+    ("ELF for arm64", header(machine=183), r"e_machine: is arm64, not x86-64 \(found 183, expected 62\)"),
     ("shared object", header(type=3), r"e_type: .* \(found 3, expected 2\)"),
     ("e_phentsize", header(phentsize=32), r"e_phentsize: .* \(found 32, expected 56\)"),
     ("no program headers", header(phnum=0), r"e_phnum: .* \(found 0, expected 64\)"),

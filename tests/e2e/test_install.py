@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `meson install` installs is complete, and the library in it is what its headers say, no more and no less."""
+import os
 import re
 import subprocess
 
@@ -72,6 +73,16 @@ def test_pkg_config_file_is_valid(tree):
     output("pkg-config", "--validate", tree.libdir / "pkgconfig" / "riffle.pc")
     assert tree.pkg_config("--modversion", "riffle") == [VERSION]
     assert tree.pkg_config("--libs", "riffle") == [f"-L{tree.libdir}", "-lriffle"]
+
+
+def test_installing_where_nobody_may_write_is_one_clear_error(tmp_path):
+    """As root too, who may write anywhere: below a file there is no directory to write to."""
+    (tmp_path / "file").touch()
+    r = subprocess.run([ROOT / "tools" / "install", BUILD], capture_output=True, text=True, timeout=60, check=False,
+                       env=os.environ | {"DESTDIR": str(tmp_path / "file")})
+    assert r.returncode == 1
+    assert str(tmp_path / "file") in r.stderr and "PREFIX=" in r.stderr and "root" in r.stderr
+    assert "Traceback" not in r.stderr + r.stdout
 
 
 # ---- what the library is

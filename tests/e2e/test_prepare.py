@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """riffle prepare, riffle inspect and the cache of riffle run, on Debian's kernels and on small ones."""
+import gzip
 import json
+import lzma
 import os
 import random
 import re
@@ -13,7 +15,7 @@ import time
 
 import pytest
 from conftest import PREPARE, RIFFLE, ROOT
-from small_kernels import COMPRESSORS, Kernel, bzimage
+from small_kernels import COMPRESSORS, Kernel, bzimage, zstd_raw
 
 STOCK = ["cloud-6.1", "cloud-6.12"]
 
@@ -41,6 +43,77 @@ def way(r):
     found = re.findall(r"boot-timer: open, (cache hit|prepared file|prepare)", r.stderr)
     assert len(found) == 1, r.stderr
     return found[0]
+
+
+# --- kernels inside of other files
+
+
+def uki(*sections):
+    """A PE file with these sections, as ukify makes them."""
+    table, body, at = b"", b"", 0x400
+    for name, data in sections:
+        padded = data + bytes(-len(data) % 512)
+        table += struct.pack("<8sIIIIIIHHI", name, len(data), 0x1000, len(padded), at, 0, 0, 0, 0, 0x40000040)
+        body += padded
+        at += len(padded)
+    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80) + bytes(0x40)
+    head += b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(sections), 0, 0, 0, 240, 0x22) + bytes(240) + table
+    return head.ljust(0x400, b"\0") + body
+
+
+def test_uki(programs):
+    """The kernel is prepared as it would be alone, and what is beside it is told."""
+    kernel = Kernel().bzimage()
+    small(programs.directory, "alone", kernel)
+    small(programs.directory, "uki", uki((b".osrel", b"ID=test"), (b".cmdline", b"root=/dev/vda quiet\n\0"),
+                                         (b".initrd", b"070701" + bytes(700)), (b".linux", kernel)))
+    for name in ("alone", "uki"):
+        assert programs.prepare("prepare", name, "-o", name + ".riffle").returncode == 0
+    assert (programs.directory / "uki.riffle").read_bytes() == (programs.directory / "alone.riffle").read_bytes()
+    told = json.loads(programs.prepare("inspect", "--json", "uki").stdout)
+    assert told["kind"] == "bzImage" and told["uki"]["command_line"] == "root=/dev/vda quiet"
+    assert told["uki"]["initrd"]["bytes"] == 706 and told["uki"]["kernel"]["bytes"] == len(kernel)
+    whole = (programs.directory / "uki").read_bytes()
+    assert whole[told["uki"]["initrd"]["offset"]:].startswith(b"070701")
+    assert json.loads(programs.prepare("inspect", "--json", "alone").stdout)["uki"] is None
+    text = programs.prepare("inspect", "uki").stdout
+    assert re.search(r"^UKI: command line root=/dev/vda quiet$", text, re.M), text
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstd_raw])
+def test_compressed_vmlinux(programs, compress):
+    small(programs.directory, "vmlinux", Kernel().appended())
+    small(programs.directory, "vmlinux.packed", compress(Kernel().appended()))
+    told = [json.loads(programs.prepare("inspect", "--json", name).stdout) for name in ("vmlinux", "vmlinux.packed")]
+    assert told[1]["kind"] == "ELF with relocation list appended" and told[1]["compression"] in ("gzip", "xz", "zstd")
+    assert told[0]["relocations"] == told[1]["relocations"]
+
+
+# --- names
+
+
+ODD = "odd\n\x1b[31m\u009b31mname"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("prepare", "-f", "-o", ODD, ODD), ("prepare", ODD, "-o", "out"), ("prepare", "-z", ODD, "k", "-o", "out"),
+    ("prepare", "--" + ODD), ("prepare", "--check", ODD), ("inspect", ODD), ("inspect", "-m", ODD, ODD),
+    ("inspect", "-r", ODD, ODD), ("verify", ODD), ("verify", "--randomize", ODD, "k"), ("symbolize", "-k", ODD, "-l", ODD),
+    ("bench", "load", ODD), ("gdb-script", "-l", ODD, "--vmlinux", ODD), (ODD,),
+])
+def test_odd_names_are_shown_plainly(programs, arguments):
+    """No name reaches the terminal with its control characters, neither in an error nor in what is printed."""
+    small(programs.directory, ODD)
+    r = programs.prepare(*arguments)
+    assert "\x1b" not in r.stderr + r.stdout and "\u009b" not in r.stderr + r.stdout
+    assert r.stderr.count("\n") == (1 if r.returncode else 0), r.stderr
+    assert r.returncode == 0 or "odd??[31m" in r.stderr, r.stderr
+
+
+def test_odd_name_of_a_whole_kernel(programs):
+    small(programs.directory, ODD)
+    assert programs.prepare("prepare", ODD, "-o", "ok\n\x1b").returncode == 0
+    assert programs.prepare("prepare", "--check", "ok\n\x1b").stdout == "ok??: whole\n"
 
 
 # --- stock kernels

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/layout_json.h"
+#include "tests/fuzz/accepted.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -48,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(&file, c->offset + c->bytes - 1);
 		check(&file, c->offset + (uint64_t)c->bytes);
 	}
+	fuzz_accepted++;
 	layout_file_free(&file);
 	return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "prepare/image/image.h"
 #include "tests/fuzz/image/fuzz_image.h"
+#include "tests/fuzz/accepted.h"
 
 static void promise(int holds)
 {
@@ -78,6 +79,7 @@ void fuzz_open(int kernel_fd, int relocs_fd)
 		promise(!image && (int)error.status == status && error.field && error.problem);
 	} else {
 		check(image);
+		fuzz_accepted++;
 		riffle_image_close(image);
 	}
 	close(kernel_fd);

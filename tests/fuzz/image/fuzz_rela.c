@@ -5,6 +5,17 @@
 #include "tests/fuzz/image/fuzz_image.h"
 #include "tests/lib/kernels.h"
 
+/* A field may be relocated once: other relocations of the same section are left out. */
+static void drop_others(struct test_bytes *file, const Elf64_Shdr *rela)
+{
+	const Elf64_Ehdr *header = test_elf_header(file);
+	Elf64_Shdr *section = (void *)(file->at + header->e_shoff);
+
+	for (unsigned i = 0; i < header->e_shnum; i++)
+		if (section[i].sh_type == SHT_RELA && section[i].sh_info == rela->sh_info && &section[i] != rela)
+			section[i].sh_size = 0;
+}
+
 /*
  * Input: a byte that chooses the section to relocate, a byte that says how many symbols follow, symbols (appended to
  * the good ones), and entries, which take the place of .rela.data's.
@@ -40,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	rela->sh_offset = at + symbols->sh_size;
 	rela->sh_size = (bytes - 2 - extra) / sizeof(Elf64_Rela) * sizeof(Elf64_Rela);
 	rela->sh_info = data[0] % test_elf_header(&file)->e_shnum;
+	drop_others(&file, rela);
 	file.count = rela->sh_offset + rela->sh_size; /* what is left over would be a tail */
 	fuzz_open(test_file_of(&file), -1);
 	test_bytes_free(&file);

@@ -8,6 +8,7 @@
 
 #include "cli/run_options.h"
 #include "machine/cmdline.h"
+#include "tests/fuzz/accepted.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -39,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct riffle_range ranges[8];
 		size_t count = cmdline_reserved(m->command_line, ranges, 8);
 
+		fuzz_accepted++;
 		if (strnlen(m->command_line, sizeof m->command_line) == sizeof m->command_line || m->vcpus < 1 ||
 		    m->vcpus > 32 || m->memory_bytes % (2 << 20) || !m->memory_bytes || !m->kernel)
 			abort();

@@ -7,6 +7,7 @@
 #include <riffle/load.h>
 
 #include "common/checksum.h"
+#include "tests/fuzz/accepted.h"
 
 #define RAM (UINT64_C(96) << 20)
 
@@ -118,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			if (!riffle_layout_draw(&layout, &plan, &memory, mode, &random, &error) &&
 			    riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error))
 				abort(); /* what was drawn must load */
+		fuzz_accepted++;
 		if (plan.chunk_count)
 			shuffle(&plan, &source, &memory, &random);
 	} else {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "prepare/symbols/annotate.h"
+#include "tests/fuzz/accepted.h"
 
 #define LINK UINT64_C(0xffffffff81000000)
 #define BYTES UINT64_C(0x200000)
@@ -22,7 +23,7 @@ static void read_elf(struct symbols *symbols, const uint8_t *data, size_t size)
 		fd = memfd_create("vmlinux", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
-	symbols_from_elf(symbols, &elf, fd, &error);
+	fuzz_accepted += !symbols_from_elf(symbols, &elf, fd, &error);
 }
 
 static int discard(void *opaque, const char *text, size_t bytes)
@@ -50,6 +51,7 @@ static void annotate_log(const char *log, size_t size, size_t piece)
 	for (size_t at = 0; at < size; at += piece)
 		annotate(&annotator, log + at, size - at < piece ? size - at : piece);
 	annotate_end(&annotator);
+	fuzz_accepted += total > 0;
 }
 
 /* the first byte says what the rest is */
@@ -65,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(exact, data + 1, size - 1);
 	symbols_init(&symbols, LINK, LINK + BYTES);
 	if (data[0] == 0)
-		symbols_from_system_map(&symbols, exact, size - 1, &error);
+		fuzz_accepted += !symbols_from_system_map(&symbols, exact, size - 1, &error);
 	else if (data[0] == 0x7f)
 		read_elf(&symbols, data, size);
 	else

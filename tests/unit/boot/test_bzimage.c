@@ -99,6 +99,33 @@ static void test_odd_headers(void **state)
 	guest_free(&guest);
 }
 
+/* syssize counts paragraphs, the last of which the file may end in; what lies after them is not the kernel's. */
+static void test_size_of_the_code(void **state)
+{
+	struct riffle_boot_registers registers;
+	struct guest guest;
+
+	(void)state;
+	make_file();
+	guest_make(&guest, 64 * MIB);
+	riffle_put32(file + 0x1f4, CODE_BYTES / 16);
+	expect_ok(boot(&guest, FILE_BYTES - 15, &registers), &error);
+	assert_memory_equal(guest.low + 16 * MIB, file + CODE_START, CODE_BYTES - 15);
+	assert_int_equal(guest.low[16 * MIB + CODE_BYTES - 15], 0);
+	expect_error(boot(&guest, FILE_BYTES - 16, &registers), &error, RIFFLE_ERR_FORMAT, "syssize");
+	guest_free(&guest);
+
+	guest_make(&guest, 64 * MIB);
+	memset(file + FILE_BYTES - 32, 0x55, 32);
+	riffle_put32(file + 0x1f4, CODE_BYTES / 16 - 2);
+	riffle_put32(file + 0x260, CODE_BYTES - 32);
+	expect_ok(boot(&guest, FILE_BYTES, &registers), &error);
+	assert_memory_equal(guest.low + 16 * MIB, file + CODE_START, CODE_BYTES - 32);
+	for (unsigned i = 0; i < 32; i++)
+		assert_int_equal(guest.low[16 * MIB + CODE_BYTES - 32 + i], 0);
+	guest_free(&guest);
+}
+
 static void test_next_best_address(void **state)
 {
 	struct riffle_boot_registers registers;
@@ -208,6 +235,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_preferred_address),
 	    cmocka_unit_test(test_odd_headers),
+	    cmocka_unit_test(test_size_of_the_code),
 	    cmocka_unit_test(test_next_best_address),
 	    cmocka_unit_test(test_refused),
 	};

@@ -440,6 +440,37 @@ static void test_child_that_fails(void **state)
 	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither beside this program nor installed");
 }
 
+/* An analysis that crashes or takes for ever costs the shuffle and not the kernel. */
+static void test_child_that_crashes(void **state)
+{
+	static const struct {
+		const char *signal, *why;
+	} cases[] = {
+		{"SEGV", "riffle-prepare: was ended by a signal (found 11)"},
+		{"SYS", "riffle-prepare: was ended by a signal (found 31)"},
+		{"XCPU", "riffle-prepare: took more CPU time than any kernel needs"},
+	};
+	struct fixture *f = *state;
+	char script[4400], programs[sizeof test_directory];
+
+	snprintf(programs, sizeof programs, "%s", test_directory);
+	f->request.no_cache = true;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		/* the reason is the eighth argument of the second try */
+		snprintf(script, sizeof script, "echo rubbish >&4; [ $# -eq 7 ] && kill -%s $$; exec %s/riffle-prepare \"$@\"",
+			 cases[i].signal, programs);
+		fake_program(f, script);
+		assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
+		assert_int_equal(f->k.plan.chunk_count, 0);
+		assert_string_equal(f->k.plan.header->no_shuffle, cases[i].why);
+		kernel_close(&f->k);
+	}
+	/* what killed the analysis for want of memory may not do so the next time */
+	snprintf(script, sizeof script, "[ $# -eq 7 ] && kill -KILL $$; exec %s/riffle-prepare \"$@\"", programs);
+	fake_program(f, script);
+	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal");
+}
+
 /* The child gets its files' descriptors without gaps, is told which is which, and the standard ones, and no environment. */
 static void test_child_has_nothing(void **state)
 {
@@ -509,6 +540,10 @@ static void test_error_line(void **state)
 	assert_string_equal(f->error.field, sent.field);
 	assert_string_equal(f->error.problem, sent.problem);
 	assert_true(f->error.found == sent.found && f->error.has_found && !f->error.has_expected);
+	assert_true(spawn_parse_error("2 0 3 519 3 524\tboot protocol\tis too old\n", &words, &f->error));
+	assert_int_equal(f->error.has_found, RIFFLE_SHOW_VERSION);
+	assert_true(spawn_parse_error("2 0 9 519 -1 524\tboot protocol\tis too old\n", &words, &f->error));
+	assert_int_equal(f->error.has_found, RIFFLE_SHOW_NUMBER);
 	strcat(line, "more\n");
 	assert_false(spawn_parse_error(line, &words, &f->error));
 	snprintf(line, sizeof line, "2 0 1 7 1 8\t%s\tx\n", "0123456789012345678901234567890123456789012345678901234567890123");
@@ -587,6 +622,7 @@ int main(void)
 		TEST(test_names),
 		TEST(test_file_changes_meanwhile),
 		TEST(test_child_that_fails),
+		TEST(test_child_that_crashes),
 		TEST(test_child_has_nothing),
 		TEST(test_ignored_sigchld),
 		TEST(test_error_line),

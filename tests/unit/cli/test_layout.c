@@ -354,11 +354,29 @@ static int remove_directory(void **state)
 	return rmdir(directory);
 }
 
+/* A FIFO that nobody writes to would hold whoever opens it for ever. */
+static void test_odd_files(void **state)
+{
+	struct layout_file file;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/fifo", directory);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	alarm(20);
+	assert_int_equal(layout_file_read(path, &file, &error), RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.problem, "is not a regular file");
+	assert_int_equal(layout_file_read(directory, &file, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(layout_file_read("/dev/zero", &file, &error), RIFFLE_ERR_FORMAT);
+	alarm(0);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_plain),    cmocka_unit_test(test_which_kernel), cmocka_unit_test(test_another_kernels),
-	    cmocka_unit_test(test_hostile),    cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_hostile),    cmocka_unit_test(test_too_many), cmocka_unit_test(test_odd_files),
 	};
 	const char *given = getenv("RIFFLE_SEED");
 

@@ -11,6 +11,7 @@ static void test_truncated_bzimage(void **state)
 {
 	static const enum riffle_compression kinds[] = {RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_LZ4};
 	struct riffle_error error;
+	uint32_t payload_bytes;
 	struct input in;
 	size_t n, i;
 
@@ -21,7 +22,9 @@ static void test_truncated_bzimage(void **state)
 		struct test_bytes file = {0};
 
 		assert_true(test_bzimage_of(&file, &spec, &in.k));
-		for (n = 0; n < file.count; n++)
+		/* what may be missing is padding of the last paragraph, behind the payload */
+		memcpy(&payload_bytes, file.at + 0x24c, sizeof payload_bytes);
+		for (n = 0; n < file.count - 15 || n < TEST_BZIMAGE_PAYLOAD + payload_bytes; n++)
 			if (!try_open(test_file(file.at, n), -1, &error))
 				fail_msg("accepted with %zu of %zu bytes", n, file.count);
 		test_bytes_free(&file);
@@ -114,6 +117,50 @@ static void test_bzimage_header(void **state)
 		expect(what, try_open(test_file_of(&file), -1, &error), &error, changes[i].status, changes[i].field);
 		test_bytes_free(&file);
 	}
+	free_input(&in);
+}
+
+/* syssize counts paragraphs, the last of which the file may end in. */
+static void test_last_paragraph(void **state)
+{
+	struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_LZ4};
+	struct test_bytes file = {0};
+	struct riffle_error error;
+	struct input in;
+
+	(void)state;
+	make_input(&in);
+	assert_true(test_bzimage_of(&file, &spec, &in.k));
+	set32(&file, 0x1f4, (uint32_t)((file.count - TEST_BZIMAGE_PM + 15) / 16));
+	assert_int_equal(try_open(test_file_of(&file), -1, &error), 0);
+	set32(&file, 0x1f4, (uint32_t)((file.count - TEST_BZIMAGE_PM + 15) / 16 + 1));
+	expect("a paragraph too many", try_open(test_file_of(&file), -1, &error), &error, RIFFLE_ERR_FORMAT, "syssize");
+	test_bytes_free(&file);
+	free_input(&in);
+}
+
+/* Numbers are told as people write them. */
+static void test_units(void **state)
+{
+	struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_LZ4};
+	struct test_bytes file = {0};
+	struct riffle_error error;
+	struct input in;
+	char text[200];
+
+	(void)state;
+	make_input(&in);
+	assert_true(test_bzimage_of(&file, &spec, &in.k));
+	file.at[0x206] = 7;
+	assert_int_equal(try_open(test_file_of(&file), -1, &error), RIFFLE_ERR_UNSUPPORTED);
+	riffle_error_format(&error, text, sizeof text);
+	assert_string_equal(text, "boot protocol: is too old (found 2.07, expected 2.12)");
+	file.at[0x206] = 15;
+	file.at[0x236] = 6;
+	assert_int_equal(try_open(test_file_of(&file), -1, &error), RIFFLE_ERR_UNSUPPORTED);
+	riffle_error_format(&error, text, sizeof text);
+	assert_string_equal(text, "xloadflags: are those of a kernel without a 64-bit entry, such as one for i386 (found 0x6)");
+	test_bytes_free(&file);
 	free_input(&in);
 }
 
@@ -273,6 +320,8 @@ int main(void)
 		cmocka_unit_test(test_truncated_bzimage),
 		cmocka_unit_test(test_truncated_payload),
 		cmocka_unit_test(test_bzimage_header),
+		cmocka_unit_test(test_last_paragraph),
+		cmocka_unit_test(test_units),
 		cmocka_unit_test(test_size_word),
 		cmocka_unit_test(test_broken_payload),
 		cmocka_unit_test(test_trailing_payload),

@@ -157,7 +157,7 @@ LIST_ROW(list_and_appended, test_bytes_add(&in->k.elf, in->list.at, in->list.cou
 LIST_ROW(list_for_bzimage, struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_GZIP};
 	 assert_true(test_bzimage_of(&in->bzimage, &spec, &in->k));)
 ELF_ROW(junk_appended, test_bytes_add(&in->k.elf, "junk", 4);)
-ELF_ROW(ragged_appended, test_bytes_add(&in->k.elf, in->list.at, in->list.count); test_bytes_zero(&in->k.elf, 3);)
+ELF_ROW(ragged_appended, test_bytes_add(&in->k.elf, in->list.at, in->list.count); test_bytes_add(&in->k.elf, "abc", 3);)
 
 static const struct row {
 	const char *name;

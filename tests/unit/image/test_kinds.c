@@ -339,6 +339,33 @@ static void test_bzimage_compressions(void **state)
 	test_kernel_free(&k);
 }
 
+/* Zeros behind the appended list, as a build that aligns its files leaves them. */
+static void test_padded_list(void **state)
+{
+	static const unsigned padding[] = {0, 2, 8, 12, 4095, 4096};
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_kernel k;
+
+	(void)state;
+	test_kernel_build(&k, &spec);
+	for (unsigned i = 0; i < sizeof padding / sizeof *padding; i++) {
+		struct test_bytes file = {0};
+		struct riffle_image *image;
+
+		test_bytes_add(&file, k.elf.at, k.elf.count);
+		test_bytes_add(&file, k.list.at, k.list.count);
+		test_bytes_zero(&file, padding[i]);
+		image = open_image(test_file_of(&file), -1);
+		assert_int_equal(image->kind, RIFFLE_SOURCE_ELF_APPENDED);
+		assert_relocs(&image->reloc64, &k.reloc64);
+		assert_relocs(&image->reloc32, &k.reloc32);
+		assert_relocs(&image->reloc32_inverse, &k.reloc32_inverse);
+		riffle_image_close(image);
+		test_bytes_free(&file);
+	}
+	test_kernel_free(&k);
+}
+
 static void test_bzimage_lzo(void **state)
 {
 	struct test_kernel_spec spec = test_kernel_spec();
@@ -422,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_extended_numbers),
 		cmocka_unit_test(test_odd_build_ids),
 		cmocka_unit_test(test_bzimage_compressions),
+		cmocka_unit_test(test_padded_list),
 		cmocka_unit_test(test_bzimage_lzo),
 		cmocka_unit_test(test_bzimage_without_list),
 		cmocka_unit_test(test_elf_alignment),

@@ -3,10 +3,13 @@
 #ifndef TEST_SHUFFLED_KERNEL_H
 #define TEST_SHUFFLED_KERNEL_H
 
+#include <stdbool.h>
+
 #include "prepared_builder.h"
 
 #define SK_IMAGE (8u << 20)
 #define SK_CHUNKS_MAX 3000u
+#define SK_REGIONS_MAX 1025u
 #define SK_REFS_MAX 40000u
 #define SK_LIST_MAX 20000u
 
@@ -31,7 +34,7 @@ struct sk_symbol {
 /* How the kernel is made: what formats of tables it has. */
 struct sk_shape {
 	uint64_t seed;
-	unsigned regions;       /* 1 or 2 */
+	unsigned regions;       /* 1, 2, or many: then they are of two chunks each */
 	int handlers;           /* exception table with handlers */
 	int self_relative, absolute_percpu, seqs;
 	int small;              /* a plan of a few KB, for a fuzz target to start from */
@@ -41,7 +44,7 @@ struct sk_shape {
 struct shuffled_kernel {
 	struct builder b;
 	struct sk_shape shape;
-	struct riffle_region region[2];
+	struct riffle_region region[SK_REGIONS_MAX];
 	struct riffle_chunk chunk[SK_CHUNKS_MAX];
 	uint32_t chunks;
 	struct sk_ref ref[SK_REFS_MAX];
@@ -61,7 +64,7 @@ struct shuffled_kernel {
 	uint32_t groups, pc_steps, pc_targets, own_steps, abs32_refs, abs64_refs;
 	uint32_t fixed32[SK_REFS_MAX], fixed64[SK_REFS_MAX], fixed32s, fixed64s;
 	uint16_t fixed32_target[SK_REFS_MAX], fixed64_target[SK_REFS_MAX];
-	uint32_t gap[5 * 3], gaps;
+	uint32_t gap[5 * (SK_REGIONS_MAX + 1)], gaps;
 	uint16_t site_target[SK_LIST_MAX];
 	uint32_t sites_at, sites;
 	uint16_t extable_target[2 * SK_LIST_MAX];
@@ -107,17 +110,18 @@ static inline void sk_make_chunks(struct shuffled_kernel *k, uint64_t *s)
 	uint32_t at = SK_TEXT + 0x3000;
 
 	for (unsigned r = 0; r < k->shape.regions; r++) {
-		uint32_t count = k->shape.small ? 8 + 4 * r : r ? 200 : 1500;
+		bool many = k->shape.regions > 2;
+		uint32_t count = many ? 2 : k->shape.small ? 8 + 4 * r : r ? 200 : 1500;
 
 		k->region[r] = (struct riffle_region){.image_offset = at, .first_chunk = k->chunks, .chunk_count = count};
 		for (uint32_t i = 0; i < count; i++) {
-			uint32_t bytes = 16 * (1 + (uint32_t)(sk_random(s) % (i % 50 ? 40 : 1000)));
+			uint32_t bytes = 16 * (1 + (uint32_t)(sk_random(s) % (many ? 20 : i % 50 ? 40 : 1000)));
 
 			k->chunk[k->chunks++] = (struct riffle_chunk){.image_offset = at, .units = (uint16_t)(bytes / 16)};
 			at += bytes;
 		}
 		k->region[r].bytes = at - k->region[r].image_offset;
-		at += 0x5010 & ~15u;
+		at += many ? 0x110 : 0x5010;
 	}
 }
 

@@ -22,6 +22,7 @@ static const struct sk_shape shapes[] = {
 	{.seed = 22, .regions = 2, .handlers = 1},
 	{.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
 	{.seed = 44, .regions = 1, .absolute_percpu = 1, .seqs = 1, .huge_fixed_run = 1},
+	{.seed = 55, .regions = SK_REGIONS_MAX - 1, .absolute_percpu = 1, .seqs = 1},
 };
 
 struct loaded_kernel {
@@ -312,6 +313,23 @@ static void identity_is_kaslr(void **state)
 	free(l->guest);
 	free(l->expected);
 	free(l);
+}
+
+/* As many regions as a plan may have are loaded above; one more is refused. */
+static void regions_are_limited(void **state)
+{
+	struct sk_shape shape = {.seed = 56, .regions = SK_REGIONS_MAX};
+	struct shuffled_kernel *k = sk_make(&shape);
+	struct riffle_error error;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+
+	(void)state;
+	assert_int_equal(riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes,
+					   &error), RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.field, "regions");
+	assert_int_equal(error.found, SK_REGIONS_MAX);
+	assert_int_equal(error.expected, SK_REGIONS_MAX - 1);
+	sk_free(k);
 }
 
 static void wrong_orders_are_refused(void **state)
@@ -790,6 +808,7 @@ int main(void)
 		cmocka_unit_test(loads_to_the_byte),
 		cmocka_unit_test(entry_moves),
 		cmocka_unit_test(identity_is_kaslr),
+		cmocka_unit_test(regions_are_limited),
 		cmocka_unit_test(wrong_orders_are_refused),
 		cmocka_unit_test(every_lie_is_refused),
 		cmocka_unit_test(fields_outside_groups_are_refused),

@@ -633,6 +633,56 @@ static void test_too_many(void **state)
 	tear_down(b);
 }
 
+/* `regions` functions that can move, each after one that cannot; the first and the last are followed by another. */
+static struct builder *islands(uint32_t regions)
+{
+	struct builder *b = build(TEXT_SKIP + (2 * regions + 3) * 0x30);
+	uint32_t at = TEXT_SKIP;
+
+	b->work.symbol = realloc(b->work.symbol, (2 * (size_t)regions + 5) * sizeof *b->work.symbol);
+	for (uint32_t i = 0; i < 2 * regions + 2; i++, at += 0x30) {
+		bool pinned = i != 2 && i != 2 * regions + 1 && (i < 2 ? i == 0 : i % 2);
+
+		b->work.symbol[b->work.symbol_count++] =
+			(struct work_symbol){at, 0, 't', pinned ? "srso_thunk" : "f"};
+		CODE(b, at, "\xc3");
+	}
+	add_symbol(b, at, "srso_end");
+	CODE(b, at, "\xc3");
+	return b;
+}
+
+static uint32_t count_regions(const struct builder *b)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < b->result.range_count; i++)
+		count += !b->result.range[i].pin && (!i || b->result.range[i - 1].pin);
+	return count;
+}
+
+static void test_too_many_regions(void **state)
+{
+	struct builder *b = islands(SHUFFLE_REGIONS_MAX);
+	uint32_t last;
+
+	(void)state;
+	make_chunks(b);
+	assert_int_equal(count_regions(b), SHUFFLE_REGIONS_MAX);
+	assert_int_equal(b->result.chunk_count, SHUFFLE_REGIONS_MAX + 2);
+	tear_down(b);
+
+	b = islands(SHUFFLE_REGIONS_MAX + 3);
+	last = TEXT_SKIP + (2 * SHUFFLE_REGIONS_MAX + 7) * 0x30;
+	make_chunks(b);
+	assert_int_equal(count_regions(b), SHUFFLE_REGIONS_MAX);
+	assert_int_equal(b->result.chunk_count, SHUFFLE_REGIONS_MAX + 2);
+	assert_int_equal(range_of(b, TEXT_SKIP + 0x30)->pin, SHUFFLE_PIN_NONE);
+	assert_int_equal(range_of(b, last)->pin, SHUFFLE_PIN_NONE);
+	assert_pinned(b, last - 3 * 0x30, SHUFFLE_PIN_ISLAND);
+	tear_down(b);
+}
+
 /* Any bytes, any symbols, ties and references: make_chunks() checks what must hold. */
 static void test_noise(void **state)
 {
@@ -682,6 +732,7 @@ int main(void)
 		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_blocks_and_pages),
 		cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_too_many_regions),
 		cmocka_unit_test(test_noise),
 	};
 

@@ -74,13 +74,36 @@ static void check_place(const struct kallsyms_place *place, const struct kallsym
 	assert_int_equal(place->relative_base, format->addresses == SELF ? 0 : LINK_VIRTUAL);
 }
 
+struct expected {
+	const struct kallsyms_format *format;
+	uint32_t count;
+};
+
+static void check_symbol(void *opaque, uint64_t address, char type, const char *text)
+{
+	struct expected *e = opaque;
+	char name[512];
+
+	kallsyms_name(name, e->format, e->count);
+	assert_int_equal(type, name[0]);
+	assert_string_equal(text, name + 1);
+	assert_true(address == kallsyms_address(e->format, e->count));
+	e->count++;
+}
+
+static void count_symbol(void *opaque, uint64_t address, char type, const char *text)
+{
+	(void)address;
+	(void)type;
+	*(size_t *)opaque += strlen(text);
+}
+
 /* where each table is, and all symbols with their types, percpu ones too */
 static void test_places_and_list(void **state)
 {
 	static const uint32_t counts[] = {10, 256, 3000};
 	struct kallsyms_place place;
-	struct kallsyms_list list;
-	char name[512];
+	char *names;
 
 	(void)state;
 	for (size_t f = 0; f < KALLSYMS_FORMATS; f++)
@@ -90,16 +113,12 @@ static void test_places_and_list(void **state)
 			kallsyms_build(&image, format, counts[c], 0x4000 + f * 0x1238);
 			assert_int_equal(kallsyms_find(&place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL, &error), 0);
 			check_place(&place, format);
-			assert_int_equal(
-			    kallsyms_read(&list, &place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL, &error), 0);
-			assert_int_equal(list.count, counts[c]);
-			for (uint32_t i = 0; i < list.count; i++) {
-				kallsyms_name(name, format, i);
-				assert_int_equal(list.symbol[i].type, name[0]);
-				assert_string_equal(list.names + list.symbol[i].name, name + 1);
-				assert_true(list.symbol[i].address == kallsyms_address(format, i));
-			}
-			kallsyms_free(&list);
+			struct expected expected = {format, 0};
+
+			assert_int_equal(kallsyms_read(&names, &place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL,
+						       check_symbol, &expected, &error), 0);
+			assert_int_equal(expected.count, counts[c]);
+			free(names);
 		}
 }
 
@@ -216,9 +235,10 @@ static void test_damage(void **state)
 	const char *given = getenv("RIFFLE_TEST_SEED");
 	uint64_t seed = given ? strtoull(given, NULL, 0) : 20240607, x = seed;
 	struct kallsyms_place place;
-	struct kallsyms_list list;
 	struct symbols symbols;
 	unsigned read = 0;
+	size_t bytes = 0;
+	char *names;
 
 	(void)state;
 	print_message("seed %llu\n", (unsigned long long)seed);
@@ -233,8 +253,8 @@ static void test_damage(void **state)
 		read += !read_image(&symbols, image.bytes, image.end);
 		symbols_free(&symbols);
 		if (!kallsyms_find(&place, image.bytes, image.end, LINK_VIRTUAL, &error) &&
-		    !kallsyms_read(&list, &place, image.bytes, image.end, LINK_VIRTUAL, &error))
-			kallsyms_free(&list);
+		    !kallsyms_read(&names, &place, image.bytes, image.end, LINK_VIRTUAL, count_symbol, &bytes, &error))
+			free(names);
 	}
 	print_message("%u of 400 damaged images were read all the same\n", read);
 }

@@ -198,6 +198,37 @@ static void test_sorted_tables(void **state)
 	verify_close(v);
 }
 
+/* Without a shuffle tables stay as the file has them, in whatever order; __ex_table and ORC may be sorted at boot. */
+static void test_unsorted_tables(void **state)
+{
+	const struct riffle_layout kaslr = {.mode = RIFFLE_MODE_KASLR, .virtual_base = BASE + 0x400000};
+	static const struct riffle_plan none;
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x4000);
+	struct riffle_error error;
+	uint8_t *out = malloc(0x4000);
+	struct places p;
+
+	(void)state;
+	v->extable = (struct sorted){.offset = 0x2000, .entries = 8};
+	v->orc = (struct sorted){.offset = 0x2100, .second = 0x2200, .entries = 8};
+	v->mcount = (struct sorted){.offset = 0x2300, .entries = 8};
+	for (uint32_t i = 0; i < 8; i++) {
+		put_distance(v, 0x2000 + 12 * i, 0x1000 + 16 * (i ^ 5));
+		put_distance(v, 0x2004 + 12 * i, 0x1044);
+		put_distance(v, 0x2100 + 4 * i, 0x1000 + 16 * (i ^ 3));
+		memset(v->bytes + 0x2200 + 6 * i, (int)i + 1, 6);
+		riffle_put64(v->bytes + 0x2300 + 8 * i, BASE + 0x1000 + 16 * (i ^ 6));
+	}
+	assert_int_equal(verify_places(&p, v, &none, &kaslr, &error), 0);
+	memcpy(out, v->bytes, 0x4000);
+	assert_int_equal(verify_write_sorted(v, &p, out, &error), 0);
+	assert_memory_equal(out, v->bytes, 0x4000);
+	verify_places_free(&p);
+	free(out);
+	verify_close(v);
+}
+
 /* ---- kallsyms of each age: what is decoded is what was encoded, and identity writes the same bytes */
 
 static struct kallsyms_image built;
@@ -205,7 +236,7 @@ static struct kallsyms_image built;
 static void decode_format(const struct kallsyms_format *format)
 {
 	static const struct riffle_plan none;
-	struct riffle_layout plain = {.mode = RIFFLE_MODE_KASLR, .virtual_base = BASE};
+	struct riffle_layout plain = {.mode = RIFFLE_MODE_FGKASLR, .virtual_base = BASE, .order = order};
 	struct riffle_image image;
 	struct verify *v = new_verify(&image, IMAGE_BYTES);
 	struct riffle_error error;
@@ -451,7 +482,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_branches),      cmocka_unit_test(test_rip_operands), cmocka_unit_test(test_others),
-		cmocka_unit_test(test_places),	      cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_kallsyms),
+		cmocka_unit_test(test_places),	      cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_unsorted_tables), cmocka_unit_test(test_kallsyms),
 		cmocka_unit_test(test_kallsyms_moved), cmocka_unit_test(test_code),
 		cmocka_unit_test(test_holes),	      cmocka_unit_test(test_seals),	   cmocka_unit_test(test_part_names),
 	};

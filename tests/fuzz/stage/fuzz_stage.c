@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fuzzes what a loader hands to the stage: hvm_start_info or a zero page, and all that these point to. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "stage/pvh.h"
+#include "stage/stage.h"
+#include "tests/fuzz/accepted.h"
+
+#define VIEWS_MAX 256u
+#define KERNEL_BYTES (UINT64_C(46) << 20)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Guest memory, and each range of it that was asked for as memory of its own: whoever reads past it is found. */
+struct guest {
+	const uint8_t *bytes;
+	size_t size;
+	void *view[VIEWS_MAX];
+	unsigned count;
+};
+
+static const void *at(void *opaque, uint64_t address, uint64_t bytes)
+{
+	struct guest *guest = opaque;
+
+	if (!riffle_inside(address, bytes, guest->size) || guest->count == VIEWS_MAX)
+		return NULL;
+	guest->view[guest->count] = malloc(bytes ? bytes : 1);
+	memcpy(guest->view[guest->count], guest->bytes + address, bytes);
+	return guest->view[guest->count++];
+}
+
+static void look(uint8_t *zero_page, const struct stage_view *view)
+{
+	static struct stage_machine machine;
+	const struct riffle_range own = {STAGE_ELF_BASE, 40 << 20};
+	struct riffle_error error;
+	uint64_t end, previous = 0;
+
+	if (stage_machine_ram(&machine, &end, zero_page, UINT64_C(64) << 30, &error))
+		return;
+	for (size_t i = 0; i < machine.memory.ram_count; i++) {
+		/* ascending and apart, as the library takes it for granted */
+		if (machine.ram[i].address < previous || !machine.ram[i].bytes ||
+		    machine.ram[i].address + machine.ram[i].bytes > end)
+			abort();
+		previous = machine.ram[i].address + machine.ram[i].bytes + 1;
+	}
+	if (stage_machine_reserve(&machine, zero_page, 0x7000, &own, view, &error))
+		return;
+	for (uint64_t address = 0; address < end; address += UINT64_C(514) << 20) {
+		const struct riffle_range kernel = {address, KERNEL_BYTES};
+
+		if (stage_machine_check(&machine, zero_page, &kernel, &error))
+			continue;
+		for (size_t i = 0; i < machine.memory.reserved_count; i++)
+			if (address + KERNEL_BYTES > machine.reserved[i].address &&
+			    address < machine.reserved[i].address + machine.reserved[i].bytes)
+				abort();
+	}
+	fuzz_accepted++;
+}
+
+/* Byte 0: bit 0 PVH or a zero page; byte 1: where start info or zero page lies, in 32 bytes; then memory from 0 on. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct guest guest = {.bytes = data + 2};
+	const struct stage_view view = {at, &guest};
+	uint8_t *zero_page;
+	struct riffle_error error;
+
+	if (size < 2)
+		return 0;
+	guest.size = size - 2;
+	zero_page = calloc(1, STAGE_PAGE);
+	if (!(data[0] & 1)) {
+		memcpy(zero_page, guest.bytes, guest.size < STAGE_PAGE ? guest.size : STAGE_PAGE);
+		look(zero_page, &view);
+	} else if (!stage_pvh_zero_page(zero_page, (uint64_t)data[1] * 32, &view, &error)) {
+		look(zero_page, &view);
+	}
+	free(zero_page);
+	while (guest.count)
+		free(guest.view[--guest.count]);
+	return 0;
+}
