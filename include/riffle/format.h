@@ -37,7 +37,7 @@
 /* feature bits of riffle_header.features */
 #define RIFFLE_FEATURE_SHUFFLE 1ul      /* the plan has what it takes to permute functions (FGKASLR) */
 #define RIFFLE_FEATURE_COMPRESSED 2ul   /* the payload is stored as frames: riffle_header.storage says how */
-#define RIFFLE_FEATURE_ENTRY_MOVES UINT64_C(4)  /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
+#define RIFFLE_FEATURE_ENTRY_MOVES 4ul  /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
 #define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES)
 
 /* riffle_header.flags */

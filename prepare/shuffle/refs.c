@@ -56,13 +56,16 @@ static uint32_t field_bytes(const struct shuffle_ref *ref)
 	return ref->kind == SHUFFLE_ABS64 ? 8 : 4;
 }
 
-/* Where an address leads: a virtual one, or a physical one by the link address, which the kernel relocates just the same. */
-static uint32_t target_of(const struct work *work, uint64_t value)
+/*
+ * Where an address leads: a virtual one, or a physical one by the link address, which the kernel relocates just the same. Only
+ * code folds PFN_ALIGN(_text), in an immediate of 32 bits; 64 bits are a table's, and may mean an instruction just there.
+ */
+static uint32_t target_of(const struct work *work, enum shuffle_field kind, uint64_t value)
 {
 	uint32_t target;
 
 	if (work_offset(work, value, &target))
-		return work_meant(work, target);
+		return kind == SHUFFLE_ABS64 ? target : work_meant(work, target);
 	return value - work->image->link_phys < work->image_bytes ? (uint32_t)(value - work->image->link_phys) : UINT32_MAX;
 }
 
@@ -82,7 +85,7 @@ static int add_relocs(struct work *work, const struct image_relocs *list, enum s
 						 field);
 		value = bytes == 8 ? riffle_get64(work->bytes + field)
 				   : (uint64_t)(int32_t)riffle_get32(work->bytes + field);
-		target = kind == SHUFFLE_INVERSE32 ? UINT32_MAX : target_of(work, value);
+		target = kind == SHUFFLE_INVERSE32 ? UINT32_MAX : target_of(work, kind, value);
 		status = work_add_ref(work, field, target, kind, SHUFFLE_BY_RELOC, error);
 	}
 	return status;

@@ -112,11 +112,13 @@ static void test_physical_and_folded(void **state)
 	put_abs32(b, A + 16, 0x1000000 - 1);
 	put_abs32(b, A + 24, 0x1000000 + b->work.image_bytes);
 	put_abs32(b, A + 32, LINK + 4095);
+	put_abs64(b, A + 40, LINK + 4095);      /* an instruction that a table names */
 	good(b, refs_finish(&b->work, &b->error));
 	assert_int_equal(ref_at(b, A + 8)->target, B + 4);
 	assert_int_equal(ref_at(b, A + 16)->target, UINT32_MAX);
 	assert_int_equal(ref_at(b, A + 24)->target, UINT32_MAX);
 	assert_int_equal(ref_at(b, A + 32)->target, 0);
+	assert_int_equal(ref_at(b, A + 40)->target, 4095);
 	assert_int_equal(work_meant(&b->work, 4094), 4094);
 	assert_int_equal(work_meant(&b->work, 4095), 0);
 	add_symbol(b, 4095, "odd");
