@@ -16,12 +16,22 @@ enum run_exit {
 	RUN_EXIT_PANIC = 7,
 };
 
+/* In the place of all these when a command was to be run and there is no status of it; riffle-run(1) documents them. */
+enum command_exit {
+	COMMAND_EXIT_PANIC = 123,       /* the guest's kernel panicked */
+	COMMAND_EXIT_LOST = 124,        /* the guest ended in another way without a status */
+	COMMAND_EXIT_ERROR = 125,       /* riffle, or the guest's init, failed */
+	COMMAND_EXIT_CANNOT_RUN = 126,  /* the guest could not run the command */
+	COMMAND_EXIT_NOT_FOUND = 127,
+};
+
 /* in riffle: argv[0] is the command's name */
 int command_run(int argc, char **argv);
 int command_emit(int argc, char **argv);
 
 /* in riffle-prepare */
 int command_prepare(int argc, char **argv);
+int command_initramfs(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_symbolize(int argc, char **argv);
 int command_gdb_script(int argc, char **argv);

@@ -22,6 +22,7 @@ static const struct {
 	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
 	{"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
+	{"initramfs", NULL, "pack a directory as an initramfs"},
 	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", NULL, "turn a guest's addresses back into symbols"},
 	{"gdb-script", NULL, "print what a debugger needs to know of a layout"},

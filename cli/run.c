@@ -9,6 +9,8 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/run_end.h"
+#include "cli/run_initramfs.h"
 #include "cli/run_options.h"
 #include "machine/machine.h"
 
@@ -16,6 +18,7 @@
 struct run {
 	struct run_options options;
 	struct phases phases;
+	struct run_initramfs initramfs;
 	struct machine *machine;
 	struct {
 		pthread_t thread;
@@ -65,9 +68,7 @@ static void preparing(void *opaque, bool begun)
 {
 	struct run *run = opaque;
 
-	if (begun && !isatty(STDERR_FILENO)) {
-		fputs("riffle: preparing the kernel, once for all its starts\n", stderr);
-	} else if (begun) {
+	if (begun && isatty(STDERR_FILENO)) {
 		run->progress.finish = false;
 		run->progress.running = !pthread_create(&run->progress.thread, NULL, show_progress, run);
 	} else if (run->progress.running) {
@@ -91,30 +92,6 @@ static void before_run(void *opaque)
 		phases_print(&run->phases, stderr);
 }
 
-static int exit_code(enum vm_end end, const struct machine *machine)
-{
-	switch (end) {
-	case VM_END_POWEROFF:
-		return RUN_EXIT_POWEROFF;
-	case VM_END_RESET:
-		return RUN_EXIT_RESET;
-	case VM_END_TRIPLE_FAULT:
-		return RUN_EXIT_TRIPLE_FAULT;
-	case VM_END_ESCAPE:
-		return RUN_EXIT_ESCAPE;
-	case VM_END_HALTED:
-		return RUN_EXIT_HALTED;
-	case VM_END_PANIC:
-		return RUN_EXIT_PANIC;
-	case VM_END_SIGNAL:
-		return 128 + machine_end_signal(machine);
-	case VM_END_COMMAND:
-	case VM_END_ERROR:
-		break;
-	}
-	return EXIT_FAILURE;
-}
-
 /* What the guest told the boot timer. */
 static void print_timer(const struct run *run)
 {
@@ -126,42 +103,74 @@ static void print_timer(const struct run *run)
 		phases_print_mark(&run->phases, timer->mark[i].value, timer->mark[i].ns, stderr);
 }
 
+/* Builds and runs it; false when that failed, which was reported. */
+static bool run_machine(struct run *run, struct run_end *end)
+{
+	const struct machine_observer observer = {
+	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .opaque = run};
+	const char *blame = NULL;
+	struct riffle_error error;
+	bool building = true;
+	int status = machine_build(&run->machine, &run->options.machine, &observer, &run->phases, &blame, &error);
+
+	if (!status) {
+		building = false;
+		/* its files are in the guest's memory */
+		run_initramfs_free(&run->initramfs);
+		status = machine_run(run->machine, &end->end, &error);
+	}
+	if (status || end->end == VM_END_ERROR) {
+		if (building && !blame && run->initramfs.blame[0])
+			blame = run->initramfs.blame;
+		report_error(blame, &error);
+		return false;
+	}
+	end->signal = machine_end_signal(run->machine);
+	end->status = machine_command_status(run->machine);
+	if (run->options.machine.boot_timer)
+		print_timer(run);
+	return true;
+}
+
+static int run(struct run *run)
+{
+	struct run_end end = {.failed = true, .end = VM_END_ERROR};
+	int status_fd = -1, code = 0;
+
+	if (run->options.status_out) {
+		status_fd = run_end_open(run->options.status_out);
+		if (status_fd < 0)
+			return run_end_report(&end, &run->options, NULL);
+	}
+	if (run_initramfs_make(&run->initramfs, &run->options, &code))
+		end.failed = !run_machine(run, &end);
+	if (!code)
+		code = run_end_report(&end, &run->options, run->machine);
+	if (status_fd >= 0 && !run_end_write(status_fd, run->options.status_out, &end, &run->options, code))
+		code = run->options.command ? COMMAND_EXIT_ERROR : EXIT_FAILURE;
+	return code;
+}
+
 int command_run(int argc, char **argv)
 {
-	struct run run = {.progress.lock = PTHREAD_MUTEX_INITIALIZER, .progress.changed = PTHREAD_COND_INITIALIZER};
-	const struct machine_observer observer = {
-	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .opaque = &run};
-	struct riffle_error error;
-	enum vm_end end = VM_END_ERROR;
-	const char *blame = NULL;
-	int status, code;
+	struct run r = {.progress.lock = PTHREAD_MUTEX_INITIALIZER, .progress.changed = PTHREAD_COND_INITIALIZER};
+	int code;
 
-	phases_start(&run.phases, 0);
-	switch (run_options_parse(&run.options, argc, argv)) {
+	phases_start(&r.phases, 0);
+	switch (run_options_parse(&r.options, argc, argv)) {
 	case RUN_HELPED:
 		return 0;
 	case RUN_WRONG:
-		return EXIT_USAGE;
+		return r.options.command ? COMMAND_EXIT_ERROR : EXIT_USAGE;
 	case RUN_GO:
 		break;
 	}
-	if (run.options.start_time)
-		phases_start(&run.phases, run.options.start_time);
+	if (r.options.start_time)
+		phases_start(&r.phases, r.options.start_time);
 	/* neither a core file nor another process of this user may show where the guest's kernel lies */
 	prctl(PR_SET_DUMPABLE, 0);
-	status = machine_build(&run.machine, &run.options.machine, &observer, &run.phases, &blame, &error);
-	if (!status)
-		status = machine_run(run.machine, &end, &error);
-	if (status || end == VM_END_ERROR) {
-		report_error(blame, &error);
-		code = EXIT_FAILURE;
-	} else {
-		code = exit_code(end, run.machine);
-		if (end == VM_END_HALTED)
-			fputs("riffle: the guest halted all its vCPUs with interrupts off\n", stderr);
-	}
-	if (!status && run.options.machine.boot_timer)
-		print_timer(&run);
-	machine_destroy(run.machine);
+	code = run(&r);
+	machine_destroy(r.machine);
+	run_initramfs_free(&r.initramfs);
 	return code;
 }

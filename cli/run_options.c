@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "cli/device_options.h"
 #include "cli/memory_size.h"
 #include "cli/run_options.h"
+#include "initramfs/command.h"
 
 static const char help[] =
-    "Usage: riffle run [OPTIONS] KERNEL\n"
+    "Usage: riffle run [OPTIONS] KERNEL [-- COMMAND [ARGUMENT...]]\n"
     "\n"
     "Boots KERNEL in a microVM, its layout randomised, console on the terminal. KERNEL is a\n"
     "bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
@@ -18,12 +21,32 @@ static const char help[] =
     "Guest:\n"
     "  -m, --memory SIZE        guest memory, K, M or G behind the number [256M]\n"
     "  -c, --cpus N             virtual CPUs, 1 to 32 [1]\n"
-    "  -i, --initrd FILE        initial RAM disk\n"
+    "  -i, --initrd FILE        initial RAM disk, or a directory that is packed as one\n"
     "  -k, --cmdline TEXT       kernel command line, instead of the default\n"
     "  -a, --append TEXT        add to the command line; several add up\n"
     "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
     "      --boot MODE          direct: enter the kernel itself [default]\n"
     "                           bootstrap: enter the bzImage, which unpacks and randomises itself\n"
+    "\n"
+    "Command (after --): runs as the guest's only program, on riffle's stdin, stdout and stderr:\n"
+    "      --root DIR           the guest's root directory, packed as an initramfs; without it the\n"
+    "                           guest has COMMAND as it is found here, and the libraries it needs\n"
+    "      --env NAME[=VALUE]   put into its environment; without a value as it is here\n"
+    "      --workdir DIR        where it starts [/]\n"
+    "      --status-out FILE    write how the run ended to FILE, as JSON\n"
+    "Devices (values: riffle-run(1)):\n"
+    "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
+    "                           a raw image or block device; several make several disks\n"
+    "      --rng                an entropy device; --rng=bps=64K limits it\n"
+    "      --net tap=NAME|fd=N[,mac=MAC][,mtu=N][,...]\n"
+    "                           a network on a tap of the host\n"
+    "      --net user[,forward=tcp:8080:80][,...]\n"
+    "                           a network without privileges, through passt\n"
+    "      --vsock cid=N,path=FILE\n"
+    "                           AF_VSOCK in the guest, unix sockets FILE and FILE_PORT on the host\n"
+    "      --balloon SIZE[,deflate-on-oom][,stats=SECONDS][,reporting][,hinting]\n"
+    "                           takes SIZE of memory from the guest; reporting: its free memory\n"
+    "                           goes back to the host\n"
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
@@ -50,11 +73,20 @@ static const char help[] =
     "On a terminal, Ctrl-A x ends the guest and Ctrl-A Ctrl-A sends a Ctrl-A.\n"
     "\n"
     "Exit code: 0 the guest powered off, 3 it reset, 4 it died of a triple fault, 5 ended from the\n"
-    "console, 6 it halted for good, 128+N riffle was ended by signal N, 1 an error, 2 wrong usage.\n";
+    "console, 6 it halted for good, 7 its kernel panicked, 128+N riffle was ended by signal N, 1 an\n"
+    "error, 2 wrong usage.\n"
+    "With a command: its own, 128+N when signal N ended it; 127 it was not found, 126 it could not\n"
+    "be run, 125 riffle failed, 124 the guest ended before the command did, 123 its kernel panicked.\n";
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
 	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", option, problem, found);
+	return RUN_WRONG;
+}
+
+static enum run_parsed wrong_device(const char *problem)
+{
+	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", problem);
 	return RUN_WRONG;
 }
 
@@ -133,6 +165,56 @@ static bool set_command_line(struct machine_config *m, const char *text, bool ap
 	return false;
 }
 
+/* What the command adds to the description. Its words come before those of --append, which may say otherwise. */
+static bool describe_command(struct run_options *o, bool console_given)
+{
+	struct machine_config *m = &o->machine;
+
+	m->command = true;
+	if (!console_given)
+		m->console.kind = MACHINE_CONSOLE_KEPT;
+	return set_command_line(m, "quiet " INITRAMFS_RDINIT, true);
+}
+
+/* Options that are for a command, without one; and the other way round. */
+static enum run_parsed check_command(const struct run_options *o)
+{
+	if (o->command && (o->machine.initrd_path || o->initrd_directory))
+		return wrong("--initrd", "does not go with a command, which has a root directory (--root) or none",
+			     o->initrd_directory ? o->initrd_directory : o->machine.initrd_path);
+	if (o->command)
+		return RUN_GO;
+	if (o->root)
+		return wrong("--root", "needs a command after --; -i packs a directory without one", o->root);
+	if (o->workdir)
+		return wrong("--workdir", "needs a command after --", o->workdir);
+	if (o->environment_count)
+		return wrong("--env", "needs a command after --", o->environment[0]);
+	return RUN_GO;
+}
+
+/* A file is the initial RAM disk, a directory is made into one. */
+static void set_initrd(struct run_options *o, const char *name)
+{
+	struct stat st;
+	bool directory = stat(name, &st) == 0 && S_ISDIR(st.st_mode);
+
+	o->machine.initrd_path = directory ? NULL : name;
+	o->initrd_directory = directory ? name : NULL;
+}
+
+/* Cuts what follows the first `--` off; returns how many arguments are left. */
+static int split_command(struct run_options *o, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--")) {
+			o->command = argv + i + 1;
+			o->command_count = (size_t)(argc - i - 1);
+			return i;
+		}
+	return argc;
+}
+
 /* Combinations that no single option shows; the description's own check says the rest. */
 static enum run_parsed check(const struct run_options *o, bool randomize_given)
 {
@@ -167,7 +249,16 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		NO_HUGE,
 		ACCEPT,
 		TIMER,
-		START
+		START,
+		ROOT,
+		ENV,
+		WORKDIR,
+		STATUS_OUT,
+		DISK,
+		RNG,
+		NET,
+		VSOCK,
+		BALLOON
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -189,19 +280,31 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"accept-emulation", no_argument, NULL, ACCEPT},
 	    {"boot-timer", no_argument, NULL, TIMER},
 	    {"start-time", required_argument, NULL, START},
+	    {"root", required_argument, NULL, ROOT},
+	    {"env", required_argument, NULL, ENV},
+	    {"workdir", required_argument, NULL, WORKDIR},
+	    {"status-out", required_argument, NULL, STATUS_OUT},
+	    {"disk", required_argument, NULL, DISK},
+	    {"rng", optional_argument, NULL, RNG},
+	    {"net", required_argument, NULL, NET},
+	    {"vsock", required_argument, NULL, VSOCK},
+	    {"balloon", required_argument, NULL, BALLOON},
+
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
 	struct machine_config *m = &o->machine;
 	const char *appended[64], *problem;
+	char words[400];
 	unsigned appends = 0;
-	bool randomize_given = false;
+	bool randomize_given = false, console_given = false;
 	unsigned long number;
 	char *end;
 	int option;
 
 	memset(o, 0, sizeof *o);
 	machine_config_init(m);
+	argc = split_command(o, argc, argv);
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
@@ -218,7 +321,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			m->vcpus = (unsigned)number;
 			break;
 		case 'i':
-			m->initrd_path = optarg;
+			set_initrd(o, optarg);
 			break;
 		case 'k':
 			if (!set_command_line(m, optarg, false))
@@ -263,6 +366,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			problem = parse_console(optarg, m);
 			if (problem)
 				return wrong("--console", problem, optarg);
+			console_given = true;
 			break;
 		case CACHE:
 			if (!*optarg)
@@ -281,11 +385,49 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case TIMER:
 			m->boot_timer = true;
 			break;
+		case DISK:
+			if (!device_options_disk(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case RNG:
+			if (!device_options_rng(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case NET:
+			if (!device_options_net(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case VSOCK:
+			if (!device_options_vsock(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
+		case BALLOON:
+			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
+				return wrong_device(words);
+			break;
 		case START:
 			errno = 0;
 			o->start_time = strtoull(optarg, &end, 10);
 			if (errno || *end || end == optarg || *optarg == '-')
 				return wrong("--start-time", "is no number of nanoseconds", optarg);
+			break;
+		case ROOT:
+			o->root = optarg;
+			break;
+		case ENV:
+			if (o->environment_count == RUN_ENVIRONMENT_MAX)
+				return wrong("--env", "is given more than 256 times", optarg);
+			if (!*optarg || *optarg == '=')
+				return wrong("--env", "must name a variable", optarg);
+			o->environment[o->environment_count++] = optarg;
+			break;
+		case WORKDIR:
+			if (*optarg != '/')
+				return wrong("--workdir", "must be an absolute path", optarg);
+			o->workdir = optarg;
+			break;
+		case STATUS_OUT:
+			o->status_out = optarg;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -301,9 +443,13 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)
 		return wrong("KERNEL", "is one file only", argv[optind + 1]);
+	if (o->command && !o->command_count)
+		return wrong("COMMAND", "is missing after --", "");
 	m->kernel = argv[optind];
+	if (o->command && !describe_command(o, console_given))
+		return RUN_WRONG;
 	for (unsigned i = 0; i < appends; i++)
 		if (!set_command_line(m, appended[i], true))
 			return RUN_WRONG;
-	return check(o, randomize_given);
+	return check_command(o) == RUN_GO ? check(o, randomize_given) : RUN_WRONG;
 }

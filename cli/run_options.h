@@ -7,9 +7,19 @@
 
 #include "machine/config.h"
 
+#define RUN_ENVIRONMENT_MAX 256
+
 struct run_options {
 	struct machine_config machine;
 	uint64_t start_time; /* CLOCK_MONOTONIC in ns when riffle was started; 0: not told */
+	char **command;      /* the command to run in the guest and its arguments; NULL: none */
+	size_t command_count;
+	const char *root;             /* a directory that becomes the guest's root; NULL: the command's own files */
+	const char *initrd_directory; /* -i with a directory */
+	const char *workdir;
+	const char *status_out;
+	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or NAME alone: as it is here */
+	size_t environment_count;
 };
 
 /* What to do after parsing. */

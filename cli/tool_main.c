@@ -18,6 +18,7 @@ static const struct {
 	const char *summary;
 } commands[] = {
 	{"prepare", command_prepare, "do once what need not be done at each boot"},
+	{"initramfs", command_initramfs, "pack a directory as an initramfs"},
 	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
 	{"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
 	{"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},

@@ -9,6 +9,7 @@
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
+#include "machine/cmdline.h"
 #include "machine/internal.h"
 #include "monitor/core/kvm.h"
 #include "monitor/core/probe.h"
@@ -28,9 +29,25 @@ static void set_irq(void *opaque, unsigned irq, bool level)
 		irq_raise(irq == IRQ_COM1 ? &m->irq_com1 : &m->irq_keyboard);
 }
 
+/*
+ * Linux writes how it resets to the BIOS's data area: 0x1234 for a warm boot. reboot=panic_warm on its command line makes
+ * that of a panic alone (5.3 and later).
+ */
+static bool is_warm_reset(const struct machine *m)
+{
+	uint16_t mode = 0;
+
+	guest_memory_read(vm_memory(m->vm), BIOS_RESET_MODE, &mode, sizeof mode);
+	return mode == BIOS_WARM_RESET;
+}
+
 static void end_for_guest(void *opaque, enum vm_end end)
 {
-	vm_end(((struct machine *)opaque)->vm, end);
+	struct machine *m = opaque;
+
+	if (end == VM_END_RESET && cmdline_tells_panic(m->config.command_line) && is_warm_reset(m))
+		end = VM_END_PANIC;
+	vm_end(m->vm, end);
 }
 
 static void input_wanted(void *opaque)
@@ -68,9 +85,31 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
 	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
 	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
-	    (status = power_attach(&m->power, &m->bus, &m->platform, error)))
+	    (status = power_attach(&m->power, &m->bus, &m->platform, error)) ||
+	    (status = machine_command_open(m, error)))
 		return status;
 	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
+}
+
+/* After the platform and the guest's memory; the command line then tells where they are. */
+static int make_devices(struct machine *m, struct riffle_error *error)
+{
+	char words[RIFFLE_BOOT_CMDLINE_MAX];
+
+	m->devices.notice = m->observer.notice;
+	m->devices.notice_opaque = m->observer.opaque;
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm), &m->blame,
+					  error);
+
+	if (status)
+		return status;
+	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words,
+					  sizeof words))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
+	if (!words[0])
+		return 0;
+	phases_end(m->phases, "devices");
+	return machine_config_command_line(&m->config, words + 1, true, error);
 }
 
 /* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */
@@ -86,6 +125,8 @@ static void describe(struct machine *m)
 	d->reset_port = PORT_RESET;
 	d->reset_value = RESET_VALUE;
 	d->command_line = m->config.command_line;
+	d->devices = m->devices.announced;
+	d->device_count = m->devices.count;
 	d->rng_seed = m->rng_seed;
 	d->rng_seed_bytes = sizeof m->rng_seed;
 }
@@ -106,8 +147,11 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
 	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
-	describe(m);
 	phases_end(m->phases, "memory");
+	status = make_devices(m, error);
+	if (status)
+		return status;
+	describe(m);
 	return 0;
 }
 
@@ -135,7 +179,8 @@ int machine_open_vm(struct machine *m, struct riffle_error *error)
 	m->kvm_fd = -1;
 	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
 	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
-	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)))
+	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)) ||
+	    (status = machine_devices_connect(&m->devices, vm_descriptor(m->vm), error)))
 		return status;
 	describe(m);
 	return 0;
@@ -263,6 +308,7 @@ void machine_destroy(struct machine *m)
 	machine_give_shuffle_memory(m);
 	if (m->kernel_opened)
 		kernel_close(&m->kernel);
+	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
 	machine_console_close(m);
 	irq_close(&m->irq_com1);

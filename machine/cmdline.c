@@ -57,6 +57,31 @@ static bool next_word(struct words *words)
 	return true;
 }
 
+/* kernel/reboot.c, reboot_setup(): of each part its first letter counts, and in the end the last one of a kind */
+bool cmdline_tells_panic(const char *line)
+{
+	static const char prefix[] = "reboot=", panic_prefix[] = "panic_";
+	struct words words = {.at = line};
+	bool panic = false, other = false;
+
+	while (next_word(&words)) {
+		if (strncmp(words.word, prefix, sizeof prefix - 1))
+			continue;
+		for (const char *part = words.word + sizeof prefix - 1; part; part = strchr(part, ',')) {
+			bool *mode = &other;
+
+			part += *part == ',';
+			if (!strncmp(part, panic_prefix, sizeof panic_prefix - 1)) {
+				part += sizeof panic_prefix - 1;
+				mode = &panic;
+			}
+			if (*part && strchr("wchsg", *part))
+				*mode = *part == 'w';
+		}
+	}
+	return panic && !other;
+}
+
 /* lib/cmdline.c, memparse() */
 static uint64_t parse_size(const char *text, const char **end)
 {

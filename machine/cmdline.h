@@ -12,6 +12,12 @@
 bool cmdline_has_word(const char *line, const char *word);
 
 /*
+ * Whether a reset marked as warm can only come from a panic: reboot= has the word panic_warm, and none that makes other
+ * resets warm.
+ */
+bool cmdline_tells_panic(const char *line);
+
+/*
  * The memory that mem= and memmap= take from the kernel, which must not be placed there: what lies above the lowest
  * limit, and each range that is reserved, given to ACPI or to persistent memory. Limits and ranges are read as Linux
  * reads them (a number in any base with K, M, G, T, P, E; several memmap= separated by commas); what it would ignore is

@@ -30,6 +30,7 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 	if (blank)
 		config->command_line[used] = ' ';
 	memcpy(config->command_line + used + blank, text, length + 1);
+	config->command_line_given |= !append;
 	return 0;
 }
 
@@ -72,5 +73,7 @@ int machine_config_check(const struct machine_config *config, struct riffle_erro
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "initrd", "is given twice");
 	if (path_needed && (!config->console.path || !*config->console.path))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", "needs a path");
+	if (config->command && config->console.kind == MACHINE_CONSOLE_STDIO)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", "cannot be on stdio, where the command's streams are");
 	return check_layout(config, error);
 }

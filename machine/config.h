@@ -10,11 +10,14 @@
 #include <riffle/boot.h>
 #include <riffle/layout.h>
 
+#include "machine/device_config.h"
+
 /*
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
  */
 #define MACHINE_COMMAND_LINE                                                                                           \
-	"console=ttyS0 reboot=k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests"
+	"console=ttyS0 reboot=panic_warm,k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests "           \
+	"initcall_blacklist=trace_eval_init"
 
 enum machine_boot {
 	MACHINE_BOOT_DIRECT,    /* the monitor loads and randomises the kernel, and enters it */
@@ -27,6 +30,7 @@ enum machine_console_kind {
 	MACHINE_CONSOLE_UNIX,  /* a unix socket that listens at a path; one connection at a time */
 	MACHINE_CONSOLE_PTY,   /* a pseudo-terminal, whose name is told */
 	MACHINE_CONSOLE_NONE,
+	MACHINE_CONSOLE_KEPT, /* the last of it is kept, for machine_console_tail() */
 };
 
 /* How the kernel's place is chosen. */
@@ -58,12 +62,16 @@ struct machine_config {
 	const char *initrd_path;             /* NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
+	bool command_line_given; /* instead of the default: a unified kernel image's own is not added then */
 	enum machine_boot boot;
 	struct machine_layout layout;
 	struct {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
 	} console;
+	bool command;                /* the process's standard streams are those of the guest's command, by the command
+					channel (guest/channel.h); the console is not on stdio then */
+	struct machine_devices_config devices;
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	bool boot_timer;       /* the guest may say when its init runs */

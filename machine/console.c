@@ -122,6 +122,9 @@ int machine_console_open(struct machine *m, struct riffle_error *error)
 	case MACHINE_CONSOLE_NONE:
 		reader = OUTPUT_NOBODY;
 		break;
+	case MACHINE_CONSOLE_KEPT:
+		reader = OUTPUT_READERS; /* of whom none ever comes */
+		break;
 	}
 	console_init(&c->terminal, m->config.console.kind == MACHINE_CONSOLE_STDIO ? c->in_fd : -1);
 	if (!status)
@@ -135,6 +138,7 @@ void machine_console_close(struct machine *m)
 
 	if (m->output.size || m->output.gone)
 		output_destroy(&m->output);
+	machine_command_close(m);
 	if (!c->owns_fds)
 		return;
 	/* a connection's output descriptor was the output's */
@@ -160,6 +164,7 @@ static void feed_guest(void *opaque)
 		c->count -= taken;
 		memmove(c->bytes, c->bytes + taken, c->count);
 	}
+	machine_command_ring_again(m);
 	machine_console_watch(m);
 }
 
@@ -293,7 +298,7 @@ static void post_finished(void *opaque)
 int machine_console_start(struct machine *m, struct riffle_error *error)
 {
 	struct machine_console *c = &m->console;
-	int status;
+	int status = 0;
 
 	c->feed = (struct loop_task){.run = feed_guest, .opaque = m};
 	c->reader_left = (struct loop_task){.run = reader_left, .opaque = m};
@@ -303,10 +308,17 @@ int machine_console_start(struct machine *m, struct riffle_error *error)
 	m->output.reader_left = post_reader_left;
 	m->output.finished = post_finished;
 	m->output.opaque = m;
-	status = output_start(&m->output, !m->config.unconfined, error);
+	/* what is only kept needs no thread that would write it */
+	if (m->config.console.kind != MACHINE_CONSOLE_KEPT)
+		status = output_start(&m->output, !m->config.unconfined, error);
 	if (!status && c->in_fd >= 0)
 		status = loop_add(&m->loop, &c->input, c->in_fd, 0, error);
 	if (!status && c->listen_fd >= 0)
 		status = loop_add(&m->loop, &c->listener, c->listen_fd, EPOLLIN, error);
 	return status;
+}
+
+uint32_t machine_console_tail(const struct machine *m, uint8_t *to, uint32_t bytes)
+{
+	return m->config.console.kind == MACHINE_CONSOLE_KEPT ? output_kept(&m->output, to, bytes) : 0;
 }

@@ -6,12 +6,14 @@
 #include <stdatomic.h>
 
 #include "cli/kernel.h"
+#include "machine/devices.h"
 #include "machine/machine.h"
 #include "monitor/bus/bus.h"
 #include "monitor/bus/irq.h"
 #include "monitor/core/thread.h"
 #include "monitor/event/loop.h"
 #include "monitor/platform/cmos.h"
+#include "monitor/platform/command.h"
 #include "monitor/platform/console.h"
 #include "monitor/platform/i8042.h"
 #include "monitor/platform/output.h"
@@ -35,6 +37,21 @@ struct machine_console {
 	unsigned count;
 };
 
+/* The far end of the command channel: the process's own standard streams. */
+struct machine_command {
+	struct command device;
+	struct command_host host;
+	struct console terminal;        /* of stdin, when stdout is one too */
+	struct output streams[COMMAND_STREAMS];
+	struct loop_source input;
+	struct loop_task feed;
+	bool input_closed, input_added;
+	bool ring_refused;              /* COM1 did not take it yet */
+	unsigned at, count;             /* input read and not yet taken */
+	uint8_t bytes[4096 + 1];
+	uint32_t status;                /* 0: none yet */
+};
+
 struct machine {
 	struct machine_config config;
 	struct machine_observer observer;
@@ -54,7 +71,9 @@ struct machine {
 	struct power power;
 	struct boot_timer boot_timer;
 	struct output output;
+	struct machine_devices devices;
 	struct machine_console console;
+	struct machine_command command;
 
 	/* while it is built */
 	struct opened_kernel kernel;
@@ -64,6 +83,7 @@ struct machine {
 	struct riffle_range reserved[RESERVED_MAX];
 	struct riffle_memory memory;
 	int initrd_fd;
+	uint64_t initrd_offset;         /* in that file: of a unified kernel image's */
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
 	struct riffle_boot_registers registers;
@@ -84,6 +104,12 @@ struct machine {
 	bool give_up; /* the user wants out: do not wait for a stopped reader */
 	bool draining;
 };
+
+/* The terminal that the process is in front of, raw while the guest runs. */
+static inline struct console *machine_terminal(struct machine *m)
+{
+	return m->config.command ? &m->command.terminal : &m->console.terminal;
+}
 
 void machine_notice(const struct machine *m, const char *text);
 static inline bool machine_is_off(const struct machine *m)
@@ -111,5 +137,18 @@ int machine_console_open(struct machine *m, struct riffle_error *error);
 int machine_console_start(struct machine *m, struct riffle_error *error);
 void machine_console_watch(struct machine *m);
 void machine_console_close(struct machine *m);
+
+/* All of these do nothing for a machine that runs no command. */
+int machine_command_open(struct machine *m, struct riffle_error *error);
+int machine_command_start(struct machine *m, struct riffle_error *error);
+void machine_command_watch(struct machine *m);
+void machine_command_resize(struct machine *m);
+void machine_command_finish(struct machine *m);
+bool machine_command_finished(struct machine *m);
+uint64_t machine_command_progress(struct machine *m);
+int machine_command_stop(struct machine *m);
+void machine_command_close(struct machine *m);
+/* COM1 would take a byte: perhaps a ring that it refused. */
+void machine_command_ring_again(struct machine *m);
 
 #endif

@@ -30,6 +30,23 @@ static bool no_kaslr(const struct machine *m)
 	return !m->config.layout.replay && cmdline_has_word(m->config.command_line, "nokaslr");
 }
 
+/* A unified kernel image's command line is for its own initrd: added where that is used and the user gives none. */
+static int add_unified_command_line(struct machine *m, struct riffle_error *error)
+{
+	char text[UKI_COMMAND_LINE_MAX];
+	int status;
+
+	if (m->kernel.uki_fd < 0 || m->config.command_line_given || m->config.initrd || m->config.initrd_path)
+		return 0;
+	m->blame = m->config.kernel;
+	status = uki_command_line(text, &m->kernel.uki, m->kernel.uki_fd, error);
+	if (!status && *text)
+		status = machine_config_command_line(&m->config, text, true, error);
+	if (!status)
+		m->blame = NULL;
+	return status;
+}
+
 int machine_open_kernel(struct machine *m, struct riffle_error *error)
 {
 	static const char *const way_name[] = {[KERNEL_IS_PREPARED] = "open, prepared file",
@@ -52,6 +69,8 @@ int machine_open_kernel(struct machine *m, struct riffle_error *error)
 		return status;
 	}
 	m->kernel_opened = true;
+	if ((status = add_unified_command_line(m, error)))
+		return status;
 	if (m->kernel.notice[0])
 		machine_notice(m, m->kernel.notice);
 	phases_end(m->phases, way_name[m->kernel.way]);

@@ -100,6 +100,17 @@ static int open_initrd(struct machine *m, uint64_t *bytes, struct riffle_error *
 	return 0;
 }
 
+/* A unified kernel image brings an initrd; one that the user gives stands instead of it. */
+static int open_unified_initrd(struct machine *m, uint64_t *bytes, struct riffle_error *error)
+{
+	m->initrd_fd = fcntl(m->kernel.uki_fd, F_DUPFD_CLOEXEC, 3);
+	if (m->initrd_fd < 0)
+		return riffle_fail_system(error, errno, "initrd", "of the unified kernel image cannot be had");
+	m->initrd_offset = m->kernel.uki.initrd.offset;
+	*bytes = m->kernel.uki.initrd.bytes;
+	return 0;
+}
+
 /* Finds the initrd's place, by its size alone; its bytes come in machine_load_initrd(). */
 int machine_place_initrd(struct machine *m, const struct riffle_plan *plan, struct riffle_error *error)
 {
@@ -108,11 +119,13 @@ int machine_place_initrd(struct machine *m, const struct riffle_plan *plan, stru
 
 	if (m->config.initrd)
 		bytes = m->config.initrd->bytes;
-	else if (!m->config.initrd_path)
+	else if (m->config.initrd_path)
+		status = open_initrd(m, &bytes, error);
+	else if (m->kernel_opened && m->kernel.uki_fd >= 0 && m->kernel.uki.initrd.bytes)
+		status = open_unified_initrd(m, &bytes, error);
+	else
 		return 0;
 	m->blame = m->config.initrd_path;
-	if (m->config.initrd_path)
-		status = open_initrd(m, &bytes, error);
 	if (status)
 		return status;
 	m->description.initrd_bytes = bytes;
@@ -128,7 +141,7 @@ static int read_initrd(struct machine *m, void *memory, struct riffle_error *err
 	int status = riffle_source_from_fd(&source, m->initrd_fd, error);
 
 	if (!status)
-		status = source.read(source.opaque, 0, memory, m->description.initrd_bytes, error);
+		status = source.read(source.opaque, m->initrd_offset, memory, m->description.initrd_bytes, error);
 	close(m->initrd_fd);
 	m->initrd_fd = -1;
 	return status;

@@ -63,6 +63,10 @@ int machine_control(struct machine *machine, enum machine_action action, struct 
 
 /* The signal that brought VM_END_SIGNAL about, else 0. */
 int machine_end_signal(const struct machine *machine);
+/* The CHANNEL_STATUS (guest/channel.h) that brought VM_END_COMMAND about, else 0. */
+uint32_t machine_command_status(const struct machine *machine);
+/* After the run, with MACHINE_CONSOLE_KEPT: the last `bytes` bytes of console output at most; returns how many. */
+uint32_t machine_console_tail(const struct machine *machine, uint8_t *to, uint32_t bytes);
 /* What the guest told the boot timer, after the run. */
 const struct boot_timer *machine_boot_timer(const struct machine *machine);
 

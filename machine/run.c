@@ -31,14 +31,17 @@ static void signal_ready(void *opaque, uint32_t events)
 	while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
 		switch (info.ssi_signo) {
 		case SIGTSTP:
-			console_leave(&m->console.terminal);
+			console_leave(machine_terminal(m));
 			/* stops the whole process, vCPUs included, until SIGCONT */
 			raise(SIGSTOP);
-			console_enter(&m->console.terminal);
+			console_enter(machine_terminal(m));
 			break;
 		case SIGCONT: /* the shell may have changed the terminal, or given it to us */
-			console_leave(&m->console.terminal);
-			console_enter(&m->console.terminal);
+			console_leave(machine_terminal(m));
+			console_enter(machine_terminal(m));
+			break;
+		case SIGWINCH:
+			machine_command_resize(m);
 			break;
 		default:
 			if (!m->end_signal)
@@ -48,6 +51,7 @@ static void signal_ready(void *opaque, uint32_t events)
 		}
 	}
 	machine_console_watch(m);
+	machine_command_watch(m);
 }
 
 /*
@@ -76,8 +80,13 @@ static void look_for_halt(void *opaque)
 static void drain(void *opaque)
 {
 	struct machine *m = opaque;
-	uint64_t now = loop_now(), progress = output_progress(&m->output);
-	uint64_t patience = m->give_up || !output_has_reader(&m->output) ? SHORT_PATIENCE_NS : READER_PATIENCE_NS;
+	uint64_t now = loop_now(), progress = output_progress(&m->output) + machine_command_progress(m);
+	uint64_t patience = m->give_up ? SHORT_PATIENCE_NS : READER_PATIENCE_NS;
+
+	if (!m->give_up && !machine_command_finished(m))
+		patience = UINT64_MAX; /* a pipeline waits for its slowest part */
+	else if (!output_has_reader(&m->output))
+		patience = SHORT_PATIENCE_NS;
 
 	if (progress != m->drain_progress || !m->drain_since) {
 		m->drain_progress = progress;
@@ -89,9 +98,13 @@ static void drain(void *opaque)
 		loop_timer_set(&m->loop, &m->drain_timer, now + DRAIN_STEP_NS);
 }
 
+/* One of the outputs has written its rest. */
 static void output_finished(void *opaque)
 {
-	loop_stop(&((struct machine *)opaque)->loop);
+	struct machine *m = opaque;
+
+	if ((!m->output.started || output_is_gone(&m->output)) && machine_command_finished(m))
+		loop_stop(&m->loop);
 }
 
 static void vm_has_ended(void *opaque)
@@ -103,12 +116,17 @@ static void vm_has_ended(void *opaque)
 	m->draining = true;
 	loop_timer_cancel(&m->loop, &m->halt_timer);
 	vm_join(m->vm);
-	if (m->output.started) {
+	if (m->output.started)
 		output_finish(&m->output);
-		drain(m);
-	} else {
-		loop_stop(&m->loop);
-	}
+	machine_command_finish(m);
+	drain(m);
+	output_finished(m);
+}
+
+/* Only a guest with vsock has business with sockets of the host. */
+static enum confine_kind loop_kind(const struct machine *m)
+{
+	return m->devices.vsock ? CONFINE_LOOP_CONNECTS : CONFINE_LOOP;
 }
 
 static int start(struct machine *m, struct riffle_error *error)
@@ -124,9 +142,10 @@ static int start(struct machine *m, struct riffle_error *error)
 	if (m->signal_fd < 0)
 		return riffle_fail_system(error, errno, "signalfd", "failed");
 	if ((status = loop_add(&m->loop, &m->signal_source, m->signal_fd, EPOLLIN, error)) ||
-	    (status = machine_console_start(m, error)) || (status = vm_start(m->vm, error)))
+	    (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
+	    (status = vm_start(m->vm, error)))
 		return status;
-	return m->config.unconfined ? 0 : confine_thread(CONFINE_LOOP, error);
+	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
 }
 
 static void stop(struct machine *m)
@@ -146,15 +165,23 @@ static void stop(struct machine *m)
 
 int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 {
-	int status;
+	sigset_t window;
+	int status, failed;
 
 	signals_take(&m->signals, &m->taken_signals);
-	console_enter(&m->console.terminal);
+	if (m->config.command) {
+		sigemptyset(&window);
+		sigaddset(&window, SIGWINCH);
+		sigaddset(&m->taken_signals, SIGWINCH);
+		pthread_sigmask(SIG_BLOCK, &window, NULL);
+	}
+	console_enter(machine_terminal(m));
 	status = start(m, error);
 	if (status) {
 		vm_end(m->vm, VM_END_ERROR);
 	} else {
 		machine_console_watch(m);
+		machine_command_watch(m);
 		loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
 		if (m->observer.before_run)
 			m->observer.before_run(m->observer.opaque);
@@ -162,13 +189,16 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 		loop_run(&m->loop);
 	}
 	stop(m);
-	console_leave(&m->console.terminal);
+	failed = machine_command_stop(m);
+	console_leave(machine_terminal(m));
 	signals_restore(&m->signals);
 	if (status)
 		return status;
 	*end = vm_how_ended(m->vm);
 	if (*end == VM_END_ERROR)
 		*error = *vm_error(m->vm);
+	else if (failed)
+		return riffle_fail_system(error, failed, "stdout or stderr", "output was lost: write failed");
 	else if (output_failed(&m->output))
 		return riffle_fail_system(error, output_failed(&m->output), "console", "output was lost: write failed");
 	return 0;
@@ -181,8 +211,10 @@ int machine_control(struct machine *m, enum machine_action action, struct riffle
 	switch (action) {
 	case MACHINE_PAUSE:
 		vm_pause(m->vm);
+		machine_devices_pause(&m->devices);
 		break;
 	case MACHINE_RESUME:
+		machine_devices_resume(&m->devices);
 		vm_resume(m->vm);
 		break;
 	case MACHINE_END:

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Build-time program: prints the system call filter of each kind of thread as the initialisers of a BPF program. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -10,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,28 +32,66 @@ static const int common_calls[] = {
 
 /*
  * The event loop also ends the run: it joins threads, reports, and exits. No path can be opened, no program or thread
- * started; of sockets only what connects to the console's is accepted.
+ * started; sockets are what connects to the console's, and vsock's.
  */
 static const int loop_calls[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl),       SCMP_SYS(timerfd_settime),
-    SCMP_SYS(accept4),    SCMP_SYS(shutdown),    SCMP_SYS(close),           SCMP_SYS(writev),
-    SCMP_SYS(brk),        SCMP_SYS(lseek),       SCMP_SYS(rt_sigtimedwait), SCMP_SYS(getpgrp),
-    SCMP_SYS(getpgid),    SCMP_SYS(getrusage),   SCMP_SYS(fsync),           SCMP_SYS(ppoll),
-    SCMP_SYS(poll),       END_OF_LIST,
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(accept4),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(close),
+    SCMP_SYS(writev),
+    SCMP_SYS(brk),
+    SCMP_SYS(lseek),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(getpgrp),
+    SCMP_SYS(getpgid),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(fsync),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(poll),
+    /* disks (monitor/virtio/block_*.c): a ring that may read and write its one file alone; files in memory; a new size
+     */
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(pwritev2),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(fallocate),
+    /* virtio-rng */
+    SCMP_SYS(getrandom),
+    /* frames to and from a tap or passt; the streams of vsock */
+    SCMP_SYS(readv),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),
+    END_OF_LIST,
 };
 static const unsigned long loop_ioctls[] = {
+    TUNSETOFFLOAD,
     KVM_GET_MP_STATE,
     KVM_GET_REGS,
     0x5401 /* TCGETS */,
     0x5402 /* TCSETS */,
     0x540f /* TIOCGPGRP */,
+    0x5413 /* TIOCGWINSZ */,
     0x802c542a /* TCGETS2 and */,
     0x402c542b /* TCSETS2: glibc's from 2.42 on */,
     0,
 };
 
-static const int vcpu_calls[] = {END_OF_LIST};
+/* A driver that resets a disk waits in its own thread for what is in flight. */
+static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
 static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+
+/* Disk images by preadv() and pwritev(), where io_uring is refused; nothing is opened. */
+static const int disk_calls[] = {
+    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
+};
+static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
 static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
@@ -61,10 +102,14 @@ static const struct kind {
 	const int *calls;
 	const unsigned long *ioctls;
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
+	int unlocks;   /* has files with locks */
+	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0},
-    {"writer", writer_calls, writer_ioctls, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 0},
+    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0},
+    {"writer", writer_calls, writer_ioctls, 0, 0, 0},
+    {"disk", disk_calls, disk_ioctls, 0, 0, 0},
 };
 
 static void check(int result)
@@ -94,6 +139,9 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	for (const unsigned long *request = kind->ioctls; *request; request++)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *request)));
+	/* a disk image's lock is given up before the file is */
+	if (kind->unlocks)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
 	/*
 	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer,
@@ -101,6 +149,10 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	 */
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
 	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+	if (kind->connects) {
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0));
+	}
 	if (kind->allocates) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));

@@ -80,6 +80,52 @@ void output_put(struct output *output, uint8_t byte)
 	pthread_mutex_unlock(&output->lock);
 }
 
+void output_write(struct output *output, const uint8_t *bytes, uint32_t count)
+{
+	pthread_mutex_lock(&output->lock);
+	uint32_t room = output->size - output->count;
+
+	if (output->gone)
+		count = 0;
+	if (count > room)
+		count = room;
+	for (uint32_t i = 0; i < count; i++)
+		output->ring[(output->head + output->count + i) % output->size] = bytes[i];
+	output->count += count;
+	if (count && (output->count == count || output->count >= STREAM_BYTES / 2))
+		pthread_cond_signal(&output->changed);
+	pthread_mutex_unlock(&output->lock);
+}
+
+uint32_t output_room(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	uint32_t room = output->gone ? STREAM_BYTES : output->size - output->count;
+
+	if (!room)
+		output->full_seen = true;
+	pthread_mutex_unlock(&output->lock);
+	return room;
+}
+
+bool output_is_gone(struct output *output)
+{
+	pthread_mutex_lock(&output->lock);
+	bool gone = output->gone;
+
+	pthread_mutex_unlock(&output->lock);
+	return gone;
+}
+
+uint32_t output_kept(const struct output *output, uint8_t *to, uint32_t bytes)
+{
+	uint32_t count = output->count < bytes ? output->count : bytes;
+
+	for (uint32_t i = 0; i < count; i++)
+		to[i] = output->ring[(output->head + output->count - count + i) % output->size];
+	return count;
+}
+
 /* A descriptor may be non-blocking: ours, or made so by whoever shares it. */
 static void wait_writable(int fd)
 {
@@ -167,9 +213,12 @@ static void gather(struct output *output)
 /* The lock is held, and left for the callback. */
 static void tell_of_room(struct output *output)
 {
-	if (!output->full_seen || (!output->gone && output->size - output->count < output->size / 2))
+	bool left = output->gone && !output->gone_told;
+
+	if (!left && (!output->full_seen || (!output->gone && output->size - output->count < output->size / 2)))
 		return;
 	output->full_seen = false;
+	output->gone_told = output->gone;
 	pthread_mutex_unlock(&output->lock);
 	if (output->room_again)
 		output->room_again(output->opaque);

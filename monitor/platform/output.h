@@ -27,17 +27,19 @@ struct output {
 	pthread_t thread;
 	enum output_reader reader;
 	bool started;
-	bool confined;                     /* the thread confines itself */
-	bool finish;                       /* write what is there, then end */
-	bool abandon;                      /* end now */
-	bool gone;                         /* the reader went away: everything is dropped from here on */
-	bool writing;                      /* the thread is in write(), without the lock */
-	bool full_seen;                    /* somebody was told that there is no room */
-	int fd;                            /* -1: no reader now */
-	int retired_fd;                    /* to be closed by the thread, which is writing to it */
-	int broken_fd;                     /* the thread writes no more to it; closed by output_disconnect() */
-	int failed;                        /* errno of a write that a file or device refused, 0: none */
-	void (*room_again)(void *opaque);  /* called by the thread, without the lock, when a full ring has room again */
+	bool confined;  /* the thread confines itself */
+	bool finish;    /* write what is there, then end */
+	bool abandon;   /* end now */
+	bool gone;      /* the reader went away: everything is dropped from here on */
+	bool writing;   /* the thread is in write(), without the lock */
+	bool full_seen; /* somebody was told that there is no room */
+	bool gone_told;
+	int fd;         /* -1: no reader now */
+	int retired_fd; /* to be closed by the thread, which is writing to it */
+	int broken_fd;  /* the thread writes no more to it; closed by output_disconnect() */
+	int failed;     /* errno of a write that a file or device refused, 0: none */
+	/* called by the thread, without the lock, when a full ring has room again, and when the reader has gone */
+	void (*room_again)(void *opaque);
 	void (*reader_left)(void *opaque); /* the same, when a connection turns out to be broken */
 	void (*finished)(void *opaque);    /* the same, once, after output_finish(): everything is written or dropped */
 	void *opaque;
@@ -55,6 +57,11 @@ bool output_has_room(struct output *output);
 
 /* Take bytes; what does not fit is dropped, as a UART does with a byte written too early. Never wait. */
 void output_put(struct output *output, uint8_t byte);
+
+void output_write(struct output *output, const uint8_t *bytes, uint32_t count);
+/* How many bytes fit now. After 0 the caller hears by room_again(). When nobody reads any more, as many as ever. */
+uint32_t output_room(struct output *output);
+bool output_is_gone(struct output *output);
 
 /*
  * Starts the thread, which confines itself if `confined`. KICK_SIGNAL (signals_take()) interrupts a write that nobody
@@ -79,6 +86,12 @@ bool output_has_reader(struct output *output);
 
 /* Ends the thread at once, whatever is left, and joins it. */
 void output_stop(struct output *output);
+
+/*
+ * After the run: what OUTPUT_READERS has kept for a reader that never came, its last `bytes` bytes at most, copied to
+ * `to`. Returns how many.
+ */
+uint32_t output_kept(const struct output *output, uint8_t *to, uint32_t bytes);
 
 /* After output_stop(): errno of the write that a file or device refused; 0 for none, and for a reader that went away.
  */

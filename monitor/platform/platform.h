@@ -18,6 +18,10 @@
 #define RESET_VALUE 0x06u
 #define MMIO_BOOT_TIMER UINT64_C(0xc0000000)
 
+/* BIOS data area: how the machine is to be reset */
+#define BIOS_RESET_MODE 0x472u
+#define BIOS_WARM_RESET 0x1234u
+
 #define IRQ_KEYBOARD 1u
 #define IRQ_COM1 4u
 

@@ -91,6 +91,11 @@ class Guest:
         return found.group(1)
 
     @property
+    def ended(self):
+        """Whether it ended as the last thing that its init did makes it end."""
+        return self.code == {"reboot": 3, "panic": 7}.get(self.do.rpartition(",")[2], 0)
+
+    @property
     def reached(self):
         return "guest: INIT REACHED" in self.out
 

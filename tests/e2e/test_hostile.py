@@ -202,8 +202,8 @@ def check_left_nothing(programs, before):
 @pytest.mark.parametrize("make, expected", [pytest.param(*row[1:], id=row[0]) for row in ROWS])
 def test_row(programs, make, expected):
     (programs.directory / "kernel").write_bytes(make())
-    for command in (["prepare", "kernel", "-o", "out"], ["inspect", "kernel"], ["run", "kernel"],
-                    ["run", "--no-cache", "kernel"]):
+    for command in (["prepare", "kernel", "-o", "out"], ["inspect", "kernel"], ["run", "--accept-emulation", "kernel"],
+                    ["run", "--accept-emulation", "--no-cache", "kernel"]):
         r = programs.riffle(*command)
         assert r.returncode == 1 and r.stdout == "", (command, r.stdout, r.stderr)
         line = one_line(r.stderr)
@@ -240,8 +240,8 @@ def test_no_such_file(programs, name, expected):
     os.mkfifo(programs.directory / "fifo")
     (programs.directory / "loop").symlink_to("loop")
     before = sorted(p.name for p in programs.directory.iterdir())
-    for command in (["prepare", name, "-o", "out"], ["inspect", name], ["run", name], ["prepare", "--check", name],
-                    ["prepare", "kernel", "--relocs", name, "-o", "out"], ["run", "kernel", "--relocs", name]):
+    for command in (["prepare", name, "-o", "out"], ["inspect", name], ["run", "--accept-emulation", name], ["prepare", "--check", name],
+                    ["prepare", "kernel", "--relocs", name, "-o", "out"], ["run", "--accept-emulation", "kernel", "--relocs", name]):
         r = programs.riffle(*command)
         assert r.returncode == 1, command
         assert re.fullmatch(f"riffle: {re.escape(name)}: {expected}", one_line(r.stderr)), r.stderr
@@ -258,7 +258,7 @@ def test_unreadable(programs):
         programs.directory.chmod(0o755)
         if programs.run(*prefix, "cat", "kernel").returncode == 0:
             pytest.skip("root cannot give up reading what it may not")
-    for command in ([PREPARE, "prepare", "kernel", "-o", "out"], [RIFFLE, "run", "kernel"]):
+    for command in ([PREPARE, "prepare", "kernel", "-o", "out"], [RIFFLE, "run", "--accept-emulation", "kernel"]):
         r = programs.run(*prefix, *command)
         assert r.returncode == 1
         assert one_line(r.stderr) == "riffle: kernel: file: cannot be opened: Permission denied"
@@ -284,7 +284,7 @@ def test_pairs(programs):
             ("elf", "of-another", r"riffle: elf: relocations: too many fields .*"),
             ("appended", "relocs", r"riffle: appended: relocation file: was given, but .*"),
             ("bzimage", "relocs", r"riffle: bzimage: relocation file: was given, but .*")):
-        for command in (["prepare", "-o", "out"], ["run"]):
+        for command in (["prepare", "-o", "out"], ["run", "--accept-emulation"]):
             r = programs.riffle(*command, kernel, "--relocs", relocs)
             assert r.returncode == 1, (kernel, relocs)
             assert re.fullmatch(expected, one_line(r.stderr)), r.stderr
@@ -351,7 +351,7 @@ def test_truncated_and_flipped_prepared_image(programs):
     places = [8, 12, 40, 0x438, 4095, 4096, 4097, 4096 + 72, 4096 + 120, 5000, 2 << 20, (2 << 20) + 1, len(content) - 1]
     for place in places:
         path.write_bytes(content[:place])
-        for command in (["run", "prepared"], ["inspect", "prepared"], ["prepare", "--check", "prepared"]):
+        for command in (["run", "--accept-emulation", "prepared"], ["inspect", "prepared"], ["prepare", "--check", "prepared"]):
             r = programs.riffle(*command)
             assert r.returncode == 1, (place, command)
             assert one_line(r.stderr).startswith("riffle: prepared: ")

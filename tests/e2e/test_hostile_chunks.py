@@ -154,7 +154,7 @@ def fresh(plan):
 
 
 def commands(path):
-    return (["run", "-r", "fgkaslr", path], ["run", path], ["prepare", "--check", path], ["inspect", "--chunks", path])
+    return (["run", "--accept-emulation", "-r", "fgkaslr", path], ["run", "--accept-emulation", path], ["prepare", "--check", path], ["inspect", "--chunks", path])
 
 
 def test_what_was_only_sealed_again_is_good(programs, fresh):
@@ -187,7 +187,7 @@ def test_every_bit_of_the_shuffles_part_counts(programs, fresh):
             f.seek(fresh.get(PLAN_OFFSET) + place)
             f.write(bytes([fresh.bytes[place] ^ 0x40]))
             f.flush()
-            r = programs.riffle("run", "-r", "fgkaslr", fresh.path)
+            r = programs.riffle("run", "--accept-emulation", "-r", "fgkaslr", fresh.path)
             assert r.returncode == 1 and ": shuffle_checksum: " in one_line(r.stderr), (place, r.stderr)
             f.seek(fresh.get(PLAN_OFFSET) + place)
             f.write(fresh.bytes[place:place + 1])

@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import RIFFLE, ROOT
 from guests import LONG, Guest, in_box, run_guests
+from test_prepare import uki
 
 PLAIN = "console=ttyS0 panic=-1"
 
@@ -91,15 +93,26 @@ def piped(fetch_kernel, tmp_path_factory):
     script.chmod(0o755)
     subprocess.run([ROOT / "tools" / "mkinitramfs", directory / "initrd", "--busybox", "--add", f"{script}:/bin/script"],
                    check=True)
+    kernel = fetch_kernel("cloud-6.1")
     run = shlex.join([str(RIFFLE), "run", "-i", str(directory / "initrd"), "-a", "quiet", "-a", "riffle.do=exec:/bin/script,poweroff",
-                      str(fetch_kernel("cloud-6.1"))])
-    r = in_box(["sh", "-c", f"printf 'abcdef\\nsecond\\n' | {run}"], env={**os.environ, "XDG_CACHE_HOME": str(directory)})
+                      str(kernel)])
+    # and one whose kernel, initrd and command line are all in one file
+    (directory / "uki.efi").write_bytes(uki(
+        (b".cmdline", b"quiet riffle.do=poweroff uki.word=1\n\0"), (b".initrd", (directory / "initrd").read_bytes()),
+        (b".linux", Path(kernel).read_bytes())))
+    unified = shlex.join([str(RIFFLE), "run", str(directory / "uki.efi")])
+    r = in_box(["sh", "-c", f"printf 'abcdef\\nsecond\\n' | {run} && {unified}"],
+               env={**os.environ, "XDG_CACHE_HOME": str(directory)})
     assert r.returncode == 0, r
     return r.stdout.decode().replace("\r", "")
 
 
 def test_input_before_the_driver_is_not_lost(piped):
     assert "got abcdef, second." in piped, piped
+
+
+def test_unified_kernel_image_brings_what_it_needs(piped):
+    assert re.search(r"^guest: cmdline=console=ttyS0 .* uki\.word=1$", piped, re.M), piped
 
 
 def test_signal_handlers_return(piped):

@@ -143,6 +143,8 @@ static int run(const struct guest *guest, int in, int out, struct guest_result *
 	config.memory_bytes = guest->memory_bytes ? guest->memory_bytes : 4 << 20;
 	config.accept_emulation = config.boot_timer = true;
 	config.unconfined = guest->unconfined;
+	if (guest->devices)
+		config.devices = *guest->devices;
 	config.console.kind = guest->console;
 	config.console.path = guest->console_path;
 	/* the console is stdin and stdout */

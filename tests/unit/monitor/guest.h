@@ -28,6 +28,7 @@ struct guest {
 	bool controlling;                       /* and the child's controlling terminal */
 	enum machine_console_kind console;      /* stdio by default */
 	const char *console_path;
+	const struct machine_devices_config *devices; /* NULL: none */
 	void (*beside)(struct machine *);       /* called before the run; may start a thread that controls it */
 };
 

@@ -366,11 +366,13 @@ static void i8042_resets(void **state)
 {
 	(void)state;
 	for (unsigned value = 0; value < 256; value++) {
+		tear_down(NULL);
 		set_up(NULL);
 		command((uint8_t)value);
 		bool pulses_reset = value >= 0xf0 && !(value & 1);
 		assert_int_equal(machine.base.end, pulses_reset ? VM_END_RESET : -1);
 	}
+	tear_down(NULL);
 	set_up(NULL);
 	command(0xd1);
 	out8(&machine.base, KBD_DATA, 0x03);

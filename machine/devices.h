@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtio devices of a machine: made from their description, put into slots, announced to the guest. */
+#ifndef RIFFLE_MACHINE_DEVICES_H
+#define RIFFLE_MACHINE_DEVICES_H
+
+#include <riffle/boot.h>
+
+#include "machine/device_config.h"
+#include "monitor/virtio/block.h"
+#include "monitor/virtio/mmio.h"
+#include "monitor/virtio/net.h"
+#include "monitor/virtio/rng.h"
+#include "monitor/virtio/vsock.h"
+
+struct machine_net_state {
+	struct machine_devices *devices;
+	const char *name; /* for messages */
+	struct virtio_device *device;
+	struct passt passt; /* while it starts */
+	char words[200];    /* of an error, or of what became of the network */
+};
+
+/* Of a machine whose disks are of one kind and used as such. */
+struct machine_devices {
+	struct virtio_mmio slots[VIRTIO_MMIO_SLOTS];
+	struct riffle_boot_device announced[VIRTIO_MMIO_SLOTS];
+	unsigned count;
+	struct block *disks[MACHINE_DISKS_MAX];
+	unsigned disk_count;
+	struct rng *rng;
+	struct machine_net_state nets[MACHINE_NETS_MAX];
+	unsigned net_count;
+	struct virtio_device *vsock, *balloon;
+	/* one line for the user, while the guest runs; NULL: nobody hears it */
+	void (*notice)(void *opaque, const char *text);
+	void *notice_opaque;
+};
+
+/*
+ * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks,
+ * networks, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
+ * left).
+ */
+int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
+			 struct loop *loop, const struct guest_memory *memory, const char **blame,
+			 struct riffle_error *error);
+
+/* Tells KVM of them, and waits for what they need beside it (passt). Errors may have words of *devices. */
+int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error);
+
+/*
+ * What the kernel's command line needs beside what the user wrote: root= (unless `line` has one), and where the devices
+ * are, for kernels that do not look into ACPI's tables. Begins with a blank, if it is not empty. False: it does not
+ * fit.
+ */
+bool machine_devices_command_line(const struct machine_devices *devices, const struct machine_devices_config *config,
+				  const char *line, char *text, size_t room);
+
+/* Nothing is in flight afterwards; vCPUs do not run. */
+void machine_devices_pause(struct machine_devices *devices);
+void machine_devices_resume(struct machine_devices *devices);
+
+/* Neither vCPUs nor the loop run. Works on what was made in part. */
+void machine_devices_destroy(struct machine_devices *devices);
+
+/* network.c: for devices.c. The backend is open, or passt started, afterwards; with *blame set before. */
+int machine_net_make(struct machine_net_state *state, const struct machine_net *config, const char **blame,
+		     struct riffle_error *error);
+int machine_net_ready(struct machine_net_state *state, struct riffle_error *error);
+void machine_net_destroy(struct machine_net_state *state);
+
+#endif

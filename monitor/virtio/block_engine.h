@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the kinds of block engine have in common. */
+#ifndef RIFFLE_MONITOR_VIRTIO_BLOCK_ENGINE_H
+#define RIFFLE_MONITOR_VIRTIO_BLOCK_ENGINE_H
+
+#include "monitor/virtio/block_io.h"
+
+struct block_engine_ops {
+	void (*submit)(struct block_engine *engine, struct block_io *io);
+	void (*run)(struct block_engine *engine);
+	void (*wait)(struct block_engine *engine); /* until something is done, and ends it */
+	int (*set_image)(struct block_engine *engine, struct riffle_error *error);
+	void (*close)(struct block_engine *engine);
+};
+
+struct block_engine {
+	const struct block_engine_ops *ops;
+	enum block_engine_kind kind;
+	int fd;
+	int event;
+	unsigned in_flight;
+	block_io_done *done;
+	void *opaque;
+};
+
+/* The next system call of an operation. */
+struct block_call {
+	enum { CALL_READ, CALL_WRITE, CALL_SYNC, CALL_ALLOCATE } kind;
+	const struct iovec *buffers;
+	unsigned count;
+	uint64_t offset, bytes;
+	int flags; /* RWF_* of a write, FALLOC_FL_* */
+};
+
+void block_io_call(struct block_io *io, struct block_call *call);
+
+/* What a call returned, negative errno or bytes. True: the operation is done, with io->result; false: call again. */
+bool block_io_returned(struct block_io *io, int64_t returned);
+
+/* Makes the call and returns what it does: for engines that call by themselves. */
+int64_t block_call_make(const struct block_call *call, int fd);
+
+int block_engine_open_uring(struct block_engine **engine, struct riffle_error *error);
+int block_engine_open_workers(struct block_engine **engine, struct riffle_error *error);
+
+#endif

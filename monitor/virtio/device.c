@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a virtio device between its transport and its kind: activation, quiescing, reset, failure. */
+#include "monitor/virtio/device.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/bytes.h"
+
+void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
+{
+	*device = (struct virtio_device){.ops = ops, .name = name, .irq = {.fd = -1}};
+	pthread_mutex_init(&device->lock, NULL);
+	pthread_mutex_init(&device->config_lock, NULL);
+	for (unsigned i = 0; i < ops->queue_count; i++)
+		device->queues[i].size = device->queues[i].size_max = VIRTQ_SIZE_MAX;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		device->doorbells[i] = -1;
+}
+
+void virtio_device_destroy(struct virtio_device *device)
+{
+	device->active = false;
+	pthread_mutex_destroy(&device->lock);
+	pthread_mutex_destroy(&device->config_lock);
+	if (device->ops->destroy)
+		device->ops->destroy(device); /* which frees it */
+}
+
+static void interrupt(struct virtio_device *device, unsigned why)
+{
+	atomic_fetch_or(&device->interrupt_status, why);
+	irq_raise(&device->irq);
+}
+
+void virtio_publish(struct virtio_device *device, unsigned queue)
+{
+	if (virtq_publish(&device->queues[queue]))
+		interrupt(device, VIRTIO_MMIO_INT_VRING);
+}
+
+void virtio_fail(struct virtio_device *device, const char *why)
+{
+	if (device->failure)
+		return;
+	device->failure = why;
+	atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET);
+	/* before DRIVER_OK the driver looks at the status by itself (VIRTIO 1.2, 2.1.2) */
+	if (atomic_load(&device->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+		interrupt(device, VIRTIO_MMIO_INT_CONFIG);
+}
+
+void virtio_config_set(struct virtio_device *device, size_t offset, const void *data, size_t bytes)
+{
+	if (!riffle_inside(offset, bytes, device->config_bytes))
+		return;
+	pthread_mutex_lock(&device->config_lock);
+	memcpy((uint8_t *)device->config + offset, data, bytes);
+	atomic_fetch_add(&device->generation, 1);
+	pthread_mutex_unlock(&device->config_lock);
+	if (device->active)
+		interrupt(device, VIRTIO_MMIO_INT_CONFIG);
+}
+
+static void quiesce(struct virtio_device *device)
+{
+	if (!device->active || device->quiesced)
+		return;
+	device->quiesced = true;
+	if (device->ops->quiesce)
+		device->ops->quiesce(device);
+}
+
+static void ring_all(struct virtio_device *device)
+{
+	for (unsigned i = 0; i < device->ops->queue_count; i++)
+		virtio_device_ring(device, i);
+}
+
+void virtio_pause(struct virtio_device *device)
+{
+	virtio_lock(device);
+	device->paused = true;
+	quiesce(device);
+	virtio_unlock(device);
+}
+
+void virtio_resume(struct virtio_device *device)
+{
+	virtio_lock(device);
+	device->paused = device->quiesced = false;
+	ring_all(device);
+	virtio_unlock(device);
+}
+
+void virtio_device_ring(struct virtio_device *device, unsigned queue)
+{
+	uint64_t one = 1;
+
+	if (queue >= device->ops->queue_count || device->doorbells[queue] < 0)
+		return;
+	ssize_t ignored = write(device->doorbells[queue], &one, sizeof one); /* a full counter rings as well */
+
+	(void)ignored;
+}
+
+void virtio_device_notify(struct virtio_device *device, unsigned queue)
+{
+	if (virtio_running(device) && device->queues[queue].ready && device->ops->notify)
+		device->ops->notify(device, queue);
+}
+
+static bool activate_queues(struct virtio_device *device)
+{
+	const char *problem = NULL;
+
+	for (unsigned i = 0; i < device->ops->queue_count; i++) {
+		struct virtq *queue = &device->queues[i];
+
+		if (queue->ready && !virtq_activate(queue, device->memory, virtio_has(device, VIRTIO_RING_F_EVENT_IDX),
+						    virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC), &problem)) {
+			virtio_fail(device, problem);
+			return false;
+		}
+	}
+	return true;
+}
+
+void virtio_device_activate(struct virtio_device *device)
+{
+	if (device->active || device->failure || !activate_queues(device))
+		return;
+	device->active = true;
+	if (device->ops->activate && device->ops->activate(device)) {
+		virtio_fail(device, "the device cannot be activated");
+		return;
+	}
+	if (device->paused)
+		quiesce(device);
+	ring_all(device);
+}
+
+void virtio_device_reset(struct virtio_device *device)
+{
+	quiesce(device);
+	if (device->active && device->ops->reset)
+		device->ops->reset(device);
+	device->active = device->quiesced = false;
+	device->failure = NULL;
+	device->driver_features = 0;
+	for (unsigned i = 0; i < device->ops->queue_count; i++)
+		virtq_reset(&device->queues[i]);
+	atomic_store(&device->interrupt_status, 0);
+	atomic_store(&device->status, 0);
+}

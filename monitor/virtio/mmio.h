@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtio-mmio transport, version 2: registers, doorbells and an interrupt for one device. */
+#ifndef RIFFLE_MONITOR_VIRTIO_MMIO_H
+#define RIFFLE_MONITOR_VIRTIO_MMIO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "monitor/bus/bus.h"
+#include "monitor/virtio/device.h"
+
+#define VIRTIO_MMIO_BASE 0xc0001000u
+#define VIRTIO_MMIO_BYTES 0x1000u
+#define VIRTIO_MMIO_GSI 5u
+#define VIRTIO_MMIO_SLOTS 17u /* GSIs 5 to 23 without those of the clock and of ACPI */
+
+struct virtio_mmio;
+
+struct virtio_doorbell {
+	struct loop_source source;
+	struct virtio_mmio *mmio;
+	unsigned queue;
+};
+
+/*
+ * `lock` guards the registers. It is not the device's, so that a vCPU that reads why it was interrupted does not wait
+ * for the loop to finish a batch of the device.
+ */
+struct virtio_mmio {
+	struct virtio_device *device;
+	uint64_t address;
+	pthread_mutex_t lock;
+	uint32_t device_features_select, driver_features_select, queue_select;
+	uint64_t driver_features;
+	struct virtio_doorbell doorbells[VIRTIO_QUEUES_MAX];
+};
+
+/*
+ * Puts `device` at `address` with interrupt `gsi`, before vCPUs run. vm_fd -1: KVM does not know of it yet; without
+ * virtio_mmio_connect() every notification is an exit and interrupts are kept.
+ * Errors: those of irq_open(), loop_add(), bus_add() and virtio_mmio_connect().
+ */
+int virtio_mmio_attach(struct virtio_mmio *mmio, struct virtio_device *device, uint64_t address, uint32_t gsi,
+		       struct bus *bus, struct loop *loop, const struct guest_memory *memory, int vm_fd,
+		       struct riffle_error *error);
+
+/* Makes doorbells ioeventfds and the interrupt an irqfd of the VM. Errors: IO. */
+int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error);
+
+/* Ends the transport and the device; neither vCPUs nor the loop run. Works on what was not attached.
+ */
+void virtio_mmio_detach(struct virtio_mmio *mmio);
+
+extern const struct bus_ops virtio_mmio_bus_ops;
+
+#endif

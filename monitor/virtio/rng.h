@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-rng: random bytes of the host's kernel. */
+#ifndef RIFFLE_MONITOR_VIRTIO_RNG_H
+#define RIFFLE_MONITOR_VIRTIO_RNG_H
+
+#include "monitor/virtio/device.h"
+#include "monitor/virtio/limiter.h"
+
+struct rng;
+
+/* Errors: MEMORY. */
+int rng_new(struct rng **rng, const struct limiter_config *limits, struct loop *loop, struct riffle_error *error);
+
+/* To be attached to a transport, with which it ends. */
+struct virtio_device *rng_device(struct rng *rng);
+void rng_limit(struct rng *rng, const struct limiter_config *limits);
+
+#endif

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks and the entropy device in a booted guest, and the options that describe them."""
+import os
+import subprocess
+
+import pytest
+
+from conftest import RIFFLE, ROOT
+
+MODULES = "virtio_mmio,virtio_blk,virtio_rng"
+CHECKS = ["sizes", "serial", "data", "filesystem", "discard", "read-only", "partition", "rng", "unbind", "lie", "data-again"]
+
+
+def test_guest(fetch_kernel, tmp_path):
+    """One guest with four disks, each on another way of reading and writing: tests/guest/disks.sh says what it does."""
+    kernel = fetch_kernel("cloud-6.1")
+    initrd = tmp_path / "initrd"
+    subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
+                    ROOT / "tests/guest/disks.sh"], check=True)
+    r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "400", "sh",
+                        ROOT / "tests/e2e/disks.sh", RIFFLE, kernel, initrd, "--append", "quiet"], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, timeout=450, check=False)
+    lines = r.stdout.replace("\r", "").splitlines()
+    assert [line for line in lines if line in {f"{check}: ok" for check in CHECKS}] == [f"{c}: ok" for c in CHECKS], \
+        r.stdout + r.stderr
+    assert "disks: done" in lines
+    assert r.returncode == 0
+
+
+@pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="makes and boots a Debian image: make check-long")
+def test_debian(fetch_kernel, tmp_path):
+    """The image of tools/mkimage comes up to a login with no failed unit, its root on the disk, and powers off."""
+    image = tmp_path / "debian.img"
+    subprocess.run([ROOT / "tools/mkimage", image], check=True, capture_output=True, timeout=900)
+    r = subprocess.run([ROOT / "tools/kvmbox", "--mem", "3072", "--share", tmp_path, "--timeout", "580", "sh",
+                        ROOT / "tests/e2e/debian.sh", RIFFLE, fetch_kernel("cloud-6.1"), image], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, timeout=600, check=False)
+    assert "failed=0 root=/dev/vda" in r.stdout, r.stdout + r.stderr
+    assert r.returncode == 0
+
+
+BAD = [
+    ("--disk", "", "--disk: has no value, expected FILE"),
+    ("--disk", "f,cache=fast", "--disk: cache: found 'fast', expected writeback, none or unsafe"),
+    ("--disk", "f,rw", "--disk: unknown key 'rw', expected ro, root, partuuid=, cache=, serial=, raw, io=, bps=, bps-burst=, "
+     "iops= or iops-burst="),
+    ("--disk", "f,serial=123456789012345678901", "--disk: serial: found '123456789012345678901', expected 1 to 20 characters"),
+    ("--disk", "f,partuuid=1", "--disk: partuuid: is given without root, expected both"),
+    ("--disk", "f,bps=0", "--disk: bps: found '0', expected bytes a second, which may have a unit: K, M, G or T"),
+    ("--disk", "f,iops-burst=3", "--disk: iops-burst: is given without iops, expected both"),
+    ("--rng=x", None, "--rng: unknown key 'x', expected bps=, bps-burst=, iops= or iops-burst="),
+]
+
+
+@pytest.mark.parametrize("option, value, message", BAD, ids=[str(row[1]) for row in BAD])
+def test_bad_option(programs, option, value, message):
+    r = programs.riffle("run", option, *([value] if value is not None else []), "kernel")
+    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help tells more\n")
+
+
+def test_two_roots(programs):
+    r = programs.riffle("run", "--disk", "a,root", "--disk", "b,root", "kernel")
+    assert r.stderr == "riffle run: --disk: root: is given for two disks, expected for one; riffle run --help tells more\n"

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's devices: slots, interrupts and the words on the command line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "machine/devices.h"
+
+static struct machine_devices devices;
+static struct bus bus;
+static struct loop loop;
+static struct guest_memory memory;
+
+static void make(const struct machine_devices_config *config)
+{
+	const char *blame = NULL;
+
+	assert_int_equal(guest_memory_map(&memory, 4 << 20, false, NULL), 0);
+	assert_int_equal(loop_init(&loop, NULL), 0);
+	bus_init(&bus);
+	assert_int_equal(machine_devices_make(&devices, config, &bus, &loop, &memory, &blame, NULL), 0);
+	assert_null(blame);
+}
+
+static void destroy(void)
+{
+	machine_devices_destroy(&devices);
+	bus_destroy(&bus);
+	loop_destroy(&loop);
+	guest_memory_unmap(&memory);
+}
+
+static void add_disk(struct machine_devices_config *config, const char *path)
+{
+	config->disks[config->disk_count++] = (struct machine_disk){.path = path, .read_only = true};
+}
+
+/* All the slots there are: no two share an interrupt, and none has the clock's or ACPI's. */
+static void test_slots(void **state)
+{
+	struct machine_devices_config config = {.rng = {.wanted = true}};
+	char path[] = "/var/tmp/riffle-slots-XXXXXX", words[2048];
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+		add_disk(&config, path);
+	make(&config);
+	assert_int_equal(devices.count, 17);
+	for (unsigned i = 0; i < devices.count; i++) {
+		assert_int_equal(devices.announced[i].address, 0xc0001000u + 0x1000u * i);
+		assert_in_range(devices.announced[i].gsi, i ? devices.announced[i - 1].gsi + 1 : 5, 23);
+		assert_int_not_equal(devices.announced[i].gsi, 8);
+		assert_int_not_equal(devices.announced[i].gsi, 9);
+	}
+	assert_int_equal(devices.announced[16].gsi, 23);
+	assert_true(machine_devices_command_line(&devices, &config, "quiet", words, sizeof words));
+	assert_non_null(strstr(words, " virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=4K@0xc0002000:6"));
+	assert_non_null(strstr(words, " virtio_mmio.device=4K@0xc0011000:23"));
+	assert_null(strstr(words, "root="));
+	size_t bytes = strlen(words);
+	assert_true(machine_devices_command_line(&devices, &config, "", words, bytes + 1));
+	assert_false(machine_devices_command_line(&devices, &config, "", words, bytes));
+	destroy();
+	close(fd);
+	unlink(path);
+}
+
+/* The root disk is the first one, and the command line says so, unless it already names a root. */
+static void test_root(void **state)
+{
+	struct machine_devices_config config = {0};
+	char paths[2][40] = {"/var/tmp/riffle-root-XXXXXX", "/var/tmp/riffle-root-XXXXXX"}, words[400];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = mkstemp(paths[i]);
+
+		assert_int_equal(ftruncate(fd, 4096 * (i + 1)), 0);
+		close(fd);
+		add_disk(&config, paths[i]);
+	}
+	config.disks[1].root = true;
+	make(&config);
+	assert_int_equal(block_bytes(devices.disks[0]), 8192);
+	assert_int_equal(block_bytes(devices.disks[1]), 4096);
+	assert_true(machine_devices_command_line(&devices, &config, "quiet noroot=1", words, sizeof words));
+	assert_int_equal(strncmp(words, " root=/dev/vda ro virtio_mmio", 29), 0);
+	assert_true(machine_devices_command_line(&devices, &config, "a root=/dev/vdb", words, sizeof words));
+	assert_null(strstr(words, "root="));
+	config.disks[1].partuuid = "1234-01";
+	config.disks[1].read_only = false;
+	assert_true(machine_devices_command_line(&devices, &config, "", words, sizeof words));
+	assert_int_equal(strncmp(words, " root=PARTUUID=1234-01 rw ", 26), 0);
+	destroy();
+	unlink(paths[0]);
+	unlink(paths[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slots), cmocka_unit_test(test_root)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
