@@ -20,6 +20,7 @@
 #include "cli/frame_reader.h"
 #include "cli/input.h"
 #include "cli/inspect_shuffle.h"
+#include "cli/inspect_strength.h"
 #include "cli/memory_size.h"
 #include "cli/sandbox.h"
 #include "cli/shown.h"
@@ -31,8 +32,8 @@
 #define MIB (UINT64_C(1) << 20)
 
 static const char help[] =
-	"Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--json]\n"
-	"                      [--memory SIZE]\n"
+	"Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--strength]\n"
+	"                      [--json] [--memory SIZE]\n"
 	"\n"
 	"Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
 	"open descriptor), and from how many places its layout is drawn.\n"
@@ -41,6 +42,8 @@ static const char help[] =
 	"  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
 	"  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
 	"                      and what an attacker has to guess\n"
+	"  -s, --strength      count the gadgets that keep their places when functions are shuffled, and\n"
+	"                      tell what one leaked pointer leaves to guess; not of a prepared kernel\n"
 	"  -d, --debug-vmlinux FILE\n"
 	"                      vmlinux with symbols of the same build, as for riffle prepare\n"
 	"  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
@@ -60,6 +63,7 @@ struct subject {
 	struct riffle_slots slots;
 	bool fits;              /* slots are valid */
 	struct riffle_error unfit;
+	struct strength_account *strength;      /* NULL: not asked for */
 	struct uki uki;
 	char command_line[UKI_COMMAND_LINE_MAX];
 };
@@ -306,6 +310,8 @@ static int print_json(const struct subject *s, bool chunks)
 	json_object_set_new(root, "shuffle_checksum", json_sprintf("%016" PRIx64, h->shuffle_checksum));
 	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));
 	json_object_set_new(root, "entropy", json_entropy(s));
+	if (s->strength)
+		json_object_set_new(root, "strength", strength_json(s->strength));
 	status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(root);
@@ -314,13 +320,14 @@ static int print_json(const struct subject *s, bool chunks)
 
 struct inspect_options {
 	const char *relocs, *debug;
-	bool json, chunks;
+	bool json, chunks, strength;
 };
 
 /* What is open while a kernel is looked at; an error, and whose it is. */
 struct inspection {
 	struct spawn_files files;
 	struct analysed analysed;
+	struct strength_account strength;
 	const char *blame;
 	struct spawn_words words;
 	struct riffle_error error;
@@ -354,6 +361,9 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 	if (s->prepared && (options->relocs || options->debug))
 		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, options->relocs ? "--relocs" : "--debug-vmlinux",
 				   "is of no use: this kernel is prepared already");
+	if (s->prepared && options->strength)
+		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, "--strength",
+				   "needs the kernel that this one was prepared from: a prepared kernel has no symbols");
 	if (s->prepared)
 		return RIFFLE_OK;
 	if (options->relocs && input_open(&i->files.relocs, &st, options->relocs, &i->error)) {
@@ -382,7 +392,7 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	json_object_seed(0);
 	if (s->prepared)
 		return sandbox_confine(&i->error);
-	if (!options->chunks) {
+	if (!options->chunks && !options->strength) {
 		status = spawn_worker(&i->words, &i->files, &i->error);
 	} else {
 		status = sandbox_drop(SANDBOX_SECONDS, &i->error);
@@ -397,7 +407,8 @@ static int prepare(struct inspection *i, const struct subject *s, const struct i
 	return status;
 }
 
-static int describe(struct inspection *i, struct subject *s, struct riffle_plan *plan)
+static int describe(struct inspection *i, struct subject *s, struct riffle_plan *plan,
+		    const struct inspect_options *options)
 {
 	struct frame_reader *frames = NULL;
 	struct riffle_source source;
@@ -415,7 +426,11 @@ static int describe(struct inspection *i, struct subject *s, struct riffle_plan 
 	s->account.plan = plan;
 	s->account.shuffle = i->analysed.shuffle;
 	s->account.virtual_slots = s->fits ? s->slots.virtual_ : 0;
-	return chunk_stats(&s->account.stats, plan, &i->error);
+	status = chunk_stats(&s->account.stats, plan, &i->error);
+	if (status || !options->strength)
+		return status;
+	s->strength = &i->strength;
+	return strength_account_make(&i->strength, i->analysed.image, &s->account, &i->error);
 }
 
 static int inspect(struct subject *s, const struct inspect_options *options)
@@ -428,18 +443,24 @@ static int inspect(struct subject *s, const struct inspect_options *options)
 	if (!status)
 		status = prepare(&i, s, options);
 	if (!status)
-		status = describe(&i, s, &plan);
+		status = describe(&i, s, &plan, options);
 	if (status) {
 		report_error(i.blame, &i.error);
 		code = EXIT_FAILURE;
 	} else if (options->json) {
 		code = print_json(s, options->chunks);
-	} else if (options->chunks) {
-		print_chunks(&s->account);
+	} else if (options->chunks || options->strength) {
+		if (options->chunks)
+			print_chunks(&s->account);
+		if (options->chunks && options->strength)
+			putchar('\n');
+		if (options->strength)
+			print_strength(&i.strength);
 	} else {
 		print_text(s);
 	}
 	riffle_plan_close(&plan);
+	strength_account_end(&i.strength);
 	analysed_close(&i.analysed);
 	for (const int *fd = (int[]){i.files.kernel, i.files.relocs, i.files.debug, i.files.out, -2}; *fd != -2; fd++)
 		if (*fd >= 0)
@@ -453,6 +474,7 @@ int command_inspect(int argc, char **argv)
 		{"relocs", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
 		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
 		{"chunks", no_argument, NULL, 'c'},       {"debug-vmlinux", required_argument, NULL, 'd'},
+		{"strength", no_argument, NULL, 's'},
 		{0},
 	};
 	struct subject subject = {.memory_bytes = 256 * MIB};
@@ -461,7 +483,7 @@ int command_inspect(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "r:m:cd:jh", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "r:m:cd:sjh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'r':
 			options.relocs = optarg;
@@ -478,6 +500,9 @@ int command_inspect(int argc, char **argv)
 			break;
 		case 'd':
 			options.debug = optarg;
+			break;
+		case 's':
+			options.strength = true;
 			break;
 		case 'j':
 			options.json = true;

@@ -11,8 +11,8 @@ static const struct {
 	const char *name, *meaning;
 } pins[] = {
     [SHUFFLE_PIN_NONE] = {"", ""},
-    [SHUFFLE_PIN_HEAD] = {"head", "start-up code, which runs at its load address"},
-    [SHUFFLE_PIN_SECTION] = {"section", "the kernel goes by its place: entry, noinstr, sched, thunks and the like"},
+    [SHUFFLE_PIN_HEAD] = {"head", "the first bytes of the image, whose address is its own, and what is tied to them"},
+    [SHUFFLE_PIN_SECTION] = {"section", "entry code, thunks, and holes that the linker left between such"},
     [SHUFFLE_PIN_UNEXPLAINED] = {"unexplained", "bytes whose role is not known"},
     [SHUFFLE_PIN_LARGE] = {"large", "what must stay together is more than a chunk may have"},
     [SHUFFLE_PIN_ALIGNED] = {"aligned", "begins or ends where no chunk can"},
@@ -36,8 +36,7 @@ static const char *table_name(uint32_t kind)
 	return "other";
 }
 
-/* Symbols' names are a file's: nothing in them may speak to the terminal. */
-static const char *plain(char *to, size_t bytes, const char *from)
+const char *shuffle_plain(char *to, size_t bytes, const char *from)
 {
 	size_t i = 0;
 
@@ -76,15 +75,6 @@ void print_shuffle_summary(const struct shuffle_account *a)
 	       plan_share(a));
 }
 
-/* What an attacker has to guess, in bits, of a kernel that is shuffled. */
-struct entropy {
-	double place_bits;      /* of one function's place in the largest region */
-	double base_bits;       /* of the virtual base */
-	double address_bits;    /* of its address, at the least */
-	uint64_t bases_left;    /* when one address of a function is known */
-	double other_bits;      /* of another function's place then */
-};
-
 /* --- JSON --- */
 
 static json_t *pinned_json(const struct shuffle_account *a)
@@ -101,7 +91,7 @@ static json_t *pinned_json(const struct shuffle_account *a)
 		    array, json_pack("{s:I, s:o, s:I, s:s, s:I, s:s}", "image_offset", (json_int_t)r->offset,
 				     "link_virtual", json_sprintf("0x%" PRIx64, a->plan->header->link_virt + r->offset),
 				     "bytes", (json_int_t)r->bytes, "reason", pins[r->pin].name, "functions",
-				     (json_int_t)r->functions, "first_symbol", plain(name, sizeof name, r->name)));
+				     (json_int_t)r->functions, "first_symbol", shuffle_plain(name, sizeof name, r->name)));
 	}
 	return array;
 }
@@ -123,11 +113,11 @@ static json_t *tables_json(const struct riffle_plan *plan)
  * No address of a chunk is likelier than one in n: it is the sum of the chunks before it, and a rank of its own is as
  * likely as any. Of the pairs of base and place that give one address, there are no more than bases_left().
  */
-static struct entropy entropy_of(const struct shuffle_account *a)
+struct shuffle_entropy shuffle_entropy(const struct shuffle_account *a)
 {
 	const struct chunk_stats *s = &a->stats;
-	struct entropy e = {
-		.place_bits = log2(s->largest_chunks),
+	struct shuffle_entropy e = {
+		.place_bits = s->largest_chunks ? log2(s->largest_chunks) : 0,
 		.base_bits = a->virtual_slots ? log2((double)a->virtual_slots) : 0,
 		.bases_left = bases_left(s, a->virtual_slots ? a->virtual_slots : 1),
 		.other_bits = s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0,
@@ -139,7 +129,7 @@ static struct entropy entropy_of(const struct shuffle_account *a)
 
 static void add_entropy(json_t *object, const struct shuffle_account *a)
 {
-	struct entropy e = entropy_of(a);
+	struct shuffle_entropy e = shuffle_entropy(a);
 
 	json_object_set_new(object, "largest_region",
 			    json_pack("{s:I, s:f, s:f}", "chunks", (json_int_t)a->stats.largest_chunks, "place_bits",
@@ -213,7 +203,7 @@ static void print_pinned(const struct shuffle_account *a)
 			continue;
 		printf("  0x%08" PRIx32 "  0x%016" PRIx64 "  %8" PRIu32 "  %9" PRIu32 "  %-11s  %s\n", r->offset,
 		       a->plan->header->link_virt + r->offset, r->bytes, r->functions, pins[r->pin].name,
-		       plain(name, sizeof name, r->name));
+		       shuffle_plain(name, sizeof name, r->name));
 		bytes[r->pin] += r->bytes;
 		ranges[r->pin]++;
 	}
@@ -289,7 +279,7 @@ static void print_sums(const struct shuffle_account *a)
 static void print_entropy(const struct shuffle_account *a)
 {
 	const struct chunk_stats *s = &a->stats;
-	struct entropy e = entropy_of(a);
+	struct shuffle_entropy e = shuffle_entropy(a);
 
 	puts("\nentropy:");
 	printf("  the order: %.0f bits, log2 of the number of orders (drawn by a key of 256 bits)\n", s->order_bits);
@@ -306,7 +296,9 @@ static void print_entropy(const struct shuffle_account *a)
 	       "    moves still %.1f bits are unknown\n",
 	       e.place_bits);
 	puts("  without the shuffle either one gives away every address of the image");
-	puts("  whoever can read memory at will reads pointers to functions there, and needs no guess");
+	puts("  these numbers hold against guessing; whoever can run code that does not move, a piece at a time, may need\n"
+	     "    no guess (riffle inspect --strength tells), and whoever can read memory at will reads pointers to\n"
+	     "    functions there, and needs none");
 }
 
 void print_chunks(const struct shuffle_account *a)

@@ -37,7 +37,8 @@
 /* feature bits of riffle_header.features */
 #define RIFFLE_FEATURE_SHUFFLE 1ul      /* the plan has what it takes to permute functions (FGKASLR) */
 #define RIFFLE_FEATURE_COMPRESSED 2ul   /* the payload is stored as frames: riffle_header.storage says how */
-#define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED)
+#define RIFFLE_FEATURE_ENTRY_MOVES 4ul  /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
+#define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
@@ -245,7 +246,7 @@ struct riffle_header {
 	uint64_t image_bytes;           /* from image offset 0 to the end of .bss and .brk (_end - _text) */
 	uint64_t load_bytes;            /* sum of p_filesz over all PT_LOADs */
 	uint64_t window_bytes;          /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, else 512 MiB */
-	uint64_t entry_offset;          /* image offset of the 64-bit entry (e_entry) */
+	uint64_t entry_offset;          /* image offset of the 64-bit entry (e_entry) as linked */
 	uint64_t kernel_alignment;      /* CONFIG_PHYSICAL_ALIGN as the setup header tells it; for an ELF the largest
 	                                   power of two from 2 to 16 MiB that divides link_phys and p_align allows */
 	uint32_t flags;

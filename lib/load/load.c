@@ -287,6 +287,16 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 	return RIFFLE_OK;
 }
 
+/* How far a shuffle moves the entry; modulo 2^64. */
+static uint64_t entry_shift(const struct load *load)
+{
+	const struct riffle_header *h = load->plan->header;
+
+	if (!load->shift || !(h->features & RIFFLE_FEATURE_ENTRY_MOVES))
+		return 0;
+	return (uint64_t)(int64_t)load->shift[riffle_plan_chunk_at(load->plan, h->entry_offset)];
+}
+
 int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout)
 {
 	const struct riffle_plan *plan = load->plan;
@@ -296,7 +306,7 @@ int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struc
 		return load->failed;
 	relocate_across(load);
 	*loaded = (struct riffle_loaded){
-		.entry = layout->physical_base + h->entry_offset,
+		.entry = layout->physical_base + h->entry_offset + entry_shift(load),
 		.physical_base = layout->physical_base,
 		.virtual_base = layout->virtual_base,
 		.end = layout->physical_base + h->image_bytes,

@@ -36,3 +36,19 @@ void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *pl
 			add(areas, k->seqs, k->symbols * 3);
 	}
 }
+
+uint32_t riffle_plan_chunk_at(const struct riffle_plan *plan, uint64_t image_offset)
+{
+	uint32_t low = 0, high = plan->chunk_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct riffle_chunk *c = &plan->chunks[middle];
+
+		if ((uint64_t)c->image_offset + riffle_chunk_bytes(c) <= image_offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < plan->chunk_count && image_offset >= plan->chunks[low].image_offset ? low : plan->chunk_count;
+}

@@ -48,6 +48,9 @@ static int check_identity(const struct riffle_header *h, struct riffle_error *er
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "features",
 					 "hold bits this library does not know",
 					 h->features & ~RIFFLE_FEATURES_KNOWN);
+	if (h->features & RIFFLE_FEATURE_ENTRY_MOVES && !(h->features & RIFFLE_FEATURE_SHUFFLE))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "let the entry move without a shuffle",
+					 h->features);
 	return RIFFLE_OK;
 }
 

@@ -114,6 +114,19 @@ static int check_chunks(const struct riffle_plan *plan, struct sums *sums, struc
 	return RIFFLE_OK;
 }
 
+/* A reader that does not know that an entry can move would enter the kernel somewhere. */
+static int check_entry(const struct riffle_plan *plan, struct riffle_error *error)
+{
+	bool moves = riffle_plan_chunk_at(plan, plan->header->entry_offset) != plan->chunk_count;
+
+	if (moves != !!(plan->header->features & RIFFLE_FEATURE_ENTRY_MOVES))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "entry_offset",
+					 moves ? "lies in a chunk, and the features do not say so"
+					       : "lies in no chunk, and the features say so",
+					 plan->header->entry_offset);
+	return RIFFLE_OK;
+}
+
 /* How many of these steps name a field. */
 static uint32_t fields_of(const uint8_t *steps, uint32_t count)
 {
@@ -410,7 +423,7 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "features",
 				   "promise chunks for a kernel without relocations");
 	if ((status = take_sections(plan, bytes, &counts, error)) || (status = check_chunks(plan, &sums, error)) ||
-	    (status = check_groups(plan, error)))
+	    (status = check_entry(plan, error)) || (status = check_groups(plan, error)))
 		return status;
 	if (counts.fixed32_targets != plan->fixed32_count || counts.fixed64_targets != plan->fixed64_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "fixed targets", "are not as many as the fields");

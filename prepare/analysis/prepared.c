@@ -239,6 +239,14 @@ static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 	riffle_plan_areas_of(areas, &plan, 0);
 }
 
+static bool entry_moves(const struct riffle_image *image, const struct shuffle *shuffle)
+{
+	for (uint32_t i = 0; i < shuffle->range_count; i++)
+		if (image->entry_offset - shuffle->range[i].offset < shuffle->range[i].bytes)
+			return shuffle->range[i].pin == SHUFFLE_PIN_NONE;
+	return false;
+}
+
 static int prepare(struct draft *draft, const struct riffle_image *image, const struct shuffle *shuffle, int fd,
 		   struct riffle_error *error)
 {
@@ -266,7 +274,7 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	describe(draft, image);
 	if (shuffle)
-		draft->header.features |= RIFFLE_FEATURE_SHUFFLE;
+		draft->header.features |= RIFFLE_FEATURE_SHUFFLE | (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0);
 	return write_file(draft, image, fd, error);
 }
 

@@ -77,6 +77,9 @@ static void join_neighbours(struct work *work)
 	for (uint32_t i = 1; i < work->unit_count; i++) {
 		struct work_unit *unit = &work->unit[i];
 
+		/* code that runs on into a hole is not understood; a name for the end of something is no code */
+		if (unit->hole && !unit[-1].code_bytes)
+			continue;
 		if (unit[-1].end == WORK_END_FALLS || unit->offset % SHUFFLE_ALIGN || is_prefix(work, unit - 1))
 			unit->joined = true;
 	}
@@ -112,12 +115,12 @@ static uint32_t orc_ip(const struct work *work, const struct shuffle_table *tabl
 	return at + riffle_get32(work->bytes + at);
 }
 
-/* Room before a function that no compiler named: nothing leads there, and it is never run. */
+/* Room before a function that no compiler named, and holes: nothing leads there, and it is never run. */
 static bool is_room(const struct work *work, const struct work_unit *unit)
 {
 	const struct work_symbol *symbol = unit_symbol(work, unit);
 
-	return symbol && symbol->type == WORK_ROOM;
+	return unit->hole || (symbol && symbol->type == WORK_ROOM);
 }
 
 /*
@@ -129,10 +132,11 @@ static void join_unwind(struct work *work, const struct shuffle_table *table)
 	uint32_t next = 0;
 
 	for (uint32_t i = 1; i < work->unit_count; i++) {
-		while (next < table->entries && (int32_t)(orc_ip(work, table, next) - work->unit[i].offset) < 0)
+		uint32_t offset = work->unit[i].offset;
+
+		while (next < table->entries && (int32_t)(orc_ip(work, table, next) - offset) < 0)
 			next++;
-		if ((next < table->entries && orc_ip(work, table, next) == work->unit[i].offset) ||
-		    is_room(work, &work->unit[i]))
+		if ((next < table->entries && orc_ip(work, table, next) == offset) || is_room(work, &work->unit[i]))
 			continue;
 		work->unit[i].joined = true;
 		if (is_room(work, &work->unit[i - 1]))
@@ -224,6 +228,8 @@ static bool is_step(uint32_t bytes)
 static int join_orphans(struct work *work, struct riffle_error *error)
 {
 	struct referred r = {.work = work, .unit = calloc((size_t)work->unit_count + 2, 1)};
+	uint32_t from, to;
+	bool static_calls = pins_static_calls(work, &from, &to);
 
 	if (!r.unit)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
@@ -236,7 +242,10 @@ static int join_orphans(struct work *work, struct riffle_error *error)
 		struct work_unit *unit = &work->unit[i];
 		bool orphan = !r.unit[i] && (!is_prefix(work, unit) || !r.unit[i + 1]);
 
-		if (orphan && is_step(unit[-1].bytes))
+		/* nothing computes its way from a trampoline */
+		if (static_calls && unit->offset > from && unit->offset <= to)
+			continue;
+		if (orphan && !unit->hole && unit[-1].code_bytes && is_step(unit[-1].bytes))
 			unit->joined = true;
 	}
 	free(r.unit);

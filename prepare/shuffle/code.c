@@ -216,6 +216,22 @@ static uint32_t count_boundaries(const struct work *work, const struct work_code
 	return count;
 }
 
+/* Adds a unit, and the hole behind its code as another, which begins where a chunk can. */
+static void add_unit(struct work *work, struct work_unit unit)
+{
+	uint32_t code_end = unit.offset + (unit.code_bytes ? unit.code_bytes : 1);
+	uint32_t hole = (code_end + SHUFFLE_ALIGN - 1) / SHUFFLE_ALIGN * SHUFFLE_ALIGN, end = unit.offset + unit.bytes;
+
+	if (unit.unexplained || hole >= end || end - hole < WORK_HOLE_BYTES) {
+		work->unit[work->unit_count++] = unit;
+		return;
+	}
+	unit.bytes = hole - unit.offset;
+	work->unit[work->unit_count++] = unit;
+	work->unit[work->unit_count++] = (struct work_unit){
+		.offset = hole, .bytes = end - hole, .last = hole, .end = WORK_END_STOPS, .hole = true};
+}
+
 static int decode_section(struct sweep *s, const struct work_code *code, struct riffle_error *error)
 {
 	struct work *work = s->work;
@@ -223,7 +239,7 @@ static int decode_section(struct sweep *s, const struct work_code *code, struct 
 	int status = 0;
 
 	if (code->movable) {
-		work->unit = calloc((size_t)count_boundaries(work, code) + 1, sizeof *work->unit);
+		work->unit = calloc(2 * ((size_t)count_boundaries(work, code) + 1), sizeof *work->unit);
 		if (!work->unit)
 			return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
 	}
@@ -234,7 +250,7 @@ static int decode_section(struct sweep *s, const struct work_code *code, struct 
 		unit.bytes = next - at;
 		status = decode_run(s, at, next, code->movable ? work->unit_count : NO_UNIT, &unit, error);
 		if (code->movable)
-			work->unit[work->unit_count++] = unit;
+			add_unit(work, unit);
 	}
 	return status;
 }
@@ -267,6 +283,7 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 	const struct work_unit *unit = b->unit == NO_UNIT ? NULL : &work->unit[b->unit];
 	const struct riffle_image *image = work->image;
 	uint32_t target, other;
+	bool copied;
 
 	/* 32-bit code (the PVH entry) read as 64-bit code: an address, and not one relative to RIP */
 	if (is_relocated(&image->reloc32, b)) {
@@ -279,17 +296,20 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 			doubt(work, b->unit);
 		return 0;
 	}
+	if (b->use != USE_BRANCH)
+		target = work_meant(work, target);
 	if (b->use == USE_BRANCH && !(in_code(work, target) && work_is_start(work, target)))
 		doubt(work, b->unit);
 	other = work_in_text(work, target) ? work_unit_at(work, target) : NO_UNIT;
-	if (b->use == USE_MEMORY)
+	copied = b->use == USE_MEMORY && other != NO_UNIT && pins_is_copied(work, target);
+	if (b->use == USE_MEMORY && !copied)
 		doubt(work, other); /* code that is read as data: a copy of it, or a constant that wants more alignment */
 	if (unit && other == b->unit)
 		return 0;
 	if (other == NO_UNIT && !unit)
 		return 0;
 	if (b->bits == 32) {
-		if (!work_is_start(work, target))
+		if (!work_is_start(work, target) && !copied)
 			doubt(work, other);
 		return work_add_ref(work, b->field, target, SHUFFLE_PC32, SHUFFLE_BY_CODE, error);
 	}

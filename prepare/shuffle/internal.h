@@ -42,13 +42,19 @@ enum work_end {
 	WORK_END_STOPS,         /* a jump, return or trap */
 };
 
-/* A stretch of .text from one symbol's address to the next symbol's: what chunks are made of. All of .text is in one. */
+/*
+ * A stretch of .text from one symbol's address to the next symbol's: what chunks are made of. All of .text is in one. Where a
+ * page or more of padding follows the code, it is a unit of its own.
+ */
+#define WORK_HOLE_BYTES 4096u
+
 struct work_unit {
 	uint32_t offset, bytes;
 	uint32_t code_bytes;    /* up to the end of the last instruction that is not padding */
 	uint32_t last;          /* where that instruction starts */
 	uint8_t end;            /* enum work_end */
 	bool unexplained;       /* holds bytes or branches that make no sense as code */
+	bool hole;              /* nothing but padding, which no symbol names: room that the linker left for alignment */
 	bool joined;            /* must stay behind the unit before it */
 	uint8_t pin;            /* enum shuffle_pin */
 };
@@ -124,6 +130,12 @@ int work_add_ref(struct work *work, uint32_t field, uint32_t target, enum shuffl
 int work_add_tie(struct work *work, uint32_t a, uint32_t b, struct riffle_error *error);
 /* The unit that a place of .text lies in; only for offsets with work_in_text(). */
 uint32_t work_unit_at(const struct work *work, uint32_t offset);
+/*
+ * Where a reference to an address of .text leads. gcc folds PFN_ALIGN(_text) to the address _text + 4095, which means
+ * _text and nothing that is there, unless a symbol is.
+ */
+#define WORK_FOLDED 4095u
+uint32_t work_meant(const struct work *work, uint32_t target);
 /* The first symbol at or above an offset; symbol_count when there is none. */
 uint32_t work_first_symbol(const struct work *work, uint32_t offset);
 /* realloc() for arrays that grow: room for one entry more than count. */
@@ -146,6 +158,10 @@ int room_name(struct work *work, struct riffle_error *error);
 int code_decode(struct work *work, struct riffle_error *error);
 /* tables.c: the known tables: sorted ones into result->table, kallsyms, references of all others by work_add_ref(). */
 int tables_read(struct work *work, struct riffle_error *error);
+/* pins.c: whether the kernel copies code at `offset` elsewhere as a block, and so may read it */
+bool pins_is_copied(const struct work *work, uint32_t offset);
+/* pins.c: the bracket of the static calls' trampolines; false when the kernel has none */
+bool pins_static_calls(const struct work *work, uint32_t *from, uint32_t *to);
 /* pins.c: what must not move by its name or place: sets `pin` of units, and ties what the kernel copies as a block. */
 int pins_set(struct work *work, struct riffle_error *error);
 /* chunks.c: ranges of .text, movable and pinned, with the ties; needs code and tables. */

@@ -47,6 +47,9 @@ static uint32_t target_of(const struct work *work, const struct debug_rela *r, c
 
 	if (symbol->type == STT_SECTION)
 		address = target_of_section(work, r, address, distance);
+	/* symbol - __START_KERNEL_map */
+	if (!distance && symbol->section != SHN_ABS && address - work->image->link_phys < work->image_bytes)
+		return (uint32_t)(address - work->image->link_phys);
 	return work_offset(work, address, &offset) ? offset : UINT32_MAX;
 }
 

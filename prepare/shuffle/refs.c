@@ -9,8 +9,8 @@
  * address. Where symbol and address differ this is right as long as both are in one chunk; and an address that means
  * the end of a function would be wrong if another chunk begins there. On Debian's 6.1 both never happen: of all entries
  * of its .rela none has its symbol in another chunk than its address, and none is the end of the function it stands in
- * but calls and pointers to the next one. What the linker script marks the end of is pinned (pins.c), and unwind tables
- * are read by content.
+ * but calls and pointers to the next one. What the linker script marks the end of moves with what begins there, or
+ * both are pinned (pins.c), and unwind tables are read by content.
  */
 
 #define FIXED 0u        /* in place of a chunk: what does not move */
@@ -56,6 +56,19 @@ static uint32_t field_bytes(const struct shuffle_ref *ref)
 	return ref->kind == SHUFFLE_ABS64 ? 8 : 4;
 }
 
+/*
+ * Where an address leads: a virtual one, or a physical one by the link address, which the kernel relocates just the same. Only
+ * code folds PFN_ALIGN(_text), in an immediate of 32 bits; 64 bits are a table's, and may mean an instruction just there.
+ */
+static uint32_t target_of(const struct work *work, enum shuffle_field kind, uint64_t value)
+{
+	uint32_t target;
+
+	if (work_offset(work, value, &target))
+		return kind == SHUFFLE_ABS64 ? target : work_meant(work, target);
+	return value - work->image->link_phys < work->image_bytes ? (uint32_t)(value - work->image->link_phys) : UINT32_MAX;
+}
+
 /* The kernel's own relocations say where addresses stand; what they lead to stands in the field. */
 static int add_relocs(struct work *work, const struct image_relocs *list, enum shuffle_field kind,
 		      struct riffle_error *error)
@@ -72,8 +85,7 @@ static int add_relocs(struct work *work, const struct image_relocs *list, enum s
 						 field);
 		value = bytes == 8 ? riffle_get64(work->bytes + field)
 				   : (uint64_t)(int32_t)riffle_get32(work->bytes + field);
-		if (kind == SHUFFLE_INVERSE32 || !work_offset(work, value, &target))
-			target = UINT32_MAX;
+		target = kind == SHUFFLE_INVERSE32 ? UINT32_MAX : target_of(work, kind, value);
 		status = work_add_ref(work, field, target, kind, SHUFFLE_BY_RELOC, error);
 	}
 	return status;

@@ -7,21 +7,22 @@
 #include <stdint.h>
 
 #include <riffle/error.h>
+#include <riffle/format.h>
 
 #include "prepare/image/image.h"
 
 /* All offsets are image offsets: distances from the lowest p_paddr, at link addresses. */
 
 #define SHUFFLE_ALIGN 16u               /* every chunk starts on it and ends where the next begins: any order fits */
-#define SHUFFLE_CHUNK_MAX (16u << 10)   /* a larger one is pinned */
+#define SHUFFLE_CHUNK_MAX RIFFLE_CHUNK_BYTES_MAX        /* a larger one is pinned */
 #define SHUFFLE_REGIONS_MAX 1024u       /* movable stretches between pinned code; of more, the smallest are pinned */
 #define SHUFFLE_CHUNKS_MAX 65000u       /* chunk numbers have 16 bits, and the top ones mean something else */
 
 /* Why bytes of .text stay where they are: what `riffle inspect --chunks` prints. */
 enum shuffle_pin {
 	SHUFFLE_PIN_NONE = 0,
-	SHUFFLE_PIN_HEAD,               /* start-up code that runs at its load address */
-	SHUFFLE_PIN_SECTION,            /* entry, noinstr, sched, cpuidle, lock, kprobes, irqentry, softirqentry, thunks… */
+	SHUFFLE_PIN_HEAD,               /* the first bytes of the image, and what is tied to them */
+	SHUFFLE_PIN_SECTION,            /* entry code, thunks, holes that the linker left between such */
 	SHUFFLE_PIN_UNEXPLAINED,        /* bytes of unknown role */
 	SHUFFLE_PIN_LARGE,              /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
 	SHUFFLE_PIN_ALIGNED,            /* needs more alignment than SHUFFLE_ALIGN */

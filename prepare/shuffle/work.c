@@ -38,6 +38,16 @@ uint32_t work_first_symbol(const struct work *work, uint32_t offset)
 	return low;
 }
 
+uint32_t work_meant(const struct work *work, uint32_t target)
+{
+	uint32_t i;
+
+	if (target != work->text + WORK_FOLDED || !work_in_text(work, target))
+		return target;
+	i = work_first_symbol(work, target);
+	return i < work->symbol_count && work->symbol[i].offset == target ? target : work->text;
+}
+
 uint32_t work_unit_at(const struct work *work, uint32_t offset)
 {
 	uint32_t low = 0, high = work->unit_count;

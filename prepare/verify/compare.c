@@ -5,17 +5,20 @@
 #include "prepare/verify/internal.h"
 
 /* By how much a target moves, delta and all. */
-static uint64_t target_moves(const struct places *p, uint32_t target)
+static uint64_t target_moves(const struct verify *v, const struct places *p, const struct ref *ref)
 {
-	if (target == TARGET_STAYS)
+	if (ref->target == TARGET_STAYS)
 		return 0;
-	return p->delta + (target == TARGET_IMAGE ? 0 : (uint64_t)(int64_t)place_shift(p, target));
+	if (ref->target == TARGET_IMAGE)
+		return p->delta;
+	/* what a compiler folds stands in code, and has 32 bits; a pointer of 64 in a table means what it says */
+	return p->delta + (uint64_t)(int64_t)place_shift(p, ref->kind == REF_ABS64 ? ref->target : verify_meant(v, ref->target));
 }
 
 /* Writes a reference's value into the image; false when it does not fit. */
 static bool write_ref(const struct verify *v, const struct places *p, const struct ref *ref, uint8_t *image)
 {
-	uint64_t moves = target_moves(p, ref->target);
+	uint64_t moves = target_moves(v, p, ref);
 	const uint8_t *from = v->bytes + ref->field;
 	uint8_t *to = image + place_of(p, ref->field);
 	int64_t value;

@@ -152,6 +152,11 @@ bool verify_is_inverse(const struct verify *v, uint32_t field);
 
 /* the link-time symbol at or before an offset; NULL when there is none */
 const struct symbol *verify_symbol_at(const struct verify *v, uint32_t offset);
+/*
+ * Where a reference to an offset leads: gcc folds PFN_ALIGN(_text) to _text + 4095, which no symbol but _text explains unless
+ * one is there.
+ */
+uint32_t verify_meant(const struct verify *v, uint32_t target);
 /* by name; false when there is none */
 bool verify_symbol(const struct verify *v, const char *name, uint32_t *offset);
 

@@ -35,6 +35,22 @@ int verify_add_ref(struct verify *v, const struct ref *ref, struct riffle_error 
 	return 0;
 }
 
+uint32_t verify_meant(const struct verify *v, uint32_t target)
+{
+	const struct symbol *symbol = v->code_count && target == v->code[0].offset + 4095 ? verify_symbol_at(v, target) : NULL;
+
+	return symbol && symbol->offset != target ? v->code[0].offset : target;
+}
+
+/* Start-up and hibernation code uses physical addresses, as if the kernel lay where it was linked to (__pa_symbol()). */
+static bool is_physical(const struct verify *v, uint64_t value, uint32_t *target)
+{
+	if (value < v->image->link_phys || value - v->image->link_phys >= v->image_bytes)
+		return false;
+	*target = (uint32_t)(value - v->image->link_phys);
+	return true;
+}
+
 static int add_list(struct verify *v, const char *name, const struct image_relocs *list, enum ref_kind kind,
 		    struct riffle_error *error)
 {
@@ -55,7 +71,7 @@ static int add_list(struct verify *v, const char *name, const struct image_reloc
 					  : (uint64_t)(int32_t)riffle_get32(v->bytes + ref.field);
 		if (kind == REF_PC32)
 			ref.target = TARGET_STAYS;
-		else if (!verify_offset(v, value, &ref.target))
+		else if (!verify_offset(v, value, &ref.target) && !is_physical(v, value, &ref.target))
 			ref.target = TARGET_IMAGE;
 		status = verify_add_ref(v, &ref, error);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every instruction must find the unwind state it had: entries that were left out for being like the one before count too. */
+/* Every instruction must find the unwind state it had: entries that were left out for being like the one before count
+ * too. */
 #include <stdlib.h>
 
 #include "prepare/verify/internal.h"
@@ -37,8 +38,8 @@ static void print_wrong(const struct verify *v, const struct places *p, uint32_t
 }
 
 /*
- * In the 16 nops before a function that no symbol names: the room that kCFI's compilers leave before those whose address
- * is not taken. It is never run, and goes with its function.
+ * In the 16 nops before a function that no symbol names: the room that kCFI's compilers leave before those whose
+ * address is not taken. It is never run, and goes with its function.
  */
 static bool is_room(const struct verify *v, uint32_t offset)
 {
@@ -53,6 +54,39 @@ static bool is_room(const struct verify *v, uint32_t offset)
 	return true;
 }
 
+/* A hole that the linker left, a page or more of nothing but padding, is never run either; it stays where it is. */
+#define HOLE_BYTES 4096u
+
+/* Where the padding ends that `offset` is in; `offset` itself when it is in none. */
+static uint32_t padding_end(const struct verify *v, const struct code *code, uint32_t offset)
+{
+	uint32_t end = code->offset + code->bytes, at = offset;
+
+	while (at < end && (!bit_get(v->start, at) || bit_get(v->padding, at)))
+		at++;
+	return at;
+}
+
+/* One run of padding while a section is gone through. */
+struct run {
+	uint32_t start, end;
+};
+
+static bool is_hole(struct run *run, const struct verify *v, const struct places *p, const struct code *code,
+		    uint32_t offset)
+{
+	if (offset >= run->end) {
+		*run = (struct run){offset, padding_end(v, code, offset)};
+		/* the run may have begun before the place that asks */
+		while (run->start > code->offset &&
+		       (!bit_get(v->start, run->start - 1) || bit_get(v->padding, run->start - 1)) &&
+		       p->chunk[(run->start - 1) / RIFFLE_CHUNK_ALIGN] == p->plan->chunk_count)
+			run->start--;
+	}
+	return p->chunk[offset / RIFFLE_CHUNK_ALIGN] == p->plan->chunk_count && offset >= run->start &&
+	       run->end - run->start >= HOLE_BYTES;
+}
+
 int verify_unwind(const struct verify *v, const struct places *p, const uint8_t *image, uint64_t *looked_up,
 		  uint64_t *wrong, unsigned limit, FILE *report, struct riffle_error *error)
 {
@@ -61,7 +95,9 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 		return 0;
 	for (unsigned i = 0; i < v->code_count; i++) {
 		const struct code *code = &v->code[i];
-		uint64_t *before = calloc(code->bytes + 1, sizeof *before), *after = calloc(code->bytes + 1, sizeof *after);
+		struct run run = {0, 0};
+		uint64_t *before = calloc(code->bytes + 1, sizeof *before),
+			 *after = calloc(code->bytes + 1, sizeof *after);
 
 		if (!before || !after) {
 			free(before);
@@ -76,7 +112,8 @@ int verify_unwind(const struct verify *v, const struct places *p, const uint8_t 
 			if (!bit_get(v->start, offset))
 				continue;
 			++*looked_up;
-			if ((there >= code->bytes || before[at] != after[there]) && !is_room(v, offset) && ++*wrong <= limit)
+			if ((there >= code->bytes || before[at] != after[there]) && !is_room(v, offset) &&
+			    !is_hole(&run, v, p, code, offset) && ++*wrong <= limit)
 				print_wrong(v, p, offset, report);
 		}
 		free(before);

@@ -106,9 +106,9 @@ def test_account_of_a_stock_kernel(programs, fetch_kernel, name):
     shuffle = told["shuffle"]
     # what the kernel must allow
     assert shuffle["possible"] and shuffle["chunks"] >= CHUNKS[name]
-    assert shuffle["function_bytes_that_move"] >= 0.95 * shuffle["function_bytes"]
+    assert shuffle["function_bytes_that_move"] >= 0.999 * shuffle["function_bytes"]
     assert shuffle["function_bytes_not_alone"] <= 0.08 * shuffle["function_bytes_that_move"]
-    assert shuffle["chunk_bytes"]["most"] <= 16 << 10
+    assert shuffle["chunk_bytes"]["most"] <= 64 << 10
     assert shuffle["plan_bytes"] <= 0.1 * told["load_bytes"]
     assert abs(shuffle["plan_percent"] - 100 * shuffle["plan_bytes"] / told["load_bytes"]) < 0.01
     # the same by adding up what was prepared

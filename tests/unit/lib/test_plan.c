@@ -98,6 +98,7 @@ LIE(lie_link_virt, b->header.link_virt += 4096)
 LIE(lie_window, b->header.window_bytes = UINT64_C(2) << 30)
 LIE(lie_entry_out, b->header.entry_offset = b->header.image_bytes)
 LIE(lie_entry_bss, b->header.entry_offset = 2 << 20)
+LIE(lie_entry_moves, b->header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
 LIE(lie_build_id, b->header.build_id_bytes = 33)
 LIE(lie_escape, memcpy(b->header.no_shuffle, "\033]0;x", 6))
 LIE(lie_text, memset(b->header.kernel_version, 'x', sizeof b->header.kernel_version))
@@ -141,6 +142,7 @@ static const struct lie lies[] = {
 	{"window", lie_window, RIFFLE_ERR_FORMAT, "window_bytes"},
 	{"entry outside", lie_entry_out, RIFFLE_ERR_FORMAT, "entry_offset"},
 	{"entry in bss", lie_entry_bss, RIFFLE_ERR_FORMAT, "entry_offset"},
+	{"entry that moves without chunks", lie_entry_moves, RIFFLE_ERR_FORMAT, "features"},
 	{"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes"},
 	{"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT, "no_shuffle"},
 	{"unterminated version", lie_text, RIFFLE_ERR_FORMAT, "kernel_version"},

@@ -32,6 +32,7 @@ struct loaded_kernel {
 	uint16_t order[SK_CHUNKS_MAX];
 	int32_t shift[SK_CHUNKS_MAX + 1];
 	uint8_t *guest, *expected;
+	uint64_t entry;
 };
 
 static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
@@ -66,6 +67,7 @@ static int load(struct loaded_kernel *l, unsigned options, bool backwards)
 	memset(workspace, 0xee, workspace_bytes);
 	status = riffle_load_shuffled(&loaded, &l->plan, &source, &l->layout, &memory, options,
 				      backwards ? &workers : NULL, workspace, workspace_bytes, &error);
+	l->entry = status ? 0 : loaded.entry;
 	l->guest = malloc(SK_IMAGE);
 	memcpy(l->guest, (uint8_t *)ram.host + l->layout.physical_base, SK_IMAGE);
 	free(workspace);
@@ -260,6 +262,38 @@ static void loads_to_the_byte(void **state)
 		}
 }
 
+/* The entry goes where its chunk does, and nowhere when the chunk stays. */
+static void entry_moves(void **state)
+{
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+	const struct riffle_chunk *c;
+
+	(void)state;
+	l->k = sk_make(&shapes[1]);
+	for (uint32_t i = 0; i < l->k->chunks; i += l->k->chunks / 7) {
+		c = &l->k->chunk[i];
+		for (uint32_t at = 0; at < riffle_chunk_bytes(c); at += riffle_chunk_bytes(c) - 1) {
+			l->k->b.header.entry_offset = c->image_offset + at;
+			l->k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
+			builder_seal(&l->k->b);
+			draw(l, i + at);
+			place_chunks(l);
+			assert_int_equal(load(l, 0, false), 0);
+			assert_int_equal(l->entry, l->layout.physical_base + c->image_offset + at + (uint64_t)(int64_t)l->shift[i]);
+			free(l->guest);
+		}
+	}
+	l->k->b.header.entry_offset = l->k->region[0].image_offset - 1;
+	l->k->b.header.features &= ~RIFFLE_FEATURE_ENTRY_MOVES;
+	builder_seal(&l->k->b);
+	draw(l, 3);
+	assert_int_equal(load(l, 0, false), 0);
+	assert_int_equal(l->entry, l->layout.physical_base + l->k->region[0].image_offset - 1);
+	free(l->guest);
+	sk_free(l->k);
+	free(l);
+}
+
 /* The identity order is KASLR and nothing else: both loaders agree. */
 static void identity_is_kaslr(void **state)
 {
@@ -400,7 +434,15 @@ LIE(lie_no_relocs, k->b.header.flags = 0; k->b.count64 = k->b.count32 = k->b.cou
 LIE(lie_extable, builder_extra(&k->b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2, 2))
 LIE(lie_extable_target, k->extable_target[8] = (uint16_t)(k->chunks + 1))
 
+LIE(lie_entry, k->b.header.entry_offset = k->chunk[3].image_offset + 1)
+LIE(lie_entry_moves, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
+LIE(lie_entry_behind, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
+    k->b.header.entry_offset = k->region[0].image_offset + k->region[0].bytes)
+
 static const struct lie lies[] = {
+	{"an entry that moves in silence", lie_entry, "entry_offset"},
+	{"an entry that is said to move", lie_entry_moves, "entry_offset"},
+	{"an entry behind the chunks", lie_entry_behind, "entry_offset"},
 	{"gap", lie_gap, "chunk"},
 	{"overlap", lie_overlap, "chunk"},
 	{"empty chunk", lie_empty, "chunk"},
@@ -764,6 +806,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(loads_to_the_byte),
+		cmocka_unit_test(entry_moves),
 		cmocka_unit_test(identity_is_kaslr),
 		cmocka_unit_test(regions_are_limited),
 		cmocka_unit_test(wrong_orders_are_refused),

@@ -3,6 +3,7 @@
 #include "work_builder.h"
 
 #define TEXT 0xa000u
+#define LARGE_TEXT 0x18000u
 #define STEP 0x50u      /* no power of two, a multiple of 16 */
 #define FIRST TEXT_SKIP
 #define DATA (TEXT + 2 * OTHER_BYTES)
@@ -22,8 +23,8 @@ static struct builder *functions(const char *before)
 		add_symbol(b, F(i), routine[i]);
 		CODE(b, F(i), "\xc3");
 	}
-	add_symbol(b, F(ROUTINES), "__noinstr_text_start");
-	add_symbol(b, F(ROUTINES) + 4, "__noinstr_text_end");
+	add_symbol(b, F(ROUTINES), "__entry_text_start");
+	add_symbol(b, F(ROUTINES) + 4, "__entry_text_end");
 	CODE(b, F(ROUTINES), "\xc3");
 	return b;
 }
@@ -42,7 +43,7 @@ static void put_orc(struct builder *b, const uint32_t *ip, uint32_t count)
 		riffle_put32(b->work.bytes + DATA + i * 4, ip[i] - (DATA + i * 4));
 }
 
-/* Ends the last function of interest: what follows up to the end of .text is one of its own, too large to move. */
+/* Ends the last function of interest: behind it there is a hole up to the end of .text. */
 static void add_tail(struct builder *b, uint32_t offset)
 {
 	add_symbol(b, offset, "tail");
@@ -279,39 +280,87 @@ static void test_ties(void **state)
 	tear_down(b);
 }
 
+/* A text as large as `far`, without holes: no page of it is padding alone. */
+static struct builder *large_text(void)
+{
+	struct builder *b = build(LARGE_TEXT);
+
+	for (uint32_t at = FIRST; at < LARGE_TEXT; at += 16)
+		CODE(b, at, "\xc3");
+	return b;
+}
+
 static void test_far_ties(void **state)
 {
-	struct builder *b = build(TEXT);
+	struct builder *b;
 
 	(void)state;
-	add_symbol(b, FIRST, "a");
-	add_symbol(b, FIRST + 0x60, "b");
-	add_symbol(b, FIRST + 0x3fb0, "c");
-	add_symbol(b, FIRST + 0x4010, "d");
-	for (uint32_t i = 1; i < b->work.symbol_count; i++)
-		CODE(b, b->work.symbol[i].offset, "\xc3");
-	good(b, work_add_tie(&b->work, FIRST, FIRST + 0x3fb0, &b->error));
-	make_chunks(b);
-	assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
-	assert_int_equal(range_of(b, FIRST + 0x60)->pin, SHUFFLE_PIN_NONE);
-	assert_pinned(b, FIRST + 0x3fb0, SHUFFLE_PIN_LARGE);
-	tear_down(b);
+	for (uint32_t more = 0; more <= 16; more += 16) {
+		const uint32_t c = FIRST + SHUFFLE_CHUNK_MAX - 0x60 + more;
+
+		b = large_text();
+		add_symbol(b, FIRST, "a");
+		add_symbol(b, FIRST + 0x60, "b");
+		add_symbol(b, c, "c");
+		add_symbol(b, c + 0x60, "d");
+		add_symbol(b, c + 0xc0, "e");
+		good(b, work_add_tie(&b->work, FIRST, c, &b->error));
+		make_chunks(b);
+		if (!more)
+			assert_joined(b, FIRST, c);
+		else
+			assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
+		if (more)
+			assert_pinned(b, c, SHUFFLE_PIN_LARGE);
+		assert_int_equal(range_of(b, c + 0x60)->pin, SHUFFLE_PIN_NONE);
+		tear_down(b);
+	}
 }
 
 static void test_large(void **state)
 {
-	struct builder *b = build(TEXT);
+	struct builder *b;
 
 	(void)state;
-	add_symbol(b, FIRST, "a");
-	add_symbol(b, FIRST + 0x4010, "b");
-	add_symbol(b, FIRST + 0x4070, "c");
-	for (uint32_t i = 1; i < b->work.symbol_count; i++)
-		CODE(b, b->work.symbol[i].offset, "\xc3");
-	make_chunks(b);
-	assert_pinned(b, FIRST, SHUFFLE_PIN_LARGE);
-	assert_int_equal(range_of(b, FIRST + 0x4010)->pin, SHUFFLE_PIN_NONE);
-	tear_down(b);
+	for (uint32_t more = 0; more <= 16; more += 16) {
+		b = large_text();
+		add_symbol(b, FIRST, "a");
+		add_symbol(b, FIRST + SHUFFLE_CHUNK_MAX + more, "b");
+		add_symbol(b, FIRST + SHUFFLE_CHUNK_MAX + more + 0x60, "c");
+		make_chunks(b);
+		assert_pinned(b, FIRST, more ? SHUFFLE_PIN_LARGE : SHUFFLE_PIN_NONE);
+		assert_int_equal(range_of(b, FIRST + SHUFFLE_CHUNK_MAX + more)->pin, SHUFFLE_PIN_NONE);
+		tear_down(b);
+	}
+}
+
+/* A page of padding is no part of the function before it, and does not move; one byte less is. */
+static void test_holes(void **state)
+{
+	struct builder *b;
+
+	(void)state;
+	for (uint32_t less = 0; less <= 16; less += 16) {
+		const uint32_t next = FIRST + 16 + WORK_HOLE_BYTES - less;
+		uint32_t ip[] = {FIRST, next, next + 0x50};
+
+		b = build(TEXT);
+		add_symbol(b, FIRST, "a");
+		add_symbol(b, next, "b");
+		add_symbol(b, next + 0x50, "c");
+		CODE(b, FIRST, "\xc3");
+		CODE(b, next, "\xc3");
+		CODE(b, next + 0x50, "\xc3");
+		put_orc(b, ip, 3);
+		make_chunks(b);
+		assert_int_equal(range_of(b, FIRST)->pin, SHUFFLE_PIN_NONE);
+		assert_int_equal(range_of(b, FIRST)->bytes, less ? 16 + WORK_HOLE_BYTES - less : 16);
+		assert_int_equal(range_of(b, next)->offset, next);
+		assert_int_equal(range_of(b, next)->pin, SHUFFLE_PIN_NONE);
+		if (!less)
+			assert_pinned(b, FIRST + 16, SHUFFLE_PIN_SECTION);
+		tear_down(b);
+	}
 }
 
 static void test_doubt_pins_all_that_is_tied(void **state)
@@ -329,8 +378,8 @@ static void test_doubt_pins_all_that_is_tied(void **state)
 	tear_down(b);
 }
 
-/* A function that begins where a bracket ends must not take references to the end along. */
-static void test_bracket_ends(void **state)
+/* A bracket moves as one, and a function that begins where it ends goes along: references to the end mean either. */
+static void test_bracket_moves_with_its_end(void **state)
 {
 	struct builder *b = build(TEXT);
 
@@ -338,8 +387,8 @@ static void test_bracket_ends(void **state)
 	add_symbol(b, F(0), "f0");
 	add_symbol(b, F(1), "__sched_text_start");
 	add_symbol(b, F(1), "schedule");
-	add_symbol(b, F(2), "__sched_text_end");
-	add_symbol(b, F(2), "f2");
+	add_symbol(b, F(2), "schedule_idle");
+	add_symbol(b, F(3), "__sched_text_end");
 	add_symbol(b, F(3), "f3");
 	add_symbol(b, F(4), "__x86_indirect_thunk_rax");
 	add_symbol(b, F(5), "f5");
@@ -348,11 +397,105 @@ static void test_bracket_ends(void **state)
 		CODE(b, F(i), "\xc3");
 	add_tail(b, F(7));
 	make_chunks(b);
-	assert_pinned(b, F(1), SHUFFLE_PIN_SECTION);
-	assert_pinned(b, F(2), SHUFFLE_PIN_SECTION);
-	assert_apart(b, F(0), F(3));
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(2));
+	assert_joined(b, F(1), F(3));
 	assert_pinned(b, F(4), SHUFFLE_PIN_SECTION);
 	assert_apart(b, F(5), F(6));
+	tear_down(b);
+}
+
+/* Nothing but padding follows a bracket's end, and a thunk after that: the one moves, the other does not. */
+static void test_bracket_before_a_thunk(void **state)
+{
+	struct builder *b = build(TEXT);
+
+	(void)state;
+	add_symbol(b, F(0), "f0");
+	add_symbol(b, F(1), "__lock_text_start");
+	add_symbol(b, F(2) - 8, "__lock_text_end");
+	add_symbol(b, F(2), "__x86_indirect_thunk_rax");
+	add_symbol(b, F(3), "f3");
+	for (uint32_t i = 0; i < 4; i++)
+		CODE(b, F(i), "\xc3");
+	add_tail(b, F(4));
+	make_chunks(b);
+	assert_apart(b, F(0), F(1));
+	assert_joined(b, F(1), F(2) - 8);
+	assert_pinned(b, F(2), SHUFFLE_PIN_SECTION);
+	tear_down(b);
+	/* the bracket's end is the thunk's start: which of them a reference means is not known */
+	b = build(TEXT);
+	add_symbol(b, F(0), "f0");
+	add_symbol(b, F(1), "__lock_text_start");
+	add_symbol(b, F(2), "__lock_text_end");
+	add_symbol(b, F(2), "__x86_indirect_thunk_rax");
+	add_symbol(b, F(3), "f3");
+	for (uint32_t i = 0; i < 4; i++)
+		CODE(b, F(i), "\xc3");
+	add_tail(b, F(4));
+	make_chunks(b);
+	assert_pinned(b, F(1), SHUFFLE_PIN_SECTION);
+	assert_apart(b, F(0), F(3));
+	tear_down(b);
+}
+
+static void test_large_bracket_stays(void **state)
+{
+	(void)state;
+	for (uint32_t more = 0; more <= 16; more += 16) {
+		struct builder *b = large_text();
+		const uint32_t end = FIRST + 0x60 + SHUFFLE_CHUNK_MAX - 0x50 + more;
+
+		add_symbol(b, FIRST, "f0");
+		add_symbol(b, FIRST + 0x60, "__sched_text_start");
+		add_symbol(b, FIRST + 0xb0, "schedule");
+		add_symbol(b, end, "__sched_text_end");
+		add_symbol(b, end + 0x50, "f1");
+		add_symbol(b, end + 0xa0, "f2");
+		make_chunks(b);
+		if (more) {
+			assert_pinned(b, FIRST + 0x60, SHUFFLE_PIN_SECTION);
+			assert_pinned(b, FIRST + 0xb0, SHUFFLE_PIN_SECTION);
+			assert_pinned(b, end, SHUFFLE_PIN_SECTION);
+		} else {
+			assert_joined(b, FIRST + 0x60, FIRST + 0xb0);
+			assert_joined(b, FIRST + 0x60, end);
+		}
+		assert_apart(b, FIRST, end + 0x50);
+		tear_down(b);
+	}
+}
+
+/* Trampolines move one by one, though nothing leads to some; one without an unwind entry of its own belongs to the one before. */
+static void test_static_calls(void **state)
+{
+	struct builder *b = build(TEXT);
+	const uint32_t at = FIRST + 0x100;
+	const uint32_t ip[] = {FIRST,	  at,	     at + 0x10, at + 0x20, at + 0x30,
+			       at + 0x40, at + 0x50, at + 0x60, at + 0x80, at + 0xd0};
+
+	(void)state;
+	add_symbol(b, FIRST, "f0");
+	add_symbol(b, at, "__static_call_text_start");
+	for (uint32_t i = 0; i < 8; i++) {
+		add_symbol(b, at + 16 * i, routine[i]);
+		CODE(b, at + 16 * i, "\xc3");
+	}
+	add_symbol(b, at + 0x80, "__static_call_text_end");
+	add_symbol(b, at + 0x80, "__indirect_thunk_start");
+	add_symbol(b, at + 0xd0, "__indirect_thunk_end");
+	add_symbol(b, at + 0xd0, "f1");
+	CODE(b, FIRST, "\xc3");
+	CODE(b, at + 0x80, "\xc3");
+	CODE(b, at + 0xd0, "\xc3");
+	put_orc(b, ip, 10);
+	make_chunks(b);
+	assert_apart(b, FIRST, at);
+	for (uint32_t i = 0; i < 6; i++)
+		assert_apart(b, at + 16 * i, at + 16 * i + 16);
+	assert_joined(b, at + 0x60, at + 0x70);
+	assert_pinned(b, at + 0x80, SHUFFLE_PIN_SECTION);
 	tear_down(b);
 }
 
@@ -385,7 +528,7 @@ static void test_bracket_up_to_the_end(void **state)
 
 	(void)state;
 	add_symbol(b, F(ROUTINES) + 0x100, "f8");
-	add_symbol(b, F(ROUTINES) + 0x200, "__static_call_text_start");
+	add_symbol(b, F(ROUTINES) + 0x200, "__indirect_thunk_start");
 	CODE(b, F(ROUTINES) + 4, "\xc3");
 	CODE(b, F(ROUTINES) + 0x100, "\xc3");
 	CODE(b, F(ROUTINES) + 0x200, "\xc3");
@@ -397,32 +540,43 @@ static void test_bracket_up_to_the_end(void **state)
 	tear_down(b);
 }
 
+/* The image's first bytes stay, with what is tied to them; the rest of the start-up code moves, the entry too. */
 static void test_head(void **state)
 {
 	struct builder *b = build(TEXT);
 
 	(void)state;
-	add_symbol(b, 0x100, "startup_64");
-	add_symbol(b, 0x1800, "sme_enable");
-	add_symbol(b, 0x1ff0, "snp_init");              /* its last bytes are on the next page */
-	add_symbol(b, 0x2050, "f0");
-	add_symbol(b, 0x2fe0, "f1");
-	add_symbol(b, 0x3030, "f2");
-	add_symbol(b, 0x3080, "f3");
-	add_symbol(b, 0x5000, "f4");
-	add_symbol(b, 0x8000, "sev_es_play_dead");      /* no part of the head, so far away */
-	add_symbol(b, 0x8050, "entry");
-	add_tail(b, 0x80a0);
+	add_symbol(b, 0x100, "secondary_startup_64");
+	add_symbol(b, 0x150, "startup_64");
+	add_symbol(b, 0x1a0, "sme_enable");
+	add_symbol(b, 0x1f0, "pvh_start_xen");
+	add_symbol(b, 0x250, "f0");
+	add_symbol(b, 0x2a0, "f1");
+	add_tail(b, 0x2f0);
 	for (uint32_t i = 0; i < b->work.symbol_count; i++)
 		CODE(b, b->work.symbol[i].offset, "\xc3");
-	b->image.entry_offset = 0x8050;
+	CODE(b, 0, "\x0f\x84\xfa\x00\x00\x00\x74\xf8\xc3"); /* je secondary_startup_64, by 32 bits */
+	CODE(b, 0x1f0, "\x06\xc3"); /* 32-bit code; what follows may belong to it */
+	b->image.entry_offset = 0x150;
 	make_chunks(b);
 	assert_pinned(b, 0, SHUFFLE_PIN_HEAD);
-	assert_pinned(b, 0x1ff0, SHUFFLE_PIN_HEAD);
-	assert_pinned(b, 0x2050, SHUFFLE_PIN_HEAD);
-	assert_pinned(b, 0x2fe0, SHUFFLE_PIN_HEAD);
-	assert_apart(b, 0x3030, 0x8000);
-	assert_pinned(b, 0x8050, SHUFFLE_PIN_HEAD);
+	assert_apart(b, 0x100, 0x150);
+	assert_apart(b, 0x150, 0x1a0);
+	assert_apart(b, 0x1a0, 0x1f0);
+	assert_joined(b, 0x1f0, 0x250);
+	assert_apart(b, 0x250, 0x2a0);
+	tear_down(b);
+	/* by 8 bits: tied */
+	b = build(TEXT);
+	add_symbol(b, 0x50, "secondary_startup_64");
+	add_symbol(b, 0xa0, "f0");
+	add_tail(b, 0xf0);
+	for (uint32_t i = 0; i < b->work.symbol_count; i++)
+		CODE(b, b->work.symbol[i].offset, "\xc3");
+	CODE(b, 0, "\xeb\x4e");
+	make_chunks(b);
+	assert_pinned(b, 0x50, SHUFFLE_PIN_HEAD);
+	assert_int_equal(range_of(b, 0xa0)->pin, SHUFFLE_PIN_NONE);
 	tear_down(b);
 }
 
@@ -435,11 +589,16 @@ static void test_blocks_and_pages(void **state)
 	add_symbol(b, F(1), "ftrace_call");
 	add_symbol(b, F(2), "ftrace_caller_end");
 	add_symbol(b, F(3), "f3");
-	add_symbol(b, 0x4000, "restore_registers");
+	add_symbol(b, 0x4000, "hypercall_page");
 	add_symbol(b, 0x4050, "inside");
 	add_symbol(b, 0x4fe0, "across");
 	add_symbol(b, 0x5040, "behind");
-	add_tail(b, 0x5090);
+	add_symbol(b, 0x5090, "restore_registers");
+	add_symbol(b, 0x50e0, "core_restore_code");     /* copied with what follows, a page in all */
+	add_symbol(b, 0x5130, "f4");
+	add_symbol(b, 0x60d0, "f5");
+	add_symbol(b, 0x6120, "f6");
+	add_tail(b, 0x6170);
 	for (uint32_t i = 1; i < b->work.symbol_count; i++)
 		CODE(b, b->work.symbol[i].offset, "\xc3");
 	make_chunks(b);
@@ -449,7 +608,11 @@ static void test_blocks_and_pages(void **state)
 	assert_pinned(b, 0x4000, SHUFFLE_PIN_PAGE);
 	assert_pinned(b, 0x4050, SHUFFLE_PIN_PAGE);
 	assert_pinned(b, 0x4fe0, SHUFFLE_PIN_PAGE);
-	assert_int_equal(range_of(b, 0x5040)->pin, SHUFFLE_PIN_NONE);
+	assert_apart(b, 0x5040, 0x5090);
+	assert_apart(b, 0x5090, 0x50e0);
+	assert_joined(b, 0x50e0, 0x5130);
+	assert_joined(b, 0x50e0, 0x60d0);
+	assert_apart(b, 0x60d0, 0x6120);
 	tear_down(b);
 }
 
@@ -559,7 +722,11 @@ int main(void)
 		cmocka_unit_test(test_far_ties),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_doubt_pins_all_that_is_tied),
-		cmocka_unit_test(test_bracket_ends),
+		cmocka_unit_test(test_holes),
+		cmocka_unit_test(test_bracket_moves_with_its_end),
+		cmocka_unit_test(test_bracket_before_a_thunk),
+		cmocka_unit_test(test_large_bracket_stays),
+		cmocka_unit_test(test_static_calls),
 		cmocka_unit_test(test_bad_brackets),
 		cmocka_unit_test(test_bracket_up_to_the_end),
 		cmocka_unit_test(test_head),

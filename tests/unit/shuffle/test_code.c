@@ -59,7 +59,7 @@ static void test_references(void **state)
 	assert_ref(b, F1 + 25, DATA);
 	assert_ref(b, F2 + 3, DATA + 16);
 	assert_int_equal(b->work.tie_count, 0);
-	assert_int_equal(b->work.unit_count, 4);
+	assert_int_equal(b->work.unit_count, 5); /* and the hole before the first */
 	for (uint32_t i = 0; i < b->work.unit_count; i++)
 		assert_false(b->work.unit[i].unexplained);
 	assert_true(work_is_start(&b->work, F1 + 23));

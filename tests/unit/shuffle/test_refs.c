@@ -6,7 +6,7 @@
 #define A 0x3000u       /* a chunk */
 #define B 0x3050u       /* another */
 #define C 0x30a0u       /* and a third, to 0x30f0 */
-#define FIXED 0x30f0u   /* __sched_text_start, which is pinned */
+#define FIXED 0x30f0u   /* __entry_text_start, which is pinned */
 #define DATA (TEXT + 2 * OTHER_BYTES)
 
 static struct builder *three_chunks(void)
@@ -16,8 +16,8 @@ static struct builder *three_chunks(void)
 	add_symbol(b, A, "a");
 	add_symbol(b, B, "b");
 	add_symbol(b, C, "c");
-	add_symbol(b, FIXED, "__sched_text_start");
-	add_symbol(b, FIXED + 4, "__sched_text_end");
+	add_symbol(b, FIXED, "__entry_text_start");
+	add_symbol(b, FIXED + 4, "__entry_text_end");
 	for (uint32_t i = 1; i < b->work.symbol_count; i++)
 		CODE(b, b->work.symbol[i].offset, "\xc3");
 	good(b, code_decode(&b->work, &b->error));
@@ -98,6 +98,32 @@ static void test_addresses(void **state)
 	assert_int_equal(ref_at(b, A + 32)->target, UINT32_MAX);
 	assert_int_equal(ref_at(b, DATA + 8)->kind, SHUFFLE_ABS64);
 	assert_int_equal(ref_at(b, DATA + 8)->found_by, SHUFFLE_BY_RELOC);
+	tear_down(b);
+}
+
+/* __pa_symbol() of a function, which hibernation hands to another kernel; _text + 4095 where a symbol is. */
+static void test_physical_and_folded(void **state)
+{
+	struct builder *b = three_chunks();
+
+	(void)state;
+	b->image.link_phys = 0x1000000;
+	put_abs32(b, A + 8, 0x1000000 + B + 4);
+	put_abs32(b, A + 16, 0x1000000 - 1);
+	put_abs32(b, A + 24, 0x1000000 + b->work.image_bytes);
+	put_abs32(b, A + 32, LINK + 4095);
+	put_abs64(b, A + 40, LINK + 4095);      /* an instruction that a table names */
+	good(b, refs_finish(&b->work, &b->error));
+	assert_int_equal(ref_at(b, A + 8)->target, B + 4);
+	assert_int_equal(ref_at(b, A + 16)->target, UINT32_MAX);
+	assert_int_equal(ref_at(b, A + 24)->target, UINT32_MAX);
+	assert_int_equal(ref_at(b, A + 32)->target, 0);
+	assert_int_equal(ref_at(b, A + 40)->target, 4095);
+	assert_int_equal(work_meant(&b->work, 4094), 4094);
+	assert_int_equal(work_meant(&b->work, 4095), 0);
+	add_symbol(b, 4095, "odd");
+	b->work.symbol[1] = (struct work_symbol){4095, 0, 't', "odd"};
+	assert_int_equal(work_meant(&b->work, 4095), 4095);
 	tear_down(b);
 }
 
@@ -203,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_distances),	 cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_physical_and_folded),
 		cmocka_unit_test(test_inverse),		 cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_contradictions),	 cmocka_unit_test(test_overlaps),
 		cmocka_unit_test(test_outside),		 cmocka_unit_test(test_sorted_tables),

@@ -11,7 +11,8 @@ pub const RIFFLE_IMAGE_MAX: u32 = 1073741824;
 pub const RIFFLE_PLAN_MAX: u32 = 268435456;
 pub const RIFFLE_FEATURE_SHUFFLE: u32 = 1;
 pub const RIFFLE_FEATURE_COMPRESSED: u32 = 2;
-pub const RIFFLE_FEATURES_KNOWN: u32 = 3;
+pub const RIFFLE_FEATURE_ENTRY_MOVES: u32 = 4;
+pub const RIFFLE_FEATURES_KNOWN: u32 = 7;
 pub const RIFFLE_KERNEL_RELOCATABLE: u32 = 1;
 pub const RIFFLE_KERNEL_SETUP_HEADER: u32 = 2;
 pub const RIFFLE_KERNEL_INVERSE: u32 = 4;
@@ -139,6 +140,10 @@ impl Default for riffle_error {
         }
     }
 }
+pub const RIFFLE_SHOW_NUMBER: riffle_show = 1;
+pub const RIFFLE_SHOW_HEX: riffle_show = 2;
+pub const RIFFLE_SHOW_VERSION: riffle_show = 3;
+pub type riffle_show = ::std::os::raw::c_uint;
 extern "C" {
     pub fn riffle_error_format(error: *const riffle_error, text: *mut ::std::os::raw::c_char, bytes: usize);
 }
