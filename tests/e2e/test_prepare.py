@@ -584,7 +584,7 @@ def test_kernel_that_moves_itself_is_known_again(programs):
     if "is not in this build" in r.stderr:
         pytest.skip(r.stderr)
     assert (r.returncode, r.stderr) == (0, "")
-    for command in (["inspect", "out"], ["run", "out"], ["prepare", "out", "-o", "again"]):
+    for command in (["inspect", "out"], ["run", "--accept-emulation", "out"], ["prepare", "out", "-o", "again"]):
         r = programs.riffle(*command)
         assert r.returncode == 1 and re.fullmatch(r"riffle: out: payload: .*prepared with --bootstrap.*\n", r.stderr)
 
