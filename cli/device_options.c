@@ -37,6 +37,16 @@ static bool no_rate(const struct option_value *rate, const char *option, const c
 	return false;
 }
 
+#define ID_CHARACTERS "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-/="
+
+static bool is_printable(const char *text)
+{
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~')
+			return false;
+	return true;
+}
+
 bool device_options_disk(struct machine_devices_config *config, const char *text, char *problem, size_t room)
 {
 	static const char *const caches[] = {"writeback", "none", "unsafe", NULL};
@@ -72,8 +82,15 @@ bool device_options_disk(struct machine_devices_config *config, const char *text
 		snprintf(problem, room, "--disk: partuuid: is given without root, expected both");
 		return false;
 	}
-	if (v[SERIAL].given && strlen(v[SERIAL].text) > BLOCK_SERIAL_BYTES) {
-		snprintf(problem, room, "--disk: serial: found '%.40s', expected 1 to 20 characters", v[SERIAL].text);
+	/* it becomes a word of the guest's command line */
+	if (v[PARTUUID].given && v[PARTUUID].text[strspn(v[PARTUUID].text, ID_CHARACTERS)]) {
+		snprintf(problem, room, "--disk: partuuid: found '%.60s', expected letters, digits and '-'",
+			 v[PARTUUID].text);
+		return false;
+	}
+	if (v[SERIAL].given && (strlen(v[SERIAL].text) > BLOCK_SERIAL_BYTES || !is_printable(v[SERIAL].text))) {
+		snprintf(problem, room, "--disk: serial: found '%.40s', expected 1 to 20 printable characters",
+			 v[SERIAL].text);
 		return false;
 	}
 	if (!no_rate(&v[BPS], "--disk", "bps", problem, room) || !no_rate(&v[IOPS], "--disk", "iops", problem, room))

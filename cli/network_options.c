@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The options of `riffle run` that describe a network, vsock and balloon. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/device_options.h"
 #include "machine/option_grammar.h"
@@ -79,6 +81,17 @@ bool device_options_net(struct machine_devices_config *config, const char *text,
 		snprintf(problem, room, "--net: is given too often, expected at most %u times", MACHINE_NETS_MAX);
 		return false;
 	}
+	if (v[FD].given && (v[FD].number <= STDERR_FILENO || fcntl((int)v[FD].number, F_GETFD) < 0)) {
+		snprintf(problem, room, "--net: fd: found %llu, expected a descriptor that riffle was given",
+			 (unsigned long long)v[FD].number);
+		return false;
+	}
+	for (unsigned i = 0; v[FD].given && i < config->net_count; i++)
+		if (config->nets[i].kind == MACHINE_NET_FD && config->nets[i].fd == (int)v[FD].number) {
+			snprintf(problem, room, "--net: fd: %d is given for two networks, expected one each",
+				 config->nets[i].fd);
+			return false;
+		}
 	net.kind = v[TAP].given ? MACHINE_NET_TAP : v[FD].given ? MACHINE_NET_FD : MACHINE_NET_USER;
 	net.tap = v[TAP].text;
 	net.fd = (int)v[FD].number;

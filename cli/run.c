@@ -123,6 +123,8 @@ static bool run_machine(struct run *run, struct run_end *end)
 		if (building && !blame && run->initramfs.blame[0])
 			blame = run->initramfs.blame;
 		report_error(blame, &error);
+		if (!building)
+			end->status = machine_command_status(run->machine);
 		return false;
 	}
 	end->signal = machine_end_signal(run->machine);
@@ -138,7 +140,7 @@ static int run(struct run *run)
 	int status_fd = -1, code = 0;
 
 	if (run->options.status_out) {
-		status_fd = run_end_open(run->options.status_out);
+		status_fd = run_end_open(run->options.status_out, &run->options);
 		if (status_fd < 0)
 			return run_end_report(&end, &run->options, NULL);
 	}

@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/shown.h"
 #include "guest/channel.h"
 
 #define TAIL_BYTES 4096u /* of the console, when a command's guest ended unasked */
@@ -60,14 +62,14 @@ static int command_exit(uint32_t status, const char *name, const char *workdir)
 	case CHANNEL_STATUS_SIGNALED:
 		return 128 + (int)value;
 	case CHANNEL_STATUS_NOT_FOUND:
-		fprintf(stderr, "riffle: %s: not found in the guest: %s\n", name, strerror((int)value));
+		fprintf(stderr, "riffle: %s: not found in the guest: %s\n", SHOWN(name), strerror((int)value));
 		return COMMAND_EXIT_NOT_FOUND;
 	case CHANNEL_STATUS_CANNOT_RUN:
-		fprintf(stderr, "riffle: %s: cannot be run in the guest: %s\n", name, strerror((int)value));
+		fprintf(stderr, "riffle: %s: cannot be run in the guest: %s\n", SHOWN(name), strerror((int)value));
 		return COMMAND_EXIT_CANNOT_RUN;
 	case CHANNEL_STATUS_NO_DIRECTORY:
 		fprintf(stderr, "riffle: %s: working directory: cannot be entered in the guest: %s\n",
-			workdir ? workdir : "/", strerror((int)value));
+			SHOWN(workdir ? workdir : "/"), strerror((int)value));
 		return COMMAND_EXIT_CANNOT_RUN;
 	default:
 		fprintf(stderr, "riffle: the guest's init failed: %s\n", strerror((int)value));
@@ -124,12 +126,24 @@ int run_end_report(const struct run_end *e, const struct run_options *o, const s
 	return e->end == VM_END_PANIC ? COMMAND_EXIT_PANIC : COMMAND_EXIT_LOST;
 }
 
-int run_end_open(const char *path)
+int run_end_open(const char *path, const struct run_options *o)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+	/* emptied when it is written; a FIFO that nobody reads is an error, and no reason to wait */
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	const char *input;
+	struct stat st;
 
-	if (fd < 0)
-		fprintf(stderr, "riffle: %s: --status-out: cannot be opened for writing: %s\n", path, strerror(errno));
+	if (fd < 0) {
+		fprintf(stderr, "riffle: %s: --status-out: cannot be opened for writing: %s\n", SHOWN(path),
+			strerror(errno));
+		return -1;
+	}
+	input = fstat(fd, &st) ? NULL : machine_config_uses(&o->machine, &st);
+	if (input) {
+		fprintf(stderr, "riffle: %s: --status-out: is the machine's %s\n", SHOWN(path), input);
+		close(fd);
+		return -1;
+	}
 	return fd;
 }
 
@@ -147,10 +161,12 @@ static int format_status(char *text, size_t room, const struct run_end *e, const
 	    [CHANNEL_STATUS_NO_DIRECTORY] = "errno", [CHANNEL_STATUS_INIT_FAILED] = "errno"};
 	const char *end = e->failed ? "error" : end_names[e->end];
 
-	if (!e->failed && e->end == VM_END_COMMAND)
+	/* a command that ended has its status, also where output was lost then */
+	if (e->end == VM_END_COMMAND)
 		return snprintf(text, room,
-				"{\"end\": \"command\", \"command\": \"%s\", \"%s\": %u, \"exit_code\": %d}\n",
-				kinds[e->status >> 16], values[e->status >> 16], e->status & 0xffff, code);
+				"{\"end\": \"command\", \"command\": \"%s\", \"%s\": %u, %s\"exit_code\": %d}\n",
+				kinds[e->status >> 16], values[e->status >> 16], e->status & 0xffff,
+				e->failed ? "\"error\": \"output was lost\", " : "", code);
 	if (!e->failed && e->end == VM_END_SIGNAL)
 		return snprintf(text, room, "{\"end\": \"signal\", \"signal\": %d, \"exit_code\": %d}\n", e->signal,
 				code);
@@ -162,11 +178,13 @@ bool run_end_write(int fd, const char *path, const struct run_end *e, const stru
 {
 	char text[256];
 	int length = format_status(text, sizeof text, e, o, code);
+	if (ftruncate(fd, 0) < 0 && errno != EINVAL) /* EINVAL: no regular file */
+		length = -1;
 	bool written = length > 0 && write(fd, text, (size_t)length) == length;
 
 	if (close(fd) < 0)
 		written = false;
 	if (!written)
-		fprintf(stderr, "riffle: %s: --status-out: cannot be written: %s\n", path, strerror(errno));
+		fprintf(stderr, "riffle: %s: --status-out: cannot be written: %s\n", SHOWN(path), strerror(errno));
 	return written;
 }

@@ -21,7 +21,7 @@ int run_end_report(const struct run_end *end, const struct run_options *options,
  * The status file is opened before the machine runs, while files can be, and written after. -1 and a message when it
  * cannot be opened. run_end_write() closes it; false and a message when it cannot be written.
  */
-int run_end_open(const char *path);
+int run_end_open(const char *path, const struct run_options *o);
 bool run_end_write(int fd, const char *path, const struct run_end *end, const struct run_options *options, int code);
 
 #endif

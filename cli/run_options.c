@@ -10,6 +10,7 @@
 #include "cli/device_options.h"
 #include "cli/memory_size.h"
 #include "cli/run_options.h"
+#include "cli/shown.h"
 #include "initramfs/command.h"
 
 static const char help[] =
@@ -80,13 +81,13 @@ static const char help[] =
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", option, problem, found);
+	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", SHOWN(option), SHOWN(problem), SHOWN(found));
 	return RUN_WRONG;
 }
 
 static enum run_parsed wrong_device(const char *problem)
 {
-	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", problem);
+	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", SHOWN(problem));
 	return RUN_WRONG;
 }
 
@@ -316,7 +317,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			break;
 		case 'c':
 			number = strtoul(optarg, &end, 10);
-			if (*end || end == optarg || number < 1 || number > 32)
+			if (*end || end == optarg || *optarg == '-' || number < 1 || number > 32)
 				return wrong("--cpus", "must be 1 to 32", optarg);
 			m->vcpus = (unsigned)number;
 			break;
@@ -433,9 +434,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			fputs(help, stdout);
 			return RUN_HELPED;
 		default:
+			/* of letters that share a word, the one that is wrong */
 			fprintf(stderr,
 				"riffle run: '%s' is no option or lacks its argument; riffle run --help tells more\n",
-				argv[optind - 1]);
+				optopt > 0 && optopt < 256 ? SHOWN(((char[]){'-', (char)optopt, 0}))
+							   : SHOWN(argv[optind - 1]));
 			return RUN_WRONG;
 		}
 	}

@@ -120,8 +120,12 @@ static void pump_in(struct pump *p, uint32_t state)
 			return;
 		}
 		count = channel_get(p->channel, CHANNEL_IN_COUNT);
-		if (!count)
+		if (!count) {
+			/* What was taken after `state` was read may have been the last: its end is no event of its own. */
+			if (channel_get(p->channel, CHANNEL_STATE) & CHANNEL_IN_END)
+				close_in(p);
 			return;
+		}
 		p->pending_at = 0;
 		p->pending_end = count < BUFFER ? count : BUFFER;
 		channel_read(p->channel, input, p->pending_end);

@@ -75,7 +75,9 @@ void machine_command_watch(struct machine *m)
 	bool readable = !terminal->terminal || console_readable(terminal);
 
 	if (c->input_added)
-		loop_watch(&m->loop, &c->input, readable && !c->input_closed && !c->count ? EPOLLIN : 0);
+		/* a terminal is read all the same, so that the escape works; what is too much is dropped */
+		loop_watch(&m->loop, &c->input,
+			   readable && !c->input_closed && (terminal->terminal || !c->count) ? EPOLLIN : 0);
 }
 
 static void feed(void *opaque)
@@ -111,7 +113,7 @@ static void input_ready(void *opaque, uint32_t events)
 {
 	struct machine *m = opaque;
 	struct machine_command *c = &m->command;
-	uint8_t raw[sizeof c->bytes - 1];
+	uint8_t raw[sizeof c->bytes - 1], filtered[sizeof c->bytes];
 	ssize_t count = read(STDIN_FILENO, raw, sizeof raw);
 	bool escape = false;
 
@@ -120,8 +122,13 @@ static void input_ready(void *opaque, uint32_t events)
 		machine_command_watch(m);
 		return;
 	}
-	c->at = 0;
-	c->count = (unsigned)console_filter(&c->terminal, raw, (size_t)count, c->bytes, &escape);
+	size_t kept = console_filter(&c->terminal, raw, (size_t)count, filtered, &escape);
+
+	if (!c->count) { /* else from a terminal, and nobody takes what it sent before */
+		memcpy(c->bytes, filtered, kept);
+		c->at = 0;
+		c->count = (unsigned)kept;
+	}
 	if (escape) {
 		m->give_up = true;
 		vm_end(m->vm, VM_END_ESCAPE);

@@ -3,6 +3,7 @@
 #include "machine/config.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/fail.h"
 #include "monitor/core/memory.h"
@@ -32,6 +33,31 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 	memcpy(config->command_line + used + blank, text, length + 1);
 	config->command_line_given |= !append;
 	return 0;
+}
+
+static bool is_file(const char *path, const struct stat *file)
+{
+	struct stat st;
+
+	return path && stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+}
+
+const char *machine_config_uses(const struct machine_config *config, const struct stat *file)
+{
+	if (!S_ISREG(file->st_mode) && !S_ISBLK(file->st_mode))
+		return NULL;
+	if (is_file(config->kernel, file))
+		return "kernel";
+	if (is_file(config->relocs, file))
+		return "relocations";
+	if (is_file(config->initrd_path, file))
+		return "initrd";
+	if (is_file(config->layout.replay, file))
+		return "layout";
+	for (unsigned i = 0; i < config->devices.disk_count; i++)
+		if (is_file(config->devices.disks[i].path, file))
+			return "disk";
+	return NULL;
 }
 
 static int check_layout(const struct machine_config *config, struct riffle_error *error)

@@ -82,6 +82,13 @@ struct machine_config {
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */
 void machine_config_init(struct machine_config *config);
 
+struct stat;
+/*
+ * Which of its files the machine reads (or has as a disk) this one is, by device and inode, as words for a message; NULL:
+ * none. For whoever is about to write to a file that the user named.
+ */
+const char *machine_config_uses(const struct machine_config *config, const struct stat *file);
+
 /*
  * Sets the command line, or with `append` adds to it after a blank. Errors: ARGUMENT, with the length found and the
  * longest allowed; the text itself is not repeated.

@@ -17,11 +17,22 @@
 static int open_file(struct machine *m, struct riffle_error *error)
 {
 	/* a device or FIFO is written to as it is; nothing waits for its reader */
-	int fd = open(m->config.console.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	int fd = open(m->config.console.path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	const char *input;
+	struct stat st;
 
 	m->blame = m->config.console.path;
 	if (fd < 0)
 		return riffle_fail_system(error, errno, "console", "cannot be opened for writing");
+	m->console.out_fd = fd;
+	/* emptied only when it is known to be nothing that the guest is made of */
+	input = fstat(fd, &st) ? NULL : machine_config_uses(&m->config, &st);
+	if (input) {
+		snprintf(m->words, sizeof m->words, "is the machine's %s", input);
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", m->words);
+	}
+	if (S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0)
+		return riffle_fail_system(error, errno, "console", "cannot be emptied");
 	m->console.out_fd = fd;
 	m->blame = NULL;
 	return 0;

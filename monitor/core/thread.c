@@ -24,12 +24,16 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	/* a fault's own signals have handlers (or their default), and a debugger's stop is the kernel's business */
 	static const int left_alone[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP,
 					 SIGKILL, SIGSTOP, SIGCHLD, SIGURG, SIGWINCH};
-	struct sigaction kick = {.sa_handler = nothing};
+	struct sigaction kick = {.sa_handler = nothing}, now;
 	sigset_t blocked;
 
 	sigfillset(&blocked);
 	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
 		sigdelset(&blocked, left_alone[i]);
+	/* what the caller had ignored stays ignored: nohup, a shell's background jobs. Blocked, it would be read. */
+	for (int number = 1; number <= SIGRTMAX; number++)
+		if (number != KICK_SIGNAL && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			sigdelset(&blocked, number);
 	*taken = blocked;
 	for (size_t i = 0; i < sizeof seen_by_calls / sizeof *seen_by_calls; i++)
 		sigdelset(taken, seen_by_calls[i]);

@@ -192,7 +192,12 @@ int net_tap_open(struct net_backend **backend, const char *name, struct riffle_e
 int net_tap_adopt(struct net_backend **backend, int fd, struct riffle_error *error)
 {
 	struct ifreq request = {0};
-	int flags, status = 0;
+	int flags, status = 0, own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	/* the caller's stays as it is: it may be no tap at all */
+	if (own < 0)
+		return riffle_fail_system(error, errno, "fd", "cannot be used");
+	fd = own;
 
 	if (ioctl(fd, TUNGETIFF, &request) < 0)
 		status = riffle_fail_full(error, RIFFLE_ERR_ARGUMENT, errno, "fd", "is no tap", 1, (uint64_t)fd, 0, 0);

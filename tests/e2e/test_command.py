@@ -84,6 +84,7 @@ CASES = {
               ["/check", "one", "two words"], ""),
     "binary_out": (["ROOT"], ["cat", "/pattern"], ""),
     "binary_in": (["ROOT"], ["sh", "-c", "cmp - /pattern && echo same"], "<ROOT/pattern"),
+    "short_in": (["ROOT"], ["wc", "-c"], "<ROOT/plain"),
     "sigpipe": (["ROOT"], ["yes"], "| { head -n 2; }"),
     "not_found": (["ROOT"], ["nothing"], ""),
     "cannot_run": (["ROOT"], ["/plain"], ""),
@@ -157,6 +158,11 @@ def ended(run, code, **status):
 def words(run):
     """stderr without the line that says how much is randomised, and without a host's notices."""
     return [line for line in run.err.splitlines() if not line.startswith(("riffle: randomize=", "riffle: notice:"))]
+
+
+def test_short_input_has_an_end(runs):
+    """Less than the channel's buffer, to a command that says nothing before the end."""
+    assert (runs["short_in"].code, runs["short_in"].out) == (0, b"10\n"), runs["short_in"]
 
 
 def test_output_is_the_commands_alone(runs):

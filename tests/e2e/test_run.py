@@ -335,11 +335,17 @@ def test_boot_timer_is_not_there_unasked(programs, guest):
 # ---- signals and the console
 
 
+def hear_signals():
+    """Tests that were started in the background of a shell have some signals ignored, and riffle leaves those alone."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def running(programs, command, **streams):
     """riffle, once its guest runs."""
     p = subprocess.Popen([RIFFLE, command[0], "--boot-timer", *command[1:]], cwd=programs.directory,
-                         env=programs.environment, stderr=subprocess.PIPE, **streams)
+                         env=programs.environment, stderr=subprocess.PIPE, preexec_fn=hear_signals, **streams)
     try:
         seen = b""
         while b"start to first guest instruction" not in seen:

@@ -182,6 +182,9 @@ static void child_main(const struct guest *guest, int in, int out, struct guest_
 {
 	struct riffle_error error = {0};
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves its guest running */
+	/* whoever runs the tests may ignore some, as a shell does for its background jobs */
+	for (int number = 1; number <= SIGRTMAX; number++)
+		signal(number, SIG_DFL);
 	if (guest->controlling && (setsid() < 0 || ioctl(guest->terminal, TIOCSCTTY, 0) < 0))
 		_exit(90);
 	result->status = run(guest, in, out, result, &error);

@@ -498,6 +498,30 @@ static void every_ending_signal_restores_the_terminal(void **state)
 	}
 }
 
+static void ignore_hangups(struct machine *machine)
+{
+	(void)machine;
+	signal(SIGHUP, SIG_IGN);
+}
+
+/* As under nohup. */
+static void ignored_signals_stay_ignored(void **state)
+{
+	char c;
+
+	(void)state;
+	struct guest_child child = guest_start(&(struct guest){GUEST(spin), .beside = ignore_hangups});
+	assert_int_equal(guest_read(&child, &c, 1), 1);
+	for (unsigned i = 0; i < 3; i++) {
+		kill(child.pid, SIGHUP);
+		usleep(10000);
+	}
+	kill(child.pid, SIGTERM);
+	const struct guest_result *result = guest_wait(&child);
+	assert_int_equal(result->end, VM_END_SIGNAL);
+	assert_int_equal(result->signal, SIGTERM);
+}
+
 /* ---- consoles ---- */
 
 static void console_to_a_file(void **state)
@@ -606,6 +630,7 @@ int main(void)
 		cmocka_unit_test(halted_for_good),
 		cmocka_unit_test(sleeping_guest_is_left_alone),
 		cmocka_unit_test(every_ending_signal_restores_the_terminal),
+		cmocka_unit_test(ignored_signals_stay_ignored),
 		cmocka_unit_test(console_to_a_file),
 		cmocka_unit_test(console_on_a_socket),
 		cmocka_unit_test(no_console),
