@@ -437,8 +437,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			/* of letters that share a word, the one that is wrong */
 			fprintf(stderr,
 				"riffle run: '%s' is no option or lacks its argument; riffle run --help tells more\n",
-				optopt > 0 && optopt < 256 ? SHOWN(((char[]){'-', (char)optopt, 0}))
-							   : SHOWN(argv[optind - 1]));
+				strncmp(argv[optind - 1], "--", 2) && optopt > 0 && optopt < 256
+					? SHOWN(((char[]){'-', (char)optopt, 0}))
+					: SHOWN(argv[optind - 1]));
 			return RUN_WRONG;
 		}
 	}
