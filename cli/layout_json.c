@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -432,6 +433,8 @@ static int read_layout(const json_t *root, struct layout_file *file, struct riff
 	return file->layout.mode == RIFFLE_MODE_FGKASLR ? read_chunks(root, file, error) : RIFFLE_OK;
 }
 
+#define PATIENCE_MS 10000 /* with whoever writes to a pipe */
+
 int layout_file_read(const char *path, struct layout_file *file, struct riffle_error *error)
 {
 	char *text = malloc(LAYOUT_FILE_MAX);
@@ -450,7 +453,8 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 		free(text);
 		return status;
 	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	/* a pipe is a shell's process substitution; one that nobody writes to is at its end at once */
+	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))) {
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "layout file", "is not a regular file");
 		goto out;
 	}
@@ -459,6 +463,8 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EAGAIN && poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, PATIENCE_MS) != 0)
+			continue;
 		if (n < 0) {
 			status = riffle_fail_system(error, errno, "layout file", "cannot be read");
 			goto out;
@@ -466,6 +472,10 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 		if (!n)
 			break;
 		got += (size_t)n;
+	}
+	if (!got && S_ISFIFO(st.st_mode)) {
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "layout file", "is not a regular file");
+		goto out;
 	}
 	root = json_loadb(text, got, JSON_REJECT_DUPLICATES, &at);
 	if (root) {
