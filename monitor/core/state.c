@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VM's run state: paused, running, ended, and why. */
+#include <signal.h>
+#include <time.h>
+
+#include "monitor/core/internal.h"
+#include "monitor/core/thread.h"
+
+/*
+ * A vCPU is told to come out by `wanted`, and then kicked: one that is on its way into the guest sees immediate_exit,
+ * one that is inside gets the signal. KVM_RUN first completes the port or MMIO access that it last came back for, so a
+ * vCPU that is parked has nothing half-done. state_lock is held.
+ */
+static void kick(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->threads; i++) {
+		__atomic_store_n(&vm->vcpus[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(vm->vcpus[i].thread, KICK_SIGNAL);
+	}
+}
+
+void vm_pause(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	if (vm->wanted == VM_RUNNING) {
+		vm->wanted = VM_PAUSED;
+		kick(vm);
+	}
+	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
+		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
+void vm_resume(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	/* those whom a pause has called out but who are not parked yet would take the order back for a spurious kick */
+	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
+		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
+	if (vm->wanted == VM_PAUSED) {
+		vm->wanted = VM_RUNNING;
+		pthread_cond_broadcast(&vm->state_changed);
+	}
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
+static void come_to_an_end(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	vm->wanted = VM_ENDED;
+	kick(vm);
+	pthread_cond_broadcast(&vm->state_changed);
+	pthread_mutex_unlock(&vm->state_lock);
+	if (vm->handlers.ended)
+		vm->handlers.ended(vm->handlers.opaque);
+}
+
+void vm_end(struct vm *vm, enum vm_end end)
+{
+	int not_ended = VM_NOT_ENDED;
+
+	if (atomic_compare_exchange_strong(&vm->end, &not_ended, (int)end))
+		come_to_an_end(vm);
+}
+
+void vm_fail(struct vm *vm, const struct riffle_error *error)
+{
+	int not_ended = VM_NOT_ENDED;
+
+	if (atomic_compare_exchange_strong(&vm->end, &not_ended, VM_END_ERROR)) {
+		vm->error = *error;
+		come_to_an_end(vm);
+	}
+}
+
+void vm_join(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	unsigned threads = vm->threads;
+
+	if (threads && vm->wanted == VM_ENDED)
+		kick(vm);
+	vm->threads = 0; /* whoever ends it from now on must not kick a thread that is no more */
+	pthread_mutex_unlock(&vm->state_lock);
+	for (unsigned i = 0; i < threads; i++)
+		pthread_join(vm->vcpus[i].thread, NULL);
+}
+
+enum vm_state vm_state(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	enum vm_state state = vm->wanted;
+
+	pthread_mutex_unlock(&vm->state_lock);
+	return state;
+}
+
+uint64_t vm_cpu_ns(const struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < vm->threads; i++) {
+		struct timespec used;
+
+		if (clock_gettime(vm->vcpus[i].clock, &used) == 0)
+			sum += (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+	}
+	return sum;
+}
+
+bool vm_is_halted(struct vm *vm)
+{
+	bool was_running = vm_state(vm) == VM_RUNNING, halted = true;
+
+	vm_pause(vm);
+	if (vm_state(vm) == VM_ENDED)
+		return false;
+	for (unsigned i = 0; halted && i < vm->vcpus_made; i++)
+		halted = vcpu_is_halted(&vm->vcpus[i]);
+	if (was_running)
+		vm_resume(vm);
+	return halted;
+}
