@@ -44,7 +44,9 @@ BAD = [
     ("--disk", "f,cache=fast", "--disk: cache: found 'fast', expected writeback, none or unsafe"),
     ("--disk", "f,rw", "--disk: unknown key 'rw', expected ro, root, partuuid=, cache=, serial=, raw, io=, bps=, bps-burst=, "
      "iops= or iops-burst="),
-    ("--disk", "f,serial=123456789012345678901", "--disk: serial: found '123456789012345678901', expected 1 to 20 characters"),
+    ("--disk", "f,serial=123456789012345678901", "--disk: serial: found '123456789012345678901', expected 1 to 20 printable characters"),
+    ("--disk", "f,serial=a\tb", "--disk: serial: found 'a?b', expected 1 to 20 printable characters"),
+    ("--disk", "f,root,partuuid=a b", "--disk: partuuid: found 'a b', expected letters, digits and '-'"),
     ("--disk", "f,partuuid=1", "--disk: partuuid: is given without root, expected both"),
     ("--disk", "f,bps=0", "--disk: bps: found '0', expected bytes a second, which may have a unit: K, M, G or T"),
     ("--disk", "f,iops-burst=3", "--disk: iops-burst: is given without iops, expected both"),

@@ -31,7 +31,8 @@
 #define DIRECTORIES 0x80000u    /* 4 pages */
 #define STACK_TOP 0xfff0u
 #define NOTE 0x5000u
-#define PATIENCE_MS 60000
+
+int guest_patience_ms = 60000;
 
 /* 2 MiB pages: 1 GiB ones are not everywhere */
 static void write_page_tables(uint8_t *ram)
@@ -226,7 +227,7 @@ size_t guest_read(struct guest_child *child, char *text, size_t bytes)
 	size_t done = 0;
 	while (done < bytes) {
 		struct pollfd fd = {.fd = child->output, .events = POLLIN};
-		assert_int_equal(poll(&fd, 1, PATIENCE_MS), 1);
+		assert_int_equal(poll(&fd, 1, guest_patience_ms), 1);
 		ssize_t count = read(child->output, text + done, bytes - done);
 		assert_true(count >= 0);
 		if (!count)
@@ -239,12 +240,12 @@ size_t guest_read(struct guest_child *child, char *text, size_t bytes)
 const struct guest_result *guest_wait(struct guest_child *child)
 {
 	int status = -1;
-	for (unsigned ms = 0;; ms += 5) {
+	for (int ms = 0;; ms += 5) {
 		pid_t ended = waitpid(child->pid, &status, WNOHANG);
 		assert_true(ended >= 0);
 		if (ended)
 			break;
-		if (ms > PATIENCE_MS) {
+		if (ms > guest_patience_ms) {
 			kill(child->pid, SIGKILL);
 			waitpid(child->pid, &status, 0);
 			fail_msg("the guest's process did not end");

@@ -50,6 +50,9 @@ struct guest_child {
 	struct guest_result *result;
 };
 
+/* How long the functions below wait for a guest; 60 seconds, which a test may change. */
+extern int guest_patience_ms;
+
 /* Starts it. Skips the test, with a reason, when there is no /dev/kvm to be had. */
 struct guest_child guest_start(const struct guest *guest);
 

@@ -440,6 +440,7 @@ static void pauses_busy_vcpus(void **state)
 
 	(void)state;
 	pause_rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : 200;
+	guest_patience_ms = 60000 + 100 * (int)pause_rounds;
 	for (unsigned vcpus = 1; vcpus <= BUSY_VCPUS; vcpus += BUSY_VCPUS - 1) {
 		const struct guest guest = {GUEST(busy), .ap_code = busy_others_code, .ap_code_end = busy_others_code_end,
 					    .vcpus = vcpus, .beside = pause_beside};
