@@ -128,7 +128,7 @@ int run_end_report(const struct run_end *e, const struct run_options *o, const s
 
 int run_end_open(const char *path, const struct run_options *o)
 {
-	/* emptied when it is written; a FIFO that nobody reads is an error, and no reason to wait */
+	/* emptied only when it is known to be nothing that the machine is made of; a FIFO that nobody reads is an error, and no reason to wait */
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	const char *input;
 	struct stat st;
@@ -141,6 +141,11 @@ int run_end_open(const char *path, const struct run_options *o)
 	input = fstat(fd, &st) ? NULL : machine_config_uses(&o->machine, &st);
 	if (input) {
 		fprintf(stderr, "riffle: %s: --status-out: is the machine's %s\n", SHOWN(path), input);
+		close(fd);
+		return -1;
+	}
+	if (ftruncate(fd, 0) < 0 && errno != EINVAL) { /* EINVAL: no regular file */
+		fprintf(stderr, "riffle: %s: --status-out: cannot be emptied: %s\n", SHOWN(path), strerror(errno));
 		close(fd);
 		return -1;
 	}
@@ -178,8 +183,6 @@ bool run_end_write(int fd, const char *path, const struct run_end *e, const stru
 {
 	char text[256];
 	int length = format_status(text, sizeof text, e, o, code);
-	if (ftruncate(fd, 0) < 0 && errno != EINVAL) /* EINVAL: no regular file */
-		length = -1;
 	bool written = length > 0 && write(fd, text, (size_t)length) == length;
 
 	if (close(fd) < 0)
