@@ -170,6 +170,19 @@ static int set_brackets(struct work *work, bool stay, struct riffle_error *error
 	return 0;
 }
 
+/*
+ * The kernel compares addresses with `_etext - 1`, the last byte of its text: a pointer that cannot be told from one to
+ * what lies there. So that stays.
+ */
+static void pin_last(struct work *work)
+{
+	const struct work_symbol *end = work_symbol_named(work, "_etext");
+	uint32_t last = end ? end->offset : work->text + work->text_bytes;
+
+	if (last > work->text && work_in_text(work, last - 1))
+		pin(work, work_unit_at(work, last - 1), SHUFFLE_PIN_SECTION);
+}
+
 static void pin_names(struct work *work)
 {
 	const struct work_symbol *pvh = text_symbol(work, PVH_ENTRY);
@@ -184,6 +197,7 @@ static void pin_names(struct work *work)
 		if (symbol)
 			pin_between(work, symbol->offset, symbol->offset + PAGE, SHUFFLE_PIN_PAGE);
 	}
+	pin_last(work);
 	for (uint32_t i = 0; i < work->unit_count; i++)
 		if (work->unit[i].hole)
 			pin(work, i, SHUFFLE_PIN_SECTION);
