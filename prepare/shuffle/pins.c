@@ -177,10 +177,9 @@ static int set_brackets(struct work *work, bool stay, struct riffle_error *error
 static void pin_last(struct work *work)
 {
 	const struct work_symbol *end = work_symbol_named(work, "_etext");
-	uint32_t last = end ? end->offset : work->text + work->text_bytes;
 
-	if (last > work->text && work_in_text(work, last - 1))
-		pin(work, work_unit_at(work, last - 1), SHUFFLE_PIN_SECTION);
+	if (end && end->offset > work->text && work_in_text(work, end->offset - 1))
+		pin(work, work_unit_at(work, end->offset - 1), SHUFFLE_PIN_SECTION);
 }
 
 static void pin_names(struct work *work)
