@@ -179,6 +179,11 @@ static int run(const struct guest *guest, int in, int out, struct guest_result *
 	return status;
 }
 
+static void nothing(int number)
+{
+	(void)number;
+}
+
 static void child_main(const struct guest *guest, int in, int out, struct guest_result *result)
 {
 	struct riffle_error error = {0};
@@ -186,6 +191,11 @@ static void child_main(const struct guest *guest, int in, int out, struct guest_
 	/* whoever runs the tests may ignore some, as a shell does for its background jobs */
 	for (int number = 1; number <= SIGRTMAX; number++)
 		signal(number, SIG_DFL);
+	/* sent twice by a test; the second may come when the run is over, and is no matter then */
+	signal(SIGTERM, nothing);
+	signal(SIGINT, nothing);
+	signal(SIGHUP, nothing);
+	signal(SIGQUIT, nothing);
 	if (guest->controlling && (setsid() < 0 || ioctl(guest->terminal, TIOCSCTTY, 0) < 0))
 		_exit(90);
 	result->status = run(guest, in, out, result, &error);
