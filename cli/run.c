@@ -148,7 +148,7 @@ static int run(struct run *run)
 		end.failed = !run_machine(run, &end);
 	if (!code)
 		code = run_end_report(&end, &run->options, run->machine);
-	if (status_fd >= 0 && !run_end_write(status_fd, run->options.status_out, &end, &run->options, code))
+	if (status_fd >= 0 && !run_end_write(status_fd, run->options.status_out, &end, code))
 		code = run->options.command ? COMMAND_EXIT_ERROR : EXIT_FAILURE;
 	return code;
 }

@@ -128,7 +128,8 @@ int run_end_report(const struct run_end *e, const struct run_options *o, const s
 
 int run_end_open(const char *path, const struct run_options *o)
 {
-	/* emptied only when it is known to be nothing that the machine is made of; a FIFO that nobody reads is an error, and no reason to wait */
+	/* emptied only when it is known to be nothing that the machine is made of; a FIFO that nobody reads is an
+	 * error, and no reason to wait */
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	const char *input;
 	struct stat st;
@@ -152,7 +153,7 @@ int run_end_open(const char *path, const struct run_options *o)
 	return fd;
 }
 
-static int format_status(char *text, size_t room, const struct run_end *e, const struct run_options *o, int code)
+static int format_status(char *text, size_t room, const struct run_end *e, int code)
 {
 	static const char *const kinds[] = {[CHANNEL_STATUS_EXITED] = "exited",
 					    [CHANNEL_STATUS_SIGNALED] = "signaled",
@@ -175,14 +176,13 @@ static int format_status(char *text, size_t room, const struct run_end *e, const
 	if (!e->failed && e->end == VM_END_SIGNAL)
 		return snprintf(text, room, "{\"end\": \"signal\", \"signal\": %d, \"exit_code\": %d}\n", e->signal,
 				code);
-	(void)o;
 	return snprintf(text, room, "{\"end\": \"%s\", \"exit_code\": %d}\n", end, code);
 }
 
-bool run_end_write(int fd, const char *path, const struct run_end *e, const struct run_options *o, int code)
+bool run_end_write(int fd, const char *path, const struct run_end *e, int code)
 {
 	char text[256];
-	int length = format_status(text, sizeof text, e, o, code);
+	int length = format_status(text, sizeof text, e, code);
 	bool written = length > 0 && write(fd, text, (size_t)length) == length;
 
 	if (close(fd) < 0)

@@ -22,6 +22,6 @@ int run_end_report(const struct run_end *end, const struct run_options *options,
  * cannot be opened. run_end_write() closes it; false and a message when it cannot be written.
  */
 int run_end_open(const char *path, const struct run_options *o);
-bool run_end_write(int fd, const char *path, const struct run_end *end, const struct run_options *options, int code);
+bool run_end_write(int fd, const char *path, const struct run_end *end, int code);
 
 #endif

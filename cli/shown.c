@@ -8,8 +8,13 @@
 /* How long the printable character at `text` is; 0 when there is none (RFC 3629, section 4). */
 static size_t printable_bytes(const unsigned char *text)
 {
-	static const uint32_t least[] = {0, 0xa0, 0x800, 0x10000};      /* from 0x80 on are the controls of Latin-1 */
-	size_t more = text[0] < 0x80 ? 0 : text[0] < 0xc0 ? 4 : text[0] < 0xe0 ? 1 : text[0] < 0xf0 ? 2 : text[0] < 0xf8 ? 3 : 4;
+	static const uint32_t least[] = {0, 0xa0, 0x800, 0x10000}; /* from 0x80 on are the controls of Latin-1 */
+	size_t more = text[0] < 0x80   ? 0
+		      : text[0] < 0xc0 ? 4
+		      : text[0] < 0xe0 ? 1
+		      : text[0] < 0xf0 ? 2
+		      : text[0] < 0xf8 ? 3
+				       : 4;
 	uint32_t character;
 
 	if (!more)

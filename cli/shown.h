@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one way to show a person a name or word that anybody may have chosen: no byte of it reaches a terminal as control. */
+/* The one way to show a person a name or word that anybody may have chosen: no byte of it reaches a terminal as
+ * control. */
 #ifndef RIFFLE_CLI_SHOWN_H
 #define RIFFLE_CLI_SHOWN_H
 

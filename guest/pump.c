@@ -121,7 +121,8 @@ static void pump_in(struct pump *p, uint32_t state)
 		}
 		count = channel_get(p->channel, CHANNEL_IN_COUNT);
 		if (!count) {
-			/* What was taken after `state` was read may have been the last: its end is no event of its own. */
+			/* What was taken after `state` was read may have been the last: its end is no event of its own.
+			 */
 			if (channel_get(p->channel, CHANNEL_STATE) & CHANNEL_IN_END)
 				close_in(p);
 			return;

@@ -31,8 +31,8 @@ static void set_irq(void *opaque, unsigned irq, bool level)
 }
 
 /*
- * Linux writes how it resets to the BIOS's data area: 0x1234 for a warm boot. reboot=panic_warm on its command line makes
- * that of a panic alone (5.3 and later).
+ * Linux writes how it resets to the BIOS's data area: 0x1234 for a warm boot. reboot=panic_warm on its command line
+ * makes that of a panic alone (5.3 and later).
  */
 static bool is_warm_reset(const struct machine *m)
 {
@@ -99,13 +99,12 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
-	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm), &m->blame,
-					  error);
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm),
+					  &m->blame, error);
 
 	if (status)
 		return status;
-	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words,
-					  sizeof words))
+	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words, sizeof words))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
 	if (!words[0])
 		return 0;

@@ -100,6 +100,7 @@ int machine_config_check(const struct machine_config *config, struct riffle_erro
 	if (path_needed && (!config->console.path || !*config->console.path))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", "needs a path");
 	if (config->command && config->console.kind == MACHINE_CONSOLE_STDIO)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console", "cannot be on stdio, where the command's streams are");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console",
+				   "cannot be on stdio, where the command's streams are");
 	return check_layout(config, error);
 }

@@ -16,7 +16,7 @@
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
  */
 #define MACHINE_COMMAND_LINE                                                                                           \
-	"console=ttyS0 reboot=panic_warm,k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests "           \
+	"console=ttyS0 reboot=panic_warm,k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests "  \
 	"initcall_blacklist=trace_eval_init"
 
 enum machine_boot {
@@ -69,8 +69,8 @@ struct machine_config {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
 	} console;
-	bool command;                /* the process's standard streams are those of the guest's command, by the command
-					channel (guest/channel.h); the console is not on stdio then */
+	bool command; /* the process's standard streams are those of the guest's command, by the command
+			 channel (guest/channel.h); the console is not on stdio then */
 	struct machine_devices_config devices;
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
@@ -84,8 +84,8 @@ void machine_config_init(struct machine_config *config);
 
 struct stat;
 /*
- * Which of its files the machine reads (or has as a disk) this one is, by device and inode, as words for a message; NULL:
- * none. For whoever is about to write to a file that the user named.
+ * Which of its files the machine reads (or has as a disk) this one is, by device and inode, as words for a message;
+ * NULL: none. For whoever is about to write to a file that the user named.
  */
 const char *machine_config_uses(const struct machine_config *config, const struct stat *file);
 

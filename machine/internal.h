@@ -41,15 +41,15 @@ struct machine_console {
 struct machine_command {
 	struct command device;
 	struct command_host host;
-	struct console terminal;        /* of stdin, when stdout is one too */
+	struct console terminal; /* of stdin, when stdout is one too */
 	struct output streams[COMMAND_STREAMS];
 	struct loop_source input;
 	struct loop_task feed;
 	bool input_closed, input_added;
-	bool ring_refused;              /* COM1 did not take it yet */
-	unsigned at, count;             /* input read and not yet taken */
+	bool ring_refused;  /* COM1 did not take it yet */
+	unsigned at, count; /* input read and not yet taken */
 	uint8_t bytes[4096 + 1];
-	uint32_t status;                /* 0: none yet */
+	uint32_t status; /* 0: none yet */
 };
 
 struct machine {
@@ -83,7 +83,7 @@ struct machine {
 	struct riffle_range reserved[RESERVED_MAX];
 	struct riffle_memory memory;
 	int initrd_fd;
-	uint64_t initrd_offset;         /* in that file: of a unified kernel image's */
+	uint64_t initrd_offset; /* in that file: of a unified kernel image's */
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
 	struct riffle_boot_registers registers;

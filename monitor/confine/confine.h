@@ -7,11 +7,11 @@
 
 /* What a thread is there for. confine/generator.c holds what each may call, and why. */
 enum confine_kind {
-	CONFINE_LOOP,   /* the event loop, which owns the devices */
+	CONFINE_LOOP,          /* the event loop, which owns the devices */
 	CONFINE_LOOP_CONNECTS, /* the same with a vsock device, which may connect to unix sockets of the host */
-	CONFINE_VCPU,   /* runs the guest and dispatches its exits */
-	CONFINE_WRITER, /* writes console output */
-	CONFINE_DISK,   /* reads and writes disk images, where io_uring is refused */
+	CONFINE_VCPU,          /* runs the guest and dispatches its exits */
+	CONFINE_WRITER,        /* writes console output */
+	CONFINE_DISK,          /* reads and writes disk images, where io_uring is refused */
 	CONFINE_KINDS
 };
 

@@ -105,10 +105,8 @@ static const struct kind {
 	int unlocks;   /* has files with locks */
 	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1, 1, 0},
-    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0},
-    {"writer", writer_calls, writer_ioctls, 0, 0, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 0}, {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0}, {"writer", writer_calls, writer_ioctls, 0, 0, 0},
     {"disk", disk_calls, disk_ioctls, 0, 0, 0},
 };
 

@@ -22,8 +22,8 @@ static void nothing(int number)
 void signals_take(struct signal_state *state, sigset_t *taken)
 {
 	/* a fault's own signals have handlers (or their default), and a debugger's stop is the kernel's business */
-	static const int left_alone[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP,
-					 SIGKILL, SIGSTOP, SIGCHLD, SIGURG, SIGWINCH};
+	static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
+					 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing}, now;
 	sigset_t blocked;
 

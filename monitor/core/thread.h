@@ -11,8 +11,8 @@
 #define KICK_SIGNAL SIGRTMIN
 
 struct signal_state {
-	sigset_t mask;                  /* what the caller had blocked */
-	struct sigaction kick;          /* what KICK_SIGNAL did */
+	sigset_t mask;         /* what the caller had blocked */
+	struct sigaction kick; /* what KICK_SIGNAL did */
 };
 
 /*

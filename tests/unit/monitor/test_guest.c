@@ -373,7 +373,6 @@ GUEST_ASM(busy,
 	  "cmpl $0, 0x5008\nje 1b\n" POWER_OFF)
 GUEST_ASM(busy_others,
 	  ".code16\n"
-	  "mov $0xfee0, %ax\n"
 	  "xor %ax, %ax\nmov %ax, %ds\n"
 	  "mov $1, %bx\nlock xaddl %ebx, 0x500c\n" /* who am I: the next one */
 	  "and $7, %bx\nshl $2, %bx\n"
