@@ -99,6 +99,7 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
+	m->config.devices.timed = m->config.timed;
 	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm),
 					  &m->blame, error);
 
@@ -138,6 +139,8 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .memory_bytes = m->config.memory_bytes,
 	    .huge_pages = m->config.huge_pages,
 	    .unconfined = m->config.unconfined,
+	    .timed = m->config.timed,
+	    .thread = m->config.vcpu_thread,
 	};
 	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);

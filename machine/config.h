@@ -77,6 +77,9 @@ struct machine_config {
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
+	bool timed;            /* counters of machine/counters.h say how long things took, too */
+	const char *vcpu_thread; /* name of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */

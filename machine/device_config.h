@@ -15,6 +15,7 @@
 #define MACHINE_NETS_MAX 8u
 
 struct machine_disk {
+	const char *id; /* the user's name for it; NULL: none */
 	const char *path;
 	bool read_only;
 	bool root;            /* the guest's root file system, or the disk that holds it */
@@ -45,6 +46,7 @@ enum machine_mac {
 };
 
 struct machine_net {
+	const char *id; /* the user's name for it; NULL: none */
 	enum machine_net_kind kind;
 	const char *tap;
 	int fd; /* the device's once it is made */
@@ -66,6 +68,7 @@ struct machine_balloon {
 };
 
 struct machine_devices_config {
+	bool timed; /* devices note how long things take them */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct machine_rng rng;

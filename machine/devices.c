@@ -11,6 +11,7 @@
 
 struct maker {
 	struct machine_devices *devices;
+	bool timed;
 	struct bus *bus;
 	struct loop *loop;
 	const struct guest_memory *memory;
@@ -41,6 +42,7 @@ static int attach(const struct maker *maker, struct virtio_device *device, struc
 							       .bytes = VIRTIO_MMIO_BYTES,
 							       .gsi = gsi_of(slot)};
 	devices->count++;
+	device->timed = maker->timed;
 	return virtio_mmio_attach(&devices->slots[slot], device, devices->announced[slot].address,
 				  devices->announced[slot].gsi, maker->bus, maker->loop, maker->memory, -1, error);
 }
@@ -58,6 +60,7 @@ static int make_disk(const struct maker *maker, const struct machine_disk *disk,
 	};
 	struct block **block = &devices->disks[devices->disk_count];
 
+	devices->disk_id[devices->disk_count] = disk->id;
 	*maker->blame = disk->path;
 	int status = block_new(block, &config, maker->loop, error);
 
@@ -146,7 +149,12 @@ int machine_devices_make(struct machine_devices *devices, const struct machine_d
 			 struct loop *loop, const struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error)
 {
-	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
+	const struct maker maker = {.devices = devices,
+				    .timed = config->timed,
+				    .bus = bus,
+				    .loop = loop,
+				    .memory = memory,
+				    .blame = blame};
 	int status;
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||

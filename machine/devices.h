@@ -26,6 +26,7 @@ struct machine_devices {
 	struct riffle_boot_device announced[VIRTIO_MMIO_SLOTS];
 	unsigned count;
 	struct block *disks[MACHINE_DISKS_MAX];
+	const char *disk_id[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct rng *rng;
 	struct machine_net_state nets[MACHINE_NETS_MAX];

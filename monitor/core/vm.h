@@ -9,6 +9,7 @@
 #include <riffle/boot.h>
 
 #include "monitor/core/memory.h"
+#include "monitor/counters.h"
 
 struct vm;
 
@@ -17,6 +18,8 @@ struct vm_config {
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
+	bool timed;            /* note how long exits take */
+	const char *thread;    /* name of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
 /* How a VM ended. */
@@ -57,6 +60,7 @@ void vm_destroy(struct vm *vm);
 
 const struct guest_memory *vm_memory(const struct vm *vm);
 unsigned vm_vcpus(const struct vm *vm);
+const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu);
 /* For irqfds, ioeventfds and memory slots; belongs to the VM. */
 int vm_descriptor(const struct vm *vm);
 /* Whether the guest's CPUID has 1 GiB pages and RAM is large enough that the boot tables should use them. */

@@ -4,6 +4,7 @@
 #define RIFFLE_MONITOR_I8042_H
 
 #include "monitor/bus/bus.h"
+#include "monitor/counters.h"
 #include "monitor/platform/platform.h"
 
 #define I8042_QUEUE 16
@@ -19,6 +20,7 @@ struct i8042 {
 	uint8_t last;                   /* what an empty queue reads as */
 	bool irq;
 	struct bus_bytes data_port, command_port;
+	struct i8042_counters counters;
 };
 
 /* Errors: those of bus_add(). */

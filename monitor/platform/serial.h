@@ -4,6 +4,7 @@
 #define RIFFLE_MONITOR_SERIAL_H
 
 #include "monitor/bus/bus.h"
+#include "monitor/counters.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/platform.h"
 
@@ -27,6 +28,7 @@ struct serial {
 		uint8_t bytes[SERIAL_FIFO];
 	} received, looped;
 	struct bus_bytes registers;
+	struct serial_counters counters;
 };
 
 /* Errors: those of bus_add(). */

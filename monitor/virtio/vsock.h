@@ -18,11 +18,6 @@ struct vsock_config {
 	const char *path; /* copied; at most 96 bytes, so that _PORT fits behind it */
 };
 
-struct vsock_counters {
-	uint64_t opened, refused, connections; /* connections: now */
-	uint64_t to_guest_packets, to_guest_bytes, to_host_packets, to_host_bytes;
-};
-
 /*
  * Binds PATH, which must not exist, at once: what connects waits until the guest is up.
  * Errors: ARGUMENT (cid, path), IO (EADDRINUSE: PATH exists), MEMORY.
