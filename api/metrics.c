@@ -34,8 +34,8 @@ static counter own[METRIC_OWN_COUNT];
 static uint64_t own_told[METRIC_OWN_COUNT], own_seen[METRIC_OWN_COUNT];
 
 static struct {
-	int fd;         /* -1: nowhere */
-	char *header;   /* members that each line begins with */
+	int fd;       /* -1: nowhere */
+	char *header; /* members that each line begins with */
 	pthread_mutex_t lock;
 	_Atomic bool writing; /* somebody is between making a line and having told it */
 	char line[LINE_BYTES];

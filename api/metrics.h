@@ -11,6 +11,8 @@
 #include "api/metric_names.h"
 #include "machine/counters.h"
 
+struct loop;
+
 #define METRIC(group, name) METRIC_##group##_##name
 #define METRIC_ENUMERATOR(group, name) METRIC(group, name),
 #define METRIC_GROUP(GROUP) METRICS_##GROUP(METRIC_ENUMERATOR, METRIC_ENUMERATOR)
@@ -39,8 +41,8 @@ struct metrics_property {
 /*
  * Opens where lines go: a file that is created if need be and written from its start, or a FIFO, which is never waited
  * for: a line that it does not take is counted as missed, its increments come with the next, and no line is ever torn.
- * Once; `id` (NULL: none) and the properties are copied. Errors: IO, with the field "metrics_path"; ARGUMENT when it was
- * done before (metrics_configured()); MEMORY.
+ * Once; `id` (NULL: none) and the properties are copied. Errors: IO, with the field "metrics_path"; ARGUMENT when it
+ * was done before (metrics_configured()); MEMORY.
  */
 int metrics_configure(const char *path, const char *id, const struct metrics_property *properties, unsigned count,
 		      struct riffle_error *error);
@@ -55,8 +57,8 @@ void metrics_forget_machine(void);
 
 /* How the kernel was randomised and what that took; shown once, in the next line, in a group "riffle". */
 struct metrics_layout {
-	char mode[16];             /* off, physical, kaslr, fgkaslr */
-	double bits;               /* of all choices together */
+	char mode[16];              /* off, physical, kaslr, fgkaslr */
+	double bits;                /* of all choices together */
 	uint64_t load_us, start_us; /* loading the kernel; all of InstanceStart */
 };
 void metrics_set_layout(const struct metrics_layout *layout);
@@ -65,7 +67,6 @@ void metrics_set_layout(const struct metrics_layout *layout);
  * Writes a line, and from then on one each minute of the machine's event loop, but while it is frozen (Paused). In the
  * loop's thread, or before it runs.
  */
-struct loop;
 void metrics_begin(struct loop *loop);
 void metrics_end(void); /* before the loop goes away; writes no line */
 void metrics_freeze(bool frozen);
