@@ -59,7 +59,7 @@ struct machine_config {
 	bool huge_pages;                     /* ask for transparent huge pages */
 	const char *kernel;                  /* a path, or fd:N */
 	const char *relocs;                  /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
-	const char *initrd_path;             /* NULL: none */
+	const char *initrd_path;             /* or fd:N; NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
 	bool command_line_given; /* instead of the default: a unified kernel image's own is not added then */
@@ -77,6 +77,8 @@ struct machine_config {
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
+	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */

@@ -14,8 +14,14 @@
 #define MACHINE_DISKS_MAX 16u
 #define MACHINE_NETS_MAX 8u
 
+/* Ids are the user's, for machine/control.h; NULL: the device cannot be addressed. */
+
 struct machine_disk {
-	const char *path;
+	const char *id;
+	const char *path; /* with a descriptor: for messages */
+	bool has_fd;      /* the image is open already: `fd`, which stays the caller's, and open as long as the machine */
+	int fd;
+	bool shared; /* do not lock it: whoever else uses it is the user's business */
 	bool read_only;
 	bool root;            /* the guest's root file system, or the disk that holds it */
 	const char *partuuid; /* of the root partition; NULL: the whole disk */
@@ -45,9 +51,10 @@ enum machine_mac {
 };
 
 struct machine_net {
+	const char *id;
 	enum machine_net_kind kind;
-	const char *tap;
-	int fd; /* the device's once it is made */
+	const char *tap; /* with a descriptor: for messages, NULL: none */
+	int fd;          /* of net_tap_descriptor(), or of another's like it; stays the caller's */
 	struct passt_config user;
 	enum machine_mac mac_kind;
 	uint8_t mac[6];
@@ -58,6 +65,8 @@ struct machine_net {
 struct machine_vsock {
 	const char *path; /* NULL: none */
 	uint64_t cid;
+	bool has_listener; /* of vsock_bind() for that path: `listener`, which stays the caller's */
+	int listener;
 };
 
 struct machine_balloon {
