@@ -11,6 +11,7 @@
 #include <riffle/layout.h>
 
 #include "machine/device_config.h"
+#include "monitor/core/cpu_config.h"
 
 /*
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
@@ -31,6 +32,7 @@ enum machine_console_kind {
 	MACHINE_CONSOLE_PTY,   /* a pseudo-terminal, whose name is told */
 	MACHINE_CONSOLE_NONE,
 	MACHINE_CONSOLE_KEPT, /* the last of it is kept, for machine_console_tail() */
+	MACHINE_CONSOLE_FD,   /* output to an open descriptor; no input */
 };
 
 /* How the kernel's place is chosen. */
@@ -68,10 +70,15 @@ struct machine_config {
 	struct {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
+		int fd;           /* with MACHINE_CONSOLE_FD: stays the caller's */
+		bool lossy;       /* stdio, file and fd: what a reader does not take is lost, oldest first, and the guest
+				     never waits for him. Makes the descriptor non-blocking. */
+		struct limiter_bucket_config limit; /* of bytes: what is more than that is lost; size 0: none */
 	} console;
 	bool command; /* the process's standard streams are those of the guest's command, by the command
 			 channel (guest/channel.h); the console is not on stdio then */
 	struct machine_devices_config devices;
+	struct cpu_config cpu; /* how the guest's CPUs differ from the host's; all zero: in nothing */
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	bool boot_timer;       /* the guest may say when its init runs */

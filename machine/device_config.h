@@ -12,7 +12,8 @@
 #include "monitor/virtio/passt.h"
 
 #define MACHINE_DISKS_MAX 16u
-#define MACHINE_NETS_MAX 8u
+#define MACHINE_NETS_MAX 16u
+#define MACHINE_PMEMS_MAX 16u
 
 /* Ids are the user's, for machine/control.h; NULL: the device cannot be addressed. */
 
@@ -62,6 +63,17 @@ struct machine_net {
 	struct limiter_config rx, tx;
 };
 
+/* A file that is the guest's persistent memory: /dev/pmem0 and so on, mapped and never copied. */
+struct machine_pmem {
+	const char *id;
+	const char *path; /* with a descriptor: for messages */
+	bool has_fd;      /* the file is open already: `fd`, which stays the caller's */
+	int fd;
+	bool read_only;
+	bool root; /* the guest's root file system; no disk is then */
+	struct limiter_config limits;
+};
+
 struct machine_vsock {
 	const char *path; /* NULL: none */
 	uint64_t cid;
@@ -80,6 +92,8 @@ struct machine_devices_config {
 	struct machine_rng rng;
 	struct machine_net nets[MACHINE_NETS_MAX];
 	unsigned net_count;
+	struct machine_pmem pmems[MACHINE_PMEMS_MAX];
+	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
 };
