@@ -17,7 +17,7 @@ void machine_each_counters(const struct machine *m,
 	each(opaque, MACHINE_COUNTERS_SERIAL, NULL, (const counter *)&m->serial.counters);
 	each(opaque, MACHINE_COUNTERS_I8042, NULL, (const counter *)&m->i8042.counters);
 	for (unsigned i = 0; i < devices->disk_count; i++)
-		each(opaque, MACHINE_COUNTERS_BLOCK, devices->disk_id[i],
+		each(opaque, MACHINE_COUNTERS_BLOCK, devices->disk_ids[i],
 		     (const counter *)block_counters(devices->disks[i]));
 	for (unsigned i = 0; i < devices->net_count; i++)
 		each(opaque, MACHINE_COUNTERS_NET, config->nets[i].id,

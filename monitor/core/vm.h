@@ -19,7 +19,7 @@ struct vm_config {
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 	bool timed;            /* note how long exits take */
-	const char *thread;    /* name of the vCPUs' threads, before their number; NULL: "vcpu" */
+	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
 };
 
 /* How a VM ended. */
