@@ -45,6 +45,8 @@ static struct {
 	unsigned source_count;
 	struct metrics_layout layout;
 	bool has_layout;
+	void (*update)(void *opaque);
+	void *update_opaque;
 	struct loop *loop;
 	struct loop_timer timer;
 	bool frozen;
@@ -178,6 +180,14 @@ void metrics_forget_machine(void)
 	pthread_mutex_unlock(&state.lock);
 }
 
+void metrics_before_line(void (*update)(void *opaque), void *opaque)
+{
+	pthread_mutex_lock(&state.lock);
+	state.update = update;
+	state.update_opaque = opaque;
+	pthread_mutex_unlock(&state.lock);
+}
+
 void metrics_set_layout(const struct metrics_layout *layout)
 {
 	pthread_mutex_lock(&state.lock);
@@ -305,8 +315,12 @@ static void add_layout(struct metrics_line *line)
 	metrics_line_text(line, "{");
 	metrics_line_member(line, "mode");
 	metrics_line_string(line, state.layout.mode);
-	metrics_line_member(line, "bits");
-	add_decimals(line, state.layout.bits);
+	metrics_line_member(line, "virtual_bits");
+	add_decimals(line, state.layout.virtual_bits);
+	metrics_line_member(line, "physical_bits");
+	add_decimals(line, state.layout.physical_bits);
+	metrics_line_member(line, "chunks");
+	metrics_line_number(line, state.layout.chunks);
 	metrics_line_member(line, "load_us");
 	metrics_line_number(line, state.layout.load_us);
 	metrics_line_member(line, "start_us");
@@ -317,6 +331,8 @@ static void add_layout(struct metrics_line *line)
 /* Everything at one moment, so that what is counted meanwhile is the next line's. */
 static void look(void)
 {
+	if (state.update)
+		state.update(state.update_opaque);
 	metrics_store(METRIC(logger, missed_log_count), log_missed());
 	metrics_store(METRIC(logger, rate_limited_log_count), log_suppressed());
 	for (unsigned i = 0; i < METRIC_OWN_COUNT; i++)

@@ -57,9 +57,10 @@ void metrics_forget_machine(void);
 
 /* How the kernel was randomised and what that took; shown once, in the next line, in a group "riffle". */
 struct metrics_layout {
-	char mode[16];              /* off, physical, kaslr, fgkaslr */
-	double bits;                /* of all choices together */
-	uint64_t load_us, start_us; /* loading the kernel; all of InstanceStart */
+	char mode[16];                      /* off, physical, kaslr, fgkaslr */
+	double virtual_bits, physical_bits; /* of the two bases */
+	uint64_t chunks;                    /* of functions, in any order; 0: they stay as they were */
+	uint64_t load_us, start_us;         /* loading the kernel; all of InstanceStart */
 };
 void metrics_set_layout(const struct metrics_layout *layout);
 
@@ -70,6 +71,9 @@ void metrics_set_layout(const struct metrics_layout *layout);
 void metrics_begin(struct loop *loop);
 void metrics_end(void); /* before the loop goes away; writes no line */
 void metrics_freeze(bool frozen);
+
+/* Called before each line, to bring counters up to date that are kept elsewhere; one at a time, NULL: none. */
+void metrics_before_line(void (*update)(void *opaque), void *opaque);
 
 /*
  * Writes a line now; nothing if no destination was configured. Errors: IO, when the line was not taken. Any thread.

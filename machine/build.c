@@ -89,7 +89,11 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = power_attach(&m->power, &m->bus, &m->platform, error)) ||
 	    (status = machine_command_open(m, error)))
 		return status;
-	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
+	if (!m->config.boot_timer)
+		return 0;
+	m->boot_timer.marked = m->observer.booted;
+	m->boot_timer.opaque = m->observer.opaque;
+	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 
 /* After the platform and the guest's memory; the command line then tells where they are. */
@@ -254,6 +258,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	if (observer)
 		m->observer = *observer;
 	m->phases = phases;
+	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
 	m->irq_com1.fd = m->irq_keyboard.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
@@ -294,6 +299,11 @@ int machine_build_empty(struct machine **result, const struct machine_config *co
 int machine_enter_at(struct machine *m, const struct riffle_boot_registers *registers, struct riffle_error *error)
 {
 	return vm_set_entry(m->vm, registers, error);
+}
+
+const struct machine_randomisation *machine_randomisation(const struct machine *m)
+{
+	return &m->randomisation;
 }
 
 struct vm *machine_vm(struct machine *m)

@@ -202,17 +202,20 @@ static void names_fit(void **state)
 
 static void layout_once(void **state)
 {
-	const struct metrics_layout layout = {.mode = "fgkaslr", .bits = 27.345, .load_us = 12000, .start_us = 34000};
+	const struct metrics_layout layout = {
+	    .mode = "fgkaslr", .virtual_bits = 9.345, .physical_bits = 10, .chunks = 7, .load_us = 12000, .start_us = 34000};
 	json_t *line, *group;
 
 	(void)state;
 	metrics_set_layout(&layout);
 	line = flushed();
 	group = json_object_get(line, "riffle");
-	assert_int_equal(json_object_size(group), 4);
+	assert_int_equal(json_object_size(group), 6);
 	assert_string_equal(json_string_value(json_object_get(group, "mode")), "fgkaslr");
-	assert_true(json_real_value(json_object_get(group, "bits")) > 27.33);
-	assert_true(json_real_value(json_object_get(group, "bits")) < 27.36);
+	assert_true(json_real_value(json_object_get(group, "virtual_bits")) > 9.33);
+	assert_true(json_real_value(json_object_get(group, "virtual_bits")) < 9.36);
+	assert_true(json_real_value(json_object_get(group, "physical_bits")) == 10);
+	assert_int_equal(number(line, "riffle", "chunks"), 7);
 	assert_int_equal(number(line, "riffle", "load_us"), 12000);
 	assert_int_equal(number(line, "riffle", "start_us"), 34000);
 	json_decref(line);
