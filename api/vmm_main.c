@@ -16,7 +16,7 @@
 #include "api/log.h"
 #include "api/metrics.h"
 #include "api/process.h"
-#include "api/vmm.h"
+#include "api/serve.h"
 #include "api/watch.h"
 #include "cli/input.h"
 
@@ -186,7 +186,7 @@ static void say_why_not(const char *path)
 		close(fd);
 }
 
-static bool open_socket(const struct arguments *a, struct vmm_options *options, struct failure *failure)
+static bool open_socket(const struct arguments *a, struct serve_options *options, struct failure *failure)
 {
 	const char *wrong;
 
@@ -208,11 +208,11 @@ static bool open_socket(const struct arguments *a, struct vmm_options *options, 
 
 static bool run(const struct arguments *a, struct failure *failure)
 {
-	struct vmm_options options = {.id = a->id ? a->id : FIRECRACKER_DEFAULT_ID,
-				      .listener = -1,
-				      .boot_timer = a->boot_timer,
-				      .unconfined = a->no_seccomp,
-				      .accept_emulation = a->accept_emulation};
+	struct serve_options options = {.id = a->id ? a->id : FIRECRACKER_DEFAULT_ID,
+					.listener = -1,
+					.boot_timer = a->boot_timer,
+					.unconfined = a->no_seccomp,
+					.accept_emulation = a->accept_emulation || getenv("RIFFLE_ACCEPT_EMULATION")};
 	struct riffle_error error;
 	char problem[1600] = "";
 
@@ -241,7 +241,7 @@ static bool run(const struct arguments *a, struct failure *failure)
 	options.mmds_max = (size_t)number(a->mmds_size, options.payload_max, "mmds-size-limit");
 	if (!a->no_api && !open_socket(a, &options, failure))
 		return false;
-	failure->code = vmm_run(&options, problem, sizeof problem);
+	failure->code = serve_run(&options, problem, sizeof problem);
 	metrics_flush(NULL);
 	if (!failure->code)
 		return true;
@@ -266,7 +266,7 @@ static bool serve(int argc, char **argv, struct failure *failure)
 	if (a.help || a.version || a.snapshot_version)
 		return true;
 	if (a.describe_snapshot) {
-		if (!vmm_describe_snapshot(a.describe_snapshot, problem, sizeof problem))
+		if (!serve_describe_snapshot(a.describe_snapshot, problem, sizeof problem))
 			return fail(failure, FIRECRACKER_EXIT_ERROR, "When printing Snapshot Data format: %s", problem);
 		puts(problem);
 		return true;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the process asks of the VMM: to serve the API, or a configuration file, until the machine has ended. */
-#ifndef RIFFLE_API_VMM_H
-#define RIFFLE_API_VMM_H
+#ifndef RIFFLE_API_SERVE_H
+#define RIFFLE_API_SERVE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "api/firecracker.h"
 
-struct vmm_options {
+struct serve_options {
 	const char *id;
-	int listener;            /* a unix socket that listens, the VMM's from now on; -1: no API */
+	int listener;            /* a unix socket that listens, owned from now on; -1: no API */
 	const char *socket_path; /* for the log's "Listening on API socket" */
 	size_t payload_max, mmds_max;
 	const char *config;   /* the text of a configuration file, ended by NUL: start it at once; NULL: none */
@@ -22,9 +22,9 @@ struct vmm_options {
  * Returns the exit code. When the VMM itself failed, `problem` says why, in a sentence ("Failed to build MicroVM from
  * Json: Configuration for VMM from one single json failed: ..."); it is empty when it was the machine that ended.
  */
-enum firecracker_exit vmm_run(const struct vmm_options *options, char *problem, size_t room);
+enum firecracker_exit serve_run(const struct serve_options *options, char *problem, size_t room);
 
 /* The version of a snapshot's state file, "vX.Y.Z"; false: why there is none, in a sentence. */
-bool vmm_describe_snapshot(const char *path, char *text, size_t room);
+bool serve_describe_snapshot(const char *path, char *text, size_t room);
 
 #endif
