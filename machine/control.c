@@ -141,6 +141,15 @@ int machine_ctrl_alt_del(struct machine *m, struct riffle_error *error)
 				   "the guest has not read what was typed before");
 }
 
+int machine_renew_generation(struct machine *m, struct riffle_error *error)
+{
+	int status = generation_renew(vm_memory(m->vm), error);
+
+	if (!status)
+		irq_raise(&m->irq_generation);
+	return status;
+}
+
 int machine_disks_sync(struct machine *m, struct riffle_error *error)
 {
 	int failed = 0;
