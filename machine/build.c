@@ -101,8 +101,8 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
-	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm),
-					  &m->blame, error);
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop,
+					  vm_memory_to_add(m->vm), &m->blame, error);
 
 	if (status)
 		return status;

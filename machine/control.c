@@ -71,7 +71,11 @@ int machine_net_set_limits(struct machine *m, const char *id, const struct limit
 int machine_pmem_set_limits(struct machine *m, const char *id, const struct limiter_update *update,
 			    struct riffle_error *error)
 {
-	(void)m, (void)id, (void)update;
+	for (unsigned i = 0; i < m->devices.pmem_count; i++)
+		if (is(m->devices.pmem_ids[i], id)) {
+			pmem_limit(m->devices.pmems[i], update);
+			return 0;
+		}
 	return no_device(error);
 }
 
