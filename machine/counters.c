@@ -22,6 +22,9 @@ void machine_each_counters(const struct machine *m,
 	for (unsigned i = 0; i < devices->net_count; i++)
 		each(opaque, MACHINE_COUNTERS_NET, config->nets[i].id,
 		     (const counter *)net_counters(devices->nets[i].device));
+	for (unsigned i = 0; i < devices->pmem_count; i++)
+		each(opaque, MACHINE_COUNTERS_PMEM, devices->pmem_ids[i],
+		     (const counter *)pmem_counters(devices->pmems[i]));
 	if (devices->vsock)
 		each(opaque, MACHINE_COUNTERS_VSOCK, NULL, (const counter *)vsock_counters(devices->vsock));
 	if (devices->rng)

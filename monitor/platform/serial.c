@@ -134,8 +134,14 @@ static void transmit(struct serial *serial, uint8_t byte)
 		serial->transmitter_empty_pending = true;
 		return;
 	}
-	counter_add(output_has_room(serial->output) ? &serial->counters.writes : &serial->counters.missed_writes, 1);
-	output_put(serial->output, byte);
+	if (!limiter_bucket_take(&serial->limit, 1)) {
+		counter_add(&serial->counters.limited_bytes, 1);
+	} else {
+		counter_add(output_has_room(serial->output) ? &serial->counters.writes
+							    : &serial->counters.missed_writes,
+			    1);
+		output_put(serial->output, byte);
+	}
 	serial->transmitter_empty_pending = output_has_room(serial->output);
 }
 
@@ -290,6 +296,11 @@ void serial_output_ready(struct serial *serial)
 {
 	serial->transmitter_empty_pending = true;
 	update_irq(serial);
+}
+
+void serial_limit(struct serial *serial, const struct limiter_bucket_config *limit)
+{
+	limiter_bucket_init(&serial->limit, limit);
 }
 
 int serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output,
