@@ -56,7 +56,7 @@ struct action {
 	enum action_kind kind;
 	struct arena arena; /* of what the body points to; whoever keeps the body takes it and leaves an empty one */
 	const char *deprecated; /* what the log says of it; NULL: nothing */
-	const char *id;		/* of what is to be deleted */
+	const char *id;         /* of what is to be deleted */
 	struct schema_raw json; /* of MMDS; part of the request */
 	union {
 		struct body_boot_source boot_source;

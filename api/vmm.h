@@ -4,10 +4,10 @@
 #define RIFFLE_API_VMM_H
 
 #include "api/action.h"
+#include "api/firecracker.h"
 #include "machine/machine.h"
 #include "monitor/core/cpu_config.h"
 
-#define FIRECRACKER_VERSION "1.17.0-dev"
 /* More than a machine takes: which of them are too many is found out at the start, as in Firecracker. */
 #define VMM_DEVICES_MAX 32u
 
@@ -89,9 +89,10 @@ struct vmm {
 	struct vmm_settings settings;
 	enum vmm_state state;
 	struct vmm_resources resources;
+	struct arena file_arena; /* what a configuration file's bodies point to */
 	struct machine *machine; /* while it is started, and runs */
-	struct mmds *mmds;	 /* made when first needed */
-	bool fatal;		 /* a snapshot failed to load: the process is to end with exit code 1 */
+	struct mmds *mmds;       /* made when first needed */
+	bool fatal;              /* a snapshot failed to load: the process is to end with exit code 1 */
 	/* the guest's instructions begin, or the start failed: called once by vmm_run() with the answer to the start */
 	void (*started)(void *opaque, struct reply *reply);
 	void *opaque;
@@ -113,6 +114,9 @@ void vmm_handle(struct vmm *vmm, struct action *action, struct reply *reply);
  * as before. True: the guest ran, and ended: *end and *error as of machine_run(), the machine is still there.
  */
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error);
+
+/* file.c: does what a configuration file says, as far as vmm_run(). False after reply_fault(). */
+bool vmm_configure(struct vmm *vmm, const char *text, size_t bytes, struct reply *reply);
 
 /* resources.c, resources_net.c: what PUTs before the start do. False after reply_fault(). */
 bool vmm_put_boot_source(struct vmm *vmm, struct action *action, struct reply *reply);

@@ -38,6 +38,7 @@ enum machine_console_kind {
 /* How the kernel's place is chosen. */
 struct machine_layout {
 	bool automatic;        /* the best the kernel allows, never below kaslr */
+	bool optional;         /* with `automatic`: a kernel that cannot be randomised is booted as it is, with a notice */
 	enum riffle_mode mode; /* otherwise */
 	bool lazy_tables;      /* with fgkaslr: leave kallsyms and ORC stale */
 	bool has_seed;         /* replay what this seed gives: debugging only */
@@ -101,7 +102,7 @@ struct stat;
 const char *machine_config_uses(const struct machine_config *config, const struct stat *file);
 
 /*
- * Sets the command line, or with `append` adds to it after a blank. Errors: ARGUMENT, with the length found and the
+ * Sets the command line, or with `append` adds to it after a blank, and before what is for init (after "--"). Errors: ARGUMENT, with the length found and the
  * longest allowed; the text itself is not repeated.
  */
 int machine_config_command_line(struct machine_config *config, const char *text, bool append,

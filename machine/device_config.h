@@ -97,6 +97,7 @@ struct machine_devices_config {
 	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
+	bool root_in_order; /* root= stands right before its device, whatever the command line says, as Firecracker has it */
 };
 
 #endif

@@ -103,14 +103,18 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 			machine_notice(m, "nokaslr on the command line: the kernel is not randomised");
 		l->mode = RIFFLE_MODE_OFF;
 	} else if (l->automatic) {
-		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
+		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE) && l->optional) {
+			machine_notice(m, "there are no relocations in this kernel: it is booted where it was linked");
+			l->mode = RIFFLE_MODE_OFF;
+		} else if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
 			m->blame = m->config.kernel;
 			return riffle_fail(
 			    error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 			    "there are none in this kernel, so KASLR is impossible; --randomize=physical "
 			    "or --randomize=off boots it with less");
+		} else {
+			l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 		}
-		l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 	}
 	return l->mode == RIFFLE_MODE_FGKASLR ? need_chunks(m, error) : 0;
 }
