@@ -8,6 +8,7 @@
 
 #include <riffle/boot.h>
 
+#include "monitor/core/cpu_config.h"
 #include "monitor/core/memory.h"
 
 struct vm;
@@ -18,6 +19,7 @@ struct vm_config {
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
+	struct cpu_config cpu;
 };
 
 /* How a VM ended. */
