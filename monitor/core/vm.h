@@ -84,6 +84,9 @@ int vm_start(struct vm *vm, struct riffle_error *error);
  * A VM that has ended stays ended.
  */
 void vm_pause(struct vm *vm);
+/* While it is paused: the guest's watchdogs do not take the pause for a lock-up. Guests without kvm-clock do not hear.
+ */
+void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 
 /* Ends it; the first reason stands. Any thread, any number of times, never waits. */
