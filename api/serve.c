@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A riffle-vmm from its settings to its exit code. */
+/* A VMM from its options to its end: requests before the start, the start, requests while the guest runs. */
 #include "api/serve.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/channel.h"
+#include "api/config_file.h"
 #include "api/log.h"
 #include "api/server.h"
+#include "api/vmm.h"
+#include "api/watch.h"
+
+#define MODULE "vmm"
 
 struct service {
 	struct vmm vmm;
 	struct channel channel;
 	bool by_api; /* the start was asked for by a request */
+	char *problem;
+	size_t room;
 };
 
 static void handle_one(struct service *s, struct action *action)
@@ -32,22 +41,26 @@ static void asked_while_running(void *opaque)
 		handle_one(s, action);
 }
 
-/* The answer to InstanceStart: the guest is about to run, or does not. */
+/* The answer to the start: the guest is about to run, or does not. */
 static void started(void *opaque, struct reply *reply)
 {
 	struct service *s = opaque;
 
-	/* a request that comes from now on is for the loop */
-	channel_follow(&s->channel, s->vmm.machine);
 	if (s->by_api)
 		channel_answer(&s->channel, reply);
+	else if (reply->status >= 400)
+		snprintf(s->problem, s->room, "Failed to build MicroVM from Json: %s", reply->body ? reply->body : "");
+	else
+		log_always(LOG_INFO, MODULE, "Successfully started microvm that was configured from one single json");
+	/* a request that comes from now on is for the loop, if there is one */
+	channel_follow(&s->channel, s->vmm.machine);
 	reply_free(reply);
 }
 
-/* Requests until one of them started a guest that has ended since. */
-static void serve_requests(struct service *s, enum vm_end *end, struct riffle_error *error)
+/* Requests until one of them started a guest that has ended since; false: the process is to end. */
+static bool serve_requests(struct service *s, enum vm_end *end, struct riffle_error *error)
 {
-	for (;;) {
+	while (!s->vmm.fatal) {
 		struct action *action = channel_wait(&s->channel);
 
 		if (action->kind != ACTION_START) {
@@ -56,47 +69,80 @@ static void serve_requests(struct service *s, enum vm_end *end, struct riffle_er
 		}
 		s->by_api = true;
 		if (vmm_run(&s->vmm, end, error))
-			return;
+			return true;
 	}
+	return false;
 }
 
-/* 0 for what the guest asked for, by the keyboard controller or ACPI; 1 for what went wrong. */
-static int exit_code(enum vm_end end)
+static bool run_file(struct service *s, const char *text, enum vm_end *end, struct riffle_error *error)
 {
-	return end == VM_END_RESET || end == VM_END_POWEROFF || end == VM_END_PANIC ? 0 : 1;
+	static const char before[] = "Failed to build MicroVM from Json: Configuration for VMM from one single json "
+				     "failed: ";
+	size_t used = sizeof before - 1;
+
+	if (s->room <= used)
+		return false;
+	strcpy(s->problem, before);
+	if (!config_file_apply(&s->vmm, text, NULL, NULL, s->problem + used, s->room - used))
+		return false;
+	*s->problem = 0;
+	return vmm_run(&s->vmm, end, error);
 }
 
-int serve(const struct serve_settings *settings)
+/* What the guest asked for, by the keyboard controller or ACPI, is no fault. */
+static enum firecracker_exit exit_code(struct service *s, enum vm_end end, const struct riffle_error *error)
 {
+	char words[300];
+
+	if (end == VM_END_RESET || end == VM_END_POWEROFF || end == VM_END_PANIC)
+		return FIRECRACKER_EXIT_OK;
+	if (end == VM_END_ERROR) {
+		riffle_error_format(error, words, sizeof words);
+		log_always(LOG_ERROR, MODULE, "%s", words);
+	}
+	(void)s;
+	return FIRECRACKER_EXIT_ERROR;
+}
+
+enum firecracker_exit serve_run(const struct serve_options *options, char *problem, size_t room)
+{
+	const struct vmm_settings settings = {.id = options->id,
+					      .mmds_size_limit = options->mmds_max,
+					      .boot_timer = options->boot_timer,
+					      .accept_emulation = options->accept_emulation,
+					      .unconfined = options->unconfined};
 	struct service *s = calloc(1, sizeof *s);
-	struct server *server = NULL;
-	struct riffle_error error;
-	enum vm_end end;
-	int code;
+	struct riffle_error error = {0};
+	enum vm_end end = VM_END_ERROR;
+	bool ran;
 
-	if (!s)
-		return EXIT_FAILURE;
-	vmm_init(&s->vmm, &settings->vmm);
+	if (!s) {
+		snprintf(problem, room, "Out of memory");
+		return FIRECRACKER_EXIT_ERROR;
+	}
+	s->problem = problem;
+	s->room = room;
+	vmm_init(&s->vmm, &settings);
 	s->vmm.started = started;
 	s->vmm.opaque = s;
 	channel_init(&s->channel, asked_while_running, s);
-	log_always(LOG_INFO, "main", "Running Firecracker v" FIRECRACKER_VERSION);
-	if (settings->socket && server_open(&server, settings->socket,
-					    settings->body_bytes ? settings->body_bytes : SERVER_BODY_BYTES, &error)) {
-		log_always(LOG_ERROR, "main",
-			   "Failed to open the API socket at: %s. Check that it is not already used.",
-			   settings->socket);
-		return EXIT_FAILURE;
+	if (options->listener >= 0) {
+		log_always(LOG_INFO, MODULE, "Listening on API socket (\"%s\").", options->socket_path);
+		if (server_start(options->listener, options->payload_max, &s->channel, options->unconfined, &error)) {
+			riffle_error_format(&error, problem, room);
+			return FIRECRACKER_EXIT_ERROR;
+		}
 	}
-	if (server) {
-		log_always(LOG_INFO, "main", "Listening on API socket (\"%s\").", settings->socket);
-		if (server_start(server, &s->channel, settings->vmm.unconfined, &error))
-			return EXIT_FAILURE;
-	}
-	serve_requests(s, &end, &error);
-	code = exit_code(end);
-	log_always(LOG_INFO, "main", "Vmm is stopping.");
-	log_always(code ? LOG_ERROR : LOG_INFO, "main", "Firecracker exiting %s. exit_code=%d",
-		   code ? "with error" : "successfully", code);
-	return code;
+	ran = options->config ? run_file(s, options->config, &end, &error) : serve_requests(s, &end, &error);
+	if (!ran)
+		return FIRECRACKER_EXIT_ERROR;
+	log_always(LOG_INFO, MODULE, "Vmm is stopping.");
+	return exit_code(s, end, &error);
+}
+
+bool serve_describe_snapshot(const char *path, char *text, size_t room)
+{
+	(void)path;
+	snprintf(text, room, "Snapshots are not supported by this version of riffle.");
+	return false;
 }

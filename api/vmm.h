@@ -4,10 +4,10 @@
 #define RIFFLE_API_VMM_H
 
 #include "api/action.h"
+#include "api/firecracker.h"
 #include "machine/machine.h"
 #include "monitor/core/cpu_config.h"
 
-#define FIRECRACKER_VERSION "1.17.0-dev"
 /* More than a machine takes: which of them are too many is found out at the start, as in Firecracker. */
 #define VMM_DEVICES_MAX 32u
 

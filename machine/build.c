@@ -91,7 +91,11 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = machine_command_open(m, error)))
 		return status;
 	serial_limit(&m->serial, &m->config.console.limit);
-	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
+	if (!m->config.boot_timer)
+		return 0;
+	m->boot_timer.marked = m->observer.booted;
+	m->boot_timer.opaque = m->observer.opaque;
+	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 
 /* After the platform and the guest's memory; the command line then tells where they are. */
@@ -101,6 +105,7 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
+	m->config.devices.timed = m->config.timed;
 	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop,
 					  vm_memory_to_add(m->vm), &m->blame, error);
 
@@ -143,6 +148,7 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .memory_bytes = m->config.memory_bytes,
 	    .huge_pages = m->config.huge_pages,
 	    .unconfined = m->config.unconfined,
+	    .timed = m->config.timed,
 	    .thread_name = m->config.vcpu_name,
 	};
 	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
@@ -260,6 +266,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	if (observer)
 		m->observer = *observer;
 	m->phases = phases;
+	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
@@ -300,6 +307,11 @@ int machine_build_empty(struct machine **result, const struct machine_config *co
 int machine_enter_at(struct machine *m, const struct riffle_boot_registers *registers, struct riffle_error *error)
 {
 	return vm_set_entry(m->vm, registers, error);
+}
+
+const struct machine_randomisation *machine_randomisation(const struct machine *m)
+{
+	return &m->randomisation;
 }
 
 struct vm *machine_vm(struct machine *m)

@@ -87,6 +87,7 @@ struct machine_balloon {
 };
 
 struct machine_devices_config {
+	bool timed; /* devices note how long things take them */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct machine_rng rng;

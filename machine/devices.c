@@ -11,6 +11,7 @@
 
 struct maker {
 	struct machine_devices *devices;
+	bool timed;
 	struct bus *bus;
 	struct loop *loop;
 	struct guest_memory *memory;
@@ -41,6 +42,7 @@ static int attach(const struct maker *maker, struct virtio_device *device, struc
 							       .bytes = VIRTIO_MMIO_BYTES,
 							       .gsi = gsi_of(slot)};
 	devices->count++;
+	device->timed = maker->timed;
 	return virtio_mmio_attach(&devices->slots[slot], device, devices->announced[slot].address,
 				  devices->announced[slot].gsi, maker->bus, maker->loop, maker->memory, -1, error);
 }
@@ -187,7 +189,12 @@ static int make_balloon(const struct maker *maker, const struct machine_balloon 
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, struct guest_memory *memory, const char **blame, struct riffle_error *error)
 {
-	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
+	const struct maker maker = {.devices = devices,
+				    .timed = config->timed,
+				    .bus = bus,
+				    .loop = loop,
+				    .memory = memory,
+				    .blame = blame};
 	int status;
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||

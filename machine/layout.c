@@ -125,7 +125,7 @@ static double bits(uint64_t slots)
 }
 
 /* Says how much is randomised, and never where. */
-void machine_announce(const struct machine *m)
+void machine_announce(struct machine *m)
 {
 	const struct machine_layout *l = &m->config.layout;
 	const char *replay = l->replay     ? ", replayed from --layout: predictable"
@@ -140,6 +140,10 @@ void machine_announce(const struct machine *m)
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
 	if (riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error))
 		return;
+	m->randomisation.mode = m->layout.mode == RIFFLE_MODE_OFF ? "off" : mode_name(m->layout.mode);
+	m->randomisation.virtual_bits = bits(slots.virtual_);
+	m->randomisation.physical_bits = bits(slots.physical);
+	m->randomisation.chunks = m->layout.mode == RIFFLE_MODE_FGKASLR ? m->kernel.plan.chunk_count : 0;
 	if (m->layout.mode == RIFFLE_MODE_OFF)
 		snprintf(text, sizeof text, "randomize=off%s", replay);
 	else

@@ -9,6 +9,7 @@
 #include <riffle/boot.h>
 
 #include "monitor/core/guest_cpuid.h"
+#include "monitor/counters.h"
 
 struct vm;
 
@@ -20,6 +21,7 @@ struct vcpu {
 	pthread_t thread;
 	clockid_t clock;        /* processor time of its thread */
 	struct vm *vm;
+	struct vcpu_counters counters;
 };
 
 /* Makes vCPU `vcpu->id` in the state after reset. On failure vcpu_destroy() takes away what is there. */

@@ -147,6 +147,11 @@ unsigned vm_vcpus(const struct vm *vm)
 	return vm->config.vcpus;
 }
 
+const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu)
+{
+	return &vm->vcpus[vcpu].counters;
+}
+
 int vm_descriptor(const struct vm *vm)
 {
 	return vm->vm_fd;

@@ -9,6 +9,7 @@
 #include <riffle/boot.h>
 
 #include "monitor/core/memory.h"
+#include "monitor/counters.h"
 
 struct vm;
 
@@ -17,6 +18,7 @@ struct vm_config {
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
+	bool timed;            /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
 };
 
@@ -60,6 +62,7 @@ const struct guest_memory *vm_memory(const struct vm *vm);
 /* The same, for guest_memory_add() before vm_open(). */
 struct guest_memory *vm_memory_to_add(struct vm *vm);
 unsigned vm_vcpus(const struct vm *vm);
+const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu);
 /* For irqfds, ioeventfds and memory slots; belongs to the VM. */
 int vm_descriptor(const struct vm *vm);
 /* Whether the guest's CPUID has 1 GiB pages and RAM is large enough that the boot tables should use them. */
