@@ -18,10 +18,10 @@ struct apply {
 	size_t room;
 };
 
-typedef bool put(struct vmm *vmm, struct action *action, struct reply *reply);
+typedef bool put_function(struct vmm *vmm, struct action *action, struct reply *reply);
 
 /* A section as a request. Its fault begins with a request's kind of error, for which the file's has another name. */
-static bool apply_one(struct apply *a, const char *kind, put *put, struct action *action, const void *body,
+static bool apply_one(struct apply *a, const char *kind, put_function *put, struct action *action, const void *body,
 		      size_t bytes)
 {
 	struct reply reply = {0};
