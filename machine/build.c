@@ -150,6 +150,7 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .unconfined = m->config.unconfined,
 	    .timed = m->config.timed,
 	    .thread_name = m->config.vcpu_name,
+	    .cpu = m->config.cpu,
 	};
 	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);
@@ -176,7 +177,7 @@ int machine_ask_kvm(struct machine *m, struct riffle_error *error)
 	m->kvm_fd = kvm_open(error);
 	if (m->kvm_fd < 0)
 		return error->status;
-	int status = kvm_check(m->kvm_fd, m->config.vcpus, error);
+	int status = kvm_check(m->kvm_fd, m->config.vcpus, &m->config.cpu, error);
 
 	if (!status && !m->config.accept_emulation)
 		status = probe_refuse_emulation(m->kvm_fd, error);

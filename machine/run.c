@@ -222,6 +222,7 @@ int machine_control(struct machine *m, enum machine_action action, struct riffle
 	switch (action) {
 	case MACHINE_PAUSE:
 		vm_pause(m->vm);
+		vm_tell_paused(m->vm);
 		machine_devices_pause(&m->devices);
 		break;
 	case MACHINE_RESUME:

@@ -74,6 +74,7 @@ static const int loop_calls[] = {
 static const unsigned long loop_ioctls[] = {
     TUNSETOFFLOAD,
     KVM_GET_MP_STATE,
+    KVM_KVMCLOCK_CTRL,
     KVM_GET_REGS,
     0x5401 /* TCGETS */,
     0x5402 /* TCSETS */,

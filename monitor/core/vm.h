@@ -8,6 +8,7 @@
 
 #include <riffle/boot.h>
 
+#include "monitor/core/cpu_config.h"
 #include "monitor/core/memory.h"
 #include "monitor/counters.h"
 
@@ -20,6 +21,7 @@ struct vm_config {
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 	bool timed;            /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
+	struct cpu_config cpu;
 };
 
 /* How a VM ended. */
@@ -85,6 +87,9 @@ int vm_start(struct vm *vm, struct riffle_error *error);
  * A VM that has ended stays ended.
  */
 void vm_pause(struct vm *vm);
+/* While it is paused: the guest's watchdogs do not take the pause for a lock-up. Guests without kvm-clock do not hear.
+ */
+void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 
 /* Ends it; the first reason stands. Any thread, any number of times, never waits. */

@@ -454,14 +454,17 @@ static const struct virtio_ops block_ops = {
     .destroy = block_destroy,
 };
 
-/* What the file is, in digits: two disks of a guest differ in it, and the same file has the same in each run. */
+/*
+ * What the file is, in digits, as Firecracker makes them: two disks of a guest differ in it, and the same file has the
+ * same in each run.
+ */
 static void set_serial(struct block *block, const char *serial)
 {
-	char text[48];
+	char text[64];
 
 	if (!serial) {
-		snprintf(text, sizeof text, "%llu%llu", (unsigned long long)block->image.device,
-			 (unsigned long long)block->image.inode);
+		snprintf(text, sizeof text, "%llu%llu%llu", (unsigned long long)block->image.identity[0],
+			 (unsigned long long)block->image.identity[1], (unsigned long long)block->image.identity[2]);
 		serial = text;
 	}
 	memset(block->serial, 0, sizeof block->serial);
