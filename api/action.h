@@ -86,14 +86,16 @@ struct action {
 
 struct reply {
 	unsigned status;
-	char *body; /* malloc()ed JSON; NULL: none */
+	char *body; /* malloc()ed: JSON, or from 400 on the fault's words; NULL: none */
 	bool deprecated;
 };
 
-/* 204; 400 with a fault message, which becomes a JSON string; 200 with a body that is the reply's from now on. */
+/* 204; 400 with what is wrong; 200 with a body that is the reply's from now on. False for a fault. */
 bool reply_done(struct reply *reply);
 __attribute__((format(printf, 2, 3))) bool reply_fault(struct reply *reply, const char *format, ...);
 bool reply_body(struct reply *reply, char *body);
+/* The body as it is sent, malloc()ed; NULL: none. */
+char *reply_text(const struct reply *reply);
 void reply_free(struct reply *reply);
 
 /*

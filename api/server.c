@@ -10,7 +10,6 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "api/http.h"
@@ -40,41 +39,6 @@ struct server {
 	struct connection connections[SERVER_CONNECTIONS];
 	uint8_t buffer[READ_BYTES];
 };
-
-int server_open(struct server **result, const char *path, uint64_t body_bytes, struct riffle_error *error)
-{
-	struct server *s = calloc(1, sizeof *s);
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	*result = NULL;
-	if (!s)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "server", "out of memory");
-	for (unsigned i = 0; i < SERVER_CONNECTIONS; i++)
-		s->connections[i].fd = -1;
-	s->body_bytes = body_bytes;
-	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	s->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (strlen(path) < sizeof address.sun_path)
-		strcpy(address.sun_path, path);
-	else
-		errno = ENAMETOOLONG;
-	if (*address.sun_path && s->listener >= 0 && s->epoll >= 0 &&
-	    !bind(s->listener, (const struct sockaddr *)&address, sizeof address) && !listen(s->listener, BACKLOG)) {
-		struct epoll_event event = {.events = EPOLLIN, .data.u32 = SERVER_CONNECTIONS};
-
-		if (!epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->listener, &event)) {
-			*result = s;
-			return 0;
-		}
-	}
-	riffle_fail_system(error, errno, "socket", "cannot be opened");
-	if (s->listener >= 0)
-		close(s->listener);
-	if (s->epoll >= 0)
-		close(s->epoll);
-	free(s);
-	return (int)error->status;
-}
 
 static void watch(struct server *s, struct connection *c)
 {
@@ -180,16 +144,12 @@ static void log_request(const struct http_request *r)
 
 static void log_reply(const struct reply *reply)
 {
-	static const char before[] = "{\"fault_message\":\"";
-	size_t length = reply->body ? strlen(reply->body) : 0;
-
 	if (reply->status < 300)
 		log_always(LOG_INFO, "api", "The request was executed successfully. Status code: %s.",
 			   status_words(reply->status));
-	else if (length > sizeof before + 1)
-		log_always(LOG_ERROR, "api", "Received Error. Status code: %s. Message: %.*s",
-			   status_words(reply->status), (int)(length - sizeof before - 1),
-			   reply->body + sizeof before - 1);
+	else
+		log_always(LOG_ERROR, "api", "Received Error. Status code: %s. Message: %s",
+			   status_words(reply->status), reply->body ? reply->body : "");
 }
 
 static bool serve(struct server *s, struct connection *c)
@@ -197,6 +157,7 @@ static bool serve(struct server *s, struct connection *c)
 	const struct http_request *request = http_parser_request(c->parser);
 	struct action action;
 	struct reply reply = {0};
+	char *text;
 	bool good;
 
 	log_request(request);
@@ -205,7 +166,9 @@ static bool serve(struct server *s, struct connection *c)
 		arena_free(&action.arena);
 	}
 	log_reply(&reply);
-	good = add_response(c, reply.status, reply.deprecated, reply.body);
+	text = reply_text(&reply);
+	good = add_response(c, reply.status, reply.deprecated, text);
+	free(text);
 	reply_free(&reply);
 	return good;
 }
@@ -337,13 +300,37 @@ static void *run(void *opaque)
 	return NULL;
 }
 
-int server_start(struct server *s, struct channel *channel, bool unconfined, struct riffle_error *error)
+static struct server *new_server(int listener, uint64_t body_bytes)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = SERVER_CONNECTIONS};
+	struct server *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	for (unsigned i = 0; i < SERVER_CONNECTIONS; i++)
+		s->connections[i].fd = -1;
+	s->listener = listener;
+	s->body_bytes = body_bytes;
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (s->epoll >= 0 && !epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->listener, &event))
+		return s;
+	if (s->epoll >= 0)
+		close(s->epoll);
+	free(s);
+	return NULL;
+}
+
+int server_start(int listener, uint64_t body_bytes, struct channel *channel, bool unconfined,
+		 struct riffle_error *error)
 {
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+	struct server *s = new_server(listener, body_bytes);
 	pthread_t thread;
 	sigset_t all, before;
 	int status;
 
+	if (!s)
+		return riffle_fail_system(error, errno, "API server", "cannot be made");
 	s->channel = channel;
 	s->unconfined = unconfined;
 	/* the process's signals are the main thread's, but for those of its own faults */
