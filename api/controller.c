@@ -20,7 +20,6 @@ void vmm_destroy(struct vmm *vmm)
 	free(vmm->cpuid);
 	vmm->cpuid = NULL;
 	vmm_resources_free(&vmm->resources);
-	arena_free(&vmm->file_arena);
 }
 
 static bool body_or_fault(struct reply *reply, char *body)

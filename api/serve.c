@@ -9,7 +9,6 @@
 #include "api/channel.h"
 #include "api/config_file.h"
 #include "api/log.h"
-#include "api/process.h"
 #include "api/server.h"
 #include "api/vmm.h"
 #include "api/watch.h"
@@ -66,8 +65,6 @@ static bool serve_requests(struct service *s, enum vm_end *end, struct riffle_er
 
 		if (action->kind != ACTION_START) {
 			handle_one(s, action);
-			if (s->vmm.fatal)
-				return false;
 			continue;
 		}
 		s->by_api = true;
@@ -147,20 +144,5 @@ bool serve_describe_snapshot(const char *path, char *text, size_t room)
 {
 	(void)path;
 	snprintf(text, room, "Snapshots are not supported by this version of riffle.");
-	return false;
-}
-
-bool serve_describe_snapshot(const char *path, char *text, size_t room)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	char words[160];
-
-	if (fd < 0) {
-		snprintf(text, room, "Unable to open snapshot state file: %s",
-			 vmm_os_error(errno, words, sizeof words));
-		return false;
-	}
-	close(fd);
-	snprintf(text, room, "Invalid data format version of snapshot file: it is no snapshot of riffle's");
 	return false;
 }

@@ -89,7 +89,6 @@ struct vmm {
 	struct vmm_settings settings;
 	enum vmm_state state;
 	struct vmm_resources resources;
-	struct arena file_arena; /* what a configuration file's bodies point to */
 	struct machine *machine; /* while it is started, and runs */
 	struct mmds *mmds;       /* made when first needed */
 	bool fatal;              /* a snapshot failed to load: the process is to end with exit code 1 */
@@ -114,9 +113,6 @@ void vmm_handle(struct vmm *vmm, struct action *action, struct reply *reply);
  * as before. True: the guest ran, and ended: *end and *error as of machine_run(), the machine is still there.
  */
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error);
-
-/* file.c: does what a configuration file says, as far as vmm_run(). False after reply_fault(). */
-bool vmm_configure(struct vmm *vmm, const char *text, size_t bytes, struct reply *reply);
 
 /* resources.c, resources_net.c: what PUTs before the start do. False after reply_fault(). */
 bool vmm_put_boot_source(struct vmm *vmm, struct action *action, struct reply *reply);

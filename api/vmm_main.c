@@ -17,11 +17,11 @@
 #include "api/metrics.h"
 #include "api/process.h"
 #include "api/serve.h"
-#include "api/server.h"
 #include "api/watch.h"
 #include "cli/input.h"
 
 #define MODULE "firecracker"
+#define BACKLOG 128 /* clients that connect while others are served */
 #define FILE_MAX (64u << 20)
 
 /* Why the process ends, when it is no machine's end. */
@@ -146,6 +146,27 @@ static bool refuse(const struct arguments *a, struct failure *failure)
 	return true;
 }
 
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (!*path || strlen(path) >= sizeof address.sun_path) {
+		errno = *path ? ENAMETOOLONG : EINVAL;
+		return -1;
+	}
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0)) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
 /* A file that nobody listens at is what a process leaves that was killed: the next one cannot know whose it is. */
 static void say_why_not(const char *path)
 {
@@ -165,41 +186,39 @@ static void say_why_not(const char *path)
 		close(fd);
 }
 
-static bool open_socket(const struct arguments *a, uint64_t body_bytes, struct serve_settings *settings,
-			struct failure *failure)
+static bool open_socket(const struct arguments *a, struct serve_options *options, struct failure *failure)
 {
-	struct riffle_error error;
 	const char *wrong;
 
-	settings->socket = a->api_sock ? a->api_sock : FIRECRACKER_DEFAULT_SOCKET;
+	options->socket_path = a->api_sock ? a->api_sock : FIRECRACKER_DEFAULT_SOCKET;
 	if (!watch_startup(a->start_time_us, a->start_time_cpu_us, a->parent_cpu_time_us, &wrong))
 		process_panic("'%s' parameter expected to be of 'u64' type.", wrong);
-	if (!server_open(&settings->server, settings->socket, body_bytes, &error))
+	options->listener = listen_at(options->socket_path);
+	if (options->listener >= 0)
 		return true;
-	if (error.sys_errno != EADDRINUSE)
+	if (errno != EADDRINUSE)
 		return fail(failure, FIRECRACKER_EXIT_ERROR,
 			    "RunWithApiError error: Failed to bind and run the HTTP server: IO error: %s",
-			    os_error(error.sys_errno));
-	say_why_not(settings->socket);
+			    os_error(errno));
+	say_why_not(options->socket_path);
 	return fail(failure, FIRECRACKER_EXIT_ERROR,
 		    "RunWithApiError error: Failed to open the API socket at: %s. Check that it is not already used.",
-		    settings->socket);
+		    options->socket_path);
 }
 
 static bool run(const struct arguments *a, struct failure *failure)
 {
-	struct serve_settings settings = {.vmm = {.id = a->id ? a->id : FIRECRACKER_DEFAULT_ID,
-						  .boot_timer = a->boot_timer,
-						  .unconfined = a->no_seccomp,
-						  .accept_emulation =
-						      a->accept_emulation || getenv("RIFFLE_ACCEPT_EMULATION")}};
+	struct serve_options options = {.id = a->id ? a->id : FIRECRACKER_DEFAULT_ID,
+					.listener = -1,
+					.boot_timer = a->boot_timer,
+					.unconfined = a->no_seccomp,
+					.accept_emulation = a->accept_emulation || getenv("RIFFLE_ACCEPT_EMULATION")};
 	struct riffle_error error;
 	char problem[1600] = "";
-	uint64_t body_bytes;
 
-	if (!arguments_id_is_valid(settings.vmm.id))
-		process_panic("Invalid instance ID: %s", settings.vmm.id);
-	log_start(settings.vmm.id);
+	if (!arguments_id_is_valid(options.id))
+		process_panic("Invalid instance ID: %s", options.id);
+	log_start(options.id);
 	if (!start_log(a, failure))
 		return false;
 	log_always(LOG_INFO, MODULE, "Running Firecracker v" FIRECRACKER_VERSION);
@@ -216,21 +235,21 @@ static bool run(const struct arguments *a, struct failure *failure)
 		    os_error(error.sys_errno));
 	if (!refuse(a, failure))
 		return false;
-	settings.config = a->config_file ? read_file(a->config_file, "configuration file") : NULL;
-	settings.metadata = a->metadata ? read_file(a->metadata, "mmds content file") : NULL;
-	body_bytes = number(a->payload_size, FIRECRACKER_PAYLOAD_MAX, "http-api-max-payload-size");
-	settings.vmm.mmds_size_limit = (size_t)number(a->mmds_size, body_bytes, "mmds-size-limit");
-	if (!a->no_api && !open_socket(a, body_bytes, &settings, failure))
+	options.config = a->config_file ? read_file(a->config_file, "configuration file") : NULL;
+	options.metadata = a->metadata ? read_file(a->metadata, "mmds content file") : NULL;
+	options.payload_max = (size_t)number(a->payload_size, FIRECRACKER_PAYLOAD_MAX, "http-api-max-payload-size");
+	options.mmds_max = (size_t)number(a->mmds_size, options.payload_max, "mmds-size-limit");
+	if (!a->no_api && !open_socket(a, &options, failure))
 		return false;
-	failure->code = serve(&settings, problem, sizeof problem);
+	failure->code = serve_run(&options, problem, sizeof problem);
 	metrics_flush(NULL);
 	if (!failure->code)
 		return true;
 	return fail(failure, failure->code, "%s error: %s", a->no_api ? "RunWithoutApiError" : "RunWithApiError",
-		    problem);
+		    problem[0] ? problem : "MicroVMStopped with an error: GenericError");
 }
 
-static bool obey(int argc, char **argv, struct failure *failure)
+static bool serve(int argc, char **argv, struct failure *failure)
 {
 	struct arguments a;
 	char problem[1024];
@@ -262,7 +281,7 @@ int main(int argc, char **argv)
 
 	open_standard_descriptors();
 	log_start(FIRECRACKER_DEFAULT_ID);
-	served = obey(argc, argv, &failure);
+	served = serve(argc, argv, &failure);
 	fflush(stdout);
 	if (served) {
 		log_always(LOG_INFO, MODULE, "Firecracker exiting successfully. exit_code=0");
