@@ -9,11 +9,13 @@
 #include "monitor/virtio/block.h"
 #include "monitor/virtio/mmio.h"
 #include "monitor/virtio/net.h"
+#include "monitor/virtio/pmem.h"
 #include "monitor/virtio/rng.h"
 #include "monitor/virtio/vsock.h"
 
 struct machine_net_state {
 	struct machine_devices *devices;
+	const char *id;
 	const char *name; /* for messages */
 	struct virtio_device *device;
 	struct passt passt; /* while it starts */
@@ -26,10 +28,14 @@ struct machine_devices {
 	struct riffle_boot_device announced[VIRTIO_MMIO_SLOTS];
 	unsigned count;
 	struct block *disks[MACHINE_DISKS_MAX];
+	const char *disk_ids[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct rng *rng;
 	struct machine_net_state nets[MACHINE_NETS_MAX];
 	unsigned net_count;
+	struct pmem *pmems[MACHINE_PMEMS_MAX];
+	const char *pmem_ids[MACHINE_PMEMS_MAX];
+	unsigned pmem_count;
 	struct virtio_device *vsock, *balloon;
 	/* one line for the user, while the guest runs; NULL: nobody hears it */
 	void (*notice)(void *opaque, const char *text);
@@ -38,11 +44,11 @@ struct machine_devices {
 
 /*
  * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks,
- * networks, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
+ * networks, pmem, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
  * left).
  */
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
-			 struct loop *loop, const struct guest_memory *memory, const char **blame,
+			 struct loop *loop, struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error);
 
 /* Tells KVM of them, and waits for what they need beside it (passt). Errors may have words of *devices. */

@@ -15,6 +15,7 @@
 #include "monitor/platform/cmos.h"
 #include "monitor/platform/command.h"
 #include "monitor/platform/console.h"
+#include "monitor/platform/generation.h"
 #include "monitor/platform/i8042.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/power.h"
@@ -64,7 +65,7 @@ struct machine {
 	struct loop loop;
 	struct bus bus;
 	struct platform platform;
-	struct irq irq_com1, irq_keyboard;
+	struct irq irq_com1, irq_keyboard, irq_generation;
 	struct serial serial;
 	struct i8042 i8042;
 	struct cmos cmos;
@@ -86,6 +87,7 @@ struct machine {
 	uint64_t initrd_offset; /* in that file: of a unified kernel image's */
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
+	struct machine_randomisation randomisation;
 	struct riffle_boot_registers registers;
 	uint16_t *order; /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
 	void *workspace;
@@ -121,7 +123,7 @@ static inline bool machine_is_off(const struct machine *m)
 int machine_open_kernel(struct machine *m, struct riffle_error *error);
 int machine_choose_mode(struct machine *m, struct riffle_error *error);
 int machine_choose_layout(struct machine *m, struct riffle_error *error);
-void machine_announce(const struct machine *m);
+void machine_announce(struct machine *m);
 int machine_write_layout(struct machine *m, struct riffle_error *error);
 int machine_load_kernel(struct machine *m, struct riffle_error *error);
 void machine_give_shuffle_memory(struct machine *m);

@@ -23,6 +23,7 @@ struct disk_image {
 	uint32_t alignment;     /* of buffers and offsets; 1: any will do */
 	bool in_memory;         /* on tmpfs or ramfs: reading and writing never wait for a device */
 	uint64_t device, inode; /* tells one file from another */
+	uint64_t identity[3];   /* st_dev, st_rdev, st_ino */
 };
 
 struct disk_image_options {
@@ -40,6 +41,13 @@ struct disk_image_options {
  */
 int disk_image_open(struct disk_image *image, const char *path, const struct disk_image_options *options,
 		    struct riffle_error *error);
+
+/* The same with a copy of a descriptor, which must be open for writing unless read-only. */
+int disk_image_adopt(struct disk_image *image, int fd, const struct disk_image_options *options,
+		     struct riffle_error *error);
+
+/* Whether `path` is the file that is open. */
+bool disk_image_is(const struct disk_image *image, const char *path);
 
 /* Looks at the size again, after the file was made larger or smaller. Errors: IO, ARGUMENT (empty). */
 int disk_image_measure(struct disk_image *image, struct riffle_error *error);

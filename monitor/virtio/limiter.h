@@ -19,6 +19,12 @@ struct limiter_config {
 	struct limiter_bucket_config bytes, ops;
 };
 
+/* A change of limits while running: of the buckets that it has. */
+struct limiter_update {
+	bool has_bytes, has_ops;
+	struct limiter_bucket_config bytes, ops; /* size or refill_ms 0: no limit any more */
+};
+
 struct limiter_bucket {
 	uint64_t size, refill_ns; /* size 0: no limit */
 	uint64_t burst, tokens;
@@ -35,12 +41,18 @@ struct limiter {
 	uint64_t (*now)(void); /* loop_now(), but for tests */
 };
 
+/* A bucket alone, for whoever drops what it does not give: full at first; size 0 gives everything. */
+void limiter_bucket_init(struct limiter_bucket *bucket, const struct limiter_bucket_config *config);
+bool limiter_bucket_take(struct limiter_bucket *bucket, uint64_t tokens);
+
 /* `again` is called by the loop when what limiter_take() refused may be had. The limiter must stay where it is. */
 void limiter_init(struct limiter *limiter, const struct limiter_config *config, struct loop *loop,
 		  void (*again)(void *opaque), void *opaque);
 
 /* New limits while running; buckets start full. Whoever waits is called again. */
 void limiter_configure(struct limiter *limiter, const struct limiter_config *config);
+/* The same of the buckets in *update; the others keep their limits and what they hold. */
+void limiter_update(struct limiter *limiter, const struct limiter_update *update);
 
 /*
  * Takes `ops` operations and `bytes` bytes, or neither: false, and `again` will be called. While it waits nothing is

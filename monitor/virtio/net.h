@@ -37,20 +37,13 @@ struct net_config {
 	void *opaque;
 };
 
-struct net_counters {
-	uint64_t rx_frames, rx_bytes, rx_dropped; /* bytes with headers */
-	uint64_t tx_frames, tx_bytes, tx_dropped;
-	uint64_t rx_no_buffers, rx_limited, tx_limited; /* how often that stopped it */
-	uint64_t tx_foreign_mac;                        /* frames whose sender is not the device's MAC */
-};
-
 /* The device owns the backend from now on, also after an error. Errors: ARGUMENT (mtu below 68), MEMORY. */
 int net_new(struct virtio_device **device, const struct net_config *config, struct net_backend *backend,
 	    struct riffle_error *error);
 
 /* The rest belongs to the event loop's thread. */
 
-void net_set_limits(struct virtio_device *device, const struct limiter_config *rx, const struct limiter_config *tx);
+void net_set_limits(struct virtio_device *device, const struct limiter_update *rx, const struct limiter_update *tx);
 const struct net_counters *net_counters(const struct virtio_device *device);
 
 /* The hook has something to give. */
