@@ -432,6 +432,8 @@ static int set_up(struct net *net)
 	limiter_init(&net->rx_limiter, &net->options.rx, loop, rx_again, net);
 	limiter_init(&net->tx_limiter, &net->options.tx, loop, tx_again, net);
 	net->set_up = true;
+	if (net->options.hook && net->options.hook->attached)
+		net->options.hook->attached(net->options.hook->opaque, &net->device);
 	return 0;
 }
 
@@ -497,6 +499,8 @@ static void destroy(struct virtio_device *device)
 	struct net *net = net_of(device);
 
 	if (net->set_up) {
+		if (net->options.hook && net->options.hook->detached)
+			net->options.hook->detached(net->options.hook->opaque);
 		limiter_stop(&net->rx_limiter);
 		limiter_stop(&net->tx_limiter);
 		if (!net->gone)
