@@ -138,6 +138,7 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .memory_bytes = m->config.memory_bytes,
 	    .huge_pages = m->config.huge_pages,
 	    .unconfined = m->config.unconfined,
+	    .thread_name = m->config.vcpu_name,
 	};
 	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);

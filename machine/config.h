@@ -11,6 +11,7 @@
 #include <riffle/layout.h>
 
 #include "machine/device_config.h"
+#include "monitor/core/cpu_config.h"
 
 /*
  * What a guest gets when the user gives no command line. Each word's reason and price: riffle-run(1).
@@ -31,6 +32,7 @@ enum machine_console_kind {
 	MACHINE_CONSOLE_PTY,   /* a pseudo-terminal, whose name is told */
 	MACHINE_CONSOLE_NONE,
 	MACHINE_CONSOLE_KEPT, /* the last of it is kept, for machine_console_tail() */
+	MACHINE_CONSOLE_FD,   /* output to an open descriptor; no input */
 };
 
 /* How the kernel's place is chosen. */
@@ -59,7 +61,7 @@ struct machine_config {
 	bool huge_pages;                     /* ask for transparent huge pages */
 	const char *kernel;                  /* a path, or fd:N */
 	const char *relocs;                  /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
-	const char *initrd_path;             /* NULL: none */
+	const char *initrd_path;             /* or fd:N; NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
 	bool command_line_given; /* instead of the default: a unified kernel image's own is not added then */
@@ -68,15 +70,22 @@ struct machine_config {
 	struct {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
+		int fd;           /* with MACHINE_CONSOLE_FD: stays the caller's */
+		bool lossy;       /* stdio, file and fd: what a reader does not take is lost, oldest first, and the guest
+				     never waits for him. Makes the descriptor non-blocking. */
+		struct limiter_bucket_config limit; /* of bytes: what is more than that is lost; size 0: none */
 	} console;
 	bool command; /* the process's standard streams are those of the guest's command, by the command
 			 channel (guest/channel.h); the console is not on stdio then */
 	struct machine_devices_config devices;
+	struct cpu_config cpu; /* how the guest's CPUs differ from the host's; all zero: in nothing */
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
+	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */

@@ -13,10 +13,17 @@
 #include "monitor/virtio/passt.h"
 
 #define MACHINE_DISKS_MAX 16u
-#define MACHINE_NETS_MAX 8u
+#define MACHINE_NETS_MAX 16u
+#define MACHINE_PMEMS_MAX 16u
+
+/* Ids are the user's, for machine/control.h; NULL: the device cannot be addressed. */
 
 struct machine_disk {
-	const char *path;
+	const char *id;
+	const char *path; /* with a descriptor: for messages */
+	bool has_fd;      /* the image is open already: `fd`, which stays the caller's, and open as long as the machine */
+	int fd;
+	bool shared; /* do not lock it: whoever else uses it is the user's business */
 	bool read_only;
 	bool root;            /* the guest's root file system, or the disk that holds it */
 	const char *partuuid; /* of the root partition; NULL: the whole disk */
@@ -46,9 +53,10 @@ enum machine_mac {
 };
 
 struct machine_net {
+	const char *id;
 	enum machine_net_kind kind;
-	const char *tap;
-	int fd; /* the device's once it is made */
+	const char *tap; /* with a descriptor: for messages, NULL: none */
+	int fd;          /* of net_tap_descriptor(), or of another's like it; stays the caller's */
 	struct passt_config user;
 	enum machine_mac mac_kind;
 	uint8_t mac[6];
@@ -57,9 +65,22 @@ struct machine_net {
 	const struct net_hook *hook; /* who takes part in the guest's network (monitor/virtio/net.h); NULL: nobody */
 };
 
+/* A file that is the guest's persistent memory: /dev/pmem0 and so on, mapped and never copied. */
+struct machine_pmem {
+	const char *id;
+	const char *path; /* with a descriptor: for messages */
+	bool has_fd;      /* the file is open already: `fd`, which stays the caller's */
+	int fd;
+	bool read_only;
+	bool root; /* the guest's root file system; no disk is then */
+	struct limiter_config limits;
+};
+
 struct machine_vsock {
 	const char *path; /* NULL: none */
 	uint64_t cid;
+	bool has_listener; /* of vsock_bind() for that path: `listener`, which stays the caller's */
+	int listener;
 };
 
 struct machine_balloon {
@@ -73,6 +94,8 @@ struct machine_devices_config {
 	struct machine_rng rng;
 	struct machine_net nets[MACHINE_NETS_MAX];
 	unsigned net_count;
+	struct machine_pmem pmems[MACHINE_PMEMS_MAX];
+	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
 };

@@ -51,7 +51,12 @@ static int make_disk(const struct maker *maker, const struct machine_disk *disk,
 	const struct block_config config = {
 	    .name = "disk",
 	    .path = disk->path,
-	    .image = {.read_only = disk->read_only, .cache = disk->cache, .raw = disk->raw},
+	    .has_fd = disk->has_fd,
+	    .fd = disk->fd,
+	    .image = {.read_only = disk->read_only,
+		      .cache = disk->cache,
+		      .raw = disk->raw,
+		      .shared = disk->shared},
 	    .serial = disk->serial,
 	    .engine = disk->io,
 	    .limits = disk->limits,
@@ -66,7 +71,7 @@ static int make_disk(const struct maker *maker, const struct machine_disk *disk,
 	status = attach(maker, block_device(*block), error);
 	if (status)
 		return status;
-	devices->disk_count++;
+	devices->disk_ids[devices->disk_count++] = disk->id;
 	*maker->blame = NULL;
 	return 0;
 }
@@ -116,7 +121,10 @@ static int make_nets(const struct maker *maker, const struct machine_devices_con
 
 static int make_vsock(const struct maker *maker, const struct machine_vsock *config, struct riffle_error *error)
 {
-	const struct vsock_config vsock = {.cid = config->cid, .path = config->path};
+	const struct vsock_config vsock = {.cid = config->cid,
+					    .path = config->path,
+					    .has_listener = config->has_listener,
+					    .listener = config->listener};
 
 	if (!config->path)
 		return 0;

@@ -14,6 +14,7 @@
 
 struct machine_net_state {
 	struct machine_devices *devices;
+	const char *id;
 	const char *name; /* for messages */
 	struct virtio_device *device;
 	struct passt passt; /* while it starts */
@@ -26,6 +27,7 @@ struct machine_devices {
 	struct riffle_boot_device announced[VIRTIO_MMIO_SLOTS];
 	unsigned count;
 	struct block *disks[MACHINE_DISKS_MAX];
+	const char *disk_ids[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct rng *rng;
 	struct machine_net_state nets[MACHINE_NETS_MAX];

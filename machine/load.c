@@ -88,9 +88,16 @@ static int open_initrd(struct machine *m, uint64_t *bytes, struct riffle_error *
 {
 	struct stat st;
 
-	m->initrd_fd = open(m->config.initrd_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (m->initrd_fd < 0)
-		return riffle_fail_system(error, errno, "open", "failed");
+	if (!strncmp(m->config.initrd_path, "fd:", 3)) {
+		int status = input_open(&m->initrd_fd, &st, m->config.initrd_path, error);
+
+		if (status)
+			return status;
+	} else {
+		m->initrd_fd = open(m->config.initrd_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (m->initrd_fd < 0)
+			return riffle_fail_system(error, errno, "open", "failed");
+	}
 	if (fstat(m->initrd_fd, &st))
 		return riffle_fail_system(error, errno, "fstat", "failed");
 	if (!S_ISREG(st.st_mode) || !st.st_size)

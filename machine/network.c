@@ -59,11 +59,10 @@ int machine_net_make(struct machine_net_state *state, const struct machine_net *
 	int status = 0;
 
 	state->passt = (struct passt){.fd = -1, .errors = -1};
-	state->name = config->kind == MACHINE_NET_TAP    ? config->tap
-		      : config->kind == MACHINE_NET_USER ? "passt"
-							 : "net";
+	state->id = config->id;
+	state->name = config->kind == MACHINE_NET_USER ? "passt" : config->tap ? config->tap : "net";
 	net.name = state->name;
-	*blame = config->kind == MACHINE_NET_TAP ? config->tap : "net";
+	*blame = config->kind != MACHINE_NET_USER && config->tap ? config->tap : "net";
 	memcpy(net.mac, config->mac, sizeof net.mac);
 	if (config->mac_kind == MACHINE_MAC_RANDOM)
 		status = net_random_mac(net.mac, error);

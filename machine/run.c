@@ -126,6 +126,8 @@ static void vm_has_ended(void *opaque)
 /* Only a guest with vsock has business with sockets of the host. */
 static enum confine_kind loop_kind(const struct machine *m)
 {
+	if (m->config.controlled)
+		return CONFINE_LOOP_OPENS;
 	return m->devices.vsock ? CONFINE_LOOP_CONNECTS : CONFINE_LOOP;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
@@ -83,6 +84,11 @@ static const unsigned long loop_ioctls[] = {
     0,
 };
 
+/* A disk's new file is opened, examined, measured, and set to O_DIRECT. */
+static const int open_calls[] = {SCMP_SYS(openat), SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
+				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), END_OF_LIST};
+static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
+
 /* A driver that resets a disk waits in its own thread for what is in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
 static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
@@ -104,10 +110,14 @@ static const struct kind {
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
 	int unlocks;   /* has files with locks */
 	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
+	int opens;     /* files, while the guest runs, at the word of somebody who controls it */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1, 1, 0}, {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0}, {"writer", writer_calls, writer_ioctls, 0, 0, 0},
-    {"disk", disk_calls, disk_ioctls, 0, 0, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0},
+    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0},
+    {"loop_opens", loop_calls, loop_ioctls, 1, 1, 1, 1},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0, 0},
+    {"writer", writer_calls, writer_ioctls, 0, 0, 0, 0},
+    {"disk", disk_calls, disk_ioctls, 0, 0, 0, 0},
 };
 
 static void check(int result)
@@ -124,6 +134,14 @@ static void allow_all(scmp_filter_ctx filter, const int *calls)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, *calls, 0));
 }
 
+static void allow_ioctls(scmp_filter_ctx filter, const unsigned long *requests)
+{
+	/* the kernel ignores a request's high bits */
+	for (; *requests; requests++)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *requests)));
+}
+
 static scmp_filter_ctx make_filter(const struct kind *kind)
 {
 	/* SIGSYS and not a silent kill: its handler restores the terminal before the process dies */
@@ -133,10 +151,13 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		check(-1);
 	allow_all(filter, common_calls);
 	allow_all(filter, kind->calls);
-	/* the kernel ignores a request's high bits */
-	for (const unsigned long *request = kind->ioctls; *request; request++)
-		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-				       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, *request)));
+	allow_ioctls(filter, kind->ioctls);
+	if (kind->opens) {
+		allow_all(filter, open_calls);
+		allow_ioctls(filter, open_ioctls);
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFL)));
+	}
 	/* a disk image's lock is given up before the file is */
 	if (kind->unlocks)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)));
@@ -145,8 +166,10 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer,
 	 * so nobody gets one.
 	 */
-	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
-	check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+	if (!kind->opens) {
+		check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
+		check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+	}
 	if (kind->connects) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0));

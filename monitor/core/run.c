@@ -63,7 +63,7 @@ static void *vcpu_thread(void *argument)
 	struct vcpu *vcpu = argument;
 	struct riffle_error error;
 
-	thread_begin("vcpu", vcpu->id);
+	thread_begin(vcpu->vm->config.thread_name ? vcpu->vm->config.thread_name : "vcpu", vcpu->id);
 	if (!vcpu->vm->config.unconfined && confine_thread(CONFINE_VCPU, &error))
 		vm_fail(vcpu->vm, &error);
 	while (wait_to_run(vcpu))

@@ -17,6 +17,7 @@ struct vm_config {
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
+	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
 };
 
 /* How a VM ended. */

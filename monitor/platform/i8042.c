@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keyboard controller: a keyboard on which nobody types, no mouse, and the reset line. */
+/* The keyboard controller: a keyboard that knows one chord, Ctrl-Alt-Del, no mouse, and the reset line. */
 #include "monitor/platform/i8042.h"
 
 /*
@@ -36,6 +36,39 @@ static void answer(struct i8042 *i8042, uint8_t byte)
 	i8042->queue[(i8042->queue_head + i8042->queue_count++) % I8042_QUEUE] = byte;
 }
 
+static void type(struct i8042 *i8042, const uint8_t *codes, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		answer(i8042, codes[i]);
+}
+
+/* A key that is held down would be repeated. Only a driver that takes interrupts hears of releases. */
+static void release_keys(struct i8042 *i8042)
+{
+	static const uint8_t set_1[] = {0xe0, 0xd3, 0xb8, 0x9d}, set_2[] = {0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14};
+
+	i8042->held = false;
+	if (!(i8042->control & CONTROL_KEYBOARD_IRQ))
+		return;
+	if (i8042->control & CONTROL_TRANSLATE)
+		type(i8042, set_1, sizeof set_1);
+	else
+		type(i8042, set_2, sizeof set_2);
+}
+
+bool i8042_ctrl_alt_del(struct i8042 *i8042)
+{
+	/* left Ctrl, left Alt, Delete: as the keyboard sends them, and as the controller translates that */
+	static const uint8_t set_1[] = {0x1d, 0x38, 0xe0, 0x53}, set_2[] = {0x14, 0x11, 0xe0, 0x71};
+
+	if (I8042_QUEUE - i8042->queue_count < sizeof set_1)
+		return false;
+	type(i8042, i8042->control & CONTROL_TRANSLATE ? set_1 : set_2, sizeof set_1);
+	i8042->held = true;
+	update_irq(i8042);
+	return true;
+}
+
 static void reset_machine(struct i8042 *i8042)
 {
 	i8042->platform->end(i8042->platform->opaque, VM_END_RESET);
@@ -52,6 +85,8 @@ static uint8_t read_data(struct i8042 *i8042)
 			i8042->irq = false;
 			i8042->platform->set_irq(i8042->platform->opaque, IRQ_KEYBOARD, false);
 		}
+		if (i8042->held && !i8042->queue_count)
+			release_keys(i8042);
 	}
 	return i8042->last;
 }

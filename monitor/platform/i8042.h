@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keyboard controller: a keyboard on which nobody types, no mouse, and the reset line. */
+/* The keyboard controller: a keyboard that knows one chord, Ctrl-Alt-Del, no mouse, and the reset line. */
 #ifndef RIFFLE_MONITOR_I8042_H
 #define RIFFLE_MONITOR_I8042_H
 
@@ -17,11 +17,18 @@ struct i8042 {
 	uint8_t queue[I8042_QUEUE];     /* bytes for the guest to read */
 	unsigned queue_head, queue_count;
 	uint8_t last;                   /* what an empty queue reads as */
+	bool held; /* the chord's keys are down */
 	bool irq;
 	struct bus_bytes data_port, command_port;
 };
 
 /* Errors: those of bus_add(). */
 int i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform, struct riffle_error *error);
+
+/*
+ * Presses Ctrl-Alt-Del; the keys are released once the guest has read that. With the bus's lock held. False: the guest
+ * has not read enough of what was pressed before.
+ */
+bool i8042_ctrl_alt_del(struct i8042 *i8042);
 
 #endif

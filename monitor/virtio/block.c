@@ -457,7 +457,8 @@ static int open_all(struct block *block, const struct block_config *config, stru
 	struct disk_image_options options = config->image;
 
 	options.patient = true; /* nothing else waits yet */
-	int status = disk_image_open(&block->image, config->path, &options, error);
+	int status = config->has_fd ? disk_image_adopt(&block->image, config->fd, &options, error)
+				    : disk_image_open(&block->image, config->path, &options, error);
 
 	if (!status)
 		status = block_engine_open(&block->engine, config->engine, &block->image, io_done, block, error);
@@ -495,10 +496,10 @@ int block_new(struct block **result, const struct block_config *config, struct l
 	return 0;
 }
 
-void block_limit(struct block *block, const struct limiter_config *limits)
+void block_limit(struct block *block, const struct limiter_update *update)
 {
 	virtio_lock(&block->device);
-	limiter_configure(&block->limiter, limits);
+	limiter_update(&block->limiter, update);
 	virtio_unlock(&block->device);
 }
 
@@ -523,6 +524,10 @@ int block_resize(struct block *block, struct riffle_error *error)
 int block_set_file(struct block *block, const char *path, struct riffle_error *error)
 {
 	struct disk_image image;
+
+	/* which a second lock of the same file would refuse */
+	if (disk_image_is(&block->image, path))
+		return block_resize(block, error);
 	int status = disk_image_open(&image, path, &block->options, error);
 
 	if (status)

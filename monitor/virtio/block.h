@@ -14,6 +14,8 @@ struct block;
 struct block_config {
 	const char *name; /* for messages; copied */
 	const char *path;
+	bool has_fd; /* the image is open already: `fd`, of which a copy is made */
+	int fd;
 	struct disk_image_options image;
 	const char *serial; /* at most BLOCK_SERIAL_BYTES characters; NULL: made of the file's identity */
 	enum block_engine_kind engine;
@@ -29,9 +31,11 @@ int block_new(struct block **block, const struct block_config *config, struct lo
 /* To be attached to a transport, with which it ends; before that, by virtio_device_destroy(). */
 struct virtio_device *block_device(struct block *block);
 
-/* While it runs, from the loop's thread: new limits; the same file, whose size changed; another file, read-only as
- * before. */
-void block_limit(struct block *block, const struct limiter_config *limits);
+/*
+ * While it runs, from the loop's thread: new limits; the same file, whose size changed; another file, read-only as
+ * before, or the same one, which is what block_resize() is for.
+ */
+void block_limit(struct block *block, const struct limiter_update *update);
 int block_resize(struct block *block, struct riffle_error *error);
 int block_set_file(struct block *block, const char *path, struct riffle_error *error);
 

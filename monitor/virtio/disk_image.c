@@ -210,6 +210,38 @@ int disk_image_open(struct disk_image *image, const char *path, const struct dis
 	return status;
 }
 
+int disk_image_adopt(struct disk_image *image, int fd, const struct disk_image_options *options,
+		     struct riffle_error *error)
+{
+	*image = (struct disk_image){.read_only = options->read_only, .cache = options->cache, .alignment = 1};
+	image->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (image->fd < 0)
+		return riffle_fail_system(error, errno, "disk image", "is no open descriptor");
+	int flags = fcntl(fd, F_GETFL), status;
+
+	if ((flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY ||
+	    (!options->read_only && (flags & O_ACCMODE) != O_RDWR))
+		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "disk image",
+				     options->read_only ? "its descriptor is not open for reading"
+							: "its descriptor is not open for reading and writing");
+	else
+		status = examine(image, options, error);
+	if (status)
+		disk_image_close(image);
+	return status;
+}
+
+bool disk_image_is(const struct disk_image *image, const char *path)
+{
+	struct stat st;
+
+	if (image->fd < 0 || stat(path, &st))
+		return false;
+	if (S_ISBLK(st.st_mode))
+		return !image->inode && st.st_rdev == image->device;
+	return st.st_dev == image->device && st.st_ino == image->inode;
+}
+
 void disk_image_close(struct disk_image *image)
 {
 	struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};

@@ -41,6 +41,13 @@ struct disk_image_options {
 int disk_image_open(struct disk_image *image, const char *path, const struct disk_image_options *options,
 		    struct riffle_error *error);
 
+/* The same with a copy of a descriptor, which must be open for writing unless read-only. */
+int disk_image_adopt(struct disk_image *image, int fd, const struct disk_image_options *options,
+		     struct riffle_error *error);
+
+/* Whether `path` is the file that is open. */
+bool disk_image_is(const struct disk_image *image, const char *path);
+
 /* Looks at the size again, after the file was made larger or smaller. Errors: IO, ARGUMENT (empty). */
 int disk_image_measure(struct disk_image *image, struct riffle_error *error);
 void disk_image_close(struct disk_image *image);

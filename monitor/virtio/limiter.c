@@ -113,8 +113,16 @@ void limiter_init(struct limiter *limiter, const struct limiter_config *config, 
 
 void limiter_configure(struct limiter *limiter, const struct limiter_config *config)
 {
-	configure_bucket(&limiter->bytes, &config->bytes, limiter->now());
-	configure_bucket(&limiter->ops, &config->ops, limiter->now());
+	limiter_update(limiter, &(struct limiter_update){
+				    .has_bytes = true, .has_ops = true, .bytes = config->bytes, .ops = config->ops});
+}
+
+void limiter_update(struct limiter *limiter, const struct limiter_update *update)
+{
+	if (update->has_bytes)
+		configure_bucket(&limiter->bytes, &update->bytes, limiter->now());
+	if (update->has_ops)
+		configure_bucket(&limiter->ops, &update->ops, limiter->now());
 	if (!limiter->timer.armed)
 		return;
 	loop_timer_set(limiter->loop, &limiter->timer, limiter->now());

@@ -19,6 +19,12 @@ struct limiter_config {
 	struct limiter_bucket_config bytes, ops;
 };
 
+/* A change of limits while running: of the buckets that it has. */
+struct limiter_update {
+	bool has_bytes, has_ops;
+	struct limiter_bucket_config bytes, ops; /* size or refill_ms 0: no limit any more */
+};
+
 struct limiter_bucket {
 	uint64_t size, refill_ns; /* size 0: no limit */
 	uint64_t burst, tokens;
@@ -41,6 +47,8 @@ void limiter_init(struct limiter *limiter, const struct limiter_config *config, 
 
 /* New limits while running; buckets start full. Whoever waits is called again. */
 void limiter_configure(struct limiter *limiter, const struct limiter_config *config);
+/* The same of the buckets in *update; the others keep their limits and what they hold. */
+void limiter_update(struct limiter *limiter, const struct limiter_update *update);
 
 /*
  * Takes `ops` operations and `bytes` bytes, or neither: false, and `again` will be called. While it waits nothing is

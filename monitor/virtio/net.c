@@ -568,16 +568,25 @@ int net_new(struct virtio_device **device, const struct net_config *config, stru
 	return 0;
 }
 
-void net_set_limits(struct virtio_device *device, const struct limiter_config *rx, const struct limiter_config *tx)
+/* For limiters that are not made yet. */
+static void change_options(struct limiter_config *limits, const struct limiter_update *update)
+{
+	if (update->has_bytes)
+		limits->bytes = update->bytes;
+	if (update->has_ops)
+		limits->ops = update->ops;
+}
+
+void net_set_limits(struct virtio_device *device, const struct limiter_update *rx, const struct limiter_update *tx)
 {
 	struct net *net = net_of(device);
 
 	virtio_lock(device);
-	net->options.rx = *rx;
-	net->options.tx = *tx;
+	change_options(&net->options.rx, rx);
+	change_options(&net->options.tx, tx);
 	if (net->set_up) {
-		limiter_configure(&net->rx_limiter, rx);
-		limiter_configure(&net->tx_limiter, tx);
+		limiter_update(&net->rx_limiter, rx);
+		limiter_update(&net->tx_limiter, tx);
 	}
 	virtio_unlock(device);
 }

@@ -53,7 +53,7 @@ int net_new(struct virtio_device **device, const struct net_config *config, stru
 
 /* The rest belongs to the event loop's thread. */
 
-void net_set_limits(struct virtio_device *device, const struct limiter_config *rx, const struct limiter_config *tx);
+void net_set_limits(struct virtio_device *device, const struct limiter_update *rx, const struct limiter_update *tx);
 const struct net_counters *net_counters(const struct virtio_device *device);
 
 /* The hook has something to give. */

@@ -51,7 +51,10 @@ struct net_backend {
  */
 int net_tap_open(struct net_backend **backend, const char *name, struct riffle_error *error);
 
-/* A tap that is open already, the backend's from now on, also after an error. Errors: ARGUMENT (no tap), IO. */
+/* The same, but its descriptor alone, for net_tap_adopt() later. */
+int net_tap_descriptor(int *descriptor, const char *name, struct riffle_error *error);
+
+/* A copy of the descriptor of a tap that is open already. Errors: ARGUMENT (no tap), IO. */
 int net_tap_adopt(struct net_backend **backend, int fd, struct riffle_error *error);
 
 /*

@@ -160,7 +160,7 @@ static bool is_name(const char *name)
 	       strcmp(name, "..") != 0;
 }
 
-int net_tap_open(struct net_backend **backend, const char *name, struct riffle_error *error)
+int net_tap_descriptor(int *descriptor, const char *name, struct riffle_error *error)
 {
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 
@@ -186,7 +186,15 @@ int net_tap_open(struct net_backend **backend, const char *name, struct riffle_e
 		close(fd);
 		return result;
 	}
-	return make(backend, fd, error);
+	*descriptor = fd;
+	return 0;
+}
+
+int net_tap_open(struct net_backend **backend, const char *name, struct riffle_error *error)
+{
+	int fd, status = net_tap_descriptor(&fd, name, error);
+
+	return status ? status : make(backend, fd, error);
 }
 
 int net_tap_adopt(struct net_backend **backend, int fd, struct riffle_error *error)

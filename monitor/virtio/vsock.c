@@ -47,6 +47,16 @@ static void listener_ready(void *opaque, uint32_t events)
 	virtio_unlock(&vsock->device);
 }
 
+static void accept_again(void *opaque)
+{
+	struct vsock *vsock = opaque;
+
+	virtio_lock(&vsock->device);
+	if (virtio_running(&vsock->device))
+		loop_watch(vsock->device.loop, &vsock->listener_source, EPOLLIN);
+	virtio_unlock(&vsock->device);
+}
+
 static void serve_open(struct vsock_connection *connection, uint32_t events)
 {
 	const uint32_t hang_up = EPOLLHUP | EPOLLERR;
@@ -217,6 +227,8 @@ static void destroy(struct virtio_device *device)
 		loop_remove(device->loop, &vsock->listener_source);
 	if (vsock->timer.armed)
 		loop_timer_cancel(device->loop, &vsock->timer);
+	if (vsock->accept_timer.armed)
+		loop_timer_cancel(device->loop, &vsock->accept_timer);
 	if (vsock->listener >= 0)
 		close(vsock->listener);
 	free(vsock);
@@ -259,10 +271,11 @@ int vsock_new(struct virtio_device **device, const struct vsock_config *config, 
 	vsock->config.guest_cid = config->cid;
 	vsock->listener_source = (struct loop_source){.ready = listener_ready, .opaque = vsock};
 	vsock->timer = (struct loop_timer){.expired = timer_expired, .opaque = vsock};
+	vsock->accept_timer = (struct loop_timer){.expired = accept_again, .opaque = vsock};
 	vsock->task = (struct loop_task){.run = run_task, .opaque = vsock};
 	vsock->last_ready = &vsock->ready;
 	vsock->next_port = VSOCK_FIRST_PORT;
-	int status = vsock_listen(vsock, config->path, error);
+	int status = vsock_listen(vsock, config, error);
 
 	if (status) {
 		if (vsock->listener >= 0)

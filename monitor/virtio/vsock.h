@@ -16,12 +16,17 @@
 struct vsock_config {
 	uint64_t cid;     /* the guest's: 3 to 2^32 - 2 */
 	const char *path; /* copied; at most 96 bytes, so that _PORT fits behind it */
+	bool has_listener; /* PATH is bound already, by vsock_bind(): `listener`, of which a copy is made */
+	int listener;
 };
 
 struct vsock_counters {
 	uint64_t opened, refused, connections; /* connections: now */
 	uint64_t to_guest_packets, to_guest_bytes, to_host_packets, to_host_bytes;
 };
+
+/* A socket that listens at PATH, for those who bind it before the device is made. Errors: ARGUMENT, IO. */
+int vsock_bind(int *listener, const char *path, struct riffle_error *error);
 
 /*
  * Binds PATH, which must not exist, at once: what connects waits until the guest is up.

@@ -76,7 +76,8 @@ struct vsock {
 	struct sockaddr_un path;
 	int listener;
 	struct loop_source listener_source;
-	struct loop_timer timer; /* runs while any connection has a deadline */
+	struct loop_timer timer;        /* runs while any connection has a deadline */
+	struct loop_timer accept_timer; /* runs while the listener is not watched for want of descriptors */
 	struct loop_task task;   /* closes what a reset left */
 	bool set_up, watching;
 	bool drop;            /* the driver reset the device: connections are no more */
@@ -145,7 +146,7 @@ void vsock_guest_shutdown(struct vsock_connection *connection, uint32_t flags);
 void vsock_guest_reset(struct vsock_connection *connection);
 
 /* vsock_host.c: the host's side. */
-int vsock_listen(struct vsock *vsock, const char *path, struct riffle_error *error);
+int vsock_listen(struct vsock *vsock, const struct vsock_config *config, struct riffle_error *error);
 /* Takes who connected; a bounded number. */
 void vsock_accept(struct vsock *vsock);
 /* A part of the CONNECT line. The connection may be gone afterwards. */

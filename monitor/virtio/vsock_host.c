@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's side of vsock: who connects to the unix socket, and whom the guest reaches. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -15,6 +16,8 @@ enum {
 	GREETING_MS = 30000,
 	BACKLOG = 1024,
 };
+
+#define ACCEPT_PAUSE_NS UINT64_C(100000000)
 
 #define LAST_PORT ((UINT32_C(1) << 31) - 1)
 
@@ -34,31 +37,71 @@ static void remove_stale(const struct sockaddr_un *address)
 	close(fd);
 }
 
-int vsock_listen(struct vsock *vsock, const char *path, struct riffle_error *error)
+static int set_path(struct sockaddr_un *address, const char *path, struct riffle_error *error)
 {
-	size_t bytes = strlen(path), room = sizeof vsock->path.sun_path - sizeof "_4294967295";
+	size_t bytes = strlen(path), room = sizeof address->sun_path - sizeof "_4294967295";
 
 	if (!bytes || bytes > room)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "path", bytes ? "too long" : "is empty", bytes,
 					    room);
-	vsock->path.sun_family = AF_UNIX;
-	memcpy(vsock->path.sun_path, path, bytes + 1);
-	vsock->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (vsock->listener < 0)
-		return riffle_fail_system(error, errno, "socket", "failed");
-	int result = bind(vsock->listener, (const struct sockaddr *)&vsock->path, sizeof vsock->path);
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(address->sun_path, path, bytes + 1);
+	return 0;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr_un *address, struct riffle_error *error)
+{
+	int result = bind(fd, (const struct sockaddr *)address, sizeof *address);
 
 	if (result < 0 && errno == EADDRINUSE) {
-		remove_stale(&vsock->path);
-		result = bind(vsock->listener, (const struct sockaddr *)&vsock->path, sizeof vsock->path);
+		remove_stale(address);
+		result = bind(fd, (const struct sockaddr *)address, sizeof *address);
 	}
 	if (result < 0)
 		return riffle_fail_system(error, errno, "path",
 					  errno == EADDRINUSE ? "exists, and is in use or no socket"
 							      : "cannot be bound");
-	if (listen(vsock->listener, BACKLOG) < 0)
-		return riffle_fail_system(error, errno, "listen", "failed");
-	return 0;
+	return listen(fd, BACKLOG) < 0 ? riffle_fail_system(error, errno, "listen", "failed") : 0;
+}
+
+int vsock_bind(int *listener, const char *path, struct riffle_error *error)
+{
+	struct sockaddr_un address;
+	int status = set_path(&address, path, error);
+
+	*listener = -1;
+	if (status)
+		return status;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return riffle_fail_system(error, errno, "socket", "failed");
+	status = bind_and_listen(fd, &address, error);
+	if (status)
+		close(fd);
+	else
+		*listener = fd;
+	return status;
+}
+
+int vsock_listen(struct vsock *vsock, const struct vsock_config *config, struct riffle_error *error)
+{
+	int status = set_path(&vsock->path, config->path, error);
+
+	vsock->listener = -1;
+	if (status)
+		return status;
+	if (!config->has_listener)
+		return vsock_bind(&vsock->listener, config->path, error);
+	vsock->listener = fcntl(config->listener, F_DUPFD_CLOEXEC, 3);
+	return vsock->listener < 0 ? riffle_fail_system(error, errno, "listener", "is no open descriptor") : 0;
+}
+
+/* Nobody can be taken now. Whoever waits stays in the backlog, and is looked at again after a while. */
+static void accept_later(struct vsock *vsock)
+{
+	loop_watch(vsock->device.loop, &vsock->listener_source, 0);
+	loop_timer_set(vsock->device.loop, &vsock->accept_timer, loop_now() + ACCEPT_PAUSE_NS);
 }
 
 void vsock_accept(struct vsock *vsock)
@@ -66,8 +109,12 @@ void vsock_accept(struct vsock *vsock)
 	for (int i = 0; i < ACCEPTS; i++) {
 		int fd = accept4(vsock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0)
+		if (fd < 0) {
+			/* no descriptor is left, or no memory: the listener stays readable for as long */
+			if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+				accept_later(vsock);
 			return;
+		}
 		struct vsock_connection *connection = vsock_add(vsock, fd, VSOCK_GREETING);
 
 		if (!connection)

@@ -471,7 +471,7 @@ static void test_limiter(void **state)
 	uint32_t head, written;
 
 	/* two at once, the others one each 20 ms; none is lost, and the order is kept */
-	block_limit(f->block, &(struct limiter_config){.ops = {2, 40, 0}});
+	block_limit(f->block, &(struct limiter_update){.has_ops = true, .ops = {2, 40, 0}});
 	for (unsigned i = 0; i < 8; i++) {
 		struct driver_buffer data = {buffer, 512, true};
 
@@ -485,7 +485,7 @@ static void test_limiter(void **state)
 		assert_int_equal(*statuses[i], VIRTIO_BLK_S_OK);
 	}
 	assert_true(loop_now() - start >= UINT64_C(100000000)); /* never faster than the limit */
-	block_limit(f->block, &(struct limiter_config){0});
+	block_limit(f->block, &(struct limiter_update){.has_ops = true});
 	assert_int_equal(simple(f, VIRTIO_BLK_T_IN, 1, buffer, 512), VIRTIO_BLK_S_OK);
 }
 

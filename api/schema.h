@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON into C structs, by tables that say what serde's attributes say for Firecracker. */
+#ifndef RIFFLE_API_SCHEMA_H
+#define RIFFLE_API_SCHEMA_H
+
+#include "api/json_text.h"
+
+/* Memory of the strings and lists of one request: all of it goes at once. Zeroed is empty. */
+struct arena {
+	struct arena_block *first;
+};
+
+void *arena_get(struct arena *arena, size_t bytes); /* zeroed; NULL: no memory */
+char *arena_copy(struct arena *arena, const char *string);
+void arena_free(struct arena *arena);
+
+enum schema_kind {
+	SCHEMA_BOOL,   /* bool */
+	SCHEMA_U8,     /* uint8_t, and so on */
+	SCHEMA_U16,
+	SCHEMA_U32,
+	SCHEMA_U64,
+	SCHEMA_USIZE,  /* uint64_t */
+	SCHEMA_STRING, /* const char * */
+	SCHEMA_PATH,   /* the same, by another name */
+	SCHEMA_CHOICE, /* int: which of `choices` */
+	SCHEMA_TEXT,   /* a string that `convert` turns into something */
+	SCHEMA_STRUCT, /* a struct of `schema` */
+	SCHEMA_LIST,   /* struct schema_list of `element` */
+	SCHEMA_MAP,    /* struct schema_list of struct schema_pair: strings by name */
+	SCHEMA_ANY,    /* struct schema_raw: any value, unread */
+};
+
+struct schema_list {
+	void *items;
+	size_t count;
+};
+
+struct schema_pair {
+	const char *name, *value;
+};
+
+/* Where a value begins in the text, and how long it is. */
+struct schema_raw {
+	const char *text;
+	size_t bytes;
+};
+
+enum {
+	SCHEMA_REQUIRED = 1, /* an error if it is missing */
+	SCHEMA_NULLABLE = 2, /* null is the same as nothing */
+	SCHEMA_HIDDEN = 4,   /* one of ours: not named where Firecracker lists what it expects */
+	SCHEMA_LATE = 8,     /* TEXT: what `convert` says is placed where the struct ends */
+};
+
+struct schema;
+struct schema_field {
+	const char *name;
+	enum schema_kind kind;
+	unsigned flags;
+	size_t offset;
+	size_t given; /* offset of a bool that says that a value, not null, was given; 0: nobody asks */
+	const char *const *choices;
+	/* NULL, or what is wrong with it: words that are there for good, with %s for the string */
+	const char *(*convert)(const char *string, size_t bytes, void *to);
+	const char *expected; /* TEXT: what a value that is no string is not */
+	const struct schema *schema;
+	const struct schema_field *element;
+};
+
+struct schema {
+	const char *name; /* "struct MachineConfig" */
+	const struct schema_field *fields;
+	size_t count; /* at most 64 */
+	size_t bytes; /* of the C struct */
+	bool open;    /* what is not known is ignored */
+};
+
+#define SCHEMA(variable, rust_name, type, table, ...)                                                                  \
+	const struct schema variable = {.name = "struct " rust_name,                                                   \
+					.fields = table,                                                               \
+					.count = sizeof(table) / sizeof *(table),                                      \
+					.bytes = sizeof(type),                                                         \
+					__VA_ARGS__}
+
+/* Reads one object into *object, which holds the defaults. Strings are the arena's. False: t->error says why. */
+bool schema_read_struct(struct json_text *t, const struct schema *schema, void *object, struct arena *arena);
+
+/* The same for a whole text. */
+bool schema_read(struct json_text *t, const char *text, size_t bytes, const struct schema *schema, void *object,
+		 struct arena *arena);
+
+#endif
