@@ -14,6 +14,8 @@ struct mmds {
 	struct mmds_config config;
 	struct mmds_counters counters;
 	struct mmds_stack *stacks;
+	void (*changed)(void *opaque, const struct mmds_counters *counters);
+	void *opaque;
 	uint64_t (*now)(void); /* nanoseconds; loop_now() but in tests */
 };
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "api/mmds/internal.h"
+#include "api/mmds/json_in.h"
 #include "api/mmds/stack.h"
 #include "common/fail.h"
 #include "monitor/event/loop.h"
@@ -63,6 +64,24 @@ enum mmds_status mmds_patch(struct mmds *mmds, const json_t *patch)
 	return mmds_store_patch(&mmds->store, patch);
 }
 
+enum mmds_status mmds_put_text(struct mmds *mmds, const char *json, size_t bytes)
+{
+	json_t *value = json_in_parse(json, bytes);
+	enum mmds_status status = value ? mmds_put(mmds, value) : MMDS_BAD_JSON;
+
+	json_decref(value);
+	return status;
+}
+
+enum mmds_status mmds_patch_text(struct mmds *mmds, const char *json, size_t bytes)
+{
+	json_t *value = json_in_parse(json, bytes);
+	enum mmds_status status = value ? mmds_patch(mmds, value) : MMDS_BAD_JSON;
+
+	json_decref(value);
+	return status;
+}
+
 enum mmds_status mmds_text(const struct mmds *mmds, struct text *text)
 {
 	return mmds_store_text(&mmds->store, text);
@@ -79,6 +98,8 @@ const char *mmds_status_text(enum mmds_status status)
 		return "The MMDS resource does not exist.";
 	case MMDS_WRONG_TYPE:
 		return "Cannot retrieve value. The value has an unsupported type.";
+	case MMDS_BAD_JSON:
+		return "The metadata is not valid JSON.";
 	case MMDS_NO_MEMORY:
 		return "There is no memory left.";
 	default:
@@ -89,6 +110,13 @@ const char *mmds_status_text(enum mmds_status status)
 const struct mmds_counters *mmds_counters(const struct mmds *mmds)
 {
 	return &mmds->counters;
+}
+
+void mmds_watch_counters(struct mmds *mmds, void (*changed)(void *opaque, const struct mmds_counters *counters),
+			 void *opaque)
+{
+	mmds->changed = changed;
+	mmds->opaque = opaque;
 }
 
 const struct net_hook *mmds_hook(struct mmds *mmds)

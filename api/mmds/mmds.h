@@ -60,10 +60,16 @@ bool mmds_address_allowed(uint32_t address);
 /* The store. Statuses as store.h has them, and what Firecracker says of each. */
 enum mmds_status mmds_put(struct mmds *mmds, json_t *value);
 enum mmds_status mmds_patch(struct mmds *mmds, const json_t *patch);
+/* The same from JSON text. MMDS_BAD_JSON: it is none. */
+enum mmds_status mmds_put_text(struct mmds *mmds, const char *json, size_t bytes);
+enum mmds_status mmds_patch_text(struct mmds *mmds, const char *json, size_t bytes);
 enum mmds_status mmds_text(const struct mmds *mmds, struct text *text);
 const char *mmds_status_text(enum mmds_status status);
 
 const struct mmds_counters *mmds_counters(const struct mmds *mmds);
+/* `changed` is called when counters have changed; NULL: nobody is. */
+void mmds_watch_counters(struct mmds *mmds, void (*changed)(void *opaque, const struct mmds_counters *counters),
+			 void *opaque);
 
 /*
  * What a network device needs as its hook so that its guest reaches the service: it lives until mmds_destroy() or

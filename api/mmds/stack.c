@@ -161,6 +161,12 @@ static bool wants(void *opaque, const uint8_t *head, size_t bytes)
 	return packet_is_for(head, bytes, stack->mmds->config.address);
 }
 
+static void tell_counters(const struct mmds *mmds)
+{
+	if (mmds->changed)
+		mmds->changed(mmds->opaque, &mmds->counters);
+}
+
 static void take(void *opaque, const uint8_t *frame, size_t bytes)
 {
 	struct mmds_stack *stack = opaque;
@@ -186,6 +192,7 @@ static void take(void *opaque, const uint8_t *frame, size_t bytes)
 		counters->rx_accepted_err++;
 		break;
 	}
+	tell_counters(stack->mmds);
 }
 
 static size_t give_reset(struct mmds_stack *stack, uint8_t *frame, size_t room)
@@ -252,13 +259,14 @@ static size_t give(void *opaque, uint8_t *frame, size_t room)
 	} else {
 		bytes = give_segment(stack, frame, room);
 	}
-	if (!bytes) {
+	if (bytes) {
+		counters->tx_count++;
+		counters->tx_frames++;
+		counters->tx_bytes += bytes;
+	} else {
 		set_timer(stack);
-		return 0;
 	}
-	counters->tx_count++;
-	counters->tx_frames++;
-	counters->tx_bytes += bytes;
+	tell_counters(stack->mmds);
 	return bytes;
 }
 

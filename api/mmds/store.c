@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/mmds/json_text.h"
+#include "api/mmds/json_out.h"
 
 void mmds_store_clear(struct mmds_store *store)
 {
@@ -18,7 +18,7 @@ static enum mmds_status check_size(const struct mmds_store *store, const json_t 
 {
 	struct text text = {0};
 
-	json_text_add(&text, value);
+	json_out_add(&text, value);
 	enum mmds_status status = text.failed ? MMDS_NO_MEMORY : text.length > store->limit ? MMDS_TOO_LARGE : MMDS_OK;
 
 	text_clear(&text);
@@ -91,7 +91,7 @@ enum mmds_status mmds_store_patch(struct mmds_store *store, const json_t *patch)
 enum mmds_status mmds_store_text(const struct mmds_store *store, struct text *text)
 {
 	if (store->value && !json_is_null(store->value))
-		json_text_add(text, store->value);
+		json_out_add(text, store->value);
 	else
 		text_add_string(text, "{}");
 	return text->failed ? MMDS_NO_MEMORY : MMDS_OK;
@@ -171,7 +171,7 @@ static enum mmds_status add_imds(const json_t *value, struct text *text)
 	if (!json_is_object(value))
 		return MMDS_WRONG_TYPE;
 	size_t count;
-	const char **keys = json_text_sorted_keys(value, &count);
+	const char **keys = json_out_sorted_keys(value, &count);
 
 	if (!keys)
 		return MMDS_NO_MEMORY;
@@ -200,7 +200,7 @@ enum mmds_status mmds_store_get(const struct mmds_store *store, const char *path
 	if (!value)
 		status = MMDS_NOT_FOUND;
 	else if (as_json)
-		json_text_add(text, value);
+		json_out_add(text, value);
 	else
 		status = add_imds(value, text);
 	free(cleaned);

@@ -13,6 +13,7 @@ enum mmds_status {
 	MMDS_NOT_SET,    /* nothing was stored yet that could be changed */
 	MMDS_NOT_FOUND,  /* no value is at this path */
 	MMDS_WRONG_TYPE, /* the value has no IMDS text: neither an object nor a string */
+	MMDS_BAD_JSON,
 	MMDS_NO_MEMORY,
 };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "api/mmds/internal.h"
-#include "api/mmds/json_text.h"
+#include "api/mmds/json_out.h"
 
 #define MS UINT64_C(1000000)
 #define HEAD(version, code, type)                                                                                      \
@@ -117,7 +117,7 @@ static void test_json_text(void **state)
 		struct text text = {0};
 		json_t *value = parse(rows[i][0]);
 
-		json_text_add(&text, value);
+		json_out_add(&text, value);
 		expect_text(&text, rows[i][1]);
 		json_decref(value);
 	}
@@ -167,6 +167,42 @@ static void test_store(void **state)
 	expect_store(mmds, "{\"a\":1}");
 	assert_int_equal(put(mmds, "7"), MMDS_OK);
 	expect_store(mmds, "7");
+	mmds_destroy(mmds);
+}
+
+/* From text, with numbers that jansson does not read as they are. */
+static void test_text(void **state)
+{
+	(void)state;
+	static const char *const rows[][2] = {
+	    {" { \"b\" : [ 9223372036854775807 , -9223372036854775808 ] } ",
+	     "{\"b\":[9223372036854775807,-9223372036854775808]}"},
+	    {"[1e3,9223372036854775807,9223372036854775808,-100000000000000000000]",
+	     "[1000.0,9223372036854775807,9.223372036854776e18,-1e20]"},
+	    {"{\"12345678901234567890\":\"\\\"98765432109876543210\",\"a\":12345678901234567890123}",
+	     "{\"12345678901234567890\":\"\\\"98765432109876543210\",\"a\":1.2345678901234568e22}"},
+	    {"123456789012345678901234567890.5", "1.2345678901234568e29"},
+	    {"\"a\\u0000b\"", "\"a\\u0000b\""},
+	    {"", NULL},
+	    {"{", NULL},
+	    {"[1,]", NULL},
+	    {"1e999", NULL},
+	    {"[12345678901234567890,", NULL},
+	    {"\"\xff\"", NULL},
+	};
+	struct mmds *mmds = open_mmds("0", MMDS_V1);
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		enum mmds_status wanted = rows[i][1] ? MMDS_OK : MMDS_BAD_JSON;
+
+		assert_int_equal(mmds_put_text(mmds, rows[i][0], strlen(rows[i][0])), wanted);
+		if (rows[i][1])
+			expect_store(mmds, rows[i][1]);
+	}
+	assert_int_equal(mmds_put_text(mmds, "{}", 2), MMDS_OK);
+	assert_int_equal(mmds_patch_text(mmds, "{\"a\":1}x", 7), MMDS_OK);
+	assert_int_equal(mmds_patch_text(mmds, "{\"b\":1}x", 8), MMDS_BAD_JSON);
+	expect_store(mmds, "{\"a\":1}");
 	mmds_destroy(mmds);
 }
 
@@ -521,12 +557,13 @@ static void test_address(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_json_text),      cmocka_unit_test(test_merge_patch),
-	    cmocka_unit_test(test_store),          cmocka_unit_test(test_limit),
-	    cmocka_unit_test(test_paths),          cmocka_unit_test(test_empty),
-	    cmocka_unit_test(test_refused),        cmocka_unit_test(test_tokens),
-	    cmocka_unit_test(test_token_expiry),   cmocka_unit_test(test_version_1),
-	    cmocka_unit_test(test_token_requests), cmocka_unit_test(test_address),
+	    cmocka_unit_test(test_json_text), cmocka_unit_test(test_merge_patch),
+	    cmocka_unit_test(test_store),     cmocka_unit_test(test_text),
+	    cmocka_unit_test(test_limit),     cmocka_unit_test(test_paths),
+	    cmocka_unit_test(test_empty),     cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_tokens),    cmocka_unit_test(test_token_expiry),
+	    cmocka_unit_test(test_version_1), cmocka_unit_test(test_token_requests),
+	    cmocka_unit_test(test_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

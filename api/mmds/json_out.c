@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON values as text, byte for byte as Rust's serde_json prints them: compact, keys sorted, shortest numbers. */
-#include "api/mmds/json_text.h"
+#include "api/mmds/json_out.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -105,7 +105,7 @@ static int compare_keys(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-const char **json_text_sorted_keys(const json_t *object, size_t *count)
+const char **json_out_sorted_keys(const json_t *object, size_t *count)
 {
 	json_t *o = (json_t *)(uintptr_t)object; /* jansson's iterators take no const */
 	size_t i = 0;
@@ -123,7 +123,7 @@ const char **json_text_sorted_keys(const json_t *object, size_t *count)
 static void add_object(struct text *text, const json_t *object)
 {
 	size_t count;
-	const char **keys = json_text_sorted_keys(object, &count);
+	const char **keys = json_out_sorted_keys(object, &count);
 
 	if (!keys) {
 		text->failed = true;
@@ -135,7 +135,7 @@ static void add_object(struct text *text, const json_t *object)
 			text_add_string(text, ",");
 		add_string(text, keys[i], strlen(keys[i]));
 		text_add_string(text, ":");
-		json_text_add(text, json_object_get(object, keys[i]));
+		json_out_add(text, json_object_get(object, keys[i]));
 	}
 	text_add_string(text, "}");
 	free(keys);
@@ -147,12 +147,12 @@ static void add_array(struct text *text, const json_t *array)
 	for (size_t i = 0; i < json_array_size(array); i++) {
 		if (i)
 			text_add_string(text, ",");
-		json_text_add(text, json_array_get(array, i));
+		json_out_add(text, json_array_get(array, i));
 	}
 	text_add_string(text, "]");
 }
 
-void json_text_add(struct text *text, const json_t *value)
+void json_out_add(struct text *text, const json_t *value)
 {
 	switch (json_typeof(value)) {
 	case JSON_OBJECT:
