@@ -299,10 +299,12 @@ static enum progress transmit(struct net *net)
 	uint8_t head[NET_HOOK_HEAD];
 	size_t head_bytes = virtq_chain_read(chain, NET_HEADER_BYTES, head, hook ? sizeof head : ETHERNET_HEADER);
 
-	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX || net->gone)
+	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX)
 		return keep_out(net, false);
 	if (hook && hook->wants(hook->opaque, head, head_bytes))
 		return keep_out(net, true);
+	if (net->gone)
+		return keep_out(net, false);
 	if (!limiter_take(&net->tx_limiter, 1, chain->out_bytes)) {
 		virtq_unpop(queue);
 		return LIMITED;
