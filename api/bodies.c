@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/log.h"
+#include "monitor/core/cpu_config.h"
 
 #define R SCHEMA_REQUIRED
 #define N SCHEMA_NULLABLE
@@ -84,11 +85,6 @@ static const struct schema_field drive_fields[] = {
     FIELD(STRING, drive, "socket", socket, N),
 };
 BODY(drive, "BlockDeviceConfig", drive);
-
-struct body_drive body_drive_defaults(void)
-{
-	return (struct body_drive){.cache_type = CACHE_UNSAFE, .io_engine = ENGINE_SYNC};
-}
 
 static const struct schema_field drive_patch_fields[] = {
     FIELD(STRING, drive_patch, "drive_id", drive_id, R),
@@ -265,11 +261,6 @@ static const struct schema_field hotplug_fields[] = {
 };
 BODY(hotplug, "MemoryHotplugConfig", hotplug);
 
-struct body_hotplug body_hotplug_defaults(void)
-{
-	return (struct body_hotplug){.block_size_mib = 2, .slot_size_mib = 128};
-}
-
 static const struct schema_field hotplug_patch_fields[] = {
     FIELD(USIZE, hotplug_patch, "requested_size_mib", requested_size_mib, R),
 };
@@ -329,6 +320,112 @@ static const struct schema_field snapshot_load_fields[] = {
     FIELD(CHOICE, snapshot_load, "huge_pages", huge_pages, 0, .choices = load_huge_words),
 };
 BODY(snapshot_load, "LoadSnapshotConfig", snapshot_load);
+
+/* "0x1f" or "0b11" */
+static const char *number_of(const char *string, uint64_t max, uint64_t *value)
+{
+	unsigned base = string[0] == '0' && string[1] == 'x' ? 16 : string[0] == '0' && string[1] == 'b' ? 2 : 0;
+
+	*value = 0;
+	if (!base || !string[2])
+		return "No supported number system prefix found in value [%s]. Make sure to prefix the number with "
+		       "'0x' for hexadecimal numbers or '0b' for binary numbers.";
+	for (const char *c = string + 2; *c; c++) {
+		int digit = hex_digit(*c);
+
+		if (digit < 0 || digit >= (int)base || __builtin_mul_overflow(*value, base, value))
+			return "Failed to parse string [%s] as a number for CPU template";
+		*value += (unsigned)digit;
+	}
+	return *value > max ? "Failed to parse string [%s] as a number for CPU template" : NULL;
+}
+
+static const char *convert_u32(const char *string, size_t bytes, void *to)
+{
+	uint64_t value;
+	const char *problem = number_of(string, UINT32_MAX, &value);
+
+	(void)bytes;
+	if (!problem)
+		*(uint32_t *)to = (uint32_t)value;
+	return problem;
+}
+
+static const char *bitmap_problem = "Failed to parse string [%s] as a bitmap";
+
+static const char *convert_bits32(const char *string, size_t bytes, void *to)
+{
+	struct body_bits *bits = to;
+
+	(void)bytes;
+	return cpu_bitmap_parse(string, 32, &bits->filter, &bits->value) ? NULL : bitmap_problem;
+}
+
+static const char *convert_bits64(const char *string, size_t bytes, void *to)
+{
+	struct cpu_msr_modifier *msr = (void *)((char *)to - offsetof(struct cpu_msr_modifier, filter));
+
+	(void)bytes;
+	return cpu_bitmap_parse(string, 64, &msr->filter, &msr->value) ? NULL : bitmap_problem;
+}
+
+static const char *convert_capability(const char *string, size_t bytes, void *to)
+{
+	struct cpu_capability *capability = to;
+	uint64_t number = 0;
+
+	(void)bytes;
+	capability->waived = *string == '!';
+	string += capability->waived;
+	for (const char *c = string; *c; c++) {
+		if (*c < '0' || *c > '9' || c - string > 9)
+			return "Failed to parse KVM capability [%s] as u32";
+		number = number * 10 + (unsigned)(*c - '0');
+	}
+	capability->id = (uint32_t)number;
+	return *string ? NULL : "Failed to parse KVM capability [%s] as u32";
+}
+
+static const char *const register_words[] = {"eax", "ebx", "ecx", "edx", NULL};
+static const struct schema_field register_fields[] = {
+    FIELD(CHOICE, register, "register", reg, R, .choices = register_words),
+    FIELD(TEXT, register, "bitmap", bitmap, R | SCHEMA_LATE, .convert = convert_bits32),
+};
+static BODY(register, "CpuidRegisterModifier", register);
+static const struct schema_field register_element = {.kind = SCHEMA_STRUCT, .schema = &schema_register};
+
+static const struct schema_field cpuid_fields[] = {
+    FIELD(TEXT, cpuid, "leaf", leaf, R | SCHEMA_LATE, .convert = convert_u32),
+    FIELD(TEXT, cpuid, "subleaf", subleaf, R | SCHEMA_LATE, .convert = convert_u32),
+    FIELD(U32, cpuid, "flags", flags, R),
+    FIELD(LIST, cpuid, "modifiers", modifiers, R, .element = &register_element),
+};
+static BODY(cpuid, "CpuidLeafModifier", cpuid);
+static const struct schema_field cpuid_element = {.kind = SCHEMA_STRUCT, .schema = &schema_cpuid};
+
+static const struct schema_field msr_fields[] = {
+    {.name = "addr",
+     .kind = SCHEMA_TEXT,
+     .flags = R | SCHEMA_LATE,
+     .offset = offsetof(struct cpu_msr_modifier, index),
+     .convert = convert_u32},
+    {.name = "bitmap",
+     .kind = SCHEMA_TEXT,
+     .flags = R | SCHEMA_LATE,
+     .offset = offsetof(struct cpu_msr_modifier, filter),
+     .convert = convert_bits64},
+};
+static SCHEMA(schema_msr, "RegisterModifier", struct cpu_msr_modifier, msr_fields);
+static const struct schema_field msr_element = {.kind = SCHEMA_STRUCT, .schema = &schema_msr};
+static const struct schema_field capability_element = {
+    .kind = SCHEMA_TEXT, .flags = SCHEMA_LATE, .bytes = sizeof(struct cpu_capability), .convert = convert_capability};
+
+static const struct schema_field cpu_fields[] = {
+    FIELD(LIST, cpu, "kvm_capabilities", kvm_capabilities, 0, .element = &capability_element),
+    FIELD(LIST, cpu, "cpuid_modifiers", cpuid_modifiers, 0, .element = &cpuid_element),
+    FIELD(LIST, cpu, "msr_modifiers", msr_modifiers, 0, .element = &msr_element),
+};
+BODY(cpu, "CustomCpuTemplate", cpu);
 
 static const struct schema_field drive_element = {.kind = SCHEMA_STRUCT, .schema = &schema_drive};
 static const struct schema_field net_element = {.kind = SCHEMA_STRUCT, .schema = &schema_net};

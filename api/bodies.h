@@ -49,7 +49,7 @@ struct body_drive {
 	bool is_root_device, is_read_only;
 	int cache_type, io_engine;
 	struct body_limiter rate_limiter;
-	bool has_read_only, has_limiter, has_engine;
+	bool has_read_only, has_limiter, has_engine; /* without an engine: ENGINE_SYNC */
 };
 
 /* PATCH /drives, and of PATCH /pmem without the path */
@@ -109,7 +109,7 @@ struct body_metrics {
 	struct schema_list properties; /* of struct schema_pair */
 };
 
-enum { MMDS_V1, MMDS_V2 };
+enum { BODY_MMDS_V1, BODY_MMDS_V2 };
 extern const char *const body_mmds_words[];
 struct body_mmds {
 	int version;
@@ -175,30 +175,22 @@ struct body_snapshot_load {
 	int huge_pages;
 };
 
-/* PUT /cpu-config: each modifier as bits to clear and bits to set. */
-struct body_bits {
-	uint64_t filter, value; /* new = (old & ~filter) | value */
-};
+/* PUT /cpu-config */
 struct body_register {
-	int reg; /* 0 to 3: eax, ebx, ecx, edx */
-	struct body_bits bitmap;
+	int reg; /* enum cpu_register */
+	struct body_bits {
+		uint64_t filter, value;
+	} bitmap;
 };
 struct body_cpuid {
-	uint32_t leaf, subleaf, flags;
+	uint32_t leaf, subleaf;
+	uint32_t flags; /* KVM's, which follow from the leaf */
 	struct schema_list modifiers; /* of struct body_register */
 };
-struct body_msr {
-	uint32_t addr;
-	struct body_bits bitmap;
-};
-struct body_capability {
-	uint32_t number;
-	bool removed; /* "!171": it is not needed */
-};
 struct body_cpu {
-	struct schema_list kvm_capabilities; /* of struct body_capability */
+	struct schema_list kvm_capabilities; /* of struct cpu_capability */
 	struct schema_list cpuid_modifiers;  /* of struct body_cpuid */
-	struct schema_list msr_modifiers;    /* of struct body_msr */
+	struct schema_list msr_modifiers;    /* of struct cpu_msr_modifier */
 };
 
 /* The configuration file. */
@@ -219,8 +211,8 @@ struct body_file {
 };
 
 /* What is not given and not zero. */
-struct body_drive body_drive_defaults(void);
-struct body_hotplug body_hotplug_defaults(void);
+#define BODY_HOTPLUG_DEFAULTS ((struct body_hotplug){.block_size_mib = 2, .slot_size_mib = 128})
+#define BODY_SNAPSHOT_DEFAULTS ((struct body_snapshot_create){.snapshot_type = SNAPSHOT_FULL})
 
 extern const struct schema schema_machine_put, schema_machine_patch, schema_boot_source, schema_drive,
     schema_drive_patch, schema_net, schema_net_patch, schema_pmem, schema_pmem_patch, schema_vsock, schema_entropy,

@@ -213,6 +213,8 @@ static size_t size_of(const struct schema_field *field)
 		return sizeof(int);
 	case SCHEMA_STRUCT:
 		return field->schema->bytes;
+	case SCHEMA_TEXT:
+		return field->bytes;
 	default:
 		return sizeof(struct schema_list);
 	}

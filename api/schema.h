@@ -66,6 +66,7 @@ struct schema_field {
 	const char *expected; /* TEXT: what a value that is no string is not */
 	const struct schema *schema;
 	const struct schema_field *element;
+	size_t bytes; /* TEXT as an element of a list: what `convert` writes */
 };
 
 struct schema {

@@ -83,12 +83,14 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (struct platform){.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
 	if ((status = irq_open(&m->irq_com1, IRQ_COM1, error)) ||
 	    (status = irq_open(&m->irq_keyboard, IRQ_KEYBOARD, error)) ||
+	    (status = irq_open(&m->irq_generation, GENERATION_GSI, error)) ||
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
 	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
 	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
 	    (status = power_attach(&m->power, &m->bus, &m->platform, error)) ||
 	    (status = machine_command_open(m, error)))
 		return status;
+	serial_limit(&m->serial, &m->config.console.limit);
 	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
 }
 
@@ -99,8 +101,8 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
-	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory(m->vm),
-					  &m->blame, error);
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop,
+					  vm_memory_to_add(m->vm), &m->blame, error);
 
 	if (status)
 		return status;
@@ -124,6 +126,9 @@ static void describe(struct machine *m)
 	d->pm_port = PORT_PM;
 	d->reset_port = PORT_RESET;
 	d->reset_value = RESET_VALUE;
+	d->event_gsi = GENERATION_GSI;
+	d->vmgenid_address = GENERATION_VMGENID;
+	d->vmclock_address = GENERATION_VMCLOCK;
 	d->command_line = m->config.command_line;
 	d->devices = m->devices.announced;
 	d->device_count = m->devices.count;
@@ -149,6 +154,8 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	phases_end(m->phases, "memory");
+	if ((status = generation_begin(vm_memory(m->vm), error)))
+		return status;
 	status = make_devices(m, error);
 	if (status)
 		return status;
@@ -181,6 +188,7 @@ int machine_open_vm(struct machine *m, struct riffle_error *error)
 	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
 	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
 	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)) ||
+	    (status = irq_connect(&m->irq_generation, vm_descriptor(m->vm), error)) ||
 	    (status = machine_devices_connect(&m->devices, vm_descriptor(m->vm), error)))
 		return status;
 	describe(m);
@@ -253,7 +261,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 		m->observer = *observer;
 	m->phases = phases;
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
-	m->irq_com1.fd = m->irq_keyboard.fd = -1;
+	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
 	m->console.in_fd = m->console.out_fd = m->console.listen_fd = m->console.held_fd = -1;
 	bus_init(&m->bus);
@@ -315,6 +323,7 @@ void machine_destroy(struct machine *m)
 	machine_console_close(m);
 	irq_close(&m->irq_com1);
 	irq_close(&m->irq_keyboard);
+	irq_close(&m->irq_generation);
 	if (m->loop.last_task)
 		loop_destroy(&m->loop);
 	bus_destroy(&m->bus);

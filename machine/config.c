@@ -57,6 +57,9 @@ const char *machine_config_uses(const struct machine_config *config, const struc
 	for (unsigned i = 0; i < config->devices.disk_count; i++)
 		if (is_file(config->devices.disks[i].path, file))
 			return "disk";
+	for (unsigned i = 0; i < config->devices.pmem_count; i++)
+		if (is_file(config->devices.pmems[i].path, file))
+			return "persistent memory";
 	return NULL;
 }
 

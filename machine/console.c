@@ -107,6 +107,15 @@ static int open_pty(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
+/* What cannot be set so is a file, which does not make anybody wait. */
+static void set_nonblocking(int fd)
+{
+	int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int machine_console_open(struct machine *m, struct riffle_error *error)
 {
 	enum output_reader reader = OUTPUT_STREAM;
@@ -114,6 +123,8 @@ int machine_console_open(struct machine *m, struct riffle_error *error)
 	int status = 0;
 
 	c->owns_fds = m->config.console.kind != MACHINE_CONSOLE_STDIO;
+	if (m->config.console.lossy)
+		reader = OUTPUT_DEVICE;
 	switch (m->config.console.kind) {
 	case MACHINE_CONSOLE_STDIO:
 		c->in_fd = STDIN_FILENO;
@@ -121,6 +132,11 @@ int machine_console_open(struct machine *m, struct riffle_error *error)
 		break;
 	case MACHINE_CONSOLE_FILE:
 		status = open_file(m, error);
+		break;
+	case MACHINE_CONSOLE_FD:
+		c->out_fd = fcntl(m->config.console.fd, F_DUPFD_CLOEXEC, 3);
+		if (c->out_fd < 0)
+			status = riffle_fail_system(error, errno, "console", "is no open descriptor");
 		break;
 	case MACHINE_CONSOLE_UNIX:
 		status = open_socket(m, error);
@@ -137,6 +153,8 @@ int machine_console_open(struct machine *m, struct riffle_error *error)
 		reader = OUTPUT_READERS; /* of whom none ever comes */
 		break;
 	}
+	if (!status && m->config.console.lossy)
+		set_nonblocking(c->out_fd);
 	console_init(&c->terminal, m->config.console.kind == MACHINE_CONSOLE_STDIO ? c->in_fd : -1);
 	if (!status)
 		status = output_init(&m->output, reader, c->out_fd, error);

@@ -71,7 +71,11 @@ int machine_net_set_limits(struct machine *m, const char *id, const struct limit
 int machine_pmem_set_limits(struct machine *m, const char *id, const struct limiter_update *update,
 			    struct riffle_error *error)
 {
-	(void)m, (void)id, (void)update;
+	for (unsigned i = 0; i < m->devices.pmem_count; i++)
+		if (is(m->devices.pmem_ids[i], id)) {
+			pmem_limit(m->devices.pmems[i], update);
+			return 0;
+		}
 	return no_device(error);
 }
 
@@ -139,6 +143,15 @@ int machine_ctrl_alt_del(struct machine *m, struct riffle_error *error)
 	return typed ? 0
 		     : riffle_fail(error, RIFFLE_ERR_ARGUMENT, "keyboard",
 				   "the guest has not read what was typed before");
+}
+
+int machine_renew_generation(struct machine *m, struct riffle_error *error)
+{
+	int status = generation_renew(vm_memory(m->vm), error);
+
+	if (!status)
+		irq_raise(&m->irq_generation);
+	return status;
 }
 
 int machine_disks_sync(struct machine *m, struct riffle_error *error)

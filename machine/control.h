@@ -51,6 +51,9 @@ int machine_balloon_hint_stop(struct machine *machine, struct riffle_error *erro
 /* Types Ctrl-Alt-Del on the guest's keyboard. Errors: ARGUMENT (the guest did not read what was typed before). */
 int machine_ctrl_alt_del(struct machine *machine, struct riffle_error *error);
 
+/* The machine goes on from a snapshot: new generation id, and the guest is told. While no vCPU runs. Errors: RANDOM. */
+int machine_renew_generation(struct machine *machine, struct riffle_error *error);
+
 /* Written data of all disks reaches stable storage, as when a guest is saved. Errors: IO, with the first that failed.
  */
 int machine_disks_sync(struct machine *machine, struct riffle_error *error);

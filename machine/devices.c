@@ -13,7 +13,7 @@ struct maker {
 	struct machine_devices *devices;
 	struct bus *bus;
 	struct loop *loop;
-	const struct guest_memory *memory;
+	struct guest_memory *memory;
 	const char **blame;
 };
 
@@ -119,6 +119,43 @@ static int make_nets(const struct maker *maker, const struct machine_devices_con
 	return 0;
 }
 
+static int make_pmem(const struct maker *maker, const struct machine_pmem *config, struct riffle_error *error)
+{
+	struct machine_devices *devices = maker->devices;
+	struct pmem **pmem = &devices->pmems[devices->pmem_count];
+	const struct pmem_config options = {.path = config->path,
+					    .has_fd = config->has_fd,
+					    .fd = config->fd,
+					    .read_only = config->read_only,
+					    .limits = config->limits};
+	struct riffle_ram region;
+
+	*maker->blame = config->path;
+	int status = pmem_new(pmem, &options, maker->loop, error);
+
+	if (status)
+		return status;
+	pmem_place(*pmem, guest_memory_next_added(maker->memory), &region);
+	status = attach(maker, pmem_device(*pmem), error);
+	if (!status)
+		status = guest_memory_add(maker->memory, &region, config->read_only, error);
+	if (status)
+		return status;
+	devices->pmem_ids[devices->pmem_count++] = config->id;
+	*maker->blame = NULL;
+	return 0;
+}
+
+static int make_pmems(const struct maker *maker, const struct machine_devices_config *config,
+		      struct riffle_error *error)
+{
+	int status = 0;
+
+	for (unsigned i = 0; !status && i < config->pmem_count; i++)
+		status = make_pmem(maker, &config->pmems[i], error);
+	return status;
+}
+
 static int make_vsock(const struct maker *maker, const struct machine_vsock *config, struct riffle_error *error)
 {
 	const struct vsock_config vsock = {.cid = config->cid,
@@ -151,14 +188,15 @@ static int make_balloon(const struct maker *maker, const struct machine_balloon 
 }
 
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
-			 struct loop *loop, const struct guest_memory *memory, const char **blame,
+			 struct loop *loop, struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error)
 {
 	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
 	int status;
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||
-	    (status = make_nets(&maker, config, error)) || (status = make_vsock(&maker, &config->vsock, error)))
+	    (status = make_nets(&maker, config, error)) || (status = make_pmems(&maker, config, error)) ||
+	    (status = make_vsock(&maker, &config->vsock, error)))
 		return status;
 	return make_rng(&maker, &config->rng, error);
 }
@@ -194,6 +232,10 @@ static size_t add_root(const struct machine_devices_config *config, char *text, 
 						disk->partuuid ? disk->partuuid : "/dev/vda",
 						disk->read_only ? "ro" : "rw");
 	}
+	for (unsigned i = 0; i < config->pmem_count; i++)
+		if (config->pmems[i].root)
+			return (size_t)snprintf(text, room, " root=/dev/pmem%u %s", i,
+						config->pmems[i].read_only ? "ro" : "rw");
 	return 0;
 }
 

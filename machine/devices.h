@@ -9,6 +9,7 @@
 #include "monitor/virtio/block.h"
 #include "monitor/virtio/mmio.h"
 #include "monitor/virtio/net.h"
+#include "monitor/virtio/pmem.h"
 #include "monitor/virtio/rng.h"
 #include "monitor/virtio/vsock.h"
 
@@ -32,6 +33,9 @@ struct machine_devices {
 	struct rng *rng;
 	struct machine_net_state nets[MACHINE_NETS_MAX];
 	unsigned net_count;
+	struct pmem *pmems[MACHINE_PMEMS_MAX];
+	const char *pmem_ids[MACHINE_PMEMS_MAX];
+	unsigned pmem_count;
 	struct virtio_device *vsock, *balloon;
 	/* one line for the user, while the guest runs; NULL: nobody hears it */
 	void (*notice)(void *opaque, const char *text);
@@ -40,11 +44,11 @@ struct machine_devices {
 
 /*
  * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks,
- * networks, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
+ * networks, pmem, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
  * left).
  */
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
-			 struct loop *loop, const struct guest_memory *memory, const char **blame,
+			 struct loop *loop, struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error);
 
 /* Tells KVM of them, and waits for what they need beside it (passt). Errors may have words of *devices. */

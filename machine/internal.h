@@ -15,6 +15,7 @@
 #include "monitor/platform/cmos.h"
 #include "monitor/platform/command.h"
 #include "monitor/platform/console.h"
+#include "monitor/platform/generation.h"
 #include "monitor/platform/i8042.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/power.h"
@@ -64,7 +65,7 @@ struct machine {
 	struct loop loop;
 	struct bus bus;
 	struct platform platform;
-	struct irq irq_com1, irq_keyboard;
+	struct irq irq_com1, irq_keyboard, irq_generation;
 	struct serial serial;
 	struct i8042 i8042;
 	struct cmos cmos;

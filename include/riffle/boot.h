@@ -52,6 +52,9 @@ struct riffle_boot_device {
 	uint64_t reserved_zero[2];
 };
 
+#define RIFFLE_BOOT_VMGENID_BYTES 16u
+#define RIFFLE_BOOT_VMCLOCK_BYTES 4096u
+
 /* struct riffle_machine's flags: what the monitor emulates beside the fixed COM1 (0x3f8, IRQ 4). */
 #define RIFFLE_MACHINE_I8042 1u         /* keyboard controller at 0x60 and 0x64, IRQ 1; else guests do not probe */
 #define RIFFLE_MACHINE_RTC 2u           /* CMOS clock at 0x70 without an interrupt; else it is said to be absent */
@@ -102,7 +105,15 @@ struct riffle_machine {
 	                                   port after it and may read 0; 0: no power-off by it */
 	uint16_t reset_port;            /* ACPI reset register, one byte; 0: none */
 	uint8_t reset_value;            /* what the guest writes there */
-	uint8_t reserved_zero[5 + 128];
+	/*
+	 * Where a guest learns that it was copied or restored. Both are the monitor's to fill, and lie where the guest
+	 * has no RAM: outside of it, or in [0xa0000, 0xe0000). The GED's interrupt, an edge of event_gsi, tells the
+	 * guest of a change in either.
+	 */
+	uint8_t event_gsi;              /* 1 to 23, with one of the following; 0: none */
+	uint32_t vmgenid_address;       /* a generation id of 16 bytes, on a multiple of 8; 0: none */
+	uint32_t vmclock_address;       /* a page with a struct vmclock_abi; 0: none */
+	uint8_t reserved_zero[124];
 };
 
 /* Registers of vCPU 0 at the entry; the other vCPUs wait for INIT and SIPI. Registers not named are 0. */

@@ -134,6 +134,70 @@ static void put_device(struct riffle_boot_aml *aml, const struct riffle_boot_dev
 	riffle_boot_aml_close(aml, device);
 }
 
+static void put_generation_id(struct riffle_boot_aml *aml, uint32_t address)
+{
+	size_t device = riffle_boot_aml_open_device(aml, "VGEN"), package;
+
+	riffle_boot_aml_name(aml, "_HID");
+	riffle_boot_aml_string(aml, "VMGENCTR");
+	riffle_boot_aml_name(aml, "_CID"); /* what drivers look for, by its specification */
+	riffle_boot_aml_string(aml, "VM_Gen_Counter");
+	riffle_boot_aml_name(aml, "_DDN");
+	riffle_boot_aml_string(aml, "VM_Gen_Counter");
+	riffle_boot_aml_name(aml, "ADDR"); /* lower and upper half */
+	package = riffle_boot_aml_open_package(aml, 2);
+	riffle_boot_aml_integer(aml, address);
+	riffle_boot_aml_integer(aml, 0);
+	riffle_boot_aml_close(aml, package);
+	riffle_boot_aml_close(aml, device);
+}
+
+static void put_vmclock(struct riffle_boot_aml *aml, uint32_t address)
+{
+	size_t device = riffle_boot_aml_open_device(aml, "VCLK"), resources;
+
+	riffle_boot_aml_name(aml, "_HID");
+	riffle_boot_aml_string(aml, "AMZNC10C");
+	riffle_boot_aml_name(aml, "_CID");
+	riffle_boot_aml_string(aml, "VMCLOCK");
+	riffle_boot_aml_name(aml, "_DDN");
+	riffle_boot_aml_string(aml, "VMCLOCK");
+	riffle_boot_aml_name(aml, "_CRS");
+	resources = riffle_boot_aml_open_resources(aml);
+	riffle_boot_aml_memory32(aml, address, RIFFLE_BOOT_VMCLOCK_BYTES);
+	riffle_boot_aml_close_resources(aml, resources);
+	riffle_boot_aml_close(aml, device);
+}
+
+/* The generic event device, whose one event is that the guest is another than before. */
+static void put_events(struct riffle_boot_aml *aml, const struct riffle_machine *machine)
+{
+	size_t device, term;
+
+	if (!machine->event_gsi)
+		return;
+	if (machine->vmgenid_address)
+		put_generation_id(aml, machine->vmgenid_address);
+	if (machine->vmclock_address)
+		put_vmclock(aml, machine->vmclock_address);
+	device = riffle_boot_aml_open_device(aml, "GED_");
+	riffle_boot_aml_name(aml, "_HID");
+	riffle_boot_aml_string(aml, "ACPI0013");
+	riffle_boot_aml_name(aml, "_UID");
+	riffle_boot_aml_integer(aml, 0);
+	riffle_boot_aml_name(aml, "_CRS");
+	term = riffle_boot_aml_open_resources(aml);
+	riffle_boot_aml_interrupt(aml, machine->event_gsi);
+	riffle_boot_aml_close_resources(aml, term);
+	term = riffle_boot_aml_open_method(aml, "_EVT", 1);
+	if (machine->vmgenid_address)
+		riffle_boot_aml_notify(aml, "_SB_", "VGEN", 0x80);
+	if (machine->vmclock_address)
+		riffle_boot_aml_notify(aml, "_SB_", "VCLK", 0x80);
+	riffle_boot_aml_close(aml, term);
+	riffle_boot_aml_close(aml, device);
+}
+
 static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 {
 	uint8_t *table = area->bytes + area->used;
@@ -153,6 +217,7 @@ static bool put_dsdt(struct area *area, const struct riffle_machine *machine)
 	put_io_devices(&aml, machine->flags);
 	for (size_t i = 0; i < machine->device_count; i++)
 		put_device(&aml, &machine->devices[i], (unsigned)i);
+	put_events(&aml, machine);
 	riffle_boot_aml_close(&aml, term);
 	if (aml.full)
 		return false;
@@ -335,6 +400,40 @@ static int check_device(const struct riffle_boot_device *d, const struct riffle_
 	return RIFFLE_OK;
 }
 
+/* A page or part of one that the guest reads and does not take for RAM: [0xa0000, 0xe0000) is not in our e820. */
+static int check_event_memory(const char *field, uint32_t address, uint32_t bytes, uint32_t alignment,
+			      const struct riffle_boot_map *map, struct riffle_error *error)
+{
+	bool in_hole = address >= RBOOT_MP_TABLE_END && riffle_inside(address, bytes, RIFFLE_BOOT_ACPI);
+
+	if (!address)
+		return RIFFLE_OK;
+	if (address % alignment)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, field, "is not aligned", address, alignment);
+	if (!riffle_inside(address, bytes, RIFFLE_BOOT_HOLE_END))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, field, "reaches past 4 GiB", address);
+	if (!in_hole && riffle_boot_map_touches(map, address, bytes))
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, field, "lies in RAM", address);
+	return RIFFLE_OK;
+}
+
+static int check_events(const struct riffle_machine *machine, const struct riffle_boot_map *map,
+			struct riffle_error *error)
+{
+	bool wanted = machine->vmgenid_address || machine->vmclock_address;
+	int status;
+
+	if (!wanted != !machine->event_gsi || machine->event_gsi >= RBOOT_IOAPIC_PINS)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "event_gsi",
+					    wanted ? "is not a pin of the IOAPIC" : "is of no use without vmgenid or vmclock",
+					    machine->event_gsi, wanted ? RBOOT_IOAPIC_PINS - 1 : 0);
+	status = check_event_memory("vmgenid_address", machine->vmgenid_address, RIFFLE_BOOT_VMGENID_BYTES, 8, map,
+				    error);
+	return status ? status
+		      : check_event_memory("vmclock_address", machine->vmclock_address, RIFFLE_BOOT_VMCLOCK_BYTES,
+					   RIFFLE_BOOT_VMCLOCK_BYTES, map, error);
+}
+
 int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 		     struct riffle_error *error)
 {
@@ -351,6 +450,8 @@ int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, cons
 	for (size_t i = 0; i < machine->device_count; i++)
 		if ((status = check_device(&machine->devices[i], map, error)))
 			return status;
+	if ((status = check_events(machine, map, error)))
+		return status;
 	dsdt = next_table(&area);
 	if (!put_dsdt(&area, machine))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "devices", "are more than the ACPI tables hold",

@@ -16,8 +16,12 @@ enum {
 	AML_SCOPE = 0x10,
 	AML_BUFFER = 0x11,
 	AML_PACKAGE = 0x12,
+	AML_METHOD = 0x14,
+	AML_METHOD_SERIALISED = 0x08,
+	AML_DUAL_NAME = 0x2e,
 	AML_EXTENDED = 0x5b,
 	AML_EXTENDED_DEVICE = 0x82,
+	AML_NOTIFY = 0x86,
 };
 
 void riffle_boot_aml_put(struct riffle_boot_aml *aml, const void *bytes, size_t count)
@@ -107,6 +111,28 @@ size_t riffle_boot_aml_open_device(struct riffle_boot_aml *aml, const char name[
 	opened = aml->used;
 	riffle_boot_aml_put(aml, name, 4);
 	return opened;
+}
+
+size_t riffle_boot_aml_open_method(struct riffle_boot_aml *aml, const char name[4], unsigned arguments)
+{
+	size_t opened;
+
+	riffle_boot_aml_byte(aml, AML_METHOD);
+	opened = aml->used;
+	riffle_boot_aml_put(aml, name, 4);
+	riffle_boot_aml_byte(aml, (uint8_t)(arguments | AML_METHOD_SERIALISED));
+	return opened;
+}
+
+void riffle_boot_aml_notify(struct riffle_boot_aml *aml, const char scope[4], const char name[4], uint8_t value)
+{
+	static const uint8_t dual_path[2] = {'\\', AML_DUAL_NAME};
+
+	riffle_boot_aml_byte(aml, AML_NOTIFY);
+	riffle_boot_aml_put(aml, dual_path, sizeof dual_path);
+	riffle_boot_aml_put(aml, scope, 4);
+	riffle_boot_aml_put(aml, name, 4);
+	riffle_boot_aml_integer(aml, value);
 }
 
 size_t riffle_boot_aml_open_package(struct riffle_boot_aml *aml, uint8_t elements)

@@ -23,12 +23,16 @@ void riffle_boot_aml_eisa_id(struct riffle_boot_aml *aml, const char id[7]);
 /* Name(NAME, what the caller encodes next); `name` has four characters, here and below */
 void riffle_boot_aml_name(struct riffle_boot_aml *aml, const char name[4]);
 
+/* Notify(\SCOPE.NAME, value) */
+void riffle_boot_aml_notify(struct riffle_boot_aml *aml, const char scope[4], const char name[4], uint8_t value);
+
 /*
  * Terms with a length: each open returns where the term's length will stand, to be given to close when everything
  * inside has been written. Terms nest.
  */
 size_t riffle_boot_aml_open_scope(struct riffle_boot_aml *aml, const char name[4]); /* Scope(\NAME) */
 size_t riffle_boot_aml_open_device(struct riffle_boot_aml *aml, const char name[4]);
+size_t riffle_boot_aml_open_method(struct riffle_boot_aml *aml, const char name[4], unsigned arguments); /* serialised */
 size_t riffle_boot_aml_open_package(struct riffle_boot_aml *aml, uint8_t elements);
 size_t riffle_boot_aml_open_resources(struct riffle_boot_aml *aml); /* a ResourceTemplate, up to 255 bytes */
 void riffle_boot_aml_close(struct riffle_boot_aml *aml, size_t opened);

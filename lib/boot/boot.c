@@ -68,7 +68,8 @@ static int check_tables(const struct riffle_boot_map *map, const struct riffle_m
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "rsdp_address",
 					 "is given although the library's own ACPI tables are to be written",
 					 machine->rsdp_address);
-	if (!acpi && (machine->device_count || machine->sleep_control_port || machine->reset_port || machine->pm_port))
+	if (!acpi && (machine->device_count || machine->sleep_control_port || machine->reset_port || machine->pm_port ||
+		      machine->event_gsi || machine->vmgenid_address || machine->vmclock_address))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "tables",
 					 "leave out ACPI, by which devices and ports are announced", machine->tables);
 	if (!acpi && !mp)

@@ -12,6 +12,8 @@
 
 #include "common/fail.h"
 
+#define ADDED_STEP (UINT64_C(1) << 30)
+
 /*
  * A reservation without access holds the RAM and at least a page of guard on either side, so that no length that
  * somebody failed to check reaches another mapping. The RAM starts on a 2 MiB boundary of the host and at guest
@@ -81,25 +83,58 @@ void guest_memory_unmap(struct guest_memory *memory)
 	*memory = (struct guest_memory){0};
 }
 
-int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct riffle_error *error)
+uint64_t guest_memory_next_added(const struct guest_memory *memory)
 {
-	for (size_t i = 0; i < memory->count; i++) {
-		struct kvm_userspace_memory_region region = {
-			.slot = (uint32_t)i,
-			.guest_phys_addr = memory->ram[i].address,
-			.memory_size = memory->ram[i].bytes,
-			.userspace_addr = (uintptr_t)memory->ram[i].host,
-		};
-		if (ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-			return riffle_fail_system(error, errno, "KVM_SET_USER_MEMORY_REGION", "failed");
-	}
+	const struct riffle_ram *last = memory->added_count ? &memory->added[memory->added_count - 1]
+							    : &memory->ram[memory->count - 1];
+	uint64_t end = (last->address + last->bytes + ADDED_STEP - 1) & ~(ADDED_STEP - 1);
+
+	return end > GUEST_MEMORY_ADDED_FROM ? end : GUEST_MEMORY_ADDED_FROM;
+}
+
+int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *region, bool read_only,
+		     struct riffle_error *error)
+{
+	if (memory->added_count == GUEST_MEMORY_ADDED_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "pmem", "are more than there is room for",
+					    memory->added_count + 1, GUEST_MEMORY_ADDED_MAX);
+	memory->added_read_only[memory->added_count] = read_only;
+	memory->added[memory->added_count++] = *region;
 	return 0;
 }
 
-void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t bytes)
+static int register_one(int vm_fd, uint32_t slot, const struct riffle_ram *ram, bool read_only,
+			struct riffle_error *error)
 {
-	for (size_t i = 0; i < memory->count; i++) {
-		const struct riffle_ram *ram = &memory->ram[i];
+	struct kvm_userspace_memory_region region = {
+	    .slot = slot,
+	    .flags = read_only ? KVM_MEM_READONLY : 0,
+	    .guest_phys_addr = ram->address,
+	    .memory_size = ram->bytes,
+	    .userspace_addr = (uintptr_t)ram->host,
+	};
+
+	if (ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return riffle_fail_system(error, errno, "KVM_SET_USER_MEMORY_REGION", "failed");
+	return 0;
+}
+
+int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct riffle_error *error)
+{
+	int status = 0;
+
+	for (size_t i = 0; !status && i < memory->count; i++)
+		status = register_one(vm_fd, (uint32_t)i, &memory->ram[i], false, error);
+	for (size_t i = 0; !status && i < memory->added_count; i++)
+		status = register_one(vm_fd, (uint32_t)(memory->count + i), &memory->added[i],
+				      memory->added_read_only[i], error);
+	return status;
+}
+
+static void *find(const struct riffle_ram *list, size_t count, uint64_t gpa, uint64_t bytes)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct riffle_ram *ram = &list[i];
 
 		if (gpa >= ram->address && gpa - ram->address < ram->bytes)
 			return bytes <= ram->bytes - (gpa - ram->address)
@@ -107,6 +142,13 @@ void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t 
 				       : NULL;
 	}
 	return NULL;
+}
+
+void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t bytes)
+{
+	if (memory->added_count && gpa >= memory->added[0].address)
+		return find(memory->added, memory->added_count, gpa, bytes);
+	return find(memory->ram, memory->count, gpa, bytes);
 }
 
 bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t bytes)

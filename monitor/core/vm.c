@@ -137,6 +137,11 @@ const struct guest_memory *vm_memory(const struct vm *vm)
 	return &vm->memory;
 }
 
+struct guest_memory *vm_memory_to_add(struct vm *vm)
+{
+	return &vm->memory;
+}
+
 unsigned vm_vcpus(const struct vm *vm)
 {
 	return vm->config.vcpus;

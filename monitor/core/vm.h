@@ -57,6 +57,8 @@ int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error);
 void vm_destroy(struct vm *vm);
 
 const struct guest_memory *vm_memory(const struct vm *vm);
+/* The same, for guest_memory_add() before vm_open(). */
+struct guest_memory *vm_memory_to_add(struct vm *vm);
 unsigned vm_vcpus(const struct vm *vm);
 /* For irqfds, ioeventfds and memory slots; belongs to the VM. */
 int vm_descriptor(const struct vm *vm);

@@ -40,6 +40,8 @@ void output_destroy(struct output *output)
 {
 	if (output->reader == OUTPUT_READERS && output->fd >= 0)
 		close(output->fd);
+	if (output->broken_fd >= 0)
+		close(output->broken_fd);
 	if (output->ring)
 		munmap(output->ring, output->size);
 	output->ring = NULL;
@@ -183,6 +185,8 @@ static void write_some(struct output *output)
 	output->head = (head + (uint32_t)done) % output->size;
 	output->count -= (uint32_t)done;
 	output->written += (uint64_t)done;
+	if (!output->count)
+		output->head = 0; /* a ring that is emptied in time stays within its first pages */
 	bool left = problem && problem != EAGAIN && problem != EINTR && writing_failed(output, fd, problem);
 
 	close_retired(output);

@@ -17,8 +17,8 @@ enum output_reader {
 	OUTPUT_STREAM,  /* one descriptor for good: the guest waits for a slow reader, as on a slow line */
 	OUTPUT_READERS, /* a connection after another (output_connect()); between them output is kept, and when
 			   the ring is full the oldest of it is dropped. While there is one it is a stream. */
-	OUTPUT_DEVICE,  /* a pseudo-terminal, which does not show whether anybody reads: non-blocking; kept and
-			   dropped as between readers */
+	OUTPUT_DEVICE,  /* a pseudo-terminal, which does not show whether anybody reads, or whatever may lose
+			   output: non-blocking; kept and dropped as between readers */
 };
 
 struct output {

@@ -128,7 +128,10 @@ static void transmit(struct serial *serial, uint8_t byte)
 		serial->transmitter_empty_pending = true;
 		return;
 	}
-	output_put(serial->output, byte);
+	if (limiter_bucket_take(&serial->limit, 1))
+		output_put(serial->output, byte);
+	else
+		serial->dropped++;
 	serial->transmitter_empty_pending = output_has_room(serial->output);
 }
 
@@ -283,6 +286,11 @@ void serial_output_ready(struct serial *serial)
 {
 	serial->transmitter_empty_pending = true;
 	update_irq(serial);
+}
+
+void serial_limit(struct serial *serial, const struct limiter_bucket_config *limit)
+{
+	limiter_bucket_init(&serial->limit, limit);
 }
 
 int serial_attach(struct serial *serial, struct bus *bus, const struct platform *platform, struct output *output,

@@ -6,6 +6,7 @@
 #include "monitor/bus/bus.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/platform.h"
+#include "monitor/virtio/limiter.h"
 
 #define SERIAL_FIFO 16u
 
@@ -27,6 +28,8 @@ struct serial {
 		uint8_t bytes[SERIAL_FIFO];
 	} received, looped;
 	struct bus_bytes registers;
+	struct limiter_bucket limit; /* of bytes to the output */
+	uint64_t dropped;            /* bytes beyond that */
 };
 
 /* Errors: those of bus_add(). */
@@ -38,6 +41,9 @@ int serial_attach(struct serial *serial, struct bus *bus, const struct platform 
  * all, platform->input_wanted() says when to try again.
  */
 unsigned serial_receive(struct serial *serial, const uint8_t *bytes, unsigned count);
+
+/* What the guest sends beyond this limit is lost. After serial_attach(). */
+void serial_limit(struct serial *serial, const struct limiter_bucket_config *limit);
 
 /* The output has room again; the bus's lock is held. */
 void serial_output_ready(struct serial *serial);

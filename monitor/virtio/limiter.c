@@ -172,6 +172,22 @@ void limiter_refund(struct limiter *limiter, uint64_t ops, uint64_t bytes)
 	give_back(&limiter->ops, ops);
 }
 
+void limiter_bucket_init(struct limiter_bucket *bucket, const struct limiter_bucket_config *config)
+{
+	configure_bucket(bucket, config, loop_now());
+}
+
+bool limiter_bucket_take(struct limiter_bucket *bucket, uint64_t tokens)
+{
+	if (!bucket->size)
+		return true;
+	refill(bucket, loop_now());
+	if (lacks(bucket, tokens))
+		return false;
+	spend(bucket, tokens);
+	return true;
+}
+
 void limiter_stop(struct limiter *limiter)
 {
 	if (limiter->loop)

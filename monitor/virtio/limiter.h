@@ -41,6 +41,10 @@ struct limiter {
 	uint64_t (*now)(void); /* loop_now(), but for tests */
 };
 
+/* A bucket alone, for whoever drops what it does not give: full at first; size 0 gives everything. */
+void limiter_bucket_init(struct limiter_bucket *bucket, const struct limiter_bucket_config *config);
+bool limiter_bucket_take(struct limiter_bucket *bucket, uint64_t tokens);
+
 /* `again` is called by the loop when what limiter_take() refused may be had. The limiter must stay where it is. */
 void limiter_init(struct limiter *limiter, const struct limiter_config *config, struct loop *loop,
 		  void (*again)(void *opaque), void *opaque);

@@ -354,9 +354,12 @@ static const char acpica_script[] =
     "if grep -Ei 'incorrect|invalid' fadt.dsl madt.dsl; then exit 1; fi\n"
     "for word in 'EisaId (\"PNP0501\")' 'EisaId (\"PNP0303\")' 'EisaId (\"PNP0B00\")' \\\n"
     "    'Name (_S5, Package (0x04)' '\"LNRO0005\"' 0xD0001000 'Interrupt (ResourceConsumer, Edge, ActiveHigh, "
-    "Exclusive'; do\n"
+    "Exclusive' '\"VM_Gen_Counter\"' 0x000DFFF0 '\"VMCLOCK\"' 'Method (_EVT, 1, Serialized)' \\\n"
+    "    'Notify (\\_SB.VGEN, 0x80)' 'Notify (\\_SB.VCLK, 0x80)'; do\n"
     "  grep -qF \"$word\" dsdt.dsl || { echo \"no $word\"; cat dsdt.dsl; exit 1; }\n"
     "done\n"
+    /* the name that drivers know the generation id by is none that the compiler takes */
+    "LC_ALL=C sed -i 's/VMGENCTR/RIFL0001/' dsdt.dat dsdt.dsl\n"
     "iasl -oa -p again dsdt.dsl >log 2>&1 || { cat log; exit 1; }\n"
     "grep -q '0 Errors, 0 Warnings' log || { cat log; exit 1; }\n"
     "cmp -i 36 dsdt.dat again.aml\n";
@@ -375,6 +378,9 @@ static void check_with_acpica(size_t device_count)
 	make_machine(&guest, 4);
 	guest.machine.devices = many;
 	guest.machine.device_count = device_count;
+	guest.machine.event_gsi = 3;
+	guest.machine.vmgenid_address = 0xdfff0;
+	guest.machine.vmclock_address = 0xde000;
 	write_machine(&guest);
 	t = walk(&guest);
 	assert_non_null(mkdtemp(directory));
@@ -404,12 +410,69 @@ static void test_acpica_reads_them(void **state)
 	check_with_acpica(1000);
 }
 
+static int write_events(uint8_t gsi, uint32_t vmgenid, uint32_t vmclock)
+{
+	struct riffle_boot_registers registers;
+	struct riffle_header header;
+	struct riffle_plan plan = guest_plan(&header);
+	struct riffle_loaded loaded = guest_kernel(32 * MIB);
+	struct guest guest;
+
+	make_machine(&guest, 1);
+	guest.machine.event_gsi = gsi;
+	guest.machine.vmgenid_address = vmgenid;
+	guest.machine.vmclock_address = vmclock;
+	int status = riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error);
+
+	guest_free(&guest);
+	return status;
+}
+
+/* Where a generation id and VMClock may lie: outside of RAM, or between base memory and the ACPI tables. */
+static void test_events_are_checked(void **state)
+{
+	static const struct {
+		uint8_t gsi;
+		uint32_t vmgenid, vmclock;
+		const char *field; /* NULL: good */
+	} cases[] = {
+	    {3, 0xdfff0, 0xde000, NULL},
+	    {3, 0xdfff0, 0, NULL},
+	    {23, 0, 0xa0000, NULL},
+	    {3, 0xd8000000, 0xdffff000, NULL},
+	    {3, 0xfffffff0, 0, NULL},
+	    {0, 0, 0, NULL},
+	    {0, 0xdfff0, 0, "event_gsi"},
+	    {24, 0xdfff0, 0, "event_gsi"},
+	    {3, 0, 0, "event_gsi"},
+	    {3, 0xdfff8, 0, "vmgenid_address"}, /* its last byte is ACPI's */
+	    {3, 0xdffec, 0, "vmgenid_address"},
+	    {3, 0x9fff8, 0, "vmgenid_address"},
+	    {3, 0x100000, 0, "vmgenid_address"},
+	    {3, 64 * MIB - 8, 0, "vmgenid_address"},
+	    {3, 0xfffffff8, 0, "vmgenid_address"},
+	    {3, 0, 0xdf800, "vmclock_address"},
+	    {3, 0, 0xe0000, "vmclock_address"},
+	    {3, 0, 0x9f000, "vmclock_address"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		int status = write_events(cases[i].gsi, cases[i].vmgenid, cases[i].vmclock);
+
+		assert_int_equal(status, cases[i].field ? RIFFLE_ERR_ARGUMENT : 0);
+		if (cases[i].field)
+			assert_string_equal(error.field, cases[i].field);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_fadt), cmocka_unit_test(test_fixed_hardware), cmocka_unit_test(test_reset_vector),         cmocka_unit_test(test_madt),
 	    cmocka_unit_test(test_mp_table),     cmocka_unit_test(test_devices_are_checked),
 	    cmocka_unit_test(test_most_devices), cmocka_unit_test(test_acpica_reads_them),
+	    cmocka_unit_test(test_events_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,9 +106,77 @@ static void test_root(void **state)
 	unlink(paths[1]);
 }
 
+/* Persistent memory lies above 512 GiB, a GiB or more apart, and devices reach it as they do RAM. */
+static void test_pmem(void **state)
+{
+	struct machine_devices_config config = {0};
+	char paths[2][40] = {"/var/tmp/riffle-pmem-XXXXXX", "/var/tmp/riffle-pmem-XXXXXX"}, words[400];
+	const uint64_t first = UINT64_C(512) << 30, second = UINT64_C(513) << 30;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = mkstemp(paths[i]);
+
+		assert_int_equal(ftruncate(fd, i ? 4096 : (2 << 20) + 1), 0);
+		assert_int_equal(pwrite(fd, i ? "second" : "first!", 6, 0), 6);
+		close(fd);
+		config.pmems[config.pmem_count++] = (struct machine_pmem){.id = "a", .path = paths[i], .read_only = i};
+	}
+	config.pmems[1].root = true;
+	make(&config);
+	assert_int_equal(pmem_bytes(devices.pmems[0]), 4 << 20);
+	assert_int_equal(pmem_bytes(devices.pmems[1]), 2 << 20);
+	assert_memory_equal(guest_memory_at(&memory, first, 6), "first!", 6);
+	assert_memory_equal(guest_memory_at(&memory, second, 6), "second", 6);
+	assert_non_null(guest_memory_at(&memory, first, 4 << 20));
+	assert_null(guest_memory_at(&memory, first, (4 << 20) + 1));
+	assert_null(guest_memory_at(&memory, first + (4 << 20), 1));
+	assert_null(guest_memory_at(&memory, first - 1, 1));
+	assert_null(guest_memory_at(&memory, second + (2 << 20), 0));
+	assert_non_null(guest_memory_at(&memory, 0, 4 << 20));
+	assert_true(memory.added_read_only[1] && !memory.added_read_only[0]);
+	/* of a read-only file a device changes a copy */
+	assert_true(guest_memory_write(&memory, second, "SECOND", 6));
+	assert_true(guest_memory_write(&memory, first, "FIRST!", 6));
+	assert_true(machine_devices_command_line(&devices, &config, "quiet", words, sizeof words));
+	assert_int_equal(strncmp(words, " root=/dev/pmem1 ro virtio_mmio", 31), 0);
+	destroy();
+	for (unsigned i = 0; i < 2; i++) {
+		char text[6];
+		int fd = open(paths[i], O_RDONLY);
+
+		assert_int_equal(read(fd, text, 6), 6);
+		assert_memory_equal(text, i ? "second" : "FIRST!", 6);
+		close(fd);
+		unlink(paths[i]);
+	}
+}
+
+/* A disk, given as a descriptor; and the id that control finds it by. */
+static void test_descriptor(void **state)
+{
+	struct machine_devices_config config = {.disk_count = 1};
+	char path[] = "/var/tmp/riffle-descriptor-XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	assert_int_equal(unlink(path), 0);
+	config.disks[0] = (struct machine_disk){.id = "disk", .path = "a name", .has_fd = true, .fd = fd};
+	for (unsigned round = 0; round < 2; round++) {
+		make(&config);
+		assert_int_equal(block_bytes(devices.disks[0]), 8192);
+		assert_string_equal(devices.disk_ids[0], "disk");
+		destroy();
+		assert_true(fcntl(fd, F_GETFD) >= 0); /* the caller's, for another try */
+	}
+	close(fd);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slots), cmocka_unit_test(test_root)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slots), cmocka_unit_test(test_root),
+					  cmocka_unit_test(test_pmem), cmocka_unit_test(test_descriptor)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 
 #include "monitor/platform/boot_timer.h"
 #include "monitor/platform/cmos.h"
+#include "monitor/platform/generation.h"
 #include "monitor/platform/i8042.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/power.h"
@@ -382,6 +383,82 @@ static void i8042_resets(void **state)
 	assert_int_equal(machine.base.end, VM_END_RESET);
 }
 
+static void expect_answers(const uint8_t *expected, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		expect_answer(expected[i]);
+}
+
+/* One edge a byte; the keys are released when they were read, by a driver that takes interrupts. */
+static void chord_of_three_keys(void **state)
+{
+	static const uint8_t pressed[2][4] = {{0x14, 0x11, 0xe0, 0x71}, {0x1d, 0x38, 0xe0, 0x53}};
+	static const uint8_t released[2][7] = {{0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14}, {0xe0, 0xd3, 0xb8, 0x9d}};
+
+	(void)state;
+	for (unsigned translated = 0; translated < 2; translated++) {
+		command(0x60);
+		out8(&machine.base, KBD_DATA, (uint8_t)(0x05 | translated << 6));
+		machine.base.rises[1] = 0;
+		assert_true(i8042_ctrl_alt_del(&machine.i8042));
+		expect_answers(pressed[translated], 4);
+		expect_answers(released[translated], translated ? 4 : 7);
+		expect_no_answer();
+		assert_int_equal(machine.base.rises[1], translated ? 8 : 11);
+	}
+	/* nobody listens: 16 bytes are kept, and no release follows */
+	command(0x60);
+	out8(&machine.base, KBD_DATA, 0x04);
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(i8042_ctrl_alt_del(&machine.i8042));
+	assert_false(i8042_ctrl_alt_del(&machine.i8042));
+	for (unsigned i = 0; i < 3; i++)
+		expect_answer(pressed[0][i]);
+	assert_false(i8042_ctrl_alt_del(&machine.i8042));
+	expect_answer(pressed[0][3]);
+	assert_true(i8042_ctrl_alt_del(&machine.i8042));
+	for (unsigned i = 0; i < 4; i++)
+		expect_answers(pressed[0], 4);
+	expect_no_answer();
+}
+
+/* The page and the id that a restored guest finds changed. */
+static void generation_is_renewed(void **state)
+{
+	struct guest_memory memory;
+	uint8_t first[16], second[16];
+
+	(void)state;
+	assert_int_equal(guest_memory_map(&memory, 2 << 20, false, NULL), 0);
+	assert_int_equal(generation_begin(&memory, NULL), 0);
+	const uint8_t *clock = guest_memory_at(&memory, GENERATION_VMCLOCK, 4096);
+
+	assert_memory_equal(clock, "VCLK\0\x10\0\0\1\0\xff\0\0\0\0", 16);
+	for (unsigned i = 16; i < 112; i++)
+		assert_int_equal(clock[i], i == 25 ? 3 : 0);
+	assert_true(guest_memory_read(&memory, GENERATION_VMGENID, first, sizeof first));
+	for (unsigned round = 1; round < 3; round++) {
+		assert_int_equal(generation_renew(&memory, NULL), 0);
+		assert_true(guest_memory_read(&memory, GENERATION_VMGENID, second, sizeof second));
+		assert_memory_not_equal(first, second, sizeof first);
+		memcpy(first, second, sizeof first);
+		assert_int_equal(clock[12], 2 * round); /* seq_count: even */
+		assert_int_equal(clock[16], round);     /* disruption_marker */
+		assert_int_equal(clock[104], round);    /* vm_generation_counter */
+	}
+	guest_memory_unmap(&memory);
+}
+
+/* Bytes beyond the bucket are lost, and counted. */
+static void serial_is_limited(void **state)
+{
+	(void)state;
+	serial_limit(&machine.serial, &(struct limiter_bucket_config){.size = 10, .refill_ms = 3600000});
+	for (unsigned i = 0; i < 15; i++)
+		out8(&machine.base, 0x3f8, 'x');
+	assert_int_equal(machine.serial.dropped, 5);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -400,6 +477,9 @@ int main(void)
 		T(keyboard_answers_and_interrupts),
 		T(keyboard_queue_is_bounded),
 		T(i8042_resets),
+		T(chord_of_three_keys),
+		T(generation_is_renewed),
+		T(serial_is_limited),
 	};
 	return cmocka_run_group_tests_name("monitor devices", tests, NULL, NULL);
 }

@@ -48,6 +48,8 @@ pub const RIFFLE_BOOT_RNG_SEED_MAX: u32 = 256;
 pub const RIFFLE_BOOT_SLEEP_S5: u32 = 52;
 pub const RIFFLE_BOOT_PM_BYTES: u32 = 6;
 pub const RIFFLE_BOOT_SCI: u32 = 9;
+pub const RIFFLE_BOOT_VMGENID_BYTES: u32 = 16;
+pub const RIFFLE_BOOT_VMCLOCK_BYTES: u32 = 4096;
 pub const RIFFLE_MACHINE_I8042: u32 = 1;
 pub const RIFFLE_MACHINE_RTC: u32 = 2;
 pub const RIFFLE_MACHINE_GIB_PAGES: u32 = 4;
@@ -744,7 +746,10 @@ pub struct riffle_machine {
     pub sleep_control_port: u16,
     pub reset_port: u16,
     pub reset_value: u8,
-    pub reserved_zero: [u8; 133usize],
+    pub event_gsi: u8,
+    pub vmgenid_address: u32,
+    pub vmclock_address: u32,
+    pub reserved_zero: [u8; 124usize],
 }
 impl Default for riffle_machine {
     fn default() -> Self {

@@ -55,6 +55,12 @@ pub struct Machine {
     pub reset_port: u16,
     /// What the guest writes there.
     pub reset_value: u8,
+    /// The generic event device's interrupt, with one of the two that follow; 0: none.
+    pub event_gsi: u8,
+    /// The VM generation id, which the monitor fills; 0: none.
+    pub vmgenid_address: u32,
+    /// The VMClock page, which the monitor fills; 0: none.
+    pub vmclock_address: u32,
 }
 
 fn c_string(text: &str, field: &'static [u8]) -> Result<CString> {
@@ -97,6 +103,9 @@ impl Machine {
             sleep_control_port: self.sleep_control_port,
             reset_port: self.reset_port,
             reset_value: self.reset_value,
+            event_gsi: self.event_gsi,
+            vmgenid_address: self.vmgenid_address,
+            vmclock_address: self.vmclock_address,
             ..Default::default()
         };
         Ok(function(&raw))

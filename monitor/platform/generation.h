@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tells a guest that it was restored: VM generation id and VMClock, in pages of the guest's own memory. */
+#ifndef RIFFLE_MONITOR_GENERATION_H
+#define RIFFLE_MONITOR_GENERATION_H
+
+#include <riffle/error.h>
+
+#include "monitor/core/memory.h"
+
+/* Below the ACPI tables, where the guest sees no RAM. Announced by struct riffle_machine's fields of these names. */
+#define GENERATION_VMGENID 0xdfff0u
+#define GENERATION_VMCLOCK 0xde000u
+#define GENERATION_GSI 3u /* COM2's, which is not there; the devices' interrupts are all taken */
+
+/*
+ * A new machine: a random id, and a clock page that counts restores and tells no time. Before the guest runs.
+ * Errors: RANDOM; ARGUMENT (the guest has less than 1 MiB of RAM).
+ */
+int generation_begin(const struct guest_memory *memory, struct riffle_error *error);
+
+/*
+ * A machine that goes on from a copy of its memory: a new id, and the clock's disruption marker and generation counter
+ * go up by one. While no vCPU runs; afterwards the GED's interrupt is raised (an edge on GENERATION_GSI).
+ * Errors: RANDOM; ARGUMENT.
+ */
+int generation_renew(const struct guest_memory *memory, struct riffle_error *error);
+
+#endif
