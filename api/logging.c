@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Log, metrics and metadata as requests configure them. */
+/* Log and metrics as requests configure them. */
 #include "api/log.h"
 #include "api/vmm.h"
 
@@ -34,11 +34,4 @@ bool vmm_flush_metrics(struct vmm *vmm, struct reply *reply)
 {
 	(void)vmm;
 	return reply_done(reply);
-}
-
-void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply)
-{
-	(void)vmm;
-	(void)action;
-	reply_fault(reply, "MMDS error: The MMDS data store is not initialized.");
 }
