@@ -46,8 +46,8 @@ static void get(struct vmm *vmm, struct reply *reply)
 static void change(struct vmm *vmm, const struct action *action, struct reply *reply)
 {
 	const struct schema_raw *json = &action->json;
-	enum mmds_status status = action->kind == ACTION_PUT_MMDS ? mmds_put_text(vmm->mmds, json->text, json->bytes)
-								  : mmds_patch_text(vmm->mmds, json->text, json->bytes);
+	enum mmds_status status = action->kind == ACTION_PUT_MMDS ? mmds_put(vmm->mmds, json->text, json->bytes)
+								  : mmds_patch(vmm->mmds, json->text, json->bytes);
 
 	if (status == MMDS_OK) {
 		reply_done(reply);

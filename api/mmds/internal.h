@@ -4,6 +4,7 @@
 #define RIFFLE_API_MMDS_INTERNAL_H
 
 #include "api/mmds/mmds.h"
+#include "api/mmds/store.h"
 #include "api/mmds/token.h"
 
 struct mmds_stack;

@@ -54,29 +54,19 @@ bool mmds_address_allowed(uint32_t address)
 	return address >= 0xa9fe0100u && address <= 0xa9fefeffu;
 }
 
-enum mmds_status mmds_put(struct mmds *mmds, json_t *value)
-{
-	return mmds_store_put(&mmds->store, value);
-}
-
-enum mmds_status mmds_patch(struct mmds *mmds, const json_t *patch)
-{
-	return mmds_store_patch(&mmds->store, patch);
-}
-
-enum mmds_status mmds_put_text(struct mmds *mmds, const char *json, size_t bytes)
+enum mmds_status mmds_put(struct mmds *mmds, const char *json, size_t bytes)
 {
 	json_t *value = json_in_parse(json, bytes);
-	enum mmds_status status = value ? mmds_put(mmds, value) : MMDS_BAD_JSON;
+	enum mmds_status status = value ? mmds_store_put(&mmds->store, value) : MMDS_BAD_JSON;
 
 	json_decref(value);
 	return status;
 }
 
-enum mmds_status mmds_patch_text(struct mmds *mmds, const char *json, size_t bytes)
+enum mmds_status mmds_patch(struct mmds *mmds, const char *json, size_t bytes)
 {
 	json_t *value = json_in_parse(json, bytes);
-	enum mmds_status status = value ? mmds_patch(mmds, value) : MMDS_BAD_JSON;
+	enum mmds_status status = value ? mmds_store_patch(&mmds->store, value) : MMDS_BAD_JSON;
 
 	json_decref(value);
 	return status;

@@ -3,14 +3,14 @@
 #ifndef RIFFLE_API_MMDS_MMDS_H
 #define RIFFLE_API_MMDS_MMDS_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <riffle/error.h>
 
-#include "api/mmds/store.h"
+#include "api/mmds/status.h"
+#include "api/mmds/text.h"
 #include "monitor/virtio/net.h"
 
 #define MMDS_ADDRESS_DEFAULT 0xa9fea9feu /* 169.254.169.254 */
@@ -57,13 +57,11 @@ const struct mmds_config *mmds_config(const struct mmds *mmds);
 /* A dotted address that the service may have: 169.254.1.0 to 169.254.254.255. */
 bool mmds_address_allowed(uint32_t address);
 
-/* The store. Statuses as store.h has them, and what Firecracker says of each. */
-enum mmds_status mmds_put(struct mmds *mmds, json_t *value);
-enum mmds_status mmds_patch(struct mmds *mmds, const json_t *patch);
-/* The same from JSON text. MMDS_BAD_JSON: it is none. */
-enum mmds_status mmds_put_text(struct mmds *mmds, const char *json, size_t bytes);
-enum mmds_status mmds_patch_text(struct mmds *mmds, const char *json, size_t bytes);
+/* The store: replaced, or changed by a JSON Merge Patch (RFC 7396); as text an empty object while nothing is set. */
+enum mmds_status mmds_put(struct mmds *mmds, const char *json, size_t bytes);
+enum mmds_status mmds_patch(struct mmds *mmds, const char *json, size_t bytes);
 enum mmds_status mmds_text(const struct mmds *mmds, struct text *text);
+/* What Firecracker says of it. */
 const char *mmds_status_text(enum mmds_status status);
 
 const struct mmds_counters *mmds_counters(const struct mmds *mmds);

@@ -5,17 +5,8 @@
 
 #include <jansson.h>
 
+#include "api/mmds/status.h"
 #include "api/mmds/text.h"
-
-enum mmds_status {
-	MMDS_OK,
-	MMDS_TOO_LARGE,  /* as compact JSON longer than the limit; the store is as it was */
-	MMDS_NOT_SET,    /* nothing was stored yet that could be changed */
-	MMDS_NOT_FOUND,  /* no value is at this path */
-	MMDS_WRONG_TYPE, /* the value has no IMDS text: neither an object nor a string */
-	MMDS_BAD_JSON,
-	MMDS_NO_MEMORY,
-};
 
 struct mmds_store {
 	json_t *value; /* NULL: nothing was stored yet */

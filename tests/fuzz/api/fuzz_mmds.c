@@ -202,13 +202,12 @@ static void drain(const struct net_hook *hook, unsigned most, bool lost)
 static void change_store(struct mmds *mmds, struct input *in)
 {
 	uint8_t what = byte(in);
-	json_t *value = json_loads(values[what % (sizeof values / sizeof *values)], JSON_DECODE_ANY, NULL);
+	const char *value = values[what % (sizeof values / sizeof *values)];
 
 	if (what & 128)
-		mmds_patch(mmds, value);
+		mmds_patch(mmds, value, strlen(value));
 	else
-		mmds_put(mmds, value);
-	json_decref(value);
+		mmds_put(mmds, value, strlen(value));
 }
 
 static void check(const struct mmds *mmds)

@@ -43,30 +43,19 @@ static struct mmds *open_mmds(const char *text, enum mmds_version version)
 	mmds->now = now;
 	mmds_configure(mmds, &config);
 	if (text) {
-		json_t *value = parse(text);
-
-		assert_int_equal(mmds_put(mmds, value), MMDS_OK);
-		json_decref(value);
+		assert_int_equal(mmds_put(mmds, text, strlen(text)), MMDS_OK);
 	}
 	return mmds;
 }
 
 static enum mmds_status put(struct mmds *mmds, const char *text)
 {
-	json_t *value = parse(text);
-	enum mmds_status status = mmds_put(mmds, value);
-
-	json_decref(value);
-	return status;
+	return mmds_put(mmds, text, strlen(text));
 }
 
 static enum mmds_status patch(struct mmds *mmds, const char *text)
 {
-	json_t *value = parse(text);
-	enum mmds_status status = mmds_patch(mmds, value);
-
-	json_decref(value);
-	return status;
+	return mmds_patch(mmds, text, strlen(text));
 }
 
 static void expect_text(struct text *text, const char *wanted)
@@ -195,13 +184,13 @@ static void test_text(void **state)
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		enum mmds_status wanted = rows[i][1] ? MMDS_OK : MMDS_BAD_JSON;
 
-		assert_int_equal(mmds_put_text(mmds, rows[i][0], strlen(rows[i][0])), wanted);
+		assert_int_equal(mmds_put(mmds, rows[i][0], strlen(rows[i][0])), wanted);
 		if (rows[i][1])
 			expect_store(mmds, rows[i][1]);
 	}
-	assert_int_equal(mmds_put_text(mmds, "{}", 2), MMDS_OK);
-	assert_int_equal(mmds_patch_text(mmds, "{\"a\":1}x", 7), MMDS_OK);
-	assert_int_equal(mmds_patch_text(mmds, "{\"b\":1}x", 8), MMDS_BAD_JSON);
+	assert_int_equal(mmds_put(mmds, "{}", 2), MMDS_OK);
+	assert_int_equal(mmds_patch(mmds, "{\"a\":1}x", 7), MMDS_OK);
+	assert_int_equal(mmds_patch(mmds, "{\"b\":1}x", 8), MMDS_BAD_JSON);
 	expect_store(mmds, "{\"a\":1}");
 	mmds_destroy(mmds);
 }
