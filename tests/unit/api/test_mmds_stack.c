@@ -139,7 +139,8 @@ static size_t make(uint8_t *frame, unsigned port, unsigned to_port, uint32_t seq
 	tcp[12] = (uint8_t)((20 + option_bytes) / 4 << 4);
 	tcp[13] = (uint8_t)flags;
 	put(tcp + 14, 2, window);
-	memcpy(tcp + 20, options, option_bytes);
+	if (option_bytes)
+		memcpy(tcp + 20, options, option_bytes);
 	memcpy(tcp + 20 + option_bytes, data, bytes);
 	return 14 + total;
 }
