@@ -56,7 +56,7 @@ struct action {
 	enum action_kind kind;
 	struct arena arena; /* of what the body points to; whoever keeps the body takes it and leaves an empty one */
 	const char *deprecated; /* what the log says of it; NULL: nothing */
-	const char *id;		/* of what is to be deleted */
+	const char *id;         /* of what is to be deleted */
 	struct schema_raw json; /* of MMDS; part of the request */
 	union {
 		struct body_boot_source boot_source;
@@ -86,14 +86,16 @@ struct action {
 
 struct reply {
 	unsigned status;
-	char *body; /* malloc()ed JSON; NULL: none */
+	char *body; /* malloc()ed: JSON, or from 400 on the fault's words; NULL: none */
 	bool deprecated;
 };
 
-/* 204; 400 with a fault message, which becomes a JSON string; 200 with a body that is the reply's from now on. */
+/* 204; 400 with what is wrong; 200 with a body that is the reply's from now on. False for a fault. */
 bool reply_done(struct reply *reply);
 __attribute__((format(printf, 2, 3))) bool reply_fault(struct reply *reply, const char *format, ...);
 bool reply_body(struct reply *reply, char *body);
+/* The body as it is sent, malloc()ed; NULL: none. */
+char *reply_text(const struct reply *reply);
 void reply_free(struct reply *reply);
 
 /*

@@ -13,7 +13,9 @@
 #define N SCHEMA_NULLABLE
 #define AT(type, member) offsetof(struct body_##type, member)
 #define FIELD(kind_, type, name_, member, flags_, ...)                                                                 \
-	{.name = name_, .kind = SCHEMA_##kind_, .flags = flags_, .offset = AT(type, member), __VA_ARGS__}
+	{                                                                                                              \
+		.name = name_, .kind = SCHEMA_##kind_, .flags = flags_, .offset = AT(type, member), __VA_ARGS__        \
+	}
 #define GIVEN(type, member) .given = AT(type, member)
 #define BODY(variable, rust_name, type, ...)                                                                           \
 	SCHEMA(schema_##variable, rust_name, struct body_##type, variable##_fields, __VA_ARGS__)

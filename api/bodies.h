@@ -114,7 +114,7 @@ extern const char *const body_mmds_words[];
 struct body_mmds {
 	int version;
 	struct schema_list network_interfaces; /* of const char * */
-	uint32_t ipv4_address;		       /* most significant byte first */
+	uint32_t ipv4_address;                 /* most significant byte first */
 	bool has_address, imds_compat;
 };
 
@@ -171,7 +171,7 @@ struct body_snapshot_load {
 	struct body_mem_backend mem_backend;
 	bool has_backend, enable_diff_snapshots, has_diff, track_dirty_pages, resume_vm, clock_realtime;
 	struct schema_list network_overrides; /* of struct body_net_override */
-	const char *vsock_override;	      /* its uds_path */
+	const char *vsock_override;           /* its uds_path */
 	int huge_pages;
 };
 
@@ -184,7 +184,7 @@ struct body_register {
 };
 struct body_cpuid {
 	uint32_t leaf, subleaf;
-	uint32_t flags; /* KVM's, which follow from the leaf */
+	uint32_t flags;               /* KVM's, which follow from the leaf */
 	struct schema_list modifiers; /* of struct body_register */
 };
 struct body_cpu {

@@ -20,26 +20,32 @@ bool reply_body(struct reply *reply, char *body)
 	return true;
 }
 
-/* {"fault_message":"..."}, with what JSON wants escaped. */
 bool reply_fault(struct reply *reply, const char *format, ...)
 {
-	static const char before[] = "{\"fault_message\":\"", after[] = "\"}";
-	char *text = NULL, *to;
 	va_list args;
 
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = NULL;
+	free(reply->body);
+	if (vasprintf(&reply->body, format, args) < 0)
+		reply->body = NULL;
 	va_end(args);
 	reply->status = 400;
-	free(reply->body);
-	reply->body = to = malloc(sizeof before + sizeof after + 6 * (text ? strlen(text) : 0));
-	if (!to) {
-		free(text);
-		return false;
-	}
+	return false;
+}
+
+char *reply_text(const struct reply *reply)
+{
+	static const char before[] = "{\"fault_message\":\"", after[] = "\"}";
+	const char *text = reply->body ? reply->body : "Out of memory.";
+	char *json, *to;
+
+	if (reply->status < 400)
+		return reply->body ? strdup(reply->body) : NULL;
+	json = to = malloc(sizeof before + sizeof after + 6 * strlen(text));
+	if (!to)
+		return NULL;
 	to = stpcpy(to, before);
-	for (const unsigned char *c = (unsigned char *)text; c && *c; c++) {
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
 		static const char from[] = "\"\\\n\r\t\b\f", into[] = "\"\\nrtbf";
 		const char *found = strchr(from, *c);
 
@@ -53,8 +59,7 @@ bool reply_fault(struct reply *reply, const char *format, ...)
 		}
 	}
 	strcpy(to, after);
-	free(text);
-	return false;
+	return json;
 }
 
 void reply_free(struct reply *reply)

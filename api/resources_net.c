@@ -151,8 +151,9 @@ bool vmm_put_mmds_config(struct vmm *vmm, struct action *action, struct reply *r
 	if (mmds->has_address && !is_link_local(mmds->ipv4_address))
 		return reply_fault(reply, "%s The MMDS IPv4 address is not link local.", prefix);
 	if (!mmds->network_interfaces.count)
-		return reply_fault(
-		    reply, "%s The list of network interface IDs that allow forwarding MMDS requests is empty.", prefix);
+		return reply_fault(reply,
+				   "%s The list of network interface IDs that allow forwarding MMDS requests is empty.",
+				   prefix);
 	for (size_t i = 0; i < mmds->network_interfaces.count; i++)
 		if (find_net(r, names[i]) == r->net_count)
 			return reply_fault(reply,

@@ -88,8 +88,9 @@ static bool drive_fault(struct reply *reply, const char *path, const struct riff
 		vmm_os_error(error->sys_errno, words, sizeof words);
 	else
 		riffle_error_format(error, words, sizeof words);
-	return reply_fault(reply, DRIVE_PREFIX "Block: Virtio backend error: Error manipulating the backing file: %s %s" DRIVE_SUFFIX,
-			   words, path);
+	return reply_fault(
+	    reply, DRIVE_PREFIX "Block: Virtio backend error: Error manipulating the backing file: %s %s" DRIVE_SUFFIX,
+	    words, path);
 }
 
 static bool patch_drive(struct vmm *vmm, struct action *action, struct reply *reply)
@@ -101,10 +102,11 @@ static bool patch_drive(struct vmm *vmm, struct action *action, struct reply *re
 	char *path = NULL;
 
 	if (!drive)
-		return reply_fault(reply, DRIVE_PREFIX
-				   "Failed perform action on device: Device not found" DRIVE_SUFFIX);
+		return reply_fault(reply,
+				   DRIVE_PREFIX "Failed perform action on device: Device not found" DRIVE_SUFFIX);
 	if (!body->path_on_host && !body->has_limiter)
-		return reply_fault(reply, DRIVE_PREFIX "Block: Running method expected different backend." DRIVE_SUFFIX);
+		return reply_fault(reply,
+				   DRIVE_PREFIX "Block: Running method expected different backend." DRIVE_SUFFIX);
 	if (body->path_on_host) {
 		path = arena_copy(&drive->arena, body->path_on_host);
 		if (!path)
@@ -192,9 +194,9 @@ static bool patch_balloon_stats(struct vmm *vmm, struct action *action, struct r
 static bool get_balloon_stats(struct vmm *vmm, struct reply *reply)
 {
 	static const char *const names[BALLOON_STATS] = {
-	    "swap_in",		"swap_out",    "major_faults",	 "minor_faults",    "free_memory",	 "total_memory",
-	    "available_memory", "disk_caches", "hugetlb_allocations", "hugetlb_failures", "oom_kill", "alloc_stall",
-	    "async_scan",	"direct_scan", "async_reclaim",	 "direct_reclaim"};
+	    "swap_in",          "swap_out",    "major_faults",        "minor_faults",     "free_memory", "total_memory",
+	    "available_memory", "disk_caches", "hugetlb_allocations", "hugetlb_failures", "oom_kill",    "alloc_stall",
+	    "async_scan",       "direct_scan", "async_reclaim",       "direct_reclaim"};
 	struct balloon_state state;
 	struct riffle_error error;
 	char *text = NULL;
@@ -257,8 +259,7 @@ static bool set_state(struct vmm *vmm, enum machine_action action, enum vmm_stat
 static bool get_balloon(struct vmm *vmm, struct reply *reply)
 {
 	if (!vmm->resources.has_balloon)
-		return reply_fault(reply,
-				   "Internal VMM error: Failed perform action on device: Device not found");
+		return reply_fault(reply, "Internal VMM error: Failed perform action on device: Device not found");
 	char *body = vmm_view_balloon(vmm);
 
 	return body ? reply_body(reply, body) : reply_fault(reply, "Out of memory.");

@@ -107,8 +107,7 @@ static bool read_integer(struct json_text *t, enum schema_kind kind, void *to)
 }
 
 /* A string of the arena, without NULs in it: nothing that it could be used for takes one. */
-static bool read_string(struct json_text *t, const char *expected, const char **to, size_t *bytes,
-			struct arena *arena)
+static bool read_string(struct json_text *t, const char *expected, const char **to, size_t *bytes, struct arena *arena)
 {
 	char *string, *copy;
 

@@ -15,8 +15,8 @@ char *arena_copy(struct arena *arena, const char *string);
 void arena_free(struct arena *arena);
 
 enum schema_kind {
-	SCHEMA_BOOL,   /* bool */
-	SCHEMA_U8,     /* uint8_t, and so on */
+	SCHEMA_BOOL, /* bool */
+	SCHEMA_U8,   /* uint8_t, and so on */
 	SCHEMA_U16,
 	SCHEMA_U32,
 	SCHEMA_U64,

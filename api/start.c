@@ -192,7 +192,7 @@ static bool describe_cpuid(struct vmm *vmm, struct cpu_config *config)
 static bool describe_cpu(struct vmm *vmm, struct cpu_config *config, struct reply *reply)
 {
 	/* in the order of the words */
-	static const enum cpu_template templates[] = {CPU_TEMPLATE_C3,	 CPU_TEMPLATE_T2,  CPU_TEMPLATE_T2S,
+	static const enum cpu_template templates[] = {CPU_TEMPLATE_C3,   CPU_TEMPLATE_T2,  CPU_TEMPLATE_T2S,
 						      CPU_TEMPLATE_T2CL, CPU_TEMPLATE_T2A, CPU_TEMPLATE_V1N1,
 						      CPU_TEMPLATE_NONE};
 	const struct vmm_resources *r = &vmm->resources;
@@ -224,8 +224,9 @@ static bool describe_console(struct vmm *vmm, struct machine_config *config, str
 	/* of a FIFO both ends, so that nobody need read it yet */
 	r->serial_fd = open(r->serial.serial_out_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 	if (r->serial_fd < 0)
-		return reply_fault(reply, "Start microvm error: Error creating legacy device: Failed to open serial "
-					  "output file: %s",
+		return reply_fault(reply,
+				   "Start microvm error: Error creating legacy device: Failed to open serial "
+				   "output file: %s",
 				   vmm_os_error(errno, words, sizeof words));
 	config->console.kind = MACHINE_CONSOLE_FD;
 	config->console.fd = r->serial_fd;

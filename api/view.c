@@ -199,7 +199,8 @@ static void add_bucket(struct view *v, const char *name, bool has, const struct 
 static void add_limiter(struct view *v, const char *name, bool has, const struct body_limiter *limiter)
 {
 	add_key(v, name);
-	if (!has || (!limits(limiter->has_bandwidth, &limiter->bandwidth) && !limits(limiter->has_ops, &limiter->ops))) {
+	if (!has ||
+	    (!limits(limiter->has_bandwidth, &limiter->bandwidth) && !limits(limiter->has_ops, &limiter->ops))) {
 		print(v, "null");
 		return;
 	}

@@ -4,10 +4,10 @@
 #define RIFFLE_API_VMM_H
 
 #include "api/action.h"
+#include "api/firecracker.h"
 #include "machine/machine.h"
 #include "monitor/core/cpu_config.h"
 
-#define FIRECRACKER_VERSION "1.17.0-dev"
 /* More than a machine takes: which of them are too many is found out at the start, as in Firecracker. */
 #define VMM_DEVICES_MAX 32u
 
@@ -90,8 +90,8 @@ struct vmm {
 	enum vmm_state state;
 	struct vmm_resources resources;
 	struct machine *machine; /* while it is started, and runs */
-	struct mmds *mmds;	 /* made when first needed */
-	bool fatal;		 /* a snapshot failed to load: the process is to end with exit code 1 */
+	struct mmds *mmds;       /* made when first needed */
+	bool fatal;              /* a snapshot failed to load: the process is to end with exit code 1 */
 	/* the guest's instructions begin, or the start failed: called once by vmm_run() with the answer to the start */
 	void (*started)(void *opaque, struct reply *reply);
 	void *opaque;

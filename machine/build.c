@@ -91,7 +91,11 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = machine_command_open(m, error)))
 		return status;
 	serial_limit(&m->serial, &m->config.console.limit);
-	return m->config.boot_timer ? boot_timer_attach(&m->boot_timer, &m->bus, error) : 0;
+	if (!m->config.boot_timer)
+		return 0;
+	m->boot_timer.marked = m->observer.booted;
+	m->boot_timer.opaque = m->observer.opaque;
+	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 
 /* After the platform and the guest's memory; the command line then tells where they are. */
@@ -101,6 +105,7 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
+	m->config.devices.timed = m->config.timed;
 	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop,
 					  vm_memory_to_add(m->vm), &m->blame, error);
 
@@ -143,7 +148,9 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .memory_bytes = m->config.memory_bytes,
 	    .huge_pages = m->config.huge_pages,
 	    .unconfined = m->config.unconfined,
+	    .timed = m->config.timed,
 	    .thread_name = m->config.vcpu_name,
+	    .cpu = m->config.cpu,
 	};
 	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);
@@ -170,7 +177,7 @@ int machine_ask_kvm(struct machine *m, struct riffle_error *error)
 	m->kvm_fd = kvm_open(error);
 	if (m->kvm_fd < 0)
 		return error->status;
-	int status = kvm_check(m->kvm_fd, m->config.vcpus, error);
+	int status = kvm_check(m->kvm_fd, m->config.vcpus, &m->config.cpu, error);
 
 	if (!status && !m->config.accept_emulation)
 		status = probe_refuse_emulation(m->kvm_fd, error);
@@ -260,6 +267,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	if (observer)
 		m->observer = *observer;
 	m->phases = phases;
+	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
@@ -300,6 +308,11 @@ int machine_build_empty(struct machine **result, const struct machine_config *co
 int machine_enter_at(struct machine *m, const struct riffle_boot_registers *registers, struct riffle_error *error)
 {
 	return vm_set_entry(m->vm, registers, error);
+}
+
+const struct machine_randomisation *machine_randomisation(const struct machine *m)
+{
+	return &m->randomisation;
 }
 
 struct vm *machine_vm(struct machine *m)

@@ -24,10 +24,18 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 {
 	size_t length = strlen(text), used = append ? strlen(config->command_line) : 0;
 	size_t blank = append && used != 0;
+	/* what follows "--" is init's, and stays last */
+	char *init = append ? strstr(config->command_line, " -- ") : NULL;
 
 	if (length >= sizeof config->command_line - used - blank)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "command line", "is too long",
 					    used + blank + length, sizeof config->command_line - 1);
+	if (init) {
+		memmove(init + 1 + length, init, strlen(init) + 1);
+		*init = ' ';
+		memcpy(init + 1, text, length);
+		return 0;
+	}
 	if (blank)
 		config->command_line[used] = ' ';
 	memcpy(config->command_line + used + blank, text, length + 1);

@@ -38,6 +38,7 @@ enum machine_console_kind {
 /* How the kernel's place is chosen. */
 struct machine_layout {
 	bool automatic;        /* the best the kernel allows, never below kaslr */
+	bool optional;         /* with `automatic`: a kernel that cannot be randomised is booted as it is, with a notice */
 	enum riffle_mode mode; /* otherwise */
 	bool lazy_tables;      /* with fgkaslr: leave kallsyms and ORC stale */
 	bool has_seed;         /* replay what this seed gives: debugging only */
@@ -84,6 +85,8 @@ struct machine_config {
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
+	bool timed;            /* counters of machine/counters.h say how long things took, too */
 	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
@@ -99,7 +102,7 @@ struct stat;
 const char *machine_config_uses(const struct machine_config *config, const struct stat *file);
 
 /*
- * Sets the command line, or with `append` adds to it after a blank. Errors: ARGUMENT, with the length found and the
+ * Sets the command line, or with `append` adds to it after a blank, and before what is for init (after "--"). Errors: ARGUMENT, with the length found and the
  * longest allowed; the text itself is not repeated.
  */
 int machine_config_command_line(struct machine_config *config, const char *text, bool append,

@@ -8,6 +8,11 @@
 #include "common/fail.h"
 #include "machine/internal.h"
 
+struct loop *machine_loop(struct machine *m)
+{
+	return &m->loop;
+}
+
 void machine_post(struct machine *m, struct loop_task *task)
 {
 	loop_post(&m->loop, task);

@@ -13,6 +13,8 @@
  * machine_build() to machine_destroy(). A task that was posted after the machine ended may never run.
  */
 void machine_post(struct machine *machine, struct loop_task *task);
+/* The loop itself, for timers and descriptors of the front end's own. */
+struct loop *machine_loop(struct machine *machine);
 
 /*
  * All that follows belongs to the event loop's thread, while the machine runs or is paused. The machine's config must

@@ -89,6 +89,7 @@ struct machine_balloon {
 };
 
 struct machine_devices_config {
+	bool timed; /* devices note how long things take them */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct machine_rng rng;
@@ -98,6 +99,7 @@ struct machine_devices_config {
 	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
+	bool root_in_order; /* root= stands right before its device, whatever the command line says, as Firecracker has it */
 };
 
 #endif

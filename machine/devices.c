@@ -11,6 +11,7 @@
 
 struct maker {
 	struct machine_devices *devices;
+	bool timed;
 	struct bus *bus;
 	struct loop *loop;
 	struct guest_memory *memory;
@@ -41,6 +42,7 @@ static int attach(const struct maker *maker, struct virtio_device *device, struc
 							       .bytes = VIRTIO_MMIO_BYTES,
 							       .gsi = gsi_of(slot)};
 	devices->count++;
+	device->timed = maker->timed;
 	return virtio_mmio_attach(&devices->slots[slot], device, devices->announced[slot].address,
 				  devices->announced[slot].gsi, maker->bus, maker->loop, maker->memory, -1, error);
 }
@@ -53,10 +55,7 @@ static int make_disk(const struct maker *maker, const struct machine_disk *disk,
 	    .path = disk->path,
 	    .has_fd = disk->has_fd,
 	    .fd = disk->fd,
-	    .image = {.read_only = disk->read_only,
-		      .cache = disk->cache,
-		      .raw = disk->raw,
-		      .shared = disk->shared},
+	    .image = {.read_only = disk->read_only, .cache = disk->cache, .raw = disk->raw, .shared = disk->shared},
 	    .serial = disk->serial,
 	    .engine = disk->io,
 	    .limits = disk->limits,
@@ -159,9 +158,9 @@ static int make_pmems(const struct maker *maker, const struct machine_devices_co
 static int make_vsock(const struct maker *maker, const struct machine_vsock *config, struct riffle_error *error)
 {
 	const struct vsock_config vsock = {.cid = config->cid,
-					    .path = config->path,
-					    .has_listener = config->has_listener,
-					    .listener = config->listener};
+					   .path = config->path,
+					   .has_listener = config->has_listener,
+					   .listener = config->listener};
 
 	if (!config->path)
 		return 0;
@@ -188,10 +187,14 @@ static int make_balloon(const struct maker *maker, const struct machine_balloon 
 }
 
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
-			 struct loop *loop, struct guest_memory *memory, const char **blame,
-			 struct riffle_error *error)
+			 struct loop *loop, struct guest_memory *memory, const char **blame, struct riffle_error *error)
 {
-	const struct maker maker = {.devices = devices, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
+	const struct maker maker = {.devices = devices,
+				    .timed = config->timed,
+				    .bus = bus,
+				    .loop = loop,
+				    .memory = memory,
+				    .blame = blame};
 	int status;
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||
@@ -222,36 +225,45 @@ static bool has_parameter(const char *line, const char *name)
 	return false;
 }
 
-static size_t add_root(const struct machine_devices_config *config, char *text, size_t room)
+/* " root=... rw" of the device in a slot, if it is the root. */
+static size_t add_root(const struct machine_devices_config *config, unsigned slot, char *text, size_t room)
 {
+	unsigned disks = config->balloon.wanted, pmems = disks + config->disk_count + config->net_count;
+
+	/* the root disk is the first one */
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		const struct machine_disk *disk = &config->disks[i];
 
-		if (disk->root)
+		if (disk->root && slot == disks)
 			return (size_t)snprintf(text, room, " root=%s%s %s", disk->partuuid ? "PARTUUID=" : "",
 						disk->partuuid ? disk->partuuid : "/dev/vda",
 						disk->read_only ? "ro" : "rw");
 	}
-	for (unsigned i = 0; i < config->pmem_count; i++)
-		if (config->pmems[i].root)
-			return (size_t)snprintf(text, room, " root=/dev/pmem%u %s", i,
-						config->pmems[i].read_only ? "ro" : "rw");
+	if (slot >= pmems && slot < pmems + config->pmem_count && config->pmems[slot - pmems].root)
+		return (size_t)snprintf(text, room, " root=/dev/pmem%u %s", slot - pmems,
+					config->pmems[slot - pmems].read_only ? "ro" : "rw");
 	return 0;
 }
 
 bool machine_devices_command_line(const struct machine_devices *devices, const struct machine_devices_config *config,
 				  const char *line, char *text, size_t room)
 {
+	bool in_order = config->root_in_order;
 	size_t used = 0;
 
 	if (!room)
 		return false;
 	text[0] = 0;
-	if (!has_parameter(line, "root="))
-		used = add_root(config, text, room);
-	for (unsigned i = 0; i < devices->count && used < room; i++)
-		used += (size_t)snprintf(text + used, room - used, " virtio_mmio.device=4K@0x%llx:%u",
-					 (unsigned long long)devices->announced[i].address, devices->announced[i].gsi);
+	for (unsigned i = 0; !in_order && !has_parameter(line, "root=") && !used && i < devices->count; i++)
+		used = add_root(config, i, text, room);
+	for (unsigned i = 0; i < devices->count && used < room; i++) {
+		if (in_order)
+			used += add_root(config, i, text + used, room - used);
+		if (used < room)
+			used += (size_t)snprintf(text + used, room - used, " virtio_mmio.device=4K@0x%llx:%u",
+						 (unsigned long long)devices->announced[i].address,
+						 devices->announced[i].gsi);
+	}
 	return used < room;
 }
 

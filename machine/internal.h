@@ -87,6 +87,7 @@ struct machine {
 	uint64_t initrd_offset; /* in that file: of a unified kernel image's */
 	struct riffle_layout layout;
 	struct riffle_loaded loaded;
+	struct machine_randomisation randomisation;
 	struct riffle_boot_registers registers;
 	uint16_t *order; /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
 	void *workspace;
@@ -122,7 +123,7 @@ static inline bool machine_is_off(const struct machine *m)
 int machine_open_kernel(struct machine *m, struct riffle_error *error);
 int machine_choose_mode(struct machine *m, struct riffle_error *error);
 int machine_choose_layout(struct machine *m, struct riffle_error *error);
-void machine_announce(const struct machine *m);
+void machine_announce(struct machine *m);
 int machine_write_layout(struct machine *m, struct riffle_error *error);
 int machine_load_kernel(struct machine *m, struct riffle_error *error);
 void machine_give_shuffle_memory(struct machine *m);

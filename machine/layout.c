@@ -103,14 +103,18 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 			machine_notice(m, "nokaslr on the command line: the kernel is not randomised");
 		l->mode = RIFFLE_MODE_OFF;
 	} else if (l->automatic) {
-		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
+		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE) && l->optional) {
+			machine_notice(m, "there are no relocations in this kernel: it is booted where it was linked");
+			l->mode = RIFFLE_MODE_OFF;
+		} else if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)) {
 			m->blame = m->config.kernel;
 			return riffle_fail(
 			    error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 			    "there are none in this kernel, so KASLR is impossible; --randomize=physical "
 			    "or --randomize=off boots it with less");
+		} else {
+			l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 		}
-		l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 	}
 	return l->mode == RIFFLE_MODE_FGKASLR ? need_chunks(m, error) : 0;
 }
@@ -121,7 +125,7 @@ static double bits(uint64_t slots)
 }
 
 /* Says how much is randomised, and never where. */
-void machine_announce(const struct machine *m)
+void machine_announce(struct machine *m)
 {
 	const struct machine_layout *l = &m->config.layout;
 	const char *replay = l->replay     ? ", replayed from --layout: predictable"
@@ -136,6 +140,10 @@ void machine_announce(const struct machine *m)
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
 	if (riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error))
 		return;
+	m->randomisation.mode = m->layout.mode == RIFFLE_MODE_OFF ? "off" : mode_name(m->layout.mode);
+	m->randomisation.virtual_bits = bits(slots.virtual_);
+	m->randomisation.physical_bits = bits(slots.physical);
+	m->randomisation.chunks = m->layout.mode == RIFFLE_MODE_FGKASLR ? m->kernel.plan.chunk_count : 0;
 	if (m->layout.mode == RIFFLE_MODE_OFF)
 		snprintf(text, sizeof text, "randomize=off%s", replay);
 	else

@@ -49,6 +49,7 @@ static void note_load(struct machine *m, const struct loader *loader)
 {
 	double share = m->loaded.load_ticks ? (double)m->loaded.relocate_ticks / (double)m->loaded.load_ticks : 0;
 
+	m->randomisation.load_ns = loader->ns;
 	phases_end(m->phases, "vCPU set-up, load beside it");
 	phases_add(m->phases, "  load", (uint64_t)((double)loader->ns * (1 - share)));
 	phases_add(m->phases, "  relocate", (uint64_t)((double)loader->ns * share));

@@ -18,6 +18,8 @@ struct machine_observer {
 	void (*announce)(void *opaque, const char *text); /* how much is randomised, in one line */
 	void (*preparing)(void *opaque, bool begun);      /* a kernel that was never seen before is prepared */
 	void (*before_run)(void *opaque);                 /* right before the first guest instruction */
+	void (*booted)(void *opaque,
+		       uint64_t ns); /* init wrote to the boot timer, at this CLOCK_MONOTONIC; by a vCPU */
 	void *opaque;
 };
 
@@ -67,6 +69,15 @@ int machine_end_signal(const struct machine *machine);
 uint32_t machine_command_status(const struct machine *machine);
 /* After the run, with MACHINE_CONSOLE_KEPT: the last `bytes` bytes of console output at most; returns how many. */
 uint32_t machine_console_tail(const struct machine *machine, uint8_t *to, uint32_t bytes);
+/* How much was chosen at random, and never what; after machine_build(). */
+struct machine_randomisation {
+	const char *mode; /* off, physical, kaslr, fgkaslr; or bootstrap, of a kernel that does it itself */
+	double virtual_bits, physical_bits;
+	unsigned chunks;  /* of functions, in any order; 0: they stay as they were */
+	uint64_t load_ns; /* what loading and relocating took */
+};
+const struct machine_randomisation *machine_randomisation(const struct machine *machine);
+
 /* What the guest told the boot timer, after the run. */
 const struct boot_timer *machine_boot_timer(const struct machine *machine);
 

@@ -131,6 +131,17 @@ static enum confine_kind loop_kind(const struct machine *m)
 	return m->devices.vsock ? CONFINE_LOOP_CONNECTS : CONFINE_LOOP;
 }
 
+static int watch_signals(struct machine *m, struct riffle_error *error)
+{
+	if (m->config.own_signals)
+		return 0;
+	m->signal_source = (struct loop_source){.ready = signal_ready, .opaque = m};
+	m->signal_fd = signalfd(-1, &m->taken_signals, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (m->signal_fd < 0)
+		return riffle_fail_system(error, errno, "signalfd", "failed");
+	return loop_add(&m->loop, &m->signal_source, m->signal_fd, EPOLLIN, error);
+}
+
 static int start(struct machine *m, struct riffle_error *error)
 {
 	int status;
@@ -139,12 +150,7 @@ static int start(struct machine *m, struct riffle_error *error)
 	m->console.output_finished = (struct loop_task){.run = output_finished, .opaque = m};
 	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
 	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
-	m->signal_source = (struct loop_source){.ready = signal_ready, .opaque = m};
-	m->signal_fd = signalfd(-1, &m->taken_signals, SFD_NONBLOCK | SFD_CLOEXEC);
-	if (m->signal_fd < 0)
-		return riffle_fail_system(error, errno, "signalfd", "failed");
-	if ((status = loop_add(&m->loop, &m->signal_source, m->signal_fd, EPOLLIN, error)) ||
-	    (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
+	if ((status = watch_signals(m, error)) || (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
 	    (status = vm_start(m->vm, error)))
 		return status;
 	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
@@ -170,7 +176,10 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 	sigset_t window;
 	int status, failed;
 
-	signals_take(&m->signals, &m->taken_signals);
+	if (m->config.own_signals)
+		signals_take_kick(&m->signals);
+	else
+		signals_take(&m->signals, &m->taken_signals);
 	if (m->config.command) {
 		sigemptyset(&window);
 		sigaddset(&window, SIGWINCH);
@@ -213,6 +222,7 @@ int machine_control(struct machine *m, enum machine_action action, struct riffle
 	switch (action) {
 	case MACHINE_PAUSE:
 		vm_pause(m->vm);
+		vm_tell_paused(m->vm);
 		machine_devices_pause(&m->devices);
 		break;
 	case MACHINE_RESUME:

@@ -66,5 +66,7 @@ const char *cpu_template_name(enum cpu_template template);
  * is none of those that the template is for.
  */
 int cpu_template_get(struct cpu_config *config, enum cpu_template template, struct riffle_error *error);
+/* The same whatever the host is. */
+void cpu_template_modifiers(struct cpu_config *config, enum cpu_template template);
 
 #endif

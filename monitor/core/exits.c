@@ -3,10 +3,28 @@
 #include "monitor/core/exits.h"
 
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "monitor/core/internal.h"
+
+static uint64_t clock_us(const struct vcpu *vcpu)
+{
+	struct timespec now;
+
+	if (!vcpu->vm->config.timed)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void count_exit(const struct vcpu *vcpu, counter *exits, struct latency *time, uint64_t begun)
+{
+	counter_add(exits, 1);
+	if (vcpu->vm->config.timed)
+		latency_add(time, clock_us(vcpu) - begun);
+}
 
 /* A string instruction brings several accesses of the same width at once. */
 static void handle_io(struct vcpu *vcpu)
@@ -18,17 +36,26 @@ static void handle_io(struct vcpu *vcpu)
 	if (bytes > 4 || !riffle_inside(run->io.data_offset, (uint64_t)bytes * run->io.count, vcpu->run_bytes))
 		return;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	uint64_t begun = clock_us(vcpu);
+
 	for (uint32_t i = 0; i < run->io.count; i++, data += bytes)
 		handlers->port(handlers->opaque, run->io.port, bytes, write, data);
+	count_exit(vcpu, write ? &vcpu->counters.io_out : &vcpu->counters.io_in,
+		   write ? &vcpu->counters.io_out_time : &vcpu->counters.io_in_time, begun);
 }
 
 static void handle_mmio(struct vcpu *vcpu)
 {
 	const struct vm_handlers *handlers = &vcpu->vm->handlers;
 	struct kvm_run *run = vcpu->run;
+	uint64_t begun = clock_us(vcpu);
+	bool write = run->mmio.is_write;
+
 	if (run->mmio.len <= sizeof run->mmio.data)
 		handlers->mmio(handlers->opaque, run->mmio.phys_addr, run->mmio.len, run->mmio.is_write,
 			       run->mmio.data);
+	count_exit(vcpu, write ? &vcpu->counters.mmio_writes : &vcpu->counters.mmio_reads,
+		   write ? &vcpu->counters.mmio_write_time : &vcpu->counters.mmio_read_time, begun);
 }
 
 static void handle_system_event(struct vcpu *vcpu)
@@ -51,6 +78,8 @@ static void fail_vcpu(struct vcpu *vcpu, const char *exit, const char *problem, 
 {
 	struct riffle_error error;
 	struct kvm_regs regs;
+
+	counter_add(&vcpu->counters.failures, 1);
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0)
 		vcpu->vm->fault_rip = regs.rip;
 	riffle_fail_found(&error, RIFFLE_ERR_UNSUPPORTED, exit, problem, found);

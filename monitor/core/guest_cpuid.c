@@ -206,14 +206,59 @@ void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz)
 	set_leaf(cpuid, &(struct kvm_cpuid_entry2){.function = 0x40000010, .eax = tsc_khz, .ebx = 1000000});
 }
 
-int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool tsc_deadline,
-		     struct riffle_error *error)
+/* A leaf without subleaves is subleaf 0. */
+static struct kvm_cpuid_entry2 *find_subleaf(struct guest_cpuid *cpuid, uint32_t function, uint32_t index)
+{
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+		bool has_index = entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+
+		if (entry->function == function && (has_index ? entry->index == index : index == 0))
+			return entry;
+	}
+	return NULL;
+}
+
+int guest_cpuid_modify(struct guest_cpuid *cpuid, const struct cpu_cpuid_modifier *modifiers, size_t count,
+		       struct riffle_error *error)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct cpu_cpuid_modifier *modifier = &modifiers[i];
+		struct kvm_cpuid_entry2 *entry = find_subleaf(cpuid, modifier->leaf, modifier->subleaf);
+
+		if (!entry)
+			return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "cpuid_modifiers",
+						 "KVM does not have this leaf and subleaf (found as 32 bits each)",
+						 (uint64_t)modifier->leaf << 32 | modifier->subleaf);
+		uint32_t *const registers[] = {&entry->eax, &entry->ebx, &entry->ecx, &entry->edx};
+		uint32_t *reg = registers[modifier->reg];
+
+		*reg = (*reg & ~modifier->filter) | (modifier->value & modifier->filter);
+	}
+	return 0;
+}
+
+static int configure(struct guest_cpuid *cpuid, const struct cpu_config *config, struct riffle_error *error)
+{
+	struct cpu_config template;
+	int status = cpu_template_get(&template, config->template, error);
+
+	if (!status)
+		status = guest_cpuid_modify(cpuid, template.cpuid, template.cpuid_count, error);
+	return status ? status : guest_cpuid_modify(cpuid, config->cpuid, config->cpuid_count, error);
+}
+
+int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, const struct cpu_config *config, unsigned vcpus,
+		     bool tsc_deadline, struct riffle_error *error)
 {
 	cpuid->padding = 0;
 	/* some entries are kept free: two for the topology, three for the TSC's frequency */
 	cpuid->nent = GUEST_CPUID_ENTRIES - 5;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_GET_SUPPORTED_CPUID", "failed");
-	guest_cpuid_adjust(cpuid, vcpus, tsc_deadline);
-	return 0;
+	int status = configure(cpuid, config, error);
+
+	if (!status)
+		guest_cpuid_adjust(cpuid, vcpus, tsc_deadline);
+	return status;
 }

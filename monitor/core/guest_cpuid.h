@@ -8,6 +8,8 @@
 
 #include <riffle/error.h>
 
+#include "monitor/core/cpu_config.h"
+
 #define GUEST_CPUID_ENTRIES 192u
 
 /* struct kvm_cpuid2 with room for its entries */
@@ -17,9 +19,17 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_ENTRIES];
 };
 
-/* Asks KVM and adjusts the answer for `vcpus` vCPUs. `tsc_deadline`: KVM's LAPIC has that timer mode. */
-int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, unsigned vcpus, bool tsc_deadline,
-		     struct riffle_error *error);
+/*
+ * Asks KVM, carries out the template and the modifiers of *config, and adjusts what comes of that for `vcpus` vCPUs.
+ * `tsc_deadline`: KVM's LAPIC has that timer mode. Errors: IO, UNSUPPORTED (a leaf that KVM does not have; the template
+ * is for other hosts).
+ */
+int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, const struct cpu_config *config, unsigned vcpus,
+		     bool tsc_deadline, struct riffle_error *error);
+
+/* The modifiers alone. Errors: UNSUPPORTED, with the leaf. */
+int guest_cpuid_modify(struct guest_cpuid *cpuid, const struct cpu_cpuid_modifier *modifiers, size_t count,
+		       struct riffle_error *error);
 
 /* The adjustment alone. */
 void guest_cpuid_adjust(struct guest_cpuid *cpuid, unsigned vcpus, bool tsc_deadline);

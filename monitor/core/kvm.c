@@ -42,7 +42,27 @@ int kvm_open(struct riffle_error *error)
 	return fd;
 }
 
-int kvm_check(int kvm_fd, unsigned vcpus, struct riffle_error *error)
+static bool is_waived(const struct cpu_config *config, uint32_t capability)
+{
+	for (size_t i = 0; i < config->capability_count; i++)
+		if (config->capabilities[i].waived && config->capabilities[i].id == capability)
+			return true;
+	return false;
+}
+
+static int check_wanted(int kvm_fd, const struct cpu_config *config, struct riffle_error *error)
+{
+	for (size_t i = 0; i < config->capability_count; i++) {
+		const struct cpu_capability *wanted = &config->capabilities[i];
+
+		if (!wanted->waived && ioctl(kvm_fd, KVM_CHECK_EXTENSION, (unsigned long)wanted->id) <= 0)
+			return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "kvm_capabilities",
+						 "missing in this host's KVM", wanted->id);
+	}
+	return 0;
+}
+
+int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struct riffle_error *error)
 {
 	static const struct {
 		int capability;
@@ -53,14 +73,15 @@ int kvm_check(int kvm_fd, unsigned vcpus, struct riffle_error *error)
 		{KVM_CAP_PIT2, "KVM_CAP_PIT2"},                 {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
 	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
+		if (!is_waived(config, (uint32_t)needed[i].capability) &&
+		    ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
 			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, needed[i].name,
 					   "missing in this host's KVM");
 	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	if (most > 0 && vcpus > (unsigned)most)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "vcpus", "more than this host's KVM allows",
 					    vcpus, (uint64_t)most);
-	return 0;
+	return check_wanted(kvm_fd, config, error);
 }
 
 bool kvm_has_tsc_deadline(int kvm_fd)

@@ -7,11 +7,16 @@
 
 #include <riffle/error.h>
 
+#include "monitor/core/cpu_config.h"
+
 /* Opens /dev/kvm and checks its version. Returns the descriptor, or -1. */
 int kvm_open(struct riffle_error *error);
 
-/* Whether it can run `vcpus` vCPUs and has what the monitor needs. Errors: UNSUPPORTED. */
-int kvm_check(int kvm_fd, unsigned vcpus, struct riffle_error *error);
+/*
+ * Whether it can run `vcpus` vCPUs and has what the monitor needs, less what *config waives, and what *config wants.
+ * Errors: UNSUPPORTED.
+ */
+int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struct riffle_error *error);
 
 /* Makes a VM with the pages that Intel hosts need reserved. Returns the descriptor, or -1. */
 int kvm_create_vm(int kvm_fd, struct riffle_error *error);

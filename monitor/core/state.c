@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM's run state: paused, running, ended, and why. */
+#include <linux/kvm.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #include "monitor/core/internal.h"
@@ -29,6 +31,12 @@ void vm_pause(struct vm *vm)
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
 	pthread_mutex_unlock(&vm->state_lock);
+}
+
+void vm_tell_paused(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->vcpus_made; i++)
+		ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
 void vm_resume(struct vm *vm)

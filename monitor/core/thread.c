@@ -43,6 +43,18 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	pthread_sigmask(SIG_BLOCK, &blocked, &state->mask);
 }
 
+void signals_take_kick(struct signal_state *state)
+{
+	struct sigaction kick = {.sa_handler = nothing};
+	sigset_t blocked;
+
+	sigemptyset(&kick.sa_mask);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, KICK_SIGNAL);
+	sigaction(KICK_SIGNAL, &kick, &state->kick);
+	pthread_sigmask(SIG_BLOCK, &blocked, &state->mask);
+}
+
 void signals_restore(const struct signal_state *state)
 {
 	/* kicks, broken pipes and full files of this run mean nothing after it */
@@ -70,13 +82,26 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struc
 	return 0;
 }
 
+static _Thread_local char own_name[16];
+
+const char *thread_name(void)
+{
+	return own_name[0] ? own_name : "main";
+}
+
+void thread_set_name(const char *name)
+{
+	snprintf(own_name, sizeof own_name, "%s", name);
+	prctl(PR_SET_NAME, own_name, 0, 0, 0);
+}
+
 void thread_begin(const char *name, unsigned number)
 {
-	char text[16];
+	char text[sizeof own_name];
 	sigset_t kick;
 
 	snprintf(text, sizeof text, "%s %u", name, number);
-	prctl(PR_SET_NAME, text, 0, 0, 0);
+	thread_set_name(text);
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);

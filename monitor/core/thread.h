@@ -22,6 +22,8 @@ struct signal_state {
  * afterwards inherit the mask. Undone by signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
+/* The kick alone: every other signal is left to the process. */
+void signals_take_kick(struct signal_state *state);
 void signals_restore(const struct signal_state *state);
 
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
@@ -29,5 +31,8 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struc
 
 /* To be called first in a thread's body: its name in /proc ("NAME NUMBER"), and the kick let in. */
 void thread_begin(const char *name, unsigned number);
+/* The calling thread's name, as thread_begin() or thread_set_name() gave it; "main" for one that has none. */
+const char *thread_name(void);
+void thread_set_name(const char *name);
 
 #endif

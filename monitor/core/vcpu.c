@@ -94,6 +94,38 @@ int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpu
 	return status;
 }
 
+static int modify_msr(int fd, const struct cpu_msr_modifier *modifier, struct riffle_error *error)
+{
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry entry;
+	} msrs = {.nmsrs = 1, .entry = {.index = modifier->index}};
+	int done = ioctl(fd, KVM_GET_MSRS, &msrs);
+
+	if (done == 1) {
+		msrs.entry.data = (msrs.entry.data & ~modifier->filter) | (modifier->value & modifier->filter);
+		done = ioctl(fd, KVM_SET_MSRS, &msrs);
+	}
+	if (done < 0)
+		return riffle_fail_system(error, errno, "msr_modifiers", "KVM_GET_MSRS or KVM_SET_MSRS failed");
+	if (!done)
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "msr_modifiers",
+					 "KVM does not have this MSR, or not this value", modifier->index);
+	return 0;
+}
+
+int vcpu_modify_msrs(const struct vcpu *vcpu, const struct cpu_config *config, struct riffle_error *error)
+{
+	struct cpu_config template;
+	int status = cpu_template_get(&template, config->template, error);
+
+	for (size_t i = 0; !status && i < template.msr_count; i++)
+		status = modify_msr(vcpu->fd, &template.msrs[i], error);
+	for (size_t i = 0; !status && i < config->msr_count; i++)
+		status = modify_msr(vcpu->fd, &config->msrs[i], error);
+	return status;
+}
+
 void vcpu_destroy(struct vcpu *vcpu)
 {
 	if (vcpu->run)

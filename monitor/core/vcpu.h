@@ -9,6 +9,7 @@
 #include <riffle/boot.h>
 
 #include "monitor/core/guest_cpuid.h"
+#include "monitor/counters.h"
 
 struct vm;
 
@@ -20,11 +21,15 @@ struct vcpu {
 	pthread_t thread;
 	clockid_t clock;        /* processor time of its thread */
 	struct vm *vm;
+	struct vcpu_counters counters;
 };
 
 /* Makes vCPU `vcpu->id` in the state after reset. On failure vcpu_destroy() takes away what is there. */
 int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error);
 void vcpu_destroy(struct vcpu *vcpu);
+
+/* The MSR modifiers of the template and of *config itself. Errors: IO, UNSUPPORTED (an MSR that KVM does not have). */
+int vcpu_modify_msrs(const struct vcpu *vcpu, const struct cpu_config *config, struct riffle_error *error);
 
 /* Sets the registers of the 64-bit entry; for vCPU 0. */
 int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *registers, struct riffle_error *error);

@@ -59,7 +59,8 @@ static int read_cpuid(struct vm *vm, struct riffle_error *error)
 {
 	if (vm->cpuid.nent)
 		return 0;
-	return guest_cpuid_read(&vm->cpuid, vm->kvm_fd, vm->config.vcpus, kvm_has_tsc_deadline(vm->kvm_fd), error);
+	return guest_cpuid_read(&vm->cpuid, vm->kvm_fd, &vm->config.cpu, vm->config.vcpus,
+				kvm_has_tsc_deadline(vm->kvm_fd), error);
 }
 
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error)
@@ -117,6 +118,8 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 		struct vcpu *vcpu = &vm->vcpus[vm->vcpus_made];
 
 		status = vcpu_create(vcpu, vm->vm_fd, (size_t)run_bytes, &vm->cpuid, error);
+		if (!status)
+			status = vcpu_modify_msrs(vcpu, &vm->config.cpu, error);
 		vm->vcpus_made++;
 	}
 	/* what made the VM is not needed to run it, and could make another */
@@ -145,6 +148,11 @@ struct guest_memory *vm_memory_to_add(struct vm *vm)
 unsigned vm_vcpus(const struct vm *vm)
 {
 	return vm->config.vcpus;
+}
+
+const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu)
+{
+	return &vm->vcpus[vcpu].counters;
 }
 
 int vm_descriptor(const struct vm *vm)

@@ -8,7 +8,9 @@
 
 #include <riffle/boot.h>
 
+#include "monitor/core/cpu_config.h"
 #include "monitor/core/memory.h"
+#include "monitor/counters.h"
 
 struct vm;
 
@@ -17,7 +19,9 @@ struct vm_config {
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
+	bool timed;            /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
+	struct cpu_config cpu;
 };
 
 /* How a VM ended. */
@@ -60,6 +64,7 @@ const struct guest_memory *vm_memory(const struct vm *vm);
 /* The same, for guest_memory_add() before vm_open(). */
 struct guest_memory *vm_memory_to_add(struct vm *vm);
 unsigned vm_vcpus(const struct vm *vm);
+const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu);
 /* For irqfds, ioeventfds and memory slots; belongs to the VM. */
 int vm_descriptor(const struct vm *vm);
 /* Whether the guest's CPUID has 1 GiB pages and RAM is large enough that the boot tables should use them. */
@@ -82,6 +87,9 @@ int vm_start(struct vm *vm, struct riffle_error *error);
  * A VM that has ended stays ended.
  */
 void vm_pause(struct vm *vm);
+/* While it is paused: the guest's watchdogs do not take the pause for a lock-up. Guests without kvm-clock do not hear.
+ */
+void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 
 /* Ends it; the first reason stands. Any thread, any number of times, never waits. */

@@ -12,6 +12,13 @@ static uint8_t timer_read(void *device, unsigned offset)
 	return 0xff;
 }
 
+static void mark(struct boot_timer *timer, uint64_t ns)
+{
+	timer->marked_ns = ns;
+	if (timer->marked)
+		timer->marked(timer->opaque, ns);
+}
+
 static void timer_write(void *device, unsigned offset, uint8_t value)
 {
 	struct boot_timer *timer = device;
@@ -22,7 +29,7 @@ static void timer_write(void *device, unsigned offset, uint8_t value)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	if (value == BOOT_TIMER_MARK)
-		timer->marked_ns = ns;
+		mark(timer, ns);
 	else
 		timer->mark[timer->marks++] = (struct boot_mark){value, ns};
 }

@@ -23,6 +23,9 @@ struct boot_timer {
 	/* under the bus's lock; read when no vCPU runs any more */
 	struct boot_mark mark[BOOT_TIMER_MARKS_MAX];
 	unsigned marks;
+	/* told of init's first mark, in the vCPU's thread; set before boot_timer_attach(), NULL: nobody */
+	void (*marked)(void *opaque, uint64_t ns);
+	void *opaque;
 	struct bus_bytes registers;
 };
 

@@ -32,7 +32,9 @@ static void update_irq(struct i8042 *i8042)
 static void answer(struct i8042 *i8042, uint8_t byte)
 {
 	if (i8042->queue_count == I8042_QUEUE)
-		return; /* a guest that asks and never reads loses answers */
+		counter_add(&i8042->counters.errors, 1); /* a guest that asks and never reads loses answers */
+	if (i8042->queue_count == I8042_QUEUE)
+		return;
 	i8042->queue[(i8042->queue_head + i8042->queue_count++) % I8042_QUEUE] = byte;
 }
 
@@ -71,6 +73,7 @@ bool i8042_ctrl_alt_del(struct i8042 *i8042)
 
 static void reset_machine(struct i8042 *i8042)
 {
+	counter_add(&i8042->counters.resets, 1);
 	i8042->platform->end(i8042->platform->opaque, VM_END_RESET);
 }
 
@@ -197,6 +200,7 @@ static uint8_t data_port_read(void *device, unsigned offset)
 {
 	struct i8042 *i8042 = device;
 	(void)offset;
+	counter_add(i8042->queue_count ? &i8042->counters.reads : &i8042->counters.missed_reads, 1);
 	uint8_t value = read_data(i8042);
 	update_irq(i8042);
 	return value;
@@ -206,6 +210,7 @@ static void data_port_write(void *device, unsigned offset, uint8_t value)
 {
 	struct i8042 *i8042 = device;
 	(void)offset;
+	counter_add(&i8042->counters.writes, 1);
 	if (i8042->command)
 		controller_data(i8042, value);
 	else
@@ -215,8 +220,9 @@ static void data_port_write(void *device, unsigned offset, uint8_t value)
 
 static uint8_t command_port_read(void *device, unsigned offset)
 {
-	const struct i8042 *i8042 = device;
+	struct i8042 *i8042 = device;
 	(void)offset;
+	counter_add(&i8042->counters.reads, 1);
 	uint8_t status = STATUS_UNLOCKED | (i8042->control & CONTROL_SYSTEM ? STATUS_SYSTEM : 0);
 	if (i8042->command)
 		status |= STATUS_COMMAND;
@@ -229,6 +235,7 @@ static void command_port_write(void *device, unsigned offset, uint8_t value)
 {
 	struct i8042 *i8042 = device;
 	(void)offset;
+	counter_add(&i8042->counters.writes, 1);
 	controller_command(i8042, value);
 	update_irq(i8042);
 }

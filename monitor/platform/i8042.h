@@ -4,6 +4,7 @@
 #define RIFFLE_MONITOR_I8042_H
 
 #include "monitor/bus/bus.h"
+#include "monitor/counters.h"
 #include "monitor/platform/platform.h"
 
 #define I8042_QUEUE 16
@@ -20,6 +21,7 @@ struct i8042 {
 	bool held; /* the chord's keys are down */
 	bool irq;
 	struct bus_bytes data_port, command_port;
+	struct i8042_counters counters;
 };
 
 /* Errors: those of bus_add(). */

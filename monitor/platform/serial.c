@@ -110,9 +110,13 @@ static uint8_t read_received(struct serial *serial)
 {
 	struct serial_fifo *fifo = serial->modem_control & MCR_LOOP ? &serial->looped : &serial->received;
 
-	if (!has_data(serial))
+	if (!has_data(serial)) {
+		counter_add(&serial->counters.missed_reads, 1);
 		return 0;
+	}
 	uint8_t byte = fifo->bytes[fifo->head];
+
+	counter_add(&serial->counters.reads, 1);
 
 	fifo->head = (fifo->head + 1) % SERIAL_FIFO;
 	if (--fifo->count == 0)
@@ -123,15 +127,21 @@ static uint8_t read_received(struct serial *serial)
 static void transmit(struct serial *serial, uint8_t byte)
 {
 	if (serial->modem_control & MCR_LOOP) {
-		if (!put_byte(serial, &serial->looped, byte))
+		if (!put_byte(serial, &serial->looped, byte)) {
 			serial->overrun = true;
+			counter_add(&serial->counters.errors, 1);
+		}
 		serial->transmitter_empty_pending = true;
 		return;
 	}
-	if (limiter_bucket_take(&serial->limit, 1))
+	if (!limiter_bucket_take(&serial->limit, 1)) {
+		counter_add(&serial->counters.limited_bytes, 1);
+	} else {
+		counter_add(output_has_room(serial->output) ? &serial->counters.writes
+							    : &serial->counters.missed_writes,
+			    1);
 		output_put(serial->output, byte);
-	else
-		serial->dropped++;
+	}
 	serial->transmitter_empty_pending = output_has_room(serial->output);
 }
 

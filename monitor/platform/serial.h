@@ -4,6 +4,7 @@
 #define RIFFLE_MONITOR_SERIAL_H
 
 #include "monitor/bus/bus.h"
+#include "monitor/counters.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/platform.h"
 #include "monitor/virtio/limiter.h"
@@ -28,8 +29,8 @@ struct serial {
 		uint8_t bytes[SERIAL_FIFO];
 	} received, looped;
 	struct bus_bytes registers;
-	struct limiter_bucket limit; /* of bytes to the output */
-	uint64_t dropped;            /* bytes beyond that */
+	struct serial_counters counters;
+	struct limiter_bucket limit; /* of bytes to the output; counters.limited_bytes are beyond that */
 };
 
 /* Errors: those of bus_add(). */

@@ -29,6 +29,7 @@ struct balloon {
 	struct balloon_config options;
 	struct virtio_balloon_config config;
 	struct balloon_state state;
+	struct balloon_counters counters;
 	enum purpose purpose[PURPOSES]; /* of each queue; PURPOSES: none */
 	unsigned queue[PURPOSES];       /* the reverse */
 	/* the buffer that goes back when new statistics are wanted */
@@ -142,6 +143,7 @@ static void read_stats(struct balloon *balloon)
 		stats.value[tag] = riffle_get64(at + 2);
 	}
 	balloon->state.stats = stats;
+	counter_add(stats.there ? &balloon->counters.stats_updates : &balloon->counters.stats_fails, 1);
 }
 
 static void set_stats_timer(struct balloon *balloon)
@@ -200,25 +202,45 @@ static bool take_hint(struct balloon *balloon)
 	}
 	/* only what the guest holds back until it is told that the list was taken */
 	if (state->hint_guest_answered && state->hint_guest_command == state->hint_host_command &&
-	    state->hint_host_command > VIRTIO_BALLOON_CMD_ID_DONE)
-		state->hinted_bytes += discard_buffers(&balloon->chain);
+	    state->hint_host_command > VIRTIO_BALLOON_CMD_ID_DONE && balloon->chain.in_count) {
+		uint64_t bytes = discard_buffers(&balloon->chain);
+
+		state->hinted_bytes += bytes;
+		counter_add(&balloon->counters.hinted_bytes, bytes);
+		if (!bytes)
+			counter_add(&balloon->counters.hint_fails, 1);
+	}
 	return true;
 }
 
 /* ---- queues ---- */
+
+static void take_report(struct balloon *balloon)
+{
+	uint64_t bytes = discard_buffers(&balloon->chain);
+
+	balloon->state.reported_bytes += bytes;
+	counter_add(&balloon->counters.reported_bytes, bytes);
+	if (!bytes)
+		counter_add(&balloon->counters.report_fails, 1);
+}
 
 /* One chain; false: not what a driver may send. */
 static bool serve(struct balloon *balloon, enum purpose purpose)
 {
 	switch (purpose) {
 	case INFLATE:
+		counter_add(&balloon->counters.inflates, 1);
 		return inflate(balloon);
 	case HINTING:
+		counter_add(&balloon->counters.hints, 1);
 		return take_hint(balloon);
 	case REPORTING:
-		balloon->state.reported_bytes += discard_buffers(&balloon->chain);
+		counter_add(&balloon->counters.reports, 1);
+		take_report(balloon);
 		return !balloon->chain.out_count;
 	default: /* DEFLATE: the pages come back when they are touched */
+		counter_add(&balloon->counters.deflates, 1);
 		return !balloon->chain.in_count;
 	}
 }
@@ -371,6 +393,8 @@ int balloon_new(struct virtio_device **device, const struct balloon_config *conf
 	if (!balloon)
 		return status ? status : riffle_fail(error, RIFFLE_ERR_MEMORY, "balloon", "cannot be allocated");
 	virtio_device_init(&balloon->device, &balloon_ops, "balloon");
+	balloon->device.activate_fails = &balloon->counters.activate_fails;
+	balloon->device.event_fails = &balloon->counters.event_fails;
 	balloon->options = *config;
 	balloon->config.num_pages = (uint32_t)(config->target_bytes / BALLOON_PAGE);
 	balloon->hint_next = VIRTIO_BALLOON_CMD_ID_DONE + 1;
@@ -424,6 +448,11 @@ int balloon_set_stats_interval(struct virtio_device *device, uint16_t seconds, s
 	if (!status && seconds && device->loop)
 		loop_post(device->loop, &balloon->rearm);
 	return status;
+}
+
+const struct balloon_counters *balloon_counters(const struct virtio_device *device)
+{
+	return &((const struct balloon *)device)->counters;
 }
 
 void balloon_state(struct virtio_device *device, struct balloon_state *state)

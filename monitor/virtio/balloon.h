@@ -41,6 +41,7 @@ int balloon_set_target(struct virtio_device *device, uint64_t bytes, struct riff
 /* From the next statistics on. Errors: ARGUMENT (from or to 0: the driver knows of statistics from the start or never).
  */
 int balloon_set_stats_interval(struct virtio_device *device, uint16_t seconds, struct riffle_error *error);
+const struct balloon_counters *balloon_counters(const struct virtio_device *device);
 void balloon_state(struct virtio_device *device, struct balloon_state *state);
 
 /*

@@ -34,6 +34,7 @@ struct request {
 	uint16_t head;
 	uint8_t *status;  /* in guest memory */
 	uint32_t written; /* into the guest's buffers if it succeeds, the status byte included */
+	uint64_t begun_us; /* of a disk that is timed */
 	struct buffers *many;
 	struct iovec few[FEW_BUFFERS];
 	/* data that is not aligned as the image wants it passes through here */
@@ -51,6 +52,7 @@ struct block {
 	struct block_engine *engine;
 	struct loop_source engine_source;
 	struct limiter limiter;
+	struct block_counters counters;
 	char name[NAME_BYTES];
 	bool has_serial;
 	char serial[BLOCK_SERIAL_BYTES];
@@ -116,6 +118,8 @@ static void answer(struct request *request, uint8_t status, uint32_t written)
 {
 	struct virtio_device *device = &request->block->device;
 
+	if (status != VIRTIO_BLK_S_OK)
+		counter_add(&request->block->counters.execute_fails, 1);
 	/* a device that failed has no rings that could be believed */
 	if (device->active && !device->failure) {
 		*request->status = status;
@@ -124,12 +128,42 @@ static void answer(struct request *request, uint8_t status, uint32_t written)
 	free_request(request);
 }
 
+static void count_io(const struct request *request)
+{
+	const struct block_io *io = &request->io;
+	struct block_counters *counters = &request->block->counters;
+	bool timed = request->block->device.timed;
+
+	switch (io->op) {
+	case BLOCK_READ:
+		counter_add(&counters->reads, 1);
+		counter_add(&counters->read_bytes, io->bytes);
+		if (timed)
+			latency_add(&counters->read_time, virtio_clock_us(&request->block->device) - request->begun_us);
+		break;
+	case BLOCK_WRITE:
+	case BLOCK_WRITE_THROUGH:
+		counter_add(&counters->writes, 1);
+		counter_add(&counters->write_bytes, io->bytes);
+		if (timed)
+			latency_add(&counters->write_time, virtio_clock_us(&request->block->device) - request->begun_us);
+		break;
+	case BLOCK_FLUSH:
+		counter_add(&counters->flushes, 1);
+		break;
+	default:
+		break;
+	}
+}
+
 static void io_done(void *opaque, struct block_io *io)
 {
 	struct request *request = (struct request *)io;
 	bool ok = !io->result;
 
 	(void)opaque;
+	if (ok)
+		count_io(request);
 	if (request->bounce) {
 		if (ok && io->op == BLOCK_READ)
 			for (size_t i = 0, at = 0; i < request->guest_count; at += request->guest_buffers[i++].iov_len)
@@ -184,6 +218,7 @@ static void submit(struct request *request, enum block_op op, uint64_t offset, u
 	request->io.offset = offset;
 	request->io.bytes = bytes;
 	request->written = written;
+	request->begun_us = virtio_clock_us(&request->block->device);
 	block_engine_submit(request->block->engine, &request->io);
 }
 
@@ -307,6 +342,7 @@ static enum outcome start(struct block *block)
 	struct virtio_blk_outhdr header;
 
 	if (!chain->in_count || virtq_chain_read(chain, 0, &header, sizeof header) != sizeof header) {
+		counter_add(&block->counters.invalid, 1);
 		virtio_fail(&block->device, "a block request has no header or no room for its status");
 		return FAILED;
 	}
@@ -316,6 +352,7 @@ static enum outcome start(struct block *block)
 
 	if (!limiter_take(&block->limiter, 1, bytes)) {
 		virtq_unpop(&block->device.queues[0]);
+		counter_add(&block->counters.limited, 1);
 		return LATER;
 	}
 	begin(block, &header);
@@ -330,6 +367,7 @@ static void block_notify(struct virtio_device *device, unsigned index)
 	unsigned budget = VIRTQ_SIZE_MAX;
 	int got = 0;
 
+	counter_add(&block->counters.queue_events, 1);
 	if (limiter_blocked(&block->limiter))
 		return;
 	do {
@@ -341,6 +379,8 @@ static void block_notify(struct virtio_device *device, unsigned index)
 				goto out;
 			budget--;
 		}
+		if (!got && budget == VIRTQ_SIZE_MAX)
+			counter_add(&block->counters.no_buffers, 1);
 		if (got < 0) {
 			virtio_fail(device, "the ring of a disk is not well-formed");
 			goto out;
@@ -354,6 +394,7 @@ static void block_notify(struct virtio_device *device, unsigned index)
 	} while (virtq_start_notify(queue));
 	return;
 out:
+	counter_add(&block->counters.remaining, virtq_waiting(queue));
 	block_engine_run(block->engine);
 	if (!device->failure)
 		virtio_publish(device, index);
@@ -364,6 +405,7 @@ static void limits_allow(void *opaque)
 	struct block *block = opaque;
 
 	virtio_lock(&block->device);
+	counter_add(&block->counters.limiter_events, 1);
 	virtio_device_notify(&block->device, 0);
 	virtio_unlock(&block->device);
 }
@@ -412,14 +454,17 @@ static const struct virtio_ops block_ops = {
     .destroy = block_destroy,
 };
 
-/* What the file is, in digits: two disks of a guest differ in it, and the same file has the same in each run. */
+/*
+ * What the file is, in digits, as Firecracker makes them: two disks of a guest differ in it, and the same file has the
+ * same in each run.
+ */
 static void set_serial(struct block *block, const char *serial)
 {
-	char text[48];
+	char text[64];
 
 	if (!serial) {
-		snprintf(text, sizeof text, "%llu%llu", (unsigned long long)block->image.device,
-			 (unsigned long long)block->image.inode);
+		snprintf(text, sizeof text, "%llu%llu%llu", (unsigned long long)block->image.identity[0],
+			 (unsigned long long)block->image.identity[1], (unsigned long long)block->image.identity[2]);
 		serial = text;
 	}
 	memset(block->serial, 0, sizeof block->serial);
@@ -480,6 +525,9 @@ int block_new(struct block **result, const struct block_config *config, struct l
 	snprintf(block->name, sizeof block->name, "%s", config->name);
 	virtio_device_init(&block->device, &block_ops, block->name);
 	block->device.config = &block->config;
+	block->device.activate_fails = &block->counters.activate_fails;
+	block->device.config_fails = &block->counters.config_fails;
+	block->device.event_fails = &block->counters.event_fails;
 	/* what follows is of features that are not offered */
 	block->device.config_bytes = offsetof(struct virtio_blk_config, unused1);
 	limiter_init(&block->limiter, &config->limits, loop, limits_allow, block);
@@ -500,6 +548,7 @@ void block_limit(struct block *block, const struct limiter_update *update)
 {
 	virtio_lock(&block->device);
 	limiter_update(&block->limiter, update);
+	counter_add(&block->counters.updates, 1);
 	virtio_unlock(&block->device);
 }
 
@@ -510,6 +559,11 @@ static void tell_capacity(struct block *block)
 	virtio_config_set(&block->device, offsetof(struct virtio_blk_config, capacity), &sectors, sizeof sectors);
 }
 
+static void count_update(struct block *block, int status)
+{
+	counter_add(status ? &block->counters.update_fails : &block->counters.updates, 1);
+}
+
 int block_resize(struct block *block, struct riffle_error *error)
 {
 	virtio_lock(&block->device);
@@ -517,6 +571,7 @@ int block_resize(struct block *block, struct riffle_error *error)
 
 	if (!status)
 		tell_capacity(block);
+	count_update(block, status);
 	virtio_unlock(&block->device);
 	return status;
 }
@@ -530,9 +585,12 @@ int block_set_file(struct block *block, const char *path, struct riffle_error *e
 		return block_resize(block, error);
 	int status = disk_image_open(&image, path, &block->options, error);
 
-	if (status)
-		return status;
 	virtio_lock(&block->device);
+	if (status) {
+		count_update(block, status);
+		virtio_unlock(&block->device);
+		return status;
+	}
 	/* what the driver learned of the old one must hold for the new one */
 	if (image.alignment > block->image.block_bytes)
 		status = riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "disk image",
@@ -549,12 +607,18 @@ int block_set_file(struct block *block, const char *path, struct riffle_error *e
 			set_serial(block, NULL);
 		tell_capacity(block);
 	}
+	count_update(block, status);
 	if (virtio_running(&block->device))
 		virtio_publish(&block->device, 0);
 	virtio_unlock(&block->device);
 	if (status)
 		disk_image_close(&image);
 	return status;
+}
+
+const struct block_counters *block_counters(const struct block *block)
+{
+	return &block->counters;
 }
 
 uint64_t block_bytes(const struct block *block)

@@ -39,6 +39,8 @@ void block_limit(struct block *block, const struct limiter_update *update);
 int block_resize(struct block *block, struct riffle_error *error);
 int block_set_file(struct block *block, const char *path, struct riffle_error *error);
 
+const struct block_counters *block_counters(const struct block *block);
+
 uint64_t block_bytes(const struct block *block);
 bool block_is_read_only(const struct block *block);
 

@@ -6,6 +6,7 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
@@ -30,8 +31,25 @@ void virtio_device_destroy(struct virtio_device *device)
 		device->ops->destroy(device); /* which frees it */
 }
 
+uint64_t virtio_clock_us(const struct virtio_device *device)
+{
+	struct timespec now;
+
+	if (!device->timed)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void virtio_count(counter *where)
+{
+	if (where)
+		counter_add(where, 1);
+}
+
 static void interrupt(struct virtio_device *device, unsigned why)
 {
+	counter_add(why == VIRTIO_MMIO_INT_CONFIG ? &device->interrupts.config_updates : &device->interrupts.triggers, 1);
 	atomic_fetch_or(&device->interrupt_status, why);
 	irq_raise(&device->irq);
 }
@@ -42,15 +60,21 @@ void virtio_publish(struct virtio_device *device, unsigned queue)
 		interrupt(device, VIRTIO_MMIO_INT_VRING);
 }
 
-void virtio_fail(struct virtio_device *device, const char *why)
+static void fail(struct virtio_device *device, const char *why, counter *failures)
 {
 	if (device->failure)
 		return;
 	device->failure = why;
+	virtio_count(failures);
 	atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET);
 	/* before DRIVER_OK the driver looks at the status by itself (VIRTIO 1.2, 2.1.2) */
 	if (atomic_load(&device->status) & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(device, VIRTIO_MMIO_INT_CONFIG);
+}
+
+void virtio_fail(struct virtio_device *device, const char *why)
+{
+	fail(device, why, device->event_fails);
 }
 
 void virtio_config_set(struct virtio_device *device, size_t offset, const void *data, size_t bytes)
@@ -122,7 +146,7 @@ static bool activate_queues(struct virtio_device *device)
 
 		if (queue->ready && !virtq_activate(queue, device->memory, virtio_has(device, VIRTIO_RING_F_EVENT_IDX),
 						    virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC), &problem)) {
-			virtio_fail(device, problem);
+			fail(device, problem, device->activate_fails);
 			return false;
 		}
 	}
@@ -135,7 +159,7 @@ void virtio_device_activate(struct virtio_device *device)
 		return;
 	device->active = true;
 	if (device->ops->activate && device->ops->activate(device)) {
-		virtio_fail(device, "the device cannot be activated");
+		fail(device, "the device cannot be activated", device->activate_fails);
 		return;
 	}
 	if (device->paused)

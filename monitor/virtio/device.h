@@ -13,6 +13,7 @@
 
 #include "monitor/bus/irq.h"
 #include "monitor/core/memory.h"
+#include "monitor/counters.h"
 #include "monitor/event/loop.h"
 #include "monitor/virtio/queue.h"
 
@@ -71,6 +72,10 @@ struct virtio_device {
 	void *config;      /* the configuration space: of the device, changed by virtio_config_set() alone */
 	size_t config_bytes;
 	size_t config_writable_from, config_writable; /* what the driver may write of it: offset and bytes */
+	/* where the transport counts for the device: activations, accesses to the configuration, and queues that failed;
+	 * NULL: nowhere */
+	counter *activate_fails, *config_fails, *event_fails;
+	bool timed; /* the device notes how long things take it */
 	struct virtq queues[VIRTIO_QUEUES_MAX];
 	/* given by the transport */
 	struct loop *loop;
@@ -78,6 +83,7 @@ struct virtio_device {
 	uint64_t driver_features; /* accepted by the driver; settled at activate() */
 	bool active, quiesced;
 	const char *failure; /* why it needs a reset; NULL: it does not */
+	struct interrupt_counters interrupts;
 	/* the transport's own */
 	pthread_mutex_t lock;
 	pthread_mutex_t config_lock; /* of the bytes of the configuration space; the last lock taken */
@@ -114,6 +120,11 @@ static inline bool virtio_has(const struct virtio_device *device, unsigned bit)
 }
 
 /* The following for devices, with the lock held. */
+
+/* One more, unless it is NULL. */
+void virtio_count(counter *where);
+/* A moment in microseconds, for a struct latency; 0 in a device that is not timed. */
+uint64_t virtio_clock_us(const struct virtio_device *device);
 
 /* virtq_publish(), and the interrupt if the driver wants one. Once a batch. */
 void virtio_publish(struct virtio_device *device, unsigned queue);

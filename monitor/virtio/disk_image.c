@@ -94,6 +94,9 @@ int disk_image_measure(struct disk_image *image, struct riffle_error *error)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "disk image", "is smaller than a sector", bytes,
 					    SECTOR);
 	image->bytes = bytes & ~(uint64_t)(SECTOR - 1);
+	image->identity[0] = st.st_dev;
+	image->identity[1] = st.st_rdev;
+	image->identity[2] = st.st_ino;
 	image->device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 	image->inode = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
 	return 0;

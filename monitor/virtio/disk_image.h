@@ -23,6 +23,7 @@ struct disk_image {
 	uint32_t alignment;     /* of buffers and offsets; 1: any will do */
 	bool in_memory;         /* on tmpfs or ramfs: reading and writing never wait for a device */
 	uint64_t device, inode; /* tells one file from another */
+	uint64_t identity[3];   /* st_dev, st_rdev, st_ino */
 };
 
 struct disk_image_options {

@@ -205,6 +205,8 @@ static uint32_t read_register(const struct virtio_mmio *mmio, uint64_t offset)
 
 static void read_config(struct virtio_device *device, uint64_t offset, uint8_t *data, unsigned bytes)
 {
+	if (offset >= device->config_bytes)
+		virtio_count(device->config_fails);
 	pthread_mutex_lock(&device->config_lock);
 	for (unsigned i = 0; i < bytes; i++)
 		data[i] = offset + i < device->config_bytes ? ((const uint8_t *)device->config)[offset + i] : 0;
@@ -217,8 +219,10 @@ static void write_config(struct virtio_mmio *mmio, uint64_t offset, const uint8_
 
 	if (offset < device->config_writable_from ||
 	    !riffle_inside(offset - device->config_writable_from, bytes, device->config_writable) ||
-	    !riffle_inside(offset, bytes, device->config_bytes))
+	    !riffle_inside(offset, bytes, device->config_bytes)) {
+		virtio_count(device->config_fails);
 		return;
+	}
 	virtio_lock(device);
 	pthread_mutex_lock(&device->config_lock);
 	memcpy((uint8_t *)device->config + offset, data, bytes);

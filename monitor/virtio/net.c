@@ -138,8 +138,10 @@ static enum progress fetch(struct net *net)
 		buffer[count++] = (struct iovec){.iov_base = net->spill, .iov_len = sizeof net->spill};
 	ssize_t got = net->backend->ops->receive(net->backend, buffer, count);
 
-	if (got < 0)
+	if (got < 0) {
+		counter_add(&net->counters.backend_read_fails, 1);
 		set_gone(net);
+	}
 	if (got <= 0)
 		return NOTHING;
 	net->frame = (uint64_t)got;
@@ -151,7 +153,7 @@ static enum progress fetch(struct net *net)
 static enum progress drop(struct net *net)
 {
 	net->frame = 0;
-	net->counters.rx_dropped++;
+	counter_add(&net->counters.rx_dropped, 1);
 	return GO_ON;
 }
 
@@ -179,8 +181,9 @@ static enum progress deliver(struct net *net)
 	chains = (uint16_t)net_window_chains(window, net->frame);
 	net_window_write(window, offsetof(struct virtio_net_hdr_v1, num_buffers), &chains, sizeof chains);
 	net_window_push(window, queue, chains, net->frame);
-	net->counters.rx_frames++;
-	net->counters.rx_bytes += net->frame;
+	counter_add(&net->counters.rx_frames, 1);
+	counter_add(&net->counters.rx_packets, 1);
+	counter_add(&net->counters.rx_bytes, net->frame);
 	net->frame = 0;
 	return GO_ON;
 }
@@ -191,7 +194,7 @@ static bool starve(struct net *net)
 	if (virtq_start_notify(&net->device.queues[RX]))
 		return false;
 	net->starved = true;
-	net->counters.rx_no_buffers++;
+	counter_add(&net->counters.rx_no_buffers, 1);
 	return true;
 }
 
@@ -228,7 +231,7 @@ static void receive_frames(struct net *net)
 		return;
 	}
 	if (progress == LIMITED)
-		net->counters.rx_limited++;
+		counter_add(&net->counters.rx_limited, 1);
 	virtio_publish(&net->device, RX);
 	net->busy = most - budget > 2;                     /* the last look found nothing */
 	if (progress == GO_ON && (most > 1 || net->frame)) /* the budget is used up: others first */
@@ -257,8 +260,9 @@ static bool flush(struct net *net)
 
 	undo(net, undone);
 	for (unsigned i = 0; i < net->batch; i++)
-		net->counters.tx_bytes += net->batch_bytes[i];
-	net->counters.tx_frames += net->batch;
+		counter_add(&net->counters.tx_bytes, net->batch_bytes[i]);
+	counter_add(&net->counters.tx_frames, net->batch);
+	counter_add(&net->counters.tx_packets, net->batch);
 	net->batch = 0;
 	net->blocked = undone > 0;
 	return !undone;
@@ -285,7 +289,7 @@ static enum progress keep_out(struct net *net, bool for_hook)
 		hook->take(hook->opaque, net->for_hook,
 			   virtq_chain_read(&net->chain, NET_HEADER_BYTES, net->for_hook, NET_FRAME_MAX));
 	else
-		net->counters.tx_dropped++;
+		counter_add(&net->counters.tx_dropped, 1);
 	virtq_push(&net->device.queues[TX], net->chain.head, 0);
 	return GO_ON;
 }
@@ -300,6 +304,8 @@ static enum progress transmit(struct net *net)
 	size_t head_bytes = virtq_chain_read(chain, NET_HEADER_BYTES, head, hook ? sizeof head : ETHERNET_HEADER);
 
 	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX)
+		counter_add(&net->counters.tx_malformed, 1);
+	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX)
 		return keep_out(net, false);
 	if (hook && hook->wants(hook->opaque, head, head_bytes))
 		return keep_out(net, true);
@@ -309,16 +315,22 @@ static enum progress transmit(struct net *net)
 		virtq_unpop(queue);
 		return LIMITED;
 	}
+	uint64_t begun = virtio_clock_us(&net->device);
 	enum net_sent sent = net->backend->ops->send(net->backend, chain->out, chain->out_count, chain->out_bytes);
 
-	if (sent == NET_DROPPED)
+	if (net->device.timed)
+		latency_add(&net->counters.backend_write_time, virtio_clock_us(&net->device) - begun);
+	if (sent == NET_DROPPED) {
+		counter_add(&net->counters.backend_write_fails, 1);
 		return keep_out(net, false);
+	}
 	if (sent == NET_FULL) {
 		limiter_refund(&net->tx_limiter, 1, chain->out_bytes);
 		virtq_unpop(queue);
 		return BLOCKED;
 	}
-	net->counters.tx_foreign_mac += is_foreign(net, head);
+	if (is_foreign(net, head))
+		counter_add(&net->counters.tx_foreign_mac, 1);
 	net->batch_bytes[net->batch++] = chain->out_bytes;
 	virtq_push(queue, chain->head, 0);
 	return GO_ON;
@@ -360,6 +372,8 @@ static void transmit_frames(struct net *net)
 	while (progress == GO_ON && budget) {
 		budget--;
 		progress = transmit_next(net);
+		if (progress == NOTHING && budget == TX_BUDGET - 1)
+			counter_add(&net->counters.tx_no_buffers, 1);
 		if (progress != NOTHING)
 			continue;
 		if (!flush(net))
@@ -374,7 +388,10 @@ static void transmit_frames(struct net *net)
 	}
 	if (net->batch && !flush(net))
 		progress = BLOCKED;
-	net->counters.tx_limited += progress == LIMITED;
+	if (progress == LIMITED) {
+		counter_add(&net->counters.tx_limited, 1);
+		counter_add(&net->counters.tx_remaining, virtq_waiting(queue));
+	}
 	virtio_publish(&net->device, TX);
 	if (progress == GO_ON)
 		virtio_device_ring(&net->device, TX);
@@ -391,6 +408,8 @@ static void source_ready(void *opaque, uint32_t events)
 
 	virtio_lock(&net->device);
 	if (virtio_running(&net->device)) {
+		if (events & EPOLLIN)
+			counter_add(&net->counters.rx_backend_events, 1);
 		if (events & EPOLLOUT) {
 			net->blocked = false;
 			transmit_frames(net);
@@ -409,6 +428,7 @@ static void rx_again(void *opaque)
 	struct net *net = opaque;
 
 	virtio_lock(&net->device);
+	counter_add(&net->counters.rx_limiter_events, 1);
 	if (virtio_running(&net->device))
 		receive_frames(net);
 	virtio_unlock(&net->device);
@@ -419,6 +439,7 @@ static void tx_again(void *opaque)
 	struct net *net = opaque;
 
 	virtio_lock(&net->device);
+	counter_add(&net->counters.tx_limiter_events, 1);
 	if (virtio_running(&net->device))
 		transmit_frames(net);
 	virtio_unlock(&net->device);
@@ -443,6 +464,7 @@ static void notify(struct virtio_device *device, unsigned queue)
 {
 	struct net *net = net_of(device);
 
+	counter_add(queue == TX ? &net->counters.tx_queue_events : &net->counters.rx_queue_events, 1);
 	if (!net->set_up && set_up(net)) {
 		virtio_fail(device, "its descriptor cannot be watched");
 		return;
@@ -562,6 +584,9 @@ int net_new(struct virtio_device **device, const struct net_config *config, stru
 		return status ? status : riffle_fail(error, RIFFLE_ERR_MEMORY, "net", "cannot be allocated");
 	}
 	virtio_device_init(&net->device, &net_ops, config->name);
+	net->device.activate_fails = &net->counters.activate_fails;
+	net->device.config_fails = &net->counters.config_fails;
+	net->device.event_fails = &net->counters.event_fails;
 	net->options = *config;
 	net->backend = backend;
 	net->source = (struct loop_source){.ready = source_ready, .opaque = net};

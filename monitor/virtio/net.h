@@ -40,13 +40,6 @@ struct net_config {
 	void *opaque;
 };
 
-struct net_counters {
-	uint64_t rx_frames, rx_bytes, rx_dropped; /* bytes with headers */
-	uint64_t tx_frames, tx_bytes, tx_dropped;
-	uint64_t rx_no_buffers, rx_limited, tx_limited; /* how often that stopped it */
-	uint64_t tx_foreign_mac;                        /* frames whose sender is not the device's MAC */
-};
-
 /* The device owns the backend from now on, also after an error. Errors: ARGUMENT (mtu below 68), MEMORY. */
 int net_new(struct virtio_device **device, const struct net_config *config, struct net_backend *backend,
 	    struct riffle_error *error);

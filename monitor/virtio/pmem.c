@@ -31,6 +31,7 @@ struct pmem {
 	struct block_io io;
 	bool flushing;
 	unsigned count;
+	struct pmem_counters counters;
 	struct {
 		uint16_t head;
 		uint8_t *response; /* in guest memory, 4 bytes */
@@ -110,6 +111,7 @@ static void notify(struct virtio_device *device, unsigned index)
 	struct virtq *queue = &device->queues[index];
 	int got = 0;
 
+	counter_add(&pmem->counters.queue_events, 1);
 	if (pmem->flushing || limiter_blocked(&pmem->limiter))
 		return;
 	do {
@@ -118,6 +120,7 @@ static void notify(struct virtio_device *device, unsigned index)
 			/* once a batch: the others of it cost nothing */
 			if (!pmem->count && !limiter_take(&pmem->limiter, 1, pmem->file_bytes)) {
 				virtq_unpop(queue);
+				counter_add(&pmem->counters.limited, 1);
 				virtio_publish(device, index);
 				return;
 			}
@@ -163,6 +166,7 @@ static void limits_allow(void *opaque)
 	struct pmem *pmem = opaque;
 
 	virtio_lock(&pmem->device);
+	counter_add(&pmem->counters.limiter_events, 1);
 	virtio_device_notify(&pmem->device, 0);
 	virtio_unlock(&pmem->device);
 }
@@ -258,6 +262,9 @@ int pmem_new(struct pmem **result, const struct pmem_config *config, struct loop
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "pmem", "out of memory");
 	pmem->image.fd = -1;
 	virtio_device_init(&pmem->device, &pmem_ops, "pmem");
+	pmem->device.activate_fails = &pmem->counters.activate_fails;
+	pmem->device.config_fails = &pmem->counters.config_fails;
+	pmem->device.event_fails = &pmem->counters.event_fails;
 	pmem->device.config = &pmem->config;
 	pmem->device.config_bytes = sizeof pmem->config;
 	limiter_init(&pmem->limiter, &config->limits, loop, limits_allow, pmem);
@@ -269,6 +276,11 @@ int pmem_new(struct pmem **result, const struct pmem_config *config, struct loop
 	}
 	*result = pmem;
 	return 0;
+}
+
+const struct pmem_counters *pmem_counters(const struct pmem *pmem)
+{
+	return &pmem->counters;
 }
 
 void pmem_limit(struct pmem *pmem, const struct limiter_update *update)

@@ -30,6 +30,7 @@ int pmem_new(struct pmem **pmem, const struct pmem_config *config, struct loop *
 /* To be attached to a transport, with which it and the mapping end. */
 struct virtio_device *pmem_device(struct pmem *pmem);
 
+const struct pmem_counters *pmem_counters(const struct pmem *pmem);
 uint64_t pmem_bytes(const struct pmem *pmem);
 /* Says where it lies in the guest, before the guest runs; *region is it, for guest_memory_add(). */
 void pmem_place(struct pmem *pmem, uint64_t address, struct riffle_ram *region);

@@ -81,6 +81,13 @@ void virtq_reset(struct virtq *queue)
 	*queue = (struct virtq){.size = queue->size_max, .size_max = queue->size_max};
 }
 
+unsigned virtq_waiting(const struct virtq *queue)
+{
+	uint16_t waiting = queue->broken ? 0 : (uint16_t)(queue->seen_avail - queue->next_avail);
+
+	return waiting <= queue->size ? waiting : 0;
+}
+
 unsigned virtq_outstanding(const struct virtq *queue)
 {
 	return (uint16_t)(queue->next_avail - queue->next_used);

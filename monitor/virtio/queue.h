@@ -65,6 +65,9 @@ int virtq_pop(struct virtq *queue, struct virtq_chain *chain);
 /* Undoes the last virtq_pop(), before any other call; it will be read anew, and may then be another. */
 void virtq_unpop(struct virtq *queue);
 
+/* How many chains nobody has popped, of those that there were at the last look. */
+unsigned virtq_waiting(const struct virtq *queue);
+
 /* How many chains are popped and not pushed. */
 unsigned virtq_outstanding(const struct virtq *queue);
 

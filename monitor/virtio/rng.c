@@ -15,6 +15,7 @@
 struct rng {
 	struct virtio_device device;
 	struct limiter limiter;
+	struct rng_counters counters;
 	struct virtq_chain chain;
 };
 
@@ -58,9 +59,15 @@ static bool serve(struct rng *rng)
 
 	if (!limiter_take(&rng->limiter, 1, bytes)) {
 		virtq_unpop(queue);
+		counter_add(&rng->counters.limited, 1);
 		return false;
 	}
-	virtq_push(queue, rng->chain.head, fill(&rng->chain, bytes));
+	uint32_t filled = fill(&rng->chain, bytes);
+
+	if (filled < bytes)
+		counter_add(&rng->counters.host_fails, 1);
+	counter_add(&rng->counters.bytes, filled);
+	virtq_push(queue, rng->chain.head, filled);
 	return true;
 }
 
@@ -71,6 +78,7 @@ static void rng_notify(struct virtio_device *device, unsigned index)
 	unsigned budget = TURN_REQUESTS;
 	int got = 0;
 
+	counter_add(&rng->counters.events, 1);
 	if (limiter_blocked(&rng->limiter))
 		return;
 	do {
@@ -99,6 +107,7 @@ static void limits_allow(void *opaque)
 	struct rng *rng = opaque;
 
 	virtio_lock(&rng->device);
+	counter_add(&rng->counters.limiter_events, 1);
 	virtio_device_notify(&rng->device, 0);
 	virtio_unlock(&rng->device);
 }
@@ -124,8 +133,15 @@ int rng_new(struct rng **result, const struct limiter_config *limits, struct loo
 	if (!rng)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "entropy device", "out of memory");
 	virtio_device_init(&rng->device, &rng_ops, "rng");
+	rng->device.activate_fails = &rng->counters.activate_fails;
+	rng->device.event_fails = &rng->counters.event_fails;
 	limiter_init(&rng->limiter, limits, loop, limits_allow, rng);
 	return 0;
+}
+
+const struct rng_counters *rng_counters(const struct rng *rng)
+{
+	return &rng->counters;
 }
 
 void rng_limit(struct rng *rng, const struct limiter_config *limits)

@@ -13,6 +13,7 @@ int rng_new(struct rng **rng, const struct limiter_config *limits, struct loop *
 
 /* To be attached to a transport, with which it ends. */
 struct virtio_device *rng_device(struct rng *rng);
+const struct rng_counters *rng_counters(const struct rng *rng);
 void rng_limit(struct rng *rng, const struct limiter_config *limits);
 
 #endif

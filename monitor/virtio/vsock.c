@@ -176,6 +176,10 @@ static void notify(struct virtio_device *device, unsigned queue)
 {
 	struct vsock *vsock = vsock_of(device);
 
+	if (queue == VSOCK_TX)
+		counter_add(&vsock->counters.tx_queue_events, 1);
+	else if (queue == VSOCK_RX)
+		counter_add(&vsock->counters.rx_queue_events, 1);
 	if (vsock->drop)
 		drop_all(vsock);
 	if (!vsock->watching && !start_watching(vsock))
@@ -267,6 +271,9 @@ int vsock_new(struct virtio_device **device, const struct vsock_config *config, 
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "vsock", "cannot be allocated");
 	virtio_device_init(&vsock->device, &vsock_ops, "vsock");
 	vsock->device.config = &vsock->config;
+	vsock->device.activate_fails = &vsock->counters.activate_fails;
+	vsock->device.config_fails = &vsock->counters.config_fails;
+	vsock->device.event_fails = &vsock->counters.event_fails;
 	vsock->device.config_bytes = sizeof vsock->config;
 	vsock->config.guest_cid = config->cid;
 	vsock->listener_source = (struct loop_source){.ready = listener_ready, .opaque = vsock};

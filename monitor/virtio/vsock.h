@@ -20,11 +20,6 @@ struct vsock_config {
 	int listener;
 };
 
-struct vsock_counters {
-	uint64_t opened, refused, connections; /* connections: now */
-	uint64_t to_guest_packets, to_guest_bytes, to_host_packets, to_host_bytes;
-};
-
 /* A socket that listens at PATH, for those who bind it before the device is made. Errors: ARGUMENT, IO. */
 int vsock_bind(int *listener, const char *path, struct riffle_error *error);
 

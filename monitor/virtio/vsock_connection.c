@@ -55,7 +55,7 @@ void vsock_leave_table(struct vsock_connection *connection)
 struct vsock_connection *vsock_add(struct vsock *vsock, int fd, enum vsock_state state)
 {
 	struct vsock_connection *connection =
-	    vsock->counters.connections < VSOCK_CONNECTIONS_MAX ? calloc(1, sizeof *connection) : NULL;
+	    vsock->connections < VSOCK_CONNECTIONS_MAX ? calloc(1, sizeof *connection) : NULL;
 
 	if (connection) {
 		connection->source = (struct loop_source){.ready = vsock_socket_ready, .opaque = connection};
@@ -65,7 +65,7 @@ struct vsock_connection *vsock_add(struct vsock *vsock, int fd, enum vsock_state
 		}
 	}
 	if (!connection) {
-		vsock->counters.refused++;
+		counter_add(&vsock->counters.connection_fails, 1);
 		if (fd >= 0)
 			close(fd);
 		return NULL;
@@ -78,7 +78,8 @@ struct vsock_connection *vsock_add(struct vsock *vsock, int fd, enum vsock_state
 	if (vsock->all)
 		vsock->all->link = &connection->next;
 	vsock->all = connection;
-	vsock->counters.connections++;
+	vsock->connections++;
+	counter_add(&vsock->counters.added, 1);
 	return connection;
 }
 
@@ -119,7 +120,8 @@ void vsock_remove(struct vsock_connection *connection)
 	*connection->link = connection->next;
 	if (connection->next)
 		connection->next->link = connection->link;
-	vsock->counters.connections--;
+	vsock->connections--;
+	counter_add(&vsock->counters.removed, 1);
 	if (vsock->current == connection)
 		vsock->current = NULL;
 	free(connection);
@@ -187,6 +189,7 @@ void vsock_kill(struct vsock_connection *connection)
 		vsock_remove(connection);
 		return;
 	}
+	counter_add(&connection->vsock->counters.killed, 1);
 	connection->state = VSOCK_DEAD;
 	connection->deadline_ns = 0;
 	connection->readable = false;
@@ -236,6 +239,8 @@ static ssize_t send_some(struct vsock_connection *connection, const struct iovec
 	do
 		sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno != EAGAIN)
+		counter_add(&connection->vsock->counters.write_fails, 1);
 	return sent >= 0 ? sent : errno == EAGAIN ? 0 : -1;
 }
 
@@ -319,6 +324,7 @@ void vsock_drain(struct vsock_connection *connection)
 		if (sent == 0)
 			return;
 		if (sent < 0) {
+			counter_add(&connection->vsock->counters.flush_fails, 1);
 			host_takes_no_more(connection);
 			break;
 		}

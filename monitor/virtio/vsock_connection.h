@@ -84,6 +84,7 @@ struct vsock {
 	bool transport_reset; /* the driver has to be told that they are not */
 	bool starved;         /* no receive buffers */
 	uint32_t next_port;
+	unsigned connections; /* now */
 	struct vsock_counters counters;
 	struct vsock_connection *all, *bucket[VSOCK_BUCKETS];
 	struct vsock_connection *ready, **last_ready;

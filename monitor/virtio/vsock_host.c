@@ -191,7 +191,7 @@ void vsock_greet(struct vsock_connection *connection)
 	if (!line)
 		return;
 	if (line < 0 || !parse_line(connection->line, connection->line_bytes, &port)) {
-		connection->vsock->counters.refused++;
+		counter_add(&connection->vsock->counters.connection_fails, 1);
 		vsock_remove(connection);
 		return;
 	}
@@ -209,12 +209,12 @@ void vsock_accepted(struct vsock_connection *connection)
 
 	/* an empty socket buffer takes so little in any case */
 	if (send(connection->fd, line, (size_t)bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != bytes) {
+		counter_add(&connection->vsock->counters.write_fails, 1);
 		vsock_kill(connection);
 		return;
 	}
 	connection->state = VSOCK_OPEN;
 	connection->deadline_ns = 0;
-	connection->vsock->counters.opened++;
 	vsock_watch(connection);
 }
 
@@ -227,11 +227,10 @@ void vsock_connect_again(struct vsock_connection *connection)
 	if (connect(connection->fd, (const struct sockaddr *)&address, sizeof address) == 0) {
 		connection->state = VSOCK_OPEN;
 		connection->deadline_ns = 0;
-		connection->vsock->counters.opened++;
 		vsock_queue(connection, VSOCK_SEND_RESPONSE);
 		vsock_watch(connection);
 	} else if (errno != EAGAIN && errno != EINTR) {
-		connection->vsock->counters.refused++;
+		counter_add(&connection->vsock->counters.connection_fails, 1);
 		vsock_kill(connection);
 	}
 }

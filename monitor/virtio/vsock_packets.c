@@ -31,8 +31,8 @@ static uint32_t put_header(struct vsock *vsock, struct virtio_vsock_hdr *header,
 	header->dst_port = guest_port;
 	header->type = VIRTIO_VSOCK_TYPE_STREAM;
 	virtq_chain_write(&vsock->chain, 0, header, sizeof *header);
-	vsock->counters.to_guest_packets++;
-	vsock->counters.to_guest_bytes += header->len;
+	counter_add(&vsock->counters.to_guest_packets, 1);
+	counter_add(&vsock->counters.to_guest_bytes, header->len);
 	return VSOCK_HEADER_BYTES + header->len;
 }
 
@@ -103,8 +103,10 @@ static uint32_t put_data(struct vsock_connection *connection)
 		host_ended(connection);
 	else if (errno == EAGAIN)
 		vsock_watch(connection);
-	else
+	else {
+		counter_add(&connection->vsock->counters.read_fails, 1);
 		vsock_kill(connection);
+	}
 	return 0;
 }
 
@@ -190,6 +192,7 @@ void vsock_pump(struct vsock *vsock)
 		int got = virtq_pop(queue, &vsock->chain);
 
 		if (got < 0 || (got && (vsock->chain.out_count || vsock->chain.in_bytes <= VSOCK_HEADER_BYTES))) {
+			counter_add(&vsock->counters.rx_queue_fails, 1);
 			virtio_fail(&vsock->device, "the receive queue is not what it must be");
 			return;
 		}
@@ -242,7 +245,7 @@ static void take_for(struct vsock_connection *connection, const struct virtio_vs
 			vsock_kill(connection);
 			break;
 		}
-		vsock->counters.to_host_bytes += header->len;
+		counter_add(&vsock->counters.to_host_bytes, header->len);
 		vsock_to_host(
 		    connection, data,
 		    virtq_slice(data, vsock->chain.out, vsock->chain.out_count, VSOCK_HEADER_BYTES, header->len),
@@ -267,7 +270,7 @@ static void take_packet(struct vsock *vsock)
 	    header.src_cid != vsock->config.guest_cid || header.dst_cid != HOST_CID ||
 	    header.len > vsock->chain.out_bytes - VSOCK_HEADER_BYTES)
 		return;
-	vsock->counters.to_host_packets++;
+	counter_add(&vsock->counters.to_host_packets, 1);
 	struct vsock_connection *connection = vsock_find(vsock, header.dst_port, header.src_port);
 
 	if (connection && connection->state == VSOCK_DEAD)
@@ -301,6 +304,7 @@ void vsock_take_packets(struct vsock *vsock)
 		}
 	} while (budget && got == 0 && virtq_start_notify(queue));
 	if (got < 0 || (budget && got > 0)) {
+		counter_add(&vsock->counters.tx_queue_fails, 1);
 		virtio_fail(&vsock->device, "the transmit queue is not what it must be");
 		return;
 	}
@@ -319,6 +323,7 @@ void vsock_send_transport_reset(struct vsock *vsock)
 	int got = virtq_pop(queue, &vsock->chain);
 
 	if (got < 0 || (got && vsock->chain.out_count)) {
+		counter_add(&vsock->counters.event_queue_fails, 1);
 		virtio_fail(&vsock->device, "the event queue is not what it must be");
 		return;
 	}

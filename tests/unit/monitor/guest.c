@@ -148,6 +148,8 @@ static int run(const struct guest *guest, int in, int out, struct guest_result *
 		config.devices = *guest->devices;
 	config.console.kind = guest->console;
 	config.console.path = guest->console_path;
+	if (guest->configure)
+		guest->configure(&config);
 	/* the console is stdin and stdout */
 	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
 		return riffle_fail_system(error, errno, "dup2", "failed");

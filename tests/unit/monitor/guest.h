@@ -29,6 +29,7 @@ struct guest {
 	enum machine_console_kind console;      /* stdio by default */
 	const char *console_path;
 	const struct machine_devices_config *devices; /* NULL: none */
+	void (*configure)(struct machine_config *);   /* the last word on the description; NULL: none */
 	void (*beside)(struct machine *);       /* called before the run; may start a thread that controls it */
 };
 

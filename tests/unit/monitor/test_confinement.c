@@ -260,7 +260,7 @@ static int create(struct vm **vm, const struct vm_config *config, bool accept_em
 	if (!status) {
 		int fd = kvm_open(error);
 
-		status = fd < 0 ? (int)error->status : kvm_check(fd, config->vcpus, error);
+		status = fd < 0 ? (int)error->status : kvm_check(fd, config->vcpus, &config->cpu, error);
 		if (!status && !accept_emulation)
 			status = probe_refuse_emulation(fd, error);
 		status = status ? status : vm_open(*vm, fd, error);

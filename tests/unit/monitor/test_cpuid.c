@@ -153,9 +153,131 @@ static void frequency_of_the_tsc(void **state)
 	assert_int_equal(leaf(0, 0)->eax, 0xd);
 }
 
+static void bitmaps(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned bits;
+		bool good;
+		uint64_t filter, value;
+	} cases[] = {
+	    {"0b1", 32, true, 1, 1},
+	    {"0bx", 32, true, 0, 0},
+	    {"0b10x", 32, true, 6, 4},
+	    {"0b1_0_x", 3, true, 6, 4},
+	    {"0b10x", 2, false, 0, 0},
+	    {"0b11111111111111111111111111111111", 32, true, 0xffffffff, 0xffffffff},
+	    {"0b0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 32, false, 0, 0}, /* 33 */
+	    {"0b1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx0", 64, true,
+	     UINT64_C(0x8000000000000001), UINT64_C(0x8000000000000000)},
+	    {"0b", 32, false, 0, 0},
+	    {"0b_", 32, false, 0, 0},
+	    {"0b2", 32, false, 0, 0},
+	    {"0bX", 32, false, 0, 0},
+	    {"0x1", 32, false, 0, 0},
+	    {"", 32, false, 0, 0},
+	    {"0", 32, false, 0, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		uint64_t filter = 0, value = 0;
+
+		assert_int_equal(cpu_bitmap_parse(cases[i].text, cases[i].bits, &filter, &value), cases[i].good);
+		if (!cases[i].good)
+			continue;
+		assert_int_equal(filter, cases[i].filter);
+		assert_int_equal(value, cases[i].value);
+	}
+}
+
+static void modifiers(void **state)
+{
+	const struct cpu_cpuid_modifier good[] = {
+	    {0x1, 0, CPU_EAX, 0x0000ffff, 0x06f2}, {0x4, 1, CPU_EAX, 0xff000000, 0x12ffffff},
+	    {0xb, 1, CPU_EDX, 0xf, 0xa},	   {0x80000001, 0, CPU_ECX, 0x1, 0x0},
+	    {0x1, 0, CPU_EAX, 0x1, 0x1},	   {0x1, 0, CPU_EBX, 0xff, 0x11},
+	};
+	const struct cpu_cpuid_modifier missing[] = {
+	    {0x2, 0, CPU_EAX, 1, 1}, {0x4, 3, CPU_EAX, 1, 1}, {0x1, 1, CPU_EAX, 1, 1}};
+	struct riffle_error error;
+
+	(void)state;
+	memset(&cpuid, 0, sizeof cpuid);
+	memcpy(cpuid.entries, host, sizeof host);
+	cpuid.nent = sizeof host / sizeof *host;
+	assert_int_equal(guest_cpuid_modify(&cpuid, good, sizeof good / sizeof *good, NULL), 0);
+	assert_int_equal(leaf(0x1, 0)->eax, 0x00a106f3); /* the later one sees the earlier */
+	assert_int_equal(leaf(0x1, 0)->ebx, 0x07100811);
+	assert_int_equal(leaf(0x4, 1)->eax, 0x1201c163);
+	assert_int_equal(leaf(0x4, 0)->eax, 0xfc004121);
+	assert_int_equal(leaf(0xb, 1)->edx, 0xa);
+	assert_int_equal(leaf(0xb, 0)->edx, 5);
+	assert_int_equal(leaf(0x80000001, 0)->ecx, 0x75c237fe);
+	for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+		assert_int_equal(guest_cpuid_modify(&cpuid, &missing[i], 1, &error), RIFFLE_ERR_UNSUPPORTED);
+		assert_int_equal(error.found, (uint64_t)missing[i].leaf << 32 | missing[i].subleaf);
+	}
+}
+
+/*
+ * Every template makes the CPUs that it is for look the same: whatever bits they differ in, of those that one of them
+ * lacks, are decided. Here: the signature, and none of AVX-512, which the oldest has not.
+ */
+static void templates(void **state)
+{
+	static const struct {
+		enum cpu_template template;
+		const char *name;
+		uint32_t signature;
+		size_t msrs;
+	} cases[] = {{CPU_TEMPLATE_T2, "T2", 0x000306f2, 0},	 {CPU_TEMPLATE_T2S, "T2S", 0x000306f2, 1},
+		     {CPU_TEMPLATE_T2CL, "T2CL", 0x000306f2, 1}, {CPU_TEMPLATE_T2A, "T2A", 0x000306f2, 0},
+		     {CPU_TEMPLATE_C3, "C3", 0x000306e4, 0}};
+	static const struct kvm_cpuid_entry2 all_ones[] = {
+	    {.function = 0x1, .eax = -1, .ebx = -1, .ecx = -1, .edx = -1},
+	    {.function = 0x7, .flags = 1, .eax = -1, .ebx = -1, .ecx = -1, .edx = -1},
+	    {.function = 0xd, .index = 0, .flags = 1, .eax = -1},
+	    {.function = 0xd, .index = 1, .flags = 1, .eax = -1},
+	    {.function = 0x80000001, .ecx = -1, .edx = -1},
+	    {.function = 0x80000008, .ebx = -1},
+	};
+	struct cpu_config config;
+	struct riffle_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		cpu_template_modifiers(&config, cases[i].template);
+		assert_string_equal(cpu_template_name(cases[i].template), cases[i].name);
+		memset(&cpuid, 0, sizeof cpuid);
+		memcpy(cpuid.entries, all_ones, sizeof all_ones);
+		cpuid.nent = sizeof all_ones / sizeof *all_ones;
+		assert_int_equal(guest_cpuid_modify(&cpuid, config.cpuid, config.cpuid_count, NULL), 0);
+		assert_int_equal(leaf(0x1, 0)->eax & 0x0fff0fff, cases[i].signature);
+		assert_int_equal(leaf(0x1, 0)->ecx & 1u << 5, 0);	   /* VMX */
+		assert_int_equal(leaf(0x7, 0)->ebx & 0xdc230000, 0);	   /* AVX-512 */
+		assert_int_equal(leaf(0xd, 0)->eax & 0xe0, 0);		   /* and its state */
+		assert_int_equal(leaf(0x80000001, 0)->edx & 1u << 26, 0); /* 1 GiB pages */
+		assert_int_equal(config.msr_count, cases[i].msrs);
+		if (config.msr_count)
+			assert_int_equal(config.msrs[0].index, 0x10a);
+	}
+	assert_int_equal(cpu_template_get(&config, CPU_TEMPLATE_NONE, NULL), 0);
+	assert_int_equal(config.cpuid_count + config.msr_count, 0);
+	assert_int_equal(cpu_template_get(&config, CPU_TEMPLATE_V1N1, &error), RIFFLE_ERR_UNSUPPORTED);
+	/* no host is of both vendors */
+	assert_true(cpu_template_get(&config, CPU_TEMPLATE_T2A, &error) == RIFFLE_ERR_UNSUPPORTED ||
+		    cpu_template_get(&config, CPU_TEMPLATE_T2, &error) == RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.field, "cpu_template");
+	assert_null(cpu_template_name(CPU_TEMPLATE_V1N1 + 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bitmaps),
+		cmocka_unit_test(modifiers),
+		cmocka_unit_test(templates),
 		cmocka_unit_test(one_package_of_single_threaded_cores),
 		cmocka_unit_test(frequency_of_the_tsc),
 		cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests from the thread that parses them to the one that carries them out, one at a time, each with its answer. */
+#ifndef RIFFLE_API_CHANNEL_H
+#define RIFFLE_API_CHANNEL_H
+
+#include <pthread.h>
+
+#include "api/action.h"
+#include "machine/machine.h"
+#include "monitor/event/loop.h"
+
+struct channel {
+	pthread_mutex_t lock;
+	pthread_cond_t asked, answered;
+	struct action *action; /* asked and not yet answered */
+	struct reply *reply;
+	struct machine *machine; /* whose event loop is told of requests; NULL: channel_wait() is */
+	struct loop_task task;   /* runs in that loop */
+};
+
+/* `task` carries out what channel_asked() gives, in the loop. */
+void channel_init(struct channel *channel, void (*task)(void *opaque), void *opaque);
+
+/* The asking side: returns when *reply is filled. */
+void channel_ask(struct channel *channel, struct action *action, struct reply *reply);
+
+/* The other side: waits for a request; or has the machine's event loop told of each from now on (NULL: no more). */
+struct action *channel_wait(struct channel *channel);
+void channel_follow(struct channel *channel, struct machine *machine);
+/* The request that waits for its answer, or NULL. */
+struct action *channel_asked(struct channel *channel);
+/* Moves *reply to who asked. */
+void channel_answer(struct channel *channel, struct reply *reply);
+
+#endif
