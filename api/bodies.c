@@ -16,7 +16,7 @@
 	{                                                                                                              \
 		.name = name_, .kind = SCHEMA_##kind_, .flags = flags_, .offset = AT(type, member), __VA_ARGS__        \
 	}
-#define GIVEN(type, member) .given = AT(type, member)
+#define GIVEN(type, member) .given = AT(type, member) + 1
 #define BODY(variable, rust_name, type, ...)                                                                           \
 	SCHEMA(schema_##variable, rust_name, struct body_##type, variable##_fields, __VA_ARGS__)
 

@@ -169,10 +169,10 @@ static bool apply_cpu(struct apply *a, const struct schema_raw *raw)
 	size_t bytes;
 	bool good;
 
-	json_begin(&t, raw->text, raw->bytes);
-	if (json_peek(&t) != '"')
+	scan_begin(&t, raw->text, raw->bytes);
+	if (scan_peek(&t) != '"')
 		return apply_cpu_text(a, raw->text, raw->bytes, false);
-	if (!json_string(&t, &path, &bytes))
+	if (!scan_string(&t, &path, &bytes))
 		return no_memory(a);
 	text = read_text(path, &bytes);
 	free(path);

@@ -14,7 +14,7 @@
 #include "api/http.h"
 #include "api/json_words.h"
 
-void json_begin(struct json_text *t, const char *text, size_t bytes)
+void scan_begin(struct json_text *t, const char *text, size_t bytes)
 {
 	t->start = t->at = text;
 	t->end = text + bytes;
@@ -48,17 +48,17 @@ static bool fail_at(struct json_text *t, const char *reason, const char *at)
 	return false;
 }
 
-bool json_fail(struct json_text *t, const char *reason)
+bool scan_fail(struct json_text *t, const char *reason)
 {
 	return fail_at(t, reason, t->at);
 }
 
-bool json_fail_next(struct json_text *t, const char *reason)
+bool scan_fail_next(struct json_text *t, const char *reason)
 {
 	return fail_at(t, reason, t->at < t->end ? t->at + 1 : t->at);
 }
 
-bool json_fail_value(struct json_text *t, const char *format, ...)
+bool scan_fail_value(struct json_text *t, const char *format, ...)
 {
 	va_list args;
 
@@ -72,25 +72,25 @@ bool json_fail_value(struct json_text *t, const char *format, ...)
 	return false;
 }
 
-bool json_place(struct json_text *t)
+bool scan_place(struct json_text *t)
 {
 	if (t->failed && !t->placed)
 		add_place(t, t->at);
 	return !t->failed;
 }
 
-int json_peek(struct json_text *t)
+int scan_peek(struct json_text *t)
 {
 	while (t->at < t->end && (*t->at == ' ' || *t->at == '\n' || *t->at == '\t' || *t->at == '\r'))
 		t->at++;
 	return t->at < t->end ? (unsigned char)*t->at : -1;
 }
 
-bool json_end(struct json_text *t)
+bool scan_end(struct json_text *t)
 {
 	if (t->failed)
 		return false;
-	return json_peek(t) < 0 || json_fail_next(t, "trailing characters");
+	return scan_peek(t) < 0 || scan_fail_next(t, "trailing characters");
 }
 
 /* The rest of true, false or null, after its first letter. */
@@ -98,29 +98,29 @@ static bool word_rest(struct json_text *t, const char *rest)
 {
 	for (; *rest; rest++) {
 		if (t->at == t->end)
-			return json_fail(t, "EOF while parsing a value");
+			return scan_fail(t, "EOF while parsing a value");
 		if (*t->at++ != *rest)
-			return json_fail(t, "expected ident");
+			return scan_fail(t, "expected ident");
 	}
 	return true;
 }
 
-bool json_null(struct json_text *t)
+bool scan_null(struct json_text *t)
 {
-	if (t->failed || json_peek(t) != 'n')
+	if (t->failed || scan_peek(t) != 'n')
 		return false;
 	t->at++;
 	return word_rest(t, "ull");
 }
 
-bool json_bool(struct json_text *t, bool *value)
+bool scan_bool(struct json_text *t, bool *value)
 {
-	int c = t->failed ? -1 : json_peek(t);
+	int c = t->failed ? -1 : scan_peek(t);
 
 	if (t->failed)
 		return false;
 	if (c != 't' && c != 'f')
-		return json_mismatch(t, "a boolean");
+		return scan_mismatch(t, "a boolean");
 	t->at++;
 	*value = c == 't';
 	return word_rest(t, c == 't' ? "rue" : "alse");
@@ -135,7 +135,7 @@ static bool digits_after_point(struct json_text *t)
 {
 	t->at++;
 	if (digit_next(t) < 0)
-		return json_fail_next(t, t->at < t->end ? "invalid number" : "EOF while parsing a value");
+		return scan_fail_next(t, t->at < t->end ? "invalid number" : "EOF while parsing a value");
 	while (digit_next(t) >= 0)
 		t->at++;
 	return true;
@@ -147,10 +147,10 @@ static bool exponent(struct json_text *t)
 	if (t->at < t->end && (*t->at == '+' || *t->at == '-'))
 		t->at++;
 	if (t->at == t->end)
-		return json_fail(t, "EOF while parsing a value");
+		return scan_fail(t, "EOF while parsing a value");
 	if (digit_next(t) < 0) {
 		t->at++;
-		return json_fail(t, "invalid number");
+		return scan_fail(t, "invalid number");
 	}
 	while (digit_next(t) >= 0)
 		t->at++;
@@ -163,14 +163,14 @@ static bool whole_digits(struct json_text *t, uint64_t *u, bool *fits)
 	*u = 0;
 	*fits = true;
 	if (t->at == t->end)
-		return json_fail(t, "EOF while parsing a value");
+		return scan_fail(t, "EOF while parsing a value");
 	if (digit_next(t) < 0) {
 		t->at++;
-		return json_fail(t, "invalid number");
+		return scan_fail(t, "invalid number");
 	}
 	if (*t->at == '0') {
 		t->at++;
-		return digit_next(t) < 0 || json_fail_next(t, "invalid number");
+		return digit_next(t) < 0 || scan_fail_next(t, "invalid number");
 	}
 	for (int digit; (digit = digit_next(t)) >= 0; t->at++)
 		if (__builtin_mul_overflow(*u, 10, u) || __builtin_add_overflow(*u, (uint64_t)digit, u))
@@ -188,7 +188,7 @@ static bool to_double(struct json_text *t, const char *from, double *value)
 		char *copy = strndup(from, bytes);
 
 		if (!copy)
-			return json_fail(t, "number out of range");
+			return scan_fail(t, "number out of range");
 		*value = strtod(copy, NULL);
 		free(copy);
 	} else {
@@ -196,10 +196,10 @@ static bool to_double(struct json_text *t, const char *from, double *value)
 		text[bytes] = 0;
 		*value = strtod(text, NULL);
 	}
-	return isfinite(*value) || json_fail(t, "number out of range");
+	return isfinite(*value) || scan_fail(t, "number out of range");
 }
 
-bool json_number(struct json_text *t, struct json_number *number)
+bool scan_number(struct json_text *t, struct json_number *number)
 {
 	const char *from = t->at;
 	bool negative = *t->at == '-', fits, whole = true;
@@ -240,7 +240,7 @@ static bool hex4(struct json_text *t, unsigned *value)
 	*value = 0;
 	if (t->end - t->at < 4) {
 		t->at = t->end;
-		return json_fail(t, "EOF while parsing a string");
+		return scan_fail(t, "EOF while parsing a string");
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		char c = *t->at++;
@@ -252,7 +252,7 @@ static bool hex4(struct json_text *t, unsigned *value)
 			digit = (unsigned)((c | 0x20) - 'a') + 10;
 		else {
 			t->at += 3 - i; /* serde looks at the four at once */
-			return json_fail(t, "invalid escape");
+			return scan_fail(t, "invalid escape");
 		}
 		*value = *value << 4 | digit;
 	}
@@ -291,18 +291,18 @@ static bool unicode_escape(struct json_text *t, char *to, size_t *used)
 	if (!hex4(t, &code))
 		return false;
 	if (code >= 0xdc00 && code <= 0xdfff)
-		return json_fail(t, "lone leading surrogate in hex escape");
+		return scan_fail(t, "lone leading surrogate in hex escape");
 	if (code >= 0xd800 && code <= 0xdbff) {
 		for (const char *c = "\\u"; *c; c++) {
 			if (t->at == t->end)
-				return json_fail(t, "EOF while parsing a string");
+				return scan_fail(t, "EOF while parsing a string");
 			if (*t->at++ != *c)
-				return json_fail(t, "unexpected end of hex escape");
+				return scan_fail(t, "unexpected end of hex escape");
 		}
 		if (!hex4(t, &low))
 			return false;
 		if (low < 0xdc00 || low > 0xdfff)
-			return json_fail(t, "lone leading surrogate in hex escape");
+			return scan_fail(t, "lone leading surrogate in hex escape");
 		code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 	}
 	*used += put_utf8(to + *used, code);
@@ -317,13 +317,13 @@ static bool escape(struct json_text *t, char *to, size_t *used)
 	char c;
 
 	if (t->at == t->end)
-		return json_fail(t, "EOF while parsing a string");
+		return scan_fail(t, "EOF while parsing a string");
 	c = *t->at++;
 	if (c == 'u')
 		return unicode_escape(t, to, used);
 	found = c ? strchr(from, c) : NULL;
 	if (!found)
-		return json_fail(t, "invalid escape");
+		return scan_fail(t, "invalid escape");
 	to[(*used)++] = into[found - from];
 	return true;
 }
@@ -334,12 +334,12 @@ static bool string_body(struct json_text *t, char *to, size_t *used)
 		unsigned char c;
 
 		if (t->at == t->end)
-			return json_fail(t, "EOF while parsing a string");
+			return scan_fail(t, "EOF while parsing a string");
 		c = (unsigned char)*t->at++;
 		if (c == '"')
 			return true;
 		if (c < 0x20)
-			return json_fail(t, "control character (\\u0000-\\u001F) found while parsing a string");
+			return scan_fail(t, "control character (\\u0000-\\u001F) found while parsing a string");
 		if (c != '\\')
 			to[(*used)++] = (char)c;
 		else if (!escape(t, to, used))
@@ -347,7 +347,7 @@ static bool string_body(struct json_text *t, char *to, size_t *used)
 	}
 }
 
-bool json_string(struct json_text *t, char **string, size_t *bytes)
+bool scan_string(struct json_text *t, char **string, size_t *bytes)
 {
 	size_t valid, room = 1;
 	unsigned wrong;
@@ -364,142 +364,142 @@ bool json_string(struct json_text *t, char **string, size_t *bytes)
 	*bytes = 0;
 	*string = malloc(room + 1);
 	if (!*string)
-		return json_fail(t, "out of memory");
+		return scan_fail(t, "out of memory");
 	if (string_body(t, *string, bytes)) {
 		(*string)[*bytes] = 0;
 		if (http_utf8((const uint8_t *)*string, *bytes, &valid, &wrong))
 			return true;
-		json_fail(t, "invalid unicode code point");
+		scan_fail(t, "invalid unicode code point");
 	}
 	free(*string);
 	*string = NULL;
 	return false;
 }
 
-bool json_mismatch(struct json_text *t, const char *expected)
+bool scan_mismatch(struct json_text *t, const char *expected)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 	struct json_number number;
 	char words[200], *string = NULL;
 	size_t bytes;
 	bool value;
 
 	if (c == 'n') {
-		if (json_null(t))
-			json_fail_value(t, "invalid type: null, expected %s", expected);
+		if (scan_null(t))
+			scan_fail_value(t, "invalid type: null, expected %s", expected);
 	} else if (c == 't' || c == 'f') {
-		if (json_bool(t, &value))
-			json_fail_value(t, "invalid type: boolean `%s`, expected %s", value ? "true" : "false",
+		if (scan_bool(t, &value))
+			scan_fail_value(t, "invalid type: boolean `%s`, expected %s", value ? "true" : "false",
 					expected);
 	} else if (c == '-' || (c >= '0' && c <= '9')) {
-		if (json_number(t, &number)) {
-			json_number_words(&number, words, sizeof words);
-			json_fail_value(t, "invalid type: %s, expected %s", words, expected);
+		if (scan_number(t, &number)) {
+			scan_number_words(&number, words, sizeof words);
+			scan_fail_value(t, "invalid type: %s, expected %s", words, expected);
 		}
 	} else if (c == '"') {
-		if (json_string(t, &string, &bytes)) {
+		if (scan_string(t, &string, &bytes)) {
 			char *shown = json_quoted(string, bytes);
 
-			json_fail_value(t, "invalid type: string %.1500s, expected %s", shown ? shown : "", expected);
+			scan_fail_value(t, "invalid type: string %.1500s, expected %s", shown ? shown : "", expected);
 			free(shown);
 		}
 		free(string);
 	} else if (c == '[' || c == '{') {
-		json_fail_value(t, "invalid type: %s, expected %s", c == '[' ? "sequence" : "map", expected);
+		scan_fail_value(t, "invalid type: %s, expected %s", c == '[' ? "sequence" : "map", expected);
 	} else {
-		return json_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
+		return scan_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
 	}
-	return json_place(t);
+	return scan_place(t);
 }
 
-bool json_enter(struct json_text *t)
+bool scan_enter(struct json_text *t)
 {
 	if (t->failed)
 		return false;
 	if (++t->depth >= JSON_DEPTH_MAX)
-		return json_fail_next(t, "recursion limit exceeded");
+		return scan_fail_next(t, "recursion limit exceeded");
 	t->at++;
 	return true;
 }
 
-bool json_next_key(struct json_text *t, bool *first, bool *more)
+bool scan_next_key(struct json_text *t, bool *first, bool *more)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	*more = false;
 	if (t->failed)
 		return false;
 	if (c < 0)
-		return json_fail_next(t, "EOF while parsing an object");
+		return scan_fail_next(t, "EOF while parsing an object");
 	if (c == '}')
 		return true;
 	if (*first) {
 		*first = false;
 	} else if (c == ',') {
 		t->at++;
-		c = json_peek(t);
+		c = scan_peek(t);
 		if (c < 0)
-			return json_fail_next(t, "EOF while parsing a value");
+			return scan_fail_next(t, "EOF while parsing a value");
 		if (c == '}')
-			return json_fail_next(t, "trailing comma");
+			return scan_fail_next(t, "trailing comma");
 	} else {
-		return json_fail_next(t, "expected `,` or `}`");
+		return scan_fail_next(t, "expected `,` or `}`");
 	}
 	if (c != '"')
-		return json_fail_next(t, "key must be a string");
+		return scan_fail_next(t, "key must be a string");
 	*more = true;
 	return true;
 }
 
-bool json_colon(struct json_text *t)
+bool scan_colon(struct json_text *t)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	if (t->failed)
 		return false;
 	if (c < 0)
-		return json_fail_next(t, "EOF while parsing an object");
+		return scan_fail_next(t, "EOF while parsing an object");
 	if (c != ':')
-		return json_fail_next(t, "expected `:`");
+		return scan_fail_next(t, "expected `:`");
 	t->at++;
 	return true;
 }
 
-bool json_next_element(struct json_text *t, bool *first, bool *more)
+bool scan_next_element(struct json_text *t, bool *first, bool *more)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	*more = false;
 	if (t->failed)
 		return false;
 	if (c < 0)
-		return json_fail_next(t, "EOF while parsing a list");
+		return scan_fail_next(t, "EOF while parsing a list");
 	if (c == ']')
 		return true;
 	if (*first) {
 		*first = false;
 	} else if (c == ',') {
 		t->at++;
-		c = json_peek(t);
+		c = scan_peek(t);
 		if (c == ']')
-			return json_fail_next(t, "trailing comma");
+			return scan_fail_next(t, "trailing comma");
 		if (c < 0)
-			return json_fail_next(t, "EOF while parsing a value");
+			return scan_fail_next(t, "EOF while parsing a value");
 	} else {
-		return json_fail_next(t, "expected `,` or `]`");
+		return scan_fail_next(t, "expected `,` or `]`");
 	}
 	*more = true;
 	return true;
 }
 
-bool json_leave(struct json_text *t, char bracket)
+bool scan_leave(struct json_text *t, char bracket)
 {
 	t->depth--;
 	if (t->failed && t->placed)
 		return false;
-	if (json_peek(t) == bracket)
+	if (scan_peek(t) == bracket)
 		t->at++;
-	return json_place(t);
+	return scan_place(t);
 }
 
 static bool skip_members(struct json_text *t, bool object)
@@ -510,25 +510,25 @@ static bool skip_members(struct json_text *t, bool object)
 		char *key = NULL;
 		size_t bytes;
 
-		if (!(object ? json_next_key(t, &first, &more) : json_next_element(t, &first, &more)))
+		if (!(object ? scan_next_key(t, &first, &more) : scan_next_element(t, &first, &more)))
 			return false;
 		if (!more)
 			return true;
 		if (object) {
-			bool good = json_string(t, &key, &bytes);
+			bool good = scan_string(t, &key, &bytes);
 
 			free(key);
-			if (!good || !json_colon(t))
+			if (!good || !scan_colon(t))
 				return false;
 		}
-		if (!json_skip(t))
+		if (!scan_skip(t))
 			return false;
 	}
 }
 
-bool json_skip(struct json_text *t)
+bool scan_skip(struct json_text *t)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 	struct json_number number;
 	char *string = NULL;
 	size_t bytes;
@@ -537,19 +537,19 @@ bool json_skip(struct json_text *t)
 	if (t->failed)
 		return false;
 	if (c == 'n')
-		return json_null(t);
+		return scan_null(t);
 	if (c == 't' || c == 'f')
-		return json_bool(t, &value);
+		return scan_bool(t, &value);
 	if (c == '-' || (c >= '0' && c <= '9'))
-		return json_number(t, &number);
+		return scan_number(t, &number);
 	if (c == '"') {
-		good = json_string(t, &string, &bytes);
+		good = scan_string(t, &string, &bytes);
 		free(string);
 		return good;
 	}
 	if (c != '{' && c != '[')
-		return json_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
-	if (json_enter(t))
+		return scan_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
+	if (scan_enter(t))
 		skip_members(t, c == '{');
-	return json_leave(t, c == '{' ? '}' : ']');
+	return scan_leave(t, c == '{' ? '}' : ']');
 }

@@ -24,26 +24,26 @@ struct json_text {
 	char error[JSON_ERROR_BYTES];
 };
 
-void json_begin(struct json_text *t, const char *text, size_t bytes);
+void scan_begin(struct json_text *t, const char *text, size_t bytes);
 /* Nothing but blanks may follow. */
-bool json_end(struct json_text *t);
+bool scan_end(struct json_text *t);
 
 /* The next character that is no blank, or -1 at the end. */
-int json_peek(struct json_text *t);
+int scan_peek(struct json_text *t);
 
-/* A fault in what was read last; in what comes next; and one of the value, whose place is said by json_place(). */
-bool json_fail(struct json_text *t, const char *reason);
-bool json_fail_next(struct json_text *t, const char *reason);
-__attribute__((format(printf, 2, 3))) bool json_fail_value(struct json_text *t, const char *format, ...);
+/* A fault in what was read last; in what comes next; and one of the value, whose place is said by scan_place(). */
+bool scan_fail(struct json_text *t, const char *reason);
+bool scan_fail_next(struct json_text *t, const char *reason);
+__attribute__((format(printf, 2, 3))) bool scan_fail_value(struct json_text *t, const char *format, ...);
 /* Adds line and column of what was read last to an error that has none. Returns !failed. */
-bool json_place(struct json_text *t);
+bool scan_place(struct json_text *t);
 
 /* Consumes a value that is not of the kind expected. */
-bool json_mismatch(struct json_text *t, const char *expected);
+bool scan_mismatch(struct json_text *t, const char *expected);
 
 /* Consumes `null`, if that is next: true. A fault on the way: t->failed. */
-bool json_null(struct json_text *t);
-bool json_bool(struct json_text *t, bool *value);
+bool scan_null(struct json_text *t);
+bool scan_bool(struct json_text *t, bool *value);
 
 struct json_number {
 	enum { JSON_UNSIGNED, JSON_SIGNED, JSON_FLOAT } kind;
@@ -52,28 +52,28 @@ struct json_number {
 	double f;
 };
 /* The next character is a digit or a minus sign. */
-bool json_number(struct json_text *t, struct json_number *number);
+bool scan_number(struct json_text *t, struct json_number *number);
 /* "integer `5`" or "floating point `0.5`" */
-void json_number_words(const struct json_number *number, char *text, size_t room);
+void scan_number_words(const struct json_number *number, char *text, size_t room);
 
 /*
  * The next character is a quotation mark. *string is malloc()ed, UTF-8, followed by NUL, and may contain NULs: *bytes
  * is its length.
  */
-bool json_string(struct json_text *t, char **string, size_t *bytes);
+bool scan_string(struct json_text *t, char **string, size_t *bytes);
 
 /*
- * Objects and lists: json_enter() consumes the opening bracket. json_next_key() leaves the key to json_string();
- * json_next_element() the element. *more is false at the closing bracket, which json_leave() consumes. After a fault
- * in between, json_leave() adds what serde adds: the place, as far as it reads on.
+ * Objects and lists: scan_enter() consumes the opening bracket. scan_next_key() leaves the key to scan_string();
+ * scan_next_element() the element. *more is false at the closing bracket, which scan_leave() consumes. After a fault
+ * in between, scan_leave() adds what serde adds: the place, as far as it reads on.
  */
-bool json_enter(struct json_text *t);
-bool json_next_key(struct json_text *t, bool *first, bool *more);
-bool json_colon(struct json_text *t);
-bool json_next_element(struct json_text *t, bool *first, bool *more);
-bool json_leave(struct json_text *t, char bracket);
+bool scan_enter(struct json_text *t);
+bool scan_next_key(struct json_text *t, bool *first, bool *more);
+bool scan_colon(struct json_text *t);
+bool scan_next_element(struct json_text *t, bool *first, bool *more);
+bool scan_leave(struct json_text *t, char bracket);
 
 /* Consumes any value. */
-bool json_skip(struct json_text *t);
+bool scan_skip(struct json_text *t);
 
 #endif

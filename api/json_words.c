@@ -82,7 +82,7 @@ void json_float_words(double value, char *text, size_t room)
 	}
 }
 
-void json_number_words(const struct json_number *number, char *text, size_t room)
+void scan_number_words(const struct json_number *number, char *text, size_t room)
 {
 	char words[64];
 

@@ -143,8 +143,8 @@ static bool any_json(struct asked *a, enum action_kind kind)
 	struct json_text t;
 
 	a->action->kind = kind;
-	json_begin(&t, (const char *)a->http->body, a->http->body_bytes);
-	if (!json_skip(&t) || !json_end(&t))
+	scan_begin(&t, (const char *)a->http->body, a->http->body_bytes);
+	if (!scan_skip(&t) || !scan_end(&t))
 		return json_fault(a, &t);
 	a->action->json = (struct schema_raw){(const char *)a->http->body, a->http->body_bytes};
 	return true;

@@ -91,19 +91,19 @@ static bool read_integer(struct json_text *t, enum schema_kind kind, void *to)
 	const char *name = integer_name(kind);
 	struct json_number number;
 	char words[100];
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	if (c != '-' && (c < '0' || c > '9'))
-		return json_mismatch(t, name);
-	if (!json_number(t, &number))
+		return scan_mismatch(t, name);
+	if (!scan_number(t, &number))
 		return false;
 	if (number.kind == JSON_UNSIGNED && number.u <= integer_max(kind)) {
 		store(kind, to, number.u);
 		return true;
 	}
-	json_number_words(&number, words, sizeof words);
-	json_fail_value(t, "invalid %s: %s, expected %s", number.kind == JSON_FLOAT ? "type" : "value", words, name);
-	return json_place(t);
+	scan_number_words(&number, words, sizeof words);
+	scan_fail_value(t, "invalid %s: %s, expected %s", number.kind == JSON_FLOAT ? "type" : "value", words, name);
+	return scan_place(t);
 }
 
 /* A string of the arena, without NULs in it: nothing that it could be used for takes one. */
@@ -111,23 +111,23 @@ static bool read_string(struct json_text *t, const char *expected, const char **
 {
 	char *string, *copy;
 
-	if (json_peek(t) != '"')
-		return json_mismatch(t, expected);
-	if (!json_string(t, &string, bytes))
+	if (scan_peek(t) != '"')
+		return scan_mismatch(t, expected);
+	if (!scan_string(t, &string, bytes))
 		return false;
 	if (strlen(string) != *bytes) {
 		char *shown = json_quoted(string, *bytes);
 
-		json_fail_value(t, "invalid value: string %.1500s, expected %s without NUL", shown ? shown : "",
+		scan_fail_value(t, "invalid value: string %.1500s, expected %s without NUL", shown ? shown : "",
 				expected);
 		free(shown);
 		free(string);
-		return json_place(t);
+		return scan_place(t);
 	}
 	copy = arena_copy(arena, string);
 	free(string);
 	*to = copy;
-	return copy || json_fail(t, "out of memory");
+	return copy || scan_fail(t, "out of memory");
 }
 
 /* "`a`", "`a` or `b`", "one of `a`, `b`, `c`" */
@@ -153,10 +153,10 @@ static bool read_choice(struct json_text *t, const struct schema_field *field, i
 	struct names names = {.used = 0};
 	const char *word;
 	size_t bytes;
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	if (c != '"')
-		return json_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
+		return scan_fail_next(t, c < 0 ? "EOF while parsing a value" : "expected value");
 	if (!read_string(t, "variant identifier", &word, &bytes, arena))
 		return false;
 	for (int i = 0; field->choices[i]; i++) {
@@ -168,8 +168,8 @@ static bool read_choice(struct json_text *t, const struct schema_field *field, i
 	}
 	for (int i = 0; field->choices[i]; i++)
 		add_name(&names, field->choices[i]);
-	json_fail_value(t, "unknown variant `%.1500s`, expected %s", word, names.text);
-	return json_place(t);
+	scan_fail_value(t, "unknown variant `%.1500s`, expected %s", word, names.text);
+	return scan_place(t);
 }
 
 static bool read_text(struct json_text *t, const struct schema_field *field, void *to, struct arena *arena)
@@ -185,10 +185,10 @@ static bool read_text(struct json_text *t, const struct schema_field *field, voi
 	const char *hole = strstr(problem, "%s");
 
 	if (hole)
-		json_fail_value(t, "%.*s%.1500s%s", (int)(hole - problem), problem, string, hole + 2);
+		scan_fail_value(t, "%.*s%.1500s%s", (int)(hole - problem), problem, string, hole + 2);
 	else
-		json_fail_value(t, "%s", problem);
-	return field->flags & SCHEMA_LATE ? false : json_place(t);
+		scan_fail_value(t, "%s", problem);
+	return field->flags & SCHEMA_LATE ? false : scan_place(t);
 }
 
 static size_t size_of(const struct schema_field *field)
@@ -227,7 +227,7 @@ static void *grow(struct json_text *t, struct schema_list *list, size_t item_byt
 		void *items = arena_get(arena, more * item_bytes);
 
 		if (!items) {
-			json_fail(t, "out of memory");
+			scan_fail(t, "out of memory");
 			return NULL;
 		}
 		if (list->count)
@@ -245,16 +245,16 @@ static bool read_list(struct json_text *t, const struct schema_field *element, s
 	bool first = true, more;
 
 	*list = (struct schema_list){NULL, 0};
-	if (json_peek(t) != '[')
-		return json_mismatch(t, "a sequence");
-	if (json_enter(t))
-		while (json_next_element(t, &first, &more) && more) {
+	if (scan_peek(t) != '[')
+		return scan_mismatch(t, "a sequence");
+	if (scan_enter(t))
+		while (scan_next_element(t, &first, &more) && more) {
 			void *item = grow(t, list, bytes, &room, arena);
 
 			if (!item || !read_value(t, element, item, arena))
 				break;
 		}
-	return json_leave(t, ']');
+	return scan_leave(t, ']');
 }
 
 static bool read_map(struct json_text *t, struct schema_list *list, struct arena *arena)
@@ -263,24 +263,24 @@ static bool read_map(struct json_text *t, struct schema_list *list, struct arena
 	bool first = true, more;
 
 	*list = (struct schema_list){NULL, 0};
-	if (json_peek(t) != '{')
-		return json_mismatch(t, "a map");
-	if (json_enter(t))
-		while (json_next_key(t, &first, &more) && more) {
+	if (scan_peek(t) != '{')
+		return scan_mismatch(t, "a map");
+	if (scan_enter(t))
+		while (scan_next_key(t, &first, &more) && more) {
 			struct schema_pair *pair = grow(t, list, sizeof *pair, &room, arena);
 
-			if (!pair || !read_string(t, "a string", &pair->name, &bytes, arena) || !json_colon(t) ||
+			if (!pair || !read_string(t, "a string", &pair->name, &bytes, arena) || !scan_colon(t) ||
 			    !read_string(t, "a string", &pair->value, &bytes, arena))
 				break;
 		}
-	return json_leave(t, '}');
+	return scan_leave(t, '}');
 }
 
 static bool read_any(struct json_text *t, struct schema_raw *raw)
 {
-	json_peek(t);
+	scan_peek(t);
 	raw->text = t->at;
-	if (!json_skip(t))
+	if (!scan_skip(t))
 		return false;
 	raw->bytes = (size_t)(t->at - raw->text);
 	return true;
@@ -292,7 +292,7 @@ static bool read_value(struct json_text *t, const struct schema_field *field, vo
 
 	switch (field->kind) {
 	case SCHEMA_BOOL:
-		return json_bool(t, to);
+		return scan_bool(t, to);
 	case SCHEMA_U8:
 	case SCHEMA_U16:
 	case SCHEMA_U32:
@@ -329,20 +329,20 @@ static bool unknown_field(struct json_text *t, const struct schema *schema, cons
 		if (!(schema->fields[i].flags & SCHEMA_HIDDEN))
 			add_name(&names, schema->fields[i].name);
 	if (!names.all)
-		return json_fail_value(t, "unknown field `%.1500s`, there are no fields", name);
-	return json_fail_value(t, "unknown field `%.1500s`, expected %s", name, names.text);
+		return scan_fail_value(t, "unknown field `%.1500s`, there are no fields", name);
+	return scan_fail_value(t, "unknown field `%.1500s`, expected %s", name, names.text);
 }
 
 static bool read_field(struct json_text *t, const struct schema_field *field, char *object, struct arena *arena)
 {
-	if (!json_colon(t))
+	if (!scan_colon(t))
 		return false;
-	if (field->flags & SCHEMA_NULLABLE && json_peek(t) == 'n')
-		return json_null(t);
+	if (field->flags & SCHEMA_NULLABLE && scan_peek(t) == 'n')
+		return scan_null(t);
 	if (!read_value(t, field, object + field->offset, arena))
 		return false;
 	if (field->given)
-		*(bool *)(object + field->given) = true;
+		*(bool *)(object + field->given - 1) = true;
 	return true;
 }
 
@@ -352,7 +352,7 @@ static bool read_key(struct json_text *t, const struct schema *schema, size_t *w
 	char *key;
 	size_t bytes;
 
-	if (!json_string(t, &key, &bytes))
+	if (!scan_string(t, &key, &bytes))
 		return false;
 	for (*which = 0; *which < schema->count; ++*which) {
 		const char *name = schema->fields[*which].name;
@@ -373,45 +373,45 @@ static bool read_fields(struct json_text *t, const struct schema *schema, void *
 	size_t which;
 
 	for (;;) {
-		if (!json_next_key(t, &first, &more))
+		if (!scan_next_key(t, &first, &more))
 			return false;
 		if (!more)
 			break;
 		if (!read_key(t, schema, &which))
 			return false;
 		if (which == schema->count) {
-			if (!json_colon(t) || !json_skip(t))
+			if (!scan_colon(t) || !scan_skip(t))
 				return false;
 			continue;
 		}
 		if (seen & UINT64_C(1) << which)
-			return json_fail_value(t, "duplicate field `%s`", schema->fields[which].name);
+			return scan_fail_value(t, "duplicate field `%s`", schema->fields[which].name);
 		seen |= UINT64_C(1) << which;
 		if (!read_field(t, &schema->fields[which], object, arena))
 			return false;
 	}
 	for (size_t i = 0; i < schema->count; i++)
 		if (schema->fields[i].flags & SCHEMA_REQUIRED && !(seen & UINT64_C(1) << i))
-			return json_fail_value(t, "missing field `%s`", schema->fields[i].name);
+			return scan_fail_value(t, "missing field `%s`", schema->fields[i].name);
 	return true;
 }
 
 bool schema_read_struct(struct json_text *t, const struct schema *schema, void *object, struct arena *arena)
 {
-	int c = json_peek(t);
+	int c = scan_peek(t);
 
 	if (t->failed)
 		return false;
 	if (c != '{')
-		return json_mismatch(t, schema->name);
-	if (json_enter(t))
+		return scan_mismatch(t, schema->name);
+	if (scan_enter(t))
 		read_fields(t, schema, object, arena);
-	return json_leave(t, '}');
+	return scan_leave(t, '}');
 }
 
 bool schema_read(struct json_text *t, const char *text, size_t bytes, const struct schema *schema, void *object,
 		 struct arena *arena)
 {
-	json_begin(t, text, bytes);
-	return schema_read_struct(t, schema, object, arena) && json_end(t);
+	scan_begin(t, text, bytes);
+	return schema_read_struct(t, schema, object, arena) && scan_end(t);
 }

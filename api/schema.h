@@ -59,7 +59,7 @@ struct schema_field {
 	enum schema_kind kind;
 	unsigned flags;
 	size_t offset;
-	size_t given; /* offset of a bool that says that a value, not null, was given; 0: nobody asks */
+	size_t given; /* offset of a bool that says that a value, not null, was given, and 1; 0: nobody asks */
 	const char *const *choices;
 	/* NULL, or what is wrong with it: words that are there for good, with %s for the string */
 	const char *(*convert)(const char *string, size_t bytes, void *to);
