@@ -136,6 +136,8 @@ bool vmm_flush_metrics(struct vmm *vmm, struct reply *reply);
 void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_describe_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct reply *reply);
 void vmm_destroy_mmds(struct vmm *vmm); /* after the machine */
+/* From --metadata: process_panic() if it is no JSON; false with the problem if it does not fit. */
+bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room);
 void vmm_resources_init(struct vmm_resources *resources);
 void vmm_resources_free(struct vmm_resources *resources);
 

@@ -2,11 +2,41 @@
 /* The metadata service as requests fill it, and as the machine's networks reach it. */
 #include "api/mmds/mmds.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "api/log.h"
+#include "api/metrics.h"
+#include "api/process.h"
 #include "api/vmm.h"
 
 static bool no_memory(struct reply *reply)
 {
 	return reply_fault(reply, "MMDS error: %s", mmds_status_text(MMDS_NO_MEMORY));
+}
+
+/* The metrics are the process's, and so is what they were told already. */
+static struct mmds_counters told;
+
+static void count(void *opaque, const struct mmds_counters *now)
+{
+#define COUNT(name) metrics_add(METRIC(mmds, name), now->name - told.name)
+	(void)opaque;
+	COUNT(rx_accepted);
+	COUNT(rx_accepted_err);
+	COUNT(rx_accepted_unusual);
+	COUNT(rx_bad_eth);
+	COUNT(rx_invalid_token);
+	COUNT(rx_no_token);
+	COUNT(rx_count);
+	COUNT(tx_bytes);
+	COUNT(tx_count);
+	COUNT(tx_errors);
+	COUNT(tx_frames);
+	COUNT(connections_created);
+	COUNT(connections_destroyed);
+#undef COUNT
+	told = *now;
 }
 
 /* Made when it is first needed: a microVM without metadata needs no keys. */
@@ -15,10 +45,36 @@ static bool ensure(struct vmm *vmm, struct reply *reply)
 	struct riffle_error error;
 	char words[200];
 
-	if (vmm->mmds || !mmds_new(&vmm->mmds, vmm->settings.mmds_size_limit, vmm->settings.id, &error))
+	if (vmm->mmds)
 		return true;
+	if (!mmds_new(&vmm->mmds, vmm->settings.mmds_size_limit, vmm->settings.id, &error)) {
+		told = (struct mmds_counters){0};
+		mmds_watch_counters(vmm->mmds, count, NULL);
+		return true;
+	}
 	riffle_error_format(&error, words, sizeof words);
 	return reply_fault(reply, "MMDS error: %s", words);
+}
+
+bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room)
+{
+	struct reply reply = {0};
+
+	if (!ensure(vmm, &reply)) {
+		reply_free(&reply);
+		snprintf(problem, room, "Populating MMDS from file failed: the metadata service cannot be made");
+		return false;
+	}
+	enum mmds_status status = mmds_put(vmm->mmds, json, strlen(json));
+
+	if (status == MMDS_BAD_JSON)
+		process_panic("MMDS error: metadata provided not valid json");
+	if (status) {
+		snprintf(problem, room, "Populating MMDS from file failed: %s", mmds_status_text(status));
+		return false;
+	}
+	log_always(LOG_INFO, "mmds", "Successfully added metadata to mmds from file");
+	return true;
 }
 
 static bool is_reachable(const struct vmm_resources *r)
