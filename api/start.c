@@ -249,6 +249,7 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 	config->vcpu_name = "fc_vcpu";
 	describe_memory(config, &vmm->resources.machine);
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
+	       vmm_describe_mmds(vmm, &config->devices, reply) &&
 	       describe_cpu(vmm, &config->cpu, reply) && describe_console(vmm, config, reply);
 }
 
