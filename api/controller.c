@@ -17,6 +17,7 @@ void vmm_destroy(struct vmm *vmm)
 {
 	machine_destroy(vmm->machine);
 	vmm->machine = NULL;
+	vmm_destroy_mmds(vmm);
 	free(vmm->cpuid);
 	vmm->cpuid = NULL;
 	vmm_resources_free(&vmm->resources);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Log, metrics and metadata as requests configure them. */
+/* Log and metrics as requests configure them. */
 #include <stdlib.h>
 
 #include "api/log.h"
@@ -62,11 +62,4 @@ bool vmm_flush_metrics(struct vmm *vmm, struct reply *reply)
 		return reply_done(reply);
 	riffle_error_format(&error, words, sizeof words);
 	return reply_fault(reply, "Internal VMM error: %s", words);
-}
-
-void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply)
-{
-	(void)vmm;
-	(void)action;
-	reply_fault(reply, "MMDS error: The MMDS data store is not initialized.");
 }

@@ -467,6 +467,8 @@ static void minute(void *opaque)
 
 void metrics_begin(struct loop *loop)
 {
+	if (state.fd < 0)
+		return;
 	state.loop = loop;
 	state.timer = (struct loop_timer){.expired = minute};
 	minute(NULL);

@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/counts.h"
 #include "api/log.h"
+#include "api/metrics.h"
 #include "api/vmm.h"
 #include "machine/control.h"
 
@@ -248,12 +250,16 @@ static bool done_or_fault(struct reply *reply, const char *prefix, int status, c
 
 static bool set_state(struct vmm *vmm, enum machine_action action, enum vmm_state state, struct reply *reply)
 {
+	const uint64_t begun = counts_clock_us();
 	struct riffle_error error;
 
 	if (vmm->state != state && machine_control(vmm->machine, action, &error))
 		return internal_fault(reply, "Internal VMM error: ", &error);
 	vmm->state = state;
-	return reply_done(reply);
+	metrics_freeze(state == VMM_PAUSED);
+	reply_done(reply);
+	counts_carried_out(state == VMM_PAUSED ? ACTION_PAUSE : ACTION_RESUME, false, begun, reply);
+	return true;
 }
 
 static bool get_balloon(struct vmm *vmm, struct reply *reply)

@@ -19,6 +19,7 @@ struct service {
 	struct vmm vmm;
 	struct channel channel;
 	bool by_api; /* the start was asked for by a request */
+	const char *metadata;
 	char *problem;
 	size_t room;
 };
@@ -74,6 +75,13 @@ static bool serve_requests(struct service *s, enum vm_end *end, struct riffle_er
 	return false;
 }
 
+static bool set_metadata(void *opaque)
+{
+	struct service *s = opaque;
+
+	return !s->metadata || vmm_set_metadata(&s->vmm, s->metadata, s->problem, s->room);
+}
+
 static bool run_file(struct service *s, const char *text, enum vm_end *end, struct riffle_error *error)
 {
 	static const char before[] = "Failed to build MicroVM from Json: Configuration for VMM from one single json "
@@ -83,7 +91,7 @@ static bool run_file(struct service *s, const char *text, enum vm_end *end, stru
 	if (s->room <= used)
 		return false;
 	strcpy(s->problem, before);
-	if (!config_file_apply(&s->vmm, text, NULL, NULL, s->problem + used, s->room - used))
+	if (!config_file_apply(&s->vmm, text, set_metadata, s, s->problem + used, s->room - used))
 		return false;
 	*s->problem = 0;
 	return vmm_run(&s->vmm, end, error);
@@ -120,12 +128,15 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 		snprintf(problem, room, "Out of memory");
 		return FIRECRACKER_EXIT_ERROR;
 	}
+	s->metadata = options->metadata;
 	s->problem = problem;
 	s->room = room;
 	vmm_init(&s->vmm, &settings);
 	s->vmm.started = started;
 	s->vmm.opaque = s;
 	channel_init(&s->channel, asked_while_running, s);
+	if (!options->config && !set_metadata(s))
+		return FIRECRACKER_EXIT_ERROR;
 	if (options->listener >= 0) {
 		log_always(LOG_INFO, MODULE, "Listening on API socket (\"%s\").", options->socket_path);
 		if (server_start(options->listener, options->payload_max, &s->channel, options->unconfined, &error)) {

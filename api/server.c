@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "api/http.h"
 #include "api/json_words.h"
+#include "api/counts.h"
 #include "api/log.h"
+#include "api/metrics.h"
 #include "common/fail.h"
 #include "monitor/confine/confine.h"
 #include "monitor/core/thread.h"
@@ -158,14 +159,25 @@ static bool serve(struct server *s, struct connection *c)
 	struct action action;
 	struct reply reply = {0};
 	char *text;
-	bool good;
+	bool good, understood;
+	uint64_t begun = counts_clock_us();
 
 	log_request(request);
-	if (router_parse(request, &action, &reply)) {
+	understood = router_parse(request, &action, &reply);
+	counts_request(request, understood);
+	if (understood) {
+		const bool diff = action.kind == ACTION_SNAPSHOT_CREATE &&
+				  action.u.snapshot_create.snapshot_type == SNAPSHOT_DIFF;
+
 		channel_ask(s->channel, &action, &reply);
+		counts_answered(action.kind, diff, begun, &reply);
 		arena_free(&action.arena);
 	}
+	if (reply.deprecated)
+		metrics_count(METRIC(deprecated_api, deprecated_http_api_calls));
 	log_reply(&reply);
+	log_always(LOG_INFO, "api_server", "Total previous API call duration: %llu us.",
+		   (unsigned long long)(counts_clock_us() - begun));
 	text = reply_text(&reply);
 	good = add_response(c, reply.status, reply.deprecated, text);
 	free(text);
@@ -287,7 +299,7 @@ static void *run(void *opaque)
 	struct server *s = opaque;
 	struct riffle_error error;
 
-	prctl(PR_SET_NAME, "fc_api", 0, 0, 0);
+	thread_set_name("fc_api");
 	if (!s->unconfined && confine_thread(CONFINE_API, &error))
 		log_always(LOG_ERROR, "api", "The API server's thread cannot be confined.");
 	for (;;) {

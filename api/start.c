@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "api/log.h"
+#include "api/metrics.h"
+#include "api/watch.h"
 #include "api/vmm.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
@@ -242,9 +244,12 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 	config->accept_emulation = vmm->settings.accept_emulation;
 	config->unconfined = vmm->settings.unconfined;
 	config->controlled = true;
+	config->own_signals = true;
+	config->timed = metrics_configured();
 	config->vcpu_name = "fc_vcpu";
 	describe_memory(config, &vmm->resources.machine);
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
+	       vmm_describe_mmds(vmm, &config->devices, reply) &&
 	       describe_cpu(vmm, &config->cpu, reply) && describe_console(vmm, config, reply);
 }
 
@@ -300,6 +305,7 @@ static void start_fault(struct reply *reply, const struct machine_config *config
 
 static void failed(struct vmm *vmm, struct reply *reply)
 {
+	watch_end();
 	machine_destroy(vmm->machine);
 	vmm->machine = NULL;
 	vmm->state = VMM_NOT_STARTED;
@@ -309,7 +315,7 @@ static void failed(struct vmm *vmm, struct reply *reply)
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 {
 	const struct machine_observer observer = {
-	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .opaque = vmm};
+	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .booted = watch_booted, .opaque = vmm};
 	/* large, and not to be had on a small stack */
 	struct machine_config *config = calloc(1, sizeof *config);
 	struct reply reply = {0};
@@ -325,12 +331,17 @@ bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 		return false;
 	}
 	phases_start(&phases, 0);
+	watch_start();
 	log_always(LOG_DEBUG, "vmm", "event_start: build microvm for boot");
 	status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
 	if (!status) {
 		blame = NULL;
 		log_always(LOG_DEBUG, "vmm", "event_end: build microvm for boot");
+		status = watch_machine(vmm->machine, error);
+	}
+	if (!status) {
 		status = machine_run(vmm->machine, end, error);
+		watch_stop();
 	}
 	if (status && vmm->state == VMM_NOT_STARTED) {
 		start_fault(&reply, config, blame, error);

@@ -131,7 +131,13 @@ bool vmm_put_mmds_config(struct vmm *vmm, struct action *action, struct reply *r
 bool vmm_put_logger(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_put_metrics(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_flush_metrics(struct vmm *vmm, struct reply *reply);
+
+/* vmm_mmds.c: GET, PUT and PATCH of the metadata in each phase; what networks need so that it is reached; its end. */
 void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply);
+bool vmm_describe_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct reply *reply);
+void vmm_destroy_mmds(struct vmm *vmm); /* after the machine */
+/* From --metadata: process_panic() if it is no JSON; false with the problem if it does not fit. */
+bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room);
 void vmm_resources_init(struct vmm_resources *resources);
 void vmm_resources_free(struct vmm_resources *resources);
 

@@ -48,9 +48,15 @@ int watch_machine(struct machine *machine, struct riffle_error *error)
 	return 0;
 }
 
+void watch_stop(void)
+{
+	metrics_end();
+}
+
 void watch_end(void)
 {
 	metrics_end();
+	metrics_forget_machine();
 }
 
 void watch_booted(void *opaque, uint64_t ns)

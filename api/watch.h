@@ -17,7 +17,9 @@ void watch_start(void);
  */
 int watch_machine(struct machine *machine, struct riffle_error *error);
 
-/* After machine_run(), before machine_destroy(). Writes no line: the end of the process does. */
+/* After machine_run(): no more lines each minute. */
+void watch_stop(void);
+/* Before machine_destroy(), also of a machine that never ran. */
 void watch_end(void);
 
 /* A machine_observer's `booted`: the guest's init wrote to the boot timer at this moment. Any thread. */

@@ -9,6 +9,7 @@
 #include "monitor/virtio/block_io.h"
 #include "monitor/virtio/disk_image.h"
 #include "monitor/virtio/limiter.h"
+#include "monitor/virtio/net.h"
 #include "monitor/virtio/passt.h"
 
 #define MACHINE_DISKS_MAX 16u
@@ -61,6 +62,7 @@ struct machine_net {
 	uint8_t mac[6];
 	uint16_t mtu; /* 0: the usual */
 	struct limiter_config rx, tx;
+	const struct net_hook *hook; /* who takes part in the guest's network (monitor/virtio/net.h); NULL: nobody */
 };
 
 /* A file that is the guest's persistent memory: /dev/pmem0 and so on, mapped and never copied. */

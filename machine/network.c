@@ -51,6 +51,7 @@ int machine_net_make(struct machine_net_state *state, const struct machine_net *
 	    .mtu = config->mtu,
 	    .rx = config->rx,
 	    .tx = config->tx,
+	    .hook = config->hook,
 	    .lost = lost,
 	    .opaque = state,
 	};

@@ -305,10 +305,12 @@ static enum progress transmit(struct net *net)
 
 	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX)
 		counter_add(&net->counters.tx_malformed, 1);
-	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX || net->gone)
+	if (head_bytes < ETHERNET_HEADER || chain->out_bytes > NET_FRAME_MAX)
 		return keep_out(net, false);
 	if (hook && hook->wants(hook->opaque, head, head_bytes))
 		return keep_out(net, true);
+	if (net->gone)
+		return keep_out(net, false);
 	if (!limiter_take(&net->tx_limiter, 1, chain->out_bytes)) {
 		virtq_unpop(queue);
 		return LIMITED;
@@ -453,6 +455,8 @@ static int set_up(struct net *net)
 	limiter_init(&net->rx_limiter, &net->options.rx, loop, rx_again, net);
 	limiter_init(&net->tx_limiter, &net->options.tx, loop, tx_again, net);
 	net->set_up = true;
+	if (net->options.hook && net->options.hook->attached)
+		net->options.hook->attached(net->options.hook->opaque, &net->device);
 	return 0;
 }
 
@@ -519,6 +523,8 @@ static void destroy(struct virtio_device *device)
 	struct net *net = net_of(device);
 
 	if (net->set_up) {
+		if (net->options.hook && net->options.hook->detached)
+			net->options.hook->detached(net->options.hook->opaque);
 		limiter_stop(&net->rx_limiter);
 		limiter_stop(&net->tx_limiter);
 		if (!net->gone)

@@ -13,6 +13,9 @@
  * than the MTU. Called by the event loop's thread, with the device's lock: he does not call the device.
  */
 struct net_hook {
+	/* Before all else, and after it: the device that he may net_poll() and whose loop he may use. NULL: no need. */
+	void (*attached)(void *opaque, struct virtio_device *device);
+	void (*detached)(void *opaque);
 	/* Whether he takes the frame that begins like this: at most NET_HOOK_HEAD bytes of it. */
 	bool (*wants)(void *opaque, const uint8_t *head, size_t bytes);
 	void (*take)(void *opaque, const uint8_t *frame, size_t bytes);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The metadata service as requests fill it, and as the machine's networks reach it. */
+#include "api/mmds/mmds.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/log.h"
+#include "api/metrics.h"
+#include "api/process.h"
+#include "api/vmm.h"
+
+static bool no_memory(struct reply *reply)
+{
+	return reply_fault(reply, "MMDS error: %s", mmds_status_text(MMDS_NO_MEMORY));
+}
+
+/* The metrics are the process's, and so is what they were told already. */
+static struct mmds_counters told;
+
+static void count(void *opaque, const struct mmds_counters *now)
+{
+#define COUNT(name) metrics_add(METRIC(mmds, name), now->name - told.name)
+	(void)opaque;
+	COUNT(rx_accepted);
+	COUNT(rx_accepted_err);
+	COUNT(rx_accepted_unusual);
+	COUNT(rx_bad_eth);
+	COUNT(rx_invalid_token);
+	COUNT(rx_no_token);
+	COUNT(rx_count);
+	COUNT(tx_bytes);
+	COUNT(tx_count);
+	COUNT(tx_errors);
+	COUNT(tx_frames);
+	COUNT(connections_created);
+	COUNT(connections_destroyed);
+#undef COUNT
+	told = *now;
+}
+
+/* Made when it is first needed: a microVM without metadata needs no keys. */
+static bool ensure(struct vmm *vmm, struct reply *reply)
+{
+	struct riffle_error error;
+	char words[200];
+
+	if (vmm->mmds)
+		return true;
+	if (!mmds_new(&vmm->mmds, vmm->settings.mmds_size_limit, vmm->settings.id, &error)) {
+		told = (struct mmds_counters){0};
+		mmds_watch_counters(vmm->mmds, count, NULL);
+		return true;
+	}
+	riffle_error_format(&error, words, sizeof words);
+	return reply_fault(reply, "MMDS error: %s", words);
+}
+
+bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room)
+{
+	struct reply reply = {0};
+
+	if (!ensure(vmm, &reply)) {
+		reply_free(&reply);
+		snprintf(problem, room, "Populating MMDS from file failed: the metadata service cannot be made");
+		return false;
+	}
+	enum mmds_status status = mmds_put(vmm->mmds, json, strlen(json));
+
+	if (status == MMDS_BAD_JSON)
+		process_panic("MMDS error: metadata provided not valid json");
+	if (status) {
+		snprintf(problem, room, "Populating MMDS from file failed: %s", mmds_status_text(status));
+		return false;
+	}
+	log_always(LOG_INFO, "mmds", "Successfully added metadata to mmds from file");
+	return true;
+}
+
+static bool is_reachable(const struct vmm_resources *r)
+{
+	for (unsigned i = 0; i < r->net_count; i++)
+		if (r->nets[i].mmds)
+			return true;
+	return false;
+}
+
+static void get(struct vmm *vmm, struct reply *reply)
+{
+	struct text text = {0};
+	enum mmds_status status = mmds_text(vmm->mmds, &text);
+
+	text_add(&text, "", 1);
+	if (status || text.failed) {
+		text_clear(&text);
+		no_memory(reply);
+	} else {
+		reply_body(reply, text.bytes);
+	}
+}
+
+static void change(struct vmm *vmm, const struct action *action, struct reply *reply)
+{
+	const struct schema_raw *json = &action->json;
+	enum mmds_status status = action->kind == ACTION_PUT_MMDS ? mmds_put(vmm->mmds, json->text, json->bytes)
+								  : mmds_patch(vmm->mmds, json->text, json->bytes);
+
+	if (status == MMDS_OK) {
+		reply_done(reply);
+	} else if (status == MMDS_TOO_LARGE) {
+		reply_fault(reply, "MMDS limit exceeded error: %s", mmds_status_text(status));
+		reply->status = 413;
+	} else {
+		reply_fault(reply, "MMDS error: %s", mmds_status_text(status));
+	}
+}
+
+void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply)
+{
+	if (vmm->state != VMM_NOT_STARTED && !is_reachable(&vmm->resources)) {
+		reply_fault(reply, "MMDS error: %s", mmds_status_text(MMDS_NOT_SET));
+		return;
+	}
+	if (!ensure(vmm, reply))
+		return;
+	if (action->kind == ACTION_GET_MMDS)
+		get(vmm, reply);
+	else
+		change(vmm, action, reply);
+}
+
+bool vmm_describe_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct reply *reply)
+{
+	const struct vmm_resources *r = &vmm->resources;
+	const struct mmds_config config = {
+	    .version = r->mmds.version == BODY_MMDS_V2 ? MMDS_V2 : MMDS_V1,
+	    .address = r->mmds.address,
+	    .imds_compat = r->mmds.imds_compat,
+	};
+
+	if (!is_reachable(r))
+		return true;
+	if (!ensure(vmm, reply))
+		return false;
+	mmds_forget_hooks(vmm->mmds); /* those of a start that failed */
+	mmds_configure(vmm->mmds, &config);
+	for (unsigned i = 0; i < r->net_count; i++) {
+		if (!r->nets[i].mmds)
+			continue;
+		devices->nets[i].hook = mmds_hook(vmm->mmds);
+		if (!devices->nets[i].hook)
+			return no_memory(reply);
+	}
+	return true;
+}
+
+void vmm_destroy_mmds(struct vmm *vmm)
+{
+	mmds_destroy(vmm->mmds);
+	vmm->mmds = NULL;
+}
