@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import struct
 import subprocess
 
 import pytest
@@ -46,17 +47,43 @@ def shared(tmp_path_factory):
     vmm.stop()
 
 
+LINK_OFFSET = 0xffffffff80000000
+
+
 @functools.cache
-def build_kernel(path):
-    """The tiny guest's kernel, an ELF file at 16 MiB."""
-    subprocess.run(["cc", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x1000000,--build-id=none,-z,noexecstack",
-                    "-o", path, HERE / "guest.S"], check=True)
+def build_kernel(path, linux=True):
+    """
+    The tiny guest's kernel, an ELF file at 16 MiB: linked as Linux is, high in virtual memory and entered at its physical
+    address, or with both addresses alike, as other systems are.
+    """
+    subprocess.run(["cc", "-nostdlib", "-static", "-no-pie", "-z", "noexecstack", "-o", path, HERE / "guest.S",
+                    f"-Wl,-N,-Ttext={(LINK_OFFSET if linux else 0) + (16 << 20):#x},--build-id=none,--no-warn-rwx-segments"],
+                   check=True)
+    if linux:
+        with open(path, "r+b") as f:
+            image = bytearray(f.read())
+            entry, headers = struct.unpack_from("<QQ", image, 24)
+            struct.pack_into("<Q", image, 24, entry - LINK_OFFSET)
+            for i in range(struct.unpack_from("<H", image, 56)[0]):
+                header = headers + 56 * i
+                kind, = struct.unpack_from("<I", image, header)
+                physical, = struct.unpack_from("<Q", image, header + 24)
+                if kind == 1:
+                    struct.pack_into("<Q", image, header + 24, physical - LINK_OFFSET)
+            f.seek(0)
+            f.write(image)
     return path
 
 
 @pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
     return build_kernel(str(tmp_path_factory.mktemp("guest") / "vmlinux"))
+
+
+@pytest.fixture(scope="session")
+def other_kernel(tmp_path_factory):
+    """The same, of no Linux."""
+    return build_kernel(str(tmp_path_factory.mktemp("other-guest") / "kernel"), linux=False)
 
 
 @functools.cache
@@ -92,4 +119,4 @@ def taps():
         subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
     yield names
     for name in names:
-        subprocess.run(["ip", "tuntap", "del", name, "mode", "tap"], check=False)
+        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)     # though a process has it

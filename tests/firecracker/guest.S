@@ -39,6 +39,8 @@ _start:
 	add $16, %rdi
 	dec %ecx
 	jnz 1b
+	lea idt(%rip), %rax
+	mov %rax, idtr + 2(%rip)
 	lidt idtr(%rip)
 
 	/* the PICs: vectors from 0x20, IRQs 1 and 4 only, by the local APIC's LINT0 */
@@ -122,7 +124,7 @@ reset:
 text:	.asciz "tiny guest\n"
 	.balign 8
 idtr:	.word 4095
-	.quad idt
+	.quad 0
 	.balign 4096
 directory:
 	.skip 4096

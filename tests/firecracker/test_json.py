@@ -58,7 +58,7 @@ BODIES = {
         "io_engine": optional(WORD, words=("Async", "Sync")), "socket": optional(STRING)}),
     "PATCH /drives/a": ({"drive_id": "a"}, {
         "drive_id": required(STRING), "path_on_host": optional(STRING), "rate_limiter": optional(OBJECT)}),
-    "PUT /network-interfaces/a": ({"iface_id": "a", "host_dev_name": "nowhere"}, {
+    "PUT /network-interfaces/a": ({"iface_id": "a", "host_dev_name": "name-too-long-for-it"}, {
         "iface_id": required(STRING), "host_dev_name": required(STRING), "guest_mac": optional(MAC), "mtu": optional("u16"),
         "rx_rate_limiter": optional(OBJECT), "tx_rate_limiter": optional(OBJECT)}),
     "PATCH /network-interfaces/a": ({"iface_id": "a"}, {
@@ -348,13 +348,13 @@ def test_log_level_unknown(shared):
 @pytest.mark.parametrize("mac", ["", "0", "06:00:00:00:00", "06:00:00:00:00:01:02", "06-00-00-00-00-01", "06:00:00:00:00:0g",
                                  "6:0:0:0:0:1", "060000000001", "06:00:00:00:00:001", " 06:00:00:00:00:01", "+6:00:00:00:00:01"])
 def test_mac_addresses_refused(shared, mac):
-    r = shared.request("PUT", "/network-interfaces/a", {"iface_id": "a", "host_dev_name": "nowhere", "guest_mac": mac})
+    r = shared.request("PUT", "/network-interfaces/a", {"iface_id": "a", "host_dev_name": "name-too-long-for-it", "guest_mac": mac})
     assert r.status == 400 and r.fault.startswith("An error occurred when deserializing the json body of a request: "), r.raw
 
 
 @pytest.mark.parametrize("mtu", [0, 67, 1])
 def test_mtu_too_small(shared, mtu):
-    r = shared.request("PUT", "/network-interfaces/a", {"iface_id": "a", "host_dev_name": "nowhere", "mtu": mtu})
+    r = shared.request("PUT", "/network-interfaces/a", {"iface_id": "a", "host_dev_name": "name-too-long-for-it", "mtu": mtu})
     assert r.status == 400
 
 

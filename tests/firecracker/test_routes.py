@@ -87,7 +87,7 @@ def test_unknown_subpath(shared, row):
 
 COLLECTIONS = {
     "drives": ("drive_id", {"path_on_host": "/nowhere", "is_root_device": False}, {}),
-    "network-interfaces": ("iface_id", {"host_dev_name": "nowhere"}, {}),
+    "network-interfaces": ("iface_id", {"host_dev_name": "name-too-long-for-it"}, {}),
     "pmem": ("id", {"path_on_host": "/nowhere"}, {}),
 }
 

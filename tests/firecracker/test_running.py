@@ -128,7 +128,7 @@ def test_patch_machine_after_the_start(running, body):
 
 @pytest.mark.parametrize("method,path,body", [
     ("PUT", "/drives/new", {"drive_id": "new", "is_root_device": False, "path_on_host": "other"}),
-    ("PUT", "/network-interfaces/new", {"iface_id": "new", "host_dev_name": "nowhere"}),
+    ("PUT", "/network-interfaces/new", {"iface_id": "new", "host_dev_name": "name-too-long-for-it"}),
     ("PUT", "/pmem/new", {"id": "new", "path_on_host": "other"}),
     ("DELETE", "/drives/scratch", None), ("DELETE", "/network-interfaces/a", None), ("DELETE", "/pmem/pmem0", None),
 ])

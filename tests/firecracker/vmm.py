@@ -16,7 +16,7 @@ from api import Connection
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RIFFLE_BUILD", ROOT / "build")).resolve()
 VMM = pathlib.Path(os.environ.get("RIFFLE_VMM", BUILD / "api" / "riffle-vmm"))
-PATIENCE = 60
+PATIENCE = int(os.environ.get("RIFFLE_PATIENCE", "60"))     # seconds, to end what hangs
 
 
 class Vmm:
