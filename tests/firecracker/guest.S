@@ -67,6 +67,12 @@ _start:
 	mov $0xfee00350, %eax
 	movl $0x700, (%rax)
 
+	/* the keyboard interrupts, and its scan codes come as they are */
+	mov $0x60, %al
+	out %al, $0x64
+	mov $1, %al
+	out %al, $0x60
+
 	/* COM1 interrupts when there is input; OUT2 lets them through */
 	mov $0x3fc, %edx
 	mov $0x0b, %al

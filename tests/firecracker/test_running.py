@@ -345,7 +345,7 @@ def test_metrics_of_devices(running):
         for number in numbers:
             assert line["block"][number] == line["block_root"][number] + line["block_scratch"][number]
     assert sum(line["block_scratch"]["update_count"] for line in every) >= 1
-    assert sum(line["vcpu"]["exit_io_out"] for line in every) > 20
+    assert sum(line["vcpu"]["exit_io_out"] for line in every) >= len("tiny guest\n")
     assert sum(line["uart"]["write_count"] for line in every) >= len("tiny guest\n")
 
 
