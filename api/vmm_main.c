@@ -15,6 +15,7 @@
 #include "api/arguments.h"
 #include "api/log.h"
 #include "api/metrics.h"
+#include "api/own_worker.h"
 #include "api/process.h"
 #include "api/serve.h"
 #include "api/watch.h"
@@ -278,7 +279,10 @@ int main(int argc, char **argv)
 {
 	struct failure failure = {.code = FIRECRACKER_EXIT_OK};
 	bool served;
+	int code;
 
+	if (own_worker(argc, argv, &code))
+		return code;
 	open_standard_descriptors();
 	log_start(FIRECRACKER_DEFAULT_ID);
 	served = serve(argc, argv, &failure);

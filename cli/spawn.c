@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,13 +122,67 @@ static int add_actions(posix_spawn_file_actions_t *actions, const int fds[CHILD_
 	return rc ? rc : posix_spawn_file_actions_addclosefrom_np(actions, end);
 }
 
+static int own_program = -1;
+
+void spawn_set_program(int fd)
+{
+	own_program = fd;
+}
+
+/* In the child, of a process with threads: system calls alone. */
+static _Noreturn void become_worker(int program, const int fds[CHILD_FILES], const int number[CHILD_FILES],
+				    char *const *argv, char *const *environment)
+{
+	int end = CHILD_FIRST, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sigset_t none;
+
+	if (null < 0)
+		null = memfd_create("null", MFD_CLOEXEC);
+	for (int fd = 0; null >= 0 && fd < CHILD_FIRST; fd++)
+		dup2(null, fd);
+	for (int i = 0; i < CHILD_FILES; i++) {
+		if (fds[i] < 0)
+			continue;
+		if (dup2(fds[i], number[i]) < 0)
+			_exit(127);
+		end = number[i] + 1;
+	}
+	if (close_range((unsigned)end, ~0u, CLOSE_RANGE_CLOEXEC))
+		_exit(127);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execveat(program, "", argv, environment, AT_EMPTY_PATH);
+	_exit(127);
+}
+
+static int start_own(pid_t *child, const int fds[CHILD_FILES], const int number[CHILD_FILES], char *const *argv,
+		     char *const *environment, struct riffle_error *error)
+{
+	int program = lift(own_program);
+
+	*child = program < 0 ? -1 : fork();
+	if (*child == 0)
+		become_worker(program, fds, number, argv, environment);
+	if (program >= 0)
+		close(program);
+	return *child < 0 ? riffle_fail_system(error, errno, PROGRAM, "cannot be started") : 0;
+}
+
 static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compression storage, const char *no_shuffle,
 		 struct riffle_error *error)
 {
 	char path[4096], text[CHILD_FILES][12], method[12], reason[LINE_BYTES];
 	char program[] = PROGRAM, option[] = WORKER_OPTION;
-	char *argv[] = {program,           option,          text[CHILD_KERNEL], text[CHILD_RELOCS],
-			text[CHILD_DEBUG], text[CHILD_OUT], text[CHILD_ERROR],  method, NULL, NULL};
+	char *argv[] = {program,
+			option,
+			text[CHILD_KERNEL],
+			text[CHILD_RELOCS],
+			text[CHILD_DEBUG],
+			text[CHILD_OUT],
+			text[CHILD_ERROR],
+			method,
+			NULL,
+			NULL};
 	char *environment[] = {NULL};
 	int number[CHILD_FILES], next = CHILD_FIRST;
 	posix_spawn_file_actions_t actions;
@@ -135,8 +190,12 @@ static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compressi
 	sigset_t none;
 	int rc;
 
-	if (!find_prepare_program(path, sizeof path))
-		return riffle_fail_system(error, ENOENT, PROGRAM, "is neither beside this program nor installed");
+	if (!find_prepare_program(path, sizeof path)) {
+		*path = 0;
+		if (own_program < 0)
+			return riffle_fail_system(error, ENOENT, PROGRAM,
+						  "is neither beside this program nor installed");
+	}
 	for (int i = 0; i < CHILD_FILES; i++) {
 		number[i] = fds[i] < 0 ? -1 : next++;
 		snprintf(text[i], sizeof text[i], "%d", number[i]);
@@ -146,6 +205,8 @@ static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compressi
 		snprintf(reason, sizeof reason, "%s", no_shuffle);
 		argv[sizeof argv / sizeof *argv - 2] = reason;
 	}
+	if (!*path)
+		return start_own(child, fds, number, argv, environment, error);
 	rc = posix_spawn_file_actions_init(&actions);
 	if (rc)
 		return riffle_fail_system(error, rc, PROGRAM, "cannot be started");

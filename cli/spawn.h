@@ -43,6 +43,13 @@ struct spawn_words {
 bool find_prepare_program(char *path, size_t bytes);
 
 /*
+ * Has a descriptor of a program, which is a worker too when its first argument is WORKER_OPTION, used where riffle-prepare
+ * is not found: in a jail there is no other file, no /dev/null and no /proc. It stays the caller's. For the whole process;
+ * before any thread.
+ */
+void spawn_set_program(int fd);
+
+/*
  * Runs `riffle-prepare --worker` on open descriptors and waits for it. The child has no environment and no other
  * descriptors, and drops what it can before it reads a byte. With a debug vmlinux a kernel that cannot be shuffled all
  * the same is an error (UNSUPPORTED), without one it is prepared as it is. When the child crashes or

