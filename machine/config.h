@@ -110,7 +110,7 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 
 /*
  * Checks everything that can be checked without opening a file. Errors: ARGUMENT, whose field is the member's name as
- * every front end shows it ("memory", "vcpus", "kernel", "layout", "console", "boot").
+ * every front end shows it ("memory", "vcpus", "kernel", "layout", "console", "boot", "root", "balloon", "devices").
  */
 int machine_config_check(const struct machine_config *config, struct riffle_error *error);
 
