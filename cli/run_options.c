@@ -64,6 +64,8 @@ static const char help[] =
     "      --no-cache           prepare anew, keep nothing\n"
     "      --no-huge-pages      do not ask for huge pages for guest memory\n"
     "      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
+    "      --gdb unix:PATH|tcp:PORT\n"
+    "                           wait for a debugger there, which has the whole guest\n"
     "      --boot-timer         print how long each phase of the start took\n"
     "      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
     "  -h, --help               this text\n"
@@ -150,6 +152,25 @@ static const char *parse_console(const char *text, struct machine_config *m)
 	else
 		return "must be stdio, file:FILE, unix:PATH, pty or none";
 	return m->console.path && !*m->console.path ? "must name a path" : NULL;
+}
+
+/* Returns what is wrong, or NULL. */
+static const char *parse_gdb(const char *text, struct machine_gdb *gdb)
+{
+	const char *path = after(text, "unix:"), *port = after(text, "tcp:");
+	unsigned long number;
+	char *end;
+
+	*gdb = (struct machine_gdb){.path = path};
+	if (path)
+		return *path ? NULL : "must name a path";
+	if (!port)
+		return "must be unix:PATH or tcp:PORT";
+	number = strtoul(port, &end, 10);
+	if (*end || end == port || *port == '-' || number < 1 || number > 65535)
+		return "must be a port from 1 to 65535";
+	gdb->port = (uint16_t)number;
+	return NULL;
 }
 
 /* The text is not repeated: it may be thousands of bytes. */
@@ -259,7 +280,8 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		RNG,
 		NET,
 		VSOCK,
-		BALLOON
+		BALLOON,
+		GDB
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -290,6 +312,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"net", required_argument, NULL, NET},
 	    {"vsock", required_argument, NULL, VSOCK},
 	    {"balloon", required_argument, NULL, BALLOON},
+	    {"gdb", required_argument, NULL, GDB},
 
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
@@ -405,6 +428,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case BALLOON:
 			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
+			break;
+		case GDB:
+			problem = parse_gdb(optarg, &m->gdb);
+			if (problem)
+				return wrong("--gdb", problem, optarg);
 			break;
 		case START:
 			errno = 0;

@@ -68,6 +68,11 @@ static void handle_mmio(void *opaque, uint64_t address, unsigned bytes, bool wri
 	bus_mmio(&((struct machine *)opaque)->bus, address, bytes, write, data);
 }
 
+static void vm_debug(void *opaque, unsigned vcpu, const struct kvm_debug_exit_arch *stop)
+{
+	machine_debug_stop(&((struct machine *)opaque)->debug, vcpu, stop);
+}
+
 static void vm_ended(void *opaque)
 {
 	struct machine *m = opaque;
@@ -141,6 +146,20 @@ static void describe(struct machine *m)
 	d->rng_seed_bytes = sizeof m->rng_seed;
 }
 
+/* Asked of /dev/kvm before there is a VM. */
+static int choose_breakpoints(struct machine *m, struct riffle_error *error)
+{
+	int status = machine_ask_kvm(m, error);
+
+	if (status)
+		return status;
+	m->debug.by_port = !probe_breakpoints(m->kvm_fd);
+	if (m->debug.by_port)
+		machine_notice(m, "this KVM keeps breakpoints to itself: they are made of port writes, in the guest's "
+				  "kernel alone, and there are no watchpoints");
+	return 0;
+}
+
 static int new_vm(struct machine *m, struct riffle_error *error)
 {
 	const struct vm_config config = {
@@ -152,7 +171,12 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .thread_name = m->config.vcpu_name,
 	    .cpu = m->config.cpu,
 	};
-	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
+	const struct vm_handlers handlers = {.port = handle_port,
+					     .mmio = handle_mmio,
+					     .ended = vm_ended,
+					     .debug = m->debug.wanted ? vm_debug : NULL,
+					     .debug_port = m->debug.by_port ? DEBUG_PORT : 0,
+					     .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);
 
 	if (status)
@@ -230,7 +254,9 @@ static int build_platform(struct machine *m, struct riffle_error *error)
 	int status;
 
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
-	    (status = attach_devices(m, error)))
+	    (status = machine_debug_open(&m->debug, &m->config.gdb, &m->blame, error)) || (status = attach_devices(m, error)))
+		return status;
+	if (m->debug.wanted && (status = choose_breakpoints(m, error)))
 		return status;
 	return new_vm(m, error);
 }
@@ -269,6 +295,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	m->phases = phases;
 	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
+	m->debug.listen_fd = m->debug.fd = -1;
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
 	m->console.in_fd = m->console.out_fd = m->console.listen_fd = m->console.held_fd = -1;
@@ -334,6 +361,7 @@ void machine_destroy(struct machine *m)
 	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
 	machine_console_close(m);
+	machine_debug_close(&m->debug);
 	irq_close(&m->irq_com1);
 	irq_close(&m->irq_keyboard);
 	irq_close(&m->irq_generation);

@@ -47,6 +47,12 @@ struct machine_layout {
 	const char *out;    /* write the layout to this new file; NULL: nowhere */
 };
 
+/* Where a debugger connects; the guest waits for it before its first instruction. Neither: no debugger. */
+struct machine_gdb {
+	const char *path; /* of a unix socket */
+	uint16_t port;    /* TCP, on 127.0.0.1 */
+};
+
 /* An initial RAM disk that is made as it is loaded. */
 struct machine_initrd {
 	uint64_t bytes;
@@ -82,6 +88,7 @@ struct machine_config {
 	struct cpu_config cpu; /* how the guest's CPUs differ from the host's; all zero: in nothing */
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
+	struct machine_gdb gdb;
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */

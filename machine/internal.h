@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "cli/kernel.h"
+#include "machine/debug.h"
 #include "machine/devices.h"
 #include "machine/machine.h"
 #include "monitor/bus/bus.h"
@@ -75,6 +76,7 @@ struct machine {
 	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;
+	struct machine_debug debug;
 
 	/* while it is built */
 	struct opened_kernel kernel;

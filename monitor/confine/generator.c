@@ -110,6 +110,25 @@ static const int api_calls[] = {
 };
 static const unsigned long no_ioctls[] = {0};
 
+/* What a debugger wants of a vCPU, beside the loop's own. */
+static const unsigned long debug_ioctls[] = {
+    TUNSETOFFLOAD,
+    KVM_GET_MP_STATE,
+    KVM_GET_REGS,
+    KVM_SET_REGS,
+    KVM_GET_SREGS,
+    KVM_GET_FPU,
+    KVM_SET_FPU,
+    KVM_GET_MSRS,
+    KVM_SET_GUEST_DEBUG,
+    0x5401 /* TCGETS */,
+    0x5402 /* TCSETS */,
+    0x540f /* TIOCGPGRP */,
+    0x5413 /* TIOCGWINSZ */,
+    0x402c542b /* TCSETS2 */,
+    0,
+};
+
 /* in the order of enum confine_kind */
 static const struct kind {
 	const char *name;
@@ -123,6 +142,7 @@ static const struct kind {
     {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0},
     {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0},
     {"loop_opens", loop_calls, loop_ioctls, 1, 1, 1, 1},
+    {"loop_debugs", loop_calls, debug_ioctls, 1, 1, 1, 0},
     {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0, 0},
     {"writer", writer_calls, writer_ioctls, 0, 0, 0, 0},
     {"disk", disk_calls, disk_ioctls, 0, 0, 0, 0},

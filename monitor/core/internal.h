@@ -35,4 +35,7 @@ struct vm {
 	_Atomic uint64_t fault_rip;
 };
 
+/* Begins a pause without waiting for it: for a vCPU's own thread, which parks when it comes back. */
+void vm_begin_pause(struct vm *vm);
+
 #endif

@@ -160,6 +160,11 @@ int vm_descriptor(const struct vm *vm)
 	return vm->vm_fd;
 }
 
+int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu)
+{
+	return vm->vcpus[vcpu].fd;
+}
+
 bool vm_gib_pages(const struct vm *vm)
 {
 	return vm->gib_pages;

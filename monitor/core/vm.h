@@ -13,6 +13,7 @@
 #include "monitor/counters.h"
 
 struct vm;
+struct kvm_debug_exit_arch;
 
 struct vm_config {
 	unsigned vcpus;        /* 1 to 32 */
@@ -42,6 +43,12 @@ struct vm_handlers {
 	void (*port)(void *opaque, uint16_t port, unsigned bytes, bool write, void *data);
 	void (*mmio)(void *opaque, uint64_t address, unsigned bytes, bool write, void *data);
 	void (*ended)(void *opaque);
+	/*
+	 * A vCPU came to something that KVM_SET_GUEST_DEBUG asked for; NULL: nobody debugs. The VM is being paused by
+	 * then, which vm_pause() waits for.
+	 */
+	void (*debug)(void *opaque, unsigned vcpu, const struct kvm_debug_exit_arch *stop);
+	uint16_t debug_port; /* a byte written there is a breakpoint too, told as vector 3 with a pc of 0; 0: none */
 	void *opaque;
 };
 
@@ -91,6 +98,11 @@ void vm_pause(struct vm *vm);
  */
 void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
+
+/* Keeps one vCPU where it is when the VM goes on, or lets it go on too. While the VM is paused. */
+void vm_hold(struct vm *vm, unsigned vcpu, bool hold);
+/* For KVM's ioctls of a vCPU while the VM is paused; belongs to the VM. */
+int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu);
 
 /* Ends it; the first reason stands. Any thread, any number of times, never waits. */
 void vm_end(struct vm *vm, enum vm_end end);
