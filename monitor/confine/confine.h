@@ -13,6 +13,7 @@ enum confine_kind {
 	CONFINE_VCPU,          /* runs the guest and dispatches its exits */
 	CONFINE_WRITER,        /* writes console output */
 	CONFINE_DISK,          /* reads and writes disk images, where io_uring is refused */
+	CONFINE_API,           /* speaks HTTP on connections to a socket that is bound already; opens nothing */
 	CONFINE_KINDS
 };
 
