@@ -31,7 +31,7 @@ static int make_one(int directory, const char *name, mode_t mode, struct undo *u
 		undo_directory(undo, directory, name);
 	else if (errno != EEXIST)
 		return -1;
-	return below_open(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	return below_open(directory, name, O_PATH | O_DIRECTORY, 0);
 }
 
 int below_make_directory(int directory, const char *path, mode_t mode, struct undo *undo)
