@@ -139,7 +139,8 @@ int jail_enter(struct jail *jail, struct failure *failure)
 		return fail_system(failure, errno, "Failed to pivot root");
 	if (fchdir(old) < 0 || umount2(".", DETACH) < 0)
 		return fail_system(failure, errno, "Failed to unmount the old jail root");
-	if (chdir("/") < 0)
+	/* wherever the caller's own root was: this process's root and directory are the jail's, and nothing is above */
+	if (fchdir(tree) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return fail_system(failure, errno, "Failed to chdir into chroot directory");
 	close(old);
 	close(jail->root);

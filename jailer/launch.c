@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "jailer/below.h"
+#include "jailer/scope.h"
 
 #define OWN_ARGUMENTS 9 /* the program's name and four options with values */
 
@@ -55,7 +56,8 @@ static void outcome_keep(struct launch *launch, const struct outcome *outcome)
 void launch_failed(const struct launch *launch)
 {
 	for (unsigned i = 0; i < launch->waiting_count; i++)
-		(void)!write(launch->waiting[i], "", 1);
+		/* a byte for each that waits: two at most */
+		(void)!write(launch->waiting[i], "12", 2);
 }
 
 /* In a process whose work is done. */
@@ -114,7 +116,7 @@ static int write_pid(const struct jail *jail, const struct arguments *arguments,
 static int become(const struct arguments *arguments, struct failure *failure)
 {
 	if (setgroups(0, NULL) < 0 || setgid(arguments->gid) < 0 || setuid(arguments->uid) < 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || scope_enter())
 		return fail_system(failure, errno, "Failed to exec into Firecracker");
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What test_jailer.py has jailed: says in run/report, and on stdout, what it finds; "wait" as last argument: then waits. */
+/* What test_jailer.py has jailed: says in run/report, and on stdout, what it finds; "wait" as last argument: then
+ * waits. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,8 @@ static void report(FILE *out, int argc, char **argv)
 		struct stat st;
 
 		if ((fd <= 2 || fd != fileno(out)) && fstat(fd, &st) == 0)
-			fprintf(out, "fd %d%s\n", fd, S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3) ? " null" : "");
+			fprintf(out, "fd %d%s\n", fd,
+				S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3) ? " null" : "");
 	}
 	{
 		DIR *directory = opendir("/");

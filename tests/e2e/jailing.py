@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 What riffle-jailer does, step by step; each check prints a JSON line with its name and "ok" or what was wrong. Needs root:
-test_jailer.py runs it in a box.  usage: jailing.py JAILER PROBE DIRECTORY [CHECK...]
+test_jailer.py runs it in a box.  usage: jailing.py JAILER PROGRAMS DIRECTORY [CHECK...]  (PROGRAMS: where jailed, escape are)
 """
 import contextlib
 import ctypes
@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -29,12 +30,12 @@ def check(function):
 class Jails:
     """A directory of its own for one check: base directory, programs, and what is to be ended or removed."""
 
-    def __init__(self, jailer, probe, directory):
-        self.jailer, self.directory = jailer, pathlib.Path(directory)
+    def __init__(self, jailer, programs, directory):
+        self.jailer, self.programs, self.directory = jailer, pathlib.Path(programs), pathlib.Path(directory)
         self.base = self.directory / "base"
         self.base.mkdir(parents=True)
         self.probe = self.directory / "probe"
-        shutil.copy(probe, self.probe)
+        shutil.copy(self.programs / "jailed", self.probe)
         self.pids = []
 
     def root(self, name="a", program="probe"):
@@ -501,14 +502,139 @@ def a_version_without_hierarchy(j):
                 "--cgroup", "cpu.shares=1", prefix=("unshare", "-m", "sh", "-c", script, "sh"))
 
 
-def main():
-    jailer, probe, directory, *names = sys.argv[1:]
-    ctypes.CDLL(None).umask(0o022)
-    for name in names or CHECKS:
-        jails = Jails(jailer, probe, pathlib.Path(directory) / name)
-        result = "ok"
+# ---- escapes ----
+
+KINDS = ("loop", "loop_connects", "loop_opens", "vcpu", "writer", "disk", "api")
+# what nobody may do on a Linux as it is configured in the box, or what it needs is not there
+NOT_EVEN_ROOT = {"open_in_proc", "x32_system_calls"}
+
+
+class Victim:
+    """What is outside of the jail: a secret file, a process of the jail's user, sockets that tell of connections."""
+
+    def __init__(self, program):
+        self.directory = pathlib.Path("/tmp/victim")
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(mode=0o777)
+        self.directory.chmod(0o777)
+        shutil.copy(program, self.directory / "escape")
+        (self.directory / "secret").write_text("secret")
+        (self.directory / "secret").chmod(0o666)
+        self.process = subprocess.Popen(["setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups", "sleep", "600"])
+        self.servers = []
+        for family, address in ((socket.AF_UNIX, str(self.directory / "socket")), (socket.AF_UNIX, "\0riffle-victim"),
+                                (socket.AF_INET, ("127.0.0.1", 0))):
+            server = socket.socket(family, socket.SOCK_STREAM)
+            server.bind(address)
+            server.listen(64)
+            server.setblocking(False)
+            self.servers.append(server)
+        (self.directory / "socket").chmod(0o666)
+        self.port = self.servers[-1].getsockname()[1]
+        self.before = tree(self.directory)
+
+    def arguments(self, kind):
+        return [kind, str(self.process.pid), str(self.port), str(os.getpid())]
+
+    def connections(self):
+        count = 0
+        for server in self.servers:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    server.accept()[0].close()
+                    count += 1
+        return count
+
+    def untouched(self):
+        assert tree(self.directory) == self.before and (self.directory / "secret").read_text() == "secret"
+        assert self.process.poll() is None and self.connections() == 0
+        state = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        assert "\nTracerPid:\t0\n" in state and "\nState:\tS" in state, state
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        for server in self.servers:
+            server.close()
+
+
+def attempts(output, kind):
+    lines = output.splitlines()
+    assert lines[-1:] == ["end"], output
+    results = dict(line.split()[1:] for line in lines if line.startswith(kind + " "))
+    assert len(results) >= 60, len(results)
+    return results
+
+
+@check
+def attempts_are_real(j):
+    """Each of them succeeds for root without jail and filter: in a box, which suffers it."""
+    if not os.environ.get("KVMBOX"):
+        return
+    victim = Victim(j.programs / "escape")
+    try:
+        r = subprocess.run([j.programs / "escape", *victim.arguments("open")], capture_output=True, text=True, timeout=120,
+                           check=False, stdin=subprocess.DEVNULL, cwd=j.directory)
+        results = attempts(r.stdout, "open")
+        failed = {name for name, result in results.items() if result != "REACHED"}
+        assert failed <= NOT_EVEN_ROOT, {name: results[name] for name in failed}
+        assert victim.connections() >= 4
+    finally:
+        victim.end()
+
+
+def escape_check(kind):
+    def attempt(j):
+        victim = Victim(j.programs / "escape")
+        handle = j.directory / "netns"
+        handle.touch()
+        subprocess.run(["unshare", f"--net={handle}", "true"], check=True)
         try:
-            CHECKS[name](jails)
+            r = j.run("--netns", handle, exec_file=j.programs / "escape", extra=victim.arguments(kind))
+            assert r.returncode == 0, r
+            assert "begin 1 1 1\n" in r.stdout, r.stdout
+            results = attempts(r.stdout, kind)
+            bad = {name: result for name, result in results.items() if result not in ("killed", "refused")}
+            assert not bad, bad
+            victim.untouched()
+        finally:
+            victim.end()
+            subprocess.run(["umount", handle], check=True)
+
+    attempt.__name__ = f"nothing_escapes_{kind}"
+    check(attempt)
+
+
+for each in KINDS:
+    escape_check(each)
+
+
+@check
+def abstract_sockets_and_signals_end_at_the_jail(j):
+    """In the caller's network namespace, without any filter: by Landlock alone, where the kernel has such scopes."""
+    create_ruleset = 444
+    if ctypes.CDLL(None, use_errno=True).syscall(create_ruleset, None, 0, 1) < 6:
+        return "skipped: needs Landlock's scopes (Linux 6.12)"
+    victim = Victim(j.programs / "escape")
+    try:
+        r = j.run(exec_file=j.programs / "escape", extra=victim.arguments("open"))
+        results = attempts(r.stdout, "open")
+        for name in ("connect_abstract", "kill_victim", "tgkill_victim", "tkill_victim", "signal_by_pidfd", "open_absolute",
+                     "open_upwards", "open_by_ring", "leave_chroot", "connect_path", "become_root", "make_disk"):
+            assert results[name] == "refused", (name, results[name])
+        return "ok"
+    finally:
+        victim.end()
+
+
+def main():
+    jailer, programs, directory, *names = sys.argv[1:]
+    ctypes.CDLL(None).umask(0o022)
+    # what root may do here, the others should not find done
+    for name in names or sorted(CHECKS, key="attempts_are_real".__eq__):
+        jails = Jails(jailer, programs, pathlib.Path(directory) / name)
+        try:
+            result = CHECKS[name](jails) or "ok"
         except Exception:  # whatever a check raises is its result
             result = traceback.format_exc()
         jails.end()

@@ -19,8 +19,8 @@ exec /usr/bin/python3 "$@"
 @functools.cache
 def results():
     """One box for all the checks."""
-    r = subprocess.run([ROOT / "tools/kvmbox", "--timeout", "400", "sh", "-c", PREPARE, "sh",
-                        ROOT / "tests/e2e/jailing.py", BUILD / "jailer/riffle-jailer", BUILD / "tests/e2e/jailed",
+    r = subprocess.run([ROOT / "tools/kvmbox", "--module", "tun", "--timeout", "400", "sh", "-c", PREPARE, "sh",
+                        ROOT / "tests/e2e/jailing.py", BUILD / "jailer/riffle-jailer", BUILD / "tests/e2e",
                         "/tmp/jails"], capture_output=True, text=True, timeout=430, check=False,
                        stdin=subprocess.DEVNULL)
     lines = [json.loads(line) for line in r.stdout.splitlines() if line.startswith("{")]
@@ -31,4 +31,6 @@ def results():
 def test_jailer(name):
     checked, output = results()
     assert name in checked, output
+    if checked[name].startswith("skipped"):
+        pytest.skip(checked[name])
     assert checked[name] == "ok", checked[name]
