@@ -79,7 +79,9 @@ class Jails:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in self.pids:
-            while pathlib.Path(f"/proc/{pid}/exe").exists() and os.path.exists(f"/proc/{pid}/root/probe"):
+            while os.path.lexists(f"/proc/{pid}/root"):
+                if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                    break
                 time.sleep(0.02)
 
 
@@ -625,6 +627,42 @@ def abstract_sockets_and_signals_end_at_the_jail(j):
         return "ok"
     finally:
         victim.end()
+
+
+@check
+def every_thread_of_a_monitor_is_confined(j):
+    """riffle-vmm runs a guest in a jail, with a drive that has a worker: what Linux says of each of its threads."""
+    monitor = j.programs.parent.parent / "api" / "riffle-vmm"
+    if not monitor.exists():
+        return "skipped: riffle-vmm is not in this build"
+    root = j.base / "riffle-vmm" / "a" / "root"
+    root.mkdir(parents=True)
+    shutil.copy(j.programs / "spin", root / "kernel")
+    (root / "drive").write_bytes(bytes(1 << 20))
+    drive = {"drive_id": "d", "path_on_host": "/drive", "is_root_device": False, "io_engine": "Sync"}
+    (root / "vm.json").write_text(json.dumps({
+        "boot-source": {"kernel_image_path": "/kernel"}, "drives": [drive],
+        "machine-config": {"vcpu_count": 2, "mem_size_mib": 64}, "vsock": {"guest_cid": 3, "uds_path": "/v.sock"}}))
+    for name in ("kernel", "drive", "vm.json"):
+        os.chown(root / name, UID, GID)
+    r = j.run("--daemonize", "--new-pid-ns", exec_file=monitor,
+              extra=("--config-file", "/vm.json", "--accept-emulation", "--log-path", "/log"))
+    assert r.returncode == 0, r
+    pid = int((root / "riffle-vmm.pid").read_text())
+    j.pids.append(pid)
+    for _ in range(400):
+        threads = {}
+        for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+            with contextlib.suppress(OSError):
+                fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                threads[fields["Name"].strip()] = [fields[f].strip() for f in ("Seccomp", "NoNewPrivs", "CapEff", "CapPrm")]
+        if {"fc_vcpu 0", "fc_vcpu 1", "fc_api"} <= set(threads) and all(t[0] == "2" for t in threads.values()):
+            break
+        time.sleep(0.05)
+    assert {"fc_vcpu 0", "fc_vcpu 1", "fc_api"} <= set(threads), (threads, (root / "log").read_text())
+    for name, seen in threads.items():
+        assert seen == ["2", "1", "0" * 16, "0" * 16], threads
+    return "ok"
 
 
 def main():

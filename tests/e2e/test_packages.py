@@ -88,7 +88,7 @@ def root(packages, tmp_path_factory):
 
 
 def files(place):
-    keep = ("tmp", "var", "proc", "sys", "dev", "run", "etc/ld.so.cache", "etc/apt")
+    keep = ("tmp", "var", "root/.cache", "proc", "sys", "dev", "run", "etc/ld.so.cache", "etc/apt")
     return {str(p.relative_to(place)) for p in place.rglob("*")
             if not str(p.relative_to(place)).startswith(keep) and not p.is_dir()}
 
