@@ -60,6 +60,9 @@ static const char help[] =
     "Host:\n"
     "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
     "                           another), pty, or none [stdio]\n"
+    "      --snapshot-socket PATH\n"
+    "                           where `riffle snapshot` tells this guest to save itself\n"
+    "      --track-dirty        note which memory changes: cheaper snapshots of what changed\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
     "      --no-cache           prepare anew, keep nothing\n"
     "      --no-huge-pages      do not ask for huge pages for guest memory\n"
@@ -134,7 +137,7 @@ static const char *after(const char *text, const char *prefix)
 }
 
 /* Returns what is wrong, or NULL. */
-static const char *parse_console(const char *text, struct machine_config *m)
+const char *run_options_console(const char *text, struct machine_config *m)
 {
 	m->console.path = NULL;
 	if (!strcmp(text, "stdio"))
@@ -259,7 +262,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		RNG,
 		NET,
 		VSOCK,
-		BALLOON
+		BALLOON,
+		SNAPSHOT_SOCKET,
+		TRACK_DIRTY
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -290,7 +295,8 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"net", required_argument, NULL, NET},
 	    {"vsock", required_argument, NULL, VSOCK},
 	    {"balloon", required_argument, NULL, BALLOON},
-
+	    {"snapshot-socket", required_argument, NULL, SNAPSHOT_SOCKET},
+	    {"track-dirty", no_argument, NULL, TRACK_DIRTY},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
@@ -364,7 +370,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			m->layout.out = optarg;
 			break;
 		case CONSOLE:
-			problem = parse_console(optarg, m);
+			problem = run_options_console(optarg, m);
 			if (problem)
 				return wrong("--console", problem, optarg);
 			console_given = true;
@@ -405,6 +411,15 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case BALLOON:
 			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
+			break;
+		case SNAPSHOT_SOCKET:
+			if (!*optarg)
+				return wrong("--snapshot-socket", "must name a path", optarg);
+			m->snapshot_socket = optarg;
+			m->can_save = true;
+			break;
+		case TRACK_DIRTY:
+			m->track_dirty = true;
 			break;
 		case START:
 			errno = 0;

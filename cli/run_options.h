@@ -28,4 +28,7 @@ enum run_parsed { RUN_GO, RUN_HELPED, RUN_WRONG };
 /* Parses and checks; prints help to stdout, and what is wrong to stderr. Strings in *options point into argv. */
 enum run_parsed run_options_parse(struct run_options *options, int argc, char **argv);
 
+/* The value of --console. NULL, or what is wrong with it. */
+const char *run_options_console(const char *text, struct machine_config *config);
+
 #endif

@@ -43,12 +43,15 @@ static uint8_t *grow(struct state_writer *writer, size_t bytes)
 	}
 	if (bytes > writer->room - writer->bytes) {
 		size_t room = 2 * writer->room + bytes + 4096;
-		uint8_t *data = realloc(writer->data, room);
+		uint8_t *data = malloc(room); /* not realloc(), whose mremap() is not among a confined loop's calls */
 
 		if (!data) {
 			writer->failed = true;
 			return NULL;
 		}
+		if (writer->bytes)
+			memcpy(data, writer->data, writer->bytes);
+		free(writer->data);
 		writer->data = data;
 		writer->room = room;
 	}
