@@ -240,7 +240,7 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 	int status;
 
 	if (m->config.can_save)
-		machine_open_pagemap(m);
+		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
 	    (status = machine_snapshot_listen(m, error)) || (status = attach_devices(m, error)))
 		return status;

@@ -11,7 +11,7 @@ struct machine *machine_allocate(const struct machine_config *config, const stru
 int machine_build_platform(struct machine *m, struct riffle_error *error);
 
 /* snapshot_save.c */
-void machine_open_pagemap(struct machine *m);
+void machine_prepare_saving(struct machine *m);
 
 /*
  * Tells the guest that it is another one from now on: a new VMGenID, so that its kernel seeds its random numbers anew.

@@ -19,11 +19,15 @@
 #include "monitor/snapshot/components.h"
 #include "monitor/snapshot/memory.h"
 
-/* The pagemap of a process that is not dumpable belongs to root: it is opened while there is nothing to be seen yet. */
-void machine_open_pagemap(struct machine *m)
+/*
+ * What cannot be opened once the process is confined. The pagemap of a process that is not dumpable belongs to root: it
+ * is opened while there is nothing to be seen yet. jansson reads /dev/urandom before its first object.
+ */
+void machine_prepare_saving(struct machine *m)
 {
 	int dumpable = prctl(PR_GET_DUMPABLE);
 
+	json_object_seed(0);
 	if (!dumpable)
 		prctl(PR_SET_DUMPABLE, 1);
 	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -42,19 +42,18 @@ static int get(int fd, unsigned long request, const char *name, void *state, str
 	return ioctl(fd, request, state) < 0 ? riffle_fail_system(error, errno, name, "failed") : 0;
 }
 
-static int save_cpuid(int fd, struct state_writer *writer, struct riffle_error *error)
+/* As it was set, with what is this vCPU's own: KVM keeps what follows from the guest's registers up to date by itself. */
+static int save_cpuid(const struct vcpu *vcpu, struct state_writer *writer, struct riffle_error *error)
 {
-	struct guest_cpuid *cpuid = calloc(1, sizeof *cpuid);
+	struct guest_cpuid *cpuid = malloc(sizeof *cpuid);
 
 	if (!cpuid)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "cpuid", "out of memory");
-	cpuid->nent = GUEST_CPUID_ENTRIES;
-	int status = get(fd, KVM_GET_CPUID2, "KVM_GET_CPUID2", cpuid, error);
-
-	if (!status)
-		state_put_block(writer, cpuid->entries, cpuid->nent * sizeof *cpuid->entries);
+	*cpuid = vcpu->vm->cpuid;
+	guest_cpuid_set_apic_id(cpuid, vcpu->id);
+	state_put_block(writer, cpuid->entries, cpuid->nent * sizeof *cpuid->entries);
 	free(cpuid);
-	return status;
+	return 0;
 }
 
 /* A timer that is due while its interrupt was not delivered yet reads as unarmed: it is armed for a moment that has
@@ -171,7 +170,7 @@ static int save_vcpu(struct vcpu *vcpu, struct state_writer *writer, struct riff
 	state_begin(writer, STATE_VCPU, vcpu->id, 1);
 	state_put32(writer, mp_state.mp_state);
 	state_put32(writer, tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
-	if ((status = save_cpuid(fd, writer, error)))
+	if ((status = save_cpuid(vcpu, writer, error)))
 		return status;
 	state_put_block(writer, &regs, sizeof regs);
 	state_put_block(writer, &sregs, sizeof sregs);
@@ -267,7 +266,7 @@ static int check_features(const struct guest_cpuid *host, const struct guest_cpu
 	static const struct {
 		uint32_t leaf, subleaf;
 		unsigned reg;
-		uint32_t mask; /* without what a guest switches on itself */
+		uint32_t mask; /* without what follows from the guest's registers */
 		const char *name;
 	} features[] = {
 	    {1, 0, ECX, ~(UINT32_C(1) << 27), "cpuid 1.ecx"},
@@ -420,6 +419,8 @@ int vcpus_restore(struct vm *vm, const struct state_file *file, struct riffle_er
 					      state_count(file, STATE_VCPU), vm->vcpus_made);
 	for (unsigned i = 0; !status && i < vm->vcpus_made; i++)
 		status = restore_vcpu(&vm->vcpus[i], saved, file, error);
+	if (!status)
+		vm->cpuid = saved->cpuid; /* for the next save */
 	explicit_bzero(saved, sizeof *saved);
 	free(saved);
 	return status;
