@@ -29,6 +29,7 @@ enum command_exit {
 int command_run(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_resume(int argc, char **argv);
+int command_stock(int argc, char **argv);
 int command_emit(int argc, char **argv);
 
 /* in riffle-prepare */

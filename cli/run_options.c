@@ -63,6 +63,11 @@ static const char help[] =
     "      --snapshot-socket PATH\n"
     "                           where `riffle snapshot` tells this guest to save itself\n"
     "      --track-dirty        note which memory changes: cheaper snapshots of what changed\n"
+    "      --from-stock DIR     start what `riffle stock` keeps ready in DIR (or unix:PATH, its\n"
+    "                           socket); when it is empty, KERNEL as usual, if it is given\n"
+    "      --save-to DIR        save the guest into DIR, and end\n"
+    "      --save-at WHEN       start: before its first instruction [default]; mark: when it\n"
+    "                           writes 123 to the boot timer\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
     "      --no-cache           prepare anew, keep nothing\n"
     "      --no-huge-pages      do not ask for huge pages for guest memory\n"
@@ -264,6 +269,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		VSOCK,
 		BALLOON,
 		SNAPSHOT_SOCKET,
+		SAVE_TO,
+		SAVE_AT,
+		FROM_STOCK,
 		TRACK_DIRTY
 	};
 	static const struct option options[] = {
@@ -296,6 +304,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"vsock", required_argument, NULL, VSOCK},
 	    {"balloon", required_argument, NULL, BALLOON},
 	    {"snapshot-socket", required_argument, NULL, SNAPSHOT_SOCKET},
+	    {"save-to", required_argument, NULL, SAVE_TO},
+	    {"save-at", required_argument, NULL, SAVE_AT},
+	    {"from-stock", required_argument, NULL, FROM_STOCK},
 	    {"track-dirty", no_argument, NULL, TRACK_DIRTY},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
@@ -418,6 +429,18 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			m->snapshot_socket = optarg;
 			m->can_save = true;
 			break;
+		case SAVE_TO:
+			o->save_to = optarg;
+			m->can_save = true;
+			break;
+		case SAVE_AT:
+			m->save_at_mark = !strcmp(optarg, "mark");
+			if (!m->save_at_mark && strcmp(optarg, "start") != 0)
+				return wrong("--save-at", "must be start or mark", optarg);
+			break;
+		case FROM_STOCK:
+			o->from_stock = optarg;
+			break;
 		case TRACK_DIRTY:
 			m->track_dirty = true;
 			break;
@@ -458,6 +481,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			return RUN_WRONG;
 		}
 	}
+	if (m->save_at_mark && !o->save_to)
+		return wrong("--save-at", "needs --save-to", "");
+	if (optind == argc && o->from_stock && !o->command)
+		return RUN_GO; /* nothing to fall back on */
 	if (optind == argc)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)

@@ -93,10 +93,11 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = machine_command_open(m, error)))
 		return status;
 	serial_limit(&m->serial, &m->config.console.limit);
-	if (!m->config.boot_timer)
+	if (!m->config.boot_timer && !m->config.save_at_mark)
 		return 0;
 	m->boot_timer.marked = m->observer.booted;
 	m->boot_timer.opaque = m->observer.opaque;
+	machine_save_at_mark(m);
 	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 

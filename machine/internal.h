@@ -83,6 +83,8 @@ struct machine {
 		int listen_fd, connection_fd;
 		struct loop_source listener, connection;
 	} snapshot;
+	struct loop_task save_at_mark;
+	struct riffle_error save_error; /* why that failed */
 	/* of one that is made of a snapshot */
 	bool restored, start_paused;
 	const struct guest_memory_file *memory_file; /* until the VM has it */

@@ -12,6 +12,8 @@ int machine_build_platform(struct machine *m, struct riffle_error *error);
 
 /* snapshot_save.c */
 void machine_prepare_saving(struct machine *m);
+/* Has config.save_at_mark done, if it is set. */
+void machine_save_at_mark(struct machine *m);
 
 /*
  * Tells the guest that it is another one from now on: a new VMGenID, so that its kernel seeds its random numbers anew.

@@ -166,6 +166,37 @@ int machine_snapshot_write(struct machine *m, struct machine_snapshot *snapshot,
 	return status;
 }
 
+/* ---- at the guest's own word ---- */
+
+static void save_now(void *opaque)
+{
+	struct machine *m = opaque;
+	struct machine_snapshot snapshot = {
+	    .state_fd = m->config.save_state_fd, .memory_fd = m->config.save_memory_fd, .fresh = true};
+
+	if (machine_snapshot_write(m, &snapshot, &m->save_error))
+		vm_fail(m->vm, &m->save_error);
+	else
+		vm_end(m->vm, VM_END_POWEROFF);
+}
+
+static void marked(void *opaque, uint64_t ns)
+{
+	struct machine *m = opaque;
+
+	(void)ns;
+	loop_post(&m->loop, &m->save_at_mark);
+}
+
+void machine_save_at_mark(struct machine *m)
+{
+	if (!m->config.save_at_mark)
+		return;
+	m->save_at_mark = (struct loop_task){.run = save_now, .opaque = m};
+	m->boot_timer.marked = marked;
+	m->boot_timer.opaque = m;
+}
+
 /* ---- by paths ---- */
 
 struct new_file {
