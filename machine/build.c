@@ -172,7 +172,7 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    (!m->restored && getrandom(m->layout_id, sizeof m->layout_id, 0) != sizeof m->layout_id))
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	phases_end(m->phases, "memory");
-	if ((status = generation_begin(vm_memory(m->vm), error)))
+	if (!m->restored && (status = generation_begin(vm_memory(m->vm), error)))
 		return status;
 	status = make_devices(m, error);
 	if (status)
@@ -333,12 +333,6 @@ const struct machine_randomisation *machine_randomisation(const struct machine *
 struct vm *machine_vm(struct machine *m)
 {
 	return m->vm;
-}
-
-/* The place for a generation counter's change: no device has one yet. */
-void machine_generation_changed(struct machine *m)
-{
-	(void)m;
 }
 
 void machine_destroy(struct machine *m)

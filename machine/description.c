@@ -58,6 +58,12 @@ static json_t *net(const struct machine_net *n)
 			 n->mtu, "rx", limits(&n->rx), "tx", limits(&n->tx));
 }
 
+static json_t *pmem(const struct machine_pmem *p)
+{
+	return json_pack("{s:s*, s:s, s:b, s:b, s:o}", "id", p->id, "path", p->path, "read_only", p->read_only, "root",
+			 p->root, "limits", limits(&p->limits));
+}
+
 static json_t *vsock(const struct machine_vsock *v)
 {
 	return v->path ? json_pack("{s:s, s:I}", "path", v->path, "cid", (json_int_t)v->cid) : json_null();
@@ -73,13 +79,15 @@ static json_t *balloon(const struct machine_balloon *b)
 
 static json_t *devices(const struct machine_devices_config *d)
 {
-	json_t *disks = json_array(), *nets = json_array();
+	json_t *disks = json_array(), *nets = json_array(), *pmems = json_array();
 
 	for (unsigned i = 0; i < d->disk_count; i++)
 		json_array_append_new(disks, disk(&d->disks[i]));
 	for (unsigned i = 0; i < d->net_count; i++)
 		json_array_append_new(nets, net(&d->nets[i]));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "disks", disks, "nets", nets, "rng",
+	for (unsigned i = 0; i < d->pmem_count; i++)
+		json_array_append_new(pmems, pmem(&d->pmems[i]));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "disks", disks, "nets", nets, "pmems", pmems, "rng",
 			 d->rng.wanted ? limits(&d->rng.limits) : json_null(), "vsock", vsock(&d->vsock), "balloon",
 			 balloon(&d->balloon));
 }
@@ -90,11 +98,13 @@ int description_write(char **text, const struct machine_config *config, struct r
 				 (json_int_t)config->memory_bytes, "huge_pages", config->huge_pages, "command_line",
 				 config->command_line, "boot_timer", config->boot_timer, "devices",
 				 devices(&config->devices));
-	bool complete = json && json_array_size(json_object_get(json_object_get(json, "devices"), "disks")) ==
-				    config->devices.disk_count;
+	const json_t *d = json_object_get(json, "devices");
+	/* jansson leaves out what it cannot make */
+	bool complete = json_array_size(json_object_get(d, "disks")) == config->devices.disk_count &&
+			json_array_size(json_object_get(d, "nets")) == config->devices.net_count &&
+			json_array_size(json_object_get(d, "pmems")) == config->devices.pmem_count;
 
-	complete = complete && json_array_size(json_object_get(json_object_get(json, "devices"), "nets")) ==
-				   config->devices.net_count;
+	complete = complete && json;
 	*text = complete ? json_dumps(json, JSON_INDENT(1)) : NULL;
 	json_decref(json);
 	return *text ? 0
@@ -222,6 +232,19 @@ static bool read_net(struct parse *parse, json_t *json, struct machine_net *n)
 	       read_limits(parse, tx, &n->tx);
 }
 
+static bool read_pmem(struct parse *parse, json_t *json, struct machine_pmem *p)
+{
+	int read_only, root;
+	json_t *l;
+
+	if (json_unpack(json, "{s?s, s:s, s:b, s:b, s:o !}", "id", &p->id, "path", &p->path, "read_only", &read_only, "root",
+			&root, "limits", &l))
+		return refuse(parse, "pmems");
+	p->read_only = read_only;
+	p->root = root;
+	return read_limits(parse, l, &p->limits);
+}
+
 static bool read_vsock(struct parse *parse, json_t *json, struct machine_vsock *v)
 {
 	json_int_t cid;
@@ -256,9 +279,9 @@ static bool read_balloon(struct parse *parse, json_t *json, struct machine_ballo
 
 static bool read_devices(struct parse *parse, json_t *json, struct machine_devices_config *d)
 {
-	json_t *disks, *nets, *rng, *v, *b;
+	json_t *disks, *nets, *pmems, *rng, *v, *b;
 
-	if (json_unpack(json, "{s:o, s:o, s:o, s:o, s:o !}", "disks", &disks, "nets", &nets, "rng", &rng, "vsock", &v,
+	if (json_unpack(json, "{s:o, s:o, s:o, s:o, s:o, s:o !}", "disks", &disks, "nets", &nets, "pmems", &pmems, "rng", &rng, "vsock", &v,
 			"balloon", &b))
 		return refuse(parse, "devices");
 	if (!json_is_array(disks) || json_array_size(disks) > MACHINE_DISKS_MAX)
@@ -270,6 +293,11 @@ static bool read_devices(struct parse *parse, json_t *json, struct machine_devic
 			return false;
 	for (size_t i = 0; i < json_array_size(nets); i++)
 		if (!read_net(parse, json_array_get(nets, i), &d->nets[d->net_count++]))
+			return false;
+	if (!json_is_array(pmems) || json_array_size(pmems) > MACHINE_PMEMS_MAX)
+		return refuse(parse, "pmems");
+	for (size_t i = 0; i < json_array_size(pmems); i++)
+		if (!read_pmem(parse, json_array_get(pmems, i), &d->pmems[d->pmem_count++]))
 			return false;
 	d->rng.wanted = !json_is_null(rng);
 	if (d->rng.wanted && !read_limits(parse, rng, &d->rng.limits))

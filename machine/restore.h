@@ -15,12 +15,6 @@ void machine_prepare_saving(struct machine *m);
 /* Has config.save_at_mark done, if it is set. */
 void machine_save_at_mark(struct machine *m);
 
-/*
- * Tells the guest that it is another one from now on: a new VMGenID, so that its kernel seeds its random numbers anew.
- * Before it runs.
- */
-void machine_generation_changed(struct machine *m);
-
 /* snapshot_socket.c: config.snapshot_socket, if there is one. */
 int machine_snapshot_listen(struct machine *m, struct riffle_error *error);
 int machine_snapshot_start(struct machine *m, struct riffle_error *error);

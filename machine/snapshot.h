@@ -74,6 +74,9 @@ int machine_snapshot_load(struct machine **machine, const struct machine_load *l
 			  const struct machine_observer *observer, struct phases *phases,
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
 
+/* What it is made of: of a loaded machine, what its snapshot and the overrides say. */
+const struct machine_config *machine_description(const struct machine *machine);
+
 int machine_snapshot_look(const char *state_path, struct machine_snapshot_info *info, struct riffle_error *error);
 
 #endif

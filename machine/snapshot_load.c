@@ -11,6 +11,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "machine/control.h"
 #include "machine/description.h"
 #include "machine/internal.h"
 #include "machine/restore.h"
@@ -176,8 +177,9 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 	if ((status = state_close_section(&reader, error)) ||
 	    (status = description_read(config, owner, text, bytes, error)))
 		return status;
-	config->console.kind = host->console.kind;
-	config->console.path = host->console.path;
+	config->console = host->console;
+	config->own_signals = host->own_signals;
+	config->timed = host->timed;
 	config->accept_emulation = host->accept_emulation;
 	config->unconfined = host->unconfined;
 	config->controlled = host->controlled;
@@ -307,9 +309,9 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	m->blame = load->state_path;
 	if ((status = restore(m, load, &state->file, error)))
 		return status;
-	machine_generation_changed(m);
 	m->blame = NULL;
-	return 0;
+	/* the guest's kernel seeds its random numbers anew */
+	return machine_renew_generation(m, error);
 }
 
 int machine_snapshot_load(struct machine **result, const struct machine_load *load,
@@ -357,4 +359,9 @@ int machine_snapshot_load(struct machine **result, const struct machine_load *lo
 	close_state(&state);
 	free(config);
 	return status;
+}
+
+const struct machine_config *machine_description(const struct machine *m)
+{
+	return &m->config;
 }
