@@ -95,6 +95,11 @@ struct machine_config {
 	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
 	bool timed;            /* counters of machine/counters.h say how long things took, too */
 	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
+	bool can_save;         /* machine/snapshot.h is used */
+	bool track_dirty;      /* so that snapshots of what changed need not look for it */
+	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
+	int save_state_fd, save_memory_fd; /* empty, and the caller's */
+	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 

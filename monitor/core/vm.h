@@ -19,6 +19,9 @@ struct vm_config {
 	unsigned vcpus;        /* 1 to 32 */
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
+	const struct guest_memory_file *memory_file; /* NULL: anonymous memory */
+	bool track_dirty;      /* for snapshots of what changed */
+	bool can_save;         /* its state will be saved or restored (monitor/snapshot) */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 	bool timed;            /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
