@@ -357,7 +357,7 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 	struct plan_areas areas;
 	uint32_t extent = 0, end = 0;
 
-	riffle_plan_areas_of(&areas, plan, 0);
+	riffle_plan_areas_of(&areas, plan, PLAN_AREAS_ALL);
 	for (unsigned i = 0; i < areas.count; i++) {
 		const struct plan_area *a = &areas.area[i];
 
