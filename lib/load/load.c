@@ -6,7 +6,7 @@
 #include "plan/frames.h"
 
 #define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
-#define PIECE (UINT64_C(512) << 10) /* read, then relocated at once: fits a second-level cache */
+#define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u               /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */

@@ -31,18 +31,19 @@ static unsigned stages_in_image(const struct riffle_plan *plan)
 	return fit < SCRATCHES ? (unsigned)fit : SCRATCHES;
 }
 
-/* Divides the workspace, or with none only tells how long it is. */
+/* Divides the workspace, or with none only tells how long it is. What is used by some loads alone comes last. */
 static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uint8_t *workspace)
 {
 	size_t batch = aligned(BATCH_BYTES) + aligned(MAP_BYTES);
 	size_t numbers = aligned(((size_t)plan->chunk_count + plan->region_count) * sizeof(uint32_t));
 	size_t scratch = batch > numbers ? batch : numbers;
+	unsigned stages = stages_in_image(plan);
 	size_t bytes[] = {
 		aligned((plan->chunk_count + 1) * sizeof *s->shift),
 		aligned(plan->group_count * sizeof *s->group),
 		aligned((plan->group_count + 1) * sizeof *s->batch),
+		stages ? 0 : riffle_shuffle_stage_bytes(plan),
 		SCRATCHES * scratch,
-		stages_in_image(plan) ? 0 : riffle_shuffle_stage_bytes(plan),
 	};
 	size_t at[6] = {0};
 
@@ -52,12 +53,11 @@ static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uin
 		s->shift = (void *)(workspace + at[0]);
 		s->group = (void *)(workspace + at[1]);
 		s->batch = (void *)(workspace + at[2]);
-		s->scratch = workspace + at[3];
+		s->scratch = workspace + at[4];
 		s->scratch_bytes = scratch;
 		s->stage_bytes = riffle_shuffle_stage_bytes(plan);
-		s->stages = stages_in_image(plan);
-		s->stage = s->stages ? s->load.image + aligned(largest_region(plan)->image_offset) : workspace + at[4];
-		s->stages = s->stages ? s->stages : 1;
+		s->stage = stages ? s->load.image + aligned(largest_region(plan)->image_offset) : workspace + at[3];
+		s->stages = stages ? stages : 1;
 	}
 	return at[5];
 }
@@ -80,6 +80,7 @@ uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned count, unsigned
 		}
 		if (__atomic_compare_exchange_n(&s->scratch_taken, &taken, taken | 1u << i, false, __ATOMIC_ACQUIRE,
 						__ATOMIC_RELAXED)) {
+			__atomic_fetch_or(&s->scratch_used, 1u << i, __ATOMIC_RELAXED);
 			*number = i;
 			return s->scratch + i * s->scratch_bytes;
 		}
@@ -368,7 +369,7 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (status)
 		return status;
 	divide(&s, plan, workspace);
-	s.scratch_taken = 0;
+	s.scratch_taken = s.scratch_used = 0;
 	s.load.order = layout->order;
 	s.load.shift = s.shift;
 	status = find_shifts(&s, error);
@@ -382,6 +383,9 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (!s.load.failed)
 		run_round(&(struct shuffle_jobs){.s = &s, .batches = s.batch_count}, workers);
 	status = riffle_load_end(loaded, &s.load, layout);
+	if (!status)
+		loaded->workspace_used = (size_t)(s.scratch - (uint8_t *)workspace) +
+					 (32 - (unsigned)__builtin_clz(s.scratch_used | 1)) * s.scratch_bytes;
 	if (!status)
 		loaded->relocations += (uint64_t)plan->pc_target_count + plan->own_step_count + plan->abs32_ref_count +
 				       plan->abs64_ref_count + plan->fixed32_count + plan->fixed64_count;

@@ -6,7 +6,7 @@
 #include "load/internal.h"
 #include "load/vector.h"
 
-#define BATCH_BYTES (3 * RIFFLE_GROUP_BYTES_MAX) /* groups without a gap between them are read so much at a time */
+#define BATCH_BYTES (6 * RIFFLE_GROUP_BYTES_MAX) /* groups without a gap between them are read so much at a time */
 #define MAP_BYTES (RIFFLE_GROUP_BYTES_MAX / RIFFLE_CHUNK_ALIGN * 4 + 64) /* a group's shifts: a word for 16 bytes */
 #define SCRATCHES 4u
 
@@ -24,6 +24,7 @@ struct shuffle_load {
 	uint8_t *scratch;               /* SCRATCHES times scratch_bytes: a batch and a map, or a number for each chunk */
 	size_t scratch_bytes;
 	uint32_t scratch_taken;         /* atomic: a bit for each */
+	uint32_t scratch_used;          /* atomic: those that ever were */
 	/*
 	 * For tables as they are in the file: a stage for each of as many jobs as there is space for, one at least. That is guest
 	 * memory which the largest region's chunks fill later: bytes are taken from it, never an offset or a count.

@@ -427,7 +427,9 @@ pub struct riffle_plan {
     pub table_count: u32,
     pub owned: *mut ::std::os::raw::c_void,
     pub owned_bytes: usize,
-    pub reserved_zero: [u64; 32usize],
+    pub spare: *mut ::std::os::raw::c_void,
+    pub spare_bytes: usize,
+    pub reserved_zero: [u64; 30usize],
 }
 impl Default for riffle_plan {
     fn default() -> Self {
@@ -666,7 +668,9 @@ pub struct riffle_loaded {
     pub load_ticks: u64,
     pub relocate_ticks: u64,
     pub loadflags: u8,
-    pub reserved_zero: [u8; 71usize],
+    pub reserved_zero_first: [u8; 7usize],
+    pub workspace_used: u64,
+    pub reserved_zero: [u8; 56usize],
 }
 impl Default for riffle_loaded {
     fn default() -> Self {
