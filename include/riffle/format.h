@@ -13,7 +13,8 @@
  *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
- *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
+ *                    are all zero are not written: they are holes in a sparse file, and no extent covers them, but
+ *                    for a few between others that are.
  *
  * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of RIFFLE_FRAME_BYTES_MAX,
  * the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind these what is stored, piece
