@@ -176,7 +176,7 @@ static void test_descriptor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slots), cmocka_unit_test(test_root),
-					  cmocka_unit_test(test_pmem), cmocka_unit_test(test_descriptor)};
+					   cmocka_unit_test(test_pmem), cmocka_unit_test(test_descriptor)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
