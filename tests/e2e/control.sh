@@ -31,11 +31,11 @@ truncate -s 1M "$dir/pmem-ro"
 		echo "disk a $dir/a"
 		echo "sleep 0.1"
 	done
-	echo "ops a 5 100"
 	echo "disk a $dir/c"
-	printf 'wait begin: fifty\nmark\nwait end: fifty\npassed fifty\nops a 10 100\n'
-	echo "disk a $dir/a"
-	printf 'wait begin: hundred\nmark\nwait end: hundred\npassed hundred\nops a 0 0\n'
+	# 310 operations at 10 a second and 620 at 20, of which a second's worth are there at once: 30 seconds each
+	printf 'wait patch:\nops a 10 1000\ndisk a %s\n' "$dir/a"
+	printf 'wait begin: ten\nmark\nwait end: ten\npassed ten\nops a 20 1000\ndisk a %s\n' "$dir/b"
+	printf 'wait begin: twenty\nmark\nwait end: twenty\npassed twenty\nops a 0 0\ndisk a %s\n' "$dir/a"
 	echo "wait ready: eio"
 	echo "sh truncate -s 4096 $dir/cut"
 	printf 'wait ready: keys\nctrl-alt-del\nsleep 2\nctrl-alt-del\nwait keys:\n'
