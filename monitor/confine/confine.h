@@ -13,7 +13,7 @@ enum confine_kind {
 	CONFINE_VCPU,          /* runs the guest and dispatches its exits */
 	CONFINE_WRITER,        /* writes console output */
 	CONFINE_DISK,          /* reads and writes disk images, where io_uring is refused */
-	CONFINE_API,           /* serves the API's connections, which were bound before */
+	CONFINE_API,           /* speaks HTTP on connections to a socket that is bound already; opens nothing */
 	CONFINE_KINDS
 };
 
