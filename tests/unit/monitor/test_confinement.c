@@ -220,9 +220,10 @@ static void kinds_are_told_apart(void **state)
 		assert_int_equal(lets_through(kind, run_a_vcpu), kind == CONFINE_VCPU);
 		assert_int_equal(lets_through(kind, wait_for_events),
 				 kind == CONFINE_LOOP || kind == CONFINE_LOOP_CONNECTS || kind == CONFINE_LOOP_OPENS ||
-				     kind == CONFINE_API);
+				     kind == CONFINE_LOOP_DEBUGS || kind == CONFINE_API);
 		assert_int_equal(lets_through(kind, connect_somewhere),
-				 kind == CONFINE_LOOP_CONNECTS || kind == CONFINE_LOOP_OPENS);
+				 kind == CONFINE_LOOP_CONNECTS || kind == CONFINE_LOOP_OPENS ||
+				     kind == CONFINE_LOOP_DEBUGS);
 	}
 }
 
