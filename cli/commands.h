@@ -28,6 +28,7 @@ enum command_exit {
 /* in riffle: argv[0] is the command's name */
 int command_run(int argc, char **argv);
 int command_emit(int argc, char **argv);
+int command_config(int argc, char **argv);
 
 /* in riffle-prepare */
 int command_prepare(int argc, char **argv);

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from conftest import RIFFLE, ROOT
+from conftest import BUILD, RIFFLE, ROOT
 from guests import in_box
 
 MAN = ROOT / "man"
+VMM = BUILD / "api" / "riffle-vmm"
 PAGES = sorted(MAN.glob("*.[1-8]"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
@@ -17,7 +18,7 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 # and of other monitors
-FOREIGN_OPTIONS |= {"--api-sock", "--config-file", "--initramfs", "--kernel", "--params", "--serial"}
+FOREIGN_OPTIONS |= {"--initramfs", "--kernel", "--params", "--serial"}
 
 
 def help_of(*command):
@@ -70,7 +71,7 @@ def test_man_page_refers_to_pages_that_are_there(page):
 
 def test_every_command_has_a_page():
     assert commands()
-    assert {p.name for p in PAGES if p.suffix == ".1"} == {"riffle.1"} | {f"riffle-{c}.1" for c in commands()}
+    assert {p.name for p in PAGES if p.suffix == ".1"} - {"riffle-jailer.1"} == {"riffle.1", "riffle-vmm.1"} | {f"riffle-{c}.1" for c in commands()}
 
 
 def test_riffle_page_lists_the_commands():
@@ -79,12 +80,19 @@ def test_riffle_page_lists_the_commands():
 
 
 @pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench",
-                                     "initramfs"])
+                                     "initramfs", "config"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}
     for item in re.findall(r"^\.It (Fl .*)$", (MAN / f"riffle-{command}.1").read_text(), re.M):
         told |= {"-" + name for name in re.findall(r"Fl (-?[\w-]+)", item)}
+    assert told == asked
+
+
+def test_vmm_page_has_the_options_of_the_help():
+    asked = set(re.findall(r"^  (--[\w-]+)", help_of(VMM, "--help"), re.M))
+    page = (MAN / "riffle-vmm.1").read_text().split(".Sh DESCRIPTION")[1].split(".Sh LOG")[0]
+    told = {"-" + name for item in re.findall(r"^\.It (Fl .*)$", page, re.M) for name in re.findall(r"Fl (-[\w-]+)", item)}
     assert told == asked
 
 
@@ -177,6 +185,7 @@ def known_options():
     known = set(FOREIGN_OPTIONS) | {"--help", "--version"}
     for command in commands():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
+    known |= options_of_help(help_of(VMM, "--help"))
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program
