@@ -111,9 +111,14 @@ static const char *checked_id(struct asked *a)
 	return id;
 }
 
+static bool body_fault(struct asked *a, const char *problem)
+{
+	return reply_fault(a->reply, "An error occurred when deserializing the json body of a request: %s.", problem);
+}
+
 static bool json_fault(struct asked *a, const struct json_text *t)
 {
-	return reply_fault(a->reply, "An error occurred when deserializing the json body of a request: %s.", t->error);
+	return body_fault(a, t->error);
 }
 
 static bool body(struct asked *a, enum action_kind kind, const struct schema *schema, void *to)
@@ -248,7 +253,7 @@ static bool put_mmds(struct asked *a)
 	if (a->segments < 2)
 		return any_json(a, ACTION_PUT_MMDS);
 	if (strcmp(a->segment[1], "config"))
-		return reply_fault(a->reply, "Unrecognized PUT request path %s.", a->segment[1]);
+		return reply_fault(a->reply, "Unrecognized PUT request path `%s`.", a->segment[1]);
 	return body(a, ACTION_PUT_MMDS_CONFIG, &schema_mmds, mmds) &&
 	       deprecated(a, mmds->version == BODY_MMDS_V1, "PUT /mmds/config: V1 is deprecated. Use V2 instead.");
 }
@@ -282,10 +287,9 @@ static bool load_snapshot(struct asked *a)
 	if (!body(a, ACTION_SNAPSHOT_LOAD, &schema_snapshot_load, load))
 		return false;
 	if (load->has_backend && load->mem_file_path)
-		return reply_fault(a->reply, "too many fields: either `mem_backend` or `mem_file_path` exclusively is "
-					     "required");
+		return body_fault(a, "too many fields: either `mem_backend` or `mem_file_path` exclusively is required");
 	if (!load->has_backend && !load->mem_file_path)
-		return reply_fault(a->reply, "missing field: either `mem_backend` or `mem_file_path` is required");
+		return body_fault(a, "missing field: either `mem_backend` or `mem_file_path` is required");
 	deprecated(a, load->has_diff, "PUT /snapshot/load: enable_diff_snapshots field is deprecated.");
 	return deprecated(a, load->mem_file_path, "PUT /snapshot/load: mem_file_path field is deprecated.");
 }
@@ -314,8 +318,6 @@ static bool put_hotplug(struct asked *a)
 
 static bool get_balloon(struct asked *a)
 {
-	char path[SEGMENT_BYTES + 32];
-
 	if (a->segments < 2)
 		return simple(a, ACTION_GET_BALLOON);
 	if (!strcmp(a->segment[1], "statistics"))
@@ -323,16 +325,12 @@ static bool get_balloon(struct asked *a)
 	if (!strcmp(a->segment[1], "hinting") && !strcmp(a->segment[2], "status"))
 		return simple(a, ACTION_GET_HINTING);
 	if (!strcmp(a->segment[1], "hinting"))
-		snprintf(path, sizeof path, "/balloon/hinting/%s", a->segment[2]);
-	else
-		snprintf(path, sizeof path, "/balloon/%s", a->segment[1]);
-	return unknown(a, path);
+		return reply_fault(a->reply, "Unrecognized GET request path `/hinting/%s`.", a->segment[2]);
+	return reply_fault(a->reply, "Unrecognized GET request path `%s`.", a->segment[1]);
 }
 
 static bool patch_hinting(struct asked *a)
 {
-	char path[SEGMENT_BYTES + 32];
-
 	if (!strcmp(a->segment[2], "stop"))
 		return simple(a, ACTION_HINTING_STOP);
 	if (!strcmp(a->segment[2], "start")) {
@@ -341,8 +339,7 @@ static bool patch_hinting(struct asked *a)
 			return simple(a, ACTION_HINTING_START);
 		return body(a, ACTION_HINTING_START, &schema_hinting, &a->action->u.hinting);
 	}
-	snprintf(path, sizeof path, "/balloon/hinting/%s", a->segment[2]);
-	return unknown(a, path);
+	return reply_fault(a->reply, "Unrecognized PATCH request path `/hinting/%s`.", a->segment[2]);
 }
 
 static bool patch_balloon(struct asked *a)

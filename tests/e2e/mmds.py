@@ -32,7 +32,10 @@ class Tap:
 
     def listen(self):
         while True:
-            frame, address = self.socket.recvfrom(65536)
+            try:
+                frame, address = self.socket.recvfrom(65536)
+            except OSError:     # the interface is gone
+                return
             if address[2] == socket.PACKET_OUTGOING:
                 continue
             self.frames += 1
@@ -56,6 +59,7 @@ def boot(vmm, kernel, initrd, version, directory, tap):
     counter = Tap(tap)
     r = subprocess.run([vmm, "--no-api", "--config-file", directory / "config", "--metadata", directory / "store"],
                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
+    subprocess.run(["ip", "link", "del", tap], check=True)
     lines = [json.loads(line)["mmds"] for line in (directory / "metrics").read_text().splitlines()]
     return {"code": r.returncode, "lines": [line.strip() for line in r.stdout.splitlines()], "err": r.stderr,
             "frames": counter.frames, "leaked": counter.leaked,

@@ -10,7 +10,6 @@ from conftest import BUILD, RIFFLE, ROOT
 from guests import in_box
 
 MAN = ROOT / "man"
-VMM = BUILD / "api" / "riffle-vmm"
 PAGES = sorted(MAN.glob("*.[1-8]"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
@@ -19,6 +18,10 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 # and of other monitors
 FOREIGN_OPTIONS |= {"--initramfs", "--kernel", "--params", "--serial"}
+
+
+# programs beside riffle
+PROGRAMS = {"riffle-jailer": BUILD / "jailer" / "riffle-jailer", "riffle-vmm": BUILD / "api" / "riffle-vmm"}
 
 
 def help_of(*command):
@@ -71,7 +74,8 @@ def test_man_page_refers_to_pages_that_are_there(page):
 
 def test_every_command_has_a_page():
     assert commands()
-    assert {p.name for p in PAGES if p.suffix == ".1"} - {"riffle-jailer.1"} == {"riffle.1", "riffle-vmm.1"} | {f"riffle-{c}.1" for c in commands()}
+    assert {p.name for p in PAGES if p.suffix == ".1"} == ({"riffle.1", *(f"{p}.1" for p in PROGRAMS)} |
+                                                           {f"riffle-{c}.1" for c in commands()})
 
 
 def test_riffle_page_lists_the_commands():
@@ -89,11 +93,12 @@ def test_man_page_has_the_options_of_the_help(command):
     assert told == asked
 
 
-def test_vmm_page_has_the_options_of_the_help():
-    asked = set(re.findall(r"^  (--[\w-]+)", help_of(VMM, "--help"), re.M))
-    page = (MAN / "riffle-vmm.1").read_text().split(".Sh DESCRIPTION")[1].split(".Sh LOG")[0]
-    told = {"-" + name for item in re.findall(r"^\.It (Fl .*)$", page, re.M) for name in re.findall(r"Fl (-[\w-]+)", item)}
-    assert told == asked
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_man_page_has_the_options_of_the_program(program):
+    told = set()
+    for item in re.findall(r"^\.It (Fl .*)$", (MAN / f"{program}.1").read_text(), re.M):
+        told |= {"-" + name for name in re.findall(r"Fl (-?[\w-]+)", item)}
+    assert told == options_of_help(help_of(PROGRAMS[program], "--help")) | {"-h", "--help"}
 
 
 def test_run_page_has_the_defaults_of_the_help():
@@ -185,7 +190,8 @@ def known_options():
     known = set(FOREIGN_OPTIONS) | {"--help", "--version"}
     for command in commands():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
-    known |= options_of_help(help_of(VMM, "--help"))
+    for program in PROGRAMS.values():
+        known |= options_of_help(help_of(program, "--help"))
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program

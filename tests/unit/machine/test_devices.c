@@ -52,7 +52,7 @@ static void test_slots(void **state)
 
 	(void)state;
 	assert_int_equal(ftruncate(fd, 4096), 0);
-	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+	for (unsigned i = 0; i < VIRTIO_MMIO_SLOTS - 1; i++)
 		add_disk(&config, path);
 	make(&config);
 	assert_int_equal(devices.count, 17);
