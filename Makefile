@@ -34,6 +34,7 @@ check: setup
 	@tools/check
 
 check-long: setup
+	@tools/setup package
 	@tools/check --long
 
 # cells that are done are kept in ~/.cache/riffle-bench; BENCH="--limit 60 --kernels lupine" and the like choose

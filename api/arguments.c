@@ -42,6 +42,8 @@ static const struct option {
     {"describe-snapshot", true, OFFSET(describe_snapshot), "Print the version of this snapshot's state file.", NULL},
     {"accept-emulation", false, OFFSET(accept_emulation), "Run on a /dev/kvm that only emulates. Not Firecracker's.",
      NULL},
+    {"one-time-snapshots", false, OFFSET(one_time_snapshots),
+     "Refuse to load a snapshot twice: its guests would share a kernel layout. Not Firecracker's.", NULL},
     {"version", false, OFFSET(version), "Print the version.", NULL},
     {"help", false, OFFSET(help), "Print this.", NULL},
 };

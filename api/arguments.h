@@ -16,7 +16,7 @@ struct arguments {
 	const char *payload_size, *mmds_size;
 	bool no_api, no_seccomp, boot_timer, enable_pci, show_level, show_log_origin;
 	bool version, snapshot_version, help;
-	bool accept_emulation; /* our own */
+	bool accept_emulation, one_time_snapshots; /* our own */
 };
 
 /*

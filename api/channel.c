@@ -3,6 +3,7 @@
 #include "api/channel.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "machine/control.h"
 
@@ -66,6 +67,31 @@ void channel_answer(struct channel *c, struct reply *reply)
 	*c->reply = *reply;
 	memset(reply, 0, sizeof *reply);
 	c->action = NULL;
+	c->sending = true;
 	pthread_cond_signal(&c->answered);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void channel_sent(struct channel *c)
+{
+	pthread_mutex_lock(&c->lock);
+	if (c->sending) {
+		c->sending = false;
+		pthread_cond_broadcast(&c->asked);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void channel_wait_sent(struct channel *c, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&c->lock);
+	while (c->sending && !pthread_cond_clockwait(&c->asked, &c->lock, CLOCK_MONOTONIC, &until))
+		;
 	pthread_mutex_unlock(&c->lock);
 }

@@ -21,6 +21,7 @@ void vmm_destroy(struct vmm *vmm)
 	free(vmm->cpuid);
 	vmm->cpuid = NULL;
 	vmm_resources_free(&vmm->resources);
+	arena_free(&vmm->load_arena);
 }
 
 static bool body_or_fault(struct reply *reply, char *body)
@@ -46,15 +47,6 @@ static bool is_for_boot(enum action_kind kind)
 	default:
 		return false;
 	}
-}
-
-static bool load_snapshot(struct vmm *vmm, struct reply *reply)
-{
-	if (vmm->resources.for_boot)
-		return reply_fault(reply, "Load snapshot error: Loading a microVM snapshot not allowed after "
-					  "configuring boot-specific resources.");
-	return reply_fault(reply, "Load snapshot error: Failed to restore from snapshot: snapshots are not supported "
-				  "by this version of riffle.");
 }
 
 static void handle_before(struct vmm *vmm, struct action *action, struct reply *reply)
@@ -111,7 +103,7 @@ static void handle_before(struct vmm *vmm, struct action *action, struct reply *
 		vmm_put_hotplug(vmm, action, reply);
 		break;
 	case ACTION_SNAPSHOT_LOAD:
-		load_snapshot(vmm, reply);
+		vmm_may_load(vmm, reply); /* one that may is vmm_run_snapshot()'s */
 		break;
 	default:
 		reply_fault(reply, "The requested operation is not supported before starting the microVM.");

@@ -350,7 +350,7 @@ void vmm_handle_running(struct vmm *vmm, struct action *action, struct reply *re
 		reply_fault(reply, "Memory hotplug update error: Failed perform action on device: Device not found");
 		break;
 	case ACTION_SNAPSHOT_CREATE:
-		reply_fault(reply, "Create snapshot error: snapshots are not supported by this version of riffle.");
+		vmm_create_snapshot(vmm, action, reply);
 		break;
 	default:
 		reply_fault(reply, "The requested operation is not supported after starting the microVM.");

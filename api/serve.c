@@ -12,6 +12,8 @@
 #include "api/server.h"
 #include "api/vmm.h"
 #include "api/watch.h"
+#include "machine/snapshot.h"
+#include "monitor/snapshot/state.h"
 
 #define MODULE "vmm"
 
@@ -64,6 +66,12 @@ static bool serve_requests(struct service *s, enum vm_end *end, struct riffle_er
 	while (!s->vmm.fatal) {
 		struct action *action = channel_wait(&s->channel);
 
+		if (action->kind == ACTION_SNAPSHOT_LOAD && !s->vmm.resources.for_boot) {
+			s->by_api = true;
+			if (vmm_run_snapshot(&s->vmm, action, end, error))
+				return true;
+			continue;
+		}
 		if (action->kind != ACTION_START) {
 			handle_one(s, action);
 			continue;
@@ -118,6 +126,7 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 					      .mmds_size_limit = options->mmds_max,
 					      .boot_timer = options->boot_timer,
 					      .accept_emulation = options->accept_emulation,
+					      .one_time_snapshots = options->one_time_snapshots,
 					      .unconfined = options->unconfined};
 	struct service *s = calloc(1, sizeof *s);
 	struct riffle_error error = {0};
@@ -145,15 +154,24 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 		}
 	}
 	ran = options->config ? run_file(s, options->config, &end, &error) : serve_requests(s, &end, &error);
-	if (!ran)
+	if (!ran) {
+		if (s->vmm.fatal)
+			channel_wait_sent(&s->channel, 2000);
 		return FIRECRACKER_EXIT_ERROR;
+	}
 	log_always(LOG_INFO, MODULE, "Vmm is stopping.");
 	return exit_code(s, end, &error);
 }
 
 bool serve_describe_snapshot(const char *path, char *text, size_t room)
 {
-	(void)path;
-	snprintf(text, room, "Snapshots are not supported by this version of riffle.");
-	return false;
+	struct machine_snapshot_info info;
+	struct riffle_error error;
+
+	if (machine_snapshot_look(path, &info, &error)) {
+		riffle_error_format(&error, text, room);
+		return false;
+	}
+	snprintf(text, room, "v%u.0.0", STATE_VERSION);
+	return true;
 }

@@ -15,7 +15,7 @@ struct serve_options {
 	size_t payload_max, mmds_max;
 	const char *config;   /* the text of a configuration file, ended by NUL: start it at once; NULL: none */
 	const char *metadata; /* JSON for the metadata service, likewise; process_panic() if it is none */
-	bool boot_timer, unconfined, accept_emulation;
+	bool boot_timer, unconfined, accept_emulation, one_time_snapshots;
 };
 
 /*

@@ -221,7 +221,10 @@ static bool serve_all(struct server *s, struct connection *c)
 			return false;
 		}
 		/* each answer is sent before the next request is served: the client may wait for it */
-		if (!good || (!c->blocked && !send_output(s, c)))
+		if (good && !c->blocked)
+			good = send_output(s, c);
+		channel_sent(s->channel);
+		if (!good)
 			return false;
 	}
 }

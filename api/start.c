@@ -235,10 +235,9 @@ static bool describe_console(struct vmm *vmm, struct machine_config *config, str
 	return true;
 }
 
-bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *reply)
+bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct reply *reply)
 {
 	machine_config_init(config);
-	config->vcpus = vmm->resources.machine.vcpu_count;
 	config->cache_directory = vmm->settings.cache_directory;
 	config->boot_timer = vmm->settings.boot_timer;
 	config->accept_emulation = vmm->settings.accept_emulation;
@@ -247,10 +246,20 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 	config->own_signals = true;
 	config->timed = metrics_configured();
 	config->vcpu_name = "fc_vcpu";
+	config->can_save = true;
+	return describe_console(vmm, config, reply);
+}
+
+bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *reply)
+{
+	if (!vmm_describe_host(vmm, config, reply))
+		return false;
+	config->vcpus = vmm->resources.machine.vcpu_count;
+	config->track_dirty = vmm->resources.machine.track_dirty_pages;
 	describe_memory(config, &vmm->resources.machine);
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
 	       vmm_describe_mmds(vmm, &config->devices, reply) &&
-	       describe_cpu(vmm, &config->cpu, reply) && describe_console(vmm, config, reply);
+	       describe_cpu(vmm, &config->cpu, reply);
 }
 
 static void notice(void *opaque, const char *text)

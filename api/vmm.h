@@ -81,7 +81,7 @@ struct vmm_settings {
 	const char *id;
 	const char *cache_directory; /* NULL: the default */
 	size_t mmds_size_limit;
-	bool boot_timer, accept_emulation, unconfined;
+	bool boot_timer, accept_emulation, unconfined, one_time_snapshots;
 };
 
 struct mmds;
@@ -96,6 +96,7 @@ struct vmm {
 	void (*started)(void *opaque, struct reply *reply);
 	void *opaque;
 	char kernel_name[16], initrd_name[16];
+	struct arena load_arena;          /* of the request that loaded a snapshot */
 	struct cpu_cpuid_modifier *cpuid; /* of the custom template, made at the start */
 };
 
@@ -151,6 +152,13 @@ char *vmm_view_machine(const struct vmm *vmm);
 char *vmm_view_balloon(const struct vmm *vmm);
 char *vmm_view_config(const struct vmm *vmm);
 
+/* snapshot.c. Loading is vmm_run() with a snapshot; on failure vmm->fatal is set as well. */
+bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *reply);
+bool vmm_may_load(const struct vmm *vmm, struct reply *reply);
+bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, struct riffle_error *error);
+
+/* start.c: what does not depend on the machine itself: the console, confinement. */
+bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct reply *reply);
 /* start.c: the machine's description, of which *vmm keeps the memory. */
 bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *reply);
 

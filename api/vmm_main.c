@@ -213,6 +213,7 @@ static bool run(const struct arguments *a, struct failure *failure)
 					.listener = -1,
 					.boot_timer = a->boot_timer,
 					.unconfined = a->no_seccomp,
+					.one_time_snapshots = a->one_time_snapshots,
 					.accept_emulation = a->accept_emulation || getenv("RIFFLE_ACCEPT_EMULATION")};
 	struct riffle_error error;
 	char problem[1600] = "";

@@ -22,12 +22,17 @@
 
 static const char help[] =
     "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
+    "       riffle gdb-script --layout FILE --kernel FILE --symbols OUT [--system-map OUT]\n"
     "\n"
-    "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies:\n"
-    "  riffle gdb-script -l layout.json -v vmlinux -s guest.elf >guest.gdb; gdb -x guest.gdb\n"
+    "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies, and\n"
+    "unwind its stack by the kernel's own tables:\n"
+    "  riffle run --gdb unix:gdb.sock --layout-out layout.json vmlinuz &\n"
+    "  riffle gdb-script -l layout.json -k vmlinuz -s guest.elf >guest.gdb\n"
+    "  gdb -x guest.gdb -ex 'target remote gdb.sock'\n"
     "\n"
     "  -l, --layout FILE      the layout the guest runs with (riffle run --layout-out)\n"
     "  -v, --vmlinux FILE     its kernel's vmlinux, with symbols (Debian: the -dbg package)\n"
+    "  -k, --kernel FILE      or the kernel itself, whose own kallsyms are used: no types, no lines\n"
     "  -s, --symbols OUT      write the symbols at their addresses in the guest to a small ELF,\n"
     "                         which the commands then load instead of the vmlinux\n"
     "  -m, --system-map OUT   write them as a System.map, for crash and perf\n"
@@ -39,6 +44,10 @@ static const char help[] =
     "\n"
     "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
 
+static const char unwinder[] = {
+#include "cli/unwinder_bytes.h"
+};
+
 /* What goes out is made in memory by a child process that can do little else, and gets its name when it is whole. */
 struct product {
 	const char *path; /* NULL: not asked for; of the commands, standard output */
@@ -47,7 +56,7 @@ struct product {
 
 struct gdb_script {
 	struct layout_file layout;
-	int vmlinux;
+	struct symbol_source source;
 	char load[2 * PATH_MAX + 3];  /* what add-symbol-file loads, quoted */
 	char types[2 * PATH_MAX + 3]; /* the vmlinux, when that is another file */
 	struct product script, symbols, map;
@@ -129,10 +138,10 @@ static void print_head(FILE *to, const struct layout_file *layout)
 	if (layout->chunk_count)
 		fprintf(to, "# Functions in another order than linked: %" PRIu32 " chunks\n", layout->chunk_count);
 	fputs("#\n"
-	      "# riffle has no debug stub yet. These symbols serve\n"
+	      "# These symbols serve\n"
+	      "#  - a guest of riffle run --gdb unix:PATH: target remote PATH\n"
 	      "#  - without a target: info symbol 0xffffffff..., list *0xffffffff..., disassemble FUNCTION\n"
 	      "#  - in the guest, as root: core-file /proc/kcore\n"
-	      "#  - with a memory dump or a monitor that has a stub and replays this layout: target remote :1234\n"
 	      "# The kernel's own gdb scripts (lx-dmesg, lx-ps, lx-symbols) come with a kernel build: `source\n"
 	      "# vmlinux-gdb.py` after this file. lx-symbols loads vmlinux anew where it was linked to: run this\n"
 	      "# file again after it.\n\n",
@@ -171,7 +180,8 @@ static void print_script(FILE *to, const struct gdb_script *g, bool percpu_at_ze
 	fprintf(to, "set $riffle_image_bytes = 0x%" PRIx64 "\n\n", layout->image_bytes);
 	if (g->symbols.path) {
 		fprintf(to, "add-symbol-file %s -o 0x0\n\n", g->load);
-		print_types(to, g, delta, percpu);
+		if (g->source.kind == SYMBOLS_VMLINUX)
+			print_types(to, g, delta, percpu);
 	} else {
 		fprintf(to, "add-symbol-file %s -o 0x%" PRIx64 "%s\n\n", g->load, delta, percpu);
 	}
@@ -180,25 +190,48 @@ static void print_script(FILE *to, const struct gdb_script *g, bool percpu_at_ze
 	      "end\n"
 	      "document riffle-physical\n"
 	      "riffle-physical ADDRESS: the guest-physical address of a virtual address in the kernel's image\n"
-	      "end\n",
+	      "end\n"
+	      "\n"
+	      "python\n",
 	      to);
+	fwrite(unwinder, 1, sizeof unwinder, to);
+	fputs("end\n", to);
 }
 
 /* --- what the child does, which reads a file that anybody may have made --- */
 
+static int read_vmlinux(struct running_symbols *running, const struct gdb_script *g, struct symbols_elf *elf,
+			struct riffle_error *error)
+{
+	int status = symbols_from_elf(NULL, elf, g->source.fd, error);
+
+	if (!status)
+		status = symbol_source_check_elf(elf, &g->layout, error);
+	/* also where only the vmlinux's path is printed: that it has no symbols is found out before gdb does */
+	return status ? status : running_symbols_read(running, g->source.fd, &g->layout, error);
+}
+
+static int read_kernel(struct running_symbols *running, const struct gdb_script *g, struct riffle_error *error)
+{
+	uint8_t *image;
+	int status = symbol_source_map_kernel(&image, &g->source.kernel, &g->layout, error);
+
+	if (status)
+		return status;
+	status = running_symbols_from_kallsyms(running, image, g->layout.image_bytes, &g->layout, error);
+	munmap(image, g->layout.image_bytes);
+	return status;
+}
+
 static int make_products(const struct gdb_script *g, FILE *script, struct riffle_error *error)
 {
 	struct running_symbols running;
-	struct symbols_elf elf;
+	struct symbols_elf elf = {0};
 	int status = sandbox_confine(error);
 
 	if (!status)
-		status = symbols_from_elf(NULL, &elf, g->vmlinux, error);
-	if (!status)
-		status = symbol_source_check_elf(&elf, &g->layout, error);
-	/* also where only the vmlinux's path is printed: that it has no symbols is found out before gdb does */
-	if (!status)
-		status = running_symbols_read(&running, g->vmlinux, &g->layout, error);
+		status = g->source.kind == SYMBOLS_KERNEL ? read_kernel(&running, g, error)
+							  : read_vmlinux(&running, g, &elf, error);
 	if (status)
 		return status;
 	if (!running.count)
@@ -331,6 +364,8 @@ static int name_files(struct gdb_script *g, const char *vmlinux, const char **bl
 	if (status)
 		return status;
 	*blame = vmlinux;
+	if (g->source.kind == SYMBOLS_KERNEL)
+		return 0;
 	return quote_path(g->types, sizeof g->types, vmlinux, true, error);
 }
 
@@ -338,19 +373,26 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 {
 	struct riffle_error error;
 	const char *blame = vmlinux;
-	struct stat st;
 	int status, code = EXIT_FAILURE;
 
 	if (layout_file_read(layout_name, &g->layout, &error)) {
 		report_error(layout_name, &error);
 		return EXIT_FAILURE;
 	}
-	status = input_open(&g->vmlinux, &st, vmlinux, &error);
+	status = symbol_source_open(&g->source, &error);
+	if (status) {
+		report_error(vmlinux, &error);
+		layout_file_free(&g->layout);
+		return EXIT_FAILURE;
+	}
 	if (!status && g->layout.chunk_count && !g->symbols.path && !g->map.path)
 		status = riffle_fail(
 		    &error, RIFFLE_ERR_ARGUMENT, "--symbols",
 		    "is needed: this guest's functions were permuted, and no offset of the vmlinux fits them");
-	if (!status && (!g->layout.chunk_count || g->symbols.path)) {
+	if (!status && g->source.kind == SYMBOLS_KERNEL && !g->symbols.path && !g->map.path)
+		status = riffle_fail(&error, RIFFLE_ERR_ARGUMENT, "--symbols",
+				     "is needed: gdb cannot read a kernel's own symbols");
+	if (!status && ((!g->layout.chunk_count && g->source.kind == SYMBOLS_VMLINUX) || g->symbols.path)) {
 		status = name_files(g, vmlinux, &blame, &error);
 		if (!status)
 			status = make_memory(&g->script, &error);
@@ -365,9 +407,10 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 		code = run_child(g, vmlinux);
 	if (!status && !code)
 		code = publish_all(g);
-	for (const int *fd = (int[]){g->vmlinux, g->script.fd, g->symbols.fd, g->map.fd, -2}; *fd != -2; fd++)
+	for (const int *fd = (int[]){g->script.fd, g->symbols.fd, g->map.fd, -2}; *fd != -2; fd++)
 		if (*fd >= 0)
 			close(*fd);
+	symbol_source_close(&g->source);
 	layout_file_free(&g->layout);
 	return code;
 }
@@ -377,20 +420,26 @@ int command_gdb_script(int argc, char **argv)
 	static const struct option long_options[] = {
 	    {"layout", required_argument, NULL, 'l'},  {"vmlinux", required_argument, NULL, 'v'},
 	    {"symbols", required_argument, NULL, 's'}, {"system-map", required_argument, NULL, 'm'},
-	    {"help", no_argument, NULL, 'h'},          {0},
+	    {"kernel", required_argument, NULL, 'k'},  {"help", no_argument, NULL, 'h'},
+	    {0},
 	};
-	struct gdb_script script = {.vmlinux = -1, .script.fd = -1, .symbols.fd = -1, .map.fd = -1};
+	struct gdb_script script = {.script.fd = -1, .symbols.fd = -1, .map.fd = -1};
 	const char *layout = NULL, *vmlinux = NULL;
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "l:v:s:m:h", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "l:v:k:s:m:h", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'l':
 			layout = optarg;
 			break;
 		case 'v':
+		case 'k':
+			if (vmlinux)
+				return usage_error("takes one of --vmlinux and --kernel, once");
 			vmlinux = optarg;
+			script.source.kind = option == 'v' ? SYMBOLS_VMLINUX : SYMBOLS_KERNEL;
+			script.source.name = optarg;
 			break;
 		case 's':
 			script.symbols.path = optarg;
@@ -414,6 +463,6 @@ int command_gdb_script(int argc, char **argv)
 	if (!layout)
 		return usage_error("no layout given (--layout FILE)");
 	if (!vmlinux)
-		return usage_error("no vmlinux given (--vmlinux FILE)");
+		return usage_error("no symbols given (--vmlinux FILE or --kernel FILE)");
 	return gdb_script(&script, layout, vmlinux);
 }

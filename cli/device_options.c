@@ -121,6 +121,10 @@ bool device_options_rng(struct machine_devices_config *config, const char *text,
 		return false;
 	if (!no_rate(&v[BPS], "--rng", "bps", problem, room) || !no_rate(&v[IOPS], "--rng", "iops", problem, room))
 		return false;
+	if (config->rng.wanted) {
+		snprintf(problem, room, "--rng: is given twice, expected once");
+		return false;
+	}
 	config->rng = (struct machine_rng){
 	    .wanted = true,
 	    .limits = {.bytes = bucket(&v[BPS], &v[BPS_BURST]), .ops = bucket(&v[IOPS], &v[IOPS_BURST])},

@@ -19,6 +19,9 @@ static const struct {
 	const char *summary;
 } commands[] = {
 	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
+	{"snapshot", command_snapshot, "save a running guest into a directory"},
+	{"resume", command_resume, "go on with a saved guest, once"},
+	{"stock", command_stock, "keep microVMs ready, each for one start"},
 	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
 	{"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},

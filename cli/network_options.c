@@ -148,6 +148,10 @@ bool device_options_balloon(struct machine_devices_config *config, const char *t
 
 	if (!option_grammar_parse(&grammar, text, v, &storage, problem, room))
 		return false;
+	if (config->balloon.wanted) {
+		snprintf(problem, room, "--balloon: is given twice, expected once");
+		return false;
+	}
 	if (!option_grammar_size(v[KEYS].text, &size) || size % BALLOON_PAGE) {
 		snprintf(problem, room, "--balloon: SIZE: found '%.40s', expected a multiple of 4K, as in 64M",
 			 v[KEYS].text);

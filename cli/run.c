@@ -12,6 +12,7 @@
 #include "cli/run_end.h"
 #include "cli/run_initramfs.h"
 #include "cli/run_options.h"
+#include "cli/run_saved.h"
 #include "machine/machine.h"
 
 /* One run, and the line that shows on a terminal that a kernel is being prepared. */
@@ -111,8 +112,18 @@ static bool run_machine(struct run *run, struct run_end *end)
 	const char *blame = NULL;
 	struct riffle_error error;
 	bool building = true;
-	int status = machine_build(&run->machine, &run->options.machine, &observer, &run->phases, &blame, &error);
+	int status = run_from_stock(&run->machine, &run->options, &observer, &run->phases, &blame, &error);
 
+	if (status == RUN_NOT_FROM_STOCK)
+		status = machine_build(&run->machine, &run->options.machine, &observer, &run->phases, &blame, &error);
+
+	if (!status && run->options.save_to && !run->options.machine.save_at_mark) {
+		end->end = VM_END_POWEROFF;
+		status = run_saved_now(run->machine, &run->options, &error);
+		if (status)
+			report_error(run->options.save_to, &error);
+		return !status;
+	}
 	if (!status) {
 		building = false;
 		/* its files are in the guest's memory */
@@ -144,6 +155,8 @@ static int run(struct run *run)
 		if (status_fd < 0)
 			return run_end_report(&end, &run->options, NULL);
 	}
+	if (run->options.save_to && !run_saved_open(&run->options))
+		return EXIT_FAILURE;
 	if (run_initramfs_make(&run->initramfs, &run->options, &code))
 		end.failed = !run_machine(run, &end);
 	if (!code)

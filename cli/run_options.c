@@ -60,10 +60,20 @@ static const char help[] =
     "Host:\n"
     "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
     "                           another), pty, or none [stdio]\n"
+    "      --snapshot-socket PATH\n"
+    "                           where `riffle snapshot` tells this guest to save itself\n"
+    "      --track-dirty        note which memory changes: cheaper snapshots of what changed\n"
+    "      --from-stock DIR     start what `riffle stock` keeps ready in DIR (or unix:PATH, its\n"
+    "                           socket); when it is empty, KERNEL as usual, if it is given\n"
+    "      --save-to DIR        save the guest into DIR, and end\n"
+    "      --save-at WHEN       start: before its first instruction [default]; mark: when it\n"
+    "                           writes 123 to the boot timer\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
     "      --no-cache           prepare anew, keep nothing\n"
     "      --no-huge-pages      do not ask for huge pages for guest memory\n"
     "      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
+    "      --gdb unix:PATH|tcp:PORT\n"
+    "                           wait for a debugger there, which has the whole guest\n"
     "      --boot-timer         print how long each phase of the start took\n"
     "      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
     "  -h, --help               this text\n"
@@ -134,7 +144,7 @@ static const char *after(const char *text, const char *prefix)
 }
 
 /* Returns what is wrong, or NULL. */
-static const char *parse_console(const char *text, struct machine_config *m)
+const char *run_options_console(const char *text, struct machine_config *m)
 {
 	m->console.path = NULL;
 	if (!strcmp(text, "stdio"))
@@ -150,6 +160,25 @@ static const char *parse_console(const char *text, struct machine_config *m)
 	else
 		return "must be stdio, file:FILE, unix:PATH, pty or none";
 	return m->console.path && !*m->console.path ? "must name a path" : NULL;
+}
+
+/* Returns what is wrong, or NULL. */
+static const char *parse_gdb(const char *text, struct machine_gdb *gdb)
+{
+	const char *path = after(text, "unix:"), *port = after(text, "tcp:");
+	unsigned long number;
+	char *end;
+
+	*gdb = (struct machine_gdb){.path = path};
+	if (path)
+		return *path ? NULL : "must name a path";
+	if (!port)
+		return "must be unix:PATH or tcp:PORT";
+	number = strtoul(port, &end, 10);
+	if (*end || end == port || *port == '-' || number < 1 || number > 65535)
+		return "must be a port from 1 to 65535";
+	gdb->port = (uint16_t)number;
+	return NULL;
 }
 
 /* The text is not repeated: it may be thousands of bytes. */
@@ -259,7 +288,13 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		RNG,
 		NET,
 		VSOCK,
-		BALLOON
+		BALLOON,
+		GDB,
+		SNAPSHOT_SOCKET,
+		SAVE_TO,
+		SAVE_AT,
+		FROM_STOCK,
+		TRACK_DIRTY
 	};
 	static const struct option options[] = {
 	    {"memory", required_argument, NULL, 'm'},
@@ -290,7 +325,12 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"net", required_argument, NULL, NET},
 	    {"vsock", required_argument, NULL, VSOCK},
 	    {"balloon", required_argument, NULL, BALLOON},
-
+	    {"gdb", required_argument, NULL, GDB},
+	    {"snapshot-socket", required_argument, NULL, SNAPSHOT_SOCKET},
+	    {"save-to", required_argument, NULL, SAVE_TO},
+	    {"save-at", required_argument, NULL, SAVE_AT},
+	    {"from-stock", required_argument, NULL, FROM_STOCK},
+	    {"track-dirty", no_argument, NULL, TRACK_DIRTY},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
@@ -364,7 +404,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			m->layout.out = optarg;
 			break;
 		case CONSOLE:
-			problem = parse_console(optarg, m);
+			problem = run_options_console(optarg, m);
 			if (problem)
 				return wrong("--console", problem, optarg);
 			console_given = true;
@@ -406,6 +446,32 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;
+		case GDB:
+			problem = parse_gdb(optarg, &m->gdb);
+			if (problem)
+				return wrong("--gdb", problem, optarg);
+			break;
+		case SNAPSHOT_SOCKET:
+			if (!*optarg)
+				return wrong("--snapshot-socket", "must name a path", optarg);
+			m->snapshot_socket = optarg;
+			m->can_save = true;
+			break;
+		case SAVE_TO:
+			o->save_to = optarg;
+			m->can_save = true;
+			break;
+		case SAVE_AT:
+			m->save_at_mark = !strcmp(optarg, "mark");
+			if (!m->save_at_mark && strcmp(optarg, "start") != 0)
+				return wrong("--save-at", "must be start or mark", optarg);
+			break;
+		case FROM_STOCK:
+			o->from_stock = optarg;
+			break;
+		case TRACK_DIRTY:
+			m->track_dirty = true;
+			break;
 		case START:
 			errno = 0;
 			o->start_time = strtoull(optarg, &end, 10);
@@ -443,6 +509,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			return RUN_WRONG;
 		}
 	}
+	if (m->save_at_mark && !o->save_to)
+		return wrong("--save-at", "needs --save-to", "");
+	if (optind == argc && o->from_stock && !o->command)
+		return RUN_GO; /* nothing to fall back on */
 	if (optind == argc)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)

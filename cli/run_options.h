@@ -18,6 +18,8 @@ struct run_options {
 	const char *initrd_directory; /* -i with a directory */
 	const char *workdir;
 	const char *status_out;
+	const char *save_to;    /* a directory for a snapshot, which is all that is wanted */
+	const char *from_stock; /* its directory, or unix:PATH */
 	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or NAME alone: as it is here */
 	size_t environment_count;
 };
@@ -27,5 +29,8 @@ enum run_parsed { RUN_GO, RUN_HELPED, RUN_WRONG };
 
 /* Parses and checks; prints help to stdout, and what is wrong to stderr. Strings in *options point into argv. */
 enum run_parsed run_options_parse(struct run_options *options, int argc, char **argv);
+
+/* The value of --console. NULL, or what is wrong with it. */
+const char *run_options_console(const char *text, struct machine_config *config);
 
 #endif

@@ -51,10 +51,26 @@ static bool wanted(const struct running_symbols *symbols, const Elf64_Sym *s)
 	return *name && *name != '$' && strncmp(name, ".L", 2) != 0;
 }
 
+void running_symbols_move(struct running_symbols *symbols, const struct layout_file *layout)
+{
+	uint64_t kept = 0;
+
+	move_sections(&symbols->file, layout);
+	for (uint64_t i = 0; i < symbols->count; i++) {
+		Elf64_Sym *s = &symbols->symbol[i];
+
+		if (!wanted(symbols, s))
+			continue;
+		if (s->st_shndx != SHN_ABS)
+			s->st_value = moved(layout, s->st_value);
+		symbols->symbol[kept++] = *s;
+	}
+	symbols->count = kept;
+}
+
 int running_symbols_read(struct running_symbols *symbols, int vmlinux, const struct layout_file *layout,
 			 struct riffle_error *error)
 {
-	uint64_t kept = 0;
 	int status;
 
 	*symbols = (struct running_symbols){0};
@@ -69,17 +85,7 @@ int running_symbols_read(struct running_symbols *symbols, int vmlinux, const str
 		elf_file_close(&symbols->file);
 		return status;
 	}
-	move_sections(&symbols->file, layout);
-	for (uint64_t i = 0; i < symbols->count; i++) {
-		Elf64_Sym *s = &symbols->symbol[i];
-
-		if (!wanted(symbols, s))
-			continue;
-		if (s->st_shndx != SHN_ABS)
-			s->st_value = moved(layout, s->st_value);
-		symbols->symbol[kept++] = *s;
-	}
-	symbols->count = kept;
+	running_symbols_move(symbols, layout);
 	return RIFFLE_OK;
 }
 

@@ -21,6 +21,14 @@ struct running_symbols {
  */
 int running_symbols_read(struct running_symbols *symbols, int vmlinux, const struct layout_file *layout,
 			 struct riffle_error *error);
+/*
+ * The same from a kernel's own kallsyms: `image` is the kernel as it lies in memory where it was linked to. Its
+ * sections are one, the whole image. Errors: those of kallsyms_find() and kallsyms_read(), MEMORY.
+ */
+int running_symbols_from_kallsyms(struct running_symbols *symbols, const uint8_t *image, size_t bytes,
+				  const struct layout_file *layout, struct riffle_error *error);
+/* What both do: moves sections and symbols from where they were linked to, and drops what is of no use to a person. */
+void running_symbols_move(struct running_symbols *symbols, const struct layout_file *layout);
 void running_symbols_free(struct running_symbols *symbols);
 
 /*

@@ -102,9 +102,9 @@ static int read_system_map(struct symbols *symbols, int fd, struct riffle_error 
 	return status;
 }
 
-/* The kernel as it lies in memory when nothing is randomised; what the file leaves out stays zero. */
-static int read_kernel(struct symbols *symbols, const struct opened_kernel *kernel, const struct layout_file *layout,
-		       struct riffle_error *error)
+/* What the file leaves out stays zero. */
+int symbol_source_map_kernel(uint8_t **result, const struct opened_kernel *kernel, const struct layout_file *layout,
+			     struct riffle_error *error)
 {
 	const struct riffle_header *header = kernel->plan.header;
 	int status = RIFFLE_OK;
@@ -128,9 +128,23 @@ static int read_kernel(struct symbols *symbols, const struct opened_kernel *kern
 		status = riffle_plan_read(&kernel->plan, &kernel->source, e->image_offset, image + e->image_offset,
 					  e->bytes, error);
 	}
-	if (!status)
-		status = symbols_from_kallsyms(symbols, image, header->image_bytes, error);
-	munmap(image, header->image_bytes);
+	if (status)
+		munmap(image, header->image_bytes);
+	else
+		*result = image;
+	return status;
+}
+
+static int read_kernel(struct symbols *symbols, const struct opened_kernel *kernel, const struct layout_file *layout,
+		       struct riffle_error *error)
+{
+	uint8_t *image;
+	int status = symbol_source_map_kernel(&image, kernel, layout, error);
+
+	if (status)
+		return status;
+	status = symbols_from_kallsyms(symbols, image, layout->image_bytes, error);
+	munmap(image, layout->image_bytes);
 	return status;
 }
 

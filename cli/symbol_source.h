@@ -29,6 +29,13 @@ int symbol_source_open(struct symbol_source *source, struct riffle_error *error)
 int symbol_source_read(struct symbols *symbols, const struct symbol_source *source, const struct layout_file *layout,
 		       struct riffle_error *error);
 
+/*
+ * A kernel's image as it lies in memory when nothing is randomised, of layout->image_bytes bytes, to be unmapped; once
+ * it is known to be the layout's kernel. Errors: ARGUMENT (another kernel), MEMORY, and those of reading it.
+ */
+int symbol_source_map_kernel(uint8_t **image, const struct opened_kernel *kernel, const struct layout_file *layout,
+			     struct riffle_error *error);
+
 /* Ends what symbol_source_open() began. */
 void symbol_source_close(struct symbol_source *source);
 

@@ -7,11 +7,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <jansson.h>
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
 #include "machine/cmdline.h"
 #include "machine/internal.h"
+#include "machine/restore.h"
 #include "monitor/core/kvm.h"
 #include "monitor/core/probe.h"
 
@@ -68,6 +70,11 @@ static void handle_mmio(void *opaque, uint64_t address, unsigned bytes, bool wri
 	bus_mmio(&((struct machine *)opaque)->bus, address, bytes, write, data);
 }
 
+static void vm_debug(void *opaque, unsigned vcpu, const struct kvm_debug_exit_arch *stop)
+{
+	machine_debug_stop(&((struct machine *)opaque)->debug, vcpu, stop);
+}
+
 static void vm_ended(void *opaque)
 {
 	struct machine *m = opaque;
@@ -91,10 +98,11 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (status = machine_command_open(m, error)))
 		return status;
 	serial_limit(&m->serial, &m->config.console.limit);
-	if (!m->config.boot_timer)
+	if (!m->config.boot_timer && !m->config.save_at_mark)
 		return 0;
 	m->boot_timer.marked = m->observer.booted;
 	m->boot_timer.opaque = m->observer.opaque;
+	machine_save_at_mark(m);
 	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 
@@ -111,6 +119,8 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 
 	if (status)
 		return status;
+	if (m->restored)
+		return 0; /* its command line was told when it booted */
 	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words, sizeof words))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
 	if (!words[0])
@@ -141,6 +151,20 @@ static void describe(struct machine *m)
 	d->rng_seed_bytes = sizeof m->rng_seed;
 }
 
+/* Asked of /dev/kvm before there is a VM. */
+static int choose_breakpoints(struct machine *m, struct riffle_error *error)
+{
+	int status = machine_ask_kvm(m, error);
+
+	if (status)
+		return status;
+	m->debug.by_port = !probe_breakpoints(m->kvm_fd);
+	if (m->debug.by_port)
+		machine_notice(m, "this KVM keeps breakpoints to itself: they are made of port writes, in the guest's "
+				  "kernel alone, and there are no watchpoints");
+	return 0;
+}
+
 static int new_vm(struct machine *m, struct riffle_error *error)
 {
 	const struct vm_config config = {
@@ -151,17 +175,28 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .timed = m->config.timed,
 	    .thread_name = m->config.vcpu_name,
 	    .cpu = m->config.cpu,
+	    .can_save = m->config.can_save || m->restored,
+	    .track_dirty = m->config.track_dirty,
+	    .memory_file = m->memory_file,
 	};
-	const struct vm_handlers handlers = {.port = handle_port, .mmio = handle_mmio, .ended = vm_ended, .opaque = m};
+	const struct vm_handlers handlers = {.port = handle_port,
+					     .mmio = handle_mmio,
+					     .ended = vm_ended,
+					     .debug = m->debug.wanted ? vm_debug : NULL,
+					     .debug_port = m->debug.by_port ? DEBUG_PORT : 0,
+					     .opaque = m};
 	int status = vm_new(&m->vm, &config, &handlers, error);
+
+	m->memory_file = NULL;
 
 	if (status)
 		return status;
 	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
-	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed)
+	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed ||
+	    (!m->restored && getrandom(m->layout_id, sizeof m->layout_id, 0) != sizeof m->layout_id))
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	phases_end(m->phases, "memory");
-	if ((status = generation_begin(vm_memory(m->vm), error)))
+	if (!m->restored && (status = generation_begin(vm_memory(m->vm), error)))
 		return status;
 	status = make_devices(m, error);
 	if (status)
@@ -225,12 +260,17 @@ static int load_direct(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
-static int build_platform(struct machine *m, struct riffle_error *error)
+int machine_build_platform(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
+	if (m->config.can_save)
+		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
-	    (status = attach_devices(m, error)))
+	    (status = machine_debug_open(&m->debug, &m->config.gdb, &m->blame, error)) ||
+	    (status = machine_snapshot_listen(m, error)) || (status = attach_devices(m, error)))
+		return status;
+	if (m->debug.wanted && (status = choose_breakpoints(m, error)))
 		return status;
 	return new_vm(m, error);
 }
@@ -244,7 +284,7 @@ static int build(struct machine *m, struct riffle_error *error)
 		return status;
 	if (direct && ((status = machine_open_kernel(m, error)) || (status = machine_choose_mode(m, error))))
 		return status;
-	if ((status = build_platform(m, error)))
+	if ((status = machine_build_platform(m, error)))
 		return status;
 	status = direct ? load_direct(m, error) : machine_load_bootstrap(m, error);
 	if (!status)
@@ -255,8 +295,8 @@ static int build(struct machine *m, struct riffle_error *error)
 }
 
 /* Everything of a machine that is not zero before anything is made, so that machine_destroy() works at any point. */
-static struct machine *allocate(const struct machine_config *config, const struct machine_observer *observer,
-				struct phases *phases)
+struct machine *machine_allocate(const struct machine_config *config, const struct machine_observer *observer,
+				 struct phases *phases)
 {
 	/* pages of its own: the buffers of what a machine does not use are never touched, which calloc() would */
 	struct machine *m = mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -269,6 +309,9 @@ static struct machine *allocate(const struct machine_config *config, const struc
 	m->phases = phases;
 	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
+	m->debug.listen_fd = m->debug.fd = -1;
+	m->pagemap_fd = m->snapshot.listen_fd = m->snapshot.connection_fd = -1;
+	m->uffd = (struct uffd){.fd = -1, .socket = -1};
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;
 	m->console.in_fd = m->console.out_fd = m->console.listen_fd = m->console.held_fd = -1;
@@ -279,7 +322,7 @@ static struct machine *allocate(const struct machine_config *config, const struc
 int machine_build(struct machine **result, const struct machine_config *config, const struct machine_observer *observer,
 		  struct phases *phases, const char **blame, struct riffle_error *error)
 {
-	struct machine *m = *result = allocate(config, observer, phases);
+	struct machine *m = *result = machine_allocate(config, observer, phases);
 	int status;
 
 	if (blame)
@@ -295,12 +338,12 @@ int machine_build(struct machine **result, const struct machine_config *config, 
 int machine_build_empty(struct machine **result, const struct machine_config *config,
 			const struct machine_observer *observer, struct phases *phases, struct riffle_error *error)
 {
-	struct machine *m = *result = allocate(config, observer, phases);
+	struct machine *m = *result = machine_allocate(config, observer, phases);
 	int status;
 
 	if (!m)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
-	if ((status = build_platform(m, error)))
+	if ((status = machine_build_platform(m, error)))
 		return status;
 	return machine_open_vm(m, error);
 }
@@ -333,12 +376,16 @@ void machine_destroy(struct machine *m)
 		kernel_close(&m->kernel);
 	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
+	uffd_close(&m->uffd); /* after the memory, which nobody would provide any more */
+	machine_snapshot_close(m);
 	machine_console_close(m);
+	machine_debug_close(&m->debug);
 	irq_close(&m->irq_com1);
 	irq_close(&m->irq_keyboard);
 	irq_close(&m->irq_generation);
 	if (m->loop.last_task)
 		loop_destroy(&m->loop);
 	bus_destroy(&m->bus);
+	json_decref(m->description_owner);
 	munmap(m, sizeof *m);
 }

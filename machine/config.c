@@ -7,6 +7,7 @@
 
 #include "common/fail.h"
 #include "monitor/core/memory.h"
+#include "monitor/virtio/mmio.h"
 
 void machine_config_init(struct machine_config *config)
 {
@@ -91,6 +92,28 @@ static int check_layout(const struct machine_config *config, struct riffle_error
 	return 0;
 }
 
+static int check_devices(const struct machine_config *config, struct riffle_error *error)
+{
+	const struct machine_devices_config *devices = &config->devices;
+	uint64_t balloon = devices->balloon.balloon.target_bytes;
+	unsigned roots = 0, count = devices->disk_count + devices->net_count + devices->pmem_count +
+				    devices->rng.wanted + devices->balloon.wanted + (devices->vsock.path != NULL);
+
+	for (unsigned i = 0; i < devices->disk_count; i++)
+		roots += devices->disks[i].root;
+	for (unsigned i = 0; i < devices->pmem_count; i++)
+		roots += devices->pmems[i].root;
+	if (roots > 1)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "root", "is more than one device", roots, 1);
+	if (devices->balloon.wanted && balloon > config->memory_bytes)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "balloon",
+					    "is larger than the guest's memory", balloon, config->memory_bytes);
+	if (count > VIRTIO_MMIO_SLOTS)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "devices", "are more than there are slots",
+					    count, VIRTIO_MMIO_SLOTS);
+	return 0;
+}
+
 int machine_config_check(const struct machine_config *config, struct riffle_error *error)
 {
 	bool path_needed = config->console.kind == MACHINE_CONSOLE_FILE || config->console.kind == MACHINE_CONSOLE_UNIX;
@@ -113,5 +136,7 @@ int machine_config_check(const struct machine_config *config, struct riffle_erro
 	if (config->command && config->console.kind == MACHINE_CONSOLE_STDIO)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "console",
 				   "cannot be on stdio, where the command's streams are");
-	return check_layout(config, error);
+	int status = check_devices(config, error);
+
+	return status ? status : check_layout(config, error);
 }

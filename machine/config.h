@@ -47,6 +47,12 @@ struct machine_layout {
 	const char *out;    /* write the layout to this new file; NULL: nowhere */
 };
 
+/* Where a debugger connects; the guest waits for it before its first instruction. Neither: no debugger. */
+struct machine_gdb {
+	const char *path; /* of a unix socket */
+	uint16_t port;    /* TCP, on 127.0.0.1 */
+};
+
 /* An initial RAM disk that is made as it is loaded. */
 struct machine_initrd {
 	uint64_t bytes;
@@ -82,12 +88,18 @@ struct machine_config {
 	struct cpu_config cpu; /* how the guest's CPUs differ from the host's; all zero: in nothing */
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
+	struct machine_gdb gdb;
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
 	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
 	bool timed;            /* counters of machine/counters.h say how long things took, too */
 	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
+	bool can_save;         /* machine/snapshot.h is used */
+	bool track_dirty;      /* so that snapshots of what changed need not look for it */
+	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
+	int save_state_fd, save_memory_fd; /* empty, and the caller's */
+	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
@@ -110,7 +122,7 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 
 /*
  * Checks everything that can be checked without opening a file. Errors: ARGUMENT, whose field is the member's name as
- * every front end shows it ("memory", "vcpus", "kernel", "layout", "console", "boot").
+ * every front end shows it ("memory", "vcpus", "kernel", "layout", "console", "boot", "root", "balloon", "devices").
  */
 int machine_config_check(const struct machine_config *config, struct riffle_error *error);
 

@@ -7,12 +7,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "common/fail.h"
 #include "machine/internal.h"
+#include "machine/unix_socket.h"
 
 static int open_file(struct machine *m, struct riffle_error *error)
 {
@@ -38,46 +38,14 @@ static int open_file(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
-/* Whether nobody listens at a socket's path any more, so that it can be taken. */
-static bool is_stale_socket(const struct sockaddr_un *address)
-{
-	struct stat st;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return false;
-	bool stale = lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-		     connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
-
-	close(fd);
-	return stale;
-}
-
 static int open_socket(struct machine *m, struct riffle_error *error)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const char *path = m->config.console.path;
+	m->blame = m->config.console.path;
+	int status = unix_socket_listen(&m->console.listen_fd, m->config.console.path, "console", 8, error);
 
-	m->blame = path;
-	if (strlen(path) >= sizeof address.sun_path)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "console", "is too long for a socket's path",
-					    strlen(path), sizeof address.sun_path - 1);
-	strcpy(address.sun_path, path);
-	m->console.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (m->console.listen_fd < 0)
-		return riffle_fail_system(error, errno, "console", "socket failed");
-	if (is_stale_socket(&address))
-		unlink(path);
-	mode_t mask = umask(0077);
-	int bound = bind(m->console.listen_fd, (struct sockaddr *)&address, sizeof address), problem = errno;
-
-	umask(mask);
-	if (bound < 0)
-		return riffle_fail_system(error, problem, "console", "cannot be bound");
-	if (listen(m->console.listen_fd, 8) < 0)
-		return riffle_fail_system(error, errno, "console", "cannot be listened on");
-	m->blame = NULL;
-	return 0;
+	if (!status)
+		m->blame = NULL;
+	return status;
 }
 
 /* Our own descriptor of the far end keeps what was written for the next reader, and hang-ups away. */

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "cli/kernel.h"
+#include "machine/debug.h"
 #include "machine/devices.h"
 #include "machine/machine.h"
 #include "monitor/bus/bus.h"
@@ -20,6 +21,7 @@
 #include "monitor/platform/output.h"
 #include "monitor/platform/power.h"
 #include "monitor/platform/serial.h"
+#include "monitor/snapshot/uffd.h"
 
 #define CONSOLE_INPUT_BYTES 1024u
 #define RESERVED_MAX 40u
@@ -75,6 +77,21 @@ struct machine {
 	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;
+	struct machine_debug debug;
+
+	uint8_t layout_id[16]; /* drawn with the layout, and kept by all that is made of snapshots of this guest */
+	int pagemap_fd;        /* with config.can_save; -1: this host does not let us see it */
+	struct {
+		int listen_fd, connection_fd;
+		struct loop_source listener, connection;
+	} snapshot;
+	struct loop_task save_at_mark;
+	struct riffle_error save_error; /* why that failed */
+	/* of one that is made of a snapshot */
+	bool restored, start_paused;
+	const struct guest_memory_file *memory_file; /* until the VM has it */
+	void *description_owner;                     /* json_t: strings of config */
+	struct uffd uffd;
 
 	/* while it is built */
 	struct opened_kernel kernel;

@@ -6,6 +6,7 @@
 
 #include "common/fail.h"
 #include "machine/internal.h"
+#include "machine/restore.h"
 #include "monitor/confine/confine.h"
 
 #define SECOND_NS UINT64_C(1000000000)
@@ -116,6 +117,7 @@ static void vm_has_ended(void *opaque)
 	m->draining = true;
 	loop_timer_cancel(&m->loop, &m->halt_timer);
 	vm_join(m->vm);
+	machine_debug_ended(&m->debug);
 	if (m->output.started)
 		output_finish(&m->output);
 	machine_command_finish(m);
@@ -128,6 +130,10 @@ static enum confine_kind loop_kind(const struct machine *m)
 {
 	if (m->config.controlled)
 		return CONFINE_LOOP_OPENS;
+	if (m->debug.wanted)
+		return CONFINE_LOOP_DEBUGS;
+	if (m->config.can_save)
+		return m->devices.vsock ? CONFINE_LOOP_SAVES_CONNECTS : CONFINE_LOOP_SAVES;
 	return m->devices.vsock ? CONFINE_LOOP_CONNECTS : CONFINE_LOOP;
 }
 
@@ -151,7 +157,8 @@ static int start(struct machine *m, struct riffle_error *error)
 	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
 	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
 	if ((status = watch_signals(m, error)) || (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
-	    (status = vm_start(m->vm, error)))
+	    (status = machine_snapshot_start(m, error)) ||
+	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)) || (status = vm_start(m->vm, error)))
 		return status;
 	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
 }
@@ -196,7 +203,14 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 		loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
 		if (m->observer.before_run)
 			m->observer.before_run(m->observer.opaque);
-		vm_resume(m->vm);
+		if (m->restored && m->console.count)
+			loop_post(&m->loop, &m->console.feed);
+		/* a debugger lets it go */
+		if (!m->start_paused && !m->debug.wanted) {
+			if (m->restored)
+				machine_devices_resume(&m->devices);
+			vm_resume(m->vm);
+		}
 		loop_run(&m->loop);
 	}
 	stop(m);

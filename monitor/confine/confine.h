@@ -10,10 +10,13 @@ enum confine_kind {
 	CONFINE_LOOP,          /* the event loop, which owns the devices */
 	CONFINE_LOOP_CONNECTS, /* the same with a vsock device, which may connect to unix sockets of the host */
 	CONFINE_LOOP_OPENS,    /* of a machine that is controlled: opens and examines files too (PATCH of a drive) */
+	CONFINE_LOOP_DEBUGS,   /* with vsock or not, and a debugger's reach into the vCPUs */
+	CONFINE_LOOP_SAVES,    /* of a machine that is saved into descriptors that it is given */
+	CONFINE_LOOP_SAVES_CONNECTS,
 	CONFINE_VCPU,          /* runs the guest and dispatches its exits */
 	CONFINE_WRITER,        /* writes console output */
 	CONFINE_DISK,          /* reads and writes disk images, where io_uring is refused */
-	CONFINE_API,           /* serves the API's connections, which were bound before */
+	CONFINE_API,           /* speaks HTTP on connections to a socket that is bound already; opens nothing */
 	CONFINE_KINDS
 };
 

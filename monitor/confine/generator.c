@@ -86,9 +86,20 @@ static const unsigned long loop_ioctls[] = {
 };
 
 /* A disk's new file is opened, examined, measured, and set to O_DIRECT. */
-static const int open_calls[] = {SCMP_SYS(openat), SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
+static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
 				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
+
+/* A snapshot: state out of KVM, memory and state into files. */
+static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate), END_OF_LIST};
+static const unsigned long save_ioctls[] = {KVM_GET_SREGS,       KVM_GET_DEBUGREGS, KVM_GET_LAPIC,   KVM_GET_VCPU_EVENTS,
+					    KVM_GET_CPUID2,      KVM_GET_MSRS,      KVM_GET_FPU,     KVM_GET_XSAVE,
+					    KVM_GET_XSAVE2,      KVM_GET_XCRS,      KVM_GET_TSC_KHZ, KVM_GET_IRQCHIP,
+					    KVM_GET_PIT2,        KVM_GET_CLOCK,     KVM_GET_DIRTY_LOG, KVM_KVMCLOCK_CTRL,
+					    0};
+/* by paths, where files may be opened */
+static const int save_by_path_calls[] = {SCMP_SYS(rename), SCMP_SYS(unlink), SCMP_SYS(renameat), SCMP_SYS(unlinkat),
+					 END_OF_LIST};
 
 /* A driver that resets a disk waits in its own thread for what is in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
@@ -103,12 +114,36 @@ static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* T
 static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
 static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
-/* Requests come and answers go; parsing them takes memory. */
-static const int api_calls[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(accept4), SCMP_SYS(recvfrom),
-    SCMP_SYS(sendto),	  SCMP_SYS(close),	 SCMP_SYS(brk),	      SCMP_SYS(mremap),	 END_OF_LIST,
+/* What a debugger wants of a vCPU, beside the loop's own. */
+static const unsigned long debug_ioctls[] = {
+    TUNSETOFFLOAD,
+    KVM_GET_MP_STATE,
+    KVM_GET_REGS,
+    KVM_SET_REGS,
+    KVM_GET_SREGS,
+    KVM_GET_FPU,
+    KVM_SET_FPU,
+    KVM_GET_MSRS,
+    KVM_SET_GUEST_DEBUG,
+    0x5401 /* TCGETS */,
+    0x5402 /* TCSETS */,
+    0x540f /* TIOCGPGRP */,
+    0x5413 /* TIOCGWINSZ */,
+    0x402c542b /* TCSETS2 */,
+    0,
 };
-static const unsigned long no_ioctls[] = {0};
+
+/*
+ * Connections to the API's socket. What a request asks for is done by the event loop. Whatever the thread's libraries
+ * do once must be done before (jansson's seed comes from a file).
+ */
+static const int api_calls[] = {
+    SCMP_SYS(accept4),     SCMP_SYS(poll),      SCMP_SYS(ppoll),     SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(readv),     SCMP_SYS(writev),
+    SCMP_SYS(recvfrom),    SCMP_SYS(sendto),    SCMP_SYS(sendmsg),   SCMP_SYS(shutdown),
+    SCMP_SYS(close),       SCMP_SYS(brk),       SCMP_SYS(getrandom), SCMP_SYS(mremap),    END_OF_LIST,
+};
+static const unsigned long api_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 /* in the order of enum confine_kind */
 static const struct kind {
@@ -118,15 +153,19 @@ static const struct kind {
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
 	int unlocks;   /* has files with locks */
 	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
+	int saves;     /* snapshots */
 	int opens;     /* files, while the guest runs, at the word of somebody who controls it */
 } kinds[] = {
-    {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0},
-    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0},
-    {"loop_opens", loop_calls, loop_ioctls, 1, 1, 1, 1},
-    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0, 0},
-    {"writer", writer_calls, writer_ioctls, 0, 0, 0, 0},
-    {"disk", disk_calls, disk_ioctls, 0, 0, 0, 0},
-    {"api", api_calls, no_ioctls, 1, 0, 0, 0},
+    {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0, 0},
+    {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0, 0},
+    {"loop_opens", loop_calls, loop_ioctls, 1, 1, 1, 1, 1},
+    {"loop_debugs", loop_calls, debug_ioctls, 1, 1, 1, 0, 0},
+    {"loop_saves", loop_calls, loop_ioctls, 1, 1, 0, 1, 0},
+    {"loop_saves_connects", loop_calls, loop_ioctls, 1, 1, 1, 1, 0},
+    {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0, 0, 0},
+    {"writer", writer_calls, writer_ioctls, 0, 0, 0, 0, 0},
+    {"disk", disk_calls, disk_ioctls, 0, 0, 0, 0, 0},
+    {"api", api_calls, api_ioctls, 1, 0, 0, 0, 0},
 };
 
 static void check(int result)
@@ -161,6 +200,12 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	allow_all(filter, common_calls);
 	allow_all(filter, kind->calls);
 	allow_ioctls(filter, kind->ioctls);
+	if (kind->saves) {
+		allow_all(filter, save_calls);
+		allow_ioctls(filter, save_ioctls);
+	}
+	if (kind->opens && kind->saves)
+		allow_all(filter, save_by_path_calls);
 	if (kind->opens) {
 		allow_all(filter, open_calls);
 		allow_ioctls(filter, open_ioctls);

@@ -26,6 +26,21 @@ static void count_exit(const struct vcpu *vcpu, counter *exits, struct latency *
 		latency_add(time, clock_us(vcpu) - begun);
 }
 
+/* Parked when this is done: the kick of its own pause brings it out of the next KVM_RUN before it enters. */
+static void stop_for_debugger(struct vcpu *vcpu, const struct kvm_debug_exit_arch *stop)
+{
+	vm_begin_pause(vcpu->vm);
+	vcpu->vm->handlers.debug(vcpu->vm->handlers.opaque, vcpu->id, stop);
+}
+
+static void handle_debug(struct vcpu *vcpu)
+{
+	struct kvm_debug_exit_arch stop = vcpu->run->debug.arch;
+
+	if (vcpu->vm->handlers.debug)
+		stop_for_debugger(vcpu, &stop);
+}
+
 /* A string instruction brings several accesses of the same width at once. */
 static void handle_io(struct vcpu *vcpu)
 {
@@ -35,6 +50,10 @@ static void handle_io(struct vcpu *vcpu)
 	bool write = run->io.direction == KVM_EXIT_IO_OUT;
 	if (bytes > 4 || !riffle_inside(run->io.data_offset, (uint64_t)bytes * run->io.count, vcpu->run_bytes))
 		return;
+	if (handlers->debug_port && run->io.port == handlers->debug_port && write) {
+		stop_for_debugger(vcpu, &(struct kvm_debug_exit_arch){.exception = 3});
+		return;
+	}
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	uint64_t begun = clock_us(vcpu);
 
@@ -111,6 +130,9 @@ void exits_handle(struct vcpu *vcpu)
 		break;
 	case KVM_EXIT_MMIO:
 		handle_mmio(vcpu);
+		break;
+	case KVM_EXIT_DEBUG:
+		handle_debug(vcpu);
 		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a VM, for the files of monitor/core alone. */
+/* The inside of a VM, for the files of monitor/core and monitor/snapshot alone. */
 #ifndef RIFFLE_MONITOR_CORE_INTERNAL_H
 #define RIFFLE_MONITOR_CORE_INTERNAL_H
 
@@ -12,6 +12,16 @@
 
 #define VM_NOT_ENDED (-1)
 
+#define VM_MSRS_MAX 512u
+
+/* What saving and restoring state has to know of KVM; filled with vm_config.can_save. */
+struct vm_capabilities {
+	size_t xsave_bytes; /* 0: none */
+	bool xsave2, xcrs, tsc_control;
+	unsigned msrs;
+	uint32_t msr[VM_MSRS_MAX];
+};
+
 struct vm {
 	struct vm_config config;
 	struct vm_handlers handlers;
@@ -19,6 +29,7 @@ struct vm {
 	struct guest_memory memory;
 	struct guest_cpuid cpuid;
 	bool gib_pages;
+	struct vm_capabilities can;
 
 	struct vcpu vcpus[RIFFLE_BOOT_VCPUS_MAX];
 	unsigned vcpus_made;
@@ -34,5 +45,8 @@ struct vm {
 	struct riffle_error error; /* written once, by who set VM_END_ERROR */
 	_Atomic uint64_t fault_rip;
 };
+
+/* Begins a pause without waiting for it: for a vCPU's own thread, which parks when it comes back. */
+void vm_begin_pause(struct vm *vm);
 
 #endif

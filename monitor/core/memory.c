@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM: one anonymous mapping, cut by the hole below 4 GiB into at most two stretches. */
+/* Guest RAM: one mapping, anonymous or of a file, cut by the hole below 4 GiB into at most two stretches. */
 #include "monitor/core/memory.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <riffle/boot.h>
 
@@ -24,14 +27,19 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 {
 	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
 	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int kind = memory->fd < 0   ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+		   : memory->shared ? MAP_SHARED
+				    : MAP_PRIVATE | MAP_NORESERVE;
+
 	if (reservation == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
 	uintptr_t start = ((uintptr_t)reservation + GUEST_MEMORY_STEP) & ~(uintptr_t)(GUEST_MEMORY_STEP - 1);
+
 	*ram = reservation + (start - (uintptr_t)reservation);
-	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-	    MAP_FAILED) {
+	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED, memory->fd, 0) == MAP_FAILED) {
 		int saved = errno;
+
 		munmap(reservation, reserve);
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, saved, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
@@ -41,9 +49,8 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 	return 0;
 }
 
-int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error)
+static int check_size(uint64_t bytes, struct riffle_error *error)
 {
-	*memory = (struct guest_memory){0};
 	if (bytes < GUEST_MEMORY_STEP || bytes > GUEST_MEMORY_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes",
 					    bytes < GUEST_MEMORY_STEP ? "too small" : "too large", bytes,
@@ -51,36 +58,124 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_page
 	if (bytes % GUEST_MEMORY_STEP)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "memory_bytes", "not a multiple of 2 MiB",
 					    bytes, GUEST_MEMORY_STEP);
-	uint8_t *ram;
-	int status = map_ram(memory, bytes, &ram, error);
+	return 0;
+}
+
+static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struct riffle_error *error)
+{
+	int status = map_ram(memory, bytes, ram, error);
+
 	if (status)
 		return status;
+	madvise(*ram, bytes, MADV_DONTDUMP);
+	madvise(*ram, bytes, MADV_DONTFORK); /* a child would turn every page of the guest copy-on-write */
+	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
 
+	memory->ram[0] = (struct riffle_ram){.address = 0, .bytes = low, .host = *ram};
+	memory->count = 1;
+	if (bytes > low) {
+		memory->ram[1] =
+		    (struct riffle_ram){.address = RIFFLE_BOOT_HOLE_END, .bytes = bytes - low, .host = *ram + low};
+		memory->count = 2;
+	}
+	return 0;
+}
+
+int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error)
+{
+	uint8_t *ram;
+	int status = check_size(bytes, error);
+
+	*memory = (struct guest_memory){.fd = -1, .unsaved = true};
+	if (status || (status = map(memory, bytes, &ram, error)))
+		return status;
 	/*
 	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are written
 	 * before a guest starts, which cost less than clearing them all.
 	 */
 	if (huge_pages && bytes > GUEST_MEMORY_STEP)
 		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
-	madvise(ram, bytes, MADV_DONTDUMP);
-	madvise(ram, bytes, MADV_DONTFORK); /* a child would turn every page of the guest copy-on-write */
-
-	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
-	memory->ram[0] = (struct riffle_ram){.address = 0, .bytes = low, .host = ram};
-	memory->count = 1;
-	if (bytes > low) {
-		memory->ram[1] =
-			(struct riffle_ram){.address = RIFFLE_BOOT_HOLE_END, .bytes = bytes - low, .host = ram + low};
-		memory->count = 2;
-	}
 	return 0;
+}
+
+int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,
+			  struct riffle_error *error)
+{
+	struct stat st;
+	uint8_t *ram;
+	int status = check_size(bytes, error);
+
+	*memory = (struct guest_memory){.fd = file->fd, .shared = file->shared};
+	if (!status && fstat(file->fd, &st) < 0)
+		status = riffle_fail_system(error, errno, "memory file", "fstat failed");
+	else if (!status && !S_ISREG(st.st_mode))
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "memory file", "is no regular file");
+	else if (!status && (uint64_t)st.st_size != bytes)
+		status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "memory file",
+					      "has another size than the guest's memory", (uint64_t)st.st_size, bytes);
+	if (!status)
+		status = map(memory, bytes, &ram, error);
+	if (status)
+		guest_memory_unmap(memory);
+	return status;
 }
 
 void guest_memory_unmap(struct guest_memory *memory)
 {
 	if (memory->reservation)
 		munmap(memory->reservation, memory->reservation_bytes);
-	*memory = (struct guest_memory){0};
+	if (memory->fd >= 0 && (memory->reservation || memory->fd > 0))
+		close(memory->fd);
+	free(memory->dirty);
+	*memory = (struct guest_memory){.fd = -1};
+}
+
+uint8_t *guest_memory_start(const struct guest_memory *memory)
+{
+	return memory->ram[0].host;
+}
+
+uint64_t guest_memory_bytes(const struct guest_memory *memory)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < memory->count; i++)
+		bytes += memory->ram[i].bytes;
+	return bytes;
+}
+
+int guest_memory_track(struct guest_memory *memory, struct riffle_error *error)
+{
+	memory->dirty = calloc((guest_memory_bytes(memory) / GUEST_PAGE + 63) / 64, sizeof *memory->dirty);
+	return memory->dirty ? 0 : riffle_fail(error, RIFFLE_ERR_MEMORY, "dirty pages", "out of memory");
+}
+
+void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, size_t bytes)
+{
+	size_t offset = (size_t)((const uint8_t *)at - guest_memory_start(memory));
+
+	/* memory that a device added is saved by nobody */
+	if (!bytes || offset >= guest_memory_bytes(memory))
+		return;
+	for (size_t page = offset / GUEST_PAGE; page <= (offset + bytes - 1) / GUEST_PAGE; page++) {
+		uint64_t bit = UINT64_C(1) << page % 64;
+
+		/* most buffers are used again and again: a look is cheaper than a locked write */
+		if (!(atomic_load_explicit(&memory->dirty[page / 64], memory_order_relaxed) & bit))
+			atomic_fetch_or_explicit(&memory->dirty[page / 64], bit, memory_order_relaxed);
+	}
+}
+
+bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t bytes)
+{
+	guest_memory_mark(memory, at, bytes);
+	if (memory->fd < 0)
+		return madvise(at, bytes, MADV_DONTNEED) == 0;
+	if (memory->shared)
+		return madvise(at, bytes, MADV_REMOVE) == 0;
+	/* without the page the file's would be seen again */
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) !=
+	       MAP_FAILED;
 }
 
 uint64_t guest_memory_next_added(const struct guest_memory *memory)
@@ -103,12 +198,12 @@ int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *regio
 	return 0;
 }
 
-static int register_one(int vm_fd, uint32_t slot, const struct riffle_ram *ram, bool read_only,
+static int register_one(int vm_fd, uint32_t slot, const struct riffle_ram *ram, uint32_t flags,
 			struct riffle_error *error)
 {
 	struct kvm_userspace_memory_region region = {
 	    .slot = slot,
-	    .flags = read_only ? KVM_MEM_READONLY : 0,
+	    .flags = flags,
 	    .guest_phys_addr = ram->address,
 	    .memory_size = ram->bytes,
 	    .userspace_addr = (uintptr_t)ram->host,
@@ -124,10 +219,11 @@ int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct r
 	int status = 0;
 
 	for (size_t i = 0; !status && i < memory->count; i++)
-		status = register_one(vm_fd, (uint32_t)i, &memory->ram[i], false, error);
+		status = register_one(vm_fd, (uint32_t)i, &memory->ram[i], memory->dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+				      error);
 	for (size_t i = 0; !status && i < memory->added_count; i++)
 		status = register_one(vm_fd, (uint32_t)(memory->count + i), &memory->added[i],
-				      memory->added_read_only[i], error);
+				      memory->added_read_only[i] ? KVM_MEM_READONLY : 0, error);
 	return status;
 }
 
@@ -164,7 +260,9 @@ bool guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const v
 {
 	void *at = guest_memory_at(memory, gpa, bytes);
 
-	if (at)
-		memcpy(at, data, bytes);
-	return at != NULL;
+	if (!at)
+		return false;
+	guest_memory_mark(memory, at, bytes);
+	memcpy(at, data, bytes);
+	return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM: one anonymous mapping, cut by the hole below 4 GiB into at most two stretches. */
+/* Guest RAM: one mapping, anonymous or of a file, cut by the hole below 4 GiB into at most two stretches. */
 #ifndef RIFFLE_MONITOR_MEMORY_H
 #define RIFFLE_MONITOR_MEMORY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,11 +11,17 @@
 #include <riffle/error.h>
 #include <riffle/memory.h>
 
+#define GUEST_PAGE 4096u
 #define GUEST_MEMORY_STEP (UINT64_C(2) << 20)
 #define GUEST_MEMORY_MAX (UINT64_C(4) << 40)
 
 #define GUEST_MEMORY_ADDED_MAX 16u
 #define GUEST_MEMORY_ADDED_FROM (UINT64_C(512) << 30)
+/* A file that holds the RAM: byte n of it is byte n of the RAM, without the hole. */
+struct guest_memory_file {
+	int fd;      /* the memory's own from then on, also after an error */
+	bool shared; /* the guest writes to the file: for one that nobody else will use. False: it stays as it is */
+};
 
 struct guest_memory {
 	struct riffle_ram ram[2];
@@ -25,10 +32,17 @@ struct guest_memory {
 	size_t added_count;
 	void *reservation;              /* RAM with its guard pages; NULL: nothing mapped */
 	size_t reservation_bytes;
+	int fd;                  /* of its file; -1: anonymous */
+	bool shared;
+	bool unsaved;            /* no file holds what it was at any time: a first difference is all of it */
+	_Atomic uint64_t *dirty; /* a bit a page, of what the monitor wrote since the last snapshot; NULL: not tracked */
 };
 
 /* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY. */
 int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error);
+/* The same from a file of this size. Errors: also FORMAT (its size), IO. */
+int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,
+			  struct riffle_error *error);
 void guest_memory_unmap(struct guest_memory *memory);
 
 /* Where the next stretch can be added: a multiple of 1 GiB. */
@@ -37,6 +51,26 @@ uint64_t guest_memory_next_added(const struct guest_memory *memory);
  */
 int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *region, bool read_only,
 		     struct riffle_error *error);
+/* All RAM as the one mapping that it is. */
+uint8_t *guest_memory_start(const struct guest_memory *memory);
+uint64_t guest_memory_bytes(const struct guest_memory *memory);
+
+/*
+ * Notes which pages are written, for snapshots of what changed: KVM does for the guest, and those of the monitor that
+ * write to the memory call guest_memory_mark(). Before guest_memory_register(). Errors: MEMORY.
+ */
+int guest_memory_track(struct guest_memory *memory, struct riffle_error *error);
+void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, size_t bytes);
+
+/* [at, at + bytes), which is RAM, is about to be written. Any thread. */
+static inline void guest_memory_mark(const struct guest_memory *memory, const void *at, size_t bytes)
+{
+	if (memory->dirty)
+		guest_memory_mark_pages(memory, at, bytes);
+}
+
+/* Gives whole pages back to the host, which read as zero afterwards. False: the host keeps them as they are. */
+bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t bytes);
 
 /*
  * The one translation of guest addresses: the host address of [gpa, gpa + bytes), or NULL unless all of it lies in one

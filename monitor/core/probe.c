@@ -51,7 +51,8 @@ struct probe {
 	size_t run_bytes;
 };
 
-static int probe_open(struct probe *probe, int kvm_fd, struct riffle_error *error)
+static int probe_open(struct probe *probe, int kvm_fd, const uint8_t *guest, size_t guest_bytes,
+		      struct riffle_error *error)
 {
 	probe->vm_fd = kvm_create_vm(kvm_fd, error);
 	if (probe->vm_fd < 0)
@@ -59,7 +60,7 @@ static int probe_open(struct probe *probe, int kvm_fd, struct riffle_error *erro
 	probe->memory = mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (probe->memory == MAP_FAILED)
 		return riffle_fail_system(error, errno, "probe", "no memory for the guest");
-	memcpy(probe->memory, loop_guest, sizeof loop_guest);
+	memcpy(probe->memory, guest, guest_bytes);
 	struct kvm_userspace_memory_region region = {
 		.guest_phys_addr = GUEST_ADDRESS,
 		.memory_size = GUEST_BYTES,
@@ -97,32 +98,38 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Runs the loop once in real mode. A guest that does not come to its HLT counts as endlessly slow. */
-static uint64_t time_loop(const struct probe *probe)
+/* Runs the guest in real mode until it exits. Returns the exit's reason, or -1. */
+static int run_guest(const struct probe *probe)
 {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {.rip = GUEST_ADDRESS, .rcx = LOOPS, .rflags = 2};
+	int result;
+
 	if (ioctl(probe->vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
-		return UINT64_MAX;
+		return -1;
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
 	if (ioctl(probe->vcpu_fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(probe->vcpu_fd, KVM_SET_REGS, &regs) < 0)
-		return UINT64_MAX;
-	uint64_t start = now_ns();
-	int result;
+		return -1;
 	do
 		result = ioctl(probe->vcpu_fd, KVM_RUN, 0);
 	while ((result < 0 && errno == EINTR) || (result == 0 && probe->run->exit_reason == KVM_EXIT_INTR));
-	if (result < 0 || probe->run->exit_reason != KVM_EXIT_HLT)
-		return UINT64_MAX;
-	return now_ns() - start;
+	return result < 0 ? -1 : (int)probe->run->exit_reason;
+}
+
+/* Runs the loop once. A guest that does not come to its HLT counts as endlessly slow. */
+static uint64_t time_loop(const struct probe *probe)
+{
+	uint64_t start = now_ns();
+
+	return run_guest(probe) == KVM_EXIT_HLT ? now_ns() - start : UINT64_MAX;
 }
 
 static int measure(int kvm_fd, uint64_t *instruction_ns, struct riffle_error *error)
 {
 	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};
 	uint64_t best = UINT64_MAX;
-	int status = probe_open(&probe, kvm_fd, error);
+	int status = probe_open(&probe, kvm_fd, loop_guest, sizeof loop_guest, error);
 	for (int i = 0; !status && i < ROUNDS; i++) {
 		uint64_t ns = time_loop(&probe);
 		best = ns < best ? ns : best;
@@ -143,6 +150,21 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
 			   "emulates guests instruction by instruction, which Linux does not survive: this host has no "
 			   "hardware virtualisation; run the command under tools/kvmbox");
+}
+
+bool probe_breakpoints(int kvm_fd)
+{
+	static const uint8_t guest[] = {
+		0xcc, /* int3 */
+		0xf4, /* hlt: the handler of the real mode's vector 3, at address 0, is memory that nobody has */
+	};
+	const struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP};
+	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};
+	bool works = probe_open(&probe, kvm_fd, guest, sizeof guest, NULL) == 0 &&
+		     ioctl(probe.vcpu_fd, KVM_SET_GUEST_DEBUG, &debug) == 0 && run_guest(&probe) == KVM_EXIT_DEBUG;
+
+	probe_close(&probe);
+	return works;
 }
 
 enum kvm_kind vm_probe_kvm(struct riffle_error *error)

@@ -18,7 +18,7 @@ static bool wait_to_run(struct vcpu *vcpu)
 	pthread_mutex_lock(&vm->state_lock);
 	vm->parked++;
 	pthread_cond_broadcast(&vm->state_changed);
-	while (vm->wanted == VM_PAUSED)
+	while (vm->wanted == VM_PAUSED || (vm->wanted == VM_RUNNING && vcpu->held))
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
 	bool run = vm->wanted == VM_RUNNING;
 

@@ -21,6 +21,23 @@ static void kick(struct vm *vm)
 	}
 }
 
+void vm_begin_pause(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	if (vm->wanted == VM_RUNNING) {
+		vm->wanted = VM_PAUSED;
+		kick(vm);
+	}
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
+void vm_hold(struct vm *vm, unsigned vcpu, bool hold)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	vm->vcpus[vcpu].held = hold;
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
 void vm_pause(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->state_lock);

@@ -5,6 +5,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <stdbool.h>
 
 #include <riffle/boot.h>
 
@@ -20,6 +21,7 @@ struct vcpu {
 	size_t run_bytes;
 	pthread_t thread;
 	clockid_t clock;        /* processor time of its thread */
+	bool held;              /* stays parked while the others run; under the VM's state_lock */
 	struct vm *vm;
 	struct vcpu_counters counters;
 };

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -24,7 +25,7 @@ static struct vm *allocate(const struct vm_config *config, const struct vm_handl
 		return NULL;
 	vm->config = *config;
 	vm->handlers = *handlers;
-	vm->kvm_fd = vm->vm_fd = -1;
+	vm->kvm_fd = vm->vm_fd = vm->memory.fd = -1;
 	vm->wanted = VM_PAUSED;
 	atomic_init(&vm->end, VM_NOT_ENDED);
 	for (unsigned i = 0; i < RIFFLE_BOOT_VCPUS_MAX; i++)
@@ -45,7 +46,12 @@ int vm_new(struct vm **result, const struct vm_config *config, const struct vm_h
 
 	if (!vm)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct vm", "out of memory");
-	int status = guest_memory_map(&vm->memory, config->memory_bytes, config->huge_pages, error);
+	int status = config->memory_file ? guest_memory_map_file(&vm->memory, config->memory_bytes, config->memory_file, error)
+					 : guest_memory_map(&vm->memory, config->memory_bytes, config->huge_pages, error);
+
+	vm->config.memory_file = NULL;
+	if (!status && config->track_dirty)
+		status = guest_memory_track(&vm->memory, error);
 
 	if (status) {
 		vm_destroy(vm);
@@ -104,6 +110,30 @@ void vm_destroy(struct vm *vm)
 	free(vm);
 }
 
+/* Some are asked of /dev/kvm, which is closed while the VM runs. */
+static int ask_capabilities(struct vm *vm, struct riffle_error *error)
+{
+	struct vm_capabilities *can = &vm->can;
+	struct {
+		uint32_t nmsrs;
+		uint32_t indices[VM_MSRS_MAX];
+	} list = {.nmsrs = VM_MSRS_MAX};
+	int xsave2 = ioctl(vm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+
+	if (ioctl(vm->kvm_fd, KVM_GET_MSR_INDEX_LIST, &list) < 0)
+		return riffle_fail_system(error, errno, "KVM_GET_MSR_INDEX_LIST", "failed");
+	can->msrs = list.nmsrs;
+	memcpy(can->msr, list.indices, list.nmsrs * sizeof *can->msr);
+	can->xsave2 = xsave2 > (int)sizeof(struct kvm_xsave);
+	if (can->xsave2)
+		can->xsave_bytes = (size_t)xsave2;
+	else if (ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE) > 0)
+		can->xsave_bytes = sizeof(struct kvm_xsave);
+	can->xcrs = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0;
+	can->tsc_control = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
+	return 0;
+}
+
 int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 {
 	int run_bytes = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -112,6 +142,8 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 		return riffle_fail_system(error, errno, "KVM_GET_VCPU_MMAP_SIZE", "failed");
 	int status = read_cpuid(vm, error);
 
+	if (!status && vm->config.can_save)
+		status = ask_capabilities(vm, error);
 	if (!status)
 		status = kvm_create_chips(vm->vm_fd, error);
 	while (!status && vm->vcpus_made < vm->config.vcpus) {
@@ -158,6 +190,11 @@ const struct vcpu_counters *vm_vcpu_counters(const struct vm *vm, unsigned vcpu)
 int vm_descriptor(const struct vm *vm)
 {
 	return vm->vm_fd;
+}
+
+int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu)
+{
+	return vm->vcpus[vcpu].fd;
 }
 
 bool vm_gib_pages(const struct vm *vm)

@@ -13,11 +13,15 @@
 #include "monitor/counters.h"
 
 struct vm;
+struct kvm_debug_exit_arch;
 
 struct vm_config {
 	unsigned vcpus;        /* 1 to 32 */
 	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
 	bool huge_pages;       /* ask for transparent huge pages */
+	const struct guest_memory_file *memory_file; /* NULL: anonymous memory */
+	bool track_dirty;      /* for snapshots of what changed */
+	bool can_save;         /* its state will be saved or restored (monitor/snapshot) */
 	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
 	bool timed;            /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
@@ -42,6 +46,12 @@ struct vm_handlers {
 	void (*port)(void *opaque, uint16_t port, unsigned bytes, bool write, void *data);
 	void (*mmio)(void *opaque, uint64_t address, unsigned bytes, bool write, void *data);
 	void (*ended)(void *opaque);
+	/*
+	 * A vCPU came to something that KVM_SET_GUEST_DEBUG asked for; NULL: nobody debugs. The VM is being paused by
+	 * then, which vm_pause() waits for.
+	 */
+	void (*debug)(void *opaque, unsigned vcpu, const struct kvm_debug_exit_arch *stop);
+	uint16_t debug_port; /* a byte written there is a breakpoint too, told as vector 3 with a pc of 0; 0: none */
 	void *opaque;
 };
 
@@ -91,6 +101,11 @@ void vm_pause(struct vm *vm);
  */
 void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
+
+/* Keeps one vCPU where it is when the VM goes on, or lets it go on too. While the VM is paused. */
+void vm_hold(struct vm *vm, unsigned vcpu, bool hold);
+/* For KVM's ioctls of a vCPU while the VM is paused; belongs to the VM. */
+int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu);
 
 /* Ends it; the first reason stands. Any thread, any number of times, never waits. */
 void vm_end(struct vm *vm, enum vm_end end);

@@ -6,7 +6,6 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
@@ -53,12 +52,12 @@ static struct balloon *balloon_of(struct virtio_device *device)
  * Whole pages of [at, at + bytes) go back to the host; the guest reads zero from them when it uses them again. A host
  * that cannot (memory that is locked, huge pages by hugetlbfs) keeps them.
  */
-static uint64_t discard(void *at, uint64_t bytes)
+static uint64_t discard(const struct balloon *balloon, void *at, uint64_t bytes)
 {
 	uintptr_t start = ((uintptr_t)at + BALLOON_PAGE - 1) & ~(uintptr_t)(BALLOON_PAGE - 1);
 	uintptr_t end = ((uintptr_t)at + bytes) & ~(uintptr_t)(BALLOON_PAGE - 1);
 
-	if (start >= end || madvise((void *)start, end - start, MADV_DONTNEED) < 0)
+	if (start >= end || !guest_memory_discard(balloon->device.memory, (void *)start, end - start))
 		return 0;
 	return end - start;
 }
@@ -75,7 +74,7 @@ static uint64_t discard_frames(const struct balloon *balloon, uint64_t first, ui
 			bytes += discard_frames(balloon, first + i, 1);
 		return bytes;
 	}
-	return at ? discard(at, count * BALLOON_PAGE) : 0;
+	return at ? discard(balloon, at, count * BALLOON_PAGE) : 0;
 }
 
 /* Frames that are neighbours, upwards or downwards as a guest's allocator hands them out, go in one call. */
@@ -117,12 +116,13 @@ static bool inflate(struct balloon *balloon)
 }
 
 /* The chain's buffers are the pages themselves. */
-static uint64_t discard_buffers(const struct virtq_chain *chain)
+static uint64_t discard_buffers(const struct balloon *balloon)
 {
+	const struct virtq_chain *chain = &balloon->chain;
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < chain->in_count; i++)
-		bytes += discard(chain->in[i].iov_base, chain->in[i].iov_len);
+		bytes += discard(balloon, chain->in[i].iov_base, chain->in[i].iov_len);
 	return bytes;
 }
 
@@ -203,7 +203,7 @@ static bool take_hint(struct balloon *balloon)
 	/* only what the guest holds back until it is told that the list was taken */
 	if (state->hint_guest_answered && state->hint_guest_command == state->hint_host_command &&
 	    state->hint_host_command > VIRTIO_BALLOON_CMD_ID_DONE && balloon->chain.in_count) {
-		uint64_t bytes = discard_buffers(&balloon->chain);
+		uint64_t bytes = discard_buffers(balloon);
 
 		state->hinted_bytes += bytes;
 		counter_add(&balloon->counters.hinted_bytes, bytes);
@@ -217,7 +217,7 @@ static bool take_hint(struct balloon *balloon)
 
 static void take_report(struct balloon *balloon)
 {
-	uint64_t bytes = discard_buffers(&balloon->chain);
+	uint64_t bytes = discard_buffers(balloon);
 
 	balloon->state.reported_bytes += bytes;
 	counter_add(&balloon->counters.reported_bytes, bytes);

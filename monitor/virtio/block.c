@@ -429,6 +429,28 @@ static void block_quiesce(struct virtio_device *device)
 		virtio_publish(device, 0);
 }
 
+static size_t block_save(const struct virtio_device *device, void *state, size_t room)
+{
+	struct limiter_state limits;
+
+	limiter_save(&((const struct block *)device)->limiter, &limits);
+	if (room >= sizeof limits)
+		memcpy(state, &limits, sizeof limits);
+	return sizeof limits;
+}
+
+static int block_restore(struct virtio_device *device, const void *state, size_t bytes, struct riffle_error *error)
+{
+	struct limiter_state limits;
+
+	if (bytes != sizeof limits)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "disk", "its state has another size", bytes,
+					    sizeof limits);
+	memcpy(&limits, state, sizeof limits);
+	limiter_restore(&self(device)->limiter, &limits);
+	return 0;
+}
+
 static void block_destroy(struct virtio_device *device)
 {
 	struct block *block = self(device);
@@ -451,6 +473,8 @@ static const struct virtio_ops block_ops = {
     .queue_count = 1,
     .notify = block_notify,
     .quiesce = block_quiesce,
+    .save = block_save,
+    .restore = block_restore,
     .destroy = block_destroy,
 };
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/bytes.h"
+#include "common/fail.h"
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
 {
@@ -179,4 +180,61 @@ void virtio_device_reset(struct virtio_device *device)
 		virtq_reset(&device->queues[i]);
 	atomic_store(&device->interrupt_status, 0);
 	atomic_store(&device->status, 0);
+}
+
+/* The queues are where they were; the driver, which may have changed the rings since, is believed nothing. */
+static int restore_queues(struct virtio_device *device, struct riffle_error *error)
+{
+	const char *problem = NULL;
+
+	for (unsigned i = 0; i < device->ops->queue_count; i++) {
+		struct virtq *queue = &device->queues[i];
+		const struct virtq saved = *queue;
+
+		if (!queue->ready)
+			continue;
+		if (!virtq_activate(queue, device->memory, virtio_has(device, VIRTIO_RING_F_EVENT_IDX),
+				    virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC), &problem))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, device->name, problem, i);
+		queue->broken = saved.broken;
+		queue->next_avail = queue->seen_avail = saved.next_avail;
+		queue->next_used = queue->published_used = saved.next_used;
+	}
+	return 0;
+}
+
+static int restore_own(struct virtio_device *device, const void *state, size_t bytes, struct riffle_error *error)
+{
+	if (device->ops->restore)
+		return device->ops->restore(device, state, bytes, error);
+	if (bytes)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, device->name, "has state that it cannot take", bytes);
+	if (device->ops->activate && device->ops->activate(device))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, device->name, "the device cannot be activated");
+	return 0;
+}
+
+int virtio_device_restore(struct virtio_device *device, bool active, bool failed, const void *config, const void *state,
+			  size_t bytes, struct riffle_error *error)
+{
+	int status;
+
+	device->paused = true;
+	/* a device whose driver changes it has its configuration in its own state */
+	if (!device->config_writable && device->config_bytes && memcmp(device->config, config, device->config_bytes) != 0)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, device->name,
+				   "is not what the guest's driver knows (a disk of another size?)");
+	if (failed)
+		device->failure = "it had failed before it was saved";
+	if (!active)
+		return 0;
+	if (!failed && (status = restore_queues(device, error)))
+		return status;
+	device->active = device->quiesced = true;
+	if ((status = restore_own(device, state, bytes, error)))
+		return status;
+	/* whether the edge had reached the guest nobody knows; one too many does no harm */
+	if (atomic_load(&device->interrupt_status))
+		irq_raise(&device->irq);
+	return 0;
 }

@@ -56,7 +56,8 @@ struct virtio_ops {
 	void (*config_written)(struct virtio_device *device, size_t offset, size_t bytes);
 	/*
 	 * The device's own state beside registers and queues, which the transport saves; it is quiesced. save() returns
-	 * the bytes it has, of which it writes at most `room`; restore() comes instead of activate().
+	 * the bytes it has, of which it writes at most `room`; restore() comes instead of activate(). A device without
+	 * restore() is activated.
 	 */
 	size_t (*save)(const struct virtio_device *device, void *state, size_t room);
 	int (*restore)(struct virtio_device *device, const void *state, size_t bytes, struct riffle_error *error);
@@ -145,6 +146,13 @@ void virtio_resume(struct virtio_device *device);
 void virtio_device_activate(struct virtio_device *device);
 void virtio_device_reset(struct virtio_device *device);
 void virtio_device_notify(struct virtio_device *device, unsigned queue);
+/*
+ * Instead of activation, when the registers and queues of a saved device have been put back: checks the queues, gives the
+ * device its own state, and leaves it paused. `config` is the configuration space that the driver knows. An interrupt
+ * that was due is raised. Errors: FORMAT (queues), UNSUPPORTED (the configuration differs), the device's.
+ */
+int virtio_device_restore(struct virtio_device *device, bool active, bool failed, const void *config, const void *state,
+			  size_t bytes, struct riffle_error *error);
 void virtio_device_ring(struct virtio_device *device, unsigned queue); /* no lock: the loop will notify */
 
 #endif

@@ -193,3 +193,30 @@ void limiter_stop(struct limiter *limiter)
 	if (limiter->loop)
 		loop_timer_cancel(limiter->loop, &limiter->timer);
 }
+
+void limiter_save(const struct limiter *limiter, struct limiter_state *state)
+{
+	const struct limiter_bucket *const buckets[] = {&limiter->bytes, &limiter->ops};
+
+	for (unsigned i = 0; i < 2; i++) {
+		state->burst[i] = buckets[i]->burst;
+		state->tokens[i] = buckets[i]->tokens;
+		state->debt[i] = buckets[i]->debt;
+	}
+}
+
+void limiter_restore(struct limiter *limiter, const struct limiter_state *state)
+{
+	struct limiter_bucket *const buckets[] = {&limiter->bytes, &limiter->ops};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct limiter_bucket *bucket = buckets[i];
+
+		if (!bucket->size)
+			continue;
+		bucket->burst = state->burst[i] < bucket->burst ? state->burst[i] : bucket->burst;
+		bucket->tokens = state->tokens[i] < bucket->size ? state->tokens[i] : bucket->size;
+		bucket->debt = bucket->tokens ? 0 : state->debt[i];
+		bucket->filled_ns = limiter->now();
+	}
+}

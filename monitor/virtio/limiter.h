@@ -71,4 +71,12 @@ static inline bool limiter_blocked(const struct limiter *limiter)
 
 void limiter_stop(struct limiter *limiter);
 
+/* What is left in the buckets, for a snapshot. What is restored is cut to what the limiter may hold. */
+struct limiter_state {
+	uint64_t burst[2], tokens[2], debt[2]; /* of bytes, of operations */
+};
+
+void limiter_save(const struct limiter *limiter, struct limiter_state *state);
+void limiter_restore(struct limiter *limiter, const struct limiter_state *state);
+
 #endif

@@ -18,9 +18,14 @@
 	(VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) |                                \
 	 VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC))
 
+uint64_t virtio_mmio_features(const struct virtio_device *device)
+{
+	return device->features | TRANSPORT_FEATURES;
+}
+
 static uint64_t offered(const struct virtio_mmio *mmio)
 {
-	return mmio->device->features | TRANSPORT_FEATURES;
+	return virtio_mmio_features(mmio->device);
 }
 
 static bool features_fit(const struct virtio_mmio *mmio)

@@ -52,6 +52,9 @@ int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error
  */
 void virtio_mmio_detach(struct virtio_mmio *mmio);
 
+/* What a driver may accept, the transport's own features included. */
+uint64_t virtio_mmio_features(const struct virtio_device *device);
+
 extern const struct bus_ops virtio_mmio_bus_ops;
 
 #endif

@@ -31,6 +31,8 @@ struct net {
 	struct loop_source source;
 	struct limiter rx_limiter, tx_limiter;
 	bool set_up; /* source and limiters */
+	bool limits_saved; /* what set_up() gives the limiters */
+	struct limiter_state rx_limits, tx_limits;
 	bool fresh;  /* activated, and the backend does not know the driver's features yet */
 	bool gone;   /* the backend's other side */
 	struct net_counters counters;
@@ -454,6 +456,10 @@ static int set_up(struct net *net)
 		return status;
 	limiter_init(&net->rx_limiter, &net->options.rx, loop, rx_again, net);
 	limiter_init(&net->tx_limiter, &net->options.tx, loop, tx_again, net);
+	if (net->limits_saved) {
+		limiter_restore(&net->rx_limiter, &net->rx_limits);
+		limiter_restore(&net->tx_limiter, &net->tx_limits);
+	}
 	net->set_up = true;
 	if (net->options.hook && net->options.hook->attached)
 		net->options.hook->attached(net->options.hook->opaque, &net->device);
@@ -510,11 +516,35 @@ static void quiesce(struct virtio_device *device)
 	forget_frames(net);
 }
 
+/* Before the first frame limits are as they were configured. */
+static size_t save(const struct virtio_device *device, void *state, size_t room)
+{
+	const struct net *net = (const struct net *)device;
+	struct limiter_state limits[2];
+
+	if (!net->set_up)
+		return 0;
+	limiter_save(&net->rx_limiter, &limits[RX]);
+	limiter_save(&net->tx_limiter, &limits[TX]);
+	if (room >= sizeof limits)
+		memcpy(state, limits, sizeof limits);
+	return sizeof limits;
+}
+
 static int restore(struct virtio_device *device, const void *state, size_t bytes, struct riffle_error *error)
 {
-	(void)state;
-	(void)bytes;
-	(void)error;
+	struct net *net = net_of(device);
+	struct limiter_state limits[2];
+
+	if (bytes && bytes != sizeof limits)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "net", "its state has another size", bytes,
+					    sizeof limits);
+	if (bytes) {
+		memcpy(limits, state, sizeof limits);
+		net->rx_limits = limits[RX];
+		net->tx_limits = limits[TX];
+		net->limits_saved = true;
+	}
 	return activate(device);
 }
 
@@ -541,6 +571,7 @@ static const struct virtio_ops net_ops = {
     .activate = activate,
     .notify = notify,
     .quiesce = quiesce,
+    .save = save,
     .restore = restore,
     .destroy = destroy,
 };

@@ -145,6 +145,8 @@ static bool add_buffer(const struct virtq *queue, struct virtq_chain *chain, con
 
 	if (!at)
 		return false;
+	if (in)
+		guest_memory_mark(queue->memory, at, descriptor->bytes);
 	chain->buffers[count] = (struct iovec){.iov_base = at, .iov_len = descriptor->bytes};
 	if (in) {
 		chain->in_count++;

@@ -4,6 +4,7 @@
 
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "common/fail.h"
@@ -112,6 +113,28 @@ static void limits_allow(void *opaque)
 	virtio_unlock(&rng->device);
 }
 
+static size_t rng_save(const struct virtio_device *device, void *state, size_t room)
+{
+	struct limiter_state limits;
+
+	limiter_save(&((const struct rng *)device)->limiter, &limits);
+	if (room >= sizeof limits)
+		memcpy(state, &limits, sizeof limits);
+	return sizeof limits;
+}
+
+static int rng_restore(struct virtio_device *device, const void *state, size_t bytes, struct riffle_error *error)
+{
+	struct limiter_state limits;
+
+	if (bytes != sizeof limits)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "entropy device", "its state has another size",
+					    bytes, sizeof limits);
+	memcpy(&limits, state, sizeof limits);
+	limiter_restore(&self(device)->limiter, &limits);
+	return 0;
+}
+
 static void rng_destroy(struct virtio_device *device)
 {
 	limiter_stop(&self(device)->limiter);
@@ -122,6 +145,8 @@ static const struct virtio_ops rng_ops = {
     .id = VIRTIO_ID_RNG,
     .queue_count = 1,
     .notify = rng_notify,
+    .save = rng_save,
+    .restore = rng_restore,
     .destroy = rng_destroy,
 };
 

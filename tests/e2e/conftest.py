@@ -88,6 +88,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "guests(group): the test looks at guests of this group (tests/e2e/guests.py)")
 
 
+# What takes longest begins first, so that two workers end at about the same time.
+LONGEST_FIRST = ("test_command", "test_disks", "test_network", "test_kernels", "test_boot", "test_machine", "test_series",
+                 "test_shuffle", "test_verify", "test_emit", "test_hostile_chunks", "test_stage", "test_rust")
+
+
+def pytest_collection_modifyitems(items):
+    """The same order in each worker, whole files at a time (tools/check: --dist loadfile)."""
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def guest_initrd(tmp_path_factory):
     """The initramfs of tests/guest."""

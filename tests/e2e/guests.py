@@ -19,6 +19,8 @@ import warnings
 from conftest import RIFFLE, ROOT, tell
 
 LONG = bool(os.environ.get("RIFFLE_LONG"))
+# a worker of several has its share of the processors: one box
+ALONE = "PYTEST_XDIST_WORKER" not in os.environ
 LINK_VIRTUAL = 0xFFFFFFFF81000000
 # __PAGE_OFFSET_BASE_L4 and __VMALLOC_BASE_L4: where the direct map and vmalloc are when nothing randomises them
 MEMORY_BASES = (0xFFFF888000000000, 0xFFFFC90000000000)
@@ -204,7 +206,7 @@ class Boots:
 
     def __init__(self, initrd, forms, directory):
         self.initrd, self.forms, self.directory = initrd, forms, directory
-        self.pool = concurrent.futures.ThreadPoolExecutor(1 if LONG else 2)
+        self.pool = concurrent.futures.ThreadPoolExecutor(2 if ALONE and not LONG else 1)
         self.running = {}
 
     def start(self, make):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import RIFFLE, ROOT
+from conftest import BUILD, RIFFLE, ROOT
 from guests import in_box
 
 MAN = ROOT / "man"
@@ -18,6 +18,10 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 # and of other monitors
 FOREIGN_OPTIONS |= {"--api-sock", "--config-file", "--initramfs", "--kernel", "--params", "--serial"}
+
+
+# programs beside riffle
+PROGRAMS = {"riffle-jailer": BUILD / "jailer" / "riffle-jailer"}
 
 
 def help_of(*command):
@@ -70,7 +74,8 @@ def test_man_page_refers_to_pages_that_are_there(page):
 
 def test_every_command_has_a_page():
     assert commands()
-    assert {p.name for p in PAGES if p.suffix == ".1"} == {"riffle.1"} | {f"riffle-{c}.1" for c in commands()}
+    assert {p.name for p in PAGES if p.suffix == ".1"} == ({"riffle.1", *(f"{p}.1" for p in PROGRAMS)} |
+                                                           {f"riffle-{c}.1" for c in commands()})
 
 
 def test_riffle_page_lists_the_commands():
@@ -86,6 +91,14 @@ def test_man_page_has_the_options_of_the_help(command):
     for item in re.findall(r"^\.It (Fl .*)$", (MAN / f"riffle-{command}.1").read_text(), re.M):
         told |= {"-" + name for name in re.findall(r"Fl (-?[\w-]+)", item)}
     assert told == asked
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_man_page_has_the_options_of_the_program(program):
+    told = set()
+    for item in re.findall(r"^\.It (Fl .*)$", (MAN / f"{program}.1").read_text(), re.M):
+        told |= {"-" + name for name in re.findall(r"Fl (-?[\w-]+)", item)}
+    assert told == options_of_help(help_of(PROGRAMS[program], "--help")) | {"-h", "--help"}
 
 
 def test_run_page_has_the_defaults_of_the_help():

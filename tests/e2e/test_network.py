@@ -107,6 +107,7 @@ BAD = [
     ("--vsock", "cid=2,path=/x", "--vsock: cid: found '2', expected a number from 3 to 4294967294"),
     ("--vsock", "cid=3", "--vsock: path: is missing, expected the path of a unix socket"),
     ("--balloon", "4097", "--balloon: SIZE: found '4097', expected a multiple of 4K, as in 64M"),
+    ("--balloon", "1T", "balloon: is larger than the guest's memory (found 0x10000000000, expected 0x10000000)"),
     ("--balloon", "64M,stats=0", "--balloon: stats: found '0', expected 1 to 65535 seconds"),
     ("--balloon", "64M,fast", "--balloon: unknown key 'fast', expected deflate-on-oom, stats=, reporting or hinting"),
 ]

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle resume: makes a guest of a snapshot and runs it to its end. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "cli/commands.h"
+#include "cli/input.h"
+#include "cli/run_end.h"
+#include "cli/shown.h"
+#include "machine/snapshot.h"
+
+static const char help[] =
+    "Usage: riffle resume [OPTIONS] DIR\n"
+    "\n"
+    "Goes on with the guest that `riffle snapshot` saved in DIR. Its disks and sockets are\n"
+    "opened where they were; memory is read as it is needed, so DIR/memory must stay as it is\n"
+    "as long as the guest runs. A second guest of one snapshot would have the same kernel layout,\n"
+    "and is refused.\n"
+    "\n"
+    "      --share-layout       allow it all the same\n"
+    "      --clock-realtime     the guest's clock goes on by the time that has passed; without it\n"
+    "                           the guest does not see that it stood still\n"
+    "      --net ID=TAP         the guest's network ID (from 0 on) is on the tap TAP of this host\n"
+    "      --vsock PATH         its vsock is at PATH\n"
+    "      --uffd PATH          the listener at the unix socket PATH provides the memory, by\n"
+    "                           Firecracker's protocol, instead of DIR/memory\n"
+    "      --console WHERE      as of riffle run [stdio]\n"
+    "      --snapshot-socket PATH, --track-dirty, --accept-emulation, --boot-timer, --start-time NS\n"
+    "                           as of riffle run\n"
+    "  -h, --help               this text\n"
+    "\n"
+    "Exit code: as of riffle run.\n";
+
+#define NETS_MAX 8u
+
+struct resume {
+	struct machine_load load;
+	struct run_options options; /* of the host: console, sockets */
+	struct machine_net_override nets[NETS_MAX];
+	struct phases phases;
+	struct machine *machine;
+	char state[4096], memory[4096];
+};
+
+static void notice(void *opaque, const char *text)
+{
+	(void)opaque;
+	fprintf(stderr, "riffle: notice: %s\n", text);
+}
+
+static void before_run(void *opaque)
+{
+	struct resume *r = opaque;
+
+	phases_end(&r->phases, "first guest instruction");
+	phases_add(&r->phases, "CPU, all threads", phases_process_cpu());
+	phases_total(&r->phases);
+	if (r->options.machine.boot_timer)
+		phases_print(&r->phases, stderr);
+}
+
+static int usage(const char *problem, const char *found)
+{
+	fprintf(stderr, "riffle resume: %s (found '%s'); riffle resume --help tells more\n", SHOWN(problem), SHOWN(found));
+	return EXIT_USAGE;
+}
+
+static bool add_net(struct resume *r, char *text)
+{
+	char *tap = strchr(text, '=');
+
+	if (!tap || tap == text || !tap[1] || r->load.net_count == NETS_MAX)
+		return false;
+	*tap = 0;
+	r->nets[r->load.net_count++] = (struct machine_net_override){.id = text, .tap = tap + 1};
+	return true;
+}
+
+static int run(struct resume *r)
+{
+	const struct machine_observer observer = {.notice = notice, .before_run = before_run, .opaque = r};
+	struct run_end end = {.failed = true, .end = VM_END_ERROR};
+	struct riffle_error error;
+	const char *blame = NULL;
+	int status = machine_snapshot_load(&r->machine, &r->load, &observer, &r->phases, NULL, &blame, &error);
+
+	if (!status)
+		status = machine_run(r->machine, &end.end, &error);
+	end.failed = status || end.end == VM_END_ERROR;
+	if (end.failed)
+		report_error(blame, &error);
+	else
+		end.signal = machine_end_signal(r->machine);
+	int code = run_end_report(&end, &r->options, r->machine);
+
+	machine_destroy(r->machine);
+	return code;
+}
+
+/* -1: go on; otherwise the exit code. */
+static int parse(struct resume *r, int argc, char **argv)
+{
+	enum { SHARE = 256, CLOCK, NET, VSOCK, UFFD, CONSOLE, SOCKET, TRACK, ACCEPT, TIMER, START };
+	static const struct option options[] = {{"share-layout", no_argument, NULL, SHARE},
+						{"clock-realtime", no_argument, NULL, CLOCK},
+						{"net", required_argument, NULL, NET},
+						{"vsock", required_argument, NULL, VSOCK},
+						{"uffd", required_argument, NULL, UFFD},
+						{"console", required_argument, NULL, CONSOLE},
+						{"snapshot-socket", required_argument, NULL, SOCKET},
+						{"track-dirty", no_argument, NULL, TRACK},
+						{"accept-emulation", no_argument, NULL, ACCEPT},
+						{"boot-timer", no_argument, NULL, TIMER},
+						{"start-time", required_argument, NULL, START},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	struct machine_config *host = &r->options.machine;
+	const char *problem;
+	char *end;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case SHARE:
+			r->load.share_layout = true;
+			break;
+		case CLOCK:
+			r->load.clock_realtime = true;
+			break;
+		case NET:
+			if (!add_net(r, optarg))
+				return usage("--net must be ID=TAP, at most 8 times", optarg);
+			break;
+		case VSOCK:
+			r->load.vsock_path = optarg;
+			break;
+		case UFFD:
+			r->load.uffd_path = optarg;
+			break;
+		case CONSOLE:
+			if ((problem = run_options_console(optarg, host)))
+				return usage(problem, optarg);
+			break;
+		case SOCKET:
+			host->snapshot_socket = optarg;
+			host->can_save = true;
+			break;
+		case TRACK:
+			r->load.track_dirty = true;
+			break;
+		case ACCEPT:
+			host->accept_emulation = true;
+			break;
+		case TIMER:
+			host->boot_timer = true;
+			break;
+		case START:
+			r->options.start_time = strtoull(optarg, &end, 10);
+			if (*end || end == optarg || *optarg == '-')
+				return usage("--start-time is no number of nanoseconds", optarg);
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		default:
+			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+		}
+	}
+	if (optind + 1 != argc)
+		return usage("DIR must be one directory", optind < argc ? argv[optind + 1] : "");
+	if ((size_t)snprintf(r->state, sizeof r->state, "%s/state", argv[optind]) >= sizeof r->state ||
+	    (size_t)snprintf(r->memory, sizeof r->memory, "%s/memory", argv[optind]) >= sizeof r->memory)
+		return usage("DIR is too long", argv[optind]);
+	return -1;
+}
+
+int command_resume(int argc, char **argv)
+{
+	static struct resume r;
+
+	phases_start(&r.phases, 0);
+	machine_config_init(&r.options.machine);
+	int code = parse(&r, argc, argv);
+
+	if (code >= 0)
+		return code;
+	if (r.options.start_time)
+		phases_start(&r.phases, r.options.start_time);
+	r.load.state_path = r.state;
+	r.load.memory_path = r.memory;
+	r.load.nets = r.nets;
+	r.load.host = &r.options.machine;
+	/* neither a core file nor another process of this user may show where the guest's kernel lies */
+	prctl(PR_SET_DUMPABLE, 0);
+	return run(&r);
+}

@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle stock: keeps microVMs ready, each with a layout of its own and for one start. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <riffle/version.h>
+
+#include "cli/commands.h"
+#include "cli/input.h"
+#include "cli/memory_size.h"
+#include "cli/shown.h"
+#include "cli/stock.h"
+#include "common/checksum.h"
+#include "common/fail.h"
+
+static const char help[] =
+    "Usage: riffle stock --dir DIR --keep N [OPTIONS] -- OPTIONS-OF-RIFFLE-RUN KERNEL\n"
+    "       riffle stock --dir DIR --status [--json]\n"
+    "\n"
+    "Keeps N microVMs ready in DIR, each with a kernel layout of its own, each for one\n"
+    "`riffle run --from-stock DIR`. DIR is best on a tmpfs. Runs until it is told to end; what\n"
+    "is ready stays ready.\n"
+    "\n"
+    "      --stage laid|booted  laid: the kernel is loaded and shuffled, and the start enters it;\n"
+    "                           booted: the guest ran up to its mark at the boot timer (a write\n"
+    "                           of 123 to port 0xf4 or address 0xc0000000), and goes on [laid]\n"
+    "      --socket PATH        give items to those who connect to PATH, too\n"
+    "      --max-bytes SIZE     at most so much in items\n"
+    "      --min-free SIZE      make none while the file system has less than this free [64M]\n"
+    "      --once               fill up and end\n"
+    "      --status             say how many there are, and were\n"
+    "      --json               as JSON\n"
+    "  -h, --help               this text\n";
+
+#define TICK_MS 200
+#define PATIENCE_S 600 /* with a guest that does not come to its mark */
+#define FAILURE_WAIT_MAX_S 60
+
+struct daemon {
+	const char *directory, *socket_path, *stage;
+	char **arguments;
+	unsigned keep;
+	uint64_t max_bytes, min_free;
+	bool once, status, json;
+	struct stock stock;
+	int signal_fd, listen_fd;
+	char key[STOCK_KEY_DIGITS + 1];
+	char making[64]; /* the item's name */
+	pid_t child;     /* who makes it; 0: nobody */
+	time_t since, retry_at;
+	unsigned failures;
+};
+
+static int usage(const char *problem, const char *found)
+{
+	fprintf(stderr, "riffle stock: %s (found '%s'); riffle stock --help tells more\n", problem, SHOWN(found));
+	return EXIT_USAGE;
+}
+
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+/* ---- what the items are of ---- */
+
+/* The words of the command line, and of each that names a file which file that is now. */
+static void make_key(const struct daemon *d, char key[STOCK_KEY_DIGITS + 1])
+{
+	XXH64_state_t hash;
+	struct stat st;
+
+	XXH64_reset(&hash, 0);
+	XXH64_update(&hash, RIFFLE_VERSION_STRING, sizeof RIFFLE_VERSION_STRING);
+	XXH64_update(&hash, d->stage, strlen(d->stage) + 1);
+	for (char **word = d->arguments; *word; word++) {
+		XXH64_update(&hash, *word, strlen(*word) + 1);
+		if (stat(*word, &st) < 0 || !S_ISREG(st.st_mode))
+			continue;
+		const uint64_t identity[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
+					     (uint64_t)st.st_mtim.tv_nsec};
+
+		XXH64_update(&hash, identity, sizeof identity);
+	}
+	snprintf(key, STOCK_KEY_DIGITS + 1, "%016llx", (unsigned long long)XXH64_digest(&hash));
+}
+
+static int write_key(const struct daemon *d, struct riffle_error *error)
+{
+	int fd = openat(d->stock.directory_fd, "key.part", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	bool good = fd >= 0 && write(fd, d->key, STOCK_KEY_DIGITS) == STOCK_KEY_DIGITS;
+
+	if (fd >= 0)
+		close(fd);
+	if (!good || renameat(d->stock.directory_fd, "key.part", d->stock.directory_fd, "key") < 0)
+		return riffle_fail_system(error, errno, "key", "cannot be written");
+	return 0;
+}
+
+/* A kernel or an option that changed: items of the old one are nobody's. */
+static int follow_changes(struct daemon *d, struct riffle_error *error)
+{
+	char key[STOCK_KEY_DIGITS + 1];
+	int status;
+
+	make_key(d, key);
+	if (!strcmp(key, d->key))
+		return 0;
+	memcpy(d->key, key, sizeof key);
+	if ((status = write_key(d, error)))
+		return status;
+	if (!d->child)
+		stock_sweep(&d->stock, d->key);
+	return 0;
+}
+
+/* ---- making items ---- */
+
+static void be_idle(void)
+{
+	const struct sched_param parameter = {0};
+	enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_IDLE = 3 << 13 };
+
+	sched_setscheduler(0, SCHED_IDLE, &parameter);
+	setpriority(PRIO_PROCESS, 0, 19);
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+}
+
+static void run_maker(const struct daemon *d, const char *directory)
+{
+	const char *words[512] = {"riffle", "run", "--save-to", directory, "--save-at",
+				  !strcmp(d->stage, "booted") ? "mark" : "start", "--console", "none"};
+	size_t count = 8;
+	sigset_t none;
+
+	for (char **word = d->arguments; *word && count < sizeof words / sizeof *words - 1; word++)
+		words[count++] = *word;
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	be_idle();
+	int log = openat(d->stock.directory_fd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (log >= 0) {
+		dup2(log, STDOUT_FILENO);
+		dup2(log, STDERR_FILENO);
+	}
+	execv("/proc/self/exe", (char **)words);
+	_exit(127);
+}
+
+static bool has_room(const struct daemon *d)
+{
+	struct statvfs fs;
+	uint64_t bytes;
+	unsigned ready = stock_ready(&d->stock, &bytes);
+
+	if (ready >= d->keep || (d->max_bytes && ready && bytes + bytes / ready > d->max_bytes))
+		return false;
+	return fstatvfs(d->stock.directory_fd, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= d->min_free;
+}
+
+static void begin_item(struct daemon *d)
+{
+	char path[4096];
+	uint64_t id;
+
+	if (getrandom(&id, sizeof id, 0) != sizeof id)
+		return;
+	snprintf(d->making, sizeof d->making, "%s-%016llx", d->key, (unsigned long long)id);
+	snprintf(path, sizeof path, "%s/making/%s", d->directory, d->making);
+	if (mkdir(path, 0700) < 0)
+		return;
+	pid_t child = fork();
+
+	if (child == 0)
+		run_maker(d, path);
+	if (child < 0) {
+		rmdir(path);
+		return;
+	}
+	d->child = child;
+	d->since = now();
+}
+
+static bool is_complete(const struct daemon *d)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof path, "making/%s/state", d->making);
+	return fstatat(d->stock.directory_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
+static void end_item(struct daemon *d, int status)
+{
+	char from[128], to[128];
+	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0 && is_complete(d);
+
+	snprintf(from, sizeof from, "making/%s", d->making);
+	snprintf(to, sizeof to, "ready/%s", d->making);
+	good = good && renameat(d->stock.directory_fd, from, d->stock.directory_fd, to) == 0;
+	d->child = 0;
+	if (good) {
+		d->failures = 0;
+		stock_count(&d->stock, "made");
+	} else {
+		unsigned wait = 1u << (d->failures < 6 ? d->failures : 6);
+
+		d->failures++;
+		d->retry_at = now() + (wait < FAILURE_WAIT_MAX_S ? wait : FAILURE_WAIT_MAX_S);
+		fprintf(stderr, "riffle: stock: an item could not be made (%s/log says why)\n", SHOWN(d->directory));
+	}
+	stock_sweep(&d->stock, d->key); /* also what was left in `making` */
+}
+
+static void look_after_child(struct daemon *d)
+{
+	int status;
+
+	if (!d->child)
+		return;
+	if (waitpid(d->child, &status, WNOHANG) == d->child)
+		end_item(d, status);
+	else if (now() - d->since > PATIENCE_S)
+		kill(d->child, SIGKILL);
+}
+
+/* ---- giving items ---- */
+
+static void give(struct daemon *d)
+{
+	int peer = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC), fds[2];
+	struct stock_item item;
+	char word = '1';
+	struct iovec part = {.iov_base = &word, .iov_len = 1};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof fds)];
+	} control = {0};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (peer < 0)
+		return;
+	if (stock_take(&d->stock, &item)) {
+		fds[0] = item.state_fd;
+		fds[1] = item.memory_fd;
+		message.msg_control = &control;
+		message.msg_controllen = sizeof control.bytes;
+		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof fds);
+		memcpy(CMSG_DATA(header), fds, sizeof fds);
+	}
+	/* who is gone meanwhile had the item: it is not given twice */
+	ssize_t ignored = sendmsg(peer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	(void)ignored;
+	if (message.msg_control) {
+		close(fds[0]);
+		close(fds[1]);
+	}
+	close(peer);
+}
+
+static int listen_at(struct daemon *d, struct riffle_error *error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (!d->socket_path)
+		return 0;
+	if (strlen(d->socket_path) >= sizeof address.sun_path)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "socket", "its path is too long",
+					    strlen(d->socket_path), sizeof address.sun_path - 1);
+	strcpy(address.sun_path, d->socket_path);
+	d->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (d->listen_fd < 0)
+		return riffle_fail_system(error, errno, "socket", "failed");
+	unlink(d->socket_path); /* ours: there is one daemon, which has the lock */
+	mode_t mask = umask(0177);
+	int bound = bind(d->listen_fd, (const struct sockaddr *)&address, sizeof address), problem = errno;
+
+	umask(mask);
+	if (bound < 0 || listen(d->listen_fd, 128) < 0)
+		return riffle_fail_system(error, bound < 0 ? problem : errno, "socket", "cannot be listened on");
+	return 0;
+}
+
+/* ---- the daemon ---- */
+
+static int set_up(struct daemon *d, struct riffle_error *error)
+{
+	sigset_t ends;
+	int status, lock;
+
+	if (mkdir(d->directory, 0700) < 0 && errno != EEXIST)
+		return riffle_fail_system(error, errno, "directory", "cannot be made");
+	if ((status = stock_open(&d->stock, d->directory, error)))
+		return status;
+	lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0)
+		return riffle_fail_system(error, errno, "lock",
+					  errno == EWOULDBLOCK ? "another riffle stock has it" : "cannot be taken");
+	if ((mkdirat(d->stock.directory_fd, "making", 0700) < 0 && errno != EEXIST) ||
+	    (mkdirat(d->stock.directory_fd, "ready", 0700) < 0 && errno != EEXIST))
+		return riffle_fail_system(error, errno, "directory", "cannot be made");
+	make_key(d, d->key);
+	if ((status = write_key(d, error)))
+		return status;
+	stock_sweep(&d->stock, d->key);
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
+	d->signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signal_fd < 0)
+		return riffle_fail_system(error, errno, "signalfd", "failed");
+	return listen_at(d, error);
+}
+
+static int serve(struct daemon *d, struct riffle_error *error)
+{
+	struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN}, {.fd = d->listen_fd, .events = POLLIN}};
+	uint64_t bytes;
+	int status;
+
+	for (;;) {
+		look_after_child(d);
+		if ((status = follow_changes(d, error)))
+			return status;
+		if (!d->child && now() >= d->retry_at && has_room(d))
+			begin_item(d);
+		if (d->once && !d->child && (stock_ready(&d->stock, &bytes) >= d->keep || d->failures))
+			return d->failures ? riffle_fail(error, RIFFLE_ERR_IO, "item", "could not be made") : 0;
+		if (poll(fds, 2, TICK_MS) <= 0)
+			continue;
+		if (fds[0].revents)
+			return 0;
+		if (fds[1].revents)
+			give(d);
+	}
+}
+
+static void stop(struct daemon *d)
+{
+	if (d->child) {
+		kill(d->child, SIGKILL);
+		waitpid(d->child, NULL, 0);
+	}
+	if (d->stock.directory_fd >= 0 && d->key[0] && d->signal_fd >= 0)
+		stock_sweep(&d->stock, d->key);
+	stock_close(&d->stock);
+}
+
+static int show_status(struct daemon *d)
+{
+	static const char *const counters[] = {"made", "taken", "empty", "bad"};
+	struct riffle_error error;
+	uint64_t bytes;
+
+	if (stock_open(&d->stock, d->directory, &error)) {
+		report_error(d->directory, &error);
+		return EXIT_FAILURE;
+	}
+	unsigned ready = stock_ready(&d->stock, &bytes);
+	int lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	bool runs = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0;
+
+	if (lock >= 0)
+		close(lock);
+	printf(d->json ? "{\"ready\": %u, \"bytes\": %llu, \"daemon\": %s" : "ready %u, bytes %llu, daemon %s", ready,
+	       (unsigned long long)bytes, runs ? "true" : "false");
+	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+		printf(d->json ? ", \"%s\": %llu" : ", %s %llu", counters[i],
+		       (unsigned long long)stock_counter(&d->stock, counters[i]));
+	puts(d->json ? "}" : "");
+	stock_close(&d->stock);
+	return EXIT_SUCCESS;
+}
+
+/* -1: go on. */
+static int parse(struct daemon *d, int argc, char **argv)
+{
+	enum { DIR_ = 256, KEEP, STAGE, SOCKET, MAX, FREE, ONCE, STATUS, JSON };
+	static const struct option options[] = {{"dir", required_argument, NULL, DIR_},
+						{"keep", required_argument, NULL, KEEP},
+						{"stage", required_argument, NULL, STAGE},
+						{"socket", required_argument, NULL, SOCKET},
+						{"max-bytes", required_argument, NULL, MAX},
+						{"min-free", required_argument, NULL, FREE},
+						{"once", no_argument, NULL, ONCE},
+						{"status", no_argument, NULL, STATUS},
+						{"json", no_argument, NULL, JSON},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	char *end;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+		unsigned long number;
+
+		switch (option) {
+		case DIR_:
+			d->directory = optarg;
+			break;
+		case KEEP:
+			number = strtoul(optarg, &end, 10);
+			if (*end || end == optarg || *optarg == '-' || number < 1 || number > 100000)
+				return usage("--keep must be 1 to 100000", optarg);
+			d->keep = (unsigned)number;
+			break;
+		case STAGE:
+			if (strcmp(optarg, "laid") != 0 && strcmp(optarg, "booted") != 0)
+				return usage("--stage must be laid or booted", optarg);
+			d->stage = optarg;
+			break;
+		case SOCKET:
+			d->socket_path = optarg;
+			break;
+		case MAX:
+		case FREE:
+			if (memory_size_parse(optarg, option == MAX ? &d->max_bytes : &d->min_free))
+				return usage("is no size", optarg);
+			break;
+		case ONCE:
+			d->once = true;
+			break;
+		case STATUS:
+			d->status = true;
+			break;
+		case JSON:
+			d->json = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		default:
+			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+		}
+	}
+	d->arguments = argv + optind;
+	if (!d->directory)
+		return usage("--dir is missing", "");
+	if (d->status)
+		return show_status(d);
+	if (!d->keep)
+		return usage("--keep is missing", "");
+	if (optind == argc)
+		return usage("what to run is missing after --", "");
+	return -1;
+}
+
+int command_stock(int argc, char **argv)
+{
+	struct daemon d = {.stage = "laid", .min_free = 64 << 20, .stock.directory_fd = -1, .signal_fd = -1, .listen_fd = -1};
+	struct riffle_error error;
+	int code = parse(&d, argc, argv);
+
+	if (code >= 0)
+		return code;
+	int status = set_up(&d, &error);
+
+	if (!status)
+		status = serve(&d, &error);
+	stop(&d);
+	if (status)
+		report_error(d.directory, &error);
+	return status ? EXIT_FAILURE : EXIT_SUCCESS;
+}

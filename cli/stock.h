@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directory of a stock: items that are ready, and how each of them goes to one taker. */
+#ifndef RIFFLE_CLI_STOCK_H
+#define RIFFLE_CLI_STOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <riffle/error.h>
+
+/*
+ *	DIR/lock        held by the daemon
+ *	DIR/key         which items are of the machine that the daemon makes now: a word of hexadecimal digits
+ *	DIR/making/     items that are not ready
+ *	DIR/ready/KEY-ID/{state,memory}
+ *	DIR/taken, DIR/empty, DIR/bad, DIR/made     a byte for each
+ *
+ * An item appears by a rename, when both files are on stable storage, and is whoever's removes its state's name: that
+ * succeeds once, whoever races and dies. What is left of an item without a state belongs to nobody and is swept away.
+ */
+#define STOCK_KEY_DIGITS 16
+
+struct stock {
+	int directory_fd;
+};
+
+struct stock_item {
+	int state_fd, memory_fd; /* without names any more; the taker's */
+};
+
+/* Errors: IO. */
+int stock_open(struct stock *stock, const char *directory, struct riffle_error *error);
+void stock_close(struct stock *stock);
+
+/* 1: *item is the caller's alone. 0: there is none, which is counted. */
+int stock_take(struct stock *stock, struct stock_item *item);
+/* The same from the daemon's socket, for takers who may not open files. -1: it does not answer. */
+int stock_ask(const char *socket_path, struct stock_item *item);
+
+/* Adds one to a counter: "taken", "empty", "bad", "made". */
+void stock_count(const struct stock *stock, const char *counter);
+uint64_t stock_counter(const struct stock *stock, const char *counter);
+
+/* Items that are ready and of the daemon's key, and the bytes that they take on the disk. */
+unsigned stock_ready(const struct stock *stock, uint64_t *bytes);
+/* Removes what nobody will take: items of another key than `key` (NULL: none are) and remains. */
+void stock_sweep(const struct stock *stock, const char *key);
+
+bool stock_read_key(const struct stock *stock, char key[STOCK_KEY_DIGITS + 1]);
+
+#endif

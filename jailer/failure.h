@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a step of the jailer says when it fails, in Firecracker's words: tools that start jailers look for them. */
+#ifndef RIFFLE_JAILER_FAILURE_H
+#define RIFFLE_JAILER_FAILURE_H
+
+#include <limits.h>
+
+/* Two paths and the words between them fit. */
+struct failure {
+	char text[2 * PATH_MAX + 256];
+};
+
+/* Fills *failure and returns -1. */
+int fail(struct failure *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same, with ": ERROR (os error N)" of this errno appended. */
+int fail_system(struct failure *failure, int sys_errno, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The jail: a directory with a copy of the program, made the root of a new mount namespace, and the devices in it. */
+#ifndef RIFFLE_JAILER_JAIL_H
+#define RIFFLE_JAILER_JAIL_H
+
+#include "jailer/arguments.h"
+#include "jailer/undo.h"
+
+struct jail {
+	int root;            /* BASE/EXECNAME/ID/root; after jail_enter() the root directory itself */
+	char path[PATH_MAX]; /* its name, for messages */
+};
+
+/*
+ * A mount namespace of its own, from which nothing is propagated. Made before the jail's directory is opened: only
+ * mounts of the own namespace can be moved.
+ */
+int jail_separate_mounts(struct failure *failure);
+
+/* Makes the directories that are not there. A jail that is there already is taken: its owner puts files in it first. */
+int jail_make(struct jail *jail, const struct arguments *arguments, struct undo *undo, struct failure *failure);
+
+/* Copies the program into it. What is there under its name must be an ordinary file without a second name. */
+int jail_copy(const struct jail *jail, const struct arguments *arguments, struct undo *undo, struct failure *failure);
+
+/* Makes it the root directory, in the mount namespace in which nothing else is left then. */
+int jail_enter(struct jail *jail, struct failure *failure);
+
+/* Directories and devices in it, owned by the user. userfaultfd: its minor number, or -1 where there is none. */
+int jail_furnish(const struct jail *jail, const struct arguments *arguments, int userfaultfd, struct undo *undo,
+		 struct failure *failure);
+
+/* The minor number of /dev/userfaultfd, which is drawn when Linux starts; -1: there is none. */
+int userfaultfd_minor(void);
+
+#endif

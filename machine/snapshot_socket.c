@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The socket by which a running machine is told to save itself, into files that whoever asks has opened. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+#include "machine/restore.h"
+#include "machine/snapshot.h"
+#include "machine/snapshot_socket.h"
+
+enum { FILES = 2 }; /* state, memory */
+
+struct request {
+	char text[SNAPSHOT_MESSAGE_MAX];
+	int fds[FILES];
+	unsigned count;
+};
+
+static void close_files(struct request *request)
+{
+	for (unsigned i = 0; i < request->count; i++)
+		close(request->fds[i]);
+	request->count = 0;
+}
+
+/* Descriptors beyond those that are asked for are closed by the kernel, for want of room. */
+static ssize_t receive(int fd, struct request *request)
+{
+	struct iovec part = {.iov_base = request->text, .iov_len = sizeof request->text - 1};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(FILES * sizeof(int))];
+	} control;
+	struct msghdr message = {
+	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
+	ssize_t bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	request->count = 0;
+	if (bytes < 0)
+		return bytes;
+	request->text[bytes] = 0;
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+			continue;
+		request->count = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(request->fds, CMSG_DATA(header), request->count * sizeof(int));
+	}
+	return bytes;
+}
+
+static void answer(int fd, const char *text)
+{
+	ssize_t ignored = send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	(void)ignored;
+}
+
+static void save(struct machine *m, int fd, const struct request *request)
+{
+	bool changed = !strncmp(request->text, SNAPSHOT_CHANGED, strlen(SNAPSHOT_CHANGED));
+	bool all = !strncmp(request->text, SNAPSHOT_ALL, strlen(SNAPSHOT_ALL));
+	struct machine_snapshot snapshot = {.changed = changed, .fresh = all};
+	struct riffle_error error;
+	char text[SNAPSHOT_MESSAGE_MAX], words[SNAPSHOT_MESSAGE_MAX - 16];
+
+	if ((!changed && !all) || request->count != FILES) {
+		answer(fd, "error request: is not one for a snapshot");
+		return;
+	}
+	snapshot.state_fd = request->fds[0];
+	snapshot.memory_fd = request->fds[1];
+	if (machine_snapshot_write(m, &snapshot, &error)) {
+		riffle_error_format(&error, words, sizeof words);
+		snprintf(text, sizeof text, "error %s", words);
+		answer(fd, text);
+		return;
+	}
+	snprintf(text, sizeof text, "saved %llu %llu", (unsigned long long)snapshot.memory_bytes,
+		 (unsigned long long)snapshot.paused_ns);
+	answer(fd, text);
+	if (strstr(request->text, SNAPSHOT_AND_END))
+		vm_end(m->vm, VM_END_POWEROFF);
+}
+
+static void hang_up(struct machine *m)
+{
+	loop_remove(&m->loop, &m->snapshot.connection);
+	close(m->snapshot.connection_fd);
+	m->snapshot.connection_fd = -1;
+	loop_watch(&m->loop, &m->snapshot.listener, EPOLLIN);
+}
+
+static void request_ready(void *opaque, uint32_t events)
+{
+	struct machine *m = opaque;
+	struct request request;
+	ssize_t bytes = receive(m->snapshot.connection_fd, &request);
+
+	(void)events;
+	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (bytes > 0)
+		save(m, m->snapshot.connection_fd, &request);
+	close_files(&request);
+	hang_up(m);
+}
+
+static void connection_ready(void *opaque, uint32_t events)
+{
+	struct machine *m = opaque;
+	struct riffle_error error;
+	int fd = accept4(m->snapshot.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (loop_add(&m->loop, &m->snapshot.connection, fd, EPOLLIN, &error)) {
+		close(fd);
+		return;
+	}
+	m->snapshot.connection_fd = fd;
+	loop_watch(&m->loop, &m->snapshot.listener, 0); /* one after the other */
+}
+
+int snapshot_address(struct sockaddr_un *address, const char *path, struct riffle_error *error)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (!*path || strlen(path) >= sizeof address->sun_path)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "snapshot socket",
+					    *path ? "its path is too long" : "needs a path", strlen(path),
+					    sizeof address->sun_path - 1);
+	strcpy(address->sun_path, path);
+	return 0;
+}
+
+/* What a run left behind gives way; a socket on which somebody listens does not. */
+static void remove_stale(const struct sockaddr_un *address)
+{
+	struct stat file;
+
+	if (lstat(address->sun_path, &file) < 0 || !S_ISSOCK(file.st_mode))
+		return;
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	if (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED)
+		unlink(address->sun_path);
+	close(fd);
+}
+
+int machine_snapshot_listen(struct machine *m, struct riffle_error *error)
+{
+	struct sockaddr_un address;
+	int status;
+
+	if (!m->config.snapshot_socket)
+		return 0;
+	m->blame = m->config.snapshot_socket;
+	if ((status = snapshot_address(&address, m->config.snapshot_socket, error)))
+		return status;
+	m->snapshot.listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (m->snapshot.listen_fd < 0)
+		return riffle_fail_system(error, errno, "snapshot socket", "socket failed");
+	remove_stale(&address);
+	mode_t mask = umask(0177);
+	int bound = bind(m->snapshot.listen_fd, (const struct sockaddr *)&address, sizeof address), problem = errno;
+
+	umask(mask);
+	if (bound < 0)
+		return riffle_fail_system(error, problem, "snapshot socket", "cannot be bound");
+	if (listen(m->snapshot.listen_fd, 8) < 0)
+		return riffle_fail_system(error, errno, "snapshot socket", "cannot be listened on");
+	m->blame = NULL;
+	return 0;
+}
+
+int machine_snapshot_start(struct machine *m, struct riffle_error *error)
+{
+	if (m->snapshot.listen_fd < 0)
+		return 0;
+	m->snapshot.connection = (struct loop_source){.ready = request_ready, .opaque = m};
+	m->snapshot.listener = (struct loop_source){.ready = connection_ready, .opaque = m};
+	return loop_add(&m->loop, &m->snapshot.listener, m->snapshot.listen_fd, EPOLLIN, error);
+}
+
+void machine_snapshot_close(struct machine *m)
+{
+	if (m->snapshot.connection_fd >= 0)
+		close(m->snapshot.connection_fd);
+	if (m->snapshot.listen_fd >= 0)
+		close(m->snapshot.listen_fd);
+	if (m->pagemap_fd >= 0)
+		close(m->pagemap_fd);
+}

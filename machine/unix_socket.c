@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A unix socket that listens at a path of the user's. */
+#include "machine/unix_socket.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+/* Whether nobody listens at a socket's path any more, so that it can be taken. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+	struct stat st;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return false;
+	bool stale = lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+		     connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
+
+	close(fd);
+	return stale;
+}
+
+static int listen_at(int fd, const struct sockaddr_un *address, const char *field, int backlog,
+		     struct riffle_error *error)
+{
+	if (is_stale(address))
+		unlink(address->sun_path);
+	mode_t mask = umask(0077);
+	int bound = bind(fd, (const struct sockaddr *)address, sizeof *address), problem = errno;
+
+	umask(mask);
+	if (bound < 0)
+		return riffle_fail_system(error, problem, field, "cannot be bound");
+	if (listen(fd, backlog) < 0)
+		return riffle_fail_system(error, errno, field, "cannot be listened on");
+	return 0;
+}
+
+int unix_socket_listen(int *fd, const char *path, const char *field, int backlog, struct riffle_error *error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int status;
+
+	*fd = -1;
+	if (strlen(path) >= sizeof address.sun_path)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, field, "is too long for a socket's path",
+					    strlen(path), sizeof address.sun_path - 1);
+	strcpy(address.sun_path, path);
+	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*fd < 0)
+		return riffle_fail_system(error, errno, field, "socket failed");
+	status = listen_at(*fd, &address, field, backlog, error);
+	if (status) {
+		close(*fd);
+		*fd = -1;
+	}
+	return status;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory into a file: all that is not zero, or what changed. */
+#ifndef RIFFLE_MONITOR_SNAPSHOT_MEMORY_H
+#define RIFFLE_MONITOR_SNAPSHOT_MEMORY_H
+
+#include "monitor/core/vm.h"
+#include "monitor/virtio/mmio.h"
+
+struct memory_save {
+	int fd;         /* the file; of the memory's size afterwards */
+	bool changed;   /* only what changed since the last save, or since the memory was loaded */
+	bool fresh;     /* the file is new: a hole need not be made where the guest has zeros */
+	int pagemap_fd; /* /proc/self/pagemap; -1: without it every page is looked at */
+	/* the result */
+	uint64_t written; /* bytes */
+};
+
+/*
+ * Writes the memory of a VM whose vCPUs are parked and whose devices are paused. `changed` needs either a memory that is
+ * tracked or the pagemap; a guest that no file ever held is written whole. After a failure the next save of what
+ * changed has everything that this one had. The file is not synced. Errors: IO, MEMORY.
+ */
+int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *error);
+
+/* Devices write to the used rings without a mark: this makes one for all of a paused device's rings. */
+void memory_mark_rings(const struct virtio_device *device);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory whose pages another process provides, by Firecracker's protocol over a unix socket. */
+#include "monitor/snapshot/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+/* Faults that KVM takes for the guest must be handled too, for which the call needs a privilege and the device none. */
+static int open_uffd(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+#ifdef USERFAULTFD_IOC_NEW
+	if (fd < 0) {
+		int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+		if (device < 0)
+			return -1;
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		close(device);
+	}
+#endif
+	return fd;
+}
+
+static int set_up(int fd, const struct guest_memory *memory, struct riffle_error *error)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
+
+	if (ioctl(fd, UFFDIO_API, &api) < 0)
+		return riffle_fail_system(error, errno, "UFFDIO_API", "failed");
+	for (size_t i = 0; i < memory->count; i++) {
+		struct uffdio_register range = {
+		    .range = {.start = (uintptr_t)memory->ram[i].host, .len = memory->ram[i].bytes},
+		    .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+		if (ioctl(fd, UFFDIO_REGISTER, &range) < 0)
+			return riffle_fail_system(error, errno, "UFFDIO_REGISTER", "failed");
+	}
+	return 0;
+}
+
+static int describe(const struct guest_memory *memory, char *text, size_t room)
+{
+	size_t at = 1;
+	uint64_t offset = 0;
+
+	text[0] = '[';
+	for (size_t i = 0; i < memory->count; i++) {
+		const struct riffle_ram *ram = &memory->ram[i];
+
+		at += (size_t)snprintf(text + at, room - at,
+				       "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,"
+				       "\"page_size\":%u,\"page_size_kib\":%u}",
+				       i ? "," : "", (unsigned long long)(uintptr_t)ram->host,
+				       (unsigned long long)ram->bytes, (unsigned long long)offset, GUEST_PAGE, GUEST_PAGE);
+		offset += ram->bytes;
+	}
+	return (int)(at + (size_t)snprintf(text + at, room - at, "]"));
+}
+
+static int hand_over(const struct uffd *uffd, const struct guest_memory *memory, struct riffle_error *error)
+{
+	char text[512];
+	struct iovec part = {.iov_base = text, .iov_len = (size_t)describe(memory, text, sizeof text)};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr message = {
+	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &uffd->fd, sizeof(int));
+	if (sendmsg(uffd->socket, &message, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
+		return riffle_fail_system(error, errno, "page fault handler", "cannot be told of the memory");
+	return 0;
+}
+
+int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char *path, struct riffle_error *error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int status;
+
+	if (strlen(path) >= sizeof address.sun_path)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "page fault handler", "its path is too long",
+					    strlen(path), sizeof address.sun_path - 1);
+	strcpy(address.sun_path, path);
+	uffd->fd = open_uffd();
+	if (uffd->fd < 0)
+		return riffle_fail_full(error, RIFFLE_ERR_UNSUPPORTED, errno, "userfaultfd",
+					"cannot be had: it takes CAP_SYS_PTRACE, access to /dev/userfaultfd, or "
+					"vm.unprivileged_userfaultfd=1",
+					0, 0, 0, 0);
+	if ((status = set_up(uffd->fd, memory, error)))
+		return status;
+	uffd->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (uffd->socket < 0)
+		return riffle_fail_system(error, errno, "socket", "failed");
+	if (connect(uffd->socket, (const struct sockaddr *)&address, sizeof address) < 0)
+		return riffle_fail_system(error, errno, "page fault handler", "cannot be connected to");
+	return hand_over(uffd, memory, error);
+}
+
+void uffd_close(struct uffd *uffd)
+{
+	if (uffd->fd >= 0)
+		close(uffd->fd);
+	if (uffd->socket >= 0)
+		close(uffd->socket);
+	uffd->fd = uffd->socket = -1;
+}

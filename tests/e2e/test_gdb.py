@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A debugger on a shuffled stock kernel, with nothing but the bzImage: breakpoints in moved functions, backtraces by ORC."""
+import re
+import shutil
+import socket
+
+import pytest
+from conftest import PREPARE, RIFFLE
+from guests import in_box
+
+pytestmark = pytest.mark.skipif(not shutil.which("gdb"), reason="no gdb (Debian package gdb)")
+
+COMMANDS = """
+set pagination off
+source guest.gdb
+target remote 127.0.0.1:1234
+info threads
+stepi
+continue
+echo interrupted\\n
+break uptime_proc_show
+continue
+bt
+info symbol $rip
+x/i $rip
+print $rsp
+up
+info symbol $rip
+delete
+stepi
+print $_thread
+info registers cr3 efer
+set var $rax = 0x1234
+print $rax
+detach
+"""
+
+# the guest reads /proc/uptime until it is told to stop, by nobody; gdb is interrupted once the guest has printed something
+SCRIPT = """
+cd {where}
+ip link set lo up
+{riffle} run -a noxsave -r fgkaslr -c 2 --gdb tcp:1234 --layout-out layout.json {kernel} -- {busybox} sh -c \
+  'echo up; i=0; while [ $i -lt 300 ]; do cat /proc/uptime >/dev/null; i=$((i+1)); [ $i != 50 ] || echo turning; done; echo over' \
+  </dev/null >$$.out 2>err &
+guest=$!
+until [ -s layout.json ] || ! kill -0 $guest; do sleep 0.2; done
+sleep 1
+{prepare} gdb-script -l layout.json -k {kernel} -s guest.elf >guest.gdb || exit 9
+(until grep -q turning $$.out || ! kill -0 $guest; do sleep 0.5; done; pkill -INT -x gdb) &
+gdb -nx -q -batch -x commands >gdb.out 2>gdb.err
+echo $? >gdb.code
+grep -c . $$.out >lines
+wait $guest
+echo $? >code
+cp $$.out out
+"""
+
+
+@pytest.fixture(scope="module")
+def session(forms, tmp_path_factory):
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("no busybox")
+    where = tmp_path_factory.mktemp("gdb")
+    kernel = forms.prepared("cloud-6.1")
+    (where / "commands").write_text(COMMANDS)
+    (where / "script").write_text(SCRIPT.format(where=where, riffle=RIFFLE, prepare=PREPARE, kernel=kernel, busybox=busybox))
+    r = in_box(["bash", where / "script", RIFFLE, kernel], 2048, 600)
+    assert r.returncode == 0, r
+    return {name: (where / name).read_text() for name in ("gdb.out", "gdb.err", "out", "err", "code")}
+
+
+def everything(session):
+    return "\n".join(f"{name}: {text}" for name, text in session.items())
+
+
+def test_breakpoint_in_a_moved_function(session):
+    out = session["gdb.out"]
+    assert re.search(r"Thread 2 \(vCPU 1\)", out), everything(session)
+    after = out.split("interrupted\n", 1)[1]
+    assert "Breakpoint 1, 0x" in after, everything(session)
+    assert "uptime_proc_show in section .kernel" in after, everything(session)
+
+
+def test_backtrace_is_right(session):
+    """From the breakpoint to the system call's entry, each caller the one that calls the next."""
+    backtrace = session["gdb.out"].split("interrupted\n", 1)[1].split("in section", 1)[0]
+    names = re.findall(r"^#\d+ +0x[0-9a-f]+ in (\S+) \(\)", backtrace, re.M)
+    assert names[:2] == ["uptime_proc_show", "seq_read_iter"], everything(session)
+    assert names[-3:-1] == ["do_syscall_64", "entry_SYSCALL_64_after_hwframe"], everything(session)
+    assert names[-1] == "??", names     # user space
+
+
+def test_registers_and_steps(session):
+    out = session["gdb.out"]
+    assert "seq_read_iter + " in out, everything(session)
+    assert re.search(r"^cr3 +0x[0-9a-f]+", out, re.M) and "= 0x1234" in out or "= 4660" in out, everything(session)
+
+
+def test_the_guest_goes_on_after_detach(session):
+    assert session["code"].strip() == "0", everything(session)
+    assert session["out"].endswith("over\n"), everything(session)
+
+
+@pytest.mark.parametrize("where, words", [
+    ("tcp:0", "port"), ("tcp:65536", "port"), ("tcp:", "port"), ("tcp:1x", "port"), ("unix:", "path"), ("here", "unix:PATH"),
+])
+def test_bad_places(programs, where, words):
+    r = programs.riffle("run", "--gdb", where, "kernel")
+    assert r.returncode == 2 and "--gdb" in r.stderr and words in r.stderr and r.stderr.count("\n") == 1, r
+
+
+def test_place_is_taken(programs, forms):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        r = programs.riffle("run", "--accept-emulation", "--gdb", f"tcp:{taken.getsockname()[1]}", forms.prepared("cloud-6.1"))
+    assert r.returncode == 1 and "gdb: the port cannot be bound" in r.stderr, r

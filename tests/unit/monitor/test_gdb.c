@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The debugger's protocol: packets, commands against a made-up target, registers, and the translation of addresses. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "monitor/debug/packet.h"
+#include "monitor/debug/paging.h"
+#include "monitor/debug/registers.h"
+#include "monitor/debug/stub.h"
+
+#define MEMORY_AT 0x1000u
+
+static struct fake {
+	struct stub_target target;
+	struct stub stub;
+	struct register_file registers[3];
+	uint8_t memory[3000];
+	unsigned interrupts, detaches, kills, resumes;
+	enum stub_go go[STUB_THREADS_MAX];
+	struct {
+		bool insert;
+		enum stub_point kind;
+		uint64_t address, bytes;
+	} point;
+	char sent[3 * PACKET_BYTES_MAX];
+	size_t sent_bytes;
+} fake;
+
+static bool fake_read_registers(void *opaque, unsigned thread, struct register_file *file)
+{
+	assert_ptr_equal(opaque, &fake);
+	*file = fake.registers[thread];
+	return true;
+}
+
+static bool fake_write_registers(void *opaque, unsigned thread, const struct register_file *file)
+{
+	(void)opaque;
+	fake.registers[thread] = *file;
+	return true;
+}
+
+static size_t fake_room(uint64_t address, size_t bytes)
+{
+	uint64_t offset = address - MEMORY_AT;
+
+	if (offset >= sizeof fake.memory)
+		return 0;
+	return bytes < sizeof fake.memory - offset ? bytes : sizeof fake.memory - (size_t)offset;
+}
+
+static size_t fake_read(void *opaque, unsigned thread, uint64_t address, void *data, size_t bytes)
+{
+	(void)opaque;
+	(void)thread;
+	bytes = fake_room(address, bytes);
+	if (bytes)
+		memcpy(data, fake.memory + (address - MEMORY_AT), bytes);
+	return bytes;
+}
+
+static size_t fake_write(void *opaque, unsigned thread, uint64_t address, const void *data, size_t bytes)
+{
+	(void)opaque;
+	(void)thread;
+	bytes = fake_room(address, bytes);
+	if (bytes)
+		memcpy(fake.memory + (address - MEMORY_AT), data, bytes);
+	return bytes;
+}
+
+static bool fake_insert(void *opaque, unsigned thread, enum stub_point kind, uint64_t address, uint64_t bytes)
+{
+	(void)opaque;
+	(void)thread;
+	fake.point.insert = true;
+	fake.point.kind = kind;
+	fake.point.address = address;
+	fake.point.bytes = bytes;
+	return address != 0;
+}
+
+static bool fake_remove(void *opaque, enum stub_point kind, uint64_t address, uint64_t bytes)
+{
+	fake_insert(opaque, 0, kind, address, bytes);
+	fake.point.insert = false;
+	return address != 0;
+}
+
+static void fake_resume(void *opaque, const enum stub_go go[STUB_THREADS_MAX])
+{
+	(void)opaque;
+	fake.resumes++;
+	memcpy(fake.go, go, sizeof fake.go);
+}
+
+static void fake_interrupt(void *opaque)
+{
+	(void)opaque;
+	fake.interrupts++;
+}
+
+static void fake_detach(void *opaque)
+{
+	(void)opaque;
+	fake.detaches++;
+}
+
+static void fake_kill(void *opaque)
+{
+	(void)opaque;
+	fake.kills++;
+}
+
+static void fake_send(void *opaque, const char *bytes, size_t count)
+{
+	(void)opaque;
+	assert_true(count <= sizeof fake.sent - fake.sent_bytes);
+	memcpy(fake.sent + fake.sent_bytes, bytes, count);
+	fake.sent_bytes += count;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	memset(&fake, 0, sizeof fake);
+	fake.target = (struct stub_target){.threads = 3,
+					   .read_registers = fake_read_registers,
+					   .write_registers = fake_write_registers,
+					   .read_memory = fake_read,
+					   .write_memory = fake_write,
+					   .insert = fake_insert,
+					   .remove = fake_remove,
+					   .resume = fake_resume,
+					   .interrupt = fake_interrupt,
+					   .detach = fake_detach,
+					   .kill = fake_kill,
+					   .opaque = &fake};
+	stub_begin(&fake.stub, &fake.target, fake_send, &fake);
+	return 0;
+}
+
+/* Sends a packet, whose content may have zeros, and returns what came back, without its acknowledgement and frame. */
+static const char *ask_bytes(const void *content, size_t bytes)
+{
+	static char answer[2 * PACKET_BYTES_MAX];
+	struct packet_writer writer = {.bytes = bytes};
+	char framed[PACKET_BYTES_MAX + 4];
+	const char *at = fake.sent;
+	bool acks = !fake.stub.no_acks;
+
+	memcpy(writer.content, content, bytes);
+	fake.sent_bytes = 0;
+	stub_take(&fake.stub, (const uint8_t *)framed, packet_frame(&writer, framed, sizeof framed));
+	fake.sent[fake.sent_bytes] = 0;
+	if (acks && *at == '+')
+		at++;
+	if (*at == '$') {
+		snprintf(answer, sizeof answer, "%.*s", (int)(fake.sent + fake.sent_bytes - at - 4), at + 1);
+		return answer;
+	}
+	return at;
+}
+
+static const char *ask(const char *content)
+{
+	return ask_bytes(content, strlen(content));
+}
+
+static void packets(void **state)
+{
+	struct packet_reader reader = {0};
+	const char *stream = "+noise$m1000,4#8e";
+	enum packet_event event = PACKET_NOTHING;
+
+	(void)state;
+	for (; *stream; stream++)
+		event = packet_take(&reader, (uint8_t)*stream);
+	assert_int_equal(event, PACKET_WHOLE);
+	assert_string_equal((char *)reader.content, "m1000,4");
+	/* a wrong checksum, its own digits among them */
+	for (stream = "$m1000,4#8f"; *stream; stream++)
+		event = packet_take(&reader, (uint8_t)*stream);
+	assert_int_equal(event, PACKET_DAMAGED);
+	for (stream = "$m1000,4#8g"; *stream; stream++)
+		event = packet_take(&reader, (uint8_t)*stream);
+	assert_int_equal(event, PACKET_DAMAGED);
+	/* an escape, and a packet that begins in another */
+	for (stream = "$abc$X}\x03#d8"; *stream; stream++)
+		event = packet_take(&reader, (uint8_t)*stream);
+	assert_int_equal(event, PACKET_WHOLE);
+	assert_string_equal((char *)reader.content, "X#");
+	assert_int_equal(packet_take(&reader, 3), PACKET_INTERRUPT);
+	assert_int_equal(packet_take(&reader, '-'), PACKET_REFUSED);
+}
+
+static void longest_packet(void **state)
+{
+	struct packet_reader reader = {0};
+
+	(void)state;
+	for (unsigned extra = 0; extra < 2; extra++) {
+		uint8_t sum = 0;
+		char check[3];
+
+		packet_take(&reader, '$');
+		for (unsigned i = 0; i < PACKET_BYTES_MAX + extra; i++) {
+			packet_take(&reader, 'a');
+			sum = (uint8_t)(sum + 'a');
+		}
+		snprintf(check, sizeof check, "%02x", sum);
+		packet_take(&reader, '#');
+		packet_take(&reader, (uint8_t)check[0]);
+		assert_int_equal(packet_take(&reader, (uint8_t)check[1]), extra ? PACKET_DAMAGED : PACKET_WHOLE);
+		assert_true(reader.bytes <= PACKET_BYTES_MAX);
+	}
+}
+
+static void numbers(void **state)
+{
+	const char *text = "ffffffffffffffff,";
+	uint64_t number;
+
+	(void)state;
+	assert_true(packet_parse_number(&text, &number));
+	assert_true(number == UINT64_MAX && *text == ',');
+	text = "10000000000000000";
+	assert_false(packet_parse_number(&text, &number));
+	text = ",";
+	assert_false(packet_parse_number(&text, &number));
+
+	struct packet_writer writer = {0};
+
+	packet_number(&writer, 0);
+	packet_text(&writer, " ");
+	packet_number(&writer, UINT64_C(0x10));
+	packet_text(&writer, " ");
+	packet_number(&writer, UINT64_MAX);
+	assert_int_equal(writer.bytes, strlen("0 10 ffffffffffffffff"));
+	assert_memory_equal(writer.content, "0 10 ffffffffffffffff", writer.bytes);
+}
+
+static void acknowledgements(void **state)
+{
+	(void)state;
+	ask("?");
+	assert_int_equal(fake.sent[0], '+');
+	fake.sent_bytes = 0;
+	stub_take(&fake.stub, (const uint8_t *)"$?#00", 5);
+	assert_memory_equal(fake.sent, "-", 1);
+	/* the last answer again */
+	fake.sent_bytes = 0;
+	stub_take(&fake.stub, (const uint8_t *)"-", 1);
+	assert_memory_equal(fake.sent, "$T05thread:1;#", 14);
+	assert_string_equal(ask("QStartNoAckMode"), "OK");
+	ask("?");
+	assert_int_equal(fake.sent[0], '$');
+}
+
+static void memory(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < sizeof fake.memory; i++)
+		fake.memory[i] = (uint8_t)i;
+	assert_string_equal(ask("m1001,3"), "010203");
+	/* as far as there is something, and nothing where there is not */
+	assert_string_equal(ask("m1bb6,4"), "b6b7");
+	assert_string_equal(ask("m1bb8,1"), "E01");
+	assert_string_equal(ask("mfff,1"), "E01");
+	assert_string_equal(ask("m1000"), "E01");
+	/* more than a packet holds is cut */
+	assert_true(strlen(ask("m1000,ffffffffffffffff")) <= PACKET_BYTES_MAX);
+	assert_string_equal(ask("M1000,2:abCD"), "OK");
+	assert_memory_equal(fake.memory, "\xab\xcd\x02", 3);
+	assert_string_equal(ask("M1000,2:abc"), "E01");
+	assert_string_equal(ask("M1000,2:abcdef"), "E01");
+	assert_string_equal(ask("M1bb7,2:abcd"), "E01");
+	/* `}` and a zero among the bytes */
+	static const char binary[] = "X1000,3:}\x5d\0z";
+
+	assert_string_equal(ask_bytes(binary, sizeof binary - 1), "OK");
+	assert_memory_equal(fake.memory, "}\0z", 3);
+	assert_string_equal(ask("X1000,0:"), "OK");
+}
+
+static void registers(void **state)
+{
+	char all[2 * REGISTER_FILE_BYTES + 2], *command = all;
+	size_t offset, bytes, end = 0;
+	unsigned count = 0;
+
+	(void)state;
+	for (; registers_find(count, &offset, &bytes); count++) {
+		assert_int_equal(offset, end);
+		end += bytes;
+	}
+	assert_int_equal(end, REGISTER_FILE_BYTES);
+	for (unsigned i = 0; i < REGISTER_FILE_BYTES; i++)
+		fake.registers[1].bytes[i] = (uint8_t)(i * 7);
+	assert_string_equal(ask("Hg2"), "OK");
+	const char *file = ask("g");
+
+	assert_int_equal(strlen(file), 2 * REGISTER_FILE_BYTES);
+	assert_memory_equal(file, "00070e15", 8);
+	*command++ = 'G';
+	for (unsigned i = 0; i < REGISTER_FILE_BYTES; i++, command += 2)
+		memcpy(command, "5a", 3);
+	assert_string_equal(ask(all), "OK");
+	assert_int_equal(fake.registers[1].bytes[REGISTER_FILE_BYTES - 1], 0x5a);
+	assert_int_equal(fake.registers[0].bytes[0], 0);
+	command[-1] = 0;
+	assert_string_equal(ask(all), "E01");
+	/* rip is number 16 */
+	assert_string_equal(ask("P10=8877665544332211"), "OK");
+	assert_string_equal(ask("p10"), "8877665544332211");
+	assert_int_equal(fake.registers[1].bytes[16 * 8], 0x88);
+	assert_string_equal(ask("P10=88776655443322"), "E01");
+	char last[16];
+
+	snprintf(last, sizeof last, "p%x", count);
+	assert_string_equal(ask(last), "E01");
+	snprintf(last, sizeof last, "p%x", count - 1);
+	assert_int_equal(strlen(ask(last)), 16);
+}
+
+/* To KVM's structures and back nothing is lost that a debugger may change. */
+static void registers_of_kvm(void **state)
+{
+	struct register_sources one, two;
+	struct register_file file, again;
+
+	(void)state;
+	srand(1);
+	for (size_t i = 0; i < sizeof one; i++)
+		((uint8_t *)&one)[i] = (uint8_t)rand();
+	one.regs.rflags &= UINT32_MAX;
+	memset(&two, 0, sizeof two);
+	registers_collect(&file, &one);
+	registers_spread(&file, &two);
+	assert_memory_equal(&two.regs, &one.regs, sizeof one.regs);
+	assert_int_equal(two.fpu.ftwx, one.fpu.ftwx);
+	assert_int_equal(two.fpu.fcw, one.fpu.fcw);
+	assert_int_equal(two.fpu.mxcsr, one.fpu.mxcsr);
+	assert_memory_equal(two.fpu.xmm, one.fpu.xmm, sizeof one.fpu.xmm);
+	two.sregs = one.sregs;
+	two.kernel_gs_base = one.kernel_gs_base;
+	two.fpu.last_ip = one.fpu.last_ip;
+	two.fpu.last_dp = one.fpu.last_dp;
+	two.fpu.last_opcode = one.fpu.last_opcode;
+	registers_collect(&again, &two);
+	assert_memory_equal(&again, &file, sizeof file);
+	/* in the order of the description */
+	assert_memory_equal(file.bytes, &one.regs.rax, 8);
+	assert_memory_equal(file.bytes + 8, &one.regs.rbx, 8);
+	assert_memory_equal(file.bytes + 7 * 8, &one.regs.rsp, 8);
+	assert_memory_equal(file.bytes + 16 * 8, &one.regs.rip, 8);
+	assert_memory_equal(file.bytes + REGISTER_FILE_BYTES - 8, &one.sregs.efer, 8);
+}
+
+static void description(void **state)
+{
+	size_t bytes = strlen(registers_description()), got = 0;
+	char question[80], *whole = calloc(1, bytes + 1);
+	const char *answer;
+
+	(void)state;
+	assert_non_null(strstr(ask("qSupported:swbreak+"), "qXfer:features:read+"));
+	do {
+		snprintf(question, sizeof question, "qXfer:features:read:target.xml:%zx,100", got);
+		answer = ask(question);
+		assert_true(strlen(answer) <= 0x101);
+		strcpy(whole + got, answer + 1);
+		got += strlen(answer + 1);
+	} while (*answer == 'm');
+	assert_int_equal(*answer, 'l');
+	assert_string_equal(whole, registers_description());
+	snprintf(question, sizeof question, "qXfer:features:read:target.xml:%zx,1", bytes + 1);
+	assert_string_equal(ask(question), "E01");
+	/* as many registers as the file has */
+	size_t offset, register_bytes;
+	unsigned described = 0, count = 0;
+
+	for (const char *at = whole; (at = strstr(at, "<reg ")); at++)
+		described++;
+	while (registers_find(count, &offset, &register_bytes))
+		count++;
+	assert_int_equal(described, count);
+	free(whole);
+}
+
+static void threads(void **state)
+{
+	(void)state;
+	assert_string_equal(ask("qfThreadInfo"), "m1,2,3");
+	assert_string_equal(ask("qsThreadInfo"), "l");
+	fake.target.threads = 20;
+	assert_string_equal(ask("qfThreadInfo"), "m1,2,3,4,5,6,7,8,9,a,b,c,d,e,f,10");
+	assert_string_equal(ask("qsThreadInfo"), "m11,12,13,14");
+	assert_string_equal(ask("qsThreadInfo"), "l");
+	fake.target.threads = 3;
+	assert_string_equal(ask("T3"), "OK");
+	assert_string_equal(ask("T4"), "E01");
+	assert_string_equal(ask("Hg4"), "E01");
+	assert_string_equal(ask("Hg"), "E01");
+	assert_string_equal(ask("Hc-1"), "OK");
+	assert_string_equal(ask("qThreadExtraInfo,2"), "764350552031"); /* vCPU 1 */
+}
+
+static void going_on(void **state)
+{
+	(void)state;
+	assert_string_equal(ask("vCont;s:2;c"), "");
+	assert_int_equal(fake.resumes, 1);
+	assert_int_equal(fake.go[0], STUB_CONTINUE);
+	assert_int_equal(fake.go[1], STUB_STEP);
+	assert_int_equal(fake.go[2], STUB_CONTINUE);
+	/* only an interrupt is heard now */
+	assert_int_equal(fake.interrupts, 0);
+	stub_take(&fake.stub, (const uint8_t *)"\x03", 1);
+	assert_int_equal(fake.interrupts, 1);
+	fake.sent_bytes = 0;
+	stub_stopped(&fake.stub, 1, STUB_STOP_WRITE, 0xabc);
+	assert_memory_equal(fake.sent, "$T05thread:2;watch:abc;#", 24);
+	/* stopped already: neither another stop nor an interrupt is told */
+	fake.sent_bytes = 0;
+	stub_stopped(&fake.stub, 2, STUB_STOP_STEP, 0);
+	stub_take(&fake.stub, (const uint8_t *)"\x03", 1);
+	assert_int_equal(fake.sent_bytes, 0);
+	assert_int_equal(fake.interrupts, 1);
+	assert_string_equal(ask("qC"), "QC2");
+	/* the first action that fits a thread holds; one without any stays */
+	ask("vCont;c:1;s");
+	assert_int_equal(fake.go[0], STUB_CONTINUE);
+	assert_int_equal(fake.go[2], STUB_STEP);
+	stub_stopped(&fake.stub, 0, STUB_STOP_INTERRUPT, 0);
+	ask("vCont;s:3");
+	assert_int_equal(fake.go[0], STUB_STAY);
+	assert_int_equal(fake.go[2], STUB_STEP);
+	stub_stopped(&fake.stub, 2, STUB_STOP_STEP, 0);
+	assert_string_equal(ask("vCont;x"), "E01");
+	assert_string_equal(ask("vCont;c:9"), "E01");
+	assert_string_equal(ask("vCont"), "E01");
+	assert_int_equal(fake.resumes, 3);
+	ask("s");
+	assert_int_equal(fake.go[2], STUB_STEP);
+	assert_int_equal(fake.go[0], STUB_STAY);
+}
+
+static void points(void **state)
+{
+	(void)state;
+	assert_string_equal(ask("Z0,ffffffff81000000,1"), "OK");
+	assert_true(fake.point.insert && fake.point.kind == STUB_BREAK_SOFT &&
+		    fake.point.address == UINT64_C(0xffffffff81000000) && fake.point.bytes == 1);
+	assert_string_equal(ask("z4,10,8"), "OK");
+	assert_true(!fake.point.insert && fake.point.kind == STUB_WATCH_ACCESS && fake.point.bytes == 8);
+	assert_string_equal(ask("Z1,0,1"), "E01");
+	assert_string_equal(ask("Z5,10,1"), "");
+	assert_string_equal(ask("Z0,10"), "E01");
+}
+
+static void good_byes(void **state)
+{
+	(void)state;
+	assert_string_equal(ask("D"), "OK");
+	assert_int_equal(fake.detaches, 1);
+	assert_false(stub_take(&fake.stub, (const uint8_t *)"$?#3f", 5));
+	set_up(NULL);
+	ask("k");
+	assert_int_equal(fake.kills, 1);
+	set_up(NULL);
+	ask("c");
+	fake.sent_bytes = 0;
+	stub_exited(&fake.stub);
+	assert_memory_equal(fake.sent, "$W00#b7", 7);
+}
+
+#define PAGE UINT64_C(4096)
+
+static void set(uint8_t *ram, uint64_t at, uint64_t value)
+{
+	memcpy(ram + at, &value, sizeof value);
+}
+
+static void translation(void **state)
+{
+	uint8_t *ram = calloc(16, PAGE);
+	const struct guest_memory memory = {.count = 1, .ram[0] = {.bytes = 16 * PAGE, .host = ram}};
+	struct kvm_sregs sregs = {0};
+	uint64_t physical, bytes;
+
+	(void)state;
+	/* no paging */
+	assert_true(paging_translate(&memory, &sregs, 0x1234, &physical, &bytes));
+	assert_true(physical == 0x1234 && bytes == PAGE - 0x234);
+	sregs.cr0 = UINT64_C(1) << 31;
+	assert_false(paging_translate(&memory, &sregs, 0x1234, &physical, &bytes)); /* tables of the older kinds */
+	sregs.efer = UINT64_C(1) << 10;
+	sregs.cr3 = PAGE | 0xfff;
+	/* the last page of the kernel's half in 4 KiB, with bits beside the address in each entry; then 2 MiB and 1 GiB
+	 */
+	set(ram, PAGE + 511 * 8, 2 * PAGE | 0x63);
+	set(ram, 2 * PAGE + 511 * 8, 3 * PAGE | 0x63);
+	set(ram, 3 * PAGE + 511 * 8, 4 * PAGE | 0x63);
+	set(ram, 4 * PAGE + 511 * 8, UINT64_C(0x8000000000007000) | 0x63);
+	set(ram, 3 * PAGE + 510 * 8, UINT64_C(0x40000000) | 0xe3);
+	set(ram, 2 * PAGE + 510 * 8, UINT64_C(0x80000000) | 0xe3);
+	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xfffffffffffffffe), &physical, &bytes));
+	assert_true(physical == 0x7ffe && bytes == 2);
+	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xffffffffffc12345), &physical, &bytes));
+	assert_true(physical == 0x40012345 && bytes == (2 << 20) - 0x12345);
+	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xffffffff80000001), &physical, &bytes));
+	assert_true(physical == 0x80000001 && bytes == (1 << 30) - 1);
+	/* nothing there, and no sign extension */
+	assert_false(paging_translate(&memory, &sregs, UINT64_C(0xffffffffff000000), &physical, &bytes));
+	assert_false(paging_translate(&memory, &sregs, UINT64_C(0x0000ffffffffffff), &physical, &bytes));
+	/* a table that is not in memory */
+	set(ram, 4 * PAGE + 510 * 8, 0);
+	set(ram, PAGE, UINT64_C(0x10000000) | 0x63);
+	assert_false(paging_translate(&memory, &sregs, 0, &physical, &bytes));
+	/* the tables of user mode, one page after the kernel's, know nothing of it */
+	sregs.cr3 = 9 * PAGE;
+	set(ram, 8 * PAGE + 511 * 8, 2 * PAGE | 0x63);
+	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xffffffffffc12345), &physical, &bytes));
+	/* five levels */
+	sregs.cr3 = 10 * PAGE;
+	sregs.cr4 = UINT64_C(1) << 12;
+	set(ram, 10 * PAGE + 511 * 8, PAGE | 0x63);
+	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xffffffffffc12345), &physical, &bytes));
+	assert_true(physical == 0x40012345);
+	free(ram);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(packets),
+	    cmocka_unit_test(longest_packet),
+	    cmocka_unit_test(numbers),
+	    cmocka_unit_test_setup(acknowledgements, set_up),
+	    cmocka_unit_test_setup(memory, set_up),
+	    cmocka_unit_test_setup(registers, set_up),
+	    cmocka_unit_test(registers_of_kvm),
+	    cmocka_unit_test_setup(description, set_up),
+	    cmocka_unit_test_setup(threads, set_up),
+	    cmocka_unit_test_setup(going_on, set_up),
+	    cmocka_unit_test_setup(points, set_up),
+	    cmocka_unit_test_setup(good_byes, set_up),
+	    cmocka_unit_test(translation),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

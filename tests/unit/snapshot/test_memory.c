@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory into files: every page that is not zero, holes for the rest, and of what changed no page too few. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "monitor/core/internal.h"
+#include "monitor/core/kvm.h"
+#include "monitor/snapshot/memory.h"
+
+#define BYTES (8u << 20)
+
+static struct vm *make_vm(const struct guest_memory_file *file, bool track)
+{
+	const struct vm_config config = {
+	    .vcpus = 1, .memory_bytes = BYTES, .can_save = true, .memory_file = file, .track_dirty = track};
+	const struct vm_handlers handlers = {0};
+	int fd = kvm_open(NULL);
+	struct vm *vm;
+
+	if (fd < 0)
+		skip();
+	assert_int_equal(vm_new(&vm, &config, &handlers, NULL), 0);
+	assert_int_equal(vm_open(vm, fd, NULL), 0);
+	return vm;
+}
+
+static int file(void)
+{
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static int pagemap(void)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void assert_file_is(int fd, const struct vm *vm)
+{
+	uint8_t *data = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, BYTES);
+	assert_true(data != MAP_FAILED);
+	assert_int_equal(memcmp(data, guest_memory_start(&vm->memory), BYTES), 0);
+	munmap(data, BYTES);
+}
+
+static void put(struct vm *vm, uint64_t at, uint8_t value)
+{
+	assert_true(guest_memory_write(&vm->memory, at, &value, 1));
+}
+
+/* With and without the pagemap: the same file. */
+static void test_all(void **unused)
+{
+	(void)unused;
+	for (unsigned i = 0; i < 2; i++) {
+		struct vm *vm = make_vm(NULL, false);
+		struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = i ? pagemap() : -1};
+
+		put(vm, 0, 1);
+		put(vm, 4095, 2);
+		put(vm, 5 * 4096, 3);
+		put(vm, BYTES - 1, 4);
+		put(vm, 1 << 20, 0); /* touched, and still zero */
+		assert_int_equal(memory_save(vm, &save, NULL), 0);
+		assert_int_equal(save.written, 3 * 4096);
+		assert_file_is(save.fd, vm);
+		close(save.fd);
+		vm_destroy(vm);
+	}
+}
+
+/* A file that had something else: its old bytes go. */
+static void test_over_another(void **unused)
+{
+	struct vm *vm = make_vm(NULL, false);
+	struct memory_save save = {.fd = file(), .pagemap_fd = pagemap()};
+
+	(void)unused;
+	for (uint64_t at = 0; at < BYTES + 4096; at += 512)
+		assert_int_equal(pwrite(save.fd, "x", 1, (off_t)at), 1);
+	put(vm, 12345, 1);
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	vm_destroy(vm);
+}
+
+static void test_tracked_changes(void **unused)
+{
+	struct vm *vm = make_vm(NULL, true);
+	struct memory_save save = {.fd = file(), .fresh = true, .changed = true, .pagemap_fd = -1};
+
+	(void)unused;
+	put(vm, 0x200000, 1);
+	/* the first: no file ever held this guest */
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_file_is(save.fd, vm);
+	uint64_t monitors = 0x61 * 4096; /* the monitor's own pages are always written */
+
+	save.fresh = false;
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save.written, monitors);
+	put(vm, 0x200000, 0); /* back to zero is a change too */
+	put(vm, 0x300fff, 7);
+	uint8_t two[2] = {8, 9};
+
+	assert_true(guest_memory_write(&vm->memory, 0x400fff, two, 2));
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save.written, monitors + 4 * 4096);
+	assert_file_is(save.fd, vm);
+	put(vm, 0x500000, 1);
+	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x500000, 4096), 4096));
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save.written, monitors + 4096);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	vm_destroy(vm);
+}
+
+/* What a failed save took out of the log is in the next one. */
+static void test_full_disk(void **unused)
+{
+	struct vm *vm = make_vm(NULL, true);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = -1};
+	struct rlimit limit = {.rlim_cur = 0x250000, .rlim_max = RLIM_INFINITY};
+
+	(void)unused;
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	put(vm, 0x200000, 1);
+	put(vm, 0x300000, 2);
+	save.changed = true;
+	save.fresh = false;
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &limit);
+	limit.rlim_cur = 0x250000;
+	setrlimit(RLIMIT_FSIZE, &limit);
+	int status = memory_save(vm, &save, NULL);
+
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &limit);
+	assert_int_equal(status, RIFFLE_ERR_IO);
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	vm_destroy(vm);
+}
+
+/* Made of a file: what changed is found by the pagemap; a discarded page is zero and not the file's again. */
+static void test_from_file(void **unused)
+{
+	struct guest_memory_file from = {.fd = file()};
+	struct memory_save save = {.fd = -1, .changed = true, .pagemap_fd = pagemap()};
+
+	(void)unused;
+	assert_int_equal(ftruncate(from.fd, BYTES), 0);
+	assert_int_equal(pwrite(from.fd, "abc", 3, 0x300000), 3);
+	assert_int_equal(pwrite(from.fd, "def", 3, 0x400000), 3);
+	save.fd = dup(from.fd); /* in place, as an update does */
+	struct vm *vm = make_vm(&from, false);
+
+	assert_memory_equal(guest_memory_at(&vm->memory, 0x300000, 3), "abc", 3);
+	put(vm, 0x600000, 5);
+	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x400000, 4096), 4096));
+	assert_memory_equal(guest_memory_at(&vm->memory, 0x400000, 3), "\0\0\0", 3);
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_true(save.written >= 4096 && save.written < BYTES / 4);
+	uint8_t byte;
+
+	assert_int_equal(pread(save.fd, &byte, 1, 0x600000), 1);
+	assert_int_equal(byte, 5);
+	/* all of it, the part that is only in the file included */
+	int whole = file();
+
+	save = (struct memory_save){.fd = whole, .fresh = true, .pagemap_fd = save.pagemap_fd};
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_file_is(whole, vm);
+	vm_destroy(vm);
+	close(whole);
+}
+
+static void test_wrong_files(void **unused)
+{
+	struct guest_memory memory;
+	struct riffle_error error;
+
+	(void)unused;
+	for (int off = -1; off <= 1; off++) {
+		struct guest_memory_file from = {.fd = file()};
+
+		assert_int_equal(ftruncate(from.fd, (off_t)BYTES + off), 0);
+		assert_int_equal(!guest_memory_map_file(&memory, BYTES, &from, &error), !off);
+		if (!off)
+			guest_memory_unmap(&memory);
+		/* the descriptor is gone either way */
+		assert_int_equal(fcntl(from.fd, F_GETFD), -1);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_all),       cmocka_unit_test(test_over_another), cmocka_unit_test(test_tracked_changes),
+	    cmocka_unit_test(test_full_disk), cmocka_unit_test(test_from_file),    cmocka_unit_test(test_wrong_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
