@@ -92,6 +92,7 @@ static void adopt(struct vmm *vmm, const struct machine_config *config)
 	r->machine.vcpu_count = (uint8_t)config->vcpus;
 	r->machine.mem_size_mib = config->memory_bytes >> 20;
 	r->machine.track_dirty_pages = config->track_dirty;
+	r->boot_source.body.boot_args = arena_copy(&r->boot_source.arena, config->command_line);
 	for (unsigned i = 0; i < d->disk_count; i++)
 		adopt_drive(&r->drives[r->drive_count++], &d->disks[i]);
 	for (unsigned i = 0; i < d->net_count; i++)
@@ -120,7 +121,7 @@ static void adopt(struct vmm *vmm, const struct machine_config *config)
 struct loading {
 	struct vmm *vmm;
 	struct machine_net_override *nets;
-	bool paused;
+	bool paused, deprecated;
 	uint64_t begun;
 };
 
@@ -133,7 +134,7 @@ static void notice(void *opaque, const char *text)
 static void before_run(void *opaque)
 {
 	struct loading *l = opaque;
-	struct reply reply = {0};
+	struct reply reply = {.deprecated = l->deprecated};
 
 	l->vmm->state = l->paused ? VMM_PAUSED : VMM_RUNNING;
 	reply_done(&reply);
@@ -141,9 +142,9 @@ static void before_run(void *opaque)
 	l->vmm->started(l->vmm->opaque, &reply);
 }
 
-static bool fail(struct vmm *vmm, const char *blame, const struct riffle_error *error)
+static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const struct riffle_error *error)
 {
-	struct reply reply = {0};
+	struct reply reply = {.deprecated = deprecated};
 	char words[300];
 
 	riffle_error_format(error, words, sizeof words);
@@ -192,7 +193,7 @@ bool vmm_may_load(const struct vmm *vmm, struct reply *reply)
 
 bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, struct riffle_error *error)
 {
-	struct loading loading = {.vmm = vmm, .begun = counts_clock_us()};
+	struct loading loading = {.vmm = vmm, .deprecated = action->deprecated, .begun = counts_clock_us()};
 	const struct machine_observer observer = {
 	    .notice = notice, .before_run = before_run, .booted = watch_booted, .opaque = &loading};
 	struct machine_config *host = calloc(1, sizeof *host);
@@ -203,6 +204,8 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	const char *blame = NULL;
 	int status = 0;
 
+	if (action->deprecated)
+		log_always(LOG_WARN, "api", "%s", action->deprecated);
 	vmm->load_arena = action->arena;
 	action->arena = (struct arena){0};
 
@@ -238,7 +241,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	bool ran = vmm->state != VMM_NOT_STARTED;
 
 	if (!ran)
-		fail(vmm, blame, error);
+		fail(vmm, loading.deprecated, blame, error);
 	free(loading.nets);
 	free(host);
 	return ran;
