@@ -30,7 +30,7 @@ typedef uint32_t count_entries(const struct riffle_chunk *chunk);
 /* Moves a run of entries whose code moves by `shift`; often there are none, which is cheaper to move than to test for. */
 typedef void move_run(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift);
 
-#define AHEAD 12u /* chunks: their entries are anywhere */
+#define AHEAD 24u /* chunks: their entries are anywhere */
 
 /*
  * Where each chunk's entries start in link order, and after those of a region's last chunk where they end: so a chunk's are
