@@ -99,6 +99,7 @@ struct machine_config {
 	bool track_dirty;      /* so that snapshots of what changed need not look for it */
 	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
 	int save_state_fd, save_memory_fd; /* empty, and the caller's */
+	const char *dump_path; /* a new file for the console's key; NULL: none. With can_save */
 	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
