@@ -33,13 +33,14 @@ struct source {
 static counter own[METRIC_OWN_COUNT];
 static uint64_t own_told[METRIC_OWN_COUNT], own_seen[METRIC_OWN_COUNT];
 
+static char line_made[LINE_BYTES];
+static char rest[LINE_BYTES]; /* what the reader did not take of a line, before which no other may be written */
+
 static struct {
 	int fd;       /* -1: nowhere */
 	char *header; /* members that each line begins with */
 	pthread_mutex_t lock;
 	_Atomic bool writing; /* somebody is between making a line and having told it */
-	char line[LINE_BYTES];
-	char rest[LINE_BYTES]; /* what the reader did not take of a line, before which no other may be written */
 	size_t rest_bytes;
 	struct source sources[SOURCES_MAX];
 	unsigned source_count;
@@ -394,10 +395,10 @@ static bool write_rest(void)
 	size_t done;
 
 	while (state.rest_bytes) {
-		if (!write_some(state.rest, state.rest_bytes, &done))
+		if (!write_some(rest, state.rest_bytes, &done))
 			return false;
 		state.rest_bytes -= done;
-		memmove(state.rest, state.rest + done, state.rest_bytes);
+		memmove(rest, rest + done, state.rest_bytes);
 	}
 	return true;
 }
@@ -405,7 +406,7 @@ static bool write_rest(void)
 /* 0, or why the line was lost: an errno value. */
 static int write_line(void)
 {
-	struct metrics_line line = {.text = state.line, .room = sizeof state.line};
+	struct metrics_line line = {.text = line_made, .room = sizeof line_made};
 	size_t done;
 
 	if (!write_rest())
@@ -417,7 +418,7 @@ static int write_line(void)
 	if (!write_some(line.text, line.bytes, &done))
 		return errno;
 	state.rest_bytes = line.bytes - done;
-	memcpy(state.rest, line.text + done, state.rest_bytes);
+	memcpy(rest, line.text + done, state.rest_bytes);
 	if (state.rest_bytes)
 		write_rest();
 	told();

@@ -2,6 +2,7 @@
 /* A VMM from its options to its end: requests before the start, the start, requests while the guest runs. */
 #include "api/serve.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,8 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 	s->metadata = options->metadata;
 	s->problem = problem;
 	s->room = room;
+	/* an arena of a thread's own is given back after a look into /proc, which confined threads cannot have */
+	mallopt(M_ARENA_MAX, 1);
 	vmm_init(&s->vmm, &settings);
 	s->vmm.started = started;
 	s->vmm.opaque = s;

@@ -20,10 +20,12 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	char words[300];
 
 	if (vmm->state != VMM_PAUSED)
-		return reply_fault(reply, "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
+		return reply_fault(reply,
+				   "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
 	if (machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &blame, &error)) {
 		riffle_error_format(&error, words, sizeof words);
-		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "", words);
+		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "",
+				   words);
 	}
 	reply_done(reply);
 	counts_carried_out(ACTION_SNAPSHOT_CREATE, changed, begun, reply);
@@ -165,7 +167,8 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 	const bool uffd = body->has_backend && body->mem_backend.backend_type == BACKEND_UFFD;
 
 	*load = (struct machine_load){.state_path = body->snapshot_path,
-				      .memory_path = body->has_backend ? body->mem_backend.backend_path : body->mem_file_path,
+				      .memory_path =
+					  body->has_backend ? body->mem_backend.backend_path : body->mem_file_path,
 				      .uffd_path = uffd ? body->mem_backend.backend_path : NULL,
 				      .share_layout = !l->vmm->settings.one_time_snapshots,
 				      .clock_realtime = body->clock_realtime,
@@ -211,12 +214,14 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 
 	if (!host || !describe_load(&loading, &load, &action->u.snapshot_load)) {
 		error->status = RIFFLE_ERR_MEMORY;
-		*error = (struct riffle_error){.status = RIFFLE_ERR_MEMORY, .field = "snapshot", .problem = "out of memory"};
+		*error =
+		    (struct riffle_error){.status = RIFFLE_ERR_MEMORY, .field = "snapshot", .problem = "out of memory"};
 		status = RIFFLE_ERR_MEMORY;
 	}
 	if (!status && !vmm_describe_host(vmm, host, &reply)) {
 		free(reply.body);
-		*error = (struct riffle_error){.status = RIFFLE_ERR_IO, .field = "serial", .problem = "cannot be opened"};
+		*error =
+		    (struct riffle_error){.status = RIFFLE_ERR_IO, .field = "serial", .problem = "cannot be opened"};
 		status = RIFFLE_ERR_IO;
 	}
 	phases_start(&phases, 0);
@@ -227,10 +232,11 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	}
 	if (!status) {
 		if (info.uses)
-			log_always(LOG_WARN, "vmm",
-				   "%llu guests were made of this snapshot before: they all have one kernel layout, and what "
-				   "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
-				   (unsigned long long)info.uses);
+			log_always(
+			    LOG_WARN, "vmm",
+			    "%llu guests were made of this snapshot before: they all have one kernel layout, and what "
+			    "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
+			    (unsigned long long)info.uses);
 		adopt(vmm, machine_description(vmm->machine));
 		status = watch_machine(vmm->machine, error);
 	}

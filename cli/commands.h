@@ -31,6 +31,7 @@ int command_snapshot(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_stock(int argc, char **argv);
 int command_emit(int argc, char **argv);
+int command_config(int argc, char **argv);
 
 /* in riffle-prepare */
 int command_prepare(int argc, char **argv);

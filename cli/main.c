@@ -24,6 +24,7 @@ static const struct {
 	{"stock", command_stock, "keep microVMs ready, each for one start"},
 	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
+	{"config", command_config, "check the configuration file of a microVM"},
 	{"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
 	{"initramfs", NULL, "pack a directory as an initramfs"},
 	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},

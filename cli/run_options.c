@@ -9,12 +9,14 @@
 
 #include "cli/device_options.h"
 #include "cli/memory_size.h"
+#include "cli/run_config.h"
 #include "cli/run_options.h"
 #include "cli/shown.h"
 #include "initramfs/command.h"
 
 static const char help[] =
     "Usage: riffle run [OPTIONS] KERNEL [-- COMMAND [ARGUMENT...]]\n"
+    "       riffle run --config FILE [OPTIONS]\n"
     "\n"
     "Boots KERNEL in a microVM, its layout randomised, console on the terminal. KERNEL is a\n"
     "bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
@@ -58,6 +60,8 @@ static const char help[] =
     "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
     "\n"
     "Host:\n"
+    "      --config FILE        the machine as this JSON file describes it, kernel included: riffle-config(1);\n"
+    "                           options change or add to it\n"
     "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
     "                           another), pty, or none [stdio]\n"
     "      --snapshot-socket PATH\n"
@@ -264,10 +268,25 @@ static enum run_parsed check(const struct run_options *o, bool randomize_given)
 	return RUN_WRONG;
 }
 
+/* The file of --config, or NULL. */
+static const char *find_config(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = after(argv[i], "--config=");
+
+		if (value)
+			return value;
+		if (!strcmp(argv[i], "--config") && i + 1 < argc)
+			return argv[i + 1];
+	}
+	return NULL;
+}
+
 enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 {
 	enum {
 		RELOCS = 256,
+		CONFIG,
 		BOOT,
 		TABLES,
 		SEED,
@@ -317,6 +336,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"boot-timer", no_argument, NULL, TIMER},
 	    {"start-time", required_argument, NULL, START},
 	    {"root", required_argument, NULL, ROOT},
+	    {"config", required_argument, NULL, CONFIG},
 	    {"env", required_argument, NULL, ENV},
 	    {"workdir", required_argument, NULL, WORKDIR},
 	    {"status-out", required_argument, NULL, STATUS_OUT},
@@ -346,6 +366,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	memset(o, 0, sizeof *o);
 	machine_config_init(m);
 	argc = split_command(o, argc, argv);
+	/* before all options, which change what it says */
+	const char *config = find_config(argc, argv);
+
+	if (config && !run_config_apply(m, config))
+		return RUN_WRONG;
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
@@ -496,6 +521,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case STATUS_OUT:
 			o->status_out = optarg;
 			break;
+		case CONFIG:
+			if (!config || strcmp(optarg, config))
+				return wrong("--config", "is given more than once, or not written out", optarg);
+			break;
 		case 'h':
 			fputs(help, stdout);
 			return RUN_HELPED;
@@ -509,17 +538,21 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			return RUN_WRONG;
 		}
 	}
+	if (config && (optind < argc || o->command))
+		return wrong(optind < argc ? "KERNEL" : "COMMAND", "cannot be had with --config",
+			     optind < argc ? argv[optind] : "--");
 	if (m->save_at_mark && !o->save_to)
 		return wrong("--save-at", "needs --save-to", "");
-	if (optind == argc && o->from_stock && !o->command)
+	if (!config && optind == argc && o->from_stock && !o->command)
 		return RUN_GO; /* nothing to fall back on */
-	if (optind == argc)
+	if (!config && optind == argc)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)
 		return wrong("KERNEL", "is one file only", argv[optind + 1]);
 	if (o->command && !o->command_count)
 		return wrong("COMMAND", "is missing after --", "");
-	m->kernel = argv[optind];
+	if (!config)
+		m->kernel = argv[optind];
 	if (o->command && !describe_command(o, console_given))
 		return RUN_WRONG;
 	for (unsigned i = 0; i < appends; i++)

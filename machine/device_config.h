@@ -12,9 +12,9 @@
 #include "monitor/virtio/net.h"
 #include "monitor/virtio/passt.h"
 
-#define MACHINE_DISKS_MAX 16u
-#define MACHINE_NETS_MAX 16u
-#define MACHINE_PMEMS_MAX 16u
+#define MACHINE_DISKS_MAX 17u
+#define MACHINE_NETS_MAX 17u
+#define MACHINE_PMEMS_MAX 17u
 
 /* Ids are the user's, for machine/control.h; NULL: the device cannot be addressed. */
 

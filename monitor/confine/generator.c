@@ -87,7 +87,8 @@ static const unsigned long loop_ioctls[] = {
 
 /* A disk's new file is opened, examined, measured, and set to O_DIRECT. */
 static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
-				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), END_OF_LIST};
+				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),
+				 END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* A snapshot: state out of KVM, memory and state into files. */

@@ -17,11 +17,11 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 # and of other monitors
-FOREIGN_OPTIONS |= {"--api-sock", "--config-file", "--initramfs", "--kernel", "--params", "--serial"}
+FOREIGN_OPTIONS |= {"--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
 
 
 # programs beside riffle
-PROGRAMS = {"riffle-jailer": BUILD / "jailer" / "riffle-jailer"}
+PROGRAMS = {"riffle-jailer": BUILD / "jailer" / "riffle-jailer", "riffle-vmm": BUILD / "api" / "riffle-vmm"}
 
 
 def help_of(*command):
@@ -84,7 +84,7 @@ def test_riffle_page_lists_the_commands():
 
 
 @pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench",
-                                     "initramfs"])
+                                     "initramfs", "config", "snapshot", "resume", "stock"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}
@@ -190,6 +190,8 @@ def known_options():
     known = set(FOREIGN_OPTIONS) | {"--help", "--version"}
     for command in commands():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
+    for program in PROGRAMS.values():
+        known |= options_of_help(help_of(program, "--help"))
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program

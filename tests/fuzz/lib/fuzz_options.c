@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/run_config.h"
 #include "cli/run_options.h"
 #include "machine/cmdline.h"
 #include "tests/fuzz/accepted.h"
@@ -17,6 +18,14 @@ const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
+}
+
+/* Files are another target's. */
+bool run_config_apply(struct machine_config *config, const char *path)
+{
+	(void)config;
+	(void)path;
+	return false;
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);

@@ -381,6 +381,8 @@ static void i8042_resets(void **state)
 	command(0xd1);
 	out8(&machine.base, KBD_DATA, 0x02);
 	assert_int_equal(machine.base.end, VM_END_RESET);
+	assert_int_equal(machine.i8042.counters.resets, 1);
+	assert_int_equal(machine.i8042.counters.writes, 4);
 }
 
 static void expect_answers(const uint8_t *expected, unsigned count)

@@ -106,6 +106,8 @@ static void test_inflate(void **state)
 	assert_int_equal(*(uint8_t *)driver_at(&f->driver, 1001 * PAGE), 0); /* reads zero when it is used again */
 	send_pfns(f, 1, pfn, 10);                                            /* deflate: nothing to do */
 	assert_int_equal(state_of(f).inflated_bytes, 10 * PAGE);
+	assert_int_equal(balloon_counters(f->device)->inflates, 1);
+	assert_int_equal(balloon_counters(f->device)->deflates, 1);
 	close_fixture(f);
 }
 
@@ -233,6 +235,7 @@ static void test_statistics(void **state)
 	assert_true(driver_used(&f->driver, 2, &id, &written));
 	stats = state_of(f).stats;
 	assert_int_equal(stats.there, 1u << VIRTIO_BALLOON_S_MEMTOT);
+	assert_true(balloon_counters(f->device)->stats_updates >= 2);
 	close_fixture(f);
 }
 
@@ -254,6 +257,8 @@ static void test_reporting(void **state)
 	assert_true(resident(f, 800));
 	assert_int_equal(count_resident(f, 512, PAGES), PAGES - 512 - 50 - 2 - 4);
 	assert_int_equal(state_of(f).reported_bytes, 56 * PAGE);
+	assert_int_equal(balloon_counters(f->device)->reports, 1);
+	assert_int_equal(balloon_counters(f->device)->reported_bytes, 56 * PAGE);
 	close_fixture(f);
 }
 

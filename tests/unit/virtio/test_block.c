@@ -196,6 +196,17 @@ static void test_data(void **state)
 	assert_memory_equal(data + 4096, data, 2048);
 	assert_int_equal(simple(f, VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(block_sync(f->block), 0);
+
+	const struct block_counters *c = block_counters(f->block);
+
+	assert_int_equal(c->reads, 2);
+	assert_int_equal(c->read_bytes, 1024 + 2048);
+	assert_int_equal(c->writes, 1);
+	assert_int_equal(c->write_bytes, 2048);
+	assert_int_equal(c->flushes, f->config.image.cache == DISK_CACHE_UNSAFE ? 0 : 1);
+	assert_true(c->queue_events >= 4);
+	assert_int_equal(c->execute_fails + c->invalid + c->limited + c->event_fails, 0);
+	assert_int_equal(c->read_time.sum_us, 0); /* nobody asked for times */
 }
 
 /* Several out at a time, more than a few buffers each; every sector lands where it belongs. */
@@ -241,6 +252,8 @@ static void test_limits_of_the_disk(void **state)
 	assert_int_equal(simple(f, VIRTIO_BLK_T_IN, UINT64_MAX / 512, buffer, 512), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(simple(f, VIRTIO_BLK_T_IN, 0, buffer, 511), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(simple(f, 99, 0, buffer, 512), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(block_counters(f->block)->execute_fails, 6);
+	assert_int_equal(block_counters(f->block)->reads, 1);
 	struct stat st;
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_int_equal(st.st_size, IMAGE_BYTES); /* nothing was written beyond the end */
@@ -325,6 +338,7 @@ static void test_set_file(void **state)
 	make_image(other, sizeof other, "/var/tmp", 0xa5);
 	assert_int_equal(truncate(other, IMAGE_BYTES / 2), 0);
 	assert_int_equal(block_set_file(f->block, "/no/such/file", &error), RIFFLE_ERR_IO);
+	assert_int_equal(block_counters(f->block)->update_fails, 1);
 	assert_int_equal(simple(f, VIRTIO_BLK_T_IN, 1, buffer, 512), VIRTIO_BLK_S_OK);
 	assert_int_equal(data[100], 0x5a);
 	assert_int_equal(block_set_file(f->block, other, &error), 0);
@@ -485,6 +499,9 @@ static void test_limiter(void **state)
 		assert_int_equal(*statuses[i], VIRTIO_BLK_S_OK);
 	}
 	assert_true(loop_now() - start >= UINT64_C(100000000)); /* never faster than the limit */
+	assert_true(block_counters(f->block)->limited >= 2);
+	assert_true(block_counters(f->block)->limiter_events >= 2);
+	assert_int_equal(block_counters(f->block)->updates, 1);
 	block_limit(f->block, &(struct limiter_update){.has_ops = true});
 	assert_int_equal(simple(f, VIRTIO_BLK_T_IN, 1, buffer, 512), VIRTIO_BLK_S_OK);
 }

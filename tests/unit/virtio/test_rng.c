@@ -34,6 +34,8 @@ static void test_bytes(void **state)
 	assert_memory_not_equal(bytes, bytes + 128, 128);
 	assert_int_equal(bytes[256] | bytes[257] | bytes[258] | bytes[259], 0);
 
+	assert_int_equal(rng_counters(rng)->bytes, 256);
+
 	struct driver_buffer large = {at, 1 << 20, true};
 
 	driver_add(&driver, 0, &large, 1, false);
