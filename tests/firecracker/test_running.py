@@ -267,6 +267,12 @@ def test_statistics_that_are_off(start, kernel):
     vmm.patch("/balloon/statistics", {"stats_polling_interval_s": 0})
 
 
+@pytest.mark.parametrize("method,body", [("GET", None), ("PATCH", {"requested_size_mib": 0})])
+def test_no_memory_to_plug(running, method, body):
+    r = running.request(method, "/hotplug/memory", body)
+    assert r.status == 400 and "Device not found" in r.fault, r.raw
+
+
 # ---- metadata without an interface for it
 
 @pytest.mark.parametrize("method,body", [("GET", None), ("PUT", {"a": 2}), ("PATCH", {"a": 2})])
