@@ -342,6 +342,7 @@ bool vmm_put_hotplug(struct vmm *vmm, struct action *action, struct reply *reply
 	if (h->total_size_mib % h->slot_size_mib)
 		return reply_fault(reply, "%s Total size must be a multiple of slot size (%llu MiB)", prefix,
 				   (unsigned long long)h->slot_size_mib);
-	(void)vmm;
-	return reply_fault(reply, "%s Memory cannot be plugged into riffle's machines.", prefix);
+	vmm->resources.has_hotplug = true;
+	vmm->resources.hotplug = *h;
+	return reply_done(reply);
 }

@@ -332,7 +332,16 @@ static void add_few(struct view *v, const struct vmm_resources *r)
 		add_pmem(v, &r->pmems[i].body);
 	}
 	print(v, "]");
-	add_null(v, "memory-hotplug"); /* there is none */
+	add_key(v, "memory-hotplug");
+	if (r->has_hotplug) {
+		print(v, "{");
+		add_number(v, "total_size_mib", r->hotplug.total_size_mib);
+		add_number(v, "block_size_mib", r->hotplug.block_size_mib);
+		add_number(v, "slot_size_mib", r->hotplug.slot_size_mib);
+		print(v, "}");
+	} else {
+		print(v, "null");
+	}
 }
 
 char *vmm_view_config(const struct vmm *vmm)

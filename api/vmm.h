@@ -61,9 +61,10 @@ struct vmm_resources {
 	struct vmm_pmem pmems[VMM_DEVICES_MAX];
 	unsigned drive_count, net_count, pmem_count;
 	struct vmm_vsock vsock;
-	bool has_entropy, has_balloon;
+	bool has_entropy, has_balloon, has_hotplug;
 	struct body_entropy entropy;
 	struct body_balloon balloon;
+	struct body_hotplug hotplug;
 	struct arena serial_arena;
 	struct body_serial serial;
 	int serial_fd;
