@@ -17,7 +17,7 @@ HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
 # and of other monitors
-FOREIGN_OPTIONS |= {"--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
+FOREIGN_OPTIONS |= {"--firecracker-bin", "--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
 
 
 # programs beside riffle
