@@ -9,6 +9,7 @@
 
 #include "api/log.h"
 #include "api/metrics.h"
+#include "api/process.h"
 #include "api/watch.h"
 #include "api/vmm.h"
 
@@ -288,6 +289,7 @@ static void before_run(void *opaque)
 	struct reply reply = {0};
 
 	vmm->state = VMM_RUNNING;
+	process_drop_code();
 	reply_done(&reply);
 	vmm->started(vmm->opaque, &reply);
 }
