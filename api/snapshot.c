@@ -20,10 +20,12 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	char words[300];
 
 	if (vmm->state != VMM_PAUSED)
-		return reply_fault(reply, "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
+		return reply_fault(reply,
+				   "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
 	if (machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &blame, &error)) {
 		riffle_error_format(&error, words, sizeof words);
-		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "", words);
+		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "",
+				   words);
 	}
 	reply_done(reply);
 	counts_carried_out(ACTION_SNAPSHOT_CREATE, changed, begun, reply);
@@ -92,6 +94,7 @@ static void adopt(struct vmm *vmm, const struct machine_config *config)
 	r->machine.vcpu_count = (uint8_t)config->vcpus;
 	r->machine.mem_size_mib = config->memory_bytes >> 20;
 	r->machine.track_dirty_pages = config->track_dirty;
+	r->boot_source.body.boot_args = arena_copy(&r->boot_source.arena, config->command_line);
 	for (unsigned i = 0; i < d->disk_count; i++)
 		adopt_drive(&r->drives[r->drive_count++], &d->disks[i]);
 	for (unsigned i = 0; i < d->net_count; i++)
@@ -120,7 +123,7 @@ static void adopt(struct vmm *vmm, const struct machine_config *config)
 struct loading {
 	struct vmm *vmm;
 	struct machine_net_override *nets;
-	bool paused;
+	bool paused, deprecated;
 	uint64_t begun;
 };
 
@@ -133,7 +136,7 @@ static void notice(void *opaque, const char *text)
 static void before_run(void *opaque)
 {
 	struct loading *l = opaque;
-	struct reply reply = {0};
+	struct reply reply = {.deprecated = l->deprecated};
 
 	l->vmm->state = l->paused ? VMM_PAUSED : VMM_RUNNING;
 	reply_done(&reply);
@@ -141,9 +144,9 @@ static void before_run(void *opaque)
 	l->vmm->started(l->vmm->opaque, &reply);
 }
 
-static bool fail(struct vmm *vmm, const char *blame, const struct riffle_error *error)
+static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const struct riffle_error *error)
 {
-	struct reply reply = {0};
+	struct reply reply = {.deprecated = deprecated};
 	char words[300];
 
 	riffle_error_format(error, words, sizeof words);
@@ -164,7 +167,8 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 	const bool uffd = body->has_backend && body->mem_backend.backend_type == BACKEND_UFFD;
 
 	*load = (struct machine_load){.state_path = body->snapshot_path,
-				      .memory_path = body->has_backend ? body->mem_backend.backend_path : body->mem_file_path,
+				      .memory_path =
+					  body->has_backend ? body->mem_backend.backend_path : body->mem_file_path,
 				      .uffd_path = uffd ? body->mem_backend.backend_path : NULL,
 				      .share_layout = !l->vmm->settings.one_time_snapshots,
 				      .clock_realtime = body->clock_realtime,
@@ -192,7 +196,7 @@ bool vmm_may_load(const struct vmm *vmm, struct reply *reply)
 
 bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, struct riffle_error *error)
 {
-	struct loading loading = {.vmm = vmm, .begun = counts_clock_us()};
+	struct loading loading = {.vmm = vmm, .deprecated = action->deprecated, .begun = counts_clock_us()};
 	const struct machine_observer observer = {
 	    .notice = notice, .before_run = before_run, .booted = watch_booted, .opaque = &loading};
 	struct machine_config *host = calloc(1, sizeof *host);
@@ -203,17 +207,21 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	const char *blame = NULL;
 	int status = 0;
 
+	if (action->deprecated)
+		log_always(LOG_WARN, "api", "%s", action->deprecated);
 	vmm->load_arena = action->arena;
 	action->arena = (struct arena){0};
 
 	if (!host || !describe_load(&loading, &load, &action->u.snapshot_load)) {
 		error->status = RIFFLE_ERR_MEMORY;
-		*error = (struct riffle_error){.status = RIFFLE_ERR_MEMORY, .field = "snapshot", .problem = "out of memory"};
+		*error =
+		    (struct riffle_error){.status = RIFFLE_ERR_MEMORY, .field = "snapshot", .problem = "out of memory"};
 		status = RIFFLE_ERR_MEMORY;
 	}
 	if (!status && !vmm_describe_host(vmm, host, &reply)) {
 		free(reply.body);
-		*error = (struct riffle_error){.status = RIFFLE_ERR_IO, .field = "serial", .problem = "cannot be opened"};
+		*error =
+		    (struct riffle_error){.status = RIFFLE_ERR_IO, .field = "serial", .problem = "cannot be opened"};
 		status = RIFFLE_ERR_IO;
 	}
 	phases_start(&phases, 0);
@@ -224,10 +232,11 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	}
 	if (!status) {
 		if (info.uses)
-			log_always(LOG_WARN, "vmm",
-				   "%llu guests were made of this snapshot before: they all have one kernel layout, and what "
-				   "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
-				   (unsigned long long)info.uses);
+			log_always(
+			    LOG_WARN, "vmm",
+			    "%llu guests were made of this snapshot before: they all have one kernel layout, and what "
+			    "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
+			    (unsigned long long)info.uses);
 		adopt(vmm, machine_description(vmm->machine));
 		status = watch_machine(vmm->machine, error);
 	}
@@ -238,7 +247,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	bool ran = vmm->state != VMM_NOT_STARTED;
 
 	if (!ran)
-		fail(vmm, blame, error);
+		fail(vmm, loading.deprecated, blame, error);
 	free(loading.nets);
 	free(host);
 	return ran;

@@ -12,6 +12,7 @@
 
 #include <riffle/riffle.h>
 
+#include "cli/bench_file.h"
 #include "cli/bench_start.h"
 #include "cli/bench_storage.h"
 #include "cli/commands.h"
@@ -63,6 +64,7 @@ static const struct {
 
 struct bench {
 	struct opened_kernel kernel;
+	struct bench_file file;
 	struct riffle_image *image;     /* NULL unless the kernel is a bzImage */
 	bool huge_pages;
 	unsigned runs;
@@ -235,6 +237,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 		if (status)
 			return status;
 	}
+	bench_file_take(&b->file, &b->kernel, name);
 	b->bytes = (b->kernel.plan.header->image_bytes + HUGE - 1) & ~(HUGE - 1);
 	b->source = map_memory(b, b->bytes);
 	b->faulted = map_memory(b, b->bytes);
@@ -304,12 +307,13 @@ static void print_text(const struct bench *b, const char *name)
 	const struct riffle_header *h = b->kernel.plan.header;
 	double floor = median(b->ms[ROW_FLOOR], b->runs);
 
-	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n\n", SHOWN(name),
+	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n", SHOWN(name),
 	       h->kernel_version, (double)h->load_bytes / 1e6,
 	       (double)extent_bytes(&b->kernel.plan) / 1e6,
 	       b->kernel.plan.reloc64_count + b->kernel.plan.reloc32_count + b->kernel.plan.reloc32_inverse_count,
 	       b->runs, b->huge_pages ? "huge" : "4 KiB");
-	printf("%-62s %9s %9s\n", "", "ms", "/ floor");
+	bench_file_print(&b->file);
+	printf("\n%-62s %9s %9s\n", "", "ms", "/ floor");
 	for (unsigned i = 0; i < ROW_COUNT; i++)
 		if (b->have[i])
 			printf("%-62s %9.3f %9.2f\n", row_names[i].words, median(b->ms[i], b->runs),
@@ -360,6 +364,7 @@ static void print_json(const struct bench *b, const char *name)
 					    json_pack("{s:f, s:o}", "median_ms", median(b->ms[i], b->runs), "ms", all));
 		}
 	json_object_set_new(root, "rows", rows);
+	json_object_set_new(root, "file", bench_file_json(&b->file));
 	if (b->have[ROW_KASLR_FRESH])
 		json_object_set_new(root, "kaslr_adds_ms",
 				    json_real(paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH)));
@@ -496,7 +501,8 @@ static const char help[] =
 	"start: from exec of `riffle run` to its first KVM_RUN on whatever /dev/kvm opens.\n"
 	"load: measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
 	"with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
-	"the guest would have to do. Prints medians and medians of paired differences.\n"
+	"the guest would have to do, on a fresh copy of the prepared kernel, and tells how the page\n"
+	"cache holds that. Prints medians and medians of paired differences.\n"
 	"\n"
 	"  -n, --runs N          rounds that count, at least 21 [41]\n"
 	"      --relocs FILE     vmlinux.relocs that belongs to a stripped vmlinux\n"

@@ -28,8 +28,11 @@ static const char help[] =
     "      --uffd PATH          the listener at the unix socket PATH provides the memory, by\n"
     "                           Firecracker's protocol, instead of DIR/memory\n"
     "      --console WHERE      as of riffle run [stdio]\n"
-    "      --snapshot-socket PATH, --track-dirty, --accept-emulation, --boot-timer, --start-time NS\n"
-    "                           as of riffle run\n"
+    "      --snapshot-socket PATH\n"
+    "      --track-dirty\n"
+    "      --accept-emulation\n"
+    "      --boot-timer\n"
+    "      --start-time NS      as of riffle run\n"
     "  -h, --help               this text\n"
     "\n"
     "Exit code: as of riffle run.\n";
@@ -64,7 +67,8 @@ static void before_run(void *opaque)
 
 static int usage(const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle resume: %s (found '%s'); riffle resume --help tells more\n", SHOWN(problem), SHOWN(found));
+	fprintf(stderr, "riffle resume: %s (found '%s'); riffle resume --help tells more\n", SHOWN(problem),
+		SHOWN(found));
 	return EXIT_USAGE;
 }
 
@@ -92,7 +96,9 @@ static int run(struct resume *r)
 	end.failed = status || end.end == VM_END_ERROR;
 	if (end.failed)
 		report_error(blame, &error);
-	else
+	if (status == RIFFLE_ERR_TRUST)
+		fputs("riffle: --share-layout allows it all the same\n", stderr);
+	if (!end.failed)
 		end.signal = machine_end_signal(r->machine);
 	int code = run_end_report(&end, &r->options, r->machine);
 

@@ -17,18 +17,17 @@
 #include "machine/snapshot.h"
 #include "machine/snapshot_socket.h"
 
-static const char help[] =
-    "Usage: riffle snapshot [OPTIONS] DIR\n"
-    "\n"
-    "Saves the guest of a `riffle run --snapshot-socket PATH` into DIR, which is made if need\n"
-    "be: the files `memory` and `state`. The guest goes on. `riffle resume DIR` makes a guest\n"
-    "of it, once.\n"
-    "\n"
-    "  -s, --socket PATH   the guest's snapshot socket\n"
-    "      --changed       DIR has an earlier snapshot of this guest: write what changed since\n"
-    "      --end           end the guest once it is saved\n"
-    "      --show          say what is in DIR instead\n"
-    "  -h, --help          this text\n";
+static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
+			   "\n"
+			   "Saves the guest of a `riffle run --snapshot-socket PATH` into DIR, which is made if need\n"
+			   "be: the files `memory` and `state`. The guest goes on. `riffle resume DIR` makes a guest\n"
+			   "of it, once.\n"
+			   "\n"
+			   "  -s, --socket PATH   the guest's snapshot socket\n"
+			   "      --changed       DIR has an earlier snapshot of this guest: write what changed since\n"
+			   "      --end           end the guest once it is saved\n"
+			   "      --show          say what is in DIR instead\n"
+			   "  -h, --help          this text\n";
 
 struct snapshot {
 	const char *socket, *directory;
@@ -61,8 +60,8 @@ static int open_files(struct snapshot *s, struct riffle_error *error)
 	s->memory_fd = s->changed ? openat(s->directory_fd, "memory", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
 				  : openat(s->directory_fd, MEMORY_PART, fresh, 0600);
 	if (s->memory_fd < 0)
-		return riffle_fail_system(error, errno, "memory", s->changed ? "of the earlier snapshot cannot be opened"
-									     : "cannot be made");
+		return riffle_fail_system(error, errno, "memory",
+					  s->changed ? "of the earlier snapshot cannot be opened" : "cannot be made");
 	return 0;
 }
 
@@ -185,9 +184,9 @@ static int show_info(const struct snapshot *s)
 		report_error(path, &error);
 		return EXIT_FAILURE;
 	}
-	printf("{\"riffle\": \"%s\", \"created\": %llu.%09llu, \"layout\": \"%s\", \"layout_id\": \"", SHOWN(info.riffle_version),
-	       (unsigned long long)(info.created_ns / 1000000000u), (unsigned long long)(info.created_ns % 1000000000u),
-	       modes[info.layout_mode]);
+	printf("{\"riffle\": \"%s\", \"created\": %llu.%09llu, \"layout\": \"%s\", \"layout_id\": \"",
+	       SHOWN(info.riffle_version), (unsigned long long)(info.created_ns / 1000000000u),
+	       (unsigned long long)(info.created_ns % 1000000000u), modes[info.layout_mode]);
 	for (size_t i = 0; i < sizeof info.layout_id; i++)
 		printf("%02x", info.layout_id[i]);
 	printf("\", \"uses\": %llu, \"vcpus\": %u, \"memory\": %llu}\n", (unsigned long long)info.uses, info.vcpus,
@@ -198,12 +197,10 @@ static int show_info(const struct snapshot *s)
 int command_snapshot(int argc, char **argv)
 {
 	enum { CHANGED = 256, END, SHOW };
-	static const struct option options[] = {{"socket", required_argument, NULL, 's'},
-						{"changed", no_argument, NULL, CHANGED},
-						{"end", no_argument, NULL, END},
-						{"show", no_argument, NULL, SHOW},
-						{"help", no_argument, NULL, 'h'},
-						{NULL, 0, NULL, 0}};
+	static const struct option options[] = {
+	    {"socket", required_argument, NULL, 's'}, {"changed", no_argument, NULL, CHANGED},
+	    {"end", no_argument, NULL, END},          {"show", no_argument, NULL, SHOW},
+	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	struct snapshot s = {.directory_fd = -1, .state_fd = -1, .memory_fd = -1};
 	int option;
 

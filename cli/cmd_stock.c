@@ -41,6 +41,8 @@ static const char help[] =
     "`riffle run --from-stock DIR`. DIR is best on a tmpfs. Runs until it is told to end; what\n"
     "is ready stays ready.\n"
     "\n"
+    "      --dir DIR            where the stock is\n"
+    "      --keep N             how many are to be ready\n"
     "      --stage laid|booted  laid: the kernel is loaded and shuffled, and the start enters it;\n"
     "                           booted: the guest ran up to its mark at the boot timer (a write\n"
     "                           of 123 to port 0xf4 or address 0xc0000000), and goes on [laid]\n"
@@ -151,8 +153,9 @@ static void be_idle(void)
 
 static void run_maker(const struct daemon *d, const char *directory)
 {
-	const char *words[512] = {"riffle", "run", "--save-to", directory, "--save-at",
-				  !strcmp(d->stage, "booted") ? "mark" : "start", "--console", "none"};
+	const char *words[512] = {"riffle",    "run",       "--save-to",
+				  directory,   "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
+				  "--console", "none"};
 	size_t count = 8;
 	sigset_t none;
 
@@ -479,7 +482,8 @@ static int parse(struct daemon *d, int argc, char **argv)
 
 int command_stock(int argc, char **argv)
 {
-	struct daemon d = {.stage = "laid", .min_free = 64 << 20, .stock.directory_fd = -1, .signal_fd = -1, .listen_fd = -1};
+	struct daemon d = {
+	    .stage = "laid", .min_free = 64 << 20, .stock.directory_fd = -1, .signal_fd = -1, .listen_fd = -1};
 	struct riffle_error error;
 	int code = parse(&d, argc, argv);
 

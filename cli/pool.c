@@ -20,6 +20,7 @@ struct pool {
 	bool open;              /* a round goes on that may be joined */
 	unsigned busy;          /* helpers that have joined and not finished */
 	bool ending;
+	bool over;              /* no round follows: whoever helps may leave */
 	void (*job)(void *argument, unsigned index);
 	void *argument;
 	unsigned jobs;
@@ -84,9 +85,25 @@ static void run(void *opaque, void (*job)(void *argument, unsigned index), void 
 
 void pool_help(struct pool *pool)
 {
+	unsigned seen = 0;
+
 	pthread_mutex_lock(&pool->mutex);
-	if (pool->open)
+	while (!pool->over) {
+		if (!pool->open || pool->round == seen) {
+			pthread_cond_wait(&pool->work, &pool->mutex);
+			continue;
+		}
+		seen = pool->round;
 		join_round(pool);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+}
+
+void pool_over(struct pool *pool)
+{
+	pthread_mutex_lock(&pool->mutex);
+	pool->over = true;
+	pthread_cond_broadcast(&pool->work);
 	pthread_mutex_unlock(&pool->mutex);
 }
 

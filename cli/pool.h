@@ -13,8 +13,10 @@ struct pool;
 struct pool *pool_start(unsigned helpers);
 /* Ends the threads and frees the pool; NULL is allowed. */
 void pool_end(struct pool *pool);
-/* Takes jobs of a load that another thread runs, until none are left; returns at once when there is no such load. */
+/* Takes jobs of a load that another thread runs, whose rounds may be several, until that thread calls pool_over(). */
 void pool_help(struct pool *pool);
+/* No more rounds: to be called after the load, however it ended, where somebody helps. */
+void pool_over(struct pool *pool);
 /* Starts a thread with a small stack; -1 with errno when that fails. */
 int pool_thread(pthread_t *thread, void *(*start)(void *argument), void *argument);
 /* A struct riffle_workers that spreads jobs over the helpers and the calling thread. One load at a time. */

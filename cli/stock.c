@@ -165,7 +165,8 @@ unsigned stock_ready(const struct stock *stock, uint64_t *bytes)
 	*bytes = 0;
 	for (const char *name; list && (name = next_name(list));) {
 		snprintf(path, sizeof path, "%s/state", name);
-		if (strncmp(name, key, STOCK_KEY_DIGITS) != 0 || fstatat(dirfd(list), path, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		if (strncmp(name, key, STOCK_KEY_DIGITS) != 0 ||
+		    fstatat(dirfd(list), path, &st, AT_SYMLINK_NOFOLLOW) != 0)
 			continue;
 		count++;
 		*bytes += (uint64_t)st.st_blocks * 512;

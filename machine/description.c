@@ -26,8 +26,8 @@ static json_t *limits(const struct limiter_config *l)
 static json_t *disk(const struct machine_disk *d)
 {
 	return json_pack("{s:s*, s:s, s:b, s:b, s:b, s:s*, s:b, s:i, s:i, s:s*, s:o}", "id", d->id, "path", d->path,
-			 "shared", d->shared, "read_only", d->read_only, "root", d->root, "partuuid", d->partuuid, "raw",
-			 d->raw, "cache", (int)d->cache, "io", (int)d->io, "serial", d->serial, "limits",
+			 "shared", d->shared, "read_only", d->read_only, "root", d->root, "partuuid", d->partuuid,
+			 "raw", d->raw, "cache", (int)d->cache, "io", (int)d->io, "serial", d->serial, "limits",
 			 limits(&d->limits));
 }
 
@@ -38,8 +38,8 @@ static json_t *forwards(const struct passt_config *user)
 	for (size_t i = 0; i < user->forwards; i++) {
 		const struct passt_forward *f = &user->forward[i];
 
-		json_array_append_new(list, json_pack("{s:b, s:s, s:i, s:i}", "udp", f->udp, "address", f->address, "host",
-						      f->host_port, "guest", f->guest_port));
+		json_array_append_new(list, json_pack("{s:b, s:s, s:i, s:i}", "udp", f->udp, "address", f->address,
+						      "host", f->host_port, "guest", f->guest_port));
 	}
 	return list;
 }
@@ -54,8 +54,8 @@ static json_t *net(const struct machine_net *n)
 			json_array_append_new(mac, json_integer(n->mac[i]));
 	}
 	return json_pack("{s:s*, s:i, s:s*, s:o, s:b, s:o, s:i, s:o, s:o}", "id", n->id, "kind", (int)n->kind, "tap",
-			 n->tap, "forwards", forwards(&n->user), "host_loopback", n->user.host_loopback, "mac", mac, "mtu",
-			 n->mtu, "rx", limits(&n->rx), "tx", limits(&n->tx));
+			 n->tap, "forwards", forwards(&n->user), "host_loopback", n->user.host_loopback, "mac", mac,
+			 "mtu", n->mtu, "rx", limits(&n->rx), "tx", limits(&n->tx));
 }
 
 static json_t *pmem(const struct machine_pmem *p)
@@ -94,10 +94,10 @@ static json_t *devices(const struct machine_devices_config *d)
 
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
 {
-	json_t *json = json_pack("{s:i, s:I, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
-				 (json_int_t)config->memory_bytes, "huge_pages", config->huge_pages, "command_line",
-				 config->command_line, "boot_timer", config->boot_timer, "devices",
-				 devices(&config->devices));
+	json_t *json =
+	    json_pack("{s:i, s:I, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
+		      (json_int_t)config->memory_bytes, "huge_pages", config->huge_pages, "command_line",
+		      config->command_line, "boot_timer", config->boot_timer, "devices", devices(&config->devices));
 	const json_t *d = json_object_get(json, "devices");
 	/* jansson leaves out what it cannot make */
 	bool complete = json_array_size(json_object_get(d, "disks")) == config->devices.disk_count &&
@@ -178,10 +178,11 @@ static bool read_forwards(struct parse *parse, json_t *json, struct passt_config
 		const char *address;
 		int udp, host, guest;
 
-		if (json_unpack(json_array_get(json, i), "{s:b, s:s, s:i, s:i !}", "udp", &udp, "address", &address, "host",
-				&host, "guest", &guest) ||
+		if (json_unpack(json_array_get(json, i), "{s:b, s:s, s:i, s:i !}", "udp", &udp, "address", &address,
+				"host", &host, "guest", &guest) ||
 		    host < 1 || host > UINT16_MAX || guest < 1 || guest > UINT16_MAX ||
-		    strlen(address) >= sizeof f->address || strspn(address, "0123456789abcdefABCDEF.:") != strlen(address))
+		    strlen(address) >= sizeof f->address ||
+		    strspn(address, "0123456789abcdefABCDEF.:") != strlen(address))
 			return refuse(parse, "forwards");
 		f->udp = udp;
 		strcpy(f->address, address);
@@ -201,7 +202,8 @@ static bool read_mac(struct parse *parse, json_t *json, struct machine_net *n)
 	if (json_array_size(json) != sizeof n->mac)
 		return refuse(parse, "mac");
 	for (size_t i = 0; i < sizeof n->mac; i++) {
-		json_int_t byte = json_is_integer(json_array_get(json, i)) ? json_integer_value(json_array_get(json, i)) : -1;
+		json_int_t byte =
+		    json_is_integer(json_array_get(json, i)) ? json_integer_value(json_array_get(json, i)) : -1;
 
 		if (byte < 0 || byte > UINT8_MAX)
 			return refuse(parse, "mac");
@@ -217,8 +219,8 @@ static bool read_net(struct parse *parse, json_t *json, struct machine_net *n)
 	int kind, mtu, loopback;
 
 	if (json_unpack(json, "{s?s, s:i, s?s, s:o, s:b, s:o, s:i, s:o, s:o !}", "id", &n->id, "kind", &kind, "tap",
-			&n->tap, "forwards", &list, "host_loopback", &loopback, "mac", &mac, "mtu", &mtu, "rx", &rx, "tx",
-			&tx))
+			&n->tap, "forwards", &list, "host_loopback", &loopback, "mac", &mac, "mtu", &mtu, "rx", &rx,
+			"tx", &tx))
 		return refuse(parse, "nets");
 	if (kind < MACHINE_NET_TAP || kind > MACHINE_NET_USER || (kind == MACHINE_NET_TAP && !n->tap))
 		return refuse(parse, "kind");
@@ -237,8 +239,8 @@ static bool read_pmem(struct parse *parse, json_t *json, struct machine_pmem *p)
 	int read_only, root;
 	json_t *l;
 
-	if (json_unpack(json, "{s?s, s:s, s:b, s:b, s:o !}", "id", &p->id, "path", &p->path, "read_only", &read_only, "root",
-			&root, "limits", &l))
+	if (json_unpack(json, "{s?s, s:s, s:b, s:b, s:o !}", "id", &p->id, "path", &p->path, "read_only", &read_only,
+			"root", &root, "limits", &l))
 		return refuse(parse, "pmems");
 	p->read_only = read_only;
 	p->root = root;
@@ -281,8 +283,8 @@ static bool read_devices(struct parse *parse, json_t *json, struct machine_devic
 {
 	json_t *disks, *nets, *pmems, *rng, *v, *b;
 
-	if (json_unpack(json, "{s:o, s:o, s:o, s:o, s:o, s:o !}", "disks", &disks, "nets", &nets, "pmems", &pmems, "rng", &rng, "vsock", &v,
-			"balloon", &b))
+	if (json_unpack(json, "{s:o, s:o, s:o, s:o, s:o, s:o !}", "disks", &disks, "nets", &nets, "pmems", &pmems,
+			"rng", &rng, "vsock", &v, "balloon", &b))
 		return refuse(parse, "devices");
 	if (!json_is_array(disks) || json_array_size(disks) > MACHINE_DISKS_MAX)
 		return refuse(parse, "disks");
@@ -312,8 +314,8 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 	const char *line;
 	json_t *d;
 
-	if (json_unpack(json, "{s:i, s:I, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "huge_pages", &huge,
-			"command_line", &line, "boot_timer", &timer, "devices", &d))
+	if (json_unpack(json, "{s:i, s:I, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "huge_pages",
+			&huge, "command_line", &line, "boot_timer", &timer, "devices", &d))
 		return refuse(parse, "machine");
 	if (vcpus < 1 || vcpus > (int)RIFFLE_BOOT_VCPUS_MAX)
 		return refuse(parse, "vcpus");

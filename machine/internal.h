@@ -106,9 +106,10 @@ struct machine {
 	struct riffle_loaded loaded;
 	struct machine_randomisation randomisation;
 	struct riffle_boot_registers registers;
-	uint16_t *order; /* layout.order, and where a shuffled load works: one mapping, gone before the guest runs */
+	uint16_t *order; /* layout.order, and after it where a shuffled load works; gone before the guest runs */
 	void *workspace;
 	size_t workspace_bytes, shuffle_bytes;
+	bool shuffle_mapped; /* they are a mapping of their own, not a part of the plan's */
 
 	/* while it runs */
 	struct signal_state signals;

@@ -155,7 +155,10 @@ void machine_announce(struct machine *m)
 		m->observer.announce(m->observer.opaque, text);
 }
 
-/* Memory for an order and for the work of a shuffled load, in huge pages; given back before the guest runs. */
+/*
+ * Memory for an order and for the work of a shuffled load: beside the plan, in the huge pages that this has already, or of its
+ * own where that is not enough.
+ */
 static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = &m->kernel.plan;
@@ -165,7 +168,8 @@ static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
 		return 0;
 	m->workspace_bytes = riffle_load_workspace(plan);
 	m->shuffle_bytes = order_bytes + m->workspace_bytes;
-	m->order = map_huge(&m->shuffle_bytes);
+	m->shuffle_mapped = plan->spare_bytes < m->shuffle_bytes;
+	m->order = m->shuffle_mapped ? map_huge(&m->shuffle_bytes) : plan->spare;
 	if (!m->order)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be had", 1,
 					m->shuffle_bytes, 0, 0);
@@ -175,11 +179,17 @@ static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
+/* Before the plan is closed, which the memory may be a part of. */
 void machine_give_shuffle_memory(struct machine *m)
 {
-	if (m->order)
-		munmap(m->order, m->shuffle_bytes);
+	if (m->order) {
+		riffle_wipe(m->order, m->layout.order_count * sizeof *m->order);
+		riffle_wipe(m->workspace, m->loaded.workspace_used);
+		if (m->shuffle_mapped)
+			munmap(m->order, m->shuffle_bytes);
+	}
 	m->order = NULL;
+	m->workspace = NULL;
 	m->layout.order = NULL;
 }
 

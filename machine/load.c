@@ -40,6 +40,7 @@ static void *load_thread(void *opaque)
 	loader->status = riffle_load_shuffled(&m->loaded, &m->kernel.plan, &m->kernel.source, &m->layout, &m->memory,
 					      m->config.layout.lazy_tables ? RIFFLE_LOAD_LAZY_TABLES : 0, &workers,
 					      m->workspace, m->workspace_bytes, &loader->error);
+	pool_over(loader->pool);
 	loader->ns = phases_lap(&clock);
 	loader->cpu_ns = phases_thread_cpu() - cpu;
 	return NULL;

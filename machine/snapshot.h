@@ -10,10 +10,10 @@
  * stands for a whole snapshot is the state file; it is written last, when the memory has reached stable storage.
  */
 struct machine_snapshot {
-	int state_fd;  /* empty, or to be overwritten */
+	int state_fd; /* empty, or to be overwritten */
 	int memory_fd;
-	bool changed;  /* memory: only what changed since the last snapshot, or since the machine was loaded */
-	bool fresh;    /* the memory file is empty: zeros stay holes */
+	bool changed; /* memory: only what changed since the last snapshot, or since the machine was loaded */
+	bool fresh;   /* the memory file is empty: zeros stay holes */
 	/* the result */
 	uint64_t memory_bytes; /* written */
 	uint64_t paused_ns;    /* how long the guest stood still */
@@ -50,9 +50,9 @@ struct machine_load {
 	bool track_dirty;
 	const struct machine_net_override *nets;
 	size_t net_count;
-	const char *vsock_path;               /* NULL: the saved one */
-	const struct machine_config *host;    /* what the description does not hold: console, confinement, emulation,
-						 can_save, controlled, vcpu_name, snapshot_socket */
+	const char *vsock_path;            /* NULL: the saved one */
+	const struct machine_config *host; /* what the description does not hold: console, confinement, emulation,
+					      can_save, controlled, vcpu_name, snapshot_socket */
 };
 
 /* What is known of a snapshot without loading it. */

@@ -141,11 +141,11 @@ static int check_use(const struct opened_state *state, const struct machine_load
 	if (!state->counts)
 		return riffle_fail(error, RIFFLE_ERR_TRUST, "uses",
 				   "the file cannot be written, so nothing tells whether another guest has its kernel "
-				   "layout; --share-layout takes it as it is");
+				   "layout");
 	if (uses)
 		return riffle_fail_found(error, RIFFLE_ERR_TRUST, "uses",
 					 "a guest was made of this snapshot before: another would have the same kernel "
-					 "layout; --share-layout allows it",
+					 "layout",
 					 uses);
 	return 0;
 }

@@ -9,8 +9,8 @@
 
 /*
  * A unix socket of type SOCK_SEQPACKET, one request a connection. The request is one message: a word, and two
- * descriptors by SCM_RIGHTS, the state file's and the memory file's, both open for reading and writing. The answer is one
- * message: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT".
+ * descriptors by SCM_RIGHTS, the state file's and the memory file's, both open for reading and writing. The answer is
+ * one message: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT".
  */
 #define SNAPSHOT_ALL "save all"         /* the memory file is empty */
 #define SNAPSHOT_CHANGED "save changed" /* the memory file has an earlier memory of this guest */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file format of a prepared kernel, version 1: all that passes from libriffle-prepare to libriffle. */
+/* The file format of a prepared kernel, version 2: all that passes from libriffle-prepare to libriffle. */
 #ifndef RIFFLE_FORMAT_H
 #define RIFFLE_FORMAT_H
 
@@ -13,7 +13,8 @@
  *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
  *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
- *                    are all zero are not written: they are holes in a sparse file, and no extent covers them.
+ *                    are all zero are not written: they are holes in a sparse file, and no extent covers them, but
+ *                    for a few between others that are.
  *
  * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of RIFFLE_FRAME_BYTES_MAX,
  * the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind these what is stored, piece
@@ -28,7 +29,7 @@
  * any offset or count that leads outside the file, the plan, or the image. Reserved bytes are zero.
  */
 #define RIFFLE_MAGIC "RIFFLE\r\n"       /* 8 bytes; the line ending catches a transfer in text mode */
-#define RIFFLE_FORMAT_VERSION 1u
+#define RIFFLE_FORMAT_VERSION 2u
 #define RIFFLE_HEADER_BYTES 4096u
 #define RIFFLE_PAYLOAD_ALIGN (2ul << 20)
 #define RIFFLE_IMAGE_MAX (1ul << 30)
@@ -93,7 +94,7 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_EXTABLE_TARGETS = 21,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
 	RIFFLE_SECTION_KALLSYMS = 22,      /* struct riffle_kallsyms, one or none */
 	RIFFLE_SECTION_COUNT = 23,
-	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 1 */
+	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 2 */
 };
 
 struct riffle_section {
@@ -114,7 +115,7 @@ struct riffle_segment {
 struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
-	uint64_t file_offset;   /* payload_offset + image_offset in version 1; 0 with RIFFLE_FEATURE_COMPRESSED */
+	uint64_t file_offset;   /* payload_offset + image_offset; 0 with RIFFLE_FEATURE_COMPRESSED */
 };
 
 /*
@@ -234,11 +235,11 @@ struct riffle_header {
 	uint32_t version;
 	uint32_t header_bytes;          /* RIFFLE_HEADER_BYTES */
 	uint64_t features;
-	uint64_t header_checksum;       /* XXH64, seed 0, of the whole header with this field zero */
+	uint64_t header_checksum;       /* XXH3 (64 bits, no seed) of the whole header with this field zero */
 	uint64_t file_bytes;            /* size of the whole file */
-	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 1 */
+	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 2 */
 	uint64_t plan_bytes;            /* decompressed */
-	uint64_t plan_checksum;         /* XXH64, seed 0, of the plan's first base_bytes bytes, decompressed */
+	uint64_t plan_checksum;         /* XXH3 (64 bits, no seed) of the plan's first base_bytes bytes, decompressed */
 	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
 	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
@@ -264,7 +265,7 @@ struct riffle_header {
 
 	uint64_t base_bytes;            /* of the plan: the sections without which nothing boots. The shuffle's part is what
 	                                   follows, read and checked for a shuffle only; multiple of 8 */
-	uint64_t shuffle_checksum;      /* XXH64, seed 0, of that */
+	uint64_t shuffle_checksum;      /* XXH3 (64 bits, no seed) of that */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */

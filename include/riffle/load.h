@@ -36,7 +36,9 @@ struct riffle_loaded {
 	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG with
 	                           RIFFLE_MODE_KASLR, so that the kernel randomises its direct map, vmalloc, vmemmap and
 	                           module bases too (kaslr_enabled(), arch/x86/include/asm/setup.h); else 0 */
-	uint8_t reserved_zero[7 + 64];
+	uint8_t reserved_zero_first[7];
+	uint64_t workspace_used; /* of the workspace of riffle_load_shuffled() the first bytes, all that it touched; else 0 */
+	uint8_t reserved_zero[56];
 };
 
 /*
@@ -55,8 +57,8 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, co
 
 /*
  * The same for RIFFLE_MODE_FGKASLR (and any other): `workspace` is riffle_load_workspace() bytes of scratch memory,
- * aligned to 64, whose contents do not matter; it holds the layout afterwards: riffle_wipe() it before anything else uses
- * it. It serves one load at a time.
+ * aligned to 64, whose contents do not matter; it holds the layout afterwards: riffle_wipe() as much of it as was used before
+ * anything else uses it. It serves one load at a time.
  * `options` may hold RIFFLE_LOAD_LAZY_TABLES. Chunks are copied in source order, their references put right on the way; every
  * table that the kernel searches by halving is written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
  */

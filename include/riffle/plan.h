@@ -96,7 +96,13 @@ struct riffle_plan {
 	uint32_t table_count;
 	void *owned;            /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
 	size_t owned_bytes;
-	uint64_t reserved_zero[32];
+	/*
+	 * Of a plan with chunks that riffle_plan_open() read: memory in the same mapping, zero and aligned to 64, which the caller
+	 * may use until riffle_plan_close() for the order and the workspace of a load; NULL and 0 otherwise.
+	 */
+	void *spare;
+	size_t spare_bytes;
+	uint64_t reserved_zero[30];
 };
 #ifdef __cplusplus
 #define RIFFLE_PLAN_INIT {sizeof(struct riffle_plan)}

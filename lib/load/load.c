@@ -6,7 +6,7 @@
 #include "plan/frames.h"
 
 #define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
-#define PIECE (UINT64_C(256) << 10) /* read, then relocated at once: fits a second-level cache */
+#define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u               /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */
@@ -90,15 +90,48 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 	at->fixed64 = i;
 }
 
-static void put_right(const struct load *load, struct cursor *at, uint64_t stop, uint64_t *ticks)
+/*
+ * Sites stay in their places, so that each follows its chunk and nothing else: those that end in (from, stop] and do not start
+ * before `start`.
+ */
+static void follow_sites(const struct load *load, uint64_t start, uint64_t from, uint64_t stop)
+{
+	const struct riffle_plan *plan = load->plan;
+	const int32_t *shift = load->shift;
+
+	for (uint32_t i = 0; i < plan->table_count; i++) {
+		const struct riffle_table *t = &plan->tables[i];
+		uint64_t table = t->image_offset, first = 0, end = t->entries, after_start;
+
+		if (t->kind != RIFFLE_TABLE_SITES || table >= stop || table + end * 4 <= from)
+			continue;
+		if (from > table)
+			first = (from - table) / 4;
+		after_start = start > table ? (start - table + 3) / 4 : 0;
+		if (after_start > first)
+			first = after_start;
+		if ((stop - table) / 4 < end)
+			end = (stop - table) / 4;
+		for (uint64_t k = first; k < end; k++) {
+			uint8_t *field = load->image + table + k * 4;
+
+			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->site_targets[t->first + k]]);
+		}
+	}
+}
+
+/* The image's bytes [from, stop) have been read: changes the fields that end there and start at `start` or later. */
+static void patch(const struct load *load, struct cursor *at, uint64_t start, uint64_t from, uint64_t stop, uint64_t *ticks)
 {
 	const struct cursor end = cursor_end(load->plan);
 	uint64_t before = __builtin_ia32_rdtsc();
 
 	if (load->delta)
 		relocate(load, load->image, 0, at, &end, stop);
-	if (load->shift)
+	if (load->shift) {
 		follow_chunks(load, at, &end, stop);
+		follow_sites(load, start, from, stop);
+	}
 	*ticks += __builtin_ia32_rdtsc() - before;
 }
 
@@ -171,7 +204,7 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 			status = load_read(load, from, load->image + from, end - from, error);
 			if (status)
 				return status;
-			put_right(load, &at, end, relocate_ticks);
+			patch(load, &at, start, from, end, relocate_ticks);
 			from = end;
 		}
 		position = to;
@@ -237,8 +270,10 @@ static void relocate_across(const struct load *load)
 		at.fixed64 = wide.fixed64;
 		if (load->delta)
 			relocate(load, load->image, 0, &at, &behind, UINT64_MAX);
-		if (load->shift)
+		if (load->shift) {
 			follow_chunks(load, &at, &behind, UINT64_MAX);
+			follow_sites(load, edge - 3, edge, edge + 3);
+		}
 	}
 }
 

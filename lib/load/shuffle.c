@@ -1,42 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads a kernel with its functions in another order: chunks are put right in source order, then copied to place. */
+/* Loads a kernel with its functions in another order: chunks are patched in source order, then copied to their places. */
 #include "load/shuffle.h"
-#include "load/vector.h"
 
 #define ALIGN 64u
-#define AHEAD 4u          /* chunks */
-#define AHEAD_BYTES 512u
+#define SHIFT_UNSET INT32_MIN /* an image is shorter than 1 GiB */
 
 static size_t aligned(size_t bytes)
 {
 	return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
-/* Divides the workspace, or with none only tells how long it is. */
+static const struct riffle_region *largest_region(const struct riffle_plan *plan)
+{
+	const struct riffle_region *largest = plan->regions;
+
+	for (uint32_t i = 1; i < plan->region_count; i++)
+		if (plan->regions[i].bytes > largest->bytes)
+			largest = &plan->regions[i];
+	return largest;
+}
+
+/* Tables are staged where chunks go later; how many fit there. With none, there is memory for one in the workspace. */
+static unsigned stages_in_image(const struct riffle_plan *plan)
+{
+	uint64_t bytes = riffle_shuffle_stage_bytes(plan), fit = 0;
+	uint32_t region = largest_region(plan)->bytes;
+
+	if (region > ALIGN)
+		fit = (region - ALIGN) / bytes;
+	return fit < SCRATCHES ? (unsigned)fit : SCRATCHES;
+}
+
+/* Divides the workspace, or with none only tells how long it is. What is used by some loads alone comes last. */
 static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uint8_t *workspace)
 {
-	const struct riffle_kallsyms *k = plan->kallsyms;
+	size_t batch = aligned(BATCH_BYTES) + aligned(MAP_BYTES);
+	size_t numbers = aligned(((size_t)plan->chunk_count + plan->region_count) * sizeof(uint32_t));
+	size_t scratch = batch > numbers ? batch : numbers;
+	unsigned stages = stages_in_image(plan);
 	size_t bytes[] = {
 		aligned((plan->chunk_count + 1) * sizeof *s->shift),
-		aligned(plan->chunk_count * sizeof *s->place),
-		aligned(plan->chunk_count * sizeof *s->exception_place),
 		aligned(plan->group_count * sizeof *s->group),
-		aligned(k && k->seqs ? k->symbols * sizeof *s->symbol_place : 0),
-		SCRATCHES * aligned(SCRATCH_BYTES),
+		aligned((plan->group_count + 1) * sizeof *s->batch),
+		stages ? 0 : riffle_shuffle_stage_bytes(plan),
+		SCRATCHES * scratch,
 	};
-	size_t at[7] = {0};
+	size_t at[6] = {0};
 
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < 5; i++)
 		at[i + 1] = at[i] + bytes[i];
 	if (workspace) {
 		s->shift = (void *)(workspace + at[0]);
-		s->place = (void *)(workspace + at[1]);
-		s->exception_place = (void *)(workspace + at[2]);
-		s->group = (void *)(workspace + at[3]);
-		s->symbol_place = (void *)(workspace + at[4]);
-		s->scratch = workspace + at[5];
+		s->group = (void *)(workspace + at[1]);
+		s->batch = (void *)(workspace + at[2]);
+		s->scratch = workspace + at[4];
+		s->scratch_bytes = scratch;
+		s->stage_bytes = riffle_shuffle_stage_bytes(plan);
+		s->stage = stages ? s->load.image + aligned(largest_region(plan)->image_offset) : workspace + at[3];
+		s->stages = stages ? stages : 1;
 	}
-	return at[6];
+	return at[5];
 }
 
 size_t riffle_load_workspace(const struct riffle_plan *plan)
@@ -44,21 +67,22 @@ size_t riffle_load_workspace(const struct riffle_plan *plan)
 	return plan->chunk_count ? divide(NULL, plan, NULL) : 0;
 }
 
-uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number)
+uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned count, unsigned *number)
 {
 	for (;;) {
 		uint32_t taken = __atomic_load_n(&s->scratch_taken, __ATOMIC_RELAXED);
 		unsigned i = (unsigned)__builtin_ctz(~taken);
 
-		if (i >= SCRATCHES) {
+		if (i >= count) {
 			/* more workers than buffers: one will be back soon */
 			__builtin_ia32_pause();
 			continue;
 		}
 		if (__atomic_compare_exchange_n(&s->scratch_taken, &taken, taken | 1u << i, false, __ATOMIC_ACQUIRE,
 						__ATOMIC_RELAXED)) {
+			__atomic_fetch_or(&s->scratch_used, 1u << i, __ATOMIC_RELAXED);
 			*number = i;
-			return s->scratch + i * aligned(SCRATCH_BYTES);
+			return s->scratch + i * s->scratch_bytes;
 		}
 	}
 }
@@ -68,14 +92,54 @@ void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number)
 	__atomic_fetch_and(&s->scratch_taken, ~(1u << number), __ATOMIC_RELEASE);
 }
 
+/* From the order: how far each chunk moves. An order that is no permutation of each region's chunks is refused. */
+static int find_shifts(struct shuffle_load *s, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = s->load.plan;
+	int32_t *shift = s->shift;
+
+	for (uint32_t i = 0; i < plan->chunk_count; i++)
+		shift[i] = SHIFT_UNSET;
+	shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+		const uint16_t *order = s->load.order + r->first_chunk;
+		uint32_t at = r->image_offset;
+
+		for (uint32_t n = 0; n < r->chunk_count; n++) {
+			uint32_t chunk = order[n];
+
+			if (chunk - r->first_chunk >= r->chunk_count || shift[chunk] != SHIFT_UNSET)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "order",
+							 "is no permutation of a region's chunks (place)",
+							 r->first_chunk + n);
+			if (n + 16 < r->chunk_count)
+				__builtin_prefetch(&plan->chunks[order[n + 16]]);
+			shift[chunk] = (int32_t)(at - plan->chunks[chunk].image_offset);
+			at += riffle_chunk_bytes(&plan->chunks[chunk]);
+		}
+	}
+	return RIFFLE_OK;
+}
+
+/* Where each group starts in the plan's lists, and which groups are read together. */
 static void start_groups(struct shuffle_load *s)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	struct group_start at = {0};
+	uint64_t start = 0, end = 0;
 
+	s->batch_count = 0;
 	for (uint32_t i = 0; i < plan->group_count; i++) {
 		const struct riffle_group *g = &plan->groups[i];
+		const struct riffle_chunk *first = &plan->chunks[at.chunk], *last = first + g->chunk_count - 1;
+		uint64_t group_end = (uint64_t)last->image_offset + riffle_chunk_bytes(last);
 
+		if (!i || first->image_offset != end || group_end - start > BATCH_BYTES) {
+			s->batch[s->batch_count++] = i;
+			start = first->image_offset;
+		}
+		end = group_end;
 		s->group[i] = at;
 		at.chunk += g->chunk_count;
 		at.pc_step += g->pc_steps;
@@ -84,14 +148,17 @@ static void start_groups(struct shuffle_load *s)
 		at.abs32_ref += g->abs32_refs;
 		at.abs64_ref += g->abs64_refs;
 	}
+	s->batch[s->batch_count] = plan->group_count;
 }
 
 /* A group in scratch memory: its bytes, and for each 16 of them how far their chunk moves. */
 struct patch {
 	uint8_t *bytes;
+	uint32_t length; /* at most RIFFLE_GROUP_BYTES_MAX */
 	uint32_t *own;
 };
 
+/* Sixteen words at a time, which is enough for most chunks: those too many become the next chunk's, or lie in the padding. */
 static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint32_t first, uint32_t count)
 {
 	const struct riffle_chunk *chunk = &s->load.plan->chunks[first];
@@ -101,123 +168,118 @@ static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint
 		uint32_t shift = (uint32_t)s->shift[first + i];
 		uint32_t *end = own + chunk[i].units;
 
-		/* four at a time: those too many are the next chunk's, and become it, or lie in the padding */
-		for (; own < end; own += 4)
-			own[0] = own[1] = own[2] = own[3] = shift;
+		do {
+			for (unsigned k = 0; k < 16; k++)
+				own[k] = shift;
+			own += 16;
+		} while (own < end);
 		own = end;
 	}
 }
 
 /*
  * The PC-relative fields that a list of steps leads to: each loses what its own chunk moves by, and gains what its target
- * does, where there are targets. Returns the end of the last field, UINT32_MAX if one lies where no group reaches.
+ * does, where there are targets. False if one does not lie in the group.
  */
-HOT uint32_t patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps, const uint16_t *target,
-			 const int32_t *shift)
+HOT bool patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps, const uint16_t *target,
+		     const int32_t *shift)
 {
-	uint32_t end = 0, field_at = 0;
+	uint32_t at = 0;
 
 	for (uint32_t i = 0; i < steps; i++) {
 		uint8_t *field;
 
-		field_at += step[i];
+		at += step[i];
 		if (step[i] == RIFFLE_STEP_FAR)
 			continue;
-		if (field_at >= RIFFLE_GROUP_BYTES_MAX)
-			return UINT32_MAX;
-		field = p->bytes + field_at;
-		riffle_put32(field, riffle_get32(field) + (target ? (uint32_t)shift[*target++] : 0) - p->own[field_at / 16]);
-		end = field_at + 4;
+		if (at + 4 > p->length)
+			return false;
+		field = p->bytes + at;
+		riffle_put32(field, riffle_get32(field) + (target ? (uint32_t)shift[*target++] : 0) - p->own[at / 16]);
 	}
-	return end;
+	return true;
 }
 
-/*
- * Puts a group's references right where it lies. A field's offset has 16 bits, or is held against the group's end, and the
- * scratch is longer than 16 bits reach, so that none leads out of it. Returns the end of the farthest field.
- */
-static uint32_t patch_refs(const struct shuffle_load *s, const struct patch *p, const struct riffle_group *g,
-			   const struct group_start *at)
+/* Patches a group's references where it lies; false if one has a field outside the group. */
+static bool patch_refs(const struct shuffle_load *s, const struct patch *p, const struct riffle_group *g,
+		       const struct group_start *at)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_ref *ref;
 	const int32_t *shift = s->shift;
-	uint32_t farthest = patch_steps(p, plan->pc_steps + at->pc_step, g->pc_steps, plan->pc_targets + at->pc_target,
-					shift);
-	uint32_t end = patch_steps(p, plan->own_steps + at->own_step, g->own_steps, NULL, NULL);
 
-	farthest = end > farthest ? end : farthest;
+	if (!patch_steps(p, plan->pc_steps + at->pc_step, g->pc_steps, plan->pc_targets + at->pc_target, shift) ||
+	    !patch_steps(p, plan->own_steps + at->own_step, g->own_steps, NULL, NULL))
+		return false;
 	ref = plan->abs32_refs + at->abs32_ref;
 	for (uint32_t i = 0; i < g->abs32_refs; i++) {
 		uint8_t *field = p->bytes + ref[i].field;
 
+		if (ref[i].field + 4u > p->length)
+			return false;
 		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[ref[i].target]);
-		farthest = ref[i].field + 4u > farthest ? ref[i].field + 4u : farthest;
 	}
 	ref = plan->abs64_refs + at->abs64_ref;
 	for (uint32_t i = 0; i < g->abs64_refs; i++) {
 		uint8_t *field = p->bytes + ref[i].field;
 
+		if (ref[i].field + 8u > p->length)
+			return false;
 		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[ref[i].target]);
-		farthest = ref[i].field + 8u > farthest ? ref[i].field + 8u : farthest;
 	}
-	return farthest;
+	return true;
 }
 
-/*
- * Copies a group's chunks to their places. These are all over the region: asking for a coming one's lines ahead hides
- * most of what fetching them costs.
- */
-static void copy_group(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
-{
-	const struct riffle_chunk *c = &s->load.plan->chunks[first];
-	const int32_t *shift = s->shift + first;
-	uint8_t *image = s->load.image;
-
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t length = riffle_chunk_bytes(&c[i]);
-
-		if (i + AHEAD < count) {
-			const uint8_t *soon = image + c[i + AHEAD].image_offset + shift[i + AHEAD];
-			uint32_t soon_bytes = riffle_chunk_bytes(&c[i + AHEAD]);
-
-			for (uint32_t line = 0; line < soon_bytes && line < AHEAD_BYTES; line += 64)
-				__builtin_prefetch(soon + line, 1);
-		}
-		riffle_copy_short(image + c[i].image_offset + shift[i], bytes, length);
-		bytes += length;
-	}
-}
-
-static int shuffle_group(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint64_t *patch_ticks,
-			 struct riffle_error *error)
+static int patch_group(const struct shuffle_load *s, uint32_t index, uint8_t *bytes, uint32_t *own,
+		       struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
 	const struct riffle_group *g = &plan->groups[index];
 	const struct group_start *at = &s->group[index];
-	const struct riffle_chunk *last = &plan->chunks[at->chunk + g->chunk_count - 1];
-	struct patch patch = {scratch, (uint32_t *)(void *)(scratch + SCRATCH_HALF)};
-	uint32_t start = plan->chunks[at->chunk].image_offset;
-	uint32_t bytes = last->image_offset + riffle_chunk_bytes(last) - start;
+	const struct riffle_chunk *first = &plan->chunks[at->chunk], *last = first + g->chunk_count - 1;
+	const struct patch patch = {bytes, last->image_offset + riffle_chunk_bytes(last) - first->image_offset, own};
+
+	map_shifts(s, &patch, at->chunk, g->chunk_count);
+	if (!patch_refs(s, &patch, g, at))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "references", "have a field outside its group",
+					 index);
+	return RIFFLE_OK;
+}
+
+/* Groups without a gap between them: read at once, patched one by one, and scattered. */
+static int shuffle_batch(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint64_t *patch_ticks,
+			 struct riffle_error *error)
+{
+	const struct riffle_plan *plan = s->load.plan;
+	uint32_t group = s->batch[index], end_group = s->batch[index + 1];
+	uint32_t first = s->group[group].chunk;
+	uint32_t end = s->group[end_group - 1].chunk + plan->groups[end_group - 1].chunk_count;
+	uint32_t start = plan->chunks[first].image_offset;
+	uint32_t bytes = plan->chunks[end - 1].image_offset + riffle_chunk_bytes(&plan->chunks[end - 1]) - start;
+	uint32_t *own = (uint32_t *)(void *)(scratch + aligned(BATCH_BYTES));
 	uint64_t before;
 	int status = load_read(&s->load, start, scratch, bytes, error);
 
 	if (status)
 		return status;
 	before = __builtin_ia32_rdtsc();
-	map_shifts(s, &patch, at->chunk, g->chunk_count);
 	riffle_load_relocate(&s->load, scratch, start, start + bytes);
-	if (patch_refs(s, &patch, g, at) > bytes)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "references", "have a field outside its group",
-					 index);
+	for (; group < end_group; group++) {
+		uint8_t *at = scratch + (plan->chunks[s->group[group].chunk].image_offset - start);
+
+		status = patch_group(s, group, at, own, error);
+		if (status)
+			return status;
+	}
 	*patch_ticks = __builtin_ia32_rdtsc() - before;
-	copy_group(s, at->chunk, g->chunk_count, scratch);
+	riffle_shuffle_scatter(s, first, end - first, scratch);
 	return RIFFLE_OK;
 }
 
+/* One of two rounds: tables and everything that is simply copied; then chunks, which overwrite where tables were staged. */
 struct shuffle_jobs {
 	struct shuffle_load *s;
-	uint32_t tables, groups, blocks;
+	uint32_t tables, batches, blocks;       /* in a round without one of these, 0 of them */
 };
 
 static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
@@ -226,15 +288,13 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 	uint64_t before = __builtin_ia32_rdtsc(), patch_ticks = 0;
 	struct riffle_error error;
 	unsigned number;
-	uint8_t *scratch = riffle_shuffle_scratch(s, &number);
+	uint8_t *scratch = riffle_shuffle_scratch(s, index < jobs->tables ? s->stages : SCRATCHES, &number);
 	int status;
 
-	if (!index)
-		status = riffle_shuffle_kallsyms(s, scratch, &error);
-	else if (index <= s->load.plan->table_count)
-		status = riffle_shuffle_table(s, index - 1, scratch, &error);
+	if (index < jobs->tables)
+		status = riffle_shuffle_table_job(s, index, scratch, s->stage + number * s->stage_bytes, &error);
 	else
-		status = shuffle_group(s, index - jobs->tables, scratch, &patch_ticks, &error);
+		status = shuffle_batch(s, index - jobs->tables, scratch, &patch_ticks, &error);
 	riffle_shuffle_scratch_back(s, number);
 	__atomic_fetch_add(&s->load.load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->load.relocate_ticks, patch_ticks, __ATOMIC_RELAXED);
@@ -242,17 +302,28 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 		riffle_load_fail(&s->load, status, &error);
 }
 
-/* The long jobs first: kallsyms, tables, then groups of chunks, then blocks of everything else. */
+/* The long jobs first. */
 static void shuffled_job(void *argument, unsigned index)
 {
 	struct shuffle_jobs *jobs = argument;
 
 	if (__atomic_load_n(&jobs->s->load.failed, __ATOMIC_RELAXED))
 		return;
-	if (index < jobs->tables + jobs->groups)
+	if (index < jobs->tables + jobs->batches)
 		run_with_scratch(jobs, index);
 	else
-		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->groups);
+		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->batches);
+}
+
+static void run_round(struct shuffle_jobs *jobs, const struct riffle_workers *workers)
+{
+	uint32_t count = jobs->tables + jobs->batches + jobs->blocks;
+
+	if (workers)
+		workers->run(workers->opaque, shuffled_job, jobs, count);
+	else
+		for (uint32_t i = 0; i < count; i++)
+			shuffled_job(jobs, i);
 }
 
 static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, const void *workspace, size_t workspace_bytes, struct riffle_error *error)
@@ -284,7 +355,6 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 			 void *workspace, size_t workspace_bytes, struct riffle_error *error)
 {
 	struct shuffle_load s;
-	struct shuffle_jobs jobs = {.s = &s};
 	int status;
 
 	if (options & ~(RIFFLE_LOAD_CLEAR | RIFFLE_LOAD_LAZY_TABLES))
@@ -296,27 +366,26 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 		status = RIFFLE_CHECK_ZERO(workers->reserved_zero, "workers", error);
 	if (!status)
 		status = riffle_load_begin(&s.load, plan, payload, layout, memory, options, error);
-	if (!status)
-		status = riffle_layout_check_order(layout, plan, error);
 	if (status)
 		return status;
 	divide(&s, plan, workspace);
-	s.scratch_taken = 0;
+	s.scratch_taken = s.scratch_used = 0;
 	s.load.order = layout->order;
 	s.load.shift = s.shift;
-	riffle_plan_areas_of(&s.load.areas, plan, options & RIFFLE_LOAD_LAZY_TABLES);
-	riffle_shuffle_places(&s);
+	status = find_shifts(&s, error);
+	if (status)
+		return status;
+	riffle_plan_areas_of(&s.load.areas, plan, PLAN_AREAS_LOAD | (options & RIFFLE_LOAD_LAZY_TABLES ? PLAN_AREAS_LAZY : 0));
 	start_groups(&s);
 
-	jobs.tables = 1 + plan->table_count;
-	jobs.groups = plan->group_count;
-	jobs.blocks = riffle_load_blocks(&s.load);
-	if (workers)
-		workers->run(workers->opaque, shuffled_job, &jobs, jobs.tables + jobs.groups + jobs.blocks);
-	else
-		for (uint32_t i = 0; i < jobs.tables + jobs.groups + jobs.blocks; i++)
-			shuffled_job(&jobs, i);
+	run_round(&(struct shuffle_jobs){.s = &s, .tables = riffle_shuffle_table_jobs(plan), .blocks = riffle_load_blocks(&s.load)},
+		  workers);
+	if (!s.load.failed)
+		run_round(&(struct shuffle_jobs){.s = &s, .batches = s.batch_count}, workers);
 	status = riffle_load_end(loaded, &s.load, layout);
+	if (!status)
+		loaded->workspace_used = (size_t)(s.scratch - (uint8_t *)workspace) +
+					 (32 - (unsigned)__builtin_clz(s.scratch_used | 1)) * s.scratch_bytes;
 	if (!status)
 		loaded->relocations += (uint64_t)plan->pc_target_count + plan->own_step_count + plan->abs32_ref_count +
 				       plan->abs64_ref_count + plan->fixed32_count + plan->fixed64_count;

@@ -4,17 +4,11 @@
 #define RIFFLE_LOAD_SHUFFLE_H
 
 #include "load/internal.h"
+#include "load/vector.h"
 
-#define FEED_BYTES (64u << 10)          /* tables are read so much at a time, at most two at once */
-#define SCRATCH_PAD 64u                 /* a field at the very end of what a group's offsets reach is whole */
-#define SCRATCH_HALF (RIFFLE_GROUP_BYTES_MAX + SCRATCH_PAD)
-#define SCRATCH_BYTES (2 * SCRATCH_HALF) /* a group and its map of shifts; or two feeds */
-#define SCRATCHES 8u
-
-/* Where a chunk's entries begin in each table, in the new order. */
-struct place {
-	uint32_t orc, mcount, symbols, names;
-};
+#define BATCH_BYTES (6 * RIFFLE_GROUP_BYTES_MAX) /* groups without a gap between them are read so much at a time */
+#define MAP_BYTES (RIFFLE_GROUP_BYTES_MAX / RIFFLE_CHUNK_ALIGN * 4 + 64) /* a group's shifts: a word for 16 bytes */
+#define SCRATCHES 4u
 
 /* Where a group's chunks and references begin. */
 struct group_start {
@@ -24,23 +18,34 @@ struct group_start {
 struct shuffle_load {
 	struct load load;
 	int32_t *shift;                 /* chunk_count + 1 */
-	struct place *place;            /* chunk_count */
-	uint32_t *exception_place;      /* chunk_count; only of chunks that have exceptions */
 	struct group_start *group;      /* group_count */
-	uint32_t *symbol_place;         /* kallsyms->symbols */
-	uint8_t *scratch;               /* SCRATCHES times SCRATCH_BYTES */
+	uint32_t *batch;                /* each batch's first group; batch_count + 1 of them */
+	uint32_t batch_count;
+	uint8_t *scratch;               /* SCRATCHES times scratch_bytes: a batch and a map, or a number for each chunk */
+	size_t scratch_bytes;
 	uint32_t scratch_taken;         /* atomic: a bit for each */
+	uint32_t scratch_used;          /* atomic: those that ever were */
+	/*
+	 * For tables as they are in the file: a stage for each of as many jobs as there is space for, one at least. That is guest
+	 * memory which the largest region's chunks fill later: bytes are taken from it, never an offset or a count.
+	 */
+	uint8_t *stage;
+	size_t stage_bytes;
+	unsigned stages;
 };
 
-/* A scratch buffer for this job alone; given back by its number. */
-uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned *number);
+/* One of the first `count` scratch buffers for this job alone; given back by its number. */
+uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned count, unsigned *number);
 void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number);
 
-/* From the order: how far each chunk moves, and where its entries go in each table. */
-void riffle_shuffle_places(struct shuffle_load *s);
-/* Writes one table about code: a sorted one in its new order. */
-int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error);
-/* Writes kallsyms' offsets, names, markers and by-name sequence. */
-int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error);
+/* Bytes of a stage. */
+uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan);
+/* How many jobs the tables are, and one of them: all of them before the first batch of chunks. */
+uint32_t riffle_shuffle_table_jobs(const struct riffle_plan *plan);
+int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint8_t *stage,
+			     struct riffle_error *error);
+
+/* Copies `count` chunks, whose bytes follow each other, to their places. */
+void riffle_shuffle_scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes);
 
 #endif

@@ -1,155 +1,121 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes the tables that the kernel searches by halving in the new order: by moving runs, never by sorting. */
-#include "load/feed.h"
+/* Writes the tables that the kernel searches by binary search in the new order: by moving runs, never by sorting. */
+#include "load/shuffle.h"
 
 /*
  * A chunk's entries are neighbours in each of these tables, because the tables are sorted by address and a chunk is one
  * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a chunk's run
  * moves as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own.
  * Entries that belong to no chunk stay in their places: the entries between two regions are as many as before.
+ *
+ * A table is read whole, and written from its start to its end by collecting runs: reads go anywhere, which a processor
+ * overlaps, and writes go forwards, so that a run may overwrite the start of the next one with anything.
  */
 
-static const struct riffle_table *table_of(const struct riffle_plan *plan, uint32_t kind)
-{
-	for (uint32_t i = 0; i < plan->table_count; i++)
-		if (plan->tables[i].kind == kind)
-			return &plan->tables[i];
-	return NULL;
-}
-
-/* How many entries of a table lie fixed in front of a region; 0 of one that is not there. */
-static uint32_t gap_before(const struct riffle_plan *plan, const struct riffle_table *t, uint32_t region)
-{
-	return t ? plan->gaps[t->first + region] : 0;
-}
-
-void riffle_shuffle_places(struct shuffle_load *s)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_kallsyms *k = plan->kallsyms;
-	const struct riffle_table *orc = table_of(plan, RIFFLE_TABLE_ORC);
-	const struct riffle_table *mcount = table_of(plan, RIFFLE_TABLE_MCOUNT);
-	const struct riffle_table *exceptions = table_of(plan, RIFFLE_TABLE_EXTABLE);
-	struct place next = {0};
-	uint32_t next_exception = 0;
-
-	s->shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
-	for (uint32_t i = 0; i < plan->region_count; i++) {
-		const struct riffle_region *r = &plan->regions[i];
-		const uint16_t *order = s->load.order + r->first_chunk;
-		uint32_t at = r->image_offset;
-
-		next.orc += gap_before(plan, orc, i);
-		next.mcount += gap_before(plan, mcount, i);
-		next_exception += gap_before(plan, exceptions, i);
-		if (k) {
-			next.symbols += plan->gaps[k->first_gap + i];
-			next.names += plan->gaps[k->first_gap + plan_gap_count(plan) + i];
-		}
-		for (uint32_t n = 0; n < r->chunk_count; n++) {
-			const struct riffle_chunk *c = &plan->chunks[order[n]];
-
-			if (n + 16 < r->chunk_count) {
-				__builtin_prefetch(&plan->chunks[order[n + 16]]);
-				__builtin_prefetch(&s->place[order[n + 16]], 1);
-			}
-			s->shift[order[n]] = (int32_t)(at - c->image_offset);
-			s->place[order[n]] = next;
-			at += riffle_chunk_bytes(c);
-			next.orc += c->orc;
-			next.mcount += c->mcount;
-			next.symbols += c->symbols;
-			next.names += c->name_bytes;
-			if (c->exceptions) {
-				s->exception_place[order[n]] = next_exception;
-				next_exception += c->exceptions;
-			}
-		}
-	}
-}
-
-/* What is known of a table: its number of entries in a chunk and where they go, and how a run of them is moved. */
-struct walk {
-	struct shuffle_load *s;
-	const uint32_t *gaps;
-	uint32_t (*count)(const struct riffle_chunk *chunk);
-	uint32_t (*place)(const struct shuffle_load *s, uint32_t chunk);
-	void (*prefetch)(void *mover, uint32_t place);  /* may be NULL */
-	int (*move)(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
-		    struct riffle_error *error);
-	void *mover;
+/* One array of entries on its way into the new order. */
+struct array {
+	const struct shuffle_load *s;
+	const uint32_t *gaps;   /* entries of no chunk: before each region, and after the last one */
+	uint32_t *from;         /* find_runs() */
+	uint8_t *in, *out;      /* the table as linked, with RUN_STEP bytes to spare, and its place in the image */
+	uint64_t bytes;
+	/* kinds of entries use what they need */
+	uint64_t delta;
+	uint32_t *symbol_place;
+	uint32_t flags;
+	uint8_t *markers;
 };
 
-/* The whole table in link order, run by run; each use is compiled for its own kind of entry. */
-HOT int walk_table(const struct walk *w, struct riffle_error *error)
+typedef uint32_t count_entries(const struct riffle_chunk *chunk);
+/* Moves a run of entries whose code moves by `shift`; often there are none, which is cheaper to move than to test for. */
+typedef void move_run(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift);
+
+#define AHEAD 24u /* chunks: their entries are anywhere */
+
+/*
+ * Where each chunk's entries start in link order, and after those of a region's last chunk where they end: so a chunk's are
+ * from[c + region] up to from[c + region + 1].
+ */
+HOT void find_runs(struct array *a, count_entries *count)
 {
-	const struct riffle_plan *plan = w->s->load.plan;
-	const struct riffle_chunk *chunks = plan->chunks;
-	uint32_t from = 0;
+	const struct riffle_plan *plan = a->s->load.plan;
+	uint32_t *from = a->from, at = 0;
 
-	for (uint32_t i = 0; i <= plan->region_count; i++) {
-		uint32_t first, end;
-		int status = w->move(w->mover, from, from, w->gaps[i], 0, error);
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+		const struct riffle_chunk *chunk = &plan->chunks[r->first_chunk];
 
-		if (status)
-			return status;
-		from += w->gaps[i];
-		if (i == plan->region_count)
-			break;
-		first = plan->regions[i].first_chunk;
-		end = first + plan->regions[i].chunk_count;
-		for (uint32_t c = first; c < end; c++) {
-			uint32_t entries = w->count(&chunks[c]);
+		at += a->gaps[i];
+		for (uint32_t n = 0; n < r->chunk_count; n++) {
+			*from++ = at;
+			at += count(&chunk[n]);
+		}
+		*from++ = at;
+	}
+}
 
-			if (w->prefetch && c + 8 < end)
-				w->prefetch(w->mover, w->place(w->s, c + 8));
-			if (!entries)
-				continue;
-			status = w->move(w->mover, from, w->place(w->s, c), entries, (uint32_t)w->s->shift[c], error);
-			if (status)
-				return status;
-			from += entries;
+/* Each use is compiled for its own kind of entry. riffle_plan_check() has seen that all runs and gaps fill the table. */
+HOT void collect(struct array *a, count_entries *count, move_run *move, uint32_t entry_bytes)
+{
+	const struct riffle_plan *plan = a->s->load.plan;
+	const int32_t *shift = a->s->shift;
+	uint32_t at = 0;
+
+	find_runs(a, count);
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+		const uint16_t *order = a->s->load.order + r->first_chunk;
+		const uint32_t *from = a->from + i;
+
+		move(a, at, at, a->gaps[i], 0);
+		at += a->gaps[i];
+		for (uint32_t n = 0; n < r->chunk_count; n++) {
+			uint32_t c = order[n], entries = from[c + 1] - from[c];
+
+			if (n + AHEAD < r->chunk_count) {
+				const uint8_t *soon = a->in + (size_t)from[order[n + AHEAD]] * entry_bytes;
+
+				__builtin_prefetch(soon);
+				__builtin_prefetch(soon + 63);
+			}
+			move(a, from[c], at, entries, (uint32_t)shift[c]);
+			at += entries;
 		}
 	}
-	return RIFFLE_OK;
+	move(a, at, at, a->gaps[plan->region_count], 0);
+}
+
+/* May a run that ends at `end` be written in whole steps? */
+HOT bool has_spare(const struct array *a, uint64_t end)
+{
+	return end + RUN_STEP <= a->bytes;
+}
+
+static int read_table(const struct shuffle_load *s, const struct array *a, uint32_t image_offset,
+		      struct riffle_error *error)
+{
+	return load_read(&s->load, image_offset, a->in, a->bytes, error);
 }
 
 /* The exception table. */
-
-struct exceptions {
-	const struct shuffle_load *s;
-	uint8_t *table;
-	struct feed feed;
-};
 
 HOT uint32_t count_exceptions(const struct riffle_chunk *chunk)
 {
 	return chunk->exceptions;
 }
 
-HOT uint32_t place_exceptions(const struct shuffle_load *s, uint32_t chunk)
+HOT void move_exceptions(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
 {
-	return s->exception_place[chunk];
-}
-
-HOT int move_exceptions(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
-			struct riffle_error *error)
-{
-	struct exceptions *m = mover;
-	const struct riffle_plan *plan = m->s->load.plan;
-	const int32_t *shifts = m->s->shift;
+	const struct riffle_plan *plan = a->s->load.plan;
+	const int32_t *shifts = a->s->shift;
 	uint32_t own = (to - from) * 12;
 
 	for (; entries; entries--, from++, to++) {
 		const uint16_t *target = plan->extable_targets + 2 * (size_t)from;
-		uint8_t *out = m->table + (size_t)to * 12;
-		const uint8_t *in;
-		uint32_t got, third;
-		int status = feed_take(&m->feed, 12, 1, &in, &got, error);
+		const uint8_t *in = a->in + (size_t)from * 12;
+		uint8_t *out = a->out + (size_t)to * 12;
+		uint32_t third = riffle_get32(in + 8);
 
-		if (status)
-			return status;
-		third = riffle_get32(in + 8);
 		riffle_put32(out, riffle_get32(in) + shift - own);
 		riffle_put32(out + 4, riffle_get32(in + 4) + (uint32_t)shifts[target[0]] - own);
 		/* data, which no shuffle changes, or a pointer to a handler */
@@ -157,293 +123,99 @@ HOT int move_exceptions(void *mover, uint32_t from, uint32_t to, uint32_t entrie
 			third += (uint32_t)shifts[target[1]] - own;
 		riffle_put32(out + 8, third);
 	}
-	return RIFFLE_OK;
-}
-
-static int write_exceptions(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
-			    struct riffle_error *error)
-{
-	struct exceptions m = {.s = s, .table = s->load.image + t->image_offset};
-
-	feed_start(&m.feed, s, scratch, t->image_offset, (uint64_t)t->entries * 12);
-	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_exceptions, place_exceptions, NULL,
-					 move_exceptions, &m},
-			  error);
 }
 
 /* ORC: places in code, and what the unwinder does there, in two arrays. */
-
-struct orc {
-	uint8_t *ips, *states;
-	struct feed ip_feed, state_feed;
-};
 
 HOT uint32_t count_orc(const struct riffle_chunk *chunk)
 {
 	return chunk->orc;
 }
 
-HOT uint32_t place_orc(const struct shuffle_load *s, uint32_t chunk)
+HOT void move_orc_ips(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
 {
-	return s->place[chunk].orc;
+	uint32_t add = shift - (to - from) * 4;
+	uint8_t *out = a->out + (size_t)to * 4;
+	const uint8_t *in = a->in + (size_t)from * 4;
+
+	if (has_spare(a, ((uint64_t)to + entries) * 4))
+		riffle_run_add32(out, in, (size_t)entries * 4, add, 64);
+	else
+		riffle_copy_add32(out, in, entries, add);
 }
 
-HOT void prefetch_orc(void *mover, uint32_t place)
+HOT void move_orc_states(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
 {
-	const struct orc *m = mover;
+	uint8_t *out = a->out + (size_t)to * PLAN_ORC_STATE_BYTES;
+	const uint8_t *in = a->in + (size_t)from * PLAN_ORC_STATE_BYTES;
+	size_t bytes = (size_t)entries * PLAN_ORC_STATE_BYTES;
 
-	__builtin_prefetch(m->ips + (size_t)place * 4, 1);
-	__builtin_prefetch(m->states + (size_t)place * PLAN_ORC_STATE_BYTES, 1);
-}
-
-HOT int move_orc(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift, struct riffle_error *error)
-{
-	struct orc *m = mover;
-	uint32_t add = shift - (to - from) * 4, at = to, left, got;
-	const uint8_t *in;
-	int status;
-
-	for (left = entries; left; left -= got, at += got) {
-		status = feed_take(&m->ip_feed, 4, left, &in, &got, error);
-		if (status)
-			return status;
-		riffle_copy_add32(m->ips + (size_t)at * 4, in, got, add);
-	}
-	for (left = entries, at = to; left; left -= got, at += got) {
-		status = feed_take(&m->state_feed, PLAN_ORC_STATE_BYTES, left, &in, &got, error);
-		if (status)
-			return status;
-		riffle_copy_short(m->states + (size_t)at * PLAN_ORC_STATE_BYTES, in,
-				  (size_t)got * PLAN_ORC_STATE_BYTES);
-	}
-	return RIFFLE_OK;
-}
-
-static int write_orc(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch, struct riffle_error *error)
-{
-	struct orc m = {.ips = s->load.image + t->image_offset, .states = s->load.image + t->second_offset};
-
-	feed_start(&m.ip_feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
-	feed_start(&m.state_feed, s, scratch + SCRATCH_HALF, t->second_offset,
-		   (uint64_t)t->entries * PLAN_ORC_STATE_BYTES);
-	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_orc, place_orc, prefetch_orc,
-					 move_orc, &m},
-			  error);
+	(void)shift;
+	if (has_spare(a, (uint64_t)to * PLAN_ORC_STATE_BYTES + bytes))
+		riffle_run_copy(out, in, bytes, 64);
+	else
+		riffle_copy_short(out, in, bytes);
 }
 
 /* __mcount_loc: addresses of calls to the function tracer. */
-
-struct mcount {
-	uint64_t delta;
-	uint8_t *table;
-	struct feed feed;
-};
 
 HOT uint32_t count_mcount(const struct riffle_chunk *chunk)
 {
 	return chunk->mcount;
 }
 
-HOT uint32_t place_mcount(const struct shuffle_load *s, uint32_t chunk)
+/* An entry of a weak function that was overridden is 0 in kernels from 6.15 on, and stays it. */
+HOT void move_address(const struct array *a, uint32_t from, uint32_t to, uint64_t add)
 {
-	return s->place[chunk].mcount;
+	uint64_t address = riffle_get64(a->in + (size_t)from * 8);
+
+	riffle_put64(a->out + (size_t)to * 8, address ? address + add : 0);
 }
 
-HOT void prefetch_mcount(void *mover, uint32_t place)
+HOT void move_mcount(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
 {
-	const struct mcount *m = mover;
+	uint64_t add = a->delta + (uint64_t)(int64_t)(int32_t)shift;
 
-	__builtin_prefetch(m->table + (size_t)place * 8, 1);
-}
-
-HOT int move_mcount(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
-		    struct riffle_error *error)
-{
-	struct mcount *m = mover;
-	uint64_t add = m->delta + (uint64_t)(int64_t)(int32_t)shift;
-	uint32_t got;
-
-	(void)from;
-	for (; entries; entries -= got) {
-		const uint8_t *in;
-		int status = feed_take(&m->feed, 8, entries, &in, &got, error);
-
-		if (status)
-			return status;
-		for (uint32_t i = 0; i < got; i++, to++, in += 8) {
-			uint64_t address = riffle_get64(in);
-
-			/* an entry of a weak function that was overridden is 0 in kernels from 6.15 on, and stays it */
-			riffle_put64(m->table + (size_t)to * 8, address ? address + add : 0);
-		}
-	}
-	return RIFFLE_OK;
-}
-
-static int write_mcount(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
-			struct riffle_error *error)
-{
-	struct mcount m = {.delta = s->load.delta, .table = s->load.image + t->image_offset};
-
-	feed_start(&m.feed, s, scratch, t->image_offset, (uint64_t)t->entries * 8);
-	return walk_table(&(struct walk){s, s->load.plan->gaps + t->first, count_mcount, place_mcount, prefetch_mcount,
-					 move_mcount, &m},
-			  error);
-}
-
-/* Sites stay in their places, so each follows its chunk and nothing else. */
-static int write_sites(struct shuffle_load *s, const struct riffle_table *t, uint8_t *scratch,
-		       struct riffle_error *error)
-{
-	const uint16_t *target = s->load.plan->site_targets + t->first;
-	uint8_t *out = s->load.image + t->image_offset;
-	struct feed feed;
-
-	feed_start(&feed, s, scratch, t->image_offset, (uint64_t)t->entries * 4);
-	for (uint32_t left = t->entries, got; left; left -= got) {
-		const uint8_t *in;
-		int status = feed_take(&feed, 4, left, &in, &got, error);
-
-		if (status)
-			return status;
-		for (uint32_t i = 0; i < got; i++, in += 4, out += 4)
-			riffle_put32(out, riffle_get32(in) + (uint32_t)s->shift[*target++]);
-	}
-	return RIFFLE_OK;
-}
-
-int riffle_shuffle_table(struct shuffle_load *s, uint32_t index, uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_table *t = &s->load.plan->tables[index];
-
-	switch (t->kind) {
-	case RIFFLE_TABLE_SITES:
-		return write_sites(s, t, scratch, error);
-	case RIFFLE_TABLE_EXTABLE:
-		return write_exceptions(s, t, scratch, error);
-	case RIFFLE_TABLE_ORC:
-		return s->load.options & RIFFLE_LOAD_LAZY_TABLES ? RIFFLE_OK : write_orc(s, t, scratch, error);
-	default:
-		return write_mcount(s, t, scratch, error);
-	}
+	if (RIFFLE_VECTORS && has_spare(a, ((uint64_t)to + entries) * 8)) {
+		move_address(a, from, to, add);
+		/* one or none for nearly all chunks */
+		for (uint32_t i = 1; i < entries; i++)
+			move_address(a, from + i, to + i, add);
+	} else
+		for (uint32_t i = 0; i < entries; i++)
+			move_address(a, from + i, to + i, add);
 }
 
 /* kallsyms: the same for symbols, and for the bytes of their names. */
-
-struct symbols {
-	struct shuffle_load *s;
-	uint8_t *offsets;
-	uint32_t flags;
-	bool list;              /* each symbol's new place is wanted afterwards */
-	struct feed feed;
-};
 
 HOT uint32_t count_symbols(const struct riffle_chunk *chunk)
 {
 	return chunk->symbols;
 }
 
-HOT uint32_t place_symbols(const struct shuffle_load *s, uint32_t chunk)
+HOT void move_offsets(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
 {
-	return s->place[chunk].symbols;
-}
+	uint32_t add = a->flags & RIFFLE_KALLSYMS_ABSOLUTE_PERCPU ? -shift : shift;
+	uint8_t *out = a->out + (size_t)to * 4;
+	const uint8_t *in = a->in + (size_t)from * 4;
 
-HOT void prefetch_symbols(void *mover, uint32_t place)
-{
-	const struct symbols *m = mover;
-
-	__builtin_prefetch(m->offsets + (size_t)place * 4, 1);
-}
-
-HOT int move_symbols(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
-		     struct riffle_error *error)
-{
-	struct symbols *m = mover;
-	uint32_t add = m->flags & RIFFLE_KALLSYMS_ABSOLUTE_PERCPU ? -shift : shift, got;
-
-	if (m->flags & RIFFLE_KALLSYMS_SELF_RELATIVE)
+	if (a->flags & RIFFLE_KALLSYMS_SELF_RELATIVE)
 		add -= (to - from) * 4;
-	for (; entries; entries -= got) {
-		const uint8_t *in;
-		int status = feed_take(&m->feed, 4, entries, &in, &got, error);
-
-		if (status)
-			return status;
-		if (m->list)
-			for (uint32_t i = 0; i < got; i++)
-				m->s->symbol_place[from + i] = to + i;
-		riffle_copy_add32(m->offsets + (size_t)to * 4, in, got, add);
-		from += got;
-		to += got;
-	}
-	return RIFFLE_OK;
+	if (a->symbol_place)
+		for (uint32_t i = 0; i < entries; i++)
+			a->symbol_place[from + i] = to + i;
+	if (has_spare(a, ((uint64_t)to + entries) * 4))
+		riffle_run_add32(out, in, (size_t)entries * 4, add, 16);
+	else
+		riffle_copy_add32(out, in, entries, add);
 }
 
-static int write_offsets(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
-	struct symbols m = {.s = s, .offsets = s->load.image + k->offsets, .flags = k->flags, .list = k->seqs};
-
-	feed_start(&m.feed, s, scratch, k->offsets, (uint64_t)k->symbols * 4);
-	return walk_table(&(struct walk){s, s->load.plan->gaps + k->first_gap, count_symbols, place_symbols,
-					 prefetch_symbols, move_symbols, &m},
-			  error);
-}
-
-struct names {
-	uint8_t *names;
-	struct feed feed;
-};
-
-HOT uint32_t count_names(const struct riffle_chunk *chunk)
+HOT uint32_t count_name_bytes(const struct riffle_chunk *chunk)
 {
 	return chunk->name_bytes;
 }
 
-HOT uint32_t place_names(const struct shuffle_load *s, uint32_t chunk)
-{
-	return s->place[chunk].names;
-}
-
-HOT void prefetch_names(void *mover, uint32_t place)
-{
-	const struct names *m = mover;
-
-	__builtin_prefetch(m->names + place, 1);
-}
-
-HOT int move_names(void *mover, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift,
-		   struct riffle_error *error)
-{
-	struct names *m = mover;
-	uint32_t got;
-
-	(void)from;
-	(void)shift;
-	for (; entries; entries -= got, to += got) {
-		const uint8_t *in;
-		int status = feed_take(&m->feed, 1, entries, &in, &got, error);
-
-		if (status)
-			return status;
-		riffle_copy_short(m->names + to, in, got);
-	}
-	return RIFFLE_OK;
-}
-
-static int write_names(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
-{
-	const struct riffle_plan *plan = s->load.plan;
-	const struct riffle_kallsyms *k = plan->kallsyms;
-	struct names m = {.names = s->load.image + k->names};
-
-	feed_start(&m.feed, s, scratch, k->names, k->names_bytes);
-	return walk_table(&(struct walk){s, plan->gaps + k->first_gap + plan_gap_count(plan), count_names, place_names,
-					 prefetch_names, move_names, &m},
-			  error);
-}
-
-/* Offset of the name behind the one at `at`; stays inside the names whatever they hold. */
+/* Offset of the name after the one at `at`; stays inside the names whatever they hold. */
 static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 {
 	uint32_t length = at < end ? names[at++] : 0;
@@ -454,67 +226,216 @@ static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 }
 
 /* Each 256th symbol's place in the names. Those of symbols that do not move are as they were. */
-static int write_markers(struct shuffle_load *s, struct riffle_error *error)
+static __attribute__((noinline)) void mark(const struct array *a, uint32_t symbol, uint32_t end, uint32_t from, uint32_t to)
 {
-	const struct riffle_plan *plan = s->load.plan;
+	for (uint32_t at = from; symbol < end; symbol++) {
+		if (symbol % 256 == 0)
+			riffle_put32(a->markers + symbol / 256 * 4, at - from + to);
+		at = skip_name(a->in, at, (uint32_t)a->bytes);
+	}
+}
+
+/* `entries` are bytes: of the names of one chunk's symbols, or of symbols that do not move. */
+HOT void move_names(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift)
+{
+	(void)shift;
+	if (has_spare(a, (uint64_t)to + entries))
+		riffle_run_copy(a->out + to, a->in + from, entries, 64);
+	else
+		riffle_copy_short(a->out + to, a->in + from, entries);
+}
+
+/* After names: the markers, from where each chunk's symbols and names are in the new order. */
+static void write_markers(struct array *a)
+{
+	const struct riffle_plan *plan = a->s->load.plan;
 	const struct riffle_kallsyms *k = plan->kallsyms;
-	const uint8_t *names = s->load.image + k->names;
-	uint8_t *markers = s->load.image + k->markers;
-	int status = load_read(&s->load, k->markers, markers, (size_t)(k->symbols + 255) / 256 * 4, error);
+	const uint32_t *symbol_gaps = plan->gaps + k->first_gap;
+	uint32_t symbol = 0, name = 0;
 
-	if (status)
-		return status;
-	for (uint32_t i = 0; i < plan->chunk_count; i++) {
-		uint32_t symbol = s->place[i].symbols, end = symbol + plan->chunks[i].symbols, at;
+	for (uint32_t i = 0; i < plan->region_count; i++) {
+		const struct riffle_region *r = &plan->regions[i];
+		const uint16_t *order = a->s->load.order + r->first_chunk;
 
-		if (symbol == end || (symbol % 256 && symbol / 256 == (end - 1) / 256))
-			continue;
-		for (at = s->place[i].names; symbol < end; symbol++) {
-			if (symbol % 256 == 0)
-				riffle_put32(markers + symbol / 256 * 4, at);
-			at = skip_name(names, at, k->names_bytes);
+		symbol += symbol_gaps[i];
+		name += a->gaps[i];
+		for (uint32_t n = 0; n < r->chunk_count; n++) {
+			const struct riffle_chunk *c = &plan->chunks[order[n]];
+			uint32_t end = symbol + c->symbols;
+
+			if ((symbol + 255) / 256 != (end + 255) / 256)
+				mark(a, symbol, end, a->from[order[n] + i], name);
+			symbol = end;
+			name += c->name_bytes;
 		}
 	}
-	return RIFFLE_OK;
 }
 
 /* The by-name sequence keeps its order; each number in it is a symbol's place, which may have changed. */
-static int write_seqs(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
+static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, struct riffle_error *error)
 {
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
-	uint8_t *out = s->load.image + k->seqs;
-	struct feed feed;
+	uint8_t *at = s->load.image + k->seqs;
+	int status = load_read(&s->load, k->seqs, at, (size_t)k->symbols * 3, error);
 
-	feed_start(&feed, s, scratch, k->seqs, (uint64_t)k->symbols * 3);
-	for (uint32_t left = k->symbols, got; left; left -= got) {
-		const uint8_t *in;
-		int status = feed_take(&feed, 3, left, &in, &got, error);
+	for (uint32_t i = 0; !status && i < k->symbols; i++, at += 3) {
+		uint32_t seq = (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2];
 
-		if (status)
-			return status;
-		for (uint32_t i = 0; i < got; i++, in += 3, out += 3) {
-			uint32_t seq = (uint32_t)in[0] << 16 | (uint32_t)in[1] << 8 | in[2];
-
-			/* the kernel's own bytes: one that names no symbol is its own affair, and not followed */
-			if (seq < k->symbols)
-				seq = s->symbol_place[seq];
-			out[0] = (uint8_t)(seq >> 16);
-			out[1] = (uint8_t)(seq >> 8);
-			out[2] = (uint8_t)seq;
-		}
+		/* the kernel's own bytes: one that names no symbol is its own affair, and not followed */
+		if (seq < k->symbols)
+			seq = symbol_place[seq];
+		riffle_put16(at, __builtin_bswap16((uint16_t)(seq >> 8)));
+		at[2] = (uint8_t)seq;
 	}
-	return RIFFLE_OK;
+	return status;
 }
 
-int riffle_shuffle_kallsyms(struct shuffle_load *s, uint8_t *scratch, struct riffle_error *error)
+/* The arrays of all tables, each a job. */
+
+enum part {
+	PART_ORC_STATES,        /* the longest first */
+	PART_NAMES,
+	PART_OFFSETS,
+	PART_ORC_IPS,
+	PART_MCOUNT,
+	PART_EXCEPTIONS,
+	PARTS,
+};
+
+/* An array as linked. */
+struct part_place {
+	uint64_t bytes;
+	uint32_t image_offset;
+	const uint32_t *gaps;           /* NULL: there is no such array */
+};
+
+static uint64_t staged(uint64_t bytes)
 {
+	return (bytes + RUN_STEP + 63) & ~UINT64_C(63);
+}
+
+static void place_table(struct part_place *parts, const struct riffle_plan *plan, const struct riffle_table *t)
+{
+	static const enum part part_of[] = {[RIFFLE_TABLE_EXTABLE] = PART_EXCEPTIONS,
+					    [RIFFLE_TABLE_ORC] = PART_ORC_IPS,
+					    [RIFFLE_TABLE_MCOUNT] = PART_MCOUNT};
+	const uint32_t *gaps = plan->gaps + t->first;
+
+	if (t->kind == RIFFLE_TABLE_SITES)
+		return;
+	parts[part_of[t->kind]] = (struct part_place){.bytes = (uint64_t)t->entries * plan_table_entry_bytes(t->kind),
+						       .image_offset = t->image_offset,
+						       .gaps = gaps};
+	if (t->kind == RIFFLE_TABLE_ORC)
+		parts[PART_ORC_STATES] = (struct part_place){.bytes = (uint64_t)t->entries * PLAN_ORC_STATE_BYTES,
+							      .image_offset = t->second_offset,
+							      .gaps = gaps};
+}
+
+static void place_parts(struct part_place parts[PARTS], const struct riffle_plan *plan)
+{
+	const struct riffle_kallsyms *k = plan->kallsyms;
+
+	for (unsigned i = 0; i < PARTS; i++)
+		parts[i] = (struct part_place){0};
+	for (uint32_t i = 0; i < plan->table_count; i++)
+		place_table(parts, plan, &plan->tables[i]);
+	if (k && k->symbols) {
+		const uint32_t *gaps = plan->gaps + k->first_gap;
+
+		parts[PART_OFFSETS] = (struct part_place){
+			.bytes = (uint64_t)k->symbols * 4, .image_offset = k->offsets, .gaps = gaps};
+		parts[PART_NAMES] = (struct part_place){
+			.bytes = k->names_bytes, .image_offset = k->names, .gaps = gaps + plan_gap_count(plan)};
+	}
+}
+
+uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan)
+{
+	const struct riffle_kallsyms *k = plan->kallsyms;
+	struct part_place parts[PARTS];
+	uint64_t most = 0;
+
+	place_parts(parts, plan);
+	for (unsigned i = 0; i < PARTS; i++) {
+		uint64_t bytes = staged(parts[i].bytes);
+
+		/* each symbol's new place follows the offsets */
+		if (i == PART_OFFSETS && k && k->seqs)
+			bytes += staged(parts[i].bytes);
+		most = bytes > most ? bytes : most;
+	}
+	return most;
+}
+
+uint32_t riffle_shuffle_table_jobs(const struct riffle_plan *plan)
+{
+	(void)plan;
+	return PARTS;
+}
+
+static int write_names(struct array *a, struct riffle_error *error)
+{
+	const struct shuffle_load *s = a->s;
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
 	int status;
 
-	if (!k || !k->symbols || s->load.options & RIFFLE_LOAD_LAZY_TABLES)
-		return RIFFLE_OK;
-	if ((status = write_offsets(s, scratch, error)) || (status = write_names(s, scratch, error)) ||
-	    (status = write_markers(s, error)))
+	a->markers = s->load.image + k->markers;
+	status = load_read(&s->load, k->markers, a->markers, (size_t)(k->symbols + 255) / 256 * 4, error);
+	if (status)
 		return status;
-	return k->seqs ? write_seqs(s, scratch, error) : RIFFLE_OK;
+	collect(a, count_name_bytes, move_names, 1);
+	write_markers(a);
+	return RIFFLE_OK;
+}
+
+static int write_offsets(struct shuffle_load *s, struct array *a, struct riffle_error *error)
+{
+	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
+
+	a->flags = k->flags;
+	a->symbol_place = k->seqs ? (uint32_t *)(void *)(a->in + staged(a->bytes)) : NULL;
+	collect(a, count_symbols, move_offsets, 4);
+	return k->seqs ? write_seqs(s, a->symbol_place, error) : RIFFLE_OK;
+}
+
+int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint8_t *stage,
+			     struct riffle_error *error)
+{
+	struct part_place parts[PARTS];
+	const struct part_place *part = &parts[index];
+	struct array a;
+	int status;
+
+	place_parts(parts, s->load.plan);
+	a = (struct array){.s = s,
+			   .gaps = part->gaps,
+			   .from = (uint32_t *)(void *)scratch,
+			   .in = stage,
+			   .out = s->load.image + part->image_offset,
+			   .bytes = part->bytes,
+			   .delta = s->load.delta};
+	if (!part->gaps || (s->load.options & RIFFLE_LOAD_LAZY_TABLES && index <= PART_ORC_IPS))
+		return RIFFLE_OK;
+	status = read_table(s, &a, part->image_offset, error);
+	if (status)
+		return status;
+	switch ((enum part)index) {
+	case PART_ORC_STATES:
+		collect(&a, count_orc, move_orc_states, PLAN_ORC_STATE_BYTES);
+		return RIFFLE_OK;
+	case PART_NAMES:
+		return write_names(&a, error);
+	case PART_OFFSETS:
+		return write_offsets(s, &a, error);
+	case PART_ORC_IPS:
+		collect(&a, count_orc, move_orc_ips, 4);
+		return RIFFLE_OK;
+	case PART_MCOUNT:
+		collect(&a, count_mcount, move_mcount, 8);
+		return RIFFLE_OK;
+	default:
+		collect(&a, count_exceptions, move_exceptions, 12);
+		return RIFFLE_OK;
+	}
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Short copies of any length, forty thousand times a load: in vectors, with a plain twin that gives the same bytes. */
+/* Short copies of any length, forty thousand times a table: in vectors, with a plain twin that gives the same bytes. */
 #ifndef RIFFLE_LOAD_VECTOR_H
 #define RIFFLE_LOAD_VECTOR_H
 
@@ -8,11 +8,18 @@
 /* Small functions that run once a chunk's run or a group, in loops: each use is compiled for its own kind of entry. */
 #define HOT static inline __attribute__((always_inline))
 
-/*
- * Neither reads nor writes a byte that is not asked for: what lies behind a destination may be in place already. The last
- * vector overlaps the one before instead. Nothing between source and destination overlaps.
- */
 #if defined(RIFFLE_FREESTANDING) || defined(RIFFLE_PLAIN)
+#define RIFFLE_VECTORS 0
+#else
+#define RIFFLE_VECTORS 1
+#endif
+
+/*
+ * riffle_copy_short() and riffle_copy_add32() neither read nor write a byte that is not asked for: what follows a
+ * destination may be in place already. The last vector overlaps the one before instead. Nothing between source and
+ * destination overlaps.
+ */
+#if !RIFFLE_VECTORS
 
 static inline void riffle_copy_short(uint8_t *to, const uint8_t *from, size_t bytes)
 {
@@ -80,4 +87,50 @@ static inline void riffle_copy_add32(uint8_t *to, const uint8_t *from, uint32_t 
 }
 
 #endif
+
+/*
+ * The same where up to RUN_STEP - 1 more bytes may be read, and written too: those of the run that is written next. A short
+ * run is one step without a branch that depends on its length. `step` is a constant, 16 to RUN_STEP.
+ */
+#define RUN_STEP 64u
+
+HOT void riffle_run_copy(uint8_t *to, const uint8_t *from, size_t bytes, uint32_t step)
+{
+#if RIFFLE_VECTORS
+	size_t i = 0;
+
+	do {
+		const riffle_vector *in = (const riffle_vector *)(from + i);
+		riffle_vector *out = (riffle_vector *)(to + i);
+
+		for (uint32_t k = 0; k < step / 16; k++)
+			out[k] = in[k];
+		i += step;
+	} while (i < bytes);
+#else
+	(void)step;
+	riffle_copy_short(to, from, bytes);
+#endif
+}
+
+HOT void riffle_run_add32(uint8_t *to, const uint8_t *from, size_t bytes, uint32_t add, uint32_t step)
+{
+#if RIFFLE_VECTORS
+	riffle_vector adds = {add, add, add, add};
+	size_t i = 0;
+
+	do {
+		const riffle_vector *in = (const riffle_vector *)(from + i);
+		riffle_vector *out = (riffle_vector *)(to + i);
+
+		for (uint32_t k = 0; k < step / 16; k++)
+			out[k] = in[k] + adds;
+		i += step;
+	} while (i < bytes);
+#else
+	(void)step;
+	riffle_copy_add32(to, from, (uint32_t)(bytes / 4), add);
+#endif
+}
+
 #endif

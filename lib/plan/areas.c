@@ -2,6 +2,8 @@
 /* Collects the areas that a shuffled load writes by itself. */
 #include "plan/areas.h"
 
+#include <stdbool.h>
+
 /* Insertion keeps them in order: regions come sorted, and tables are a few dozen at most. */
 static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
 {
@@ -12,8 +14,9 @@ static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
 	areas->area[i] = (struct plan_area){start, start + bytes};
 }
 
-void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy)
+void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, unsigned which)
 {
+	bool lazy = which & PLAN_AREAS_LAZY;
 	const struct riffle_kallsyms *k = plan->kallsyms;
 
 	areas->count = 0;
@@ -22,7 +25,7 @@ void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *pl
 	for (uint32_t i = 0; i < plan->table_count; i++) {
 		const struct riffle_table *t = &plan->tables[i];
 
-		if (!t->entries || (lazy && t->kind == RIFFLE_TABLE_ORC))
+		if (!t->entries || (which & PLAN_AREAS_LOAD && t->kind == RIFFLE_TABLE_SITES) || (lazy && t->kind == RIFFLE_TABLE_ORC))
 			continue;
 		add(areas, t->image_offset, t->entries * plan_table_entry_bytes(t->kind));
 		if (t->kind == RIFFLE_TABLE_ORC)

@@ -20,10 +20,14 @@ struct plan_areas {
 };
 
 /*
- * Collects the areas of a plan; with `lazy` the tables that a lazy load leaves as they are count as plain bytes. Counts of
- * regions and tables must have been checked against the maxima, ends against 32 bits.
+ * Collects the areas of a plan. Of a load those alone that are not simply copied: sites stay in their places, and change
+ * there; with LAZY the tables that a lazy load leaves as they are count as plain bytes too. Counts of regions and tables must
+ * have been checked against the maxima, ends against 32 bits.
  */
-void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, int lazy);
+#define PLAN_AREAS_ALL 0u
+#define PLAN_AREAS_LOAD 1u
+#define PLAN_AREAS_LAZY 2u
+void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *plan, unsigned which);
 
 /* Bytes of one entry of a table in its first and its second array. */
 static inline uint32_t plan_table_entry_bytes(uint32_t kind)

@@ -9,6 +9,7 @@
 #include "common/search.h"
 #include "plan/areas.h"
 #include "plan/frames.h"
+#include "plan/scan.h"
 
 #define PAGE UINT64_C(4096)
 #define PLAN_SIZE_MAX 4096u
@@ -231,11 +232,8 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 static int check_relocs(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
 			const char *name, struct riffle_error *error)
 {
-	uint32_t descents = 0, done = 0;
+	uint32_t descents = riffle_scan_descents(list, count), done = 0;
 
-	/* no early exit, so that the compiler can use vector compares: this runs at every boot */
-	for (uint32_t i = 1; i < count; i++)
-		descents += list[i] <= list[i - 1];
 	if (descents)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "list is not strictly ascending", descents);
 
@@ -270,7 +268,7 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	if (plan_bytes != h->plan_bytes && plan_bytes != h->base_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan_bytes", "is not what the header says",
 					    plan_bytes, h->plan_bytes);
-	if (riffle_checksum(bytes, h->base_bytes) != h->plan_checksum)
+	if (riffle_scan_checksum(bytes, h->base_bytes) != h->plan_checksum)
 		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "plan_checksum", "differs from the plan's bytes");
 
 	plan->header = h;

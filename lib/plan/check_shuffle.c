@@ -3,9 +3,9 @@
 #include "plan/areas.h"
 
 #include "common/bytes.h"
-#include "common/checksum.h"
 #include "common/fail.h"
 #include "common/search.h"
+#include "plan/scan.h"
 
 struct section_place {
 	enum riffle_section_kind kind;
@@ -20,10 +20,19 @@ struct counts {
 	uint32_t fixed32_targets, fixed64_targets, gaps, site_targets, extable_targets;
 };
 
-/* What the chunks' entries in the sorted tables add up to. */
+/* What the chunks' entries in the sorted tables add up to: fewer than 65535 numbers of 16 bits each, so 32 bits hold a sum. */
 struct sums {
-	uint64_t orc, mcount, exceptions, symbols, name_bytes;
+	uint32_t orc, mcount, exceptions, symbols, name_bytes;
 };
+
+static inline __attribute__((always_inline)) void add_counts(struct sums *sums, const struct riffle_chunk *c)
+{
+	sums->orc += c->orc;
+	sums->mcount += c->mcount;
+	sums->exceptions += c->exceptions;
+	sums->symbols += c->symbols;
+	sums->name_bytes += c->name_bytes;
+}
 
 static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct counts *counts,
 			 struct riffle_error *error)
@@ -94,15 +103,11 @@ static int check_chunks(const struct riffle_plan *plan, struct sums *sums, struc
 		for (; next < r->first_chunk + r->chunk_count; next++) {
 			const struct riffle_chunk *c = &plan->chunks[next];
 
-			if (c->image_offset != at || !c->units || riffle_chunk_bytes(c) > RIFFLE_CHUNK_BYTES_MAX)
+			if (c->image_offset != at || c->units - 1u >= RIFFLE_CHUNK_BYTES_MAX / RIFFLE_CHUNK_ALIGN)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunk",
 							 "leaves a gap, overlaps, or has a wrong size", next);
 			at += riffle_chunk_bytes(c);
-			sums->orc += c->orc;
-			sums->mcount += c->mcount;
-			sums->exceptions += c->exceptions;
-			sums->symbols += c->symbols;
-			sums->name_bytes += c->name_bytes;
+			add_counts(sums, c);
 		}
 		if (at != (uint64_t)r->image_offset + r->bytes)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "region", "is not filled by its chunks", i);
@@ -125,16 +130,6 @@ static int check_entry(const struct riffle_plan *plan, struct riffle_error *erro
 					       : "lies in no chunk, and the features say so",
 					 plan->header->entry_offset);
 	return RIFFLE_OK;
-}
-
-/* How many of these steps name a field. */
-static uint32_t fields_of(const uint8_t *steps, uint32_t count)
-{
-	uint32_t far = 0;
-
-	for (uint32_t i = 0; i < count; i++)
-		far += steps[i] == RIFFLE_STEP_FAR;
-	return count - far;
 }
 
 /* Each group within one region and no longer than its fields' offsets reach; all chunks and all references in one. */
@@ -167,7 +162,8 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		if (g->pc_steps > plan->pc_step_count - steps)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "pc_steps", "are more than there are", g->pc_steps,
 						    plan->pc_step_count - steps);
-		if (fields_of(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
+		/* those that are not far name a field */
+		if (g->pc_steps - riffle_scan_far(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "pc_targets",
 						 "are not as many as a group's fields", i);
 		steps += g->pc_steps;
@@ -185,17 +181,20 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 	return RIFFLE_OK;
 }
 
-/* Chunk numbers up to and with the one that means "does not move"; no early exit, for vector code. */
+/* Chunk numbers up to and with the one that means "does not move". */
 static int check_targets(const uint16_t *targets, uint32_t count, uint32_t stride, uint32_t chunk_count,
 			 const char *name, struct riffle_error *error)
 {
 	uint16_t most = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
-		uint16_t target = targets[i * stride];
+	if (stride == 1)
+		most = riffle_scan_most(targets, count);
+	else
+		for (uint32_t i = 0; i < count; i++) {
+			uint16_t target = targets[i * stride];
 
-		most = target > most ? target : most;
-	}
+			most = target > most ? target : most;
+		}
 	if (most > chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name, "name a chunk that is not there", most,
 					    chunk_count);
@@ -206,10 +205,8 @@ static int check_targets(const uint16_t *targets, uint32_t count, uint32_t strid
 static int check_fixed(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
 		       const char *name, struct riffle_error *error)
 {
-	uint32_t descents = 0, done = 0;
+	uint32_t descents = riffle_scan_descents(list, count), done = 0;
 
-	for (uint32_t i = 1; i < count; i++)
-		descents += list[i] <= list[i - 1];
 	if (descents)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "list is not strictly ascending", descents);
 	for (uint32_t i = 0; i < plan->extent_count && done < count; i++) {
@@ -357,7 +354,7 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 	struct plan_areas areas;
 	uint32_t extent = 0, end = 0;
 
-	riffle_plan_areas_of(&areas, plan, 0);
+	riffle_plan_areas_of(&areas, plan, PLAN_AREAS_ALL);
 	for (unsigned i = 0; i < areas.count; i++) {
 		const struct plan_area *a = &areas.area[i];
 
@@ -415,7 +412,8 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 						    plan->header->plan_bytes);
 		return RIFFLE_OK;
 	}
-	if (riffle_checksum(bytes + plan->header->base_bytes, plan->header->plan_bytes - plan->header->base_bytes) !=
+	if (riffle_scan_checksum(bytes + plan->header->base_bytes,
+					  plan->header->plan_bytes - plan->header->base_bytes) !=
 	    plan->header->shuffle_checksum)
 		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "shuffle_checksum",
 				   "differs from the bytes of the plan's part for shuffling");

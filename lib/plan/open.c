@@ -13,6 +13,12 @@
 #include "plan/frames.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
+/*
+ * What an order and a workspace take, of the largest number of chunks too, if the tables are staged elsewhere. Memory that is not
+ * used is not taken.
+ */
+#define SPARE_BYTES ((size_t)4 << 20)
+#define SPARE_ALIGN ((size_t)64)
 
 static int read_fd(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
@@ -116,8 +122,8 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 					    start.base_bytes, start.plan_bytes);
 
 	plan_bytes = (size_t)(base_alone ? start.base_bytes : start.plan_bytes);
-	total = sizeof start + plan_bytes;
-	memory = map_private(total, &mapped);
+	total = (sizeof start + plan_bytes + SPARE_ALIGN - 1) & ~(SPARE_ALIGN - 1);
+	memory = map_private(total + (plan_bytes > start.base_bytes ? SPARE_BYTES : 0), &mapped);
 	if (!memory)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
 	memcpy(memory, &start, sizeof start);
@@ -130,6 +136,10 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	}
 	plan->owned = memory;
 	plan->owned_bytes = mapped;
+	if (plan->chunk_count) {
+		plan->spare = memory + total;
+		plan->spare_bytes = mapped - total;
+	}
 	return RIFFLE_OK;
 }
 

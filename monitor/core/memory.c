@@ -2,6 +2,7 @@
 /* Guest RAM: one mapping, anonymous or of a file, cut by the hole below 4 GiB into at most two stretches. */
 #include "monitor/core/memory.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -90,8 +91,8 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_page
 	if (status || (status = map(memory, bytes, &ram, error)))
 		return status;
 	/*
-	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are written
-	 * before a guest starts, which cost less than clearing them all.
+	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are
+	 * written before a guest starts, which cost less than clearing them all.
 	 */
 	if (huge_pages && bytes > GUEST_MEMORY_STEP)
 		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
@@ -174,17 +175,28 @@ bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t by
 	if (memory->shared)
 		return madvise(at, bytes, MADV_REMOVE) == 0;
 	/* without the page the file's would be seen again */
-	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) !=
-	       MAP_FAILED;
+	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		    0) != MAP_FAILED;
+}
+
+/* Half of what the host's CPU can address, where that is less: client processors have 39 bits, which end at 512 GiB. */
+static uint64_t added_from(void)
+{
+	unsigned eax = 0, ebx, ecx, edx;
+	unsigned bits = __get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) ? eax & 0xff : 0;
+
+	return bits >= 33 && bits < 40 ? UINT64_C(1) << (bits - 1) : GUEST_MEMORY_ADDED_FROM;
 }
 
 uint64_t guest_memory_next_added(const struct guest_memory *memory)
 {
-	const struct riffle_ram *last = memory->added_count ? &memory->added[memory->added_count - 1]
-							    : &memory->ram[memory->count - 1];
+	const struct riffle_ram *last =
+	    memory->added_count ? &memory->added[memory->added_count - 1] : &memory->ram[memory->count - 1];
 	uint64_t end = (last->address + last->bytes + ADDED_STEP - 1) & ~(ADDED_STEP - 1);
 
-	return end > GUEST_MEMORY_ADDED_FROM ? end : GUEST_MEMORY_ADDED_FROM;
+	uint64_t from = added_from();
+
+	return end > from ? end : from;
 }
 
 int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *region, bool read_only,
@@ -233,9 +245,8 @@ static void *find(const struct riffle_ram *list, size_t count, uint64_t gpa, uin
 		const struct riffle_ram *ram = &list[i];
 
 		if (gpa >= ram->address && gpa - ram->address < ram->bytes)
-			return bytes <= ram->bytes - (gpa - ram->address)
-				       ? (uint8_t *)ram->host + (gpa - ram->address)
-				       : NULL;
+			return bytes <= ram->bytes - (gpa - ram->address) ? (uint8_t *)ram->host + (gpa - ram->address)
+									  : NULL;
 	}
 	return NULL;
 }

@@ -26,16 +26,18 @@ struct guest_memory_file {
 struct guest_memory {
 	struct riffle_ram ram[2];
 	size_t count;
-	/* what devices add to it, above GUEST_MEMORY_ADDED_FROM and all RAM: no RAM, but as good to devices */
+	/* what devices add to it, above all RAM and GUEST_MEMORY_ADDED_FROM (or half of what the host's CPU addresses):
+	 * no RAM, but as good to devices */
 	struct riffle_ram added[GUEST_MEMORY_ADDED_MAX];
 	bool added_read_only[GUEST_MEMORY_ADDED_MAX]; /* to the guest's CPUs; the host's mapping is writable */
 	size_t added_count;
-	void *reservation;              /* RAM with its guard pages; NULL: nothing mapped */
+	void *reservation; /* RAM with its guard pages; NULL: nothing mapped */
 	size_t reservation_bytes;
-	int fd;                  /* of its file; -1: anonymous */
+	int fd; /* of its file; -1: anonymous */
 	bool shared;
-	bool unsaved;            /* no file holds what it was at any time: a first difference is all of it */
-	_Atomic uint64_t *dirty; /* a bit a page, of what the monitor wrote since the last snapshot; NULL: not tracked */
+	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
+	_Atomic uint64_t
+	    *dirty; /* a bit a page, of what the monitor wrote since the last snapshot; NULL: not tracked */
 };
 
 /* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY. */

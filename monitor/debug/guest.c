@@ -16,9 +16,9 @@
 static bool get_kernel_gs_base(int fd, uint64_t *value)
 {
 	struct {
-		struct kvm_msrs head;
+		uint32_t nmsrs, pad;
 		struct kvm_msr_entry entry;
-	} msrs = {.head.nmsrs = 1, .entry.index = MSR_KERNEL_GS_BASE};
+	} msrs = {.nmsrs = 1, .entry.index = MSR_KERNEL_GS_BASE};
 
 	if (ioctl(fd, KVM_GET_MSRS, &msrs) != 1)
 		return false;

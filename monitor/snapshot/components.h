@@ -12,8 +12,8 @@
 #include "monitor/virtio/mmio.h"
 
 /*
- * The vCPUs are parked, and stay so. Restoring comes after vm_prepare_vcpus() and in this order: vCPUs, then chips, whose
- * interrupts go to local APICs that have their state by then. Of the VM, vm_config.can_save must have been set.
+ * The vCPUs are parked, and stay so. Restoring comes after vm_prepare_vcpus() and in this order: vCPUs, then chips,
+ * whose interrupts go to local APICs that have their state by then. Of the VM, vm_config.can_save must have been set.
  * Errors: IO (KVM), FORMAT (the file), UNSUPPORTED (this host cannot be what the guest was on).
  */
 int vcpus_save(struct vm *vm, struct state_writer *writer, struct riffle_error *error);

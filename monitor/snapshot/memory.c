@@ -12,7 +12,7 @@
 #include "common/fail.h"
 #include "monitor/core/internal.h"
 
-#define WRITE_PAGES 512u     /* at most in one call */
+#define WRITE_PAGES 512u /* at most in one call */
 #define PAGEMAP_ENTRIES 4096u
 
 /* /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst */
@@ -60,8 +60,7 @@ static bool add_present(struct page_set *set, const struct guest_memory *memory,
 		if (got <= 0 || got % (ssize_t)sizeof *entry)
 			return false;
 		for (uint64_t i = 0; i < (uint64_t)got / sizeof *entry; i++)
-			if ((entry[i] & (PAGE_PRESENT | PAGE_SWAPPED)) &&
-			    !(private_alone && (entry[i] & PAGE_OF_FILE)))
+			if ((entry[i] & (PAGE_PRESENT | PAGE_SWAPPED)) && !(private_alone && (entry[i] & PAGE_OF_FILE)))
 				add_page(set, page + i);
 		page += (uint64_t)got / sizeof *entry;
 	}
@@ -200,8 +199,8 @@ static int write_pages(const struct page_set *set, const struct guest_memory *me
 			page++;
 			continue;
 		}
-		status = write_all(save->fd, start + page * GUEST_PAGE, page * GUEST_PAGE, (end - page) * GUEST_PAGE,
-				   error);
+		status =
+		    write_all(save->fd, start + page * GUEST_PAGE, page * GUEST_PAGE, (end - page) * GUEST_PAGE, error);
 		save->written += (end - page) * GUEST_PAGE;
 		page = end;
 	}

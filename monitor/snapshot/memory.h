@@ -16,8 +16,8 @@ struct memory_save {
 };
 
 /*
- * Writes the memory of a VM whose vCPUs are parked and whose devices are paused. `changed` needs either a memory that is
- * tracked or the pagemap; a guest that no file ever held is written whole. After a failure the next save of what
+ * Writes the memory of a VM whose vCPUs are parked and whose devices are paused. `changed` needs either a memory that
+ * is tracked or the pagemap; a guest that no file ever held is written whole. After a failure the next save of what
  * changed has everything that this one had. The file is not synced. Errors: IO, MEMORY.
  */
 int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *error);

@@ -165,7 +165,8 @@ static int check_header(const struct state_file *file, struct riffle_error *erro
 
 	if (riffle_get64(at + CHECKSUM_AT) != checksum)
 		return riffle_fail_expected_as(error, RIFFLE_ERR_CHECKSUM, RIFFLE_SHOW_HEX, "checksum",
-					       "the state was changed or cut", checksum, riffle_get64(at + CHECKSUM_AT));
+					       "the state was changed or cut", checksum,
+					       riffle_get64(at + CHECKSUM_AT));
 	return 0;
 }
 
@@ -179,8 +180,7 @@ static int check_section(const struct state_file *file, size_t at, uint64_t seen
 {
 	size_t left = file->bytes - at;
 
-	if (left < STATE_SECTION_BYTES ||
-	    riffle_get32(file->data + at + SECTION_SIZE) > left - STATE_SECTION_BYTES ||
+	if (left < STATE_SECTION_BYTES || riffle_get32(file->data + at + SECTION_SIZE) > left - STATE_SECTION_BYTES ||
 	    padded(riffle_get32(file->data + at + SECTION_SIZE)) > left - STATE_SECTION_BYTES)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "section", "reaches past the end of the file", at);
 	uint32_t id = riffle_get32(file->data + at), instance = riffle_get32(file->data + at + SECTION_INSTANCE);

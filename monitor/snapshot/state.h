@@ -60,9 +60,9 @@ struct state_file {
 };
 
 /*
- * Checks magic, version, size, checksum and the list of sections: each within the file, with a known id and version, none
- * twice. *data must stay. Errors: FORMAT, UNSUPPORTED (another version, a section that this version does not know),
- * CHECKSUM.
+ * Checks magic, version, size, checksum and the list of sections: each within the file, with a known id and version,
+ * none twice. *data must stay. Errors: FORMAT, UNSUPPORTED (another version, a section that this version does not
+ * know), CHECKSUM.
  */
 int state_open(struct state_file *file, const void *data, size_t bytes, struct riffle_error *error);
 

@@ -64,7 +64,8 @@ static int describe(const struct guest_memory *memory, char *text, size_t room)
 				       "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,"
 				       "\"page_size\":%u,\"page_size_kib\":%u}",
 				       i ? "," : "", (unsigned long long)(uintptr_t)ram->host,
-				       (unsigned long long)ram->bytes, (unsigned long long)offset, GUEST_PAGE, GUEST_PAGE);
+				       (unsigned long long)ram->bytes, (unsigned long long)offset, GUEST_PAGE,
+				       GUEST_PAGE);
 		offset += ram->bytes;
 	}
 	return (int)(at + (size_t)snprintf(text + at, room - at, "]"));

@@ -42,7 +42,8 @@ static int get(int fd, unsigned long request, const char *name, void *state, str
 	return ioctl(fd, request, state) < 0 ? riffle_fail_system(error, errno, name, "failed") : 0;
 }
 
-/* As it was set, with what is this vCPU's own: KVM keeps what follows from the guest's registers up to date by itself. */
+/* As it was set, with what is this vCPU's own: KVM keeps what follows from the guest's registers up to date by itself.
+ */
 static int save_cpuid(const struct vcpu *vcpu, struct state_writer *writer, struct riffle_error *error)
 {
 	struct guest_cpuid *cpuid = malloc(sizeof *cpuid);

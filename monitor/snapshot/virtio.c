@@ -145,8 +145,8 @@ int virtio_restore(struct virtio_mmio *mmio, unsigned slot, const struct state_f
 	atomic_store(&device->status, saved.status);
 	atomic_store(&device->generation, saved.generation);
 	atomic_store(&device->interrupt_status, saved.interrupt_status);
-	status = virtio_device_restore(device, saved.active, saved.failed, saved.config, saved.own, saved.own_bytes,
-				       error);
+	status =
+	    virtio_device_restore(device, saved.active, saved.failed, saved.config, saved.own, saved.own_bytes, error);
 	virtio_unlock(device);
 	return status;
 }

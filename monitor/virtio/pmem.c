@@ -220,8 +220,8 @@ static int map(struct pmem *pmem, struct riffle_error *error)
 	pmem->bytes = (pmem->file_bytes + PMEM_STEP - 1) & ~(PMEM_STEP - 1);
 	pmem->config.size = pmem->bytes;
 	pmem->reserved = pmem->bytes + PMEM_STEP;
-	uint8_t *mapping = mmap(NULL, pmem->reserved, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *mapping =
+	    mmap(NULL, pmem->reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (mapping == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "pmem", "cannot be mapped", 1, pmem->bytes, 0,

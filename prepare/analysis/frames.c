@@ -45,36 +45,6 @@ static void cut_groups(struct cuts *cuts, const struct encoded *shuffle)
 	}
 }
 
-/* A table is read in as many whole entries as a feed holds. */
-static void cut_feed(struct cuts *cuts, uint32_t offset, uint32_t entries, uint32_t entry_bytes)
-{
-	uint64_t step = FEED_BYTES / entry_bytes * entry_bytes, bytes = (uint64_t)entries * entry_bytes;
-
-	for (uint64_t at = step; at < bytes; at += step)
-		cut(cuts, offset + at);
-}
-
-static void cut_tables(struct cuts *cuts, const struct encoded *shuffle)
-{
-	const struct riffle_table *tables = shuffle->entries[RIFFLE_SECTION_TABLES];
-	const struct riffle_kallsyms *k = shuffle->entries[RIFFLE_SECTION_KALLSYMS];
-
-	cut_groups(cuts, shuffle);
-	for (uint32_t i = 0; i < shuffle->count[RIFFLE_SECTION_TABLES]; i++) {
-		const struct riffle_table *t = &tables[i];
-
-		cut_feed(cuts, t->image_offset, t->entries, plan_table_entry_bytes(t->kind));
-		if (t->kind == RIFFLE_TABLE_ORC)
-			cut_feed(cuts, t->second_offset, t->entries, PLAN_ORC_STATE_BYTES);
-	}
-	if (!shuffle->count[RIFFLE_SECTION_KALLSYMS])
-		return;
-	cut_feed(cuts, k->offsets, k->symbols, 4);
-	cut_feed(cuts, k->names, k->names_bytes, 1);
-	if (k->seqs)
-		cut_feed(cuts, k->seqs, k->symbols, 3);
-}
-
 static int ascending(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -128,7 +98,7 @@ int frames_cut(struct stored_frames *frames, const struct riffle_extent *extents
 		cut(&cuts, areas->area[i].start);
 		cut(&cuts, areas->area[i].end);
 	}
-	cut_tables(&cuts, shuffle);
+	cut_groups(&cuts, shuffle);
 	for (uint64_t at = BLOCK; at < RIFFLE_IMAGE_MAX; at += BLOCK)
 		cut(&cuts, at);
 	if (!cuts.failed) {

@@ -236,7 +236,7 @@ static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 		.kallsyms = shuffle->entries[RIFFLE_SECTION_KALLSYMS],
 	};
 
-	riffle_plan_areas_of(areas, &plan, 0);
+	riffle_plan_areas_of(areas, &plan, PLAN_AREAS_ALL);
 }
 
 static bool entry_moves(const struct riffle_image *image, const struct shuffle *shuffle)

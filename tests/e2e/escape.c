@@ -21,9 +21,18 @@
 pid_t victim, starter;
 int port, kvm = -1, tun = -1, disk = -1;
 
-/* in the order of enum confine_kind */
-static const char *const kinds[CONFINE_KINDS] = {"loop",   "loop_connects", "loop_opens", "vcpu",
-						 "writer", "disk",          "api"};
+static const char *const kinds[CONFINE_KINDS] = {
+    [CONFINE_LOOP] = "loop",
+    [CONFINE_LOOP_CONNECTS] = "loop_connects",
+    [CONFINE_LOOP_OPENS] = "loop_opens",
+    [CONFINE_LOOP_DEBUGS] = "loop_debugs",
+    [CONFINE_LOOP_SAVES] = "loop_saves",
+    [CONFINE_LOOP_SAVES_CONNECTS] = "loop_saves_connects",
+    [CONFINE_VCPU] = "vcpu",
+    [CONFINE_WRITER] = "writer",
+    [CONFINE_DISK] = "disk",
+    [CONFINE_API] = "api",
+};
 
 /* The file is what it was before each attempt, where it can be made: outside of a jail. */
 static void restore(void)
@@ -69,6 +78,11 @@ int main(int argc, char **argv)
 {
 	int kind = -1, at = argc - 4;
 
+	if (argc == 2 && !strcmp(argv[1], "--kinds")) {
+		for (int i = 0; i < CONFINE_KINDS; i++)
+			puts(kinds[i] ? kinds[i] : "a kind without a name here");
+		return 0;
+	}
 	if (argc < 5)
 		return 1; /* execute_itself() came here: its attempt's exit status */
 	for (int i = 0; i < CONFINE_KINDS; i++)

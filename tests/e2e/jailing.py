@@ -506,7 +506,7 @@ def a_version_without_hierarchy(j):
 
 # ---- escapes ----
 
-KINDS = ("loop", "loop_connects", "loop_opens", "vcpu", "writer", "disk", "api")
+KINDS = ("loop", "loop_connects", "loop_opens", "loop_debugs", "loop_saves", "loop_saves_connects", "vcpu", "writer", "disk", "api")
 # what nobody may do on a Linux as it is configured in the box, or what it needs is not there
 NOT_EVEN_ROOT = {"open_in_proc", "x32_system_calls"}
 
@@ -583,6 +583,12 @@ def attempts_are_real(j):
         assert victim.connections() >= 4
     finally:
         victim.end()
+
+
+@check
+def no_kind_of_thread_is_forgotten(j):
+    r = subprocess.run([j.programs / "escape", "--kinds"], capture_output=True, text=True, check=True)
+    assert r.stdout.split("\n")[:-1] == list(KINDS), r.stdout
 
 
 def escape_check(kind):

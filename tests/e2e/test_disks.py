@@ -27,6 +27,37 @@ def test_guest(fetch_kernel, tmp_path):
     assert r.returncode == 0
 
 
+LONG = pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="boots more guests: make check-long")
+
+
+@LONG
+@pytest.mark.parametrize("name, append", [("cloud-5.10", "quiet"), ("cloud-newest", "quiet"), ("cloud-6.1", "quiet acpi=off")])
+def test_other_kernels(fetch_kernel, tmp_path, name, append):
+    """The same guest on the oldest and the newest kernel, and where the command line alone tells of the devices; 4 vCPUs."""
+    initrd = tmp_path / "initrd"
+    subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"{name}:{MODULES}", "--init",
+                    ROOT / "tests/guest/disks.sh"], check=True)
+    r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "400", "sh", ROOT / "tests/e2e/disks.sh", RIFFLE,
+                        fetch_kernel(name), initrd, "-c", "4", "--append", append], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, timeout=450, check=False)
+    lines = r.stdout.replace("\r", "").splitlines()
+    assert [line for line in lines if line in {f"{check}: ok" for check in CHECKS}] == [f"{c}: ok" for c in CHECKS], \
+        r.stdout + r.stderr
+    assert r.returncode == 0
+
+
+@LONG
+def test_killed(fetch_kernel, tmp_path):
+    """SIGKILL while a guest writes with cache=writeback: whatever it had synced is in the file, 20 times of 20."""
+    initrd = tmp_path / "initrd"
+    subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
+                    ROOT / "tests/guest/synced.sh"], check=True)
+    r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "900", "sh", ROOT / "tests/e2e/killed.sh", RIFFLE,
+                        fetch_kernel("cloud-6.1"), initrd, "20"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                       timeout=930, check=False)
+    assert "killed: ok" in r.stdout.splitlines(), r.stdout + r.stderr
+
+
 @pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="makes and boots a Debian image: make check-long")
 def test_debian(fetch_kernel, tmp_path):
     """The image of tools/mkimage comes up to a login with no failed unit, its root on the disk, and powers off."""

@@ -84,7 +84,7 @@ def test_riffle_page_lists_the_commands():
 
 
 @pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench",
-                                     "initramfs", "config"])
+                                     "initramfs", "config", "snapshot", "resume", "stock"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}

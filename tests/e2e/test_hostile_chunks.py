@@ -20,10 +20,10 @@ ENTRY = {"regions": (6, 16), "chunks": (7, 16), "groups": (8, 24), "pc_targets":
          "extable_targets": (21, 4), "kallsyms": (22, 32)}
 
 
-def xxh64(data):
-    function = ctypes.CDLL("libxxhash.so.0").XXH64
-    function.restype, function.argtypes = ctypes.c_uint64, (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64)
-    return function(bytes(data), len(data), 0)
+def xxh3(data):
+    function = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+    function.restype, function.argtypes = ctypes.c_uint64, (ctypes.c_char_p, ctypes.c_size_t)
+    return function(bytes(data), len(data))
 
 
 class Plan:
@@ -61,10 +61,10 @@ class Plan:
 
     def write(self):
         base = self.get(BASE_BYTES)
-        self.put(PLAN_CHECKSUM, xxh64(self.bytes[:base]))
-        self.put(SHUFFLE_CHECKSUM, xxh64(self.bytes[base:]))
+        self.put(PLAN_CHECKSUM, xxh3(self.bytes[:base]))
+        self.put(SHUFFLE_CHECKSUM, xxh3(self.bytes[base:]))
         self.put(HEADER_CHECKSUM, 0)
-        self.put(HEADER_CHECKSUM, xxh64(self.header))
+        self.put(HEADER_CHECKSUM, xxh3(self.header))
         with self.path.open("r+b") as f:
             f.write(self.header)
             f.seek(self.get(PLAN_OFFSET))

@@ -199,7 +199,7 @@ GROUPS = {
             "rx_queue_event_count", "rx_event_rate_limiter_count", "rx_rate_limiter_throttled",
             "rx_tap_event_count", "rx_bytes_count", "rx_packets_count", "rx_fails", "rx_count", "tap_read_fails",
             "tap_write_fails", "tx_bytes_count", "tx_malformed_frames", "tx_fails", "tx_count", "tx_packets_count",
-            "tx_partial_reads", "tx_queue_event_count", "tx_rate_limiter_event_count", "tx_rate_limiter_throttled",
+            "tx_queue_event_count", "tx_rate_limiter_event_count", "tx_rate_limiter_throttled",
             "tx_spoofed_mac_count", "tx_remaining_reqs_count", "tap_write_agg"],
     "patch_api_requests": ["drive_count", "drive_fails", "network_count", "network_fails", "machine_cfg_count",
                            "machine_cfg_fails", "mmds_count", "mmds_fails"],

@@ -431,6 +431,15 @@ def test_start_that_fails_can_be_repaired(start, kernel):
     vmm.wait_for(lambda: "tiny guest" in vmm.out)
 
 
+def test_kernel_of_another_system(start, other_kernel):
+    """What is linked otherwise than Linux is refused, and says why; the process lives."""
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": other_kernel})
+    r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert r.status == 400 and r.fault.startswith("Start microvm error: ") and "p_vaddr" in r.fault
+    assert vmm.get("/")["state"] == "Not started"
+
+
 def test_kernel_replaced_between_put_and_start(start, kernel):
     """The file that PUT opened is the one that starts, whatever is done to its name."""
     vmm = start()

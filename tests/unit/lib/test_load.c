@@ -246,8 +246,7 @@ static void layouts_that_do_not_fit_are_refused(void **state)
 static int read_until(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
 	(void)buffer;
-	(void)bytes;
-	if (offset >= *(uint64_t *)opaque) {
+	if (offset + bytes > *(uint64_t *)opaque) {
 		error->status = RIFFLE_ERR_CHANGED;
 		error->field = "file";
 		return RIFFLE_ERR_CHANGED;
@@ -273,7 +272,7 @@ static void failing_source_is_an_error(void **state)
 		const struct riffle_extent *last = &b.extent[1];
 
 		error.field = NULL;
-		if (limit > last->file_offset + last->bytes)
+		if (limit >= last->file_offset + last->bytes)
 			break;
 		assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &g.memory, 0, NULL, &error),
 				 RIFFLE_ERR_CHANGED);

@@ -80,7 +80,7 @@ static uint32_t *relocs(struct builder *b, unsigned kind)
 		__VA_ARGS__;                                                                                           \
 	}
 LIE(lie_magic, b->header.magic[0] = 'r')
-LIE(lie_version, b->header.version = 2)
+LIE(lie_version, b->header.version = 1)
 LIE(lie_header_bytes, b->header.header_bytes = 512)
 LIE(lie_feature, b->header.features = UINT64_C(1) << 63)
 LIE(lie_file_short, b->header.file_bytes++)

@@ -63,9 +63,44 @@ static void sums_are_the_same(void **state)
 			compare(4 * count, off, (off * 5 + count) % 16, 1, (uint32_t)(0xfffff000u + 977 * off));
 }
 
+/* Copies in steps give the same, and write no more than the rest of their last step. */
+static void compare_steps(size_t bytes, size_t off, uint32_t step, int add)
+{
+	size_t whole = bytes ? (bytes + step - 1) / step * step : step;
+	uint8_t *from = malloc(off + whole), *to = malloc(whole), *twin = malloc(whole);
+
+	for (size_t i = 0; i < off + whole; i++)
+		from[i] = next_byte();
+	if (add) {
+		riffle_run_add32(to, from + off, bytes, 0xfffffff0u + step, step);
+		plain_add32(twin, from + off, (uint32_t)(bytes / 4), 0xfffffff0u + step);
+	} else {
+		riffle_run_copy(to, from + off, bytes, step);
+		plain_copy(twin, from + off, bytes);
+	}
+	if (bytes)
+		assert_memory_equal(to, twin, bytes);
+	free(from);
+	free(to);
+	free(twin);
+}
+
+static void steps_are_the_same(void **state)
+{
+	(void)state;
+	for (size_t bytes = 0; bytes < LENGTHS; bytes++)
+		for (size_t off = 0; off < 16; off++) {
+			compare_steps(bytes, off, 16, 0);
+			compare_steps(bytes, off, 64, 0);
+			compare_steps(bytes & ~(size_t)3, off, 16, 1);
+			compare_steps(bytes & ~(size_t)3, off, RUN_STEP, 1);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(steps_are_the_same),
 		cmocka_unit_test(copies_are_the_same),
 		cmocka_unit_test(sums_are_the_same),
 	};

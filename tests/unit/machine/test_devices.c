@@ -111,7 +111,7 @@ static void test_pmem(void **state)
 {
 	struct machine_devices_config config = {0};
 	char paths[2][40] = {"/var/tmp/riffle-pmem-XXXXXX", "/var/tmp/riffle-pmem-XXXXXX"}, words[400];
-	const uint64_t first = UINT64_C(512) << 30, second = UINT64_C(513) << 30;
+	uint64_t first, second;
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
@@ -124,6 +124,11 @@ static void test_pmem(void **state)
 	}
 	config.pmems[1].root = true;
 	make(&config);
+	first = memory.added[0].address;
+	second = memory.added[1].address;
+	assert_in_range(first, UINT64_C(4) << 30, UINT64_C(512) << 30);
+	assert_int_equal(first % (1 << 30), 0);
+	assert_int_equal(second, first + (1 << 30));
 	assert_int_equal(pmem_bytes(devices.pmems[0]), 4 << 20);
 	assert_int_equal(pmem_bytes(devices.pmems[1]), 2 << 20);
 	assert_memory_equal(guest_memory_at(&memory, first, 6), "first!", 6);
@@ -176,7 +181,7 @@ static void test_descriptor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slots), cmocka_unit_test(test_root),
-					  cmocka_unit_test(test_pmem), cmocka_unit_test(test_descriptor)};
+					   cmocka_unit_test(test_pmem), cmocka_unit_test(test_descriptor)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,8 +87,14 @@ static void test_serial(void **unused)
 
 static void test_small_devices(void **unused)
 {
-	struct i8042 i8042 = {.platform = &platform, .control = 0x65, .command = 0xd1, .queue_head = 15, .queue_count = 2,
-			      .queue = {[15] = 1, [0] = 2}, .last = 9, .irq = true};
+	struct i8042 i8042 = {.platform = &platform,
+			      .control = 0x65,
+			      .command = 0xd1,
+			      .queue_head = 15,
+			      .queue_count = 2,
+			      .queue = {[15] = 1, [0] = 2},
+			      .last = 9,
+			      .irq = true};
 	struct i8042 i8042_to = {.platform = &platform};
 	struct cmos cmos = {.index = 127, .bytes = {[0] = 1, [127] = 2}}, cmos_to = {0};
 	struct power power = {.pm = {1, 2, 3, 4, 5, 6}, .reset_control = 8}, power_to = {0};
@@ -172,8 +178,8 @@ static void make(struct machine_of_one *m)
 	bus_init(&m->bus);
 	assert_int_equal(guest_memory_map(&m->memory, MEMORY, false, NULL), 0);
 	assert_int_equal(rng_new(&m->rng, &limits, &m->loop, NULL), 0);
-	assert_int_equal(virtio_mmio_attach(&m->mmio, rng_device(m->rng), VIRTIO_MMIO_BASE, 5, &m->bus, &m->loop, &m->memory, -1,
-					    NULL),
+	assert_int_equal(virtio_mmio_attach(&m->mmio, rng_device(m->rng), VIRTIO_MMIO_BASE, 5, &m->bus, &m->loop,
+					    &m->memory, -1, NULL),
 			 0);
 }
 
@@ -406,10 +412,10 @@ static void test_host_without_a_feature(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_serial),         cmocka_unit_test(test_small_devices),
-	    cmocka_unit_test(test_hostile_cmos),   cmocka_unit_test(test_limiter),
-	    cmocka_unit_test(test_virtio),         cmocka_unit_test(test_hostile_virtio),
-	    cmocka_unit_test(test_vcpus),          cmocka_unit_test(test_host_without_a_feature),
+	    cmocka_unit_test(test_serial),       cmocka_unit_test(test_small_devices),
+	    cmocka_unit_test(test_hostile_cmos), cmocka_unit_test(test_limiter),
+	    cmocka_unit_test(test_virtio),       cmocka_unit_test(test_hostile_virtio),
+	    cmocka_unit_test(test_vcpus),        cmocka_unit_test(test_host_without_a_feature),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

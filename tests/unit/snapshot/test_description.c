@@ -22,19 +22,35 @@ static struct machine_config full(void)
 	config.boot_timer = true;
 	strcpy(config.command_line, "console=ttyS0 a=\"b c\"");
 	config.devices.disk_count = 2;
-	config.devices.disks[0] = (struct machine_disk){
-	    .id = "root", .path = "/d", .root = true, .raw = true, .shared = true, .partuuid = "0f-01", .cache = DISK_CACHE_UNSAFE,
-	    .io = BLOCK_ENGINE_WORKERS, .serial = "s", .limits = {.bytes = {1, 2, 3}, .ops = {4, 5, UINT64_MAX}}};
+	config.devices.disks[0] = (struct machine_disk){.id = "root",
+							.path = "/d",
+							.root = true,
+							.raw = true,
+							.shared = true,
+							.partuuid = "0f-01",
+							.cache = DISK_CACHE_UNSAFE,
+							.io = BLOCK_ENGINE_WORKERS,
+							.serial = "s",
+							.limits = {.bytes = {1, 2, 3}, .ops = {4, 5, UINT64_MAX}}};
 	config.devices.disks[1] = (struct machine_disk){.path = "e", .read_only = true};
 	config.devices.rng = (struct machine_rng){.wanted = true, .limits = {.bytes = {7, 8, 9}}};
 	config.devices.net_count = 2;
-	config.devices.nets[0] = (struct machine_net){.id = "n", .kind = MACHINE_NET_TAP, .tap = "tap0", .mac_kind = MACHINE_MAC_GIVEN,
-						      .mac = {2, 3, 4, 5, 6, 255}, .mtu = 65535, .rx = {.ops = {1, 1, 1}}};
+	config.devices.nets[0] = (struct machine_net){.id = "n",
+						      .kind = MACHINE_NET_TAP,
+						      .tap = "tap0",
+						      .mac_kind = MACHINE_MAC_GIVEN,
+						      .mac = {2, 3, 4, 5, 6, 255},
+						      .mtu = 65535,
+						      .rx = {.ops = {1, 1, 1}}};
 	config.devices.nets[1] = (struct machine_net){
-	    .kind = MACHINE_NET_USER, .mac_kind = MACHINE_MAC_NONE,
-	    .user = {.forwards = 1, .host_loopback = true, .forward = {{.udp = true, .address = "::1", .host_port = 65535, .guest_port = 1}}}};
+	    .kind = MACHINE_NET_USER,
+	    .mac_kind = MACHINE_MAC_NONE,
+	    .user = {.forwards = 1,
+		     .host_loopback = true,
+		     .forward = {{.udp = true, .address = "::1", .host_port = 65535, .guest_port = 1}}}};
 	config.devices.vsock = (struct machine_vsock){.path = "/v", .cid = 3};
-	config.devices.balloon = (struct machine_balloon){.wanted = true, .balloon = {.target_bytes = 4096, .hinting = true, .stats_s = 65535}};
+	config.devices.balloon = (struct machine_balloon){
+	    .wanted = true, .balloon = {.target_bytes = 4096, .hinting = true, .stats_s = 65535}};
 	return config;
 }
 
@@ -88,12 +104,24 @@ static bool taken(const char *text)
 static void test_refused(void **unused)
 {
 	static const char *const change[][2] = {
-	    {"\"vcpus\": 8", "\"vcpus\": 0"},       {"\"vcpus\": 8", "\"vcpus\": 33"},    {"\"memory\": 5", "\"memory\": -5"},
-	    {"\"cache\": 2", "\"cache\": 3"},       {"\"cache\": 2", "\"cache\": -1"},    {"\"io\": 3", "\"io\": 4"},
-	    {"\"mtu\": 65535", "\"mtu\": 65536"},   {"\"kind\": 0", "\"kind\": 3"},       {"\"kind\": 0", "\"kind\": -1"},
-	    {"\"host\": 65535", "\"host\": 65536"}, {"\"guest\": 1", "\"guest\": 0"},     {"\"::1\"", "\"evil host\""},
-	    {"\"stats\": 65535", "\"stats\": 65536"}, {"\"boot_timer\"", "\"boot_tinder\""}, {"\"boot_timer\": true", "\"boot_timer\": 1"},
-	    {"     255", "     256"},            {"\"path\": \"/d\"", "\"path\": null"},  {"\"cid\": 3", "\"cid\": \"3\""},
+	    {"\"vcpus\": 8", "\"vcpus\": 0"},
+	    {"\"vcpus\": 8", "\"vcpus\": 33"},
+	    {"\"memory\": 5", "\"memory\": -5"},
+	    {"\"cache\": 2", "\"cache\": 3"},
+	    {"\"cache\": 2", "\"cache\": -1"},
+	    {"\"io\": 3", "\"io\": 4"},
+	    {"\"mtu\": 65535", "\"mtu\": 65536"},
+	    {"\"kind\": 0", "\"kind\": 3"},
+	    {"\"kind\": 0", "\"kind\": -1"},
+	    {"\"host\": 65535", "\"host\": 65536"},
+	    {"\"guest\": 1", "\"guest\": 0"},
+	    {"\"::1\"", "\"evil host\""},
+	    {"\"stats\": 65535", "\"stats\": 65536"},
+	    {"\"boot_timer\"", "\"boot_tinder\""},
+	    {"\"boot_timer\": true", "\"boot_timer\": 1"},
+	    {"     255", "     256"},
+	    {"\"path\": \"/d\"", "\"path\": null"},
+	    {"\"cid\": 3", "\"cid\": \"3\""},
 	    {"\"tap\": \"tap0\",", ""},
 	};
 	const struct machine_config config = full();
@@ -130,8 +158,8 @@ static void test_not_utf8(void **unused)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused), cmocka_unit_test(test_not_utf8)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused),
+					   cmocka_unit_test(test_not_utf8)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -221,8 +221,12 @@ static void test_wrong_files(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_all),       cmocka_unit_test(test_over_another), cmocka_unit_test(test_tracked_changes),
-	    cmocka_unit_test(test_full_disk), cmocka_unit_test(test_from_file),    cmocka_unit_test(test_wrong_files),
+	    cmocka_unit_test(test_all),
+	    cmocka_unit_test(test_over_another),
+	    cmocka_unit_test(test_tracked_changes),
+	    cmocka_unit_test(test_full_disk),
+	    cmocka_unit_test(test_from_file),
+	    cmocka_unit_test(test_wrong_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,8 @@ static struct state_writer sample(void)
 
 static void fix_checksum(struct state_writer *writer)
 {
-	riffle_put64(writer->data + 16, riffle_checksum(writer->data + STATE_HEADER_BYTES, writer->bytes - STATE_HEADER_BYTES));
+	riffle_put64(writer->data + 16,
+		     riffle_checksum(writer->data + STATE_HEADER_BYTES, writer->bytes - STATE_HEADER_BYTES));
 }
 
 static void test_round_trip(void **unused)
@@ -201,9 +202,9 @@ static void test_too_large(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_cut_and_changed),
+	    cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_cut_and_changed),
 	    cmocka_unit_test(test_hostile_sections), cmocka_unit_test(test_hostile_fields),
-	    cmocka_unit_test(test_versions),       cmocka_unit_test(test_too_large),
+	    cmocka_unit_test(test_versions),         cmocka_unit_test(test_too_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,11 +20,13 @@ static struct driver driver;
 static struct pmem *pmem;
 static char path[40];
 
+static bool in_memory; /* where a flush is done at once */
+
 static void begin(bool read_only, const struct limiter_config *limits, off_t bytes)
 {
 	struct riffle_ram region;
 
-	strcpy(path, "/var/tmp/riffle-pmem-XXXXXX");
+	strcpy(path, in_memory ? "/dev/shm/riffle-pmem-XXXXXX" : "/var/tmp/riffle-pmem-XXXXXX");
 	int fd = mkstemp(path);
 
 	assert_int_equal(ftruncate(fd, bytes), 0);
@@ -73,8 +75,9 @@ static void test_flush(void **state)
 	uint32_t *response[30], head, written;
 
 	(void)state;
-	for (int read_only = 0; read_only < 2; read_only++) {
-		begin(read_only, &(struct limiter_config){0}, 5000);
+	for (int kind = 0; kind < 4; kind++) {
+		in_memory = kind & 2;
+		begin(kind & 1, &(struct limiter_config){0}, 5000);
 		driver_config(&driver, 0, &config.start, 8);
 		driver_config(&driver, 8, &config.size, 8);
 		assert_int_equal(config.start, UINT64_C(512) << 30);
@@ -91,6 +94,7 @@ static void test_flush(void **state)
 		flush_one(VIRTIO_PMEM_REQ_TYPE_FLUSH, 0);
 		end();
 	}
+	in_memory = false;
 }
 
 static void lift_limits(void *opaque)

@@ -12,6 +12,7 @@
 #include <linux/virtio_vsock.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -310,6 +311,73 @@ static void test_stale_socket(void **state)
 	}
 	unlink(path);
 	rmdir(directory);
+}
+
+/* A listener that somebody else bound: the device has a copy of its own. */
+static void test_given_listener(void **state)
+{
+	char directory[] = "/tmp/vsock-XXXXXX", path[64];
+	struct vsock_config config = {.cid = 3, .path = path, .has_listener = true};
+	struct riffle_error error;
+	struct virtio_device *device;
+	int second;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof path, "%s/v", directory);
+	assert_int_equal(vsock_bind(&config.listener, path, NULL), 0);
+	assert_int_equal(vsock_bind(&second, path, &error), RIFFLE_ERR_IO);
+	for (int i = 0; i < 2; i++) {
+		struct driver driver;
+
+		driver_open(&driver);
+		assert_int_equal(vsock_new(&device, &config, NULL), 0);
+		driver_attach(&driver, device);
+		driver_close(&driver);
+		assert_true(fcntl(config.listener, F_GETFD) >= 0);
+	}
+	close(config.listener);
+	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_IO);
+	unlink(path);
+	rmdir(directory);
+}
+
+static uint64_t thread_cpu_ns(pthread_t thread)
+{
+	struct timespec used;
+	clockid_t id;
+
+	assert_int_equal(pthread_getcpuclockid(thread, &id), 0);
+	assert_int_equal(clock_gettime(id, &used), 0);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* With no descriptor left the loop sleeps, and whoever connected meanwhile is served when there is one again. */
+static void test_no_descriptors(void **state)
+{
+	struct fixture *f = open_fixture();
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct rlimit limit, none;
+
+	(void)state;
+	strcpy(address.sun_path, f->path);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)fd;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+	host_write(fd, "CONNECT 52\n", 11);
+	uint64_t used = thread_cpu_ns(f->driver.thread), start = loop_now();
+
+	usleep(500000);
+	used = thread_cpu_ns(f->driver.thread) - used;
+	assert_true(used < (loop_now() - start) / 4);
+	assert_false(guest_has_packet(f));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	guest_expect(f, VIRTIO_VSOCK_OP_REQUEST, FIRST_PORT, 52);
+	close(fd);
+	close_fixture(f);
 }
 
 static void test_host_connects(void **state)
@@ -994,6 +1062,8 @@ int main(void)
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_stale_socket),
+	    cmocka_unit_test(test_given_listener),
+	    cmocka_unit_test(test_no_descriptors),
 	    cmocka_unit_test(test_host_connects),
 	    cmocka_unit_test(test_connect_lines),
 	    cmocka_unit_test(test_guest_refuses),

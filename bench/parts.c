@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a load with FGKASLR spends its processor time: each job of it is timed by its thread's clock, over many loads, of which
+ * the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR and the floor.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <riffle/riffle.h>
+
+#include "cli/bench_file.h"
+#include "cli/huge.h"
+#include "cli/kernel.h"
+#include "common/fail.h"
+
+#define JOBS_MAX 4096u
+#define ROUNDS 61
+
+/* lib/load/tables.c: the first jobs of the first round */
+static const char *const tables[] = {"ORC, states",	     "kallsyms, names and markers", "kallsyms, offsets and sequence",
+				     "ORC, places in code", "__mcount_loc",		    "exception table"};
+#define TABLES (sizeof tables / sizeof *tables)
+
+struct parts {
+	struct opened_kernel kernel;
+	struct bench_file file;
+	size_t bytes, workspace_bytes, order_bytes;
+	uint16_t *order;
+	void *workspace;
+	uint8_t *faulted, *source;
+	/* of the load in progress */
+	double (*least)[JOBS_MAX];
+	unsigned round, jobs[2];
+};
+
+/* What is measured of loads of one kind, each the least of all rounds. */
+struct kind {
+	bool faulted;
+	double job[2][JOBS_MAX], draw, load, kaslr;
+	unsigned jobs[2];
+};
+
+static double cpu_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void keep(double *least, double ms)
+{
+	if (!*least || ms < *least)
+		*least = ms;
+}
+
+static void run_timed(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs)
+{
+	struct parts *p = opaque;
+
+	for (unsigned i = 0; i < jobs; i++) {
+		double before = cpu_ms();
+
+		job(argument, i);
+		if (p->round < 2 && i < JOBS_MAX)
+			keep(&p->least[p->round][i], cpu_ms() - before);
+	}
+	if (p->round < 2)
+		p->jobs[p->round] = jobs;
+	p->round++;
+}
+
+static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &p->kernel.plan;
+	const struct riffle_header *h = plan->header;
+	uint8_t *memory = kind->faulted ? p->faulted : map_huge(&p->bytes);
+	struct riffle_ram ram = {.address = h->link_phys > RIFFLE_PHYSICAL_FLOOR ? h->link_phys : RIFFLE_PHYSICAL_FLOOR,
+				 .bytes = p->bytes,
+				 .host = memory};
+	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
+	struct riffle_layout layout = {.mode = mode, .order = p->order, .order_count = plan->chunk_count};
+	const struct riffle_workers workers = {.run = run_timed, .opaque = p};
+	struct riffle_loaded loaded;
+	double start = cpu_ms(), drawn;
+	int status;
+
+	if (!memory)
+		return riffle_fail_system(error, errno, "memory", "for a kernel cannot be had");
+	p->round = 0;
+	p->least = kind->job;
+	status = riffle_layout_draw(&layout, plan, &guest, mode, NULL, error);
+	layout.physical_base = ram.address;
+	drawn = cpu_ms();
+	if (!status)
+		status = riffle_load_shuffled(&loaded, plan, &p->kernel.source, &layout, &guest, 0,
+					      mode == RIFFLE_MODE_FGKASLR ? &workers : NULL, p->workspace,
+					      p->workspace_bytes, error);
+	keep(mode == RIFFLE_MODE_FGKASLR ? &kind->load : &kind->kaslr, cpu_ms() - start);
+	if (mode == RIFFLE_MODE_FGKASLR)
+		keep(&kind->draw, drawn - start);
+	memcpy(kind->jobs, p->jobs, sizeof kind->jobs);
+	if (!kind->faulted)
+		munmap(memory, p->bytes);
+	return status;
+}
+
+static double sum(const double *ms, unsigned from, unsigned to)
+{
+	double all = 0;
+
+	for (unsigned i = from; i < to && i < JOBS_MAX; i++)
+		all += ms[i];
+	return all;
+}
+
+static void print(const struct kind kinds[2], double floor)
+{
+	double rest[2];
+
+	printf("%-48s %8s %8s\n", "ms of processor time, least of rounds", "fresh", "faulted");
+	printf("%-48s %8.2f %8.2f\n", "draw", kinds[0].draw, kinds[1].draw);
+	for (unsigned i = 0; i < TABLES; i++)
+		printf("%-48s %8.2f %8.2f\n", tables[i], kinds[0].job[0][i], kinds[1].job[0][i]);
+	for (unsigned k = 0; k < 2; k++)
+		rest[k] = kinds[k].load - kinds[k].draw - sum(kinds[k].job[0], 0, kinds[k].jobs[0]) -
+			  sum(kinds[k].job[1], 0, kinds[k].jobs[1]);
+	printf("%-48s %8.2f %8.2f\n", "everything that stays, sites with it", sum(kinds[0].job[0], TABLES, kinds[0].jobs[0]),
+	       sum(kinds[1].job[0], TABLES, kinds[1].jobs[0]));
+	printf("%-48s %8.2f %8.2f\n", "chunks: read, patched, scattered", sum(kinds[0].job[1], 0, kinds[0].jobs[1]),
+	       sum(kinds[1].job[1], 0, kinds[1].jobs[1]));
+	printf("%-48s %8.2f %8.2f\n", "order checked, shifts; what the rest leaves", rest[0], rest[1]);
+	printf("%-48s %8.2f %8.2f\n", "load, FGKASLR", kinds[0].load, kinds[1].load);
+	printf("%-48s %8.2f %8.2f\n", "load, KASLR", kinds[0].kaslr, kinds[1].kaslr);
+	printf("%-48s %8.2f %8.2f\n", "floor", floor, floor);
+}
+
+static int measure(struct parts *p, struct kind kinds[2], double *floor, struct riffle_error *error)
+{
+	int status = RIFFLE_OK;
+
+	for (unsigned i = 0; !status && i < ROUNDS; i++) {
+		double before = cpu_ms();
+
+		memcpy(p->faulted, p->source, p->kernel.plan.header->load_bytes);
+		keep(floor, cpu_ms() - before);
+		for (unsigned k = 0; !status && k < 2; k++) {
+			status = load(p, &kinds[k], RIFFLE_MODE_FGKASLR, error);
+			if (!status)
+				status = load(p, &kinds[k], RIFFLE_MODE_KASLR, error);
+		}
+	}
+	return status;
+}
+
+static int set_up(struct parts *p, const char *name, struct riffle_error *error)
+{
+	const struct kernel_request request = {.kernel = name};
+	int status = kernel_open(&p->kernel, &request, error);
+
+	if (status)
+		return status;
+	if (!p->kernel.plan.chunk_count)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "kernel", "cannot be shuffled");
+	bench_file_take(&p->file, &p->kernel, name);
+	p->bytes = p->kernel.plan.header->image_bytes;
+	p->order_bytes = p->kernel.plan.chunk_count * sizeof *p->order;
+	p->workspace_bytes = riffle_load_workspace(&p->kernel.plan);
+	p->faulted = map_huge(&p->bytes);
+	p->source = map_huge(&p->bytes);
+	p->order = map_huge(&p->order_bytes);
+	p->workspace = map_huge(&p->workspace_bytes);
+	if (!p->faulted || !p->source || !p->order || !p->workspace)
+		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
+	memset(p->faulted, 1, p->bytes);
+	memset(p->source, 1, p->bytes);
+	memset(p->workspace, 1, p->workspace_bytes);
+	return RIFFLE_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static struct kind kinds[2] = {{.faulted = false}, {.faulted = true}};
+	static struct parts parts;
+	struct riffle_error error;
+	double floor = 0;
+	char line[300];
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: bench-parts KERNEL\n");
+		return 2;
+	}
+	if (set_up(&parts, argv[1], &error) || measure(&parts, kinds, &floor, &error)) {
+		riffle_error_format(&error, line, sizeof line);
+		fprintf(stderr, "bench-parts: %s: %s\n", argv[1], line);
+		return 1;
+	}
+	bench_file_print(&parts.file);
+	print(kinds, floor);
+	return 0;
+}

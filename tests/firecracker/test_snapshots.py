@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots by the API: when they can be made and loaded, what is asked for, what a failure does to the process."""
+import os
+
+import pytest
+from api import AFTER, no_content
+
+pytestmark = pytest.mark.usefixtures("needs_kvm")
+MEMORY = 64
+NOT_NOW = "Loading a microVM snapshot not allowed after configuring boot-specific resources."
+
+
+@pytest.fixture
+def made(start, kernel):
+    """A snapshot of a machine that was paused, which has ended; the directory with both files."""
+    vmm = start()
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": MEMORY})
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": "console=ttyS0 marker"})
+    vmm.put("/drives/a", {"drive_id": "a", "is_root_device": False, "path_on_host": vmm.file("disk", size=4096)})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.patch("/vm", {"state": "Paused"})
+    r = vmm.request("PUT", "/snapshot/create", {"snapshot_path": "state", "mem_file_path": "mem"})
+    assert r.raw == no_content(), (r.raw, vmm.output[-2000:])
+    vmm.stop()
+    return vmm.directory
+
+
+def load(vmm, made, **more):
+    return vmm.request("PUT", "/snapshot/load", {"snapshot_path": str(made / "state"),
+                                                 "mem_backend": {"backend_type": "File", "backend_path": str(made / "mem")}, **more})
+
+
+def test_files(made):
+    assert (made / "mem").stat().st_size == MEMORY << 20
+    assert 0 < (made / "state").stat().st_size < 10 << 20
+
+
+def test_made_machine_goes_on(start, kernel):
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.patch("/vm", {"state": "Paused"})
+    vmm.put("/snapshot/create", {"snapshot_type": "Full", "snapshot_path": "state", "mem_file_path": "mem"})
+    assert vmm.get("/")["state"] == "Paused"
+    vmm.patch("/vm", {"state": "Resumed"})
+    vmm.put("/actions", {"action_type": "SendCtrlAltDel"})
+    assert vmm.wait() == 0
+
+
+@pytest.mark.parametrize("body", [{"snapshot_path": "none/s", "mem_file_path": "m"}, {"snapshot_path": "s", "mem_file_path": "none/m"}])
+def test_files_that_cannot_be_made(start, kernel, body):
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.patch("/vm", {"state": "Paused"})
+    r = vmm.request("PUT", "/snapshot/create", body)
+    assert r.status == 400 and r.fault.startswith("Create snapshot error: "), r.raw
+    vmm.patch("/vm", {"state": "Resumed"})
+
+
+@pytest.mark.parametrize("resume", [None, False, True])
+def test_load(start, made, resume):
+    """Paused until it is resumed; the configuration is the one that was saved."""
+    vmm = start()
+    r = load(vmm, made, **({} if resume is None else {"resume_vm": resume}))
+    assert r.raw == no_content(), (r.raw, vmm.output[-2000:])
+    assert vmm.get("/")["state"] == ("Running" if resume else "Paused")
+    config = vmm.get("/vm/config")
+    assert config["machine-config"]["mem_size_mib"] == MEMORY
+    assert config["boot-source"]["boot_args"].startswith("console=ttyS0 marker")
+    assert [d["drive_id"] for d in config["drives"]] == ["a"]
+    vmm.patch("/vm", {"state": "Resumed"})
+    assert vmm.request("PUT", "/actions", {"action_type": "InstanceStart"}).raw == AFTER
+    vmm.put("/actions", {"action_type": "SendCtrlAltDel"})
+    assert vmm.wait() == 0, vmm.output[-2000:]
+
+
+def test_load_by_the_old_name(start, made):
+    """go-sdk's default; the header says that it is deprecated."""
+    vmm = start()
+    r = vmm.request("PUT", "/snapshot/load", {"mem_file_path": str(made / "mem"), "resume_vm": True,
+                                              "snapshot_path": str(made / "state")})
+    assert r.raw == no_content(deprecated=True), r.raw
+
+
+BEFORE = {
+    "logger": ("/logger", {"level": "Info"}), "metrics": ("/metrics", {"metrics_path": "m"}), "serial": ("/serial", {}),
+    "cpu-config": ("/cpu-config", {}), "mmds": ("/mmds", {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("row", BEFORE)
+def test_what_may_come_before(start, made, row):
+    vmm = start()
+    vmm.file("m")
+    vmm.put(*BEFORE[row])
+    assert load(vmm, made).status == 204, vmm.output[-2000:]
+
+
+BOOT = {
+    "machine-config": ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128}),
+    "PATCH machine-config": ("PATCH", "/machine-config", {"vcpu_count": 1}),
+    "drives": ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "path_on_host": "f"}),
+    "a drive that is refused": ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "path_on_host": "none"}),
+    "boot-source": ("PUT", "/boot-source", {"kernel_image_path": "f"}),
+    "vsock": ("PUT", "/vsock", {"guest_cid": 3, "uds_path": "v.sock"}),
+    "entropy": ("PUT", "/entropy", {}),
+    "balloon": ("PUT", "/balloon", {"amount_mib": 0, "deflate_on_oom": False}),
+    "pmem": ("PUT", "/pmem/p", {"id": "p", "path_on_host": "f"}),
+}
+
+
+@pytest.mark.parametrize("row", BOOT)
+def test_what_may_not_come_before(start, row):
+    """Refused, and the process lives, whether the files exist or not."""
+    vmm = start()
+    vmm.file("f", size=4096)
+    vmm.request(*BOOT[row])
+    r = load(vmm, vmm.directory)
+    assert r.status == 400 and r.fault == f"Load snapshot error: {NOT_NOW}", r.raw
+    assert vmm.get("/")["state"] == "Not started"
+
+
+def test_failure_tells_of_deprecation(start):
+    """Firecracker's own test looks for the header in the answer that ends the process."""
+    vmm = start()
+    r = vmm.request("PUT", "/snapshot/load", {"snapshot_path": "foo", "mem_file_path": "bar"})
+    assert r.status == 400 and r.header("Deprecation") == "true"
+    assert vmm.wait() == 1
+
+
+@pytest.mark.parametrize("what", ["nothing there", "no memory", "state is garbage", "memory too short"])
+def test_load_that_fails_ends_the_process(start, made, what):
+    if what == "nothing there":
+        (made / "state").unlink()
+    elif what == "no memory":
+        (made / "mem").unlink()
+    elif what == "state is garbage":
+        (made / "state").write_bytes(os.urandom(5000))
+    else:
+        os.truncate(made / "mem", 4096)
+    vmm = start()
+    r = load(vmm, made)
+    assert r.status == 400 and r.fault.startswith("Load snapshot error: "), r.raw
+    assert vmm.wait() == 1, vmm.output[-2000:]
+
+
+def test_fields_that_are_ignored_and_that_are_not(start, made):
+    vmm = start()
+    r = load(vmm, made, network_overrides=[], track_dirty_pages=True, foo=1)
+    assert r.status == 400 and "unknown field `foo`" in r.fault
+    assert load(vmm, made, network_overrides=[]).status == 204, vmm.output[-2000:]
+
+
+def test_describe(start, made):
+    vmm = start("--describe-snapshot", made / "state", api=False)
+    assert vmm.wait() == 0 and vmm.out.startswith("v"), vmm.output

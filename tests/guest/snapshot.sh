@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The init of a guest that is saved and restored while it works: it counts seconds, writes and verifies its disk, keeps all
+# its CPUs busy, and does what it is told on its console.
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+for module in /modules/*.ko; do
+	insmod "$module" || echo "$module cannot be loaded"
+done
+grep -q snapshot.mark /proc/cmdline && printf '\173' | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
+
+cpus=$(grep -c ^processor /proc/cpuinfo)
+echo "snapshot: cpus $cpus"
+i=1
+while [ "$i" -lt "$cpus" ]; do
+	(while :; do :; done) &
+	i=$((i + 1))
+done
+
+# another pattern in each round, past the page cache; a block that is not what was written ends it
+verify() {
+	n=0
+	while :; do
+		n=$((n + 1))
+		yes "round $n" | head -c 1048576 >/tmp/pattern
+		dd if=/tmp/pattern of=/dev/vda bs=64k oflag=direct conv=notrunc 2>/dev/null || echo "snapshot: disk FAILED writing"
+		dd if=/dev/vda of=/tmp/back bs=64k count=16 iflag=direct 2>/dev/null || echo "snapshot: disk FAILED reading"
+		cmp -s /tmp/pattern /tmp/back && echo "snapshot: disk $n" || echo "snapshot: disk FAILED in round $n"
+	done
+}
+[ -b /dev/vda ] && verify &
+(n=0; while sleep 1; do n=$((n + 1)); echo "snapshot: tick $n $(cut -d' ' -f1 /proc/uptime)"; done) &
+
+while read -r line; do
+	case "$line" in
+	quit) break ;;
+	*) echo "snapshot: heard $line" ;;
+	esac
+done
+dmesg | grep -E "crng reseeded|WARNING|BUG|soft lockup|rcu.*stall|vmgenid"
+echo "snapshot: done"
+poweroff -f
