@@ -338,7 +338,8 @@ static struct server *new_server(int listener, uint64_t body_bytes)
 int server_start(int listener, uint64_t body_bytes, struct channel *channel, bool unconfined,
 		 struct riffle_error *error)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL,  SIGFPE, SIGABRT,
+				     SIGSYS,  SIGTRAP, SIGPIPE, SIGXFSZ};
 	struct server *s = new_server(listener, body_bytes);
 	pthread_t thread;
 	sigset_t all, before;
