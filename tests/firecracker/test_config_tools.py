@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 from vmm import BUILD
@@ -144,11 +145,10 @@ def test_run(riffle, tmp_path, kernel, needs_kvm):
     with subprocess.Popen([RIFFLE, "run", "--config", "vm.json", "--accept-emulation", "--console", "file:out"], cwd=tmp_path,
                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"HOME": str(tmp_path)}) as process:
         try:
-            for _ in range(600):
-                if process.poll() is not None or "tiny guest" in (tmp_path / "out").read_text() if (tmp_path / "out").exists() else "":
-                    break
-                subprocess.run(["sleep", "0.05"], check=True)
-            assert "tiny guest" in (tmp_path / "out").read_text()
+            out, end = tmp_path / "out", time.monotonic() + 60
+            while not (out.exists() and "tiny guest" in out.read_text()):
+                assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+                time.sleep(0.02)
         finally:
             process.terminate()
             process.wait()
