@@ -244,7 +244,7 @@ bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct re
 	config->accept_emulation = vmm->settings.accept_emulation;
 	config->unconfined = vmm->settings.unconfined;
 	config->controlled = true;
-	config->own_signals = true;
+	config->own_signals = config->keep_halted = true;
 	config->timed = metrics_configured();
 	config->vcpu_name = "fc_vcpu";
 	config->can_save = true;

@@ -100,7 +100,7 @@ bool run_config_apply(struct machine_config *config, const char *path)
 	/* files by their names, which messages show; and a machine that nobody controls */
 	config->kernel = vmm->resources.boot_source.body.kernel_image_path;
 	config->initrd_path = vmm->resources.boot_source.body.initrd_path;
-	config->controlled = config->own_signals = config->timed = config->console.lossy = false;
+	config->controlled = config->keep_halted = config->own_signals = config->timed = config->console.lossy = false;
 	config->vcpu_name = NULL;
 	config->command_line_given = true;
 	return true;

@@ -4,6 +4,8 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -112,3 +114,16 @@ def test_fifo_that_is_read_late_has_whole_lines(vmm, kernel, needs_kvm):
     assert len(lines) > 5
     assert sum(line["logger"]["missed_metrics_count"] for line in lines) >= refused
     assert sum(line["put_api_requests"]["actions_count"] for line in lines) >= asked
+
+
+def test_guest_that_halts_for_good(start, kernel, needs_kvm):
+    """It stays, as in Firecracker, until somebody ends the process."""
+    vmm = start(stdin=subprocess.PIPE)
+    boot(vmm, kernel)
+    vmm.process.stdin.write(b"#")
+    vmm.process.stdin.flush()
+    vmm.wait_for(lambda: "#" in vmm.out)
+    time.sleep(2.5)
+    assert vmm.get("/")["state"] == "Running"
+    vmm.process.terminate()
+    assert vmm.wait() == -signal.SIGTERM
