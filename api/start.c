@@ -289,6 +289,7 @@ static void before_run(void *opaque)
 	struct reply reply = {0};
 
 	vmm->state = VMM_RUNNING;
+	log_always(LOG_DEBUG, "vmm", "event_end: boot microvm");
 	process_drop_code();
 	reply_done(&reply);
 	vmm->started(vmm->opaque, &reply);
@@ -347,7 +348,9 @@ bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 	status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
 	if (!status) {
 		blame = NULL;
+		log_always(LOG_DEBUG, "vmm", "Kernel loaded using Linux 64-bit boot protocol");
 		log_always(LOG_DEBUG, "vmm", "event_end: build microvm for boot");
+		log_always(LOG_DEBUG, "vmm", "event_start: boot microvm");
 		status = watch_machine(vmm->machine, error);
 	}
 	if (!status) {

@@ -127,3 +127,15 @@ def test_guest_that_halts_for_good(start, kernel, needs_kvm):
     assert vmm.get("/")["state"] == "Running"
     vmm.process.terminate()
     assert vmm.wait() == -signal.SIGTERM
+
+
+def test_start_in_the_log(vmm, kernel, needs_kvm):
+    """What tests of Firecracker's look for at Debug, in order."""
+    vmm.put("/logger", {"log_path": vmm.file("log"), "level": "Debug"})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    text = (vmm.directory / "log").read_text()
+    places = [text.find("] " + words + "\n") for words in (
+        "event_start: build microvm for boot", "Kernel loaded using Linux 64-bit boot protocol",
+        "event_end: build microvm for boot", "event_start: boot microvm", "event_end: boot microvm")]
+    assert -1 not in places and places == sorted(places), text
