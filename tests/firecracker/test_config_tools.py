@@ -141,7 +141,7 @@ def test_run(riffle, tmp_path, kernel, needs_kvm):
     """The tiny guest by its file; an option changes what that says."""
     (tmp_path / "vm.json").write_text(json.dumps({
         "boot-source": {"kernel_image_path": kernel, "boot_args": "console=ttyS0 end=reset"}, "drives": [],
-        "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}, "entropy": {}}))
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}, "entropy": {}, "metrics": {"metrics_path": "metrics"}}))
     with subprocess.Popen([RIFFLE, "run", "--config", "vm.json", "--accept-emulation", "--console", "file:out"], cwd=tmp_path,
                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"HOME": str(tmp_path)}) as process:
         try:
@@ -152,3 +152,5 @@ def test_run(riffle, tmp_path, kernel, needs_kvm):
         finally:
             process.terminate()
             process.wait()
+    first, last = (json.loads(line) for line in (tmp_path / "metrics").read_text().splitlines())
+    assert first["uart"]["write_count"] == 0 and last["uart"]["write_count"] >= len("tiny guest")
