@@ -80,8 +80,8 @@ def test_help_is_true(programs):
     options = options_of(text)
     assert len(options) > 14 and all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  console="))
     for short, long, takes in options:
-        # no kernel beside --config; a directory that is there for --from-stock; a command for the last
-        if long in ("help", "config", "from-stock", "root", "env", "workdir"):
+        # no kernel beside --config; directories for stocks and snapshots; a command for the last
+        if long in ("help", "config", "from-stock", "save-to", "root", "env", "workdir"):
             continue
         for value in SAMPLES.get(long) or (SAMPLES[takes] if takes else [None]):
             ways = [[f"--{long}"]] if value is None else [[f"--{long}", value], [f"--{long}={value}"]]
