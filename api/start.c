@@ -9,6 +9,7 @@
 
 #include "api/log.h"
 #include "api/metrics.h"
+#include "api/process.h"
 #include "api/vmm.h"
 #include "api/watch.h"
 
@@ -243,7 +244,7 @@ bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct re
 	config->accept_emulation = vmm->settings.accept_emulation;
 	config->unconfined = vmm->settings.unconfined;
 	config->controlled = true;
-	config->own_signals = true;
+	config->own_signals = config->keep_halted = true;
 	config->timed = metrics_configured();
 	config->vcpu_name = "fc_vcpu";
 	config->can_save = true;
@@ -289,6 +290,8 @@ static void before_run(void *opaque)
 	struct reply reply = {0};
 
 	vmm->state = VMM_RUNNING;
+	log_always(LOG_DEBUG, "vmm", "event_end: boot microvm");
+	process_drop_code();
 	reply_done(&reply);
 	vmm->started(vmm->opaque, &reply);
 }
@@ -350,7 +353,9 @@ bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 	status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
 	if (!status) {
 		blame = NULL;
+		log_always(LOG_DEBUG, "vmm", "Kernel loaded using Linux 64-bit boot protocol");
 		log_always(LOG_DEBUG, "vmm", "event_end: build microvm for boot");
+		log_always(LOG_DEBUG, "vmm", "event_start: boot microvm");
 		status = watch_machine(vmm->machine, error);
 	}
 	if (!status) {

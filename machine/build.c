@@ -307,7 +307,6 @@ struct machine *machine_allocate(const struct machine_config *config, const stru
 	if (observer)
 		m->observer = *observer;
 	m->phases = phases;
-	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
 	m->debug.listen_fd = m->debug.fd = m->dump_fd = -1;
 	m->pagemap_fd = m->snapshot.listen_fd = m->snapshot.connection_fd = -1;

@@ -92,6 +92,7 @@ struct machine_config {
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool keep_halted;      /* a guest that halted for good stays, for whoever controls it to end */
 	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
 	bool timed;            /* counters of machine/counters.h say how long things took, too */
 	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
