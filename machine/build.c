@@ -126,7 +126,7 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 	if (!words[0])
 		return 0;
 	phases_end(m->phases, "devices");
-	return machine_config_command_line(&m->config, words + 1, true, error);
+	return machine_config_kernel_words(&m->config, words + 1, error);
 }
 
 /* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */

@@ -123,6 +123,11 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 				struct riffle_error *error);
 
 /*
+ * The same for words of the kernel: they go before `--`, after which all is init's, or to the end. Errors: ARGUMENT.
+ */
+int machine_config_kernel_words(struct machine_config *config, const char *text, struct riffle_error *error);
+
+/*
  * Checks everything that can be checked without opening a file. Errors: ARGUMENT, whose field is the member's name as
  * every front end shows it ("memory", "vcpus", "kernel", "layout", "console", "boot", "root", "balloon", "devices").
  */
