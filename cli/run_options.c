@@ -12,6 +12,7 @@
 #include "cli/run_config.h"
 #include "cli/run_options.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "initramfs/command.h"
 
 static const char help[] =
@@ -540,11 +541,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			return RUN_HELPED;
 		default:
 			/* of letters that share a word, the one that is wrong */
-			fprintf(stderr,
-				"riffle run: '%s' is no option or lacks its argument; riffle run --help tells more\n",
-				strncmp(argv[optind - 1], "--", 2) && optopt > 0 && optopt < 256
-					? SHOWN(((char[]){'-', (char)optopt, 0}))
-					: SHOWN(argv[optind - 1]));
+			say_no_option("run",
+				      strncmp(argv[optind - 1], "--", 2) && optopt > 0 && optopt < 256
+					  ? ((char[]){'-', (char)optopt, 0})
+					  : argv[optind - 1],
+				      options);
 			return RUN_WRONG;
 		}
 	}
