@@ -157,7 +157,7 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 		}
 	}
 	ran = options->config ? run_file(s, options->config, &end, &error) : serve_requests(s, &end, &error);
-	/* the request that ended the machine is to be answered before the process ends */
+	/* the answer to what ended the guest, or could not start one, goes out first */
 	channel_wait_sent(&s->channel, 2000);
 	if (!ran)
 		return FIRECRACKER_EXIT_ERROR;

@@ -10,8 +10,8 @@
 #include "api/log.h"
 #include "api/metrics.h"
 #include "api/process.h"
-#include "api/watch.h"
 #include "api/vmm.h"
+#include "api/watch.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
@@ -258,9 +258,10 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 	config->vcpus = vmm->resources.machine.vcpu_count;
 	config->track_dirty = vmm->resources.machine.track_dirty_pages;
 	describe_memory(config, &vmm->resources.machine);
+	if (vmm->resources.has_hotplug)
+		log_always(LOG_WARN, "vmm", "The guest has no device for memory that is plugged: riffle has none.");
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
-	       vmm_describe_mmds(vmm, &config->devices, reply) &&
-	       describe_cpu(vmm, &config->cpu, reply);
+	       vmm_describe_mmds(vmm, &config->devices, reply) && describe_cpu(vmm, &config->cpu, reply);
 }
 
 static void notice(void *opaque, const char *text)
@@ -326,8 +327,12 @@ static void failed(struct vmm *vmm, struct reply *reply)
 
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 {
-	const struct machine_observer observer = {
-	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .booted = watch_booted, .opaque = vmm};
+	const struct machine_observer observer = {.notice = notice,
+						  .announce = announce,
+						  .preparing = preparing,
+						  .before_run = before_run,
+						  .booted = watch_booted,
+						  .opaque = vmm};
 	/* large, and not to be had on a small stack */
 	struct machine_config *config = calloc(1, sizeof *config);
 	struct reply reply = {0};
