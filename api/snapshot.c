@@ -67,6 +67,7 @@ static void adopt_drive(struct vmm_drive *to, const struct machine_disk *from)
 static void adopt_net(struct vmm_net *to, const struct machine_net *from)
 {
 	to->fd = -1;
+	to->mmds = from->hook != NULL;
 	to->body = (struct body_net){.iface_id = arena_copy(&to->arena, from->id ? from->id : ""),
 				     .host_dev_name = arena_copy(&to->arena, from->tap ? from->tap : ""),
 				     .mtu = from->mtu,
@@ -163,6 +164,12 @@ static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const stru
 	return false;
 }
 
+/* The metadata service, but not what is stored in it, comes with the snapshot. */
+static int described(void *opaque, struct machine_devices_config *devices, struct riffle_error *error)
+{
+	return vmm_adopt_mmds(opaque, devices, error);
+}
+
 static bool describe_load(struct loading *l, struct machine_load *load, const struct body_snapshot_load *body)
 {
 	const struct body_net_override *nets = body->network_overrides.items;
@@ -177,7 +184,9 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 				      .start_paused = !body->resume_vm,
 				      .track_dirty = body->track_dirty_pages || body->enable_diff_snapshots,
 				      .net_count = body->network_overrides.count,
-				      .vsock_path = body->vsock_override};
+				      .vsock_path = body->vsock_override,
+				      .described = described,
+				      .opaque = l->vmm};
 	l->paused = load->start_paused;
 	l->nets = calloc(load->net_count + 1, sizeof *l->nets);
 	if (!l->nets)

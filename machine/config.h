@@ -100,6 +100,7 @@ struct machine_config {
 	bool track_dirty;      /* so that snapshots of what changed need not look for it */
 	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
 	int save_state_fd, save_memory_fd; /* empty, and the caller's */
+	const char *dump_path; /* a new file for the console's key; NULL: none. With can_save */
 	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
@@ -120,6 +121,11 @@ const char *machine_config_uses(const struct machine_config *config, const struc
  */
 int machine_config_command_line(struct machine_config *config, const char *text, bool append,
 				struct riffle_error *error);
+
+/*
+ * The same for words of the kernel: they go before `--`, after which all is init's, or to the end. Errors: ARGUMENT.
+ */
+int machine_config_kernel_words(struct machine_config *config, const char *text, struct riffle_error *error);
 
 /*
  * Checks everything that can be checked without opening a file. Errors: ARGUMENT, whose field is the member's name as
