@@ -6,6 +6,7 @@
 
 #include "api/counts.h"
 #include "api/log.h"
+#include "api/metrics.h"
 #include "api/vmm.h"
 #include "api/watch.h"
 #include "machine/snapshot.h"
@@ -66,6 +67,7 @@ static void adopt_drive(struct vmm_drive *to, const struct machine_disk *from)
 static void adopt_net(struct vmm_net *to, const struct machine_net *from)
 {
 	to->fd = -1;
+	to->mmds = from->hook != NULL;
 	to->body = (struct body_net){.iface_id = arena_copy(&to->arena, from->id ? from->id : ""),
 				     .host_dev_name = arena_copy(&to->arena, from->tap ? from->tap : ""),
 				     .mtu = from->mtu,
@@ -139,6 +141,7 @@ static void before_run(void *opaque)
 	struct reply reply = {.deprecated = l->deprecated};
 
 	l->vmm->state = l->paused ? VMM_PAUSED : VMM_RUNNING;
+	metrics_freeze(l->paused);
 	reply_done(&reply);
 	counts_carried_out(ACTION_SNAPSHOT_LOAD, false, l->begun, &reply);
 	l->vmm->started(l->vmm->opaque, &reply);
@@ -161,6 +164,12 @@ static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const stru
 	return false;
 }
 
+/* The metadata service, but not what is stored in it, comes with the snapshot. */
+static int described(void *opaque, struct machine_devices_config *devices, struct riffle_error *error)
+{
+	return vmm_adopt_mmds(opaque, devices, error);
+}
+
 static bool describe_load(struct loading *l, struct machine_load *load, const struct body_snapshot_load *body)
 {
 	const struct body_net_override *nets = body->network_overrides.items;
@@ -175,7 +184,9 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 				      .start_paused = !body->resume_vm,
 				      .track_dirty = body->track_dirty_pages || body->enable_diff_snapshots,
 				      .net_count = body->network_overrides.count,
-				      .vsock_path = body->vsock_override};
+				      .vsock_path = body->vsock_override,
+				      .described = described,
+				      .opaque = l->vmm};
 	l->paused = load->start_paused;
 	l->nets = calloc(load->net_count + 1, sizeof *l->nets);
 	if (!l->nets)
@@ -208,7 +219,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	int status = 0;
 
 	if (action->deprecated)
-		log_always(LOG_WARN, "api", "%s", action->deprecated);
+		log_always(LOG_WARN, "firecracker::api_server", "%s", action->deprecated);
 	vmm->load_arena = action->arena;
 	action->arena = (struct arena){0};
 

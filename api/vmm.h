@@ -136,6 +136,8 @@ bool vmm_flush_metrics(struct vmm *vmm, struct reply *reply);
 /* vmm_mmds.c: GET, PUT and PATCH of the metadata in each phase; what networks need so that it is reached; its end. */
 void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_describe_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct reply *reply);
+/* The same from the description in a snapshot, which the service comes with, empty. */
+int vmm_adopt_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct riffle_error *error);
 void vmm_destroy_mmds(struct vmm *vmm); /* after the machine */
 /* From --metadata: process_panic() if it is no JSON; false with the problem if it does not fit. */
 bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room);

@@ -9,6 +9,7 @@
 #include "api/metrics.h"
 #include "api/process.h"
 #include "api/vmm.h"
+#include "common/fail.h"
 
 static bool no_memory(struct reply *reply)
 {
@@ -129,29 +130,61 @@ void vmm_handle_mmds(struct vmm *vmm, struct action *action, struct reply *reply
 		change(vmm, action, reply);
 }
 
+/* What the machine's networks reach; false: no memory. */
+static bool attach(struct vmm *vmm, struct machine_devices_config *devices)
+{
+	const struct machine_metadata *m = &devices->metadata;
+	const struct mmds_config config = {
+	    .version = m->version == 2 ? MMDS_V2 : MMDS_V1, .address = m->address, .imds_compat = m->imds_compat};
+
+	mmds_forget_hooks(vmm->mmds); /* those of a start that failed */
+	mmds_configure(vmm->mmds, &config);
+	for (unsigned i = 0; i < devices->net_count; i++) {
+		if (!devices->nets[i].metadata)
+			continue;
+		devices->nets[i].hook = mmds_hook(vmm->mmds);
+		if (!devices->nets[i].hook)
+			return false;
+	}
+	return true;
+}
+
 bool vmm_describe_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct reply *reply)
 {
 	const struct vmm_resources *r = &vmm->resources;
-	const struct mmds_config config = {
-	    .version = r->mmds.version == BODY_MMDS_V2 ? MMDS_V2 : MMDS_V1,
-	    .address = r->mmds.address,
-	    .imds_compat = r->mmds.imds_compat,
-	};
 
 	if (!is_reachable(r))
 		return true;
 	if (!ensure(vmm, reply))
 		return false;
-	mmds_forget_hooks(vmm->mmds); /* those of a start that failed */
-	mmds_configure(vmm->mmds, &config);
-	for (unsigned i = 0; i < r->net_count; i++) {
-		if (!r->nets[i].mmds)
-			continue;
-		devices->nets[i].hook = mmds_hook(vmm->mmds);
-		if (!devices->nets[i].hook)
-			return no_memory(reply);
+	devices->metadata = (struct machine_metadata){.wanted = true,
+						      .version = r->mmds.version == BODY_MMDS_V2 ? 2 : 1,
+						      .address = r->mmds.address,
+						      .imds_compat = r->mmds.imds_compat};
+	for (unsigned i = 0; i < r->net_count; i++)
+		devices->nets[i].metadata = r->nets[i].mmds;
+	return attach(vmm, devices) || no_memory(reply);
+}
+
+int vmm_adopt_mmds(struct vmm *vmm, struct machine_devices_config *devices, struct riffle_error *error)
+{
+	const struct machine_metadata *m = &devices->metadata;
+	struct vmm_resources *r = &vmm->resources;
+	struct reply reply = {0};
+
+	if (!m->wanted)
+		return 0;
+	if (!mmds_address_allowed(m->address))
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "metadata", "an address that the service cannot have");
+	if (!ensure(vmm, &reply) || !attach(vmm, devices)) {
+		reply_free(&reply);
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "metadata", "the service cannot be made");
 	}
-	return true;
+	r->mmds.set = true;
+	r->mmds.version = m->version == 2 ? BODY_MMDS_V2 : BODY_MMDS_V1;
+	r->mmds.address = m->address;
+	r->mmds.imds_compat = m->imds_compat;
+	return 0;
 }
 
 void vmm_destroy_mmds(struct vmm *vmm)

@@ -53,9 +53,16 @@ static json_t *net(const struct machine_net *n)
 		for (unsigned i = 0; i < sizeof n->mac; i++)
 			json_array_append_new(mac, json_integer(n->mac[i]));
 	}
-	return json_pack("{s:s*, s:i, s:s*, s:o, s:b, s:o, s:i, s:o, s:o}", "id", n->id, "kind", (int)n->kind, "tap",
-			 n->tap, "forwards", forwards(&n->user), "host_loopback", n->user.host_loopback, "mac", mac,
-			 "mtu", n->mtu, "rx", limits(&n->rx), "tx", limits(&n->tx));
+	return json_pack("{s:s*, s:i, s:s*, s:o, s:b, s:o, s:i, s:o, s:o, s:b}", "id", n->id, "kind", (int)n->kind,
+			 "tap", n->tap, "forwards", forwards(&n->user), "host_loopback", n->user.host_loopback, "mac",
+			 mac, "mtu", n->mtu, "rx", limits(&n->rx), "tx", limits(&n->tx), "metadata", n->metadata);
+}
+
+static json_t *metadata(const struct machine_metadata *m)
+{
+	return m->wanted ? json_pack("{s:i, s:I, s:b}", "version", m->version, "address", (json_int_t)m->address,
+				     "imds_compat", m->imds_compat)
+			 : json_null();
 }
 
 static json_t *pmem(const struct machine_pmem *p)
@@ -87,9 +94,9 @@ static json_t *devices(const struct machine_devices_config *d)
 		json_array_append_new(nets, net(&d->nets[i]));
 	for (unsigned i = 0; i < d->pmem_count; i++)
 		json_array_append_new(pmems, pmem(&d->pmems[i]));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "disks", disks, "nets", nets, "pmems", pmems, "rng",
-			 d->rng.wanted ? limits(&d->rng.limits) : json_null(), "vsock", vsock(&d->vsock), "balloon",
-			 balloon(&d->balloon));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "metadata", metadata(&d->metadata), "disks", disks,
+			 "nets", nets, "pmems", pmems, "rng", d->rng.wanted ? limits(&d->rng.limits) : json_null(),
+			 "vsock", vsock(&d->vsock), "balloon", balloon(&d->balloon));
 }
 
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
@@ -216,11 +223,11 @@ static bool read_mac(struct parse *parse, json_t *json, struct machine_net *n)
 static bool read_net(struct parse *parse, json_t *json, struct machine_net *n)
 {
 	json_t *mac, *rx, *tx, *list;
-	int kind, mtu, loopback;
+	int kind, mtu, loopback, reaches = 0;
 
-	if (json_unpack(json, "{s?s, s:i, s?s, s:o, s:b, s:o, s:i, s:o, s:o !}", "id", &n->id, "kind", &kind, "tap",
-			&n->tap, "forwards", &list, "host_loopback", &loopback, "mac", &mac, "mtu", &mtu, "rx", &rx,
-			"tx", &tx))
+	if (json_unpack(json, "{s?s, s:i, s?s, s:o, s:b, s:o, s:i, s:o, s:o, s?b !}", "id", &n->id, "kind", &kind,
+			"tap", &n->tap, "forwards", &list, "host_loopback", &loopback, "mac", &mac, "mtu", &mtu, "rx",
+			&rx, "tx", &tx, "metadata", &reaches))
 		return refuse(parse, "nets");
 	if (kind < MACHINE_NET_TAP || kind > MACHINE_NET_USER || (kind == MACHINE_NET_TAP && !n->tap))
 		return refuse(parse, "kind");
@@ -230,6 +237,7 @@ static bool read_net(struct parse *parse, json_t *json, struct machine_net *n)
 	n->fd = -1;
 	n->mtu = (uint16_t)mtu;
 	n->user.host_loopback = loopback;
+	n->metadata = reaches;
 	return read_forwards(parse, list, &n->user) && read_mac(parse, mac, n) && read_limits(parse, rx, &n->rx) &&
 	       read_limits(parse, tx, &n->tx);
 }
@@ -279,12 +287,29 @@ static bool read_balloon(struct parse *parse, json_t *json, struct machine_ballo
 	return true;
 }
 
+static bool read_metadata(struct parse *parse, json_t *json, struct machine_metadata *m)
+{
+	json_int_t address;
+	int compat;
+
+	if (!json || json_is_null(json))
+		return true;
+	if (json_unpack(json, "{s:i, s:I, s:b !}", "version", &m->version, "address", &address, "imds_compat",
+			&compat) ||
+	    m->version < 1 || m->version > 2 || address < 0 || address > UINT32_MAX)
+		return refuse(parse, "metadata");
+	m->wanted = true;
+	m->address = (uint32_t)address;
+	m->imds_compat = compat;
+	return true;
+}
+
 static bool read_devices(struct parse *parse, json_t *json, struct machine_devices_config *d)
 {
-	json_t *disks, *nets, *pmems, *rng, *v, *b;
+	json_t *disks, *nets, *pmems, *rng, *v, *b, *m = NULL;
 
-	if (json_unpack(json, "{s:o, s:o, s:o, s:o, s:o, s:o !}", "disks", &disks, "nets", &nets, "pmems", &pmems,
-			"rng", &rng, "vsock", &v, "balloon", &b))
+	if (json_unpack(json, "{s?o, s:o, s:o, s:o, s:o, s:o, s:o !}", "metadata", &m, "disks", &disks, "nets", &nets,
+			"pmems", &pmems, "rng", &rng, "vsock", &v, "balloon", &b))
 		return refuse(parse, "devices");
 	if (!json_is_array(disks) || json_array_size(disks) > MACHINE_DISKS_MAX)
 		return refuse(parse, "disks");
@@ -304,7 +329,8 @@ static bool read_devices(struct parse *parse, json_t *json, struct machine_devic
 	d->rng.wanted = !json_is_null(rng);
 	if (d->rng.wanted && !read_limits(parse, rng, &d->rng.limits))
 		return false;
-	return read_vsock(parse, v, &d->vsock) && read_balloon(parse, b, &d->balloon);
+	return read_metadata(parse, m, &d->metadata) && read_vsock(parse, v, &d->vsock) &&
+	       read_balloon(parse, b, &d->balloon);
 }
 
 static bool read_machine(struct parse *parse, json_t *json, struct machine_config *config)

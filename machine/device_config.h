@@ -21,7 +21,7 @@
 struct machine_disk {
 	const char *id;
 	const char *path; /* with a descriptor: for messages */
-	bool has_fd;      /* the image is open already: `fd`, which stays the caller's, and open as long as the machine */
+	bool has_fd; /* the image is open already: `fd`, which stays the caller's, and open as long as the machine */
 	int fd;
 	bool shared; /* do not lock it: whoever else uses it is the user's business */
 	bool read_only;
@@ -62,6 +62,7 @@ struct machine_net {
 	uint8_t mac[6];
 	uint16_t mtu; /* 0: the usual */
 	struct limiter_config rx, tx;
+	bool metadata;               /* its guest reaches the metadata service, by the hook */
 	const struct net_hook *hook; /* who takes part in the guest's network (monitor/virtio/net.h); NULL: nobody */
 };
 
@@ -88,7 +89,16 @@ struct machine_balloon {
 	struct balloon_config balloon; /* memory_bytes is left to the machine */
 };
 
+/* A metadata service, which is the front end's: here so that a snapshot remembers it. */
+struct machine_metadata {
+	bool wanted;
+	int version;      /* 1 or 2 */
+	uint32_t address; /* IPv4, host byte order */
+	bool imds_compat;
+};
+
 struct machine_devices_config {
+	struct machine_metadata metadata;
 	bool timed; /* devices note how long things take them */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
@@ -99,7 +109,8 @@ struct machine_devices_config {
 	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
-	bool root_in_order; /* root= stands right before its device, whatever the command line says, as Firecracker has it */
+	bool root_in_order; /* root= stands right before its device, whatever the command line says, as Firecracker has
+			       it */
 };
 
 #endif

@@ -51,6 +51,9 @@ struct machine_load {
 	const struct machine_net_override *nets;
 	size_t net_count;
 	const char *vsock_path;            /* NULL: the saved one */
+	/* May add to the description what is the front end's own, before devices are made; NULL: has nothing to add */
+	int (*described)(void *opaque, struct machine_devices_config *devices, struct riffle_error *error);
+	void *opaque;
 	const struct machine_config *host; /* what the description does not hold: console, confinement, emulation,
 					      can_save, controlled, vcpu_name, snapshot_socket */
 };

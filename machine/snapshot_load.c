@@ -179,6 +179,7 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 		return status;
 	config->console = host->console;
 	config->own_signals = host->own_signals;
+	config->keep_halted = host->keep_halted;
 	config->timed = host->timed;
 	config->accept_emulation = host->accept_emulation;
 	config->unconfined = host->unconfined;
@@ -277,7 +278,8 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	if (info->vcpus != m->config.vcpus || info->memory_bytes != m->config.memory_bytes)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "memory_bytes",
 				   "the state and its description do not agree");
-	if ((status = override_devices(&m->config, load, error)))
+	if ((status = override_devices(&m->config, load, error)) ||
+	    (load->described && (status = load->described(load->opaque, &m->config.devices, error))))
 		return status;
 	m->blame = NULL;
 	if ((status = machine_ask_kvm(m, error)))

@@ -2,7 +2,7 @@
 /*
  * A guest of a few instructions: announces itself and its command line on COM1, tells the boot timer, and then waits for the keyboard. Ctrl-Alt-Del
  * makes it reset the machine by the keyboard controller, as Linux does; it echoes COM1's input, and resets the same way
- * for a "!".
+ * for a "!" and halts for good for a "#".
  */
 	.code64
 	.globl _start
@@ -115,6 +115,8 @@ handler:
 	out %al, %dx
 	cmp $'!', %al
 	je reset
+	cmp $'#', %al
+	je halted
 	jmp 4b
 5:	in $0x64, %al
 	test $1, %al
@@ -132,8 +134,10 @@ handler:
 reset:
 	mov $0xfe, %al
 	out %al, $0x64
+halted:
 	cli
 	hlt
+	jmp halted
 
 command_line:
 	.asciz "cmdline="

@@ -77,6 +77,29 @@ def test_load(start, made, resume):
     assert vmm.wait() == 0, vmm.output[-2000:]
 
 
+def test_metadata_service(start, kernel, taps):
+    """It comes with the snapshot, what was stored in it does not; as with the machine that was saved."""
+    service = {"version": "V2", "network_interfaces": ["b"], "ipv4_address": "169.254.170.2", "imds_compat": True}
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    for name, tap in zip("ab", taps):
+        vmm.put(f"/network-interfaces/{name}", {"iface_id": name, "host_dev_name": tap})
+    vmm.put("/mmds/config", service)
+    vmm.put("/mmds", {"secret": "of this guest"})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.patch("/vm", {"state": "Paused"})
+    vmm.put("/snapshot/create", {"snapshot_path": "state", "mem_file_path": "mem"})
+    vmm.stop()
+    clone = start()
+    r = load(clone, vmm.directory)
+    assert r.raw == no_content(), (r.raw, clone.output[-2000:])
+    assert clone.get("/vm/config")["mmds-config"] == service
+    assert clone.get("/mmds") == {}
+    assert clone.request("PATCH", "/mmds", {"a": 1}).fault == "MMDS error: The MMDS data store is not initialized."
+    clone.put("/mmds", {"a": 1})
+    assert clone.get("/mmds") == {"a": 1}
+
+
 def test_load_by_the_old_name(start, made):
     """go-sdk's default; the header says that it is deprecated."""
     vmm = start()

@@ -41,6 +41,7 @@ static struct machine_config full(void)
 						      .mac_kind = MACHINE_MAC_GIVEN,
 						      .mac = {2, 3, 4, 5, 6, 255},
 						      .mtu = 65535,
+						      .metadata = true,
 						      .rx = {.ops = {1, 1, 1}}};
 	config.devices.nets[1] = (struct machine_net){
 	    .kind = MACHINE_NET_USER,
@@ -48,6 +49,7 @@ static struct machine_config full(void)
 	    .user = {.forwards = 1,
 		     .host_loopback = true,
 		     .forward = {{.udp = true, .address = "::1", .host_port = 65535, .guest_port = 1}}}};
+	config.devices.metadata = (struct machine_metadata){true, 2, UINT32_MAX, true};
 	config.devices.vsock = (struct machine_vsock){.path = "/v", .cid = 3};
 	config.devices.balloon = (struct machine_balloon){
 	    .wanted = true, .balloon = {.target_bytes = 4096, .hinting = true, .stats_s = 65535}};
@@ -83,6 +85,10 @@ static void test_round_trip(void **unused)
 	assert_int_equal(back.devices.nets[1].mac_kind, MACHINE_MAC_NONE);
 	assert_string_equal(back.devices.nets[1].user.forward[0].address, "::1");
 	assert_int_equal(back.devices.balloon.balloon.stats_s, 65535);
+	assert_true(back.devices.nets[0].metadata && !back.devices.nets[1].metadata);
+	assert_true(back.devices.metadata.wanted && back.devices.metadata.imds_compat);
+	assert_int_equal(back.devices.metadata.version, 2);
+	assert_int_equal(back.devices.metadata.address, UINT32_MAX);
 	json_decref(owner);
 	free(text);
 	free(again);
@@ -122,6 +128,11 @@ static void test_refused(void **unused)
 	    {"     255", "     256"},
 	    {"\"path\": \"/d\"", "\"path\": null"},
 	    {"\"cid\": 3", "\"cid\": \"3\""},
+	    {"\"version\": 2", "\"version\": 3"},
+	    {"\"version\": 2", "\"version\": 0"},
+	    {"\"address\": 4294967295", "\"address\": 4294967296"},
+	    {"\"address\": 4294967295", "\"address\": -1"},
+	    {"\"imds_compat\": true", "\"imds_compat\": 1"},
 	    {"\"tap\": \"tap0\",", ""},
 	};
 	const struct machine_config config = full();
