@@ -287,7 +287,8 @@ static bool load_snapshot(struct asked *a)
 	if (!body(a, ACTION_SNAPSHOT_LOAD, &schema_snapshot_load, load))
 		return false;
 	if (load->has_backend && load->mem_file_path)
-		return body_fault(a, "too many fields: either `mem_backend` or `mem_file_path` exclusively is required");
+		return body_fault(a,
+				  "too many fields: either `mem_backend` or `mem_file_path` exclusively is required");
 	if (!load->has_backend && !load->mem_file_path)
 		return body_fault(a, "missing field: either `mem_backend` or `mem_file_path` is required");
 	deprecated(a, load->has_diff, "PUT /snapshot/load: enable_diff_snapshots field is deprecated.");
