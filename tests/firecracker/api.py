@@ -2,8 +2,10 @@
 """A client of the API that sends and reads raw bytes, so that a test sees what is on the wire."""
 import dataclasses
 import json
+import os
 import socket
 
+TIMEOUT = int(os.environ.get("RIFFLE_PATIENCE", "60"))      # seconds, to end what hangs
 SERVER = "Server: Firecracker API\r\nConnection: keep-alive\r\n"
 
 
@@ -35,9 +37,9 @@ class Closed(Exception):
 
 
 class Connection:
-    def __init__(self, path, timeout=20):
+    def __init__(self, path, timeout=None):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(timeout)
+        self.socket.settimeout(timeout or TIMEOUT)
         self.socket.connect(str(path))
         self.left = b""
 
@@ -84,7 +86,7 @@ class Connection:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(20)
+            self.socket.settimeout(TIMEOUT)
 
     def request(self, method, path, body=None, headers=()):
         self.send(request(method, path, body, headers))

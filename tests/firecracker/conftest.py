@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 
@@ -103,6 +104,8 @@ def needs_kvm():
 
 def can_make_taps():
     """Whether this process may make network interfaces, asked by making one."""
+    if not shutil.which("ip"):
+        return False
     r = subprocess.run(["ip", "tuntap", "add", "rflprobe0", "mode", "tap"], capture_output=True, check=False)
     if r.returncode == 0:
         subprocess.run(["ip", "tuntap", "del", "rflprobe0", "mode", "tap"], check=False)

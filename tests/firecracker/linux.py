@@ -132,11 +132,11 @@ def interrupts(linux):
 
 @check
 def features_of_the_drives(linux):
-    """FLUSH only for Writeback, RO only for read-only; VERSION_1 and EVENT_IDX; nothing else."""
-    for name, bits in (("vda", {5, 29, 32}), ("vdb", {9, 29, 32})):
+    """FLUSH only for Writeback, RO only for read-only; VERSION_1 and EVENT_IDX."""
+    for name, there, not_there in (("vda", {5, 29, 32}, {9}), ("vdb", {9, 29, 32}, {5})):
         text = linux.run(f"cat /sys/block/{name}/device/features")
         offered = {i for i, c in enumerate(text.strip()) if c == "1"}
-        assert offered == bits, (name, offered)
+        assert there <= offered and not not_there & offered, (name, offered)
 
 
 @check
@@ -224,11 +224,11 @@ def metadata(linux):
 
 @check
 def limiters_of_the_network(linux):
-    bucket = {"size": 10, "refill_time": 1000}
+    bucket = {"size": 1, "refill_time": 4000}
     linux.vmm.patch("/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": {"ops": bucket}})
     shown = linux.vmm.get("/vm/config")["network-interfaces"][0]
     assert shown["tx_rate_limiter"] == {"bandwidth": None, "ops": {**bucket, "one_time_burst": None}}
-    linux.run("ping -c 30 -i 0.05 -W 20 192.168.77.1 >/dev/null || true")
+    linux.run("ping -c 4 -W 30 192.168.77.1")
     assert linux.metrics()["net", "tx_rate_limiter_throttled"] >= 1
     linux.vmm.patch("/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": {"ops": {"size": 0, "refill_time": 0}}})
     linux.run("ping -c 3 -W 10 192.168.77.1")
@@ -345,8 +345,8 @@ def client_vanishes(linux):
 
 @check
 def no_warnings(linux):
-    text = linux.run("dmesg | grep -cE 'WARNING|BUG:|Oops|Call Trace' || true")
-    assert text == "0", linux.run("dmesg | tail -40")
+    text = linux.run("dmesg | grep -E -A 30 'WARNING: CPU|BUG: |Oops: |Call Trace:' || true")
+    assert not text, text
 
 
 @check

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: what is printed, what is refused, exit codes, signals, threads, files."""
+import json
 import os
 import re
 import signal
@@ -210,7 +211,6 @@ def test_signals(start, tmp_path, name, code):
 
 
 def test_sigpipe_is_counted_and_ignored(start, tmp_path):
-    import json
     (tmp_path / "metrics").touch()
     vmm = start("--metrics-path", tmp_path / "metrics")
     for _ in range(3):

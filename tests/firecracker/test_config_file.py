@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines described by a configuration file: what is accepted, in which order, what ends the process and how."""
 import json
+import os
 import re
 import signal
 
@@ -146,7 +147,6 @@ def test_refused(run, kernel, row, api):
 def test_no_api(run, kernel):
     vmm = run(base(kernel), "--no-api", "--api-sock", "unused.sock", api=False)
     vmm.wait_for(lambda: "tiny guest" in vmm.out)
-    import os
     directory = f"/proc/{vmm.process.pid}/task"
     names = {open(f"{directory}/{t}/comm").read().strip() for t in os.listdir(directory)}
     assert "fc_api" not in names and "fc_vcpu 0" in names
@@ -200,7 +200,6 @@ def test_kata(run, kernel, tmp_path, taps):
                     "path_on_host": str(tmp_path / "drive_0")}],
         "network-interfaces": [{"guest_mac": "02:00:ca:fe:00:04", "host_dev_name": taps[0], "iface_id": "0"}],
     }
-    import os
     for name in ("logs.fifo", "metrics.fifo"):
         os.mkfifo(tmp_path / name)
     vmm = run(config)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults: clients that vanish or lie, kills at any time, and what is left for the next start with the same arguments."""
-import json
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -193,7 +193,6 @@ def test_random_requests_against_a_model(start, kernel, needs_kvm):
 
 def test_memory_that_cannot_be_had(start, kernel, needs_kvm):
     """The start fails and the process lives; with less it works."""
-    import resource
     vmm = start()
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     resource.prlimit(vmm.process.pid, resource.RLIMIT_AS, (1 << 30, resource.RLIM_INFINITY))
@@ -234,7 +233,6 @@ def test_socket_of_a_length_that_no_address_holds(start):
 
 def test_process_without_descriptors_left(start):
     """Clients that take all descriptors do not end it."""
-    import resource
     vmm = start()
     vmm.connection.close()
     resource.prlimit(vmm.process.pid, resource.RLIMIT_NOFILE, (16, 16))
@@ -256,4 +254,4 @@ def test_signals_stay_what_they_are_after_faults(vmm):
     vmm.request("PUT", "/drives/a", "{")
     vmm.process.send_signal(signal.SIGTERM)
     assert vmm.wait() == -15
-    assert json.dumps(vmm.socket.exists()) == "true"
+    assert vmm.socket.exists()

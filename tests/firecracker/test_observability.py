@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import signal
 import time
 
 import pytest
 from api import fault, no_content
+from vmm import Vmm
 
 LINE = r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}) \[(?P<id>[^:\]]+):(?P<thread>[^:\]]+)%s\] (?P<text>.*)"
 LEVEL, ORIGIN = ":(?P<level>ERROR|WARN|INFO|DEBUG|TRACE)", r":(?P<file>[^:\]]+):(?P<line>\d+)"
@@ -223,8 +225,6 @@ GROUPS = {
 @pytest.fixture(scope="module")
 def last_words(tmp_path_factory):
     """The line that a process writes that ends by SIGHUP, after some requests."""
-    import signal
-    from vmm import Vmm
     vmm = Vmm(tmp_path_factory.mktemp("metrics"), "--id", "counted", "--start-time-us", "1", "--start-time-cpu-us", "1")
     vmm.put("/metrics", {"metrics_path": vmm.file("m"), "emit_id": True, "properties": {"k": "v"}})
     for _ in range(3):

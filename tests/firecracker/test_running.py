@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -469,7 +470,6 @@ def test_ctrl_alt_del_while_paused(small):
 
 def test_guest_resets(start, kernel):
     """The guest resets when it reads a "!" from the serial console, which is standard input."""
-    import subprocess
     vmm = start(stdin=subprocess.PIPE)
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     instance_start(vmm)

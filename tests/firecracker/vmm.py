@@ -11,12 +11,12 @@ import socket
 import subprocess
 import time
 
-from api import Connection
+from api import TIMEOUT, Connection
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RIFFLE_BUILD", ROOT / "build")).resolve()
 VMM = pathlib.Path(os.environ.get("RIFFLE_VMM", BUILD / "api" / "riffle-vmm"))
-PATIENCE = int(os.environ.get("RIFFLE_PATIENCE", "60"))     # seconds, to end what hangs
+PATIENCE = TIMEOUT
 
 
 class Vmm:
