@@ -139,7 +139,7 @@ void vmm_handle(struct vmm *vmm, struct action *action, struct reply *reply)
 		break;
 	}
 	if (action->deprecated) {
-		log_always(LOG_WARN, "api", "%s", action->deprecated);
+		log_always(LOG_WARN, "firecracker::api_server", "%s", action->deprecated);
 		reply->deprecated = true;
 	}
 }

@@ -126,6 +126,18 @@ uint64_t log_suppressed(void)
 	return state.suppressed;
 }
 
+/* Whether a module's path, or what is left of it after some of its parts, begins so: "a::b::c" does with "b::c". */
+static bool begins(const char *module, const char *wanted)
+{
+	while (module) {
+		if (!strncmp(module, wanted, strlen(wanted)))
+			return true;
+		module = strstr(module, "::");
+		module = module ? module + 2 : NULL;
+	}
+	return false;
+}
+
 bool log_wants(enum log_level level, const char *module)
 {
 	if ((int)level > state.level || level == LOG_OFF)
@@ -133,7 +145,7 @@ bool log_wants(enum log_level level, const char *module)
 	if (!state.has_module)
 		return true;
 	pthread_mutex_lock(&state.lock);
-	bool wanted = !strncmp(module, state.module, strlen(state.module));
+	bool wanted = begins(module, state.module);
 
 	pthread_mutex_unlock(&state.lock);
 	return wanted;
@@ -249,7 +261,8 @@ static void read_utc_offset(void)
 		state.utc_offset = local.tm_gmtoff;
 }
 
-static void format_line(const struct log_site *site, enum log_level level, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0))) static void format_line(const struct log_site *site, enum log_level level,
+							      const char *format, va_list arguments)
 {
 	char small[LINE_BYTES], *text = small;
 	size_t room = sizeof small;

@@ -20,7 +20,7 @@ struct log_settings {
 	enum log_level level;
 	int show_level;
 	int show_origin;
-	const char *module; /* only lines of modules that begin so; copied; "" for all */
+	const char *module; /* only lines of modules whose path, or the end of it, begins so; copied; "" for all */
 };
 #define LOG_SETTINGS_NONE ((struct log_settings){.level = LOG_INFO, .show_level = -1, .show_origin = -1})
 

@@ -11,6 +11,12 @@
  */
 int process_handle_signals(struct riffle_error *error);
 
+/*
+ * Unmaps the program's own code and constants, of which running a guest needs a small part: that part comes back page
+ * by page from the page cache as it is used, and what only the start needed does not count as this process's memory.
+ */
+void process_drop_code(void);
+
 /* The process cannot go on: says why in the log and on stderr, writes the metrics, restores the terminal, aborts. */
 _Noreturn void process_panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -157,11 +157,10 @@ enum firecracker_exit serve_run(const struct serve_options *options, char *probl
 		}
 	}
 	ran = options->config ? run_file(s, options->config, &end, &error) : serve_requests(s, &end, &error);
-	if (!ran) {
-		if (s->vmm.fatal)
-			channel_wait_sent(&s->channel, 2000);
+	/* the answer to what ended the guest, or could not start one, goes out first */
+	channel_wait_sent(&s->channel, 2000);
+	if (!ran)
 		return FIRECRACKER_EXIT_ERROR;
-	}
 	log_always(LOG_INFO, MODULE, "Vmm is stopping.");
 	return exit_code(s, end, &error);
 }

@@ -125,19 +125,19 @@ static void log_request(const struct http_request *r)
 	    [HTTP_GET] = "Get", [HTTP_PUT] = "Put", [HTTP_PATCH] = "Patch", [HTTP_DELETE] = "Delete"};
 	char *shown;
 
-	if (!log_wants(LOG_INFO, "api"))
+	if (!log_wants(LOG_INFO, "firecracker::api_server"))
 		return;
 	if (!r->body_bytes || !strcmp(r->path, "/mmds"))
-		log_always(LOG_INFO, "api", "The API server received a %s request on \"%s\".", names[r->method],
+		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\".", names[r->method],
 			   r->path);
-	else if (!strcmp(r->path, "/cpu-config") && !log_wants(LOG_DEBUG, "api"))
-		log_always(LOG_INFO, "api",
+	else if (!strcmp(r->path, "/cpu-config") && !log_wants(LOG_DEBUG, "firecracker::api_server"))
+		log_always(LOG_INFO, "firecracker::api_server",
 			   "The API server received a %s request on \"%s\". To view the CPU template received by the "
 			   "API, configure log-level to DEBUG.",
 			   names[r->method], r->path);
 	else {
 		shown = json_quoted((const char *)r->body, r->body_bytes);
-		log_always(LOG_INFO, "api", "The API server received a %s request on \"%s\" with body %s.",
+		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\" with body %s.",
 			   names[r->method], r->path, shown ? shown : "");
 		free(shown);
 	}
@@ -146,10 +146,10 @@ static void log_request(const struct http_request *r)
 static void log_reply(const struct reply *reply)
 {
 	if (reply->status < 300)
-		log_always(LOG_INFO, "api", "The request was executed successfully. Status code: %s.",
+		log_always(LOG_INFO, "firecracker::api_server", "The request was executed successfully. Status code: %s.",
 			   status_words(reply->status));
 	else
-		log_always(LOG_ERROR, "api", "Received Error. Status code: %s. Message: %s",
+		log_always(LOG_ERROR, "firecracker::api_server", "Received Error. Status code: %s. Message: %s",
 			   status_words(reply->status), reply->body ? reply->body : "");
 }
 
@@ -176,7 +176,7 @@ static bool serve(struct server *s, struct connection *c)
 	if (reply.deprecated)
 		metrics_count(METRIC(deprecated_api, deprecated_http_api_calls));
 	log_reply(&reply);
-	log_always(LOG_INFO, "api_server", "Total previous API call duration: %llu us.",
+	log_always(LOG_INFO, "firecracker::api_server", "Total previous API call duration: %llu us.",
 		   (unsigned long long)(counts_clock_us() - begun));
 	text = reply_text(&reply);
 	good = add_response(c, reply.status, reply.deprecated, text);
@@ -304,7 +304,7 @@ static void *run(void *opaque)
 
 	thread_set_name("fc_api");
 	if (!s->unconfined && confine_thread(CONFINE_API, &error))
-		log_always(LOG_ERROR, "api", "The API server's thread cannot be confined.");
+		log_always(LOG_ERROR, "firecracker::api_server", "The API server's thread cannot be confined.");
 	for (;;) {
 		struct epoll_event events[SERVER_CONNECTIONS + 1];
 		int count = epoll_wait(s->epoll, events, SERVER_CONNECTIONS + 1, -1);
@@ -338,7 +338,8 @@ static struct server *new_server(int listener, uint64_t body_bytes)
 int server_start(int listener, uint64_t body_bytes, struct channel *channel, bool unconfined,
 		 struct riffle_error *error)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL,  SIGFPE, SIGABRT,
+				     SIGSYS,  SIGTRAP, SIGPIPE, SIGXFSZ};
 	struct server *s = new_server(listener, body_bytes);
 	pthread_t thread;
 	sigset_t all, before;

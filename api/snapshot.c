@@ -6,6 +6,7 @@
 
 #include "api/counts.h"
 #include "api/log.h"
+#include "api/metrics.h"
 #include "api/vmm.h"
 #include "api/watch.h"
 #include "machine/snapshot.h"
@@ -140,6 +141,7 @@ static void before_run(void *opaque)
 	struct reply reply = {.deprecated = l->deprecated};
 
 	l->vmm->state = l->paused ? VMM_PAUSED : VMM_RUNNING;
+	metrics_freeze(l->paused);
 	reply_done(&reply);
 	counts_carried_out(ACTION_SNAPSHOT_LOAD, false, l->begun, &reply);
 	l->vmm->started(l->vmm->opaque, &reply);
@@ -217,7 +219,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	int status = 0;
 
 	if (action->deprecated)
-		log_always(LOG_WARN, "api", "%s", action->deprecated);
+		log_always(LOG_WARN, "firecracker::api_server", "%s", action->deprecated);
 	vmm->load_arena = action->arena;
 	action->arena = (struct arena){0};
 

@@ -9,8 +9,9 @@
 
 #include "api/log.h"
 #include "api/metrics.h"
-#include "api/watch.h"
+#include "api/process.h"
 #include "api/vmm.h"
+#include "api/watch.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
@@ -243,7 +244,7 @@ bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct re
 	config->accept_emulation = vmm->settings.accept_emulation;
 	config->unconfined = vmm->settings.unconfined;
 	config->controlled = true;
-	config->own_signals = true;
+	config->own_signals = config->keep_halted = true;
 	config->timed = metrics_configured();
 	config->vcpu_name = "fc_vcpu";
 	config->can_save = true;
@@ -257,9 +258,10 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 	config->vcpus = vmm->resources.machine.vcpu_count;
 	config->track_dirty = vmm->resources.machine.track_dirty_pages;
 	describe_memory(config, &vmm->resources.machine);
+	if (vmm->resources.has_hotplug)
+		log_always(LOG_WARN, "vmm", "The guest has no device for memory that is plugged: riffle has none.");
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
-	       vmm_describe_mmds(vmm, &config->devices, reply) &&
-	       describe_cpu(vmm, &config->cpu, reply);
+	       vmm_describe_mmds(vmm, &config->devices, reply) && describe_cpu(vmm, &config->cpu, reply);
 }
 
 static void notice(void *opaque, const char *text)
@@ -288,6 +290,8 @@ static void before_run(void *opaque)
 	struct reply reply = {0};
 
 	vmm->state = VMM_RUNNING;
+	log_always(LOG_DEBUG, "vmm", "event_end: boot microvm");
+	process_drop_code();
 	reply_done(&reply);
 	vmm->started(vmm->opaque, &reply);
 }
@@ -323,8 +327,12 @@ static void failed(struct vmm *vmm, struct reply *reply)
 
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 {
-	const struct machine_observer observer = {
-	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .booted = watch_booted, .opaque = vmm};
+	const struct machine_observer observer = {.notice = notice,
+						  .announce = announce,
+						  .preparing = preparing,
+						  .before_run = before_run,
+						  .booted = watch_booted,
+						  .opaque = vmm};
 	/* large, and not to be had on a small stack */
 	struct machine_config *config = calloc(1, sizeof *config);
 	struct reply reply = {0};
@@ -345,7 +353,9 @@ bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 	status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
 	if (!status) {
 		blame = NULL;
+		log_always(LOG_DEBUG, "vmm", "Kernel loaded using Linux 64-bit boot protocol");
 		log_always(LOG_DEBUG, "vmm", "event_end: build microvm for boot");
+		log_always(LOG_DEBUG, "vmm", "event_start: boot microvm");
 		status = watch_machine(vmm->machine, error);
 	}
 	if (!status) {

@@ -42,7 +42,7 @@ int watch_machine(struct machine *machine, struct riffle_error *error)
 
 	if (status)
 		return status;
-	snprintf(layout.mode, sizeof layout.mode, "%s", r->mode);
+	snprintf(layout.mode, sizeof layout.mode, "%s", r->mode ? r->mode : "snapshot");
 	metrics_set_layout(&layout);
 	metrics_begin(machine_loop(machine));
 	return 0;

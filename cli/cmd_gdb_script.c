@@ -17,6 +17,7 @@
 #include "cli/running_symbols.h"
 #include "cli/sandbox.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 
@@ -451,10 +452,7 @@ int command_gdb_script(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr,
-				"riffle gdb-script: '%s' is no option or lacks its argument; riffle gdb-script --help "
-				"tells more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("gdb-script", argv[optind - 1], long_options);
 			return EXIT_USAGE;
 		}
 	}

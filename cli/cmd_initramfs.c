@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/output.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "initramfs/initramfs.h"
 
@@ -171,10 +172,7 @@ int command_initramfs(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr,
-				"riffle initramfs: '%s' is no option or lacks its argument; riffle initramfs --help "
-				"tells more\n",
-				argv[optind - 1]);
+			say_no_option("initramfs", argv[optind - 1], options);
 			return EXIT_USAGE;
 		}
 	}

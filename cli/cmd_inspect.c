@@ -25,6 +25,7 @@
 #include "cli/sandbox.h"
 #include "cli/shown.h"
 #include "cli/spawn.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
 #include "prepare/image/uki.h"
@@ -511,10 +512,7 @@ int command_inspect(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr,
-				"riffle inspect: '%s' is no option or lacks its argument; riffle inspect --help tells "
-				"more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("inspect", argv[optind - 1], long_options);
 			return EXIT_USAGE;
 		}
 	}

@@ -16,6 +16,7 @@
 #include "cli/sandbox.h"
 #include "cli/shown.h"
 #include "cli/spawn.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "prepare/analysis/prepared.h"
 #include "prepare/image/image.h"
@@ -275,10 +276,7 @@ int command_prepare(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr,
-				"riffle prepare: '%s' is no option or lacks its argument; riffle prepare --help tells "
-				"more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("prepare", argv[optind - 1], long_options);
 			return EXIT_USAGE;
 		}
 	}

@@ -14,6 +14,7 @@
 #include "cli/input.h"
 #include "cli/sandbox.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "cli/symbol_source.h"
 #include "common/fail.h"
 #include "prepare/symbols/annotate.h"
@@ -276,10 +277,7 @@ int command_symbolize(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr,
-				"riffle symbolize: '%s' is no option or lacks its argument; riffle symbolize --help "
-				"tells more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("symbolize", argv[optind - 1], long_options);
 			return EXIT_USAGE;
 		}
 	}

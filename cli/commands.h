@@ -27,6 +27,7 @@ enum command_exit {
 
 /* in riffle: argv[0] is the command's name */
 int command_run(int argc, char **argv);
+int command_dump(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_stock(int argc, char **argv);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parses the command line of `riffle emit`; what follows --exec is the monitor's. */
 #include "cli/emit_options.h"
+#include "cli/suggest.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -170,9 +171,7 @@ enum emit_parsed emit_options_parse(struct emit_options *o, int argc, char **arg
 			fputs(help, stdout);
 			return EMIT_HELPED;
 		default:
-			fprintf(stderr,
-				"riffle emit: '%s' is no option or lacks its argument; riffle emit --help tells more\n",
-				argv[optind - 1]);
+			say_no_option("emit", argv[optind - 1], options);
 			return EMIT_WRONG;
 		}
 	}

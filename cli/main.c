@@ -21,6 +21,7 @@ static const struct {
 	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
 	{"snapshot", command_snapshot, "save a running guest into a directory"},
 	{"resume", command_resume, "go on with a saved guest, once"},
+	{"dump", command_dump, "write a running guest's memory as a core file"},
 	{"stock", command_stock, "keep microVMs ready, each for one start"},
 	{"doctor", NULL, "say what this host offers, and what to do about it"},
 	{"prepare", NULL, "do once what need not be done at each boot"},
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return with_output(EXIT_SUCCESS);
 	}
-	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V") || !strcmp(argv[1], "version")) {
 		puts("riffle " RIFFLE_VERSION_STRING);
 		return with_output(EXIT_SUCCESS);
 	}

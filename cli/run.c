@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/run_config.h"
 #include "cli/run_end.h"
 #include "cli/run_initramfs.h"
 #include "cli/run_options.h"
@@ -128,7 +129,10 @@ static bool run_machine(struct run *run, struct run_end *end)
 		building = false;
 		/* its files are in the guest's memory */
 		run_initramfs_free(&run->initramfs);
-		status = machine_run(run->machine, &end->end, &error);
+		status = run_config_begin(run->machine, &error);
+		if (!status)
+			status = machine_run(run->machine, &end->end, &error);
+		run_config_end();
 	}
 	if (status || end->end == VM_END_ERROR) {
 		if (building && !blame && run->initramfs.blame[0])

@@ -11,6 +11,8 @@
 
 #include "api/config_file.h"
 #include "api/log.h"
+#include "api/metrics.h"
+#include "api/watch.h"
 #include "cli/shown.h"
 
 #define FILE_MAX (16u << 20)
@@ -82,6 +84,7 @@ bool run_config_apply(struct machine_config *config, const char *path)
 	if (!text)
 		return false;
 	log_configure(&quiet, NULL); /* until the file asks for a log */
+	watch_start();
 	vmm = calloc(1, sizeof *vmm);
 	good = vmm != NULL;
 	if (good) {
@@ -100,8 +103,22 @@ bool run_config_apply(struct machine_config *config, const char *path)
 	/* files by their names, which messages show; and a machine that nobody controls */
 	config->kernel = vmm->resources.boot_source.body.kernel_image_path;
 	config->initrd_path = vmm->resources.boot_source.body.initrd_path;
-	config->controlled = config->own_signals = config->timed = config->console.lossy = false;
+	config->controlled = config->keep_halted = config->own_signals = config->console.lossy = false;
 	config->vcpu_name = NULL;
 	config->command_line_given = true;
 	return true;
+}
+
+int run_config_begin(struct machine *machine, struct riffle_error *error)
+{
+	return vmm && metrics_configured() ? watch_machine(machine, error) : 0;
+}
+
+void run_config_end(void)
+{
+	if (!vmm)
+		return;
+	watch_stop();
+	metrics_flush(NULL);
+	watch_end();
 }

@@ -12,6 +12,7 @@
 #include "cli/run_config.h"
 #include "cli/run_options.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "initramfs/command.h"
 
 static const char help[] =
@@ -60,8 +61,8 @@ static const char help[] =
     "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
     "\n"
     "Host:\n"
-    "      --config FILE        the machine as this JSON file describes it, kernel included: riffle-config(1);\n"
-    "                           options change or add to it\n"
+    "      --config FILE        the machine as this JSON file describes it, kernel included:\n"
+    "                           riffle-config(1); options change or add to it\n"
     "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
     "                           another), pty, or none [stdio]\n"
     "      --snapshot-socket PATH\n"
@@ -78,6 +79,7 @@ static const char help[] =
     "      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
     "      --gdb unix:PATH|tcp:PORT\n"
     "                           wait for a debugger there, which has the whole guest\n"
+    "      --dump-out FILE      for the console's Ctrl-A d: memory and registers, as an ELF core file\n"
     "      --boot-timer         print how long each phase of the start took\n"
     "      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
     "  -h, --help               this text\n"
@@ -85,7 +87,8 @@ static const char help[] =
     "Default command line:\n"
     "  " MACHINE_COMMAND_LINE "\n"
     "\n"
-    "On a terminal, Ctrl-A x ends the guest and Ctrl-A Ctrl-A sends a Ctrl-A.\n"
+    "On a terminal, Ctrl-A x ends the guest, Ctrl-A d dumps its memory (--dump-out), and\n"
+    "Ctrl-A Ctrl-A sends a Ctrl-A.\n"
     "\n"
     "Exit code: 0 the guest powered off, 3 it reset, 4 it died of a triple fault, 5 ended from the\n"
     "console, 6 it halted for good, 7 its kernel panicked, 128+N riffle was ended by signal N, 1 an\n"
@@ -309,6 +312,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		VSOCK,
 		BALLOON,
 		GDB,
+		DUMP_OUT,
 		SNAPSHOT_SOCKET,
 		SAVE_TO,
 		SAVE_AT,
@@ -346,6 +350,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"vsock", required_argument, NULL, VSOCK},
 	    {"balloon", required_argument, NULL, BALLOON},
 	    {"gdb", required_argument, NULL, GDB},
+	    {"dump-out", required_argument, NULL, DUMP_OUT},
 	    {"snapshot-socket", required_argument, NULL, SNAPSHOT_SOCKET},
 	    {"save-to", required_argument, NULL, SAVE_TO},
 	    {"save-at", required_argument, NULL, SAVE_AT},
@@ -471,6 +476,12 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;
+		case DUMP_OUT:
+			if (!*optarg)
+				return wrong("--dump-out", "must name a file", optarg);
+			m->dump_path = optarg;
+			m->can_save = true;
+			break;
 		case GDB:
 			problem = parse_gdb(optarg, &m->gdb);
 			if (problem)
@@ -530,11 +541,11 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			return RUN_HELPED;
 		default:
 			/* of letters that share a word, the one that is wrong */
-			fprintf(stderr,
-				"riffle run: '%s' is no option or lacks its argument; riffle run --help tells more\n",
-				strncmp(argv[optind - 1], "--", 2) && optopt > 0 && optopt < 256
-					? SHOWN(((char[]){'-', (char)optopt, 0}))
-					: SHOWN(argv[optind - 1]));
+			say_no_option("run",
+				      strncmp(argv[optind - 1], "--", 2) && optopt > 0 && optopt < 256
+					  ? ((char[]){'-', (char)optopt, 0})
+					  : argv[optind - 1],
+				      options);
 			return RUN_WRONG;
 		}
 	}

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@ bool run_saved_open(struct run_options *o)
 	struct riffle_error error;
 	int directory = -1;
 
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like any other */
 	m->save_state_fd = m->save_memory_fd = -1;
 	if (mkdir(o->save_to, 0700) == 0 || errno == EEXIST)
 		directory = open(o->save_to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

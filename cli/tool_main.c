@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return with_output(EXIT_SUCCESS);
 	}
-	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V") || !strcmp(argv[1], "version")) {
 		puts("riffle-prepare " RIFFLE_VERSION_STRING);
 		return with_output(EXIT_SUCCESS);
 	}

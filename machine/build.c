@@ -126,7 +126,7 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 	if (!words[0])
 		return 0;
 	phases_end(m->phases, "devices");
-	return machine_config_command_line(&m->config, words + 1, true, error);
+	return machine_config_kernel_words(&m->config, words + 1, error);
 }
 
 /* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */
@@ -268,7 +268,7 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
 	    (status = machine_debug_open(&m->debug, &m->config.gdb, &m->blame, error)) ||
-	    (status = machine_snapshot_listen(m, error)) || (status = attach_devices(m, error)))
+	    (status = machine_dump_open(m, error)) || (status = machine_snapshot_listen(m, error)) || (status = attach_devices(m, error)))
 		return status;
 	if (m->debug.wanted && (status = choose_breakpoints(m, error)))
 		return status;
@@ -307,9 +307,8 @@ struct machine *machine_allocate(const struct machine_config *config, const stru
 	if (observer)
 		m->observer = *observer;
 	m->phases = phases;
-	m->randomisation.mode = "bootstrap";
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
-	m->debug.listen_fd = m->debug.fd = -1;
+	m->debug.listen_fd = m->debug.fd = m->dump_fd = -1;
 	m->pagemap_fd = m->snapshot.listen_fd = m->snapshot.connection_fd = -1;
 	m->uffd = (struct uffd){.fd = -1, .socket = -1};
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
@@ -380,6 +379,8 @@ void machine_destroy(struct machine *m)
 	machine_snapshot_close(m);
 	machine_console_close(m);
 	machine_debug_close(&m->debug);
+	if (m->dump_fd >= 0)
+		close(m->dump_fd);
 	irq_close(&m->irq_com1);
 	irq_close(&m->irq_keyboard);
 	irq_close(&m->irq_generation);

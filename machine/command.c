@@ -129,6 +129,10 @@ static void input_ready(void *opaque, uint32_t events)
 		c->at = 0;
 		c->count = (unsigned)kept;
 	}
+	if (c->terminal.dump_asked) {
+		c->terminal.dump_asked = false;
+		machine_dump_by_key(m);
+	}
 	if (escape) {
 		m->give_up = true;
 		vm_end(m->vm, VM_END_ESCAPE);

@@ -44,6 +44,35 @@ int machine_config_command_line(struct machine_config *config, const char *text,
 	return 0;
 }
 
+/* Where the words for init begin, with the blank before them; NULL: there are none. */
+static const char *init_words(const char *line)
+{
+	for (const char *at = line; (at = strstr(at, "--")); at += 2)
+		if ((at == line || at[-1] == ' ') && (!at[2] || at[2] == ' '))
+			return at == line ? at : at - 1;
+	return NULL;
+}
+
+int machine_config_kernel_words(struct machine_config *config, const char *text, struct riffle_error *error)
+{
+	const char *init = init_words(config->command_line);
+	char rest[sizeof config->command_line];
+
+	if (!init)
+		return machine_config_command_line(config, text, true, error);
+	size_t length = strlen(config->command_line) + 1 + strlen(text);
+
+	if (length >= sizeof config->command_line)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "command line", "is too long", length,
+					    sizeof config->command_line - 1);
+	strcpy(rest, init);
+	config->command_line[init - config->command_line] = 0;
+	int status = machine_config_command_line(config, text, true, error);
+
+	/* of a line that was for init alone the blank is missing */
+	return status ? status : machine_config_command_line(config, rest + (*rest == ' '), true, error);
+}
+
 static bool is_file(const char *path, const struct stat *file)
 {
 	struct stat st;

@@ -92,6 +92,7 @@ struct machine_config {
 	bool boot_timer;       /* the guest may say when its init runs */
 	bool accept_emulation; /* run on a /dev/kvm that only emulates */
 	bool unconfined;       /* without system call filters: for tests, and under a debugger */
+	bool keep_halted;      /* a guest that halted for good stays, for whoever controls it to end */
 	bool own_signals;      /* the process handles its signals itself: machine_run() takes none but the kick */
 	bool timed;            /* counters of machine/counters.h say how long things took, too */
 	bool controlled;       /* machine/control.h is used: the event loop may open files while the guest runs */
@@ -99,6 +100,7 @@ struct machine_config {
 	bool track_dirty;      /* so that snapshots of what changed need not look for it */
 	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
 	int save_state_fd, save_memory_fd; /* empty, and the caller's */
+	const char *dump_path; /* a new file for the console's key; NULL: none. With can_save */
 	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
@@ -119,6 +121,11 @@ const char *machine_config_uses(const struct machine_config *config, const struc
  */
 int machine_config_command_line(struct machine_config *config, const char *text, bool append,
 				struct riffle_error *error);
+
+/*
+ * The same for words of the kernel: they go before `--`, after which all is init's, or to the end. Errors: ARGUMENT.
+ */
+int machine_config_kernel_words(struct machine_config *config, const char *text, struct riffle_error *error);
 
 /*
  * Checks everything that can be checked without opening a file. Errors: ARGUMENT, whose field is the member's name as

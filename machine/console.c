@@ -231,6 +231,10 @@ static void input_ready(void *opaque, uint32_t events)
 		m->give_up = true;
 		vm_end(m->vm, VM_END_ESCAPE);
 	}
+	if (c->terminal.dump_asked) {
+		c->terminal.dump_asked = false;
+		machine_dump_by_key(m);
+	}
 	if (kept > sizeof c->bytes - c->count)
 		kept = sizeof c->bytes - c->count;
 	memcpy(c->bytes + c->count, filtered, kept);

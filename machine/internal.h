@@ -78,6 +78,7 @@ struct machine {
 	struct machine_console console;
 	struct machine_command command;
 	struct machine_debug debug;
+	int dump_fd; /* -1: none, or used */
 
 	uint8_t layout_id[16]; /* drawn with the layout, and kept by all that is made of snapshots of this guest */
 	int pagemap_fd;        /* with config.can_save; -1: this host does not let us see it */
@@ -157,6 +158,9 @@ int machine_console_open(struct machine *m, struct riffle_error *error);
 int machine_console_start(struct machine *m, struct riffle_error *error);
 void machine_console_watch(struct machine *m);
 void machine_console_close(struct machine *m);
+int machine_dump_open(struct machine *m, struct riffle_error *error);
+/* The console's key for it was pressed. */
+void machine_dump_by_key(struct machine *m);
 
 /* All of these do nothing for a machine that runs no command. */
 int machine_command_open(struct machine *m, struct riffle_error *error);

@@ -207,6 +207,7 @@ int machine_load_bootstrap(struct machine *m, struct riffle_error *error)
 	void *file;
 	int status;
 
+	m->randomisation.mode = "bootstrap";
 	m->blame = m->config.kernel;
 	status = read_whole(&file, &bytes, m->config.kernel, error);
 	m->blame = status ? m->blame : NULL;

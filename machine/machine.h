@@ -71,7 +71,7 @@ uint32_t machine_command_status(const struct machine *machine);
 uint32_t machine_console_tail(const struct machine *machine, uint8_t *to, uint32_t bytes);
 /* How much was chosen at random, and never what; after machine_build(). */
 struct machine_randomisation {
-	const char *mode; /* off, physical, kaslr, fgkaslr; or bootstrap, of a kernel that does it itself */
+	const char *mode; /* off, physical, kaslr, fgkaslr; bootstrap: by the kernel; NULL: out of a snapshot */
 	double virtual_bits, physical_bits;
 	unsigned chunks;  /* of functions, in any order; 0: they stay as they were */
 	uint64_t load_ns; /* what loading and relocating took */

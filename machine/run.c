@@ -200,7 +200,8 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 	} else {
 		machine_console_watch(m);
 		machine_command_watch(m);
-		loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
+		if (!m->config.keep_halted)
+			loop_timer_set(&m->loop, &m->halt_timer, loop_now() + HALT_STEP_NS);
 		if (m->observer.before_run)
 			m->observer.before_run(m->observer.opaque);
 		if (m->restored && m->console.count)

@@ -179,6 +179,7 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 		return status;
 	config->console = host->console;
 	config->own_signals = host->own_signals;
+	config->keep_halted = host->keep_halted;
 	config->timed = host->timed;
 	config->accept_emulation = host->accept_emulation;
 	config->unconfined = host->unconfined;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "machine/dump.h"
 #include "machine/restore.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_socket.h"
@@ -60,6 +61,21 @@ static void answer(int fd, const char *text)
 	(void)ignored;
 }
 
+static void dump(struct machine *m, int fd, const struct request *request)
+{
+	char text[SNAPSHOT_MESSAGE_MAX], words[SNAPSHOT_MESSAGE_MAX - 16];
+	struct core_result result;
+	struct riffle_error error;
+
+	if (machine_dump(m, request->fds[0], &result, &error)) {
+		riffle_error_format(&error, words, sizeof words);
+		snprintf(text, sizeof text, "error %s", words);
+	} else {
+		snprintf(text, sizeof text, "dumped %u %u", result.vmcoreinfo, result.mappings);
+	}
+	answer(fd, text);
+}
+
 static void save(struct machine *m, int fd, const struct request *request)
 {
 	bool changed = !strncmp(request->text, SNAPSHOT_CHANGED, strlen(SNAPSHOT_CHANGED));
@@ -104,7 +120,9 @@ static void request_ready(void *opaque, uint32_t events)
 	(void)events;
 	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (bytes > 0)
+	if (bytes > 0 && request.count == 1 && !strcmp(request.text, SNAPSHOT_DUMP))
+		dump(m, m->snapshot.connection_fd, &request);
+	else if (bytes > 0)
 		save(m, m->snapshot.connection_fd, &request);
 	close_files(&request);
 	hang_up(m);

@@ -15,6 +15,8 @@
 #define SNAPSHOT_ALL "save all"         /* the memory file is empty */
 #define SNAPSHOT_CHANGED "save changed" /* the memory file has an earlier memory of this guest */
 #define SNAPSHOT_AND_END " end"         /* may follow: the guest ends when it is saved */
+/* With one descriptor, of an empty file: an ELF core file goes there. Answer: "dumped VMCOREINFO(0 or 1) MAPPINGS". */
+#define SNAPSHOT_DUMP "dump"
 #define SNAPSHOT_MESSAGE_MAX 512u
 
 /* Errors: ARGUMENT (too long). */

@@ -160,7 +160,7 @@ static const struct kind {
     {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0, 0},
     {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0, 0},
     {"loop_opens", loop_calls, loop_ioctls, 1, 1, 1, 1, 1},
-    {"loop_debugs", loop_calls, debug_ioctls, 1, 1, 1, 0, 0},
+    {"loop_debugs", loop_calls, debug_ioctls, 1, 1, 1, 1, 0},
     {"loop_saves", loop_calls, loop_ioctls, 1, 1, 0, 1, 0},
     {"loop_saves_connects", loop_calls, loop_ioctls, 1, 1, 1, 1, 0},
     {"vcpu", vcpu_calls, vcpu_ioctls, 0, 0, 0, 0, 0},

@@ -53,7 +53,8 @@ void vm_pause(struct vm *vm)
 void vm_tell_paused(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->vcpus_made; i++)
-		ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0);
+		if (ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0) < 0)
+			counter_add(&vm->vcpus[i].counters.clock_fails, 1);
 }
 
 void vm_resume(struct vm *vm)

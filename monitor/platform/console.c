@@ -122,6 +122,11 @@ size_t console_filter(struct console *console, const uint8_t *in, size_t count, 
 			*escape = true;
 			return kept;
 		}
+		if (console->escape_begun && (key == 'd' || key == 'D')) {
+			console->escape_begun = false;
+			console->dump_asked = true;
+			continue;
+		}
 		if (console->escape_begun && key != ESCAPE_KEY)
 			out[kept++] = ESCAPE_KEY;
 		console->escape_begun = false;

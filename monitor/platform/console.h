@@ -13,6 +13,7 @@ struct console {
 	bool terminal;
 	bool raw;
 	bool escape_begun;      /* the last key was Ctrl-A */
+	bool dump_asked;        /* Ctrl-A d was typed; whoever sees to it clears this */
 	struct termios saved;
 };
 
@@ -29,8 +30,8 @@ void console_leave(struct console *console);
 bool console_readable(const struct console *console);
 
 /*
- * Takes the escape sequences out of `count` bytes of input: Ctrl-A x sets *escape (what follows is dropped), Ctrl-A
- * Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key passes with it. `out` needs count + 1 bytes and may not be
+ * Takes the escape sequences out of `count` bytes of input: Ctrl-A x sets *escape (what follows is dropped), Ctrl-A d
+ * sets console->dump_asked, Ctrl-A Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key passes with it. `out` needs count + 1 bytes and may not be
  * `in`. Returns how many bytes are for the guest. Only a terminal has escapes.
  */
 size_t console_filter(struct console *console, const uint8_t *in, size_t count, uint8_t *out, bool *escape);

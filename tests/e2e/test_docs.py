@@ -15,9 +15,9 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
-FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--variable", "--worker"}
+FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--tool", "--variable", "--worker"}
 # and of other monitors
-FOREIGN_OPTIONS |= {"--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
+FOREIGN_OPTIONS |= {"--firecracker-bin", "--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
 
 
 # programs beside riffle
@@ -84,7 +84,7 @@ def test_riffle_page_lists_the_commands():
 
 
 @pytest.mark.parametrize("command", ["run", "prepare", "emit", "inspect", "symbolize", "gdb-script", "doctor", "verify", "bench",
-                                     "initramfs", "config", "snapshot", "resume", "stock"])
+                                     "initramfs", "config", "dump", "snapshot", "resume", "stock"])
 def test_man_page_has_the_options_of_the_help(command):
     asked = options_of_help(help_of(RIFFLE, command, "--help")) | {"-h", "--help"}
     told = {"-h", "--help"}
@@ -195,7 +195,7 @@ def known_options():
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program
-    for program in ("bench/evaluate", "bench/report", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many"):
+    for program in ("bench/evaluate", "bench/report", "bench/vmm-start", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many"):
         known |= options_of_help(help_of(ROOT / program, "--help"))
     return known
 

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A debugger on a shuffled stock kernel, with nothing but the bzImage: breakpoints in moved functions, backtraces by ORC."""
+"""
+A debugger on a shuffled stock kernel, with nothing but the bzImage: breakpoints in moved functions, backtraces by ORC. And a
+dump of its memory.
+"""
+import json
+import pathlib
 import re
 import shutil
 import socket
+import subprocess
 
 import pytest
 from conftest import PREPARE, RIFFLE
@@ -38,8 +44,9 @@ detach
 # the guest reads /proc/uptime until it is told to stop, by nobody; gdb is interrupted once the guest has printed something
 SCRIPT = """
 cd {where}
+box=$(mktemp -d)
 ip link set lo up
-{riffle} run -a noxsave -r fgkaslr -c 2 --gdb tcp:1234 --layout-out layout.json {kernel} -- {busybox} sh -c \
+{riffle} run -a noxsave -r fgkaslr -c 2 --gdb tcp:1234 --snapshot-socket $box/socket --layout-out layout.json {kernel} -- {busybox} sh -c \
   'echo up; i=0; while [ $i -lt 300 ]; do cat /proc/uptime >/dev/null; i=$((i+1)); [ $i != 50 ] || echo turning; done; echo over' \
   </dev/null >$$.out 2>err &
 guest=$!
@@ -49,7 +56,9 @@ sleep 1
 (until grep -q turning $$.out || ! kill -0 $guest; do sleep 0.5; done; pkill -INT -x gdb) &
 gdb -nx -q -batch -x commands >gdb.out 2>gdb.err
 echo $? >gdb.code
-grep -c . $$.out >lines
+{riffle} dump -s $box/socket -o $box/core >dump.out 2>&1
+echo $? >dump.code
+cp --sparse=always $box/core core
 wait $guest
 echo $? >code
 cp $$.out out
@@ -67,7 +76,7 @@ def session(forms, tmp_path_factory):
     (where / "script").write_text(SCRIPT.format(where=where, riffle=RIFFLE, prepare=PREPARE, kernel=kernel, busybox=busybox))
     r = in_box(["bash", where / "script", RIFFLE, kernel], 2048, 600)
     assert r.returncode == 0, r
-    return {name: (where / name).read_text() for name in ("gdb.out", "gdb.err", "out", "err", "code")}
+    return {name: (where / name).read_text() for name in ("gdb.out", "gdb.err", "out", "err", "code", "dump.out", "dump.code")} | {"where": str(where)}
 
 
 def everything(session):
@@ -100,6 +109,22 @@ def test_registers_and_steps(session):
 def test_the_guest_goes_on_after_detach(session):
     assert session["code"].strip() == "0", everything(session)
     assert session["out"].endswith("over\n"), everything(session)
+
+
+def test_dump(session):
+    """Of the running guest: registers and threads for gdb, and the note that crash and drgn look for."""
+    assert (session["dump.out"], session["dump.code"]) == ("", "0\n"), everything(session)
+    core = f"{session['where']}/core"
+    notes = subprocess.run(["readelf", "-nW", core], capture_output=True, text=True, check=True).stdout
+    assert notes.count("NT_PRSTATUS") == 2 and "VMCOREINFO" in notes, notes
+    r = subprocess.run(["gdb", "-nx", "-q", "-batch", "-x", "guest.gdb", "-ex", f"core-file {core}", "-ex", "thread apply all bt",
+                        "-ex", "x/s &linux_banner"], cwd=session["where"], capture_output=True, text=True, check=False)
+    assert "Linux version 6.1" in r.stdout and "Thread 2" in r.stdout, r
+    # one of the two processors idles, or is on its way to it
+    assert re.search(r"in (do_idle|entry_SYSCALL_64_after_hwframe|ret_from_fork|asm_\w+) \(\)", r.stdout), r
+    layout = json.loads((pathlib.Path(session["where"]) / "layout.json").read_text())
+    offset = int(layout["virtual_base"], 16) - int(layout["link_virtual"], 16)
+    assert f"KERNELOFFSET={offset:x}\n".encode() in pathlib.Path(core).read_bytes()
 
 
 @pytest.mark.parametrize("where, words", [

@@ -19,9 +19,9 @@ exec /usr/bin/python3 "$@"
 @functools.cache
 def results():
     """One box for all the checks."""
-    r = subprocess.run([ROOT / "tools/kvmbox", "--module", "tun", "--timeout", "400", "sh", "-c", PREPARE, "sh",
+    r = subprocess.run([ROOT / "tools/kvmbox", "--module", "tun", "--timeout", "900", "sh", "-c", PREPARE, "sh",
                         ROOT / "tests/e2e/jailing.py", BUILD / "jailer/riffle-jailer", BUILD / "tests/e2e",
-                        "/tmp/jails"], capture_output=True, text=True, timeout=430, check=False,
+                        "/tmp/jails"], capture_output=True, text=True, timeout=930, check=False,
                        stdin=subprocess.DEVNULL)
     lines = [json.loads(line) for line in r.stdout.splitlines() if line.startswith("{")]
     return {line["check"]: line["result"] for line in lines}, r.stdout + r.stderr

@@ -68,7 +68,7 @@ def test_lintian_finds_no_error(packages):
 def test_programs_are_stripped_and_hardened(packages, tmp_path):
     for path in packages.values():
         run("dpkg-deb", "-x", path, tmp_path)
-    for name in ("riffle", "riffle-prepare", "riffle-jailer"):
+    for name in ("riffle", "riffle-prepare", "riffle-vmm", "riffle-jailer"):
         program = tmp_path / "usr" / "bin" / name
         header, dynamic = run("readelf", "-hlW", program), run("readelf", "-dW", program)
         assert "DYN (" in header and "GNU_RELRO" in header and "BIND_NOW" in dynamic + header or "NOW" in dynamic, name
@@ -105,6 +105,7 @@ def test_installed_run_and_purged(packages, root, fetch_kernel):
     version = re.match(r"riffle \(([^)]+)\)", (ROOT / "debian/changelog").read_text()).group(1)
     assert inside("riffle", "--version").startswith(f"riffle {version}")
     assert inside("riffle-jailer", "--version").startswith("riffle-jailer ")
+    assert inside("riffle-vmm", "--version").startswith("Firecracker v")
     (root / "tmp/library").write_text((ROOT / "debian/tests/library").read_text())
     inside("sh", "/tmp/library")
 

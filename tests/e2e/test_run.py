@@ -69,6 +69,7 @@ SAMPLES = {
     "SIZE": ["64M", "2097152K", "1G", "64"], "N": ["1", "32"], "FILE": ["file"], "TEXT": ["a b=c"], "DIR": ["there"],
     "HEX": ["1", "0123456789abcdefABCDEF"], "NS": ["1", "6200000000000"], "boot": ["direct", "bootstrap"],
     "console": ["stdio", "pty", "none", "file:x", "unix:x"],
+    "PATH": ["socket"], "WHEN": ["start"], "gdb": ["unix:x"],
     "randomize": ["off", "physical", "kaslr", "fgkaslr", "auto"], "tables": ["full", "lazy"],
 }
 
@@ -79,7 +80,8 @@ def test_help_is_true(programs):
     options = options_of(text)
     assert len(options) > 14 and all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  console="))
     for short, long, takes in options:
-        if long in ("help", "config", "root", "env", "workdir"):     # no kernel beside --config; the last need a command
+        # no kernel beside --config; directories for stocks and snapshots; a command for the last
+        if long in ("help", "config", "from-stock", "save-to", "root", "env", "workdir"):
             continue
         for value in SAMPLES.get(long) or (SAMPLES[takes] if takes else [None]):
             ways = [[f"--{long}"]] if value is None else [[f"--{long}", value], [f"--{long}={value}"]]

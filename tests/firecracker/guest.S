@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest of a few instructions: announces itself on COM1, tells the boot timer, and then waits for the keyboard. Ctrl-Alt-Del
+ * A guest of a few instructions: announces itself and its command line on COM1, tells the boot timer, and then waits for the keyboard. Ctrl-Alt-Del
  * makes it reset the machine by the keyboard controller, as Linux does; it echoes COM1's input, and resets the same way
- * for a "!".
+ * for a "!" and halts for good for a "#".
  */
 	.code64
 	.globl _start
 _start:
 	cli
 	lea stack_top(%rip), %rsp
+	mov %rsi, %r15				/* the zero page */
 	/* the page tables that the monitor made map the first GiB; add 0xc0000000-0xffffffff */
 	mov %cr3, %rax
 	and $~0xfff, %rax
@@ -84,16 +85,23 @@ _start:
 	mov $0xc0000000, %eax
 	movb $123, (%rax)
 
+	lea command_line(%rip), %rsi
+	call print
+	mov 0x228(%r15), %esi
+	call print
 	lea text(%rip), %rsi
-	mov $0x3f8, %edx
-2:	lodsb
-	test %al, %al
-	jz 3f
-	out %al, %dx
-	jmp 2b
+	call print
 3:	sti
 	hlt
 	jmp 3b
+
+print:	mov $0x3f8, %edx
+2:	lodsb
+	test %al, %al
+	jz 1f
+	out %al, %dx
+	jmp 2b
+1:	ret
 
 handler:
 	push %rax
@@ -107,6 +115,8 @@ handler:
 	out %al, %dx
 	cmp $'!', %al
 	je reset
+	cmp $'#', %al
+	je halted
 	jmp 4b
 5:	in $0x64, %al
 	test $1, %al
@@ -124,10 +134,14 @@ handler:
 reset:
 	mov $0xfe, %al
 	out %al, $0x64
+halted:
 	cli
 	hlt
+	jmp halted
 
-text:	.asciz "tiny guest\n"
+command_line:
+	.asciz "cmdline="
+text:	.asciz "\ntiny guest\n"
 	.balign 8
 idtr:	.word 4095
 	.quad 0

@@ -3,7 +3,7 @@
 Debian guests booted as other people's tools boot them: flintlock's and kata's configuration files, the requests of the
 SDK, of containerd's shim and of kata's Rust runtime. Runs where KVM is real, as root; prints a JSON object as linux.py.
 
-usage: linux_boots.py DIRECTORY CLOUD-KERNEL GENERIC-KERNEL CLOUD-INITRD GENERIC-INITRD
+usage: linux_boots.py CLOUD-KERNEL GENERIC-KERNEL CLOUD-INITRD GENERIC-INITRD
 """
 import json
 import os
@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -31,9 +32,8 @@ def check(function):
 class Place:
     """Where a guest is booted: a directory with two disks, two kernels with their initrds, a tap."""
 
-    def __init__(self, directory, cloud, generic, cloud_initrd, generic_initrd):
-        self.directory = pathlib.Path(directory)
-        self.directory.mkdir()
+    def __init__(self, cloud, generic, cloud_initrd, generic_initrd):
+        self.directory = pathlib.Path(tempfile.mkdtemp())
         self.cloud, self.generic, self.initrds = cloud, generic, {cloud: cloud_initrd, generic: generic_initrd}
         for name in ("root.img", "data.img", "other.img"):
             with open(self.directory / name, "wb") as f:
@@ -166,17 +166,17 @@ def uncompressed_kernel(place):
 
 
 def main():
-    directory, *kernels = sys.argv[1:]
+    kernels = sys.argv[1:]
     subprocess.run("ip link set lo up; ip tuntap add tap0 mode tap && ip addr add 192.168.77.1/24 dev tap0 && "
                    "ip link set tap0 up", shell=True, check=True)
     seen = {}
     for function in CHECKS:
-        place = Place(pathlib.Path(directory) / function.__name__, *kernels)
+        place = Place(*kernels)
         try:
             function(place)
             seen[function.__name__] = "ok"
         except Exception:   # each check's failure is told by itself
-            seen[function.__name__] = traceback.format_exc() + getattr(place, "vmm", None).output[-3000:]
+            seen[function.__name__] = traceback.format_exc() + place.vmm.output[-3000:]
         finally:
             place.vmm.stop()
         print(f"{function.__name__}: {seen[function.__name__]}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 from vmm import BUILD
@@ -140,15 +141,16 @@ def test_run(riffle, tmp_path, kernel, needs_kvm):
     """The tiny guest by its file; an option changes what that says."""
     (tmp_path / "vm.json").write_text(json.dumps({
         "boot-source": {"kernel_image_path": kernel, "boot_args": "console=ttyS0 end=reset"}, "drives": [],
-        "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}, "entropy": {}}))
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}, "entropy": {}, "metrics": {"metrics_path": "metrics"}}))
     with subprocess.Popen([RIFFLE, "run", "--config", "vm.json", "--accept-emulation", "--console", "file:out"], cwd=tmp_path,
                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"HOME": str(tmp_path)}) as process:
         try:
-            for _ in range(600):
-                if process.poll() is not None or "tiny guest" in (tmp_path / "out").read_text() if (tmp_path / "out").exists() else "":
-                    break
-                subprocess.run(["sleep", "0.05"], check=True)
-            assert "tiny guest" in (tmp_path / "out").read_text()
+            out, end = tmp_path / "out", time.monotonic() + 60
+            while not (out.exists() and "tiny guest" in out.read_text()):
+                assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+                time.sleep(0.02)
         finally:
             process.terminate()
             process.wait()
+    first, last = (json.loads(line) for line in (tmp_path / "metrics").read_text().splitlines())
+    assert first["uart"]["write_count"] == 0 and last["uart"]["write_count"] >= len("tiny guest")

@@ -511,6 +511,33 @@ def test_balloon_and_memory(vmm):
     vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 129})
 
 
+PLUGGABLE = {
+    "default sizes": ({"total_size_mib": 1024}, {"total_size_mib": 1024, "block_size_mib": 2, "slot_size_mib": 128}),
+    "all given": ({"total_size_mib": 1024, "block_size_mib": 128, "slot_size_mib": 1024},
+                  {"total_size_mib": 1024, "block_size_mib": 128, "slot_size_mib": 1024}),
+    "one slot": ({"total_size_mib": 128}, {"total_size_mib": 128, "block_size_mib": 2, "slot_size_mib": 128}),
+    "block below 2": ({"total_size_mib": 1024, "block_size_mib": 1}, None),
+    "block 0": ({"total_size_mib": 1024, "block_size_mib": 0}, None),
+    "block is no power of 2": ({"total_size_mib": 1024, "block_size_mib": 3}, None),
+    "slot below 128": ({"total_size_mib": 1024, "slot_size_mib": 64}, None),
+    "slot is no multiple of block": ({"total_size_mib": 1024, "slot_size_mib": 129}, None),
+    "total below slot": ({"total_size_mib": 64}, None),
+    "total is no multiple of slot": ({"total_size_mib": 200}, None),
+    "nothing": ({"total_size_mib": 0}, None),
+}
+
+
+@pytest.mark.parametrize("row", PLUGGABLE)
+def test_memory_that_can_be_plugged(vmm, row):
+    body, shown = PLUGGABLE[row]
+    r = vmm.request("PUT", "/hotplug/memory", body)
+    if shown:
+        assert r.raw == no_content()
+    else:
+        assert r.status == 400 and r.fault.startswith("Memory hotplug config error: ")
+    assert vmm.get("/vm/config")["memory-hotplug"] == shown
+
+
 # ---- the whole view
 
 KEYS = ["balloon", "drives", "boot-source", "cpu-config", "logger", "machine-config", "metrics", "mmds-config",

@@ -36,9 +36,8 @@ def in_box(script, directory, *arguments, timeout):
     """What a script that boots guests prints at its end."""
     box = subprocess.run([str(c) for c in (
         ROOT / "tools/kvmbox", "--mem", "2560", "--timeout", timeout, "--module", "tun", "--share", directory, "--share", BUILD,
-        "/usr/bin/python3", ROOT / "tests/firecracker" / script, directory, *arguments)],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout + 30, check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(directory)})
+        "/usr/bin/python3", ROOT / "tests/firecracker" / script, *arguments)],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout + 30, check=False)
     assert box.returncode == 0, (box.stdout[-2000:], box.stderr[-6000:])
     print(box.stderr[-20000:])
     return json.loads(box.stdout.splitlines()[-1])

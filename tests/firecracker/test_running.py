@@ -267,6 +267,12 @@ def test_statistics_that_are_off(start, kernel):
     vmm.patch("/balloon/statistics", {"stats_polling_interval_s": 0})
 
 
+@pytest.mark.parametrize("method,body", [("GET", None), ("PATCH", {"requested_size_mib": 0})])
+def test_no_memory_to_plug(running, method, body):
+    r = running.request(method, "/hotplug/memory", body)
+    assert r.status == 400 and "Device not found" in r.fault, r.raw
+
+
 # ---- metadata without an interface for it
 
 @pytest.mark.parametrize("method,body", [("GET", None), ("PUT", {"a": 2}), ("PATCH", {"a": 2})])
@@ -366,6 +372,81 @@ def test_metrics_at_the_end(small, start, kernel):
 def test_snapshot_of_a_running_machine(running):
     assert running.request("PUT", "/snapshot/create", {"snapshot_path": "s", "mem_file_path": "m"}).status == 400
     assert running.get("/")["state"] == "Running"
+
+
+# ---- the kernel's command line
+
+DEFAULT = ("reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce")
+
+
+def slots(count, first=0):
+    """Addresses as Firecracker's; of its interrupts 8 and 9 are not used, which here are the clock's and ACPI's."""
+    return "".join(f" virtio_mmio.device=4K@{0xc0001000 + 0x1000 * n:#x}:{5 + n if n < 3 else 7 + n}"
+                   for n in range(first, first + count))
+
+
+LINES = {
+    "default": (None, [], DEFAULT + " pci=off"),
+    "none": ("", [], "pci=off"),
+    "as given": ("console=ttyS0 quiet", [], "console=ttyS0 quiet pci=off"),
+    "pci=off given: doubled": ("pci=off", [], "pci=off pci=off"),
+    "before the arguments of init": ("a b -- c d", [], "a b pci=off -- c d"),
+    "a drive": ("x", [("a", {})], "x pci=off" + slots(1)),
+    "root": ("x", [("r", {"is_root_device": True})], "x pci=off root=/dev/vda rw" + slots(1)),
+    "read-only root": ("x", [("r", {"is_root_device": True, "is_read_only": True})], "x pci=off root=/dev/vda ro" + slots(1)),
+    "partition": ("x", [("r", {"is_root_device": True, "partuuid": "0eaa91a0-01"})],
+                  "x pci=off root=PARTUUID=0eaa91a0-01 rw" + slots(1)),
+    "partuuid of no root": ("x", [("r", {"partuuid": "0eaa91a0-01"})], "x pci=off" + slots(1)),
+    "root put last goes first": ("x", [("a", {}), ("b", {}), ("r", {"is_root_device": True})],
+                                 "x pci=off root=/dev/vda rw" + slots(3)),
+    "root given as well": ("root=/dev/vdb", [("r", {"is_root_device": True})], "root=/dev/vdb pci=off root=/dev/vda rw" + slots(1)),
+    "root and arguments of init": ("x -- y", [("r", {"is_root_device": True}), ("a", {})],
+                                   "x pci=off root=/dev/vda rw" + slots(2) + " -- y"),
+}
+
+
+def told_line(vmm):
+    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    return re.search(r"cmdline=(.*)\n", vmm.out).group(1)
+
+
+@pytest.mark.parametrize("row", LINES)
+def test_command_line(start, kernel, row):
+    boot_args, drives, line = LINES[row]
+    vmm = start()
+    vmm.file("disk", size=4096)
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": boot_args})
+    for name, more in drives:
+        vmm.put(f"/drives/{name}", {"drive_id": name, "is_root_device": False, "path_on_host": "disk", **more})
+    instance_start(vmm)
+    assert told_line(vmm) == line
+
+
+def test_order_of_devices(start, kernel, taps):
+    """The balloon, drives, interfaces, pmem, vsock and the entropy device, whatever the order of requests."""
+    vmm = start()
+    vmm.file("disk", size=2 << 20)
+    vmm.put("/entropy", {})
+    vmm.put("/vsock", {"guest_cid": 3, "uds_path": "v.sock"})
+    vmm.put("/pmem/p", {"id": "p", "path_on_host": "disk", "read_only": True, "root_device": True})
+    vmm.put("/network-interfaces/n", {"iface_id": "n", "host_dev_name": taps[0]})
+    vmm.put("/drives/d", {"drive_id": "d", "is_root_device": False, "path_on_host": "disk"})
+    vmm.put("/balloon", {"amount_mib": 0, "deflate_on_oom": False})
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": "x"})
+    instance_start(vmm)
+    assert told_line(vmm) == "x pci=off" + slots(3) + " root=/dev/pmem0 ro" + slots(3, 3)
+
+
+@pytest.mark.parametrize("length,good", [(2030, True), (2039, True), (2040, False)])
+def test_line_that_grows_too_long(start, kernel, length, good):
+    """2048 bytes with the NUL, of which " pci=off" takes 8."""
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": "x" * length})
+    r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert r.status == (204 if good else 400), r.raw
+    if not good:
+        assert r.fault.startswith("Start microvm error: ")
+        assert vmm.get("/")["state"] == "Not started"
 
 
 # ---- the ways to end

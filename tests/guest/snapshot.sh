@@ -39,6 +39,6 @@ while read -r line; do
 	*) echo "snapshot: heard $line" ;;
 	esac
 done
-dmesg | grep -E "crng reseeded|WARNING|BUG|soft lockup|rcu.*stall|vmgenid"
+dmesg | grep -E "crng reseeded|WARNING:|BUG|soft lockup|rcu.*stall|vmgenid" | grep -v hw-vuln
 echo "snapshot: done"
 poweroff -f

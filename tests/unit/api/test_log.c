@@ -147,9 +147,11 @@ static void modules(void **state)
 	configure(&settings);
 	log_always(LOG_INFO, "api_server::request", "in");
 	log_always(LOG_INFO, "api_server", "in");
+	log_always(LOG_INFO, "firecracker::api_server", "in");
 	log_always(LOG_INFO, "api", "out");
 	log_always(LOG_INFO, "vmm", "out");
-	assert_int_equal(lines(contents()), 2);
+	log_always(LOG_INFO, "vmm::not_api_server", "out");
+	assert_int_equal(lines(contents()), 3);
 	assert_null(strstr(contents(), "out"));
 }
 

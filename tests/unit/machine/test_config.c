@@ -135,10 +135,46 @@ static void command_lines(void **state)
 	assert_string_equal(config.command_line, "first");
 }
 
+/* What the kernel is told goes before the words that are init's. */
+static void words_of_the_kernel(void **state)
+{
+	static const char *const cases[][2] = {
+	    {"", "k=1"},
+	    {"a", "a k=1"},
+	    {"a -- b", "a k=1 -- b"},
+	    {"a --", "a k=1 --"},
+	    {"-- b", "k=1 -- b"},
+	    {"--", "k=1 --"},
+	    {"a -- b -- c", "a k=1 -- b -- c"},
+	    {"a --b c-- d", "a --b c-- d k=1"},
+	};
+	struct riffle_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		assert_int_equal(machine_config_command_line(&config, cases[i][0], false, &error), 0);
+		assert_int_equal(machine_config_kernel_words(&config, "k=1", &error), 0);
+		assert_string_equal(config.command_line, cases[i][1]);
+	}
+	/* 6 bytes are there: 4088 more and a blank fit */
+	char longest[RIFFLE_BOOT_CMDLINE_MAX];
+
+	memset(longest, 'x', sizeof longest);
+	longest[4089] = 0;
+	assert_int_equal(machine_config_command_line(&config, "a -- b", false, &error), 0);
+	assert_int_equal(machine_config_kernel_words(&config, longest, &error), RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(config.command_line, "a -- b");
+	longest[4088] = 0;
+	assert_int_equal(machine_config_kernel_words(&config, longest, &error), 0);
+	assert_int_equal(strlen(config.command_line), 4095);
+	assert_string_equal(config.command_line + 4090, " -- b");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, set_up)
-	const struct CMUnitTest tests[] = {T(defaults), T(bounds), T(combinations), T(command_lines)};
+	const struct CMUnitTest tests[] = {T(defaults), T(bounds), T(combinations), T(command_lines),
+					   T(words_of_the_kernel)};
 
 	return cmocka_run_group_tests_name("machine configuration", tests, NULL, NULL);
 }

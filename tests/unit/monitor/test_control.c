@@ -187,6 +187,43 @@ static void everything_at_once(void **state)
 	unlink(paths[1]);
 }
 
+/* 40,000 characters, as a driver that polls sends them. */
+GUEST_ASM(talk, "mov $40000, %ecx\n"
+		"1: mov $0x3fd, %edx\n"
+		"2: in %dx, %al\n"
+		"test $0x20, %al\n"
+		"jz 2b\n"
+		"mov $0x3f8, %edx\n"
+		"mov $0x78, %al\n"
+		"out %al, %dx\n"
+		"dec %ecx\n"
+		"jnz 1b\n" POWER_OFF)
+
+static int unread[2];
+
+static void console_nobody_reads(struct machine_config *config)
+{
+	config->console.fd = unread[1];
+	config->console.lossy = true;
+}
+
+/* A pipe holds 4 KiB and the ring of an output that waits for its reader 16: the guest ends all the same. */
+static void a_guest_waits_for_no_reader(void **state)
+{
+	char text[5000];
+
+	(void)state;
+	assert_int_equal(pipe(unread), 0);
+	assert_int_equal(fcntl(unread[1], F_SETPIPE_SZ, 4096), 4096);
+	struct guest_child child = guest_start(
+	    &(struct guest){GUEST(talk), .console = MACHINE_CONSOLE_FD, .configure = console_nobody_reads});
+
+	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
+	close(unread[1]);
+	assert_in_range(read(unread[0], text, sizeof text), 1, 4096);
+	close(unread[0]);
+}
+
 static void template_of_arm(struct machine_config *config)
 {
 	config->cpu.template = CPU_TEMPLATE_V1N1;
@@ -260,6 +297,7 @@ static void cpu_configurations_that_do_not_fit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(everything_at_once),
+					   cmocka_unit_test(a_guest_waits_for_no_reader),
 					   cmocka_unit_test(cpu_configurations_that_do_not_fit)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -368,11 +368,12 @@ static void test_no_descriptors(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
 	host_write(fd, "CONNECT 52\n", 11);
-	uint64_t used = thread_cpu_ns(f->driver.thread), start = loop_now();
+	uint64_t used = thread_cpu_ns(f->driver.thread);
 
+	/* processor time, of which a loop that sleeps uses next to none however busy the machine is */
 	usleep(500000);
 	used = thread_cpu_ns(f->driver.thread) - used;
-	assert_true(used < (loop_now() - start) / 4);
+	assert_in_range(used, 0, 10000000);
 	assert_false(guest_has_packet(f));
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	guest_expect(f, VIRTIO_VSOCK_OP_REQUEST, FIRST_PORT, 52);

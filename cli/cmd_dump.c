@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle dump: a running guest's memory as an ELF core file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/input.h"
+#include "cli/shown.h"
+#include "common/fail.h"
+#include "machine/snapshot_socket.h"
+
+static const char help[] =
+    "Usage: riffle dump --socket PATH --output CORE\n"
+    "\n"
+    "Writes the memory and registers of the guest of a `riffle run --snapshot-socket PATH` into CORE,\n"
+    "a new ELF core file for gdb, crash and drgn. The guest stands still meanwhile, and goes on.\n"
+    "\n"
+    "  -s, --socket PATH   the guest's snapshot socket\n"
+    "  -o, --output CORE   the file, new and of mode 0600: it holds all that the guest knows\n"
+    "  -h, --help          this text\n"
+    "\n"
+    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+
+static int usage(const char *problem, const char *found)
+{
+	fprintf(stderr, "riffle dump: %s (found '%s'); riffle dump --help tells more\n", problem, SHOWN(found));
+	return EXIT_USAGE;
+}
+
+static int ask(int fd, int file, char *words, size_t room, struct riffle_error *error)
+{
+	char text[] = SNAPSHOT_DUMP;
+	struct iovec part = {.iov_base = text, .iov_len = strlen(text)};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof file)];
+	} control = {0};
+	struct msghdr message = {
+	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof file);
+	memcpy(CMSG_DATA(header), &file, sizeof file);
+	if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
+		return riffle_fail_system(error, errno, "socket", "cannot be written");
+	ssize_t got = recv(fd, words, room - 1, 0);
+
+	if (got < 0)
+		return riffle_fail_system(error, errno, "socket", "cannot be read");
+	words[got] = 0;
+	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was dumped");
+}
+
+static int talk(const char *path, int file, char *words, size_t room, struct riffle_error *error)
+{
+	struct sockaddr_un address;
+	int status = snapshot_address(&address, path, error);
+	int fd = status ? -1 : socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (status)
+		return status;
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
+		status = riffle_fail_system(error, errno, "socket", "cannot be connected to");
+	else
+		status = ask(fd, file, words, room, error);
+	if (fd >= 0)
+		close(fd);
+	return status;
+}
+
+static int dump(const char *path, const char *output)
+{
+	char words[SNAPSHOT_MESSAGE_MAX];
+	struct riffle_error error;
+	unsigned vmcoreinfo = 0, mappings = 0;
+	int file = open(output, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (file < 0) {
+		riffle_fail_system(&error, errno, "output", "cannot be created");
+		report_error(output, &error);
+		return EXIT_FAILURE;
+	}
+	int status = talk(path, file, words, sizeof words, &error);
+	bool dumped = !status && sscanf(words, "dumped %u %u", &vmcoreinfo, &mappings) == 2;
+
+	close(file);
+	if (dumped) {
+		if (!vmcoreinfo)
+			fprintf(stderr, "riffle: notice: the guest's kernel has no VMCOREINFO (yet): crash and drgn "
+					"cannot tell its place\n");
+		return EXIT_SUCCESS;
+	}
+	unlink(output);
+	if (status)
+		report_error(path, &error);
+	else
+		fprintf(stderr, "riffle: %s: the guest was not dumped: %s\n", SHOWN(path), SHOWN(words));
+	return EXIT_FAILURE;
+}
+
+int command_dump(int argc, char **argv)
+{
+	static const struct option options[] = {{"socket", required_argument, NULL, 's'},
+						{"output", required_argument, NULL, 'o'},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	const char *path = NULL, *output = NULL;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "s:o:h", options, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			path = optarg;
+			break;
+		case 'o':
+			output = optarg;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		default:
+			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+		}
+	}
+	if (optind != argc)
+		return usage("takes nothing but options", argv[optind]);
+	if (!path || !output)
+		return usage(path ? "--output is missing" : "--socket is missing", "");
+	return dump(path, output);
+}

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Guests that are saved and restored while they work, stocks of them, and snapshots that are damaged. What needs no Linux that
+runs is done on any /dev/kvm: a guest that is saved before its first instruction.
+"""
+import concurrent.futures
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from conftest import RIFFLE, ROOT
+from guests import LONG, in_box
+
+VMM = RIFFLE.parent.parent / "api" / "riffle-vmm"
+MODULES = "virtio_mmio,virtio_blk,virtio_rng"
+ROUNDS = int(os.environ.get("RIFFLE_SNAPSHOT_ROUNDS", "20"))
+
+
+@pytest.fixture(scope="module")
+def initrd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("snapshot") / "initrd"
+    subprocess.run([ROOT / "tools/mkinitramfs", path, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
+                    ROOT / "tests/guest/snapshot.sh"], check=True)
+    return path
+
+
+def rounds(fetch_kernel, initrd, cpus, count, stages, timeout):
+    r = in_box(["bash", ROOT / "tests/e2e/snapshot.sh", RIFFLE, fetch_kernel("cloud-6.1"), initrd, cpus, count, *stages],
+               timeout=timeout)
+    out = r.stdout.decode(errors="replace")
+    assert r.returncode == 0, out + r.stderr.decode(errors="replace")
+    assert f"snapshot: cpus {cpus}" in out
+    assert f"rounds: {count}" in out and "snapshot.sh: done" in out
+    for trouble in ("WARNING:", "BUG", "soft lockup", "stall"):
+        assert f"guest says: {trouble}" not in out and trouble not in "".join(
+            line for line in out.splitlines(True) if line.startswith("guest says")), out
+    return out
+
+
+def test_guest(fetch_kernel, initrd):
+    """Two CPUs under load, a disk that is verified, timers, the console: whole, and what changed; then a booted stock."""
+    rounds(fetch_kernel, initrd, 2, 2, ["booted"], 560)
+
+
+@pytest.mark.skipif(not LONG, reason="many rounds: make check-long; RIFFLE_SNAPSHOT_ROUNDS says how many")
+@pytest.mark.parametrize("cpus", [1, 4, 8])
+def test_many_rounds(fetch_kernel, initrd, cpus):
+    rounds(fetch_kernel, initrd, cpus, ROUNDS, ["laid"], 3600 * 4)
+
+
+# ---- on any /dev/kvm
+
+
+@pytest.fixture(scope="module")
+def kvm():
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("there is no /dev/kvm")
+
+
+@pytest.fixture(scope="module")
+def prepared(fetch_kernel, tmp_path_factory):
+    path = tmp_path_factory.mktemp("prepared") / "kernel"
+    subprocess.run([RIFFLE, "prepare", fetch_kernel("cloud-6.1"), "-o", path], check=True)
+    return path
+
+
+def run(*words, timeout=60):
+    return subprocess.run([str(w) for w in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+                          check=False)
+
+
+@pytest.fixture(scope="module")
+def laid(kvm, prepared, tmp_path_factory):
+    """A guest that was saved before its first instruction."""
+    directory = tmp_path_factory.mktemp("laid") / "snapshot"
+    r = run(RIFFLE, "run", "--accept-emulation", "--console", "none", "--save-to", directory, "-m", "128M", prepared)
+    assert r.returncode == 0, r.stderr
+    return directory
+
+
+@pytest.fixture
+def snapshot(laid, tmp_path):
+    subprocess.run(["cp", "-r", "--sparse=always", laid, tmp_path / "s"], check=True)
+    return tmp_path / "s"
+
+
+def starts(*words):
+    """Whether the guest runs, as far as a /dev/kvm that only emulates lets it; it is ended then."""
+    with tempfile.TemporaryFile("w+") as err:
+        def said():
+            err.seek(0)
+            return err.read()
+
+        process = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline and "first guest instruction" not in said():
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        return "first guest instruction" in said(), said()
+
+
+def resume(directory, *options):
+    return starts(RIFFLE, "resume", "--accept-emulation", "--boot-timer", "--console", "none", *options, directory)
+
+
+def show(directory):
+    r = run(RIFFLE, "snapshot", "--show", directory)
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout)
+
+
+def test_a_snapshot_is_used_once(snapshot):
+    assert show(snapshot)["uses"] == 0
+    assert resume(snapshot)[0]
+    assert show(snapshot)["uses"] == 1
+    good, said = resume(snapshot)
+    assert not good and "uses: a guest was made of this snapshot before" in said
+    assert "--share-layout" in said
+    assert resume(snapshot, "--share-layout")[0]
+    assert show(snapshot)["uses"] == 2
+
+
+def test_racing_for_a_snapshot(snapshot):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = [f.result()[0] for f in [pool.submit(resume, snapshot) for _ in range(8)]]
+    assert results.count(True) == 1
+
+
+def test_a_snapshot_tells_the_layouts_id_alone(snapshot, prepared, tmp_path):
+    r = run(RIFFLE, "run", "--accept-emulation", "--console", "none", "--save-to", tmp_path / "other", "-m", "128M", prepared)
+    assert r.returncode == 0
+    one, other = show(snapshot), show(tmp_path / "other")
+    assert one["layout"] == other["layout"] == "fgkaslr"
+    assert len(one["layout_id"]) == 32 and one["layout_id"] != other["layout_id"]
+    for file in ("state", "memory"):
+        assert (tmp_path / "other" / file).stat().st_mode & 0o777 == 0o600
+
+
+DAMAGE = {
+    "cut": (lambda b: b[:-1], "bytes"),
+    "empty": (lambda b: b"", "header"),
+    "bit": (lambda b: b[:500] + bytes([b[500] ^ 1]) + b[501:], "checksum"),
+    "magic": (lambda b: b"X" + b[1:], "magic"),
+    "older": (lambda b: b[:8] + bytes(4) + b[12:], "version"),
+    "newer": (lambda b: b[:8] + b"\2" + b[9:], "version"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_refused(snapshot, damage):
+    change, field = DAMAGE[damage]
+    state = snapshot / "state"
+    state.write_bytes(change(state.read_bytes()))
+    r = run(RIFFLE, "resume", "--accept-emulation", snapshot)
+    assert r.returncode == 1 and r.stderr.startswith(f"riffle: {state}: {field}: "), r.stderr
+
+
+def test_memory_of_another_size_is_refused(snapshot):
+    os.truncate(snapshot / "memory", (128 << 20) - 4096)
+    r = run(RIFFLE, "resume", "--accept-emulation", snapshot)
+    assert r.returncode == 1 and "another size than the guest's memory" in r.stderr
+    assert show(snapshot)["uses"] == 0
+
+
+def test_a_full_disk_leaves_no_snapshot(kvm, prepared, tmp_path):
+    r = subprocess.run(["bash", "-c", f"ulimit -f 20000; exec '{RIFFLE}' run --accept-emulation --console none --save-to "
+                        f"'{tmp_path}/s' -m 128M '{prepared}'"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                       timeout=60, check=False)
+    assert r.returncode == 1 and "memory file" in r.stderr, r.stderr
+    assert (tmp_path / "s" / "state").stat().st_size == 0
+    assert run(RIFFLE, "resume", "--accept-emulation", tmp_path / "s").returncode == 1
+
+
+# ---- stocks
+
+
+def stock(directory, *words, **kwargs):
+    return run(RIFFLE, "stock", "--dir", directory, *words, **kwargs)
+
+
+def fill(directory, count, prepared, *options):
+    r = stock(directory, "--keep", count, "--once", *options, "--", "--accept-emulation", "-m", "128M", prepared, timeout=300)
+    assert r.returncode == 0, r.stderr + (directory / "log").read_text()
+
+
+def status(directory):
+    return json.loads(stock(directory, "--status", "--json").stdout)
+
+
+def take(directory, *words):
+    return starts(RIFFLE, "run", "--from-stock", directory, "--accept-emulation", "--boot-timer", "--console", "none", *words)
+
+
+def left_of(directory):
+    return sorted(p.name for d in ("ready", "making") for p in (directory / d).iterdir())
+
+
+def test_each_item_has_a_layout_of_its_own_and_one_taker(kvm, prepared, tmp_path):
+    """32 takers for 8 items: 8 of them get one, and nothing is left."""
+    fill(tmp_path / "stock", 8, prepared)
+    ids = {show(item)["layout_id"] for item in (tmp_path / "stock" / "ready").iterdir()}
+    assert len(ids) == 8
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        results = [f.result() for f in [pool.submit(take, tmp_path / "stock") for _ in range(32)]]
+    assert sum(good for good, _ in results) == 8
+    assert all(good or "the stock" in said or "is empty" in said for good, said in results), results
+    assert left_of(tmp_path / "stock") == []
+    told = status(tmp_path / "stock")
+    assert (told["ready"], told["made"], told["taken"], told["empty"]) == (0, 8, 8, 24)
+
+
+def test_an_empty_stock_means_a_fresh_load(kvm, prepared, tmp_path):
+    fill(tmp_path / "stock", 1, prepared)
+    assert take(tmp_path / "stock", prepared)[0]
+    good, said = take(tmp_path / "stock", prepared)
+    assert good and "the stock is empty: the kernel is loaded afresh" in said
+
+
+def test_a_damaged_item_is_thrown_away_and_the_next_one_taken(kvm, prepared, tmp_path):
+    fill(tmp_path / "stock", 3, prepared)
+    for item in list((tmp_path / "stock" / "ready").iterdir())[:2]:
+        state = item / "state"
+        state.write_bytes(state.read_bytes()[:-8])
+    good = said = None
+    for _ in range(1):
+        good, said = take(tmp_path / "stock")
+    assert good, said
+    assert status(tmp_path / "stock")["bad"] == said.count("is thrown away")
+
+
+def test_items_of_another_kernel_are_thrown_away(kvm, prepared, tmp_path):
+    kernel = tmp_path / "kernel"
+    shutil.copy(prepared, kernel)
+    fill(tmp_path / "stock", 2, kernel)
+    before = set(left_of(tmp_path / "stock"))
+    os.utime(kernel, (1, 1))
+    fill(tmp_path / "stock", 1, kernel)
+    after = set(left_of(tmp_path / "stock"))
+    assert len(after) == 1 and not before & after
+
+
+def test_a_killed_daemon_loses_nothing_that_was_ready(kvm, prepared, tmp_path):
+    directory = tmp_path / "stock"
+    words = [RIFFLE, "stock", "--dir", directory, "--keep", "50", "--", "--accept-emulation", "-m", "128M", prepared]
+    daemon = subprocess.Popen([str(w) for w in words])
+    while not directory.exists() or not (directory / "ready").exists() or len(list((directory / "ready").iterdir())) < 2:
+        time.sleep(0.05)
+    assert stock(directory, "--keep", 1, "--", prepared).returncode == 1  # there is one daemon
+    daemon.kill()
+    daemon.wait()
+    ready = status(directory)["ready"]
+    assert ready >= 2
+    fill(directory, ready, prepared)
+    assert status(directory)["ready"] == ready
+    assert list((directory / "making").iterdir()) == []
+
+
+def test_items_by_a_socket(kvm, prepared, tmp_path):
+    directory, path = tmp_path / "stock", tmp_path / "s"
+    words = [RIFFLE, "stock", "--dir", directory, "--keep", "1", "--socket", path, "--", "--accept-emulation", "-m", "128M",
+             prepared]
+    daemon = subprocess.Popen([str(w) for w in words])
+    while not (directory / "ready").exists() or not list((directory / "ready").iterdir()):
+        time.sleep(0.05)
+    good, said = starts(RIFFLE, "run", "--from-stock", f"unix:{path}", "--accept-emulation", "--boot-timer", "--console", "none")
+    daemon.terminate()
+    assert daemon.wait(30) == 0
+    assert good, said
+
+
+# ---- riffle-vmm
+
+
+class Vmm:
+    def __init__(self, directory, *options):
+        self.path = directory / "api"
+        self.path.unlink(missing_ok=True)
+        self.process = subprocess.Popen([str(VMM), "--api-sock", str(self.path), "--accept-emulation", *options],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while not self.path.exists():
+            time.sleep(0.02)
+
+    def ask(self, method, path, body=None):
+        data = json.dumps(body).encode() if body is not None else b""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(str(self.path))
+            s.sendall(f"{method} {path} HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+            head, _, rest = s.recv(65536).decode().partition("\r\n\r\n")
+        return int(head.split()[1]), json.loads(rest) if rest else None
+
+    def end(self):
+        self.process.kill()
+        return self.process.communicate()[0]
+
+
+def test_api(snapshot, tmp_path):
+    def load(vmm, **more):
+        return vmm.ask("PUT", "/snapshot/load", {"snapshot_path": str(snapshot / "state"), **more})
+
+    file = {"mem_backend": {"backend_type": "File", "backend_path": str(snapshot / "memory")}}
+    vmm = Vmm(tmp_path, "--one-time-snapshots")
+    assert load(vmm, **file)[0] == 204
+    assert vmm.ask("GET", "/")[1]["state"] == "Paused"
+    assert vmm.ask("GET", "/machine-config")[1]["mem_size_mib"] == 128
+    # what is saved of it is the same again: nothing ran
+    create = {"snapshot_path": str(tmp_path / "state"), "mem_file_path": str(tmp_path / "memory")}
+    assert vmm.ask("PUT", "/snapshot/create", create)[0] == 204
+    assert (tmp_path / "memory").stat().st_size == 128 << 20
+    assert vmm.ask("PUT", "/snapshot/create", {**create, "snapshot_type": "Diff"})[0] == 204
+    assert vmm.ask("PATCH", "/vm", {"state": "Resumed"})[0] == 204
+    assert vmm.ask("PUT", "/snapshot/create", create)[0] == 400
+    vmm.end()
+    subprocess.run(["cmp", "-n", str(0x9f000), tmp_path / "memory", snapshot / "memory"], check=True)
+    # once, if that is asked for: the process ends with 1 after the answer
+    vmm = Vmm(tmp_path, "--one-time-snapshots")
+    code, body = load(vmm, mem_file_path=str(snapshot / "memory"))
+    assert code == 400 and "a guest was made of this snapshot before" in body["fault_message"]
+    assert vmm.process.wait(30) == 1
+    # otherwise with a warning
+    vmm = Vmm(tmp_path)
+    assert load(vmm, **file, resume_vm=True)[0] == 204
+    assert vmm.ask("GET", "/")[1]["state"] == "Running"
+    assert "1 guests were made of this snapshot before" in vmm.end()
+    # not after what a snapshot brings along
+    vmm = Vmm(tmp_path)
+    assert vmm.ask("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})[0] == 204
+    code, body = load(vmm, **file)
+    assert code == 400 and "not allowed after configuring" in body["fault_message"]
+    assert vmm.process.poll() is None
+    vmm.end()
