@@ -152,8 +152,8 @@ static void whole_file(void **state)
 	put_vmcoreinfo(low + 21 * PAGE, "NOT=it\n", 7);
 	put_vmcoreinfo(low + 22 * PAGE + 8, "OSRELEASE=6.1\nX=1\n", 18);
 	uint8_t *core = write_core(&source, &result, &bytes);
-	const Elf64_Ehdr *header = (const Elf64_Ehdr *)core;
-	const Elf64_Phdr *segment = (const Elf64_Phdr *)(core + header->e_phoff);
+	const Elf64_Ehdr *header = (const void *)core;
+	const Elf64_Phdr *segment = (const void *)(core + header->e_phoff);
 
 	assert_true(result.vmcoreinfo);
 	assert_int_equal(result.mappings, 2);
@@ -168,10 +168,10 @@ static void whole_file(void **state)
 	assert_memory_equal(core + segment[4].p_offset, "high", 4);
 	/* the notes: two vCPUs, then the kernel's */
 	const uint8_t *note = core + segment[0].p_offset;
-	const struct elf_prstatus *status = (const struct elf_prstatus *)(note + sizeof(Elf64_Nhdr) + 8);
-	const unsigned long long *registers = (const unsigned long long *)&status->pr_reg;
+	const struct elf_prstatus *status = (const void *)(note + sizeof(Elf64_Nhdr) + 8);
+	const unsigned long long *registers = (const void *)&status->pr_reg;
 
-	assert_int_equal(((const Elf64_Nhdr *)note)->n_type, NT_PRSTATUS);
+	assert_int_equal(((const Elf64_Nhdr *)(const void *)note)->n_type, NT_PRSTATUS);
 	assert_int_equal(registers[0], 15);
 	assert_int_equal(registers[16], 0x1234);
 	assert_int_equal(registers[17], 0x10);
@@ -193,7 +193,7 @@ static void without_vmcoreinfo(void **state)
 	(void)state;
 	put_vmcoreinfo(low + (PAGES - 1) * PAGE, "OSRELEASE=6.1\n", PAGE - 23);
 	uint8_t *core = write_core(&source, &result, &bytes);
-	const Elf64_Phdr *segment = (const Elf64_Phdr *)(core + sizeof(Elf64_Ehdr));
+	const Elf64_Phdr *segment = (const void *)(core + sizeof(Elf64_Ehdr));
 
 	assert_false(result.vmcoreinfo);
 	assert_int_equal(result.mappings, 0);
