@@ -55,6 +55,7 @@ static const char help[] =
     "  -h, --help               this text\n";
 
 #define TICK_MS 200
+#define LOCK_TRIES 10u
 #define PATIENCE_S 600 /* with a guest that does not come to its mark */
 #define FAILURE_WAIT_MAX_S 60
 
@@ -151,7 +152,7 @@ static void be_idle(void)
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
 }
 
-static void run_maker(const struct daemon *d, const char *directory)
+static void run_maker(const struct daemon *d, pid_t parent, const char *directory)
 {
 	const char *words[512] = {"riffle",    "run",       "--save-to",
 				  directory,   "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
@@ -162,6 +163,8 @@ static void run_maker(const struct daemon *d, const char *directory)
 	for (char **word = d->arguments; *word && count < sizeof words / sizeof *words - 1; word++)
 		words[count++] = *word;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		_exit(127);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	be_idle();
@@ -197,10 +200,10 @@ static void begin_item(struct daemon *d)
 	snprintf(path, sizeof path, "%s/making/%s", d->directory, d->making);
 	if (mkdir(path, 0700) < 0)
 		return;
-	pid_t child = fork();
+	pid_t parent = getpid(), child = fork();
 
 	if (child == 0)
-		run_maker(d, path);
+		run_maker(d, parent, path);
 	if (child < 0) {
 		rmdir(path);
 		return;
@@ -316,19 +319,33 @@ static int listen_at(struct daemon *d, struct riffle_error *error)
 
 /* ---- the daemon ---- */
 
+/* One that `--status` has for a moment, or the child of a daemon that was killed until it runs riffle, is waited for.
+ */
+static int take_lock(const struct daemon *d, struct riffle_error *error)
+{
+	int lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (lock < 0)
+		return riffle_fail_system(error, errno, "lock", "cannot be made");
+	for (unsigned i = 0; flock(lock, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK || i == LOCK_TRIES)
+			return riffle_fail_system(error, errno, "lock", "another riffle stock has it");
+		poll(NULL, 0, TICK_MS);
+	}
+	return 0;
+}
+
 static int set_up(struct daemon *d, struct riffle_error *error)
 {
 	sigset_t ends;
-	int status, lock;
+	int status;
 
 	if (mkdir(d->directory, 0700) < 0 && errno != EEXIST)
 		return riffle_fail_system(error, errno, "directory", "cannot be made");
 	if ((status = stock_open(&d->stock, d->directory, error)))
 		return status;
-	lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0)
-		return riffle_fail_system(error, errno, "lock",
-					  errno == EWOULDBLOCK ? "another riffle stock has it" : "cannot be taken");
+	if ((status = take_lock(d, error)))
+		return status;
 	if ((mkdirat(d->stock.directory_fd, "making", 0700) < 0 && errno != EEXIST) ||
 	    (mkdirat(d->stock.directory_fd, "ready", 0700) < 0 && errno != EEXIST))
 		return riffle_fail_system(error, errno, "directory", "cannot be made");
