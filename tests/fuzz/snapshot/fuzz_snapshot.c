@@ -80,8 +80,13 @@ static bool restore_platform(const struct state_file *file)
 	struct cmos cmos = {0};
 	struct power power = {.platform = &platform};
 	struct state_writer writer = {0};
-	bool good = !serial_restore(&serial, file, NULL) & !i8042_restore(&i8042, file, NULL) &
-		    !cmos_restore(&cmos, file, NULL) & !power_restore(&power, file, NULL);
+	unsigned refused = 0;
+
+	/* each one, whatever became of those before */
+	refused += serial_restore(&serial, file, NULL) != 0;
+	refused += i8042_restore(&i8042, file, NULL) != 0;
+	refused += cmos_restore(&cmos, file, NULL) != 0;
+	refused += power_restore(&power, file, NULL) != 0;
 
 	/* what was taken can be saved again */
 	serial_save(&serial, &writer);
@@ -90,7 +95,7 @@ static bool restore_platform(const struct state_file *file)
 	power_save(&power, &writer);
 	must(state_finish(&writer, NULL));
 	state_writer_free(&writer);
-	return good;
+	return !refused;
 }
 
 static bool restore_description(const struct state_file *file)
