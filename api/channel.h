@@ -14,7 +14,7 @@ struct channel {
 	pthread_cond_t asked, answered;
 	struct action *action; /* asked and not yet answered */
 	struct reply *reply;
-	bool sending; /* answered, and not yet out on the socket */
+	bool sending;            /* answered, and not yet out on the socket */
 	struct machine *machine; /* whose event loop is told of requests; NULL: channel_wait() is */
 	struct loop_task task;   /* runs in that loop */
 };
@@ -31,8 +31,8 @@ void channel_follow(struct channel *channel, struct machine *machine);
 /* The request that waits for its answer, or NULL. */
 struct action *channel_asked(struct channel *channel);
 /*
- * The asking side has sent its answer to the client; the other side waits for that, at most `ms` milliseconds, where the
- * process is about to end with it.
+ * The asking side has sent its answer to the client; the other side waits for that, at most `ms` milliseconds, where
+ * the process is about to end with it.
  */
 void channel_sent(struct channel *channel);
 void channel_wait_sent(struct channel *channel, unsigned ms);

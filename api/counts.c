@@ -102,7 +102,8 @@ void counts_answered(enum action_kind kind, bool diff, uint64_t begun_us, const 
 	if (!t)
 		return;
 	metrics_store(t->answered, us);
-	log_always(LOG_INFO, "firecracker::api_server", "'%s' API request took %llu us.", t->words, (unsigned long long)us);
+	log_always(LOG_INFO, "firecracker::api_server", "'%s' API request took %llu us.", t->words,
+		   (unsigned long long)us);
 }
 
 void counts_carried_out(enum action_kind kind, bool diff, uint64_t begun_us, const struct reply *reply)

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/counts.h"
 #include "api/http.h"
 #include "api/json_words.h"
-#include "api/counts.h"
 #include "api/log.h"
 #include "api/metrics.h"
 #include "common/fail.h"
@@ -128,8 +128,8 @@ static void log_request(const struct http_request *r)
 	if (!log_wants(LOG_INFO, "firecracker::api_server"))
 		return;
 	if (!r->body_bytes || !strcmp(r->path, "/mmds"))
-		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\".", names[r->method],
-			   r->path);
+		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\".",
+			   names[r->method], r->path);
 	else if (!strcmp(r->path, "/cpu-config") && !log_wants(LOG_DEBUG, "firecracker::api_server"))
 		log_always(LOG_INFO, "firecracker::api_server",
 			   "The API server received a %s request on \"%s\". To view the CPU template received by the "
@@ -137,8 +137,9 @@ static void log_request(const struct http_request *r)
 			   names[r->method], r->path);
 	else {
 		shown = json_quoted((const char *)r->body, r->body_bytes);
-		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\" with body %s.",
-			   names[r->method], r->path, shown ? shown : "");
+		log_always(LOG_INFO, "firecracker::api_server",
+			   "The API server received a %s request on \"%s\" with body %s.", names[r->method], r->path,
+			   shown ? shown : "");
 		free(shown);
 	}
 }
@@ -146,8 +147,8 @@ static void log_request(const struct http_request *r)
 static void log_reply(const struct reply *reply)
 {
 	if (reply->status < 300)
-		log_always(LOG_INFO, "firecracker::api_server", "The request was executed successfully. Status code: %s.",
-			   status_words(reply->status));
+		log_always(LOG_INFO, "firecracker::api_server",
+			   "The request was executed successfully. Status code: %s.", status_words(reply->status));
 	else
 		log_always(LOG_ERROR, "firecracker::api_server", "Received Error. Status code: %s. Message: %s",
 			   status_words(reply->status), reply->body ? reply->body : "");
@@ -166,8 +167,8 @@ static bool serve(struct server *s, struct connection *c)
 	understood = router_parse(request, &action, &reply);
 	counts_request(request, understood);
 	if (understood) {
-		const bool diff = action.kind == ACTION_SNAPSHOT_CREATE &&
-				  action.u.snapshot_create.snapshot_type == SNAPSHOT_DIFF;
+		const bool diff =
+		    action.kind == ACTION_SNAPSHOT_CREATE && action.u.snapshot_create.snapshot_type == SNAPSHOT_DIFF;
 
 		channel_ask(s->channel, &action, &reply);
 		counts_answered(action.kind, diff, begun, &reply);
@@ -338,8 +339,7 @@ static struct server *new_server(int listener, uint64_t body_bytes)
 int server_start(int listener, uint64_t body_bytes, struct channel *channel, bool unconfined,
 		 struct riffle_error *error)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL,  SIGFPE, SIGABRT,
-				     SIGSYS,  SIGTRAP, SIGPIPE, SIGXFSZ};
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGPIPE, SIGXFSZ};
 	struct server *s = new_server(listener, body_bytes);
 	pthread_t thread;
 	sigset_t all, before;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a load with FGKASLR spends its processor time: each job of it is timed by its thread's clock, over many loads, of which
- * the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR and the floor.
+ * Where a load with FGKASLR spends its processor time: each job of it is timed by its thread's clock, over many loads,
+ * of which the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR and the floor.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -22,8 +22,12 @@
 #define ROUNDS 61
 
 /* lib/load/tables.c: the first jobs of the first round */
-static const char *const tables[] = {"ORC, states",	     "kallsyms, names and markers", "kallsyms, offsets and sequence",
-				     "ORC, places in code", "__mcount_loc",		    "exception table"};
+static const char *const tables[] = {"ORC, states",
+				     "kallsyms, names and markers",
+				     "kallsyms, offsets and sequence",
+				     "ORC, places in code",
+				     "__mcount_loc",
+				     "exception table"};
 #define TABLES (sizeof tables / sizeof *tables)
 
 struct parts {
@@ -130,8 +134,8 @@ static void print(const struct kind kinds[2], double floor)
 	for (unsigned k = 0; k < 2; k++)
 		rest[k] = kinds[k].load - kinds[k].draw - sum(kinds[k].job[0], 0, kinds[k].jobs[0]) -
 			  sum(kinds[k].job[1], 0, kinds[k].jobs[1]);
-	printf("%-48s %8.2f %8.2f\n", "everything that stays, sites with it", sum(kinds[0].job[0], TABLES, kinds[0].jobs[0]),
-	       sum(kinds[1].job[0], TABLES, kinds[1].jobs[0]));
+	printf("%-48s %8.2f %8.2f\n", "everything that stays, sites with it",
+	       sum(kinds[0].job[0], TABLES, kinds[0].jobs[0]), sum(kinds[1].job[0], TABLES, kinds[1].jobs[0]));
 	printf("%-48s %8.2f %8.2f\n", "chunks: read, patched, scattered", sum(kinds[0].job[1], 0, kinds[0].jobs[1]),
 	       sum(kinds[1].job[1], 0, kinds[1].jobs[1]));
 	printf("%-48s %8.2f %8.2f\n", "order checked, shifts; what the rest leaves", rest[0], rest[1]);

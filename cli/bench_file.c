@@ -45,8 +45,8 @@ void bench_file_print(const struct bench_file *file)
 
 	printf("file: %s; page cache: ", file->fresh ? "a fresh copy" : "the kernel's own, no copy could be made");
 	if (c->pages)
-		printf("%.0f %% of its pages in large folios, %.0f KiB on average\n", 100.0 * (double)c->large / (double)c->pages,
-		       4.0 * (double)c->pages / (double)c->folios);
+		printf("%.0f %% of its pages in large folios, %.0f KiB on average\n",
+		       100.0 * (double)c->large / (double)c->pages, 4.0 * (double)c->pages / (double)c->folios);
 	else
 		printf("not known, only root may look\n");
 }
@@ -54,5 +54,6 @@ void bench_file_print(const struct bench_file *file)
 json_t *bench_file_json(const struct bench_file *file)
 {
 	return json_pack("{s:b, s:I, s:I, s:I}", "fresh_copy", file->fresh, "pages", (json_int_t)file->cache.pages,
-			 "pages_in_large_folios", (json_int_t)file->cache.large, "folios", (json_int_t)file->cache.folios);
+			 "pages_in_large_folios", (json_int_t)file->cache.large, "folios",
+			 (json_int_t)file->cache.folios);
 }

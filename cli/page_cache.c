@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the page cache holds a file, by /proc/self/pagemap and /proc/kpageflags; and a copy that it holds as well as it can. */
+/* How the page cache holds a file, by /proc/self/pagemap and /proc/kpageflags; and a copy that it holds as well as it
+ * can. */
 #include "cli/page_cache.h"
 
 #include <errno.h>
@@ -32,10 +33,12 @@ static bool flags_of(const struct look *look, uint64_t offset, uint64_t *flags)
 	uint64_t entry;
 
 	(void)*(const volatile uint8_t *)page;
-	if (pread(look->pagemap, &entry, sizeof entry, (off_t)((uintptr_t)page / PAGE * sizeof entry)) != sizeof entry ||
+	if (pread(look->pagemap, &entry, sizeof entry, (off_t)((uintptr_t)page / PAGE * sizeof entry)) !=
+		sizeof entry ||
 	    !(entry & PAGEMAP_PRESENT) || !(entry & PAGEMAP_FRAME))
 		return false;
-	return pread(look->flags, flags, sizeof *flags, (off_t)((entry & PAGEMAP_FRAME) * sizeof *flags)) == sizeof *flags;
+	return pread(look->flags, flags, sizeof *flags, (off_t)((entry & PAGEMAP_FRAME) * sizeof *flags)) ==
+	       sizeof *flags;
 }
 
 static void look_at(const struct look *look, uint64_t from, uint64_t to)

@@ -8,16 +8,18 @@
 #include <riffle/riffle.h>
 
 struct page_cache_state {
-	uint64_t pages;         /* looked at; 0: the kernel did not tell (only root may ask) */
-	uint64_t large;         /* of these in folios of more than one page */
-	uint64_t folios;        /* that the pages are in */
+	uint64_t pages;  /* looked at; 0: the kernel did not tell (only root may ask) */
+	uint64_t large;  /* of these in folios of more than one page */
+	uint64_t folios; /* that the pages are in */
 };
 
-/* Looks at the pages of a prepared kernel's extents; of a compressed one at all that is stored. They are read if need be. */
+/* Looks at the pages of a prepared kernel's extents; of a compressed one at all that is stored. They are read if need
+ * be. */
 void page_cache_look(struct page_cache_state *state, int fd, const struct riffle_plan *plan);
 
 /*
- * A copy of the file just written, in `directory`, where it has no name; the descriptor, or -1 with errno. Holes stay holes.
+ * A copy of the file just written, in `directory`, where it has no name; the descriptor, or -1 with errno. Holes stay
+ * holes.
  */
 int page_cache_fresh_copy(int fd, const char *directory);
 

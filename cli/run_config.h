@@ -18,8 +18,8 @@ char *run_config_read(const char *path, size_t *bytes);
 bool run_config_apply(struct machine_config *config, const char *path);
 
 /*
- * Metrics, where the file asked for some: between machine_build() and machine_run(), and before machine_destroy(). Nothing
- * is done without a file. Errors: MEMORY.
+ * Metrics, where the file asked for some: between machine_build() and machine_run(), and before machine_destroy().
+ * Nothing is done without a file. Errors: MEMORY.
  */
 struct machine;
 int run_config_begin(struct machine *machine, struct riffle_error *error);

@@ -185,6 +185,7 @@ static void marked(void *opaque, uint64_t ns)
 	struct machine *m = opaque;
 
 	(void)ns;
+	vm_pause_soon(m->vm); /* not an instruction beyond the mark */
 	loop_post(&m->loop, &m->save_at_mark);
 }
 

@@ -9,7 +9,8 @@
 
 #include <riffle/format.h>
 
-/* A file that includes this may have set XXH_VECTOR; otherwise it is what the compiler may use, which is scalar code in a guest. */
+/* A file that includes this may have set XXH_VECTOR; otherwise it is what the compiler may use, which is scalar code in
+ * a guest. */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 

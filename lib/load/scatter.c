@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-#define AHEAD 8u          /* chunks */
+#define AHEAD 8u /* chunks */
 #define AHEAD_BYTES 512u
 
 /* Asking for a coming chunk's lines ahead hides most of what fetching them costs. */
@@ -39,11 +39,11 @@ static void scatter(const struct shuffle_load *s, uint32_t first, uint32_t count
 #if RIFFLE_VECTORS && defined(__x86_64__)
 
 /*
- * Chunks are multiples of 16 bytes, so that masks of words start and end each exactly; between them stores are aligned, since
- * one across two lines costs as much as two.
+ * Chunks are multiples of 16 bytes, so that masks of words start and end each exactly; between them stores are aligned,
+ * since one across two lines costs as much as two.
  */
-__attribute__((target("avx512f"))) static void scatter_wide(const struct shuffle_load *s, uint32_t first, uint32_t count,
-							     const uint8_t *bytes)
+__attribute__((target("avx512f"))) static void scatter_wide(const struct shuffle_load *s, uint32_t first,
+							    uint32_t count, const uint8_t *bytes)
 {
 	const struct riffle_chunk *c = &s->load.plan->chunks[first];
 	const int32_t *shift = s->shift + first;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads a kernel with its functions in another order: chunks are patched in source order, then copied to their places. */
+/* Loads a kernel with its functions in another order: chunks are patched in source order, then copied to their places.
+ */
 #include "load/shuffle.h"
 
 #define ALIGN 64u
@@ -39,11 +40,11 @@ static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uin
 	size_t scratch = batch > numbers ? batch : numbers;
 	unsigned stages = stages_in_image(plan);
 	size_t bytes[] = {
-		aligned((plan->chunk_count + 1) * sizeof *s->shift),
-		aligned(plan->group_count * sizeof *s->group),
-		aligned((plan->group_count + 1) * sizeof *s->batch),
-		stages ? 0 : riffle_shuffle_stage_bytes(plan),
-		SCRATCHES * scratch,
+	    aligned((plan->chunk_count + 1) * sizeof *s->shift),
+	    aligned(plan->group_count * sizeof *s->group),
+	    aligned((plan->group_count + 1) * sizeof *s->batch),
+	    stages ? 0 : riffle_shuffle_stage_bytes(plan),
+	    SCRATCHES * scratch,
 	};
 	size_t at[6] = {0};
 
@@ -158,7 +159,8 @@ struct patch {
 	uint32_t *own;
 };
 
-/* Sixteen words at a time, which is enough for most chunks: those too many become the next chunk's, or lie in the padding. */
+/* Sixteen words at a time, which is enough for most chunks: those too many become the next chunk's, or lie in the
+ * padding. */
 static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint32_t first, uint32_t count)
 {
 	const struct riffle_chunk *chunk = &s->load.plan->chunks[first];
@@ -178,8 +180,8 @@ static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint
 }
 
 /*
- * The PC-relative fields that a list of steps leads to: each loses what its own chunk moves by, and gains what its target
- * does, where there are targets. False if one does not lie in the group.
+ * The PC-relative fields that a list of steps leads to: each loses what its own chunk moves by, and gains what its
+ * target does, where there are targets. False if one does not lie in the group.
  */
 HOT bool patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps, const uint16_t *target,
 		     const int32_t *shift)
@@ -276,10 +278,11 @@ static int shuffle_batch(struct shuffle_load *s, uint32_t index, uint8_t *scratc
 	return RIFFLE_OK;
 }
 
-/* One of two rounds: tables and everything that is simply copied; then chunks, which overwrite where tables were staged. */
+/* One of two rounds: tables and everything that is simply copied; then chunks, which overwrite where tables were
+ * staged. */
 struct shuffle_jobs {
 	struct shuffle_load *s;
-	uint32_t tables, batches, blocks;       /* in a round without one of these, 0 of them */
+	uint32_t tables, batches, blocks; /* in a round without one of these, 0 of them */
 };
 
 static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
@@ -326,7 +329,8 @@ static void run_round(struct shuffle_jobs *jobs, const struct riffle_workers *wo
 			shuffled_job(jobs, i);
 }
 
-static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, const void *workspace, size_t workspace_bytes, struct riffle_error *error)
+static int check_request(const struct riffle_plan *plan, const struct riffle_layout *layout, const void *workspace,
+			 size_t workspace_bytes, struct riffle_error *error)
 {
 	if (layout->mode > RIFFLE_MODE_FGKASLR)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode", "is not known", (uint64_t)layout->mode);
@@ -375,10 +379,13 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	status = find_shifts(&s, error);
 	if (status)
 		return status;
-	riffle_plan_areas_of(&s.load.areas, plan, PLAN_AREAS_LOAD | (options & RIFFLE_LOAD_LAZY_TABLES ? PLAN_AREAS_LAZY : 0));
+	riffle_plan_areas_of(&s.load.areas, plan,
+			     PLAN_AREAS_LOAD | (options & RIFFLE_LOAD_LAZY_TABLES ? PLAN_AREAS_LAZY : 0));
 	start_groups(&s);
 
-	run_round(&(struct shuffle_jobs){.s = &s, .tables = riffle_shuffle_table_jobs(plan), .blocks = riffle_load_blocks(&s.load)},
+	run_round(&(struct shuffle_jobs){.s = &s,
+					 .tables = riffle_shuffle_table_jobs(plan),
+					 .blocks = riffle_load_blocks(&s.load)},
 		  workers);
 	if (!s.load.failed)
 		run_round(&(struct shuffle_jobs){.s = &s, .batches = s.batch_count}, workers);

@@ -17,17 +17,18 @@ struct group_start {
 
 struct shuffle_load {
 	struct load load;
-	int32_t *shift;                 /* chunk_count + 1 */
-	struct group_start *group;      /* group_count */
-	uint32_t *batch;                /* each batch's first group; batch_count + 1 of them */
+	int32_t *shift;            /* chunk_count + 1 */
+	struct group_start *group; /* group_count */
+	uint32_t *batch;           /* each batch's first group; batch_count + 1 of them */
 	uint32_t batch_count;
-	uint8_t *scratch;               /* SCRATCHES times scratch_bytes: a batch and a map, or a number for each chunk */
+	uint8_t *scratch; /* SCRATCHES times scratch_bytes: a batch and a map, or a number for each chunk */
 	size_t scratch_bytes;
-	uint32_t scratch_taken;         /* atomic: a bit for each */
-	uint32_t scratch_used;          /* atomic: those that ever were */
+	uint32_t scratch_taken; /* atomic: a bit for each */
+	uint32_t scratch_used;  /* atomic: those that ever were */
 	/*
-	 * For tables as they are in the file: a stage for each of as many jobs as there is space for, one at least. That is guest
-	 * memory which the largest region's chunks fill later: bytes are taken from it, never an offset or a count.
+	 * For tables as they are in the file: a stage for each of as many jobs as there is space for, one at least.
+	 * That is guest memory which the largest region's chunks fill later: bytes are taken from it, never an offset
+	 * or a count.
 	 */
 	uint8_t *stage;
 	size_t stage_bytes;

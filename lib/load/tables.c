@@ -4,9 +4,9 @@
 
 /*
  * A chunk's entries are neighbours in each of these tables, because the tables are sorted by address and a chunk is one
- * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a chunk's run
- * moves as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own.
- * Entries that belong to no chunk stay in their places: the entries between two regions are as many as before.
+ * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a chunk's
+ * run moves as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's
+ * own. Entries that belong to no chunk stay in their places: the entries between two regions are as many as before.
  *
  * A table is read whole, and written from its start to its end by collecting runs: reads go anywhere, which a processor
  * overlaps, and writes go forwards, so that a run may overwrite the start of the next one with anything.
@@ -15,9 +15,9 @@
 /* One array of entries on its way into the new order. */
 struct array {
 	const struct shuffle_load *s;
-	const uint32_t *gaps;   /* entries of no chunk: before each region, and after the last one */
-	uint32_t *from;         /* find_runs() */
-	uint8_t *in, *out;      /* the table as linked, with RUN_STEP bytes to spare, and its place in the image */
+	const uint32_t *gaps; /* entries of no chunk: before each region, and after the last one */
+	uint32_t *from;       /* find_runs() */
+	uint8_t *in, *out;    /* the table as linked, with RUN_STEP bytes to spare, and its place in the image */
 	uint64_t bytes;
 	/* kinds of entries use what they need */
 	uint64_t delta;
@@ -27,14 +27,15 @@ struct array {
 };
 
 typedef uint32_t count_entries(const struct riffle_chunk *chunk);
-/* Moves a run of entries whose code moves by `shift`; often there are none, which is cheaper to move than to test for. */
+/* Moves a run of entries whose code moves by `shift`; often there are none, which is cheaper to move than to test for.
+ */
 typedef void move_run(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift);
 
 #define AHEAD 24u /* chunks: their entries are anywhere */
 
 /*
- * Where each chunk's entries start in link order, and after those of a region's last chunk where they end: so a chunk's are
- * from[c + region] up to from[c + region + 1].
+ * Where each chunk's entries start in link order, and after those of a region's last chunk where they end: so a chunk's
+ * are from[c + region] up to from[c + region + 1].
  */
 HOT void find_runs(struct array *a, count_entries *count)
 {
@@ -54,7 +55,8 @@ HOT void find_runs(struct array *a, count_entries *count)
 	}
 }
 
-/* Each use is compiled for its own kind of entry. riffle_plan_check() has seen that all runs and gaps fill the table. */
+/* Each use is compiled for its own kind of entry. riffle_plan_check() has seen that all runs and gaps fill the table.
+ */
 HOT void collect(struct array *a, count_entries *count, move_run *move, uint32_t entry_bytes)
 {
 	const struct riffle_plan *plan = a->s->load.plan;
@@ -226,7 +228,8 @@ static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 }
 
 /* Each 256th symbol's place in the names. Those of symbols that do not move are as they were. */
-static __attribute__((noinline)) void mark(const struct array *a, uint32_t symbol, uint32_t end, uint32_t from, uint32_t to)
+static __attribute__((noinline)) void mark(const struct array *a, uint32_t symbol, uint32_t end, uint32_t from,
+					   uint32_t to)
 {
 	for (uint32_t at = from; symbol < end; symbol++) {
 		if (symbol % 256 == 0)
@@ -293,7 +296,7 @@ static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, stru
 /* The arrays of all tables, each a job. */
 
 enum part {
-	PART_ORC_STATES,        /* the longest first */
+	PART_ORC_STATES, /* the longest first */
 	PART_NAMES,
 	PART_OFFSETS,
 	PART_ORC_IPS,
@@ -306,7 +309,7 @@ enum part {
 struct part_place {
 	uint64_t bytes;
 	uint32_t image_offset;
-	const uint32_t *gaps;           /* NULL: there is no such array */
+	const uint32_t *gaps; /* NULL: there is no such array */
 };
 
 static uint64_t staged(uint64_t bytes)
@@ -324,12 +327,12 @@ static void place_table(struct part_place *parts, const struct riffle_plan *plan
 	if (t->kind == RIFFLE_TABLE_SITES)
 		return;
 	parts[part_of[t->kind]] = (struct part_place){.bytes = (uint64_t)t->entries * plan_table_entry_bytes(t->kind),
-						       .image_offset = t->image_offset,
-						       .gaps = gaps};
+						      .image_offset = t->image_offset,
+						      .gaps = gaps};
 	if (t->kind == RIFFLE_TABLE_ORC)
 		parts[PART_ORC_STATES] = (struct part_place){.bytes = (uint64_t)t->entries * PLAN_ORC_STATE_BYTES,
-							      .image_offset = t->second_offset,
-							      .gaps = gaps};
+							     .image_offset = t->second_offset,
+							     .gaps = gaps};
 }
 
 static void place_parts(struct part_place parts[PARTS], const struct riffle_plan *plan)
@@ -343,10 +346,10 @@ static void place_parts(struct part_place parts[PARTS], const struct riffle_plan
 	if (k && k->symbols) {
 		const uint32_t *gaps = plan->gaps + k->first_gap;
 
-		parts[PART_OFFSETS] = (struct part_place){
-			.bytes = (uint64_t)k->symbols * 4, .image_offset = k->offsets, .gaps = gaps};
+		parts[PART_OFFSETS] =
+		    (struct part_place){.bytes = (uint64_t)k->symbols * 4, .image_offset = k->offsets, .gaps = gaps};
 		parts[PART_NAMES] = (struct part_place){
-			.bytes = k->names_bytes, .image_offset = k->names, .gaps = gaps + plan_gap_count(plan)};
+		    .bytes = k->names_bytes, .image_offset = k->names, .gaps = gaps + plan_gap_count(plan)};
 	}
 }
 

@@ -89,8 +89,8 @@ static inline void riffle_copy_add32(uint8_t *to, const uint8_t *from, uint32_t 
 #endif
 
 /*
- * The same where up to RUN_STEP - 1 more bytes may be read, and written too: those of the run that is written next. A short
- * run is one step without a branch that depends on its length. `step` is a constant, 16 to RUN_STEP.
+ * The same where up to RUN_STEP - 1 more bytes may be read, and written too: those of the run that is written next. A
+ * short run is one step without a branch that depends on its length. `step` is a constant, 16 to RUN_STEP.
  */
 #define RUN_STEP 64u
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is done with every byte of a plan at each boot: checksum and scans of long lists, by the widest vectors there are. */
+/* What is done with every byte of a plan at each boot: checksum and scans of long lists, by the widest vectors there
+ * are. */
 #ifndef RIFFLE_PLAN_SCAN_H
 #define RIFFLE_PLAN_SCAN_H
 

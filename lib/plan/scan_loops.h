@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scans of scan.h, compiled once for each kind of vectors by the files that include this: no loop has an early exit. */
+/* The scans of scan.h, compiled once for each kind of vectors by the files that include this: no loop has an early
+ * exit. */
 #ifndef RIFFLE_PLAN_SCAN_LOOPS_H
 #define RIFFLE_PLAN_SCAN_LOOPS_H
 

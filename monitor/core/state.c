@@ -57,6 +57,16 @@ void vm_tell_paused(struct vm *vm)
 			counter_add(&vm->vcpus[i].counters.clock_fails, 1);
 }
 
+void vm_pause_soon(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->state_lock);
+	if (vm->wanted == VM_RUNNING) {
+		vm->wanted = VM_PAUSED;
+		kick(vm);
+	}
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
 void vm_resume(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->state_lock);

@@ -101,6 +101,11 @@ void vm_pause(struct vm *vm);
  */
 void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
+/*
+ * For a vCPU's thread, in a device: the VM is paused before this vCPU's next instruction. vm_pause(), by another thread,
+ * waits for it as for any pause.
+ */
+void vm_pause_soon(struct vm *vm);
 
 /* Keeps one vCPU where it is when the VM goes on, or lets it go on too. While the VM is paused. */
 void vm_hold(struct vm *vm, unsigned vcpu, bool hold);

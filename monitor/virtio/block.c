@@ -32,8 +32,8 @@ struct request {
 	struct block *block;
 	struct request *next; /* free */
 	uint16_t head;
-	uint8_t *status;  /* in guest memory */
-	uint32_t written; /* into the guest's buffers if it succeeds, the status byte included */
+	uint8_t *status;   /* in guest memory */
+	uint32_t written;  /* into the guest's buffers if it succeeds, the status byte included */
 	uint64_t begun_us; /* of a disk that is timed */
 	struct buffers *many;
 	struct iovec few[FEW_BUFFERS];
@@ -146,7 +146,8 @@ static void count_io(const struct request *request)
 		counter_add(&counters->writes, 1);
 		counter_add(&counters->write_bytes, io->bytes);
 		if (timed)
-			latency_add(&counters->write_time, virtio_clock_us(&request->block->device) - request->begun_us);
+			latency_add(&counters->write_time,
+				    virtio_clock_us(&request->block->device) - request->begun_us);
 		break;
 	case BLOCK_FLUSH:
 		counter_add(&counters->flushes, 1);

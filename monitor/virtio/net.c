@@ -30,11 +30,11 @@ struct net {
 	struct net_backend *backend;
 	struct loop_source source;
 	struct limiter rx_limiter, tx_limiter;
-	bool set_up; /* source and limiters */
+	bool set_up;       /* source and limiters */
 	bool limits_saved; /* what set_up() gives the limiters */
 	struct limiter_state rx_limits, tx_limits;
-	bool fresh;  /* activated, and the backend does not know the driver's features yet */
-	bool gone;   /* the backend's other side */
+	bool fresh; /* activated, and the backend does not know the driver's features yet */
+	bool gone;  /* the backend's other side */
 	struct net_counters counters;
 	struct virtq_chain chain;
 	/* to the guest */

@@ -558,6 +558,7 @@ class Victim:
         self.process.wait()
         for server in self.servers:
             server.close()
+        shutil.rmtree(self.directory)
 
 
 def attempts(output, kind):
@@ -572,7 +573,7 @@ def attempts(output, kind):
 def attempts_are_real(j):
     """Each of them succeeds for root without jail and filter: in a box, which suffers it."""
     if not os.environ.get("KVMBOX"):
-        return
+        return "skipped: in a box alone, which suffers it: in the long run"
     victim = Victim(j.programs / "escape")
     try:
         r = subprocess.run([j.programs / "escape", *victim.arguments("open")], capture_output=True, text=True, timeout=120,
@@ -581,6 +582,7 @@ def attempts_are_real(j):
         failed = {name for name, result in results.items() if result != "REACHED"}
         assert failed <= NOT_EVEN_ROOT, {name: results[name] for name in failed}
         assert victim.connections() >= 4
+        return "ok"
     finally:
         victim.end()
 

@@ -40,6 +40,8 @@ def declared():
 def test_programs_run_from_where_they_are_installed(tree, tmp_path):
     for name in ("riffle", "riffle-prepare"):
         assert output(tree.prefix / "bin" / name, "--version") == f"{name} {VERSION}\n"
+    vmm = output(tree.prefix / "bin" / "riffle-vmm", "--version")
+    assert vmm.startswith("Firecracker v") and vmm.endswith("] Firecracker exiting successfully. exit_code=0\n")
     # riffle finds riffle-prepare beside itself, not where the build left it
     assert output(tree.prefix / "bin" / "riffle", "inspect", "--help").startswith("Usage: riffle inspect")
 

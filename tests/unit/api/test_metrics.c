@@ -202,8 +202,12 @@ static void names_fit(void **state)
 
 static void layout_once(void **state)
 {
-	const struct metrics_layout layout = {
-	    .mode = "fgkaslr", .virtual_bits = 9.345, .physical_bits = 10, .chunks = 7, .load_us = 12000, .start_us = 34000};
+	const struct metrics_layout layout = {.mode = "fgkaslr",
+					      .virtual_bits = 9.345,
+					      .physical_bits = 10,
+					      .chunks = 7,
+					      .load_us = 12000,
+					      .start_us = 34000};
 	json_t *line, *group;
 
 	(void)state;
