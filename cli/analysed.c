@@ -68,8 +68,8 @@ int analysed_open(struct analysed *kernel, int kernel_fd, int relocs, int debug,
 	kernel->must_shuffle = debug >= 0;
 	status = sandbox_filter(lzo ? SANDBOX_RUNS_PROGRAM : SANDBOX_PLAIN, error);
 	if (!status)
-		status = riffle_image_open_confined(&kernel->image, kernel_fd, relocs, lzo ? no_more_programs : NULL,
-						    error);
+		status =
+		    riffle_image_open_confined(&kernel->image, kernel_fd, relocs, lzo ? no_more_programs : NULL, error);
 	if (status)
 		return status;
 	if (no_shuffle) {

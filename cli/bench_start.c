@@ -49,7 +49,8 @@ static int spawn(pid_t *child, int *read_fd, const char *riffle, const struct st
 		 struct riffle_error *error)
 {
 	char start[32], randomize[32], kvm[] = "--accept-emulation", timer[] = "--boot-timer", run[] = "run",
-					relocs[] = "--relocs", small[] = "--no-huge-pages", program[4096], name[4096], list[4096];
+				       relocs[] = "--relocs", small[] = "--no-huge-pages", program[4096], name[4096],
+				       list[4096];
 	char *argv[11] = {program, run, timer, kvm, randomize, start, name};
 	unsigned argc = 7;
 	posix_spawn_file_actions_t actions;

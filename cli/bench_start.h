@@ -9,22 +9,22 @@
 #include <riffle/error.h>
 
 struct start_figures {
-	double start_ms;        /* exec to first KVM_RUN */
-	double cpu_ms;          /* processor time of all threads up to there */
-	double load_cpu_ms;     /* of that, copying and relocating the kernel */
+	double start_ms;    /* exec to first KVM_RUN */
+	double cpu_ms;      /* processor time of all threads up to there */
+	double load_cpu_ms; /* of that, copying and relocating the kernel */
 };
 
 /* what is started */
 struct start_request {
 	const char *kernel;
-	const char *relocs;     /* or NULL */
-	const char *mode;       /* of --randomize */
+	const char *relocs; /* or NULL */
+	const char *mode;   /* of --randomize */
 	bool huge_pages;
 };
 
 /*
- * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with 256 MiB on whatever /dev/kvm
- * opens. Errors: IO, MEMORY; what riffle itself said last is valid until the next call.
+ * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with 256 MiB on whatever
+ * /dev/kvm opens. Errors: IO, MEMORY; what riffle itself said last is valid until the next call.
  */
 int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const struct start_request *request,
 		uint64_t load_bytes, struct riffle_error *error);

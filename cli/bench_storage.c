@@ -36,8 +36,8 @@ struct work {
 	uint16_t *order;
 	void *workspace;
 	size_t order_bytes, workspace_bytes;
-	struct riffle_source file;      /* of the stored kernel that is open, */
-	uint64_t bytes_read;            /* and what was read of it */
+	struct riffle_source file; /* of the stored kernel that is open, */
+	uint64_t bytes_read;       /* and what was read of it */
 	struct spawn_words *words;
 	struct riffle_error *error;
 };

@@ -31,7 +31,7 @@ struct storage_figures {
 	char version[192];
 	const char *bzimage_compression;
 	unsigned runs;
-	uint64_t extent_bytes;              /* what a load brings, decompressed */
+	uint64_t extent_bytes;                            /* what a load brings, decompressed */
 	uint64_t read_bytes[STORAGE_COUNT][METHOD_COUNT]; /* what must be read of the file for it */
 	uint64_t decompressed[STORAGE_COUNT][METHOD_COUNT];
 	double *ms[STORAGE_COUNT][METHOD_COUNT]; /* processor time of each run; NULL: there is no such load */

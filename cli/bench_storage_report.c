@@ -191,9 +191,9 @@ static json_t *json_method(const struct storage_figures *f, unsigned method)
 			continue;
 		}
 		json_object_set_new(root, storage_names[i],
-				    json_pack("{s:I, s:f, s:f, s:o}", "read_bytes", (json_int_t)f->read_bytes[i][method],
-					      "median_ms", cpu_ms(f, i, method), "decompressed_again_percent",
-					      again(f, i, method), "ms", all));
+				    json_pack("{s:I, s:f, s:f, s:o}", "read_bytes",
+					      (json_int_t)f->read_bytes[i][method], "median_ms", cpu_ms(f, i, method),
+					      "decompressed_again_percent", again(f, i, method), "ms", all));
 	}
 	for (unsigned i = 0; i < STORAGE_COUNT; i++)
 		for (unsigned k = i + 1; k < STORAGE_COUNT; k++) {

@@ -24,9 +24,8 @@
 static int append_identity(char *to, size_t bytes, const struct stat *st)
 {
 	return snprintf(to, bytes, "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%" PRIx64 ".%09ld-%" PRIx64 ".%09ld",
-			(uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
-			(uint64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (uint64_t)st->st_ctim.tv_sec,
-			st->st_ctim.tv_nsec);
+			(uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec,
+			st->st_mtim.tv_nsec, (uint64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
 void cache_entry_name(char name[CACHE_NAME_BYTES], const struct stat *kernel, const struct stat *relocs)

@@ -38,9 +38,9 @@ int cache_lookup(const char *directory, const char *name, bool base_alone, struc
 
 /* A new entry that is being written: seen by nobody before it is published. */
 struct cache_file {
-	int directory;          /* -1 when closed */
-	int fd;                 /* of the file, for reading and writing; the caller may take it and set it to -1 */
-	char temporary[64];     /* its name for now; empty when it has none */
+	int directory;      /* -1 when closed */
+	int fd;             /* of the file, for reading and writing; the caller may take it and set it to -1 */
+	char temporary[64]; /* its name for now; empty when it has none */
 };
 
 /* Makes the directory (0700) if need be, and a new file in it. Errors: IO, TRUST (a directory others can write to). */

@@ -11,10 +11,10 @@ struct chunk_stats {
 	uint32_t chunks, regions;
 	uint32_t alone; /* chunks that share their region with no other: they stay where they are */
 	uint64_t bytes;
-	uint32_t size[5];                       /* least, median, 90 %, 99 %, most: so many chunks are no larger */
-	uint64_t pc32, own32, abs32, abs64;     /* in chunks: PC-relative to chunks and to what stays, absolute to chunks */
-	uint64_t fixed32, fixed64;              /* references to chunks from what does not move */
-	uint32_t largest_chunks;                /* of the region with the most of them */
+	uint32_t size[5];                   /* least, median, 90 %, 99 %, most: so many chunks are no larger */
+	uint64_t pc32, own32, abs32, abs64; /* in chunks: PC-relative to chunks and to what stays, absolute to chunks */
+	uint64_t fixed32, fixed64;          /* references to chunks from what does not move */
+	uint32_t largest_chunks;            /* of the region with the most of them */
 	uint64_t largest_bytes;
 	double order_bits; /* log2 of the number of orders: sum of log2(n!) over the regions */
 	double place_bits; /* log2 of the places of one chunk, on average over the chunks */

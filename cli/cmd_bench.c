@@ -48,37 +48,37 @@ enum row {
 static const struct {
 	const char *key, *words;
 } row_names[ROW_COUNT] = {
-	[ROW_FLOOR] = {"floor", "floor: memcpy of all PT_LOAD bytes, pages faulted in before"},
-	[ROW_OFF_FRESH] = {"load", "load, no KASLR, fresh memory"},
-	[ROW_KASLR_FRESH] = {"load_kaslr", "load, KASLR, fresh memory"},
-	[ROW_OFF_FAULTED] = {"load_faulted", "load, no KASLR, pages faulted in before"},
-	[ROW_KASLR_FAULTED] = {"load_kaslr_faulted", "load, KASLR, pages faulted in before"},
-	[ROW_KASLR_TWO_THREADS] = {"load_kaslr_two_threads", "load, KASLR, fresh memory, two threads"},
-	[ROW_SHUFFLE_FRESH] = {"load_fgkaslr", "load, FGKASLR, fresh memory"},
-	[ROW_LAZY_FRESH] = {"load_fgkaslr_lazy", "load, FGKASLR with lazy tables, fresh memory"},
-	[ROW_SHUFFLE_TWO_THREADS] = {"load_fgkaslr_two_threads", "load, FGKASLR, fresh memory, two threads"},
-	[ROW_SHUFFLE_FAULTED] = {"load_fgkaslr_faulted", "load, FGKASLR, pages faulted in before"},
-	[ROW_LAZY_FAULTED] = {"load_fgkaslr_lazy_faulted", "load, FGKASLR with lazy tables, pages faulted in before"},
-	[ROW_TEXT_FAULTED] = {"shuffle_text", "of these: draw the order, copy the text with its references"},
-	[ROW_BOOTSTRAP] = {"bootstrap_bound", "bootstrap's bound: decompress, copy, relocate, no faults"},
+    [ROW_FLOOR] = {"floor", "floor: memcpy of all PT_LOAD bytes, pages faulted in before"},
+    [ROW_OFF_FRESH] = {"load", "load, no KASLR, fresh memory"},
+    [ROW_KASLR_FRESH] = {"load_kaslr", "load, KASLR, fresh memory"},
+    [ROW_OFF_FAULTED] = {"load_faulted", "load, no KASLR, pages faulted in before"},
+    [ROW_KASLR_FAULTED] = {"load_kaslr_faulted", "load, KASLR, pages faulted in before"},
+    [ROW_KASLR_TWO_THREADS] = {"load_kaslr_two_threads", "load, KASLR, fresh memory, two threads"},
+    [ROW_SHUFFLE_FRESH] = {"load_fgkaslr", "load, FGKASLR, fresh memory"},
+    [ROW_LAZY_FRESH] = {"load_fgkaslr_lazy", "load, FGKASLR with lazy tables, fresh memory"},
+    [ROW_SHUFFLE_TWO_THREADS] = {"load_fgkaslr_two_threads", "load, FGKASLR, fresh memory, two threads"},
+    [ROW_SHUFFLE_FAULTED] = {"load_fgkaslr_faulted", "load, FGKASLR, pages faulted in before"},
+    [ROW_LAZY_FAULTED] = {"load_fgkaslr_lazy_faulted", "load, FGKASLR with lazy tables, pages faulted in before"},
+    [ROW_TEXT_FAULTED] = {"shuffle_text", "of these: draw the order, copy the text with its references"},
+    [ROW_BOOTSTRAP] = {"bootstrap_bound", "bootstrap's bound: decompress, copy, relocate, no faults"},
 };
 
 struct bench {
 	struct opened_kernel kernel;
 	struct bench_file file;
-	struct riffle_image *image;     /* NULL unless the kernel is a bzImage */
+	struct riffle_image *image; /* NULL unless the kernel is a bzImage */
 	bool huge_pages;
 	unsigned runs;
 	bool json;
-	bool cpu;                       /* processor time, for a host that has other work; rows with one thread */
-	uint64_t bytes;                 /* of memory for one kernel, multiple of 2 MiB */
-	uint8_t *source;                /* the floor's: load_bytes, warm */
-	uint8_t *faulted;               /* memory faulted in before */
-	uint8_t *unpacked;              /* the bootstrap's */
-	uint16_t *order;                /* a shuffle's, and where it works */
+	bool cpu;          /* processor time, for a host that has other work; rows with one thread */
+	uint64_t bytes;    /* of memory for one kernel, multiple of 2 MiB */
+	uint8_t *source;   /* the floor's: load_bytes, warm */
+	uint8_t *faulted;  /* memory faulted in before */
+	uint8_t *unpacked; /* the bootstrap's */
+	uint16_t *order;   /* a shuffle's, and where it works */
 	void *workspace;
 	size_t order_bytes, workspace_bytes;
-	struct riffle_plan text_plan;   /* the chunks alone */
+	struct riffle_plan text_plan; /* the chunks alone */
 	struct riffle_extent text_extent[64];
 	struct pool *pool;
 	double *ms[ROW_COUNT];
@@ -110,8 +110,11 @@ static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *m
 				 .host = memory};
 	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
 	/* a fixed delta: which slot it is makes no difference to the work */
-	struct riffle_layout layout = {.mode = mode, .physical_base = ram.address, .virtual_base = h->link_virt,
-				       .order = b->order, .order_count = plan->chunk_count};
+	struct riffle_layout layout = {.mode = mode,
+				       .physical_base = ram.address,
+				       .virtual_base = h->link_virt,
+				       .order = b->order,
+				       .order_count = plan->chunk_count};
 
 	if (mode == RIFFLE_MODE_FGKASLR) {
 		int status = riffle_layout_draw(&layout, plan, &guest, mode, NULL, error);
@@ -131,17 +134,17 @@ static const struct {
 	unsigned options;
 	bool faulted, text_alone, threads;
 } loads[ROW_COUNT] = {
-	[ROW_OFF_FRESH] = {.mode = RIFFLE_MODE_OFF},
-	[ROW_KASLR_FRESH] = {.mode = RIFFLE_MODE_KASLR},
-	[ROW_OFF_FAULTED] = {.mode = RIFFLE_MODE_OFF, .faulted = true},
-	[ROW_KASLR_FAULTED] = {.mode = RIFFLE_MODE_KASLR, .faulted = true},
-	[ROW_KASLR_TWO_THREADS] = {.mode = RIFFLE_MODE_KASLR, .threads = true},
-	[ROW_SHUFFLE_FRESH] = {.mode = RIFFLE_MODE_FGKASLR},
-	[ROW_LAZY_FRESH] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES},
-	[ROW_SHUFFLE_TWO_THREADS] = {.mode = RIFFLE_MODE_FGKASLR, .threads = true},
-	[ROW_SHUFFLE_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true},
-	[ROW_LAZY_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES, .faulted = true},
-	[ROW_TEXT_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true, .text_alone = true},
+    [ROW_OFF_FRESH] = {.mode = RIFFLE_MODE_OFF},
+    [ROW_KASLR_FRESH] = {.mode = RIFFLE_MODE_KASLR},
+    [ROW_OFF_FAULTED] = {.mode = RIFFLE_MODE_OFF, .faulted = true},
+    [ROW_KASLR_FAULTED] = {.mode = RIFFLE_MODE_KASLR, .faulted = true},
+    [ROW_KASLR_TWO_THREADS] = {.mode = RIFFLE_MODE_KASLR, .threads = true},
+    [ROW_SHUFFLE_FRESH] = {.mode = RIFFLE_MODE_FGKASLR},
+    [ROW_LAZY_FRESH] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES},
+    [ROW_SHUFFLE_TWO_THREADS] = {.mode = RIFFLE_MODE_FGKASLR, .threads = true},
+    [ROW_SHUFFLE_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true},
+    [ROW_LAZY_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES, .faulted = true},
+    [ROW_TEXT_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true, .text_alone = true},
 };
 
 static int time_load(struct bench *b, enum row row, double *ms, struct riffle_error *error)
@@ -195,7 +198,8 @@ static double paired_difference(const struct bench *b, enum row row, enum row ba
 	return middle;
 }
 
-/* A plan with the chunks and nothing else: no other bytes, relocations or tables. Its parts were checked with the whole. */
+/* A plan with the chunks and nothing else: no other bytes, relocations or tables. Its parts were checked with the
+ * whole. */
 static void make_text_plan(struct bench *b)
 {
 	struct riffle_plan *plan = &b->text_plan;
@@ -206,9 +210,9 @@ static void make_text_plan(struct bench *b)
 	plan->fixed32_count = plan->fixed64_count = plan->table_count = 0;
 	plan->kallsyms = NULL;
 	for (uint32_t i = 0; i < plan->region_count && i < 64; i++)
-		b->text_extent[i] = (struct riffle_extent){
-			plan->regions[i].image_offset, plan->regions[i].bytes,
-			plan->header->payload_offset + plan->regions[i].image_offset};
+		b->text_extent[i] =
+		    (struct riffle_extent){plan->regions[i].image_offset, plan->regions[i].bytes,
+					   plan->header->payload_offset + plan->regions[i].image_offset};
 	plan->extents = b->text_extent;
 	plan->extent_count = plan->region_count;
 }
@@ -262,7 +266,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 	}
 	if (!(b->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		b->have[ROW_KASLR_FRESH] = b->have[ROW_KASLR_FAULTED] = b->have[ROW_KASLR_TWO_THREADS] =
-			b->have[ROW_BOOTSTRAP] = false;
+		    b->have[ROW_BOOTSTRAP] = false;
 	for (unsigned i = ROW_SHUFFLE_FRESH; i <= ROW_TEXT_FAULTED; i++)
 		b->have[i] = b->kernel.plan.chunk_count;
 	if (b->cpu)
@@ -321,9 +325,8 @@ static void print_text(const struct bench *b, const char *name)
 	const struct riffle_header *h = b->kernel.plan.header;
 	double floor = median(b->ms[ROW_FLOOR], b->runs);
 
-	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n", SHOWN(name),
-	       h->kernel_version, (double)h->load_bytes / 1e6,
-	       (double)extent_bytes(&b->kernel.plan) / 1e6,
+	printf("%s\n%s: PT_LOAD %.1f MB, non-zero extents %.1f MB, %u relocations; %u rounds, medians; %s pages\n",
+	       SHOWN(name), h->kernel_version, (double)h->load_bytes / 1e6, (double)extent_bytes(&b->kernel.plan) / 1e6,
 	       b->kernel.plan.reloc64_count + b->kernel.plan.reloc32_count + b->kernel.plan.reloc32_inverse_count,
 	       b->runs, b->huge_pages ? "huge" : "4 KiB");
 	bench_file_print(&b->file);
@@ -336,14 +339,16 @@ static void print_text(const struct bench *b, const char *name)
 		double off = median(b->ms[ROW_OFF_FRESH], b->runs);
 		double faulted = median(b->ms[ROW_OFF_FAULTED], b->runs);
 
-		printf("\nKASLR adds (median of paired differences): fresh %+.3f ms, %+.1f %%; faulted %+.3f ms, %+.1f %%\n",
+		printf("\nKASLR adds (median of paired differences): fresh %+.3f ms, %+.1f %%; faulted %+.3f ms, %+.1f "
+		       "%%\n",
 		       paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH),
 		       100 * paired_difference(b, ROW_KASLR_FRESH, ROW_OFF_FRESH) / off,
 		       paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED),
 		       100 * paired_difference(b, ROW_KASLR_FAULTED, ROW_OFF_FAULTED) / faulted);
 	}
 	if (b->have[ROW_SHUFFLE_FRESH])
-		printf("FGKASLR adds to KASLR (median of paired differences, / floor): fresh %+.3f ms, %.2f; faulted %+.3f ms, "
+		printf("FGKASLR adds to KASLR (median of paired differences, / floor): fresh %+.3f ms, %.2f; faulted "
+		       "%+.3f ms, "
 		       "%.2f\nFGKASLR load / KASLR load, fresh: %.2f\n",
 		       paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH),
 		       paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH) / floor,
@@ -407,7 +412,7 @@ static const char *const start_modes[] = {"off", "kaslr", "fgkaslr"};
 #define START_MODES 3
 
 struct start_bench {
-	struct start_figures *figures[START_MODES];     /* of each mode, a round each; NULL where the kernel lacks it */
+	struct start_figures *figures[START_MODES]; /* of each mode, a round each; NULL where the kernel lacks it */
 	double *floor_ms[START_MODES];
 };
 
@@ -427,8 +432,8 @@ static int measure_start(struct bench *b, struct start_bench *s, const char *nam
 		s->floor_ms[i] = calloc(b->runs, sizeof *s->floor_ms[i]);
 		if (!s->figures[i] || !s->floor_ms[i])
 			return riffle_fail(error, RIFFLE_ERR_MEMORY, "bench", "has no memory for its figures");
-		status = bench_start(s->figures[i], s->floor_ms[i], b->runs, &request, b->kernel.plan.header->load_bytes,
-				     error);
+		status = bench_start(s->figures[i], s->floor_ms[i], b->runs, &request,
+				     b->kernel.plan.header->load_bytes, error);
 	}
 	return status;
 }
@@ -437,8 +442,8 @@ static void print_start_text(const struct bench *b, const struct start_bench *s,
 {
 	printf("%s\n%s: exec of riffle run to its first KVM_RUN, 256 MiB, %u rounds each, medians; %s pages\n\n"
 	       "%-12s %9s %9s %9s %9s %22s\n",
-	       SHOWN(name), b->kernel.plan.header->kernel_version, b->runs, b->huge_pages ? "huge" : "4 KiB", "", "floor ms",
-	       "start ms", "/ floor", "CPU ms", "CPU ms beside the load");
+	       SHOWN(name), b->kernel.plan.header->kernel_version, b->runs, b->huge_pages ? "huge" : "4 KiB", "",
+	       "floor ms", "start ms", "/ floor", "CPU ms", "CPU ms beside the load");
 	for (unsigned i = 0; i < START_MODES; i++) {
 		double floor, start, cpu;
 
@@ -502,29 +507,29 @@ static bool is_utf8(const char *name)
 }
 
 static const char help[] =
-	"Usage: riffle bench load [OPTIONS] KERNEL\n"
-	"       riffle bench start [OPTIONS] KERNEL\n"
-	"       riffle bench storage [OPTIONS] KERNEL\n"
-	"       riffle bench boot [OPTIONS] KERNEL\n"
-	"\n"
-	"boot: whole boots to the guest's init, one way or another; from riffle's source tree only.\n"
-	"`riffle bench boot --help` prints its own options.\n"
-	"storage: which way to store KERNEL (not prepared yet) has it loaded soonest, as a function of how\n"
-	"fast its file is read: the processor's part measured for a prepared kernel stored raw, with LZ4\n"
-	"and with Zstandard, and for a bzImage; reads modelled as bytes / bandwidth.\n"
-	"start: from exec of `riffle run` to its first KVM_RUN on whatever /dev/kvm opens.\n"
-	"load: measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
-	"with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
-	"the guest would have to do, on a fresh copy of the prepared kernel, and tells how the page\n"
-	"cache holds that. Prints medians and medians of paired differences.\n"
-	"\n"
-	"  -n, --runs N          rounds that count, at least 21 [41]\n"
-	"      --relocs FILE     vmlinux.relocs that belongs to a stripped vmlinux\n"
-	"      --no-huge-pages   4 KiB pages for all memory\n"
-	"      --cpu             load: processor time, of what one thread does, for a host with other work\n"
-	"      --json            every figure, as JSON\n"
-	"      --csv             storage: every figure, as CSV\n"
-	"  -h, --help            this text\n";
+    "Usage: riffle bench load [OPTIONS] KERNEL\n"
+    "       riffle bench start [OPTIONS] KERNEL\n"
+    "       riffle bench storage [OPTIONS] KERNEL\n"
+    "       riffle bench boot [OPTIONS] KERNEL\n"
+    "\n"
+    "boot: whole boots to the guest's init, one way or another; from riffle's source tree only.\n"
+    "`riffle bench boot --help` prints its own options.\n"
+    "storage: which way to store KERNEL (not prepared yet) has it loaded soonest, as a function of how\n"
+    "fast its file is read: the processor's part measured for a prepared kernel stored raw, with LZ4\n"
+    "and with Zstandard, and for a bzImage; reads modelled as bytes / bandwidth.\n"
+    "start: from exec of `riffle run` to its first KVM_RUN on whatever /dev/kvm opens.\n"
+    "load: measures, in one run and in turn, what it costs on this machine to load KERNEL without and\n"
+    "with KASLR, against a plain copy of its bytes and against the least a bootstrap loader in\n"
+    "the guest would have to do, on a fresh copy of the prepared kernel, and tells how the page\n"
+    "cache holds that. Prints medians and medians of paired differences.\n"
+    "\n"
+    "  -n, --runs N          rounds that count, at least 21 [41]\n"
+    "      --relocs FILE     vmlinux.relocs that belongs to a stripped vmlinux\n"
+    "      --no-huge-pages   4 KiB pages for all memory\n"
+    "      --cpu             load: processor time, of what one thread does, for a host with other work\n"
+    "      --json            every figure, as JSON\n"
+    "      --csv             storage: every figure, as CSV\n"
+    "  -h, --help            this text\n";
 
 static int usage_error(const char *text)
 {
@@ -564,18 +569,18 @@ static int command_boot(char **argv)
 	snprintf(program, sizeof program, "%s/bench/boot/main.py", source ? source : RIFFLE_SOURCE_DIR);
 	argv[0] = program;
 	execv(program, argv);
-	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n", SHOWN(program),
-		strerror(errno));
+	fprintf(stderr, "riffle: bench boot: %s: %s; it lies in riffle's source tree, which RIFFLE_SOURCE can name\n",
+		SHOWN(program), strerror(errno));
 	return EXIT_FAILURE;
 }
 
 int command_bench(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"runs", required_argument, NULL, 'n'}, {"relocs", required_argument, NULL, 'r'},
-		{"no-huge-pages", no_argument, NULL, 'p'}, {"json", no_argument, NULL, 'j'},
-		{"csv", no_argument, NULL, 'c'}, {"cpu", no_argument, NULL, 'u'},
-		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+	    {"runs", required_argument, NULL, 'n'},    {"relocs", required_argument, NULL, 'r'},
+	    {"no-huge-pages", no_argument, NULL, 'p'}, {"json", no_argument, NULL, 'j'},
+	    {"csv", no_argument, NULL, 'c'},           {"cpu", no_argument, NULL, 'u'},
+	    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 	};
 	struct bench b = {.runs = 41, .huge_pages = true};
 	struct riffle_error error = {0};
@@ -622,7 +627,9 @@ int command_bench(int argc, char **argv)
 			fputs(help, stdout);
 			return 0;
 		default:
-			fprintf(stderr, "riffle bench: '%s' is no option or lacks its argument; riffle bench load --help tells more\n",
+			fprintf(stderr,
+				"riffle bench: '%s' is no option or lacks its argument; riffle bench load --help tells "
+				"more\n",
 				SHOWN(argv[optind - 1]));
 			return EXIT_USAGE;
 		}

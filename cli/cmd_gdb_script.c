@@ -419,9 +419,12 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 int command_gdb_script(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-	    {"layout", required_argument, NULL, 'l'},  {"vmlinux", required_argument, NULL, 'v'},
-	    {"symbols", required_argument, NULL, 's'}, {"system-map", required_argument, NULL, 'm'},
-	    {"kernel", required_argument, NULL, 'k'},  {"help", no_argument, NULL, 'h'},
+	    {"layout", required_argument, NULL, 'l'},
+	    {"vmlinux", required_argument, NULL, 'v'},
+	    {"symbols", required_argument, NULL, 's'},
+	    {"system-map", required_argument, NULL, 'm'},
+	    {"kernel", required_argument, NULL, 'k'},
+	    {"help", no_argument, NULL, 'h'},
 	    {0},
 	};
 	struct gdb_script script = {.script.fd = -1, .symbols.fd = -1, .map.fd = -1};

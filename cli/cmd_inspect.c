@@ -33,38 +33,38 @@
 #define MIB (UINT64_C(1) << 20)
 
 static const char help[] =
-	"Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--strength]\n"
-	"                      [--json] [--memory SIZE]\n"
-	"\n"
-	"Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
-	"open descriptor), and from how many places its layout is drawn.\n"
-	"\n"
-	"  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
-	"  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
-	"  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
-	"                      and what an attacker has to guess\n"
-	"  -s, --strength      count the gadgets that keep their places when functions are shuffled, and\n"
-	"                      tell what one leaked pointer leaves to guess; not of a prepared kernel\n"
-	"  -d, --debug-vmlinux FILE\n"
-	"                      vmlinux with symbols of the same build, as for riffle prepare\n"
-	"  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
-	"  -h, --help          this text\n"
-	"\n"
-	"Entropy is counted in a guest whose RAM begins at 0 and leaves out 3 to 4 GiB, before initrd and\n"
-	"boot tables take their places: `riffle run` may have a few slots less.\n";
+    "Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--strength]\n"
+    "                      [--json] [--memory SIZE]\n"
+    "\n"
+    "Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
+    "open descriptor), and from how many places its layout is drawn.\n"
+    "\n"
+    "  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
+    "  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
+    "  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
+    "                      and what an attacker has to guess\n"
+    "  -s, --strength      count the gadgets that keep their places when functions are shuffled, and\n"
+    "                      tell what one leaked pointer leaves to guess; not of a prepared kernel\n"
+    "  -d, --debug-vmlinux FILE\n"
+    "                      vmlinux with symbols of the same build, as for riffle prepare\n"
+    "  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
+    "  -h, --help          this text\n"
+    "\n"
+    "Entropy is counted in a guest whose RAM begins at 0 and leaves out 3 to 4 GiB, before initrd and\n"
+    "boot tables take their places: `riffle run` may have a few slots less.\n";
 
 /* what is known of the kernel in question */
 struct subject {
 	const char *name;
-	bool prepared;          /* the file itself is a prepared kernel */
+	bool prepared; /* the file itself is a prepared kernel */
 	uint64_t file_bytes;
 	const struct riffle_plan *plan;
 	struct shuffle_account account;
 	uint64_t memory_bytes;
 	struct riffle_slots slots;
-	bool fits;              /* slots are valid */
+	bool fits; /* slots are valid */
 	struct riffle_error unfit;
-	struct strength_account *strength;      /* NULL: not asked for */
+	struct strength_account *strength; /* NULL: not asked for */
 	struct uki uki;
 	char command_line[UKI_COMMAND_LINE_MAX];
 };
@@ -73,12 +73,12 @@ static void count_slots(struct subject *s)
 {
 	const uint64_t hole = RIFFLE_BOOT_HOLE_START;
 	struct riffle_ram ram[2] = {
-		{.address = 0, .bytes = s->memory_bytes < hole ? s->memory_bytes : hole},
-		{.address = RIFFLE_BOOT_HOLE_END, .bytes = s->memory_bytes < hole ? 0 : s->memory_bytes - hole},
+	    {.address = 0, .bytes = s->memory_bytes < hole ? s->memory_bytes : hole},
+	    {.address = RIFFLE_BOOT_HOLE_END, .bytes = s->memory_bytes < hole ? 0 : s->memory_bytes - hole},
 	};
 	struct riffle_memory memory = {.ram = ram, .ram_count = ram[1].bytes ? 2 : 1};
-	enum riffle_mode mode = s->plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR
-										    : RIFFLE_MODE_PHYSICAL;
+	enum riffle_mode mode =
+	    s->plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_PHYSICAL;
 
 	s->fits = !riffle_layout_slots(&s->slots, s->plan, &memory, mode, &s->unfit);
 }
@@ -256,8 +256,9 @@ static json_t *json_entropy(const struct subject *s)
 
 static json_t *json_part(const struct uki_part *part)
 {
-	return part->bytes ? json_pack("{s:I, s:I}", "offset", (json_int_t)part->offset, "bytes", (json_int_t)part->bytes)
-			   : json_null();
+	return part->bytes
+		   ? json_pack("{s:I, s:I}", "offset", (json_int_t)part->offset, "bytes", (json_int_t)part->bytes)
+		   : json_null();
 }
 
 static json_t *json_uki(const struct subject *s)
@@ -280,10 +281,10 @@ static int print_json(const struct subject *s, bool chunks)
 	int status;
 
 	root = json_pack("{s:s, s:b, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:b}", "file",
-			 s->name, "prepared", s->prepared, "kind", kind_name(s), "kernel_version", h->kernel_version, "build_id",
-			 json_hex(h->build_id, h->build_id_bytes), "compression", compression_name(s), "file_bytes",
-			 (json_int_t)s->file_bytes, "image_bytes", (json_int_t)h->image_bytes, "load_bytes",
-			 (json_int_t)h->load_bytes, "init_size", (json_int_t)h->init_size, "alignment",
+			 s->name, "prepared", s->prepared, "kind", kind_name(s), "kernel_version", h->kernel_version,
+			 "build_id", json_hex(h->build_id, h->build_id_bytes), "compression", compression_name(s),
+			 "file_bytes", (json_int_t)s->file_bytes, "image_bytes", (json_int_t)h->image_bytes,
+			 "load_bytes", (json_int_t)h->load_bytes, "init_size", (json_int_t)h->init_size, "alignment",
 			 (json_int_t)h->kernel_alignment, "link_physical", json_address(h->link_phys), "link_virtual",
 			 json_address(h->link_virt), "window_bytes", (json_int_t)h->window_bytes, "entry_offset",
 			 (json_int_t)h->entry_offset, "relocatable", (h->flags & RIFFLE_KERNEL_RELOCATABLE) != 0);
@@ -298,13 +299,14 @@ static int print_json(const struct subject *s, bool chunks)
 				      (json_int_t)plan->reloc32_inverse_count, "inverse_list",
 				      (h->flags & RIFFLE_KERNEL_INVERSE) != 0));
 	json_object_set_new(root, "segments", json_segments(plan));
-	json_object_set_new(root, "extents", json_pack("{s:I, s:I}", "count", (json_int_t)plan->extent_count, "bytes",
-						       (json_int_t)extent_bytes(plan)));
-	json_object_set_new(root, "storage",
-			    json_pack("{s:s, s:I, s:I}", "compression", storage_name(s), "frames",
-				      (json_int_t)plan->frame_count, "payload_bytes",
-				      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset
-							      : extent_bytes(plan))));
+	json_object_set_new(
+	    root, "extents",
+	    json_pack("{s:I, s:I}", "count", (json_int_t)plan->extent_count, "bytes", (json_int_t)extent_bytes(plan)));
+	json_object_set_new(
+	    root, "storage",
+	    json_pack("{s:s, s:I, s:I}", "compression", storage_name(s), "frames", (json_int_t)plan->frame_count,
+		      "payload_bytes",
+		      (json_int_t)(h->storage ? h->file_bytes - h->payload_offset : extent_bytes(plan))));
 	json_object_set_new(root, "uki", json_uki(s));
 	json_object_set_new(root, "source_digest", json_hex(h->source_digest, sizeof h->source_digest));
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
@@ -363,8 +365,9 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, options->relocs ? "--relocs" : "--debug-vmlinux",
 				   "is of no use: this kernel is prepared already");
 	if (s->prepared && options->strength)
-		return riffle_fail(&i->error, RIFFLE_ERR_ARGUMENT, "--strength",
-				   "needs the kernel that this one was prepared from: a prepared kernel has no symbols");
+		return riffle_fail(
+		    &i->error, RIFFLE_ERR_ARGUMENT, "--strength",
+		    "needs the kernel that this one was prepared from: a prepared kernel has no symbols");
 	if (s->prepared)
 		return RIFFLE_OK;
 	if (options->relocs && input_open(&i->files.relocs, &st, options->relocs, &i->error)) {
@@ -472,11 +475,10 @@ static int inspect(struct subject *s, const struct inspect_options *options)
 int command_inspect(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"relocs", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
-		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
-		{"chunks", no_argument, NULL, 'c'},       {"debug-vmlinux", required_argument, NULL, 'd'},
-		{"strength", no_argument, NULL, 's'},
-		{0},
+	    {"relocs", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
+	    {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+	    {"chunks", no_argument, NULL, 'c'},       {"debug-vmlinux", required_argument, NULL, 'd'},
+	    {"strength", no_argument, NULL, 's'},     {0},
 	};
 	struct subject subject = {.memory_bytes = 256 * MIB};
 	struct inspect_options options = {0};

@@ -22,35 +22,35 @@
 #include "prepare/image/image.h"
 
 static const char help[] =
-	"Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
-	"                      [--bootstrap [--elf]] [--force] -o FILE\n"
-	"       riffle prepare --check FILE\n"
-	"\n"
-	"Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
-	"out which of its functions can be shuffled and which parts are not zero, and writes a prepared\n"
-	"kernel that later boots use as it is.\n"
-	"KERNEL is a bzImage or a vmlinux of any kind; fd:N names an open descriptor.\n"
-	"\n"
-	"  -o, --output FILE   the prepared kernel; it appears whole or not at all\n"
-	"  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
-	"  -d, --debug-vmlinux FILE\n"
-	"                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
-	"                      functions and references is added, and held against what was found\n"
-	"  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
-	"                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
-	"                      and any other loader of the 64-bit boot protocol\n"
-	"  -e, --elf           with --bootstrap, write it as an ELF with a 64-bit and a PVH entry: for\n"
-	"                      Firecracker, Cloud Hypervisor, qemu -kernel and other monitors\n"
-	"  -z, --compress METHOD\n"
-	"                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
-	"                      unless reading the file is slow [none]\n"
-	"  -f, --force         replace FILE if it is there\n"
-	"      --check         compare a prepared kernel's contents with the digest stored in it\n"
-	"  -h, --help          this text\n"
-	"\n"
-	"The kernel is read by a child process that has no privileges and may do little but compute.\n"
-	"\n"
-	"Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+    "Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
+    "                      [--bootstrap [--elf]] [--force] -o FILE\n"
+    "       riffle prepare --check FILE\n"
+    "\n"
+    "Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
+    "out which of its functions can be shuffled and which parts are not zero, and writes a prepared\n"
+    "kernel that later boots use as it is.\n"
+    "KERNEL is a bzImage or a vmlinux of any kind; fd:N names an open descriptor.\n"
+    "\n"
+    "  -o, --output FILE   the prepared kernel; it appears whole or not at all\n"
+    "  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
+    "  -d, --debug-vmlinux FILE\n"
+    "                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
+    "                      functions and references is added, and held against what was found\n"
+    "  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
+    "                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
+    "                      and any other loader of the 64-bit boot protocol\n"
+    "  -e, --elf           with --bootstrap, write it as an ELF with a 64-bit and a PVH entry: for\n"
+    "                      Firecracker, Cloud Hypervisor, qemu -kernel and other monitors\n"
+    "  -z, --compress METHOD\n"
+    "                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
+    "                      unless reading the file is slow [none]\n"
+    "  -f, --force         replace FILE if it is there\n"
+    "      --check         compare a prepared kernel's contents with the digest stored in it\n"
+    "  -h, --help          this text\n"
+    "\n"
+    "The kernel is read by a child process that has no privileges and may do little but compute.\n"
+    "\n"
+    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
 
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
@@ -90,7 +90,8 @@ static int bootstrap_to(int fd, bool elf, struct spawn_files *files, struct spaw
 	struct stat st;
 	int status;
 
-	/* a kernel that is prepared already only needs the stage in front of it; its bytes are trusted as run does it */
+	/* a kernel that is prepared already only needs the stage in front of it; its bytes are trusted as run does it
+	 */
 	if (input_is_prepared(files->kernel)) {
 		if (fstat(files->kernel, &st) < 0)
 			return riffle_fail_system(error, errno, "file", "cannot be examined");
@@ -231,11 +232,16 @@ static int check(const char *name)
 int command_prepare(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"output", required_argument, NULL, 'o'}, {"relocs", required_argument, NULL, 'r'},
-		{"debug-vmlinux", required_argument, NULL, 'd'}, {"compress", required_argument, NULL, 'z'},
-		{"bootstrap", no_argument, NULL, 'b'},    {"elf", no_argument, NULL, 'e'},
-		{"force", no_argument, NULL, 'f'},        {"check", no_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},         {0},
+	    {"output", required_argument, NULL, 'o'},
+	    {"relocs", required_argument, NULL, 'r'},
+	    {"debug-vmlinux", required_argument, NULL, 'd'},
+	    {"compress", required_argument, NULL, 'z'},
+	    {"bootstrap", no_argument, NULL, 'b'},
+	    {"elf", no_argument, NULL, 'e'},
+	    {"force", no_argument, NULL, 'f'},
+	    {"check", no_argument, NULL, 'c'},
+	    {"help", no_argument, NULL, 'h'},
+	    {0},
 	};
 	struct prepare_options options = {0};
 	int option;
@@ -283,8 +289,8 @@ int command_prepare(int argc, char **argv)
 	if (argc - optind != 1)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
-	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap ||
-			      options.elf || options.force || options.compress))
+	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap || options.elf ||
+			      options.force || options.compress))
 		return usage_error("--check goes with no other option");
 	if (options.elf && !options.bootstrap)
 		return usage_error("--elf goes with --bootstrap");

@@ -27,27 +27,27 @@
 #define COUNT_MAX 1000000ul
 
 static const char help[] =
-	"Usage: riffle verify [OPTIONS] KERNEL\n"
-	"\n"
-	"Loads KERNEL (a bzImage or a vmlinux) at random layouts into private memory and proves that every\n"
-	"byte is right. What must be there is computed by another path than the one it was loaded by: code\n"
-	"references from objdump, addresses from the kernel's own relocations, tables read, moved, sorted and\n"
-	"written anew; of the plan only the chunks' link places are believed. Exit code 0: all is right;\n"
-	"3: something is not, and the first differences are printed; 1: an error.\n"
-	"\n"
-	"  -d, --debug-vmlinux FILE  a debug vmlinux of the same build: its .rela sections say which symbol each\n"
-	"                            reference follows, and what objdump and the tables do not know\n"
-	"  -p, --prepared FILE       verify this prepared kernel instead of what KERNEL is prepared to now\n"
-	"  -r, --relocs FILE         vmlinux.relocs that belongs to a stripped vmlinux\n"
-	"  -n, --count N             as many layouts, after one disassembly [1]\n"
-	"  -s, --seed HEX            the first layout's seed (64 digits at most); each further one's is one more\n"
-	"  -l, --layout FILE         this layout, as --layout-out of riffle run wrote it\n"
-	"      --randomize MODE      fgkaslr, kaslr, physical or off [the best that the kernel allows]\n"
-	"      --no-cache            prepare KERNEL anew\n"
-	"      --list                print the names of what is verified, and how many fields each has\n"
-	"      --spoil NAMES         for tests: parts with these names (commas between; all) are left stale, one\n"
-	"                            at a time, in a load of their own: each must be noticed\n"
-	"  -h, --help                this text\n";
+    "Usage: riffle verify [OPTIONS] KERNEL\n"
+    "\n"
+    "Loads KERNEL (a bzImage or a vmlinux) at random layouts into private memory and proves that every\n"
+    "byte is right. What must be there is computed by another path than the one it was loaded by: code\n"
+    "references from objdump, addresses from the kernel's own relocations, tables read, moved, sorted and\n"
+    "written anew; of the plan only the chunks' link places are believed. Exit code 0: all is right;\n"
+    "3: something is not, and the first differences are printed; 1: an error.\n"
+    "\n"
+    "  -d, --debug-vmlinux FILE  a debug vmlinux of the same build: its .rela sections say which symbol each\n"
+    "                            reference follows, and what objdump and the tables do not know\n"
+    "  -p, --prepared FILE       verify this prepared kernel instead of what KERNEL is prepared to now\n"
+    "  -r, --relocs FILE         vmlinux.relocs that belongs to a stripped vmlinux\n"
+    "  -n, --count N             as many layouts, after one disassembly [1]\n"
+    "  -s, --seed HEX            the first layout's seed (64 digits at most); each further one's is one more\n"
+    "  -l, --layout FILE         this layout, as --layout-out of riffle run wrote it\n"
+    "      --randomize MODE      fgkaslr, kaslr, physical or off [the best that the kernel allows]\n"
+    "      --no-cache            prepare KERNEL anew\n"
+    "      --list                print the names of what is verified, and how many fields each has\n"
+    "      --spoil NAMES         for tests: parts with these names (commas between; all) are left stale, one\n"
+    "                            at a time, in a load of their own: each must be noticed\n"
+    "  -h, --help                this text\n";
 
 struct options {
 	const char *kernel, *relocs, *debug, *prepared, *layout, *spoil;
@@ -62,7 +62,7 @@ struct job {
 	struct opened_kernel kernel;
 	struct riffle_image *image;
 	struct verify *verify;
-	struct layout_file file;        /* --layout */
+	struct layout_file file; /* --layout */
 	struct riffle_layout layout;
 	uint8_t *memory;
 	size_t memory_bytes, workspace_bytes;
@@ -105,7 +105,8 @@ static void print_seed(const uint8_t seed[32])
 static void show_progress(void *opaque, uint64_t done, uint64_t all)
 {
 	(void)opaque;
-	fprintf(stderr, "\rriffle: disassembling %3u %%%s", (unsigned)(done * 100 / all), done == all ? "\r\033[K" : "");
+	fprintf(stderr, "\rriffle: disassembling %3u %%%s", (unsigned)(done * 100 / all),
+		done == all ? "\r\033[K" : "");
 }
 
 static int open_file(struct job *job, int *fd, const char *name)
@@ -149,16 +150,16 @@ static int check_debug(struct job *job, int debug)
 
 	job->blame = job->options.debug;
 	status = symbols_from_elf(NULL, &elf, debug, &job->error);
-	if (!status && (elf.build_id_bytes != image->build_id_bytes ||
-			memcmp(elf.build_id, image->build_id, elf.build_id_bytes)))
+	if (!status &&
+	    (elf.build_id_bytes != image->build_id_bytes || memcmp(elf.build_id, image->build_id, elf.build_id_bytes)))
 		status = riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "build id",
 				     "is another than the kernel's: this vmlinux is of another build");
 	return status;
 }
 
 /*
- * Everything is opened first: what follows reads bytes that anybody may have made, and has objdump read them. When it has,
- * this process runs no more programs. How long it all takes is for the number of layouts to say, not for a limit.
+ * Everything is opened first: what follows reads bytes that anybody may have made, and has objdump read them. When it
+ * has, this process runs no more programs. How long it all takes is for the number of layouts to say, not for a limit.
  */
 static int read_confined(struct job *job, int kernel, int relocs, int debug)
 {
@@ -367,7 +368,8 @@ static int spoil(struct job *job, bool *different)
 			puts("nothing in it depends on this layout");
 	}
 	if (!status && !spoiled)
-		return riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "--spoil", "names no part of this kernel; --list prints them");
+		return riffle_fail(&job->error, RIFFLE_ERR_ARGUMENT, "--spoil",
+				   "names no part of this kernel; --list prints them");
 	return status;
 }
 
@@ -400,8 +402,9 @@ static int choose_mode(struct job *job)
 	struct options *o = &job->options;
 
 	if (!o->has_mode)
-		o->mode = plan->chunk_count ? RIFFLE_MODE_FGKASLR
-			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_PHYSICAL;
+		o->mode = plan->chunk_count                                 ? RIFFLE_MODE_FGKASLR
+			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR
+									    : RIFFLE_MODE_PHYSICAL;
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
 	return 0;
@@ -471,25 +474,45 @@ enum { RANDOMIZE = 256, NO_CACHE, LIST, SPOIL };
 static int parse(struct options *o, int argc, char **argv, bool *done)
 {
 	static const struct option long_options[] = {
-		{"debug-vmlinux", required_argument, NULL, 'd'}, {"prepared", required_argument, NULL, 'p'},
-		{"relocs", required_argument, NULL, 'r'},	 {"count", required_argument, NULL, 'n'},
-		{"seed", required_argument, NULL, 's'},		 {"layout", required_argument, NULL, 'l'},
-		{"randomize", required_argument, NULL, RANDOMIZE}, {"no-cache", no_argument, NULL, NO_CACHE},
-		{"list", no_argument, NULL, LIST},		 {"spoil", required_argument, NULL, SPOIL},
-		{"help", no_argument, NULL, 'h'},		 {0},
+	    {"debug-vmlinux", required_argument, NULL, 'd'},
+	    {"prepared", required_argument, NULL, 'p'},
+	    {"relocs", required_argument, NULL, 'r'},
+	    {"count", required_argument, NULL, 'n'},
+	    {"seed", required_argument, NULL, 's'},
+	    {"layout", required_argument, NULL, 'l'},
+	    {"randomize", required_argument, NULL, RANDOMIZE},
+	    {"no-cache", no_argument, NULL, NO_CACHE},
+	    {"list", no_argument, NULL, LIST},
+	    {"spoil", required_argument, NULL, SPOIL},
+	    {"help", no_argument, NULL, 'h'},
+	    {0},
 	};
 	int option;
 
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "d:p:r:n:s:l:h", long_options, NULL)) != -1) {
 		switch (option) {
-		case 'd': o->debug = optarg; break;
-		case 'p': o->prepared = optarg; break;
-		case 'r': o->relocs = optarg; break;
-		case 'l': o->layout = optarg; break;
-		case NO_CACHE: o->no_cache = true; break;
-		case LIST: o->list = true; break;
-		case SPOIL: o->spoil = optarg; break;
+		case 'd':
+			o->debug = optarg;
+			break;
+		case 'p':
+			o->prepared = optarg;
+			break;
+		case 'r':
+			o->relocs = optarg;
+			break;
+		case 'l':
+			o->layout = optarg;
+			break;
+		case NO_CACHE:
+			o->no_cache = true;
+			break;
+		case LIST:
+			o->list = true;
+			break;
+		case SPOIL:
+			o->spoil = optarg;
+			break;
 		case 'n':
 			if (!parse_count(optarg, &o->count))
 				return usage_error("--count must be a number from 1 to 1000000", optarg);

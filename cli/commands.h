@@ -18,10 +18,10 @@ enum run_exit {
 
 /* In the place of all these when a command was to be run and there is no status of it; riffle-run(1) documents them. */
 enum command_exit {
-	COMMAND_EXIT_PANIC = 123,       /* the guest's kernel panicked */
-	COMMAND_EXIT_LOST = 124,        /* the guest ended in another way without a status */
-	COMMAND_EXIT_ERROR = 125,       /* riffle, or the guest's init, failed */
-	COMMAND_EXIT_CANNOT_RUN = 126,  /* the guest could not run the command */
+	COMMAND_EXIT_PANIC = 123,      /* the guest's kernel panicked */
+	COMMAND_EXIT_LOST = 124,       /* the guest ended in another way without a status */
+	COMMAND_EXIT_ERROR = 125,      /* riffle, or the guest's init, failed */
+	COMMAND_EXIT_CANNOT_RUN = 126, /* the guest could not run the command */
 	COMMAND_EXIT_NOT_FOUND = 127,
 };
 

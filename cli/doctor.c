@@ -102,7 +102,8 @@ int command_doctor(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n", SHOWN(argv[1]));
+		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n",
+			SHOWN(argv[1]));
 		return EXIT_USAGE;
 	}
 	look_at_kvm(&facts, problem, sizeof problem);

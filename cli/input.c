@@ -72,8 +72,7 @@ int input_trust(int fd, const struct stat *st, struct riffle_error *error)
 					    "is neither root nor the user that runs this", st->st_uid, geteuid());
 	/* a memfd's mode lets everybody write, whoever can get hold of it: what counts there is the seal */
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) && !sealed(fd))
-		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode",
-				   "lets its group or others change it (chmod go-w)");
+		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode", "lets its group or others change it (chmod go-w)");
 	return 0;
 }
 

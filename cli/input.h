@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What commands share with the world around them: files by path or as fd:N, errors in words, the fate of their output. */
+/* What commands share with the world around them: files by path or as fd:N, errors in words, the fate of their output.
+ */
 #ifndef RIFFLE_CLI_INPUT_H
 #define RIFFLE_CLI_INPUT_H
 
@@ -16,7 +17,8 @@ int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *
 
 /*
  * What a prepared kernel's bytes are trusted by: the file belongs to root or to the user, and nobody else can write to
- * it, by its mode or because it is a memfd sealed against writing. `fd` may be -1 for anything but a file. Errors: TRUST.
+ * it, by its mode or because it is a memfd sealed against writing. `fd` may be -1 for anything but a file. Errors:
+ * TRUST.
  */
 int input_trust(int fd, const struct stat *st, struct riffle_error *error);
 

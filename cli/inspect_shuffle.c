@@ -88,10 +88,11 @@ static json_t *pinned_json(const struct shuffle_account *a)
 		if (!r->pin || r->pin >= PINS)
 			continue;
 		json_array_append_new(
-		    array, json_pack("{s:I, s:o, s:I, s:s, s:I, s:s}", "image_offset", (json_int_t)r->offset,
-				     "link_virtual", json_sprintf("0x%" PRIx64, a->plan->header->link_virt + r->offset),
-				     "bytes", (json_int_t)r->bytes, "reason", pins[r->pin].name, "functions",
-				     (json_int_t)r->functions, "first_symbol", shuffle_plain(name, sizeof name, r->name)));
+		    array,
+		    json_pack("{s:I, s:o, s:I, s:s, s:I, s:s}", "image_offset", (json_int_t)r->offset, "link_virtual",
+			      json_sprintf("0x%" PRIx64, a->plan->header->link_virt + r->offset), "bytes",
+			      (json_int_t)r->bytes, "reason", pins[r->pin].name, "functions", (json_int_t)r->functions,
+			      "first_symbol", shuffle_plain(name, sizeof name, r->name)));
 	}
 	return array;
 }
@@ -117,10 +118,10 @@ struct shuffle_entropy shuffle_entropy(const struct shuffle_account *a)
 {
 	const struct chunk_stats *s = &a->stats;
 	struct shuffle_entropy e = {
-		.place_bits = s->largest_chunks ? log2(s->largest_chunks) : 0,
-		.base_bits = a->virtual_slots ? log2((double)a->virtual_slots) : 0,
-		.bases_left = bases_left(s, a->virtual_slots ? a->virtual_slots : 1),
-		.other_bits = s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0,
+	    .place_bits = s->largest_chunks ? log2(s->largest_chunks) : 0,
+	    .base_bits = a->virtual_slots ? log2((double)a->virtual_slots) : 0,
+	    .bases_left = bases_left(s, a->virtual_slots ? a->virtual_slots : 1),
+	    .other_bits = s->largest_chunks > 1 ? log2(s->largest_chunks - 1.0) : 0,
 	};
 
 	e.address_bits = e.place_bits + e.base_bits - log2((double)e.bases_left);
@@ -135,9 +136,9 @@ static void add_entropy(json_t *object, const struct shuffle_account *a)
 			    json_pack("{s:I, s:f, s:f}", "chunks", (json_int_t)a->stats.largest_chunks, "place_bits",
 				      e.place_bits, "address_bits_least", e.address_bits));
 	json_object_set_new(object, "leaked_function_pointer",
-			    json_pack("{s:I, s:I, s:f, s:f}", "chunk_bytes_most", (json_int_t)a->stats.size[4], "bases_left",
-				      (json_int_t)e.bases_left, "base_bits_left", log2((double)e.bases_left),
-				      "place_bits_left", e.other_bits));
+			    json_pack("{s:I, s:I, s:f, s:f}", "chunk_bytes_most", (json_int_t)a->stats.size[4],
+				      "bases_left", (json_int_t)e.bases_left, "base_bits_left",
+				      log2((double)e.bases_left), "place_bits_left", e.other_bits));
 	json_object_set_new(object, "leaked_data_pointer", json_pack("{s:f}", "place_bits_left", e.place_bits));
 }
 
@@ -283,20 +284,24 @@ static void print_entropy(const struct shuffle_account *a)
 
 	puts("\nentropy:");
 	printf("  the order: %.0f bits, log2 of the number of orders (drawn by a key of 256 bits)\n", s->order_bits);
-	printf("  one function of the largest region: %.1f bits for its place when the base is known (on average of all\n"
-	       "  %.1f): no guess is right more often than once in %" PRIu32 "; its address, base unknown: at least %.1f bits\n",
-	       e.place_bits, s->place_bits, s->largest_chunks, e.address_bits);
+	printf(
+	    "  one function of the largest region: %.1f bits for its place when the base is known (on average of all\n"
+	    "  %.1f): no guess is right more often than once in %" PRIu32
+	    "; its address, base unknown: at least %.1f bits\n",
+	    e.place_bits, s->place_bits, s->largest_chunks, e.address_bits);
 	puts("\nwhat one leaked pointer gives away:");
 	printf(
 	    "  to a function that moves: that function and the rest of its chunk (%" PRIu32 " bytes at most), and the\n"
 	    "    virtual base but for %" PRIu64 " candidate%s (%.1f of %.1f bits are left); of every other function\n"
 	    "    that moves still about %.1f bits are unknown\n",
-	    s->size[4], e.bases_left, e.bases_left == 1 ? "" : "s", log2((double)e.bases_left), e.base_bits, e.other_bits);
+	    s->size[4], e.bases_left, e.bases_left == 1 ? "" : "s", log2((double)e.bases_left), e.base_bits,
+	    e.other_bits);
 	printf("  to data or pinned code: the virtual base, and so all data and pinned code; of every function that\n"
 	       "    moves still %.1f bits are unknown\n",
 	       e.place_bits);
 	puts("  without the shuffle either one gives away every address of the image");
-	puts("  these numbers hold against guessing; whoever can run code that does not move, a piece at a time, may need\n"
+	puts("  these numbers hold against guessing; whoever can run code that does not move, a piece at a time, may "
+	     "need\n"
 	     "    no guess (riffle inspect --strength tells), and whoever can read memory at will reads pointers to\n"
 	     "    functions there, and needs none");
 }

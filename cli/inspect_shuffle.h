@@ -17,11 +17,11 @@ struct shuffle_account {
 
 /* What an attacker has to guess, in bits, of a kernel that is shuffled. */
 struct shuffle_entropy {
-	double place_bits;      /* of one function's place in the largest region */
-	double base_bits;       /* of the virtual base */
-	double address_bits;    /* of its address, at the least */
-	uint64_t bases_left;    /* when one address of a function is known */
-	double other_bits;      /* of another function's place then */
+	double place_bits;   /* of one function's place in the largest region */
+	double base_bits;    /* of the virtual base */
+	double address_bits; /* of its address, at the least */
+	uint64_t bases_left; /* when one address of a function is known */
+	double other_bits;   /* of another function's place then */
 };
 
 struct shuffle_entropy shuffle_entropy(const struct shuffle_account *account);

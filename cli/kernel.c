@@ -89,7 +89,8 @@ static int check_unchanged(int fd, const struct stat *before, struct riffle_erro
 	return 0;
 }
 
-/* FAT has no ctime of its own: a file overwritten with its old size and mtime is the same by all that an entry goes by. */
+/* FAT has no ctime of its own: a file overwritten with its old size and mtime is the same by all that an entry goes by.
+ */
 static bool tells_of_changes(int fd)
 {
 	struct statfs fs;
@@ -156,8 +157,7 @@ static void note_cache(struct opened_kernel *k, const char *directory, const str
 	char line[160];
 
 	riffle_error_format(error, line, sizeof line);
-	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone",
-		 SHOWN(directory), line);
+	snprintf(k->notice, sizeof k->notice, "%.120s: %s; kernel prepared for this run alone", SHOWN(directory), line);
 }
 
 /* Prepares into the cache; when that fails for a reason of the cache's own, *fall_back is set. */
@@ -210,13 +210,15 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 	if (!request->no_cache) {
 		cached = cache_directory(directory, sizeof directory, request->cache_directory);
 		if (!cached)
-			snprintf(k->notice, sizeof k->notice,
-				 "no cache: neither XDG_CACHE_HOME nor HOME is set; kernel prepared for this run alone");
+			snprintf(
+			    k->notice, sizeof k->notice,
+			    "no cache: neither XDG_CACHE_HOME nor HOME is set; kernel prepared for this run alone");
 		if (cached && !tells_of_changes(inputs->kernel)) {
 			cached = false;
-			snprintf(k->notice, sizeof k->notice,
-				 "no cache: the kernel's file system does not tell of every change; kernel prepared for "
-				 "this run alone");
+			snprintf(
+			    k->notice, sizeof k->notice,
+			    "no cache: the kernel's file system does not tell of every change; kernel prepared for "
+			    "this run alone");
 		}
 	}
 	if (cached) {
@@ -269,7 +271,8 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 	if (!status)
 		prepared = input_is_prepared(inputs.kernel);
 	if (prepared && request->relocs)
-		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs", "is of no use: this kernel is prepared already");
+		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs",
+				     "is of no use: this kernel is prepared already");
 	else if (prepared)
 		status = open_prepared(k, request, &inputs, error);
 	else if (!status)

@@ -44,8 +44,8 @@ static int take_memory(struct layout_file *file, uint32_t chunks, struct riffle_
 	return RIFFLE_OK;
 }
 
-static int describe_chunks(struct layout_file *file, const struct riffle_layout *layout,
-			   const struct riffle_plan *plan, struct riffle_error *error)
+static int describe_chunks(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,
+			   struct riffle_error *error)
 {
 	int status = take_memory(file, plan->chunk_count, error);
 
@@ -58,8 +58,8 @@ static int describe_chunks(struct layout_file *file, const struct riffle_layout 
 		for (uint32_t k = r->first_chunk; k < r->first_chunk + r->chunk_count; k++) {
 			const struct riffle_chunk *c = &plan->chunks[layout->order[k]];
 
-			file->chunk[layout->order[k]] =
-				(struct layout_chunk){c->image_offset, riffle_chunk_bytes(c), (int32_t)(at - c->image_offset)};
+			file->chunk[layout->order[k]] = (struct layout_chunk){c->image_offset, riffle_chunk_bytes(c),
+									      (int32_t)(at - c->image_offset)};
 			file->by_place[k] = layout->order[k];
 			at += riffle_chunk_bytes(c);
 		}
@@ -112,9 +112,10 @@ bool layout_file_is_for(const struct layout_file *file, const struct riffle_head
 int layout_file_check(const struct layout_file *file, const struct riffle_header *header, struct riffle_error *error)
 {
 	return layout_file_is_for(file, header)
-		       ? RIFFLE_OK
-		       : riffle_fail(error, RIFFLE_ERR_FORMAT, "content_digest",
-				     "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
+		   ? RIFFLE_OK
+		   : riffle_fail(
+			 error, RIFFLE_ERR_FORMAT, "content_digest",
+			 "is not this kernel's: the layout belongs to another one, or it was prepared otherwise");
 }
 
 /* Where a chunk is while the guest runs: an image offset. */
@@ -231,8 +232,8 @@ int layout_file_write(const char *path, const struct layout_file *file, struct r
 			 mode_name(file->layout.mode), "physical_base", hex_number(file->layout.physical_base),
 			 "virtual_base", hex_number(file->layout.virtual_base), "link_physical",
 			 hex_number(file->link_physical), "link_virtual", hex_number(file->link_virtual), "image_bytes",
-			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id", file->build_id,
-			 "content_digest", file->content_digest, "source_digest", file->source_digest,
+			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id",
+			 file->build_id, "content_digest", file->content_digest, "source_digest", file->source_digest,
 			 "shuffle_checksum", file->shuffle_checksum);
 	if (root && file->chunk && add_chunks(root, file)) {
 		json_decref(root);
@@ -385,8 +386,9 @@ static int check_image(const struct layout_file *file, struct riffle_error *erro
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes",
 					 "reaches past the end of the address space", file->image_bytes);
 	if (file->link_virtual != START_KERNEL_MAP + file->link_physical)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virtual", "does not belong to link_physical",
-					    file->link_virtual, START_KERNEL_MAP + file->link_physical);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virtual",
+					    "does not belong to link_physical", file->link_virtual,
+					    START_KERNEL_MAP + file->link_physical);
 	if (file->layout.virtual_base % RIFFLE_SLOT_BYTES || file->layout.virtual_base < START_KERNEL_MAP)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "virtual_base",
 					 "is no multiple of 2 MiB where kernels lie", file->layout.virtual_base);
@@ -482,8 +484,8 @@ int layout_file_read(const char *path, struct layout_file *file, struct riffle_e
 		status = read_layout(root, file, error);
 		json_decref(root);
 	} else {
-		status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, "layout file", "is not JSON (line)",
-					   (uint64_t)at.line);
+		status =
+		    riffle_fail_found(error, RIFFLE_ERR_FORMAT, "layout file", "is not JSON (line)", (uint64_t)at.line);
 	}
 out:
 	close(fd);

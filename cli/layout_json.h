@@ -27,9 +27,9 @@ struct layout_file {
 	uint64_t link_virtual;
 	uint64_t image_bytes;
 	char kernel_version[192];
-	char build_id[65];        /* lower-case hex, empty when the kernel has none */
+	char build_id[65]; /* lower-case hex, empty when the kernel has none */
 	char content_digest[65];
-	char source_digest[65];     /* this and the next: empty in older files */
+	char source_digest[65]; /* this and the next: empty in older files */
 	char shuffle_checksum[17];
 	struct layout_chunk *chunk; /* ascending, disjoint; each takes others' places; NULL without a shuffle */
 	uint32_t *by_place;         /* their numbers, in the order they lie in while the guest runs */
@@ -44,8 +44,8 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 void layout_file_free(struct layout_file *file);
 
 /*
- * Whether the layout is for this kernel: the same prepared file, or one made of the same input with the same chunks, which
- * may be stored in another way.
+ * Whether the layout is for this kernel: the same prepared file, or one made of the same input with the same chunks,
+ * which may be stored in another way.
  */
 bool layout_file_is_for(const struct layout_file *file, const struct riffle_header *header);
 /* The same as an error, for a replay: FORMAT when it is not. */

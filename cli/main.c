@@ -18,21 +18,21 @@ static const struct {
 	int (*run)(int argc, char **argv); /* NULL: the work of riffle-prepare, which links whatever starts slowly */
 	const char *summary;
 } commands[] = {
-	{"run", command_run, "boot a kernel in a microVM, its layout randomised"},
-	{"snapshot", command_snapshot, "save a running guest into a directory"},
-	{"resume", command_resume, "go on with a saved guest, once"},
-	{"dump", command_dump, "write a running guest's memory as a core file"},
-	{"stock", command_stock, "keep microVMs ready, each for one start"},
-	{"doctor", NULL, "say what this host offers, and what to do about it"},
-	{"prepare", NULL, "do once what need not be done at each boot"},
-	{"config", command_config, "check the configuration file of a microVM"},
-	{"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
-	{"initramfs", NULL, "pack a directory as an initramfs"},
-	{"inspect", NULL, "say what a kernel file is and what entropy it gets"},
-	{"symbolize", NULL, "turn a guest's addresses back into symbols"},
-	{"gdb-script", NULL, "print what a debugger needs to know of a layout"},
-	{"verify", NULL, "prove that a loaded kernel is right, by an independent path"},
-	{"bench", NULL, "measure what loading and relocating costs here"},
+    {"run", command_run, "boot a kernel in a microVM, its layout randomised"},
+    {"snapshot", command_snapshot, "save a running guest into a directory"},
+    {"resume", command_resume, "go on with a saved guest, once"},
+    {"dump", command_dump, "write a running guest's memory as a core file"},
+    {"stock", command_stock, "keep microVMs ready, each for one start"},
+    {"doctor", NULL, "say what this host offers, and what to do about it"},
+    {"prepare", NULL, "do once what need not be done at each boot"},
+    {"config", command_config, "check the configuration file of a microVM"},
+    {"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
+    {"initramfs", NULL, "pack a directory as an initramfs"},
+    {"inspect", NULL, "say what a kernel file is and what entropy it gets"},
+    {"symbolize", NULL, "turn a guest's addresses back into symbols"},
+    {"gdb-script", NULL, "print what a debugger needs to know of a layout"},
+    {"verify", NULL, "prove that a loaded kernel is right, by an independent path"},
+    {"bench", NULL, "measure what loading and relocating costs here"},
 };
 
 static void usage(FILE *to)

@@ -33,5 +33,6 @@ const char *memory_size_parse(const char *text, uint64_t *bytes)
 		return "is no size";
 	*bytes <<= shift;
 	return !*bytes || *bytes % (UINT64_C(2) << 20) || *bytes > UINT64_C(511) << 30
-		       ? "must be a multiple of 2M up to 511G" : NULL;
+		   ? "must be a multiple of 2M up to 511G"
+		   : NULL;
 }

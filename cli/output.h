@@ -8,10 +8,10 @@
 #include <riffle/error.h>
 
 struct output {
-	int directory;          /* where the file is going to be */
-	int fd;                 /* open for reading and writing */
-	const char *name;       /* in the directory; points into the path given */
-	bool replace;           /* whether a file of that name may be replaced */
+	int directory;    /* where the file is going to be */
+	int fd;           /* open for reading and writing */
+	const char *name; /* in the directory; points into the path given */
+	bool replace;     /* whether a file of that name may be replaced */
 };
 
 /*

@@ -16,11 +16,11 @@ struct pool {
 	pthread_cond_t work, idle;
 	pthread_t thread[HELPERS_MAX];
 	unsigned threads;
-	unsigned round;         /* counts calls of run(): a helper joins each at most once */
-	bool open;              /* a round goes on that may be joined */
-	unsigned busy;          /* helpers that have joined and not finished */
+	unsigned round; /* counts calls of run(): a helper joins each at most once */
+	bool open;      /* a round goes on that may be joined */
+	unsigned busy;  /* helpers that have joined and not finished */
 	bool ending;
-	bool over;              /* no round follows: whoever helps may leave */
+	bool over; /* no round follows: whoever helps may leave */
 	void (*job)(void *argument, unsigned index);
 	void *argument;
 	unsigned jobs;

@@ -98,7 +98,8 @@ static const char help[] =
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", SHOWN(option), SHOWN(problem), SHOWN(found));
+	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", SHOWN(option),
+		SHOWN(problem), SHOWN(found));
 	return RUN_WRONG;
 }
 

@@ -18,8 +18,8 @@ struct run_options {
 	const char *initrd_directory; /* -i with a directory */
 	const char *workdir;
 	const char *status_out;
-	const char *save_to;    /* a directory for a snapshot, which is all that is wanted */
-	const char *from_stock; /* its directory, or unix:PATH */
+	const char *save_to;                          /* a directory for a snapshot, which is all that is wanted */
+	const char *from_stock;                       /* its directory, or unix:PATH */
 	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or NAME alone: as it is here */
 	size_t environment_count;
 };

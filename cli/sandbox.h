@@ -6,8 +6,8 @@
 #include <riffle/error.h>
 
 enum sandbox_profile {
-	SANDBOX_PLAIN,          /* memory, and the descriptors that are open already */
-	SANDBOX_RUNS_PROGRAM,   /* and what starting lzop or objdump takes; SANDBOX_PLAIN can be laid over it */
+	SANDBOX_PLAIN,        /* memory, and the descriptors that are open already */
+	SANDBOX_RUNS_PROGRAM, /* and what starting lzop or objdump takes; SANDBOX_PLAIN can be laid over it */
 };
 
 /* seconds of CPU time for what has to be done with one file */

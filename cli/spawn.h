@@ -18,10 +18,10 @@
 /* What a worker works on, open; -1 where there is none. */
 struct spawn_files {
 	int kernel;
-	int relocs;     /* vmlinux.relocs of a stripped vmlinux */
-	int debug;      /* debug vmlinux of the same build */
-	int out;        /* empty regular file that gets the prepared kernel */
-	enum riffle_compression storage;        /* how it is stored: NONE, LZ4 or ZSTD */
+	int relocs;                      /* vmlinux.relocs of a stripped vmlinux */
+	int debug;                       /* debug vmlinux of the same build */
+	int out;                         /* empty regular file that gets the prepared kernel */
+	enum riffle_compression storage; /* how it is stored: NONE, LZ4 or ZSTD */
 };
 
 /* The field of errors that are about the debug vmlinux and not about the kernel. */
@@ -43,9 +43,9 @@ struct spawn_words {
 bool find_prepare_program(char *path, size_t bytes);
 
 /*
- * Has a descriptor of a program, which is a worker too when its first argument is WORKER_OPTION, used where riffle-prepare
- * is not found: in a jail there is no other file, no /dev/null and no /proc. It stays the caller's. For the whole process;
- * before any thread.
+ * Has a descriptor of a program, which is a worker too when its first argument is WORKER_OPTION, used where
+ * riffle-prepare is not found: in a jail there is no other file, no /dev/null and no /proc. It stays the caller's. For
+ * the whole process; before any thread.
  */
 void spawn_set_program(int fd);
 
@@ -53,8 +53,8 @@ void spawn_set_program(int fd);
  * Runs `riffle-prepare --worker` on open descriptors and waits for it. The child has no environment and no other
  * descriptors, and drops what it can before it reads a byte. With a debug vmlinux a kernel that cannot be shuffled all
  * the same is an error (UNSUPPORTED), without one it is prepared as it is. When the child crashes or
- * computes for too long, a second one prepares the kernel without analysing it. On failure error->field and ->problem may
- * point into *words, which must live as long as they are used. Errors: whatever preparing gives, and IO.
+ * computes for too long, a second one prepares the kernel without analysing it. On failure error->field and ->problem
+ * may point into *words, which must live as long as they are used. Errors: whatever preparing gives, and IO.
  */
 int spawn_worker(struct spawn_words *words, const struct spawn_files *files, struct riffle_error *error);
 

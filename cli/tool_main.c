@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* riffle-prepare: the commands that need decompressors, a disassembler or the host's names, and the worker they are done by. */
+/* riffle-prepare: the commands that need decompressors, a disassembler or the host's names, and the worker they are
+ * done by. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +18,14 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-	{"prepare", command_prepare, "do once what need not be done at each boot"},
-	{"initramfs", command_initramfs, "pack a directory as an initramfs"},
-	{"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
-	{"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
-	{"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
-	{"verify", command_verify, "prove that a loaded kernel is right, by an independent path"},
-	{"doctor", command_doctor, "say what this host offers, and what to do about it"},
-	{"bench", command_bench, "measure what loading and relocating costs here"},
+    {"prepare", command_prepare, "do once what need not be done at each boot"},
+    {"initramfs", command_initramfs, "pack a directory as an initramfs"},
+    {"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
+    {"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
+    {"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
+    {"verify", command_verify, "prove that a loaded kernel is right, by an independent path"},
+    {"doctor", command_doctor, "say what this host offers, and what to do about it"},
+    {"bench", command_bench, "measure what loading and relocating costs here"},
 };
 
 static void usage(FILE *to)

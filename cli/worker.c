@@ -70,8 +70,8 @@ int worker_main(int argc, char **argv)
 	char line[512];
 
 	if (argc < 7 || argc > 8 || parse_fd(argv[1], &fds.kernel) < 0 || parse_fd(argv[2], &fds.relocs) < 0 ||
-	    parse_fd(argv[3], &fds.debug) < 0 || parse_fd(argv[4], &fds.out) < 0 || parse_fd(argv[5], &fds.errors) < 0 ||
-	    parse_storage(argv[6], &storage) < 0)
+	    parse_fd(argv[3], &fds.debug) < 0 || parse_fd(argv[4], &fds.out) < 0 ||
+	    parse_fd(argv[5], &fds.errors) < 0 || parse_storage(argv[6], &storage) < 0)
 		return EXIT_USAGE;
 	if (!work(&kernel, &fds, storage, argc == 8 ? argv[7] : NULL, &error))
 		return EXIT_SUCCESS;

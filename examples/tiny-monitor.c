@@ -45,8 +45,7 @@ static void check(int status, const char *file, const struct riffle_error *error
  * Everything the library does for a boot. `machine` describes what the guest will find; its RAM is mapped and zero.
  * What the kernel may not be put on is asked for first, so that no layout can collide with it.
  */
-static void load_kernel(const char *file, const struct riffle_machine *machine,
-			struct riffle_boot_registers *registers)
+static void load_kernel(const char *file, const struct riffle_machine *machine, struct riffle_boot_registers *registers)
 {
 	struct riffle_range reserved[4];
 	struct riffle_memory memory = {.ram = machine->ram, .ram_count = machine->ram_count, .reserved = reserved};
@@ -141,8 +140,14 @@ static void set_cpuid(struct vm *vm)
 static struct kvm_segment flat(uint16_t selector, int code)
 {
 	return (struct kvm_segment){
-		.limit = 0xffffffff, .selector = selector, .type = code ? 11 : 3, .present = 1, .s = 1, .g = 1,
-		.l = (uint8_t)code, .db = !code,
+	    .limit = 0xffffffff,
+	    .selector = selector,
+	    .type = code ? 11 : 3,
+	    .present = 1,
+	    .s = 1,
+	    .g = 1,
+	    .l = (uint8_t)code,
+	    .db = !code,
 	};
 }
 
@@ -186,7 +191,7 @@ static uint8_t port_read(uint16_t port)
 		return TRANSMITTER_EMPTY;
 	case RESET_PORT:
 		return 0; /* ready for a command */
-	case COM1 + 1: /* no interrupts, */
+	case COM1 + 1:    /* no interrupts, */
 	case COM1 + 2:
 	case COM1 + 3:
 	case COM1 + 4:
@@ -251,14 +256,14 @@ int main(int argc, char **argv)
 	struct riffle_ram ram = {.address = 0, .bytes = MEMORY_BYTES};
 	uint8_t seed[32];
 	struct riffle_machine machine = {
-		.ram = &ram,
-		.ram_count = 1,
-		.vcpus = 1,
-		.command_line = argc > 2 ? argv[2] : COMMAND_LINE,
-		.rng_seed = seed,
-		.rng_seed_bytes = sizeof seed,
-		.reset_port = RESET_PORT,
-		.reset_value = RESET_VALUE,
+	    .ram = &ram,
+	    .ram_count = 1,
+	    .vcpus = 1,
+	    .command_line = argc > 2 ? argv[2] : COMMAND_LINE,
+	    .rng_seed = seed,
+	    .rng_seed_bytes = sizeof seed,
+	    .reset_port = RESET_PORT,
+	    .reset_value = RESET_VALUE,
 	};
 	struct vm vm;
 

@@ -114,8 +114,8 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
 	m->config.devices.timed = m->config.timed;
-	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop,
-					  vm_memory_to_add(m->vm), &m->blame, error);
+	int status = machine_devices_make(&m->devices, &m->config.devices, &m->bus, &m->loop, vm_memory_to_add(m->vm),
+					  &m->blame, error);
 
 	if (status)
 		return status;
@@ -268,7 +268,8 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
 	    (status = machine_debug_open(&m->debug, &m->config.gdb, &m->blame, error)) ||
-	    (status = machine_dump_open(m, error)) || (status = machine_snapshot_listen(m, error)) || (status = attach_devices(m, error)))
+	    (status = machine_dump_open(m, error)) || (status = machine_snapshot_listen(m, error)) ||
+	    (status = attach_devices(m, error)))
 		return status;
 	if (m->debug.wanted && (status = choose_breakpoints(m, error)))
 		return status;

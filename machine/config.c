@@ -135,8 +135,8 @@ static int check_devices(const struct machine_config *config, struct riffle_erro
 	if (roots > 1)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "root", "is more than one device", roots, 1);
 	if (devices->balloon.wanted && balloon > config->memory_bytes)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "balloon",
-					    "is larger than the guest's memory", balloon, config->memory_bytes);
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "balloon", "is larger than the guest's memory",
+					    balloon, config->memory_bytes);
 	if (count > VIRTIO_MMIO_SLOTS)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "devices", "are more than there are slots",
 					    count, VIRTIO_MMIO_SLOTS);

@@ -37,8 +37,8 @@ enum machine_console_kind {
 
 /* How the kernel's place is chosen. */
 struct machine_layout {
-	bool automatic;        /* the best the kernel allows, never below kaslr */
-	bool optional;         /* with `automatic`: a kernel that cannot be randomised is booted as it is, with a notice */
+	bool automatic; /* the best the kernel allows, never below kaslr */
+	bool optional;  /* with `automatic`: a kernel that cannot be randomised is booted as it is, with a notice */
 	enum riffle_mode mode; /* otherwise */
 	bool lazy_tables;      /* with fgkaslr: leave kallsyms and ORC stale */
 	bool has_seed;         /* replay what this seed gives: debugging only */
@@ -78,14 +78,14 @@ struct machine_config {
 		enum machine_console_kind kind;
 		const char *path; /* of the file or socket */
 		int fd;           /* with MACHINE_CONSOLE_FD: stays the caller's */
-		bool lossy;       /* stdio, file and fd: what a reader does not take is lost, oldest first, and the guest
-				     never waits for him. Makes the descriptor non-blocking. */
+		bool lossy; /* stdio, file and fd: what a reader does not take is lost, oldest first, and the guest
+			       never waits for him. Makes the descriptor non-blocking. */
 		struct limiter_bucket_config limit; /* of bytes: what is more than that is lost; size 0: none */
 	} console;
 	bool command; /* the process's standard streams are those of the guest's command, by the command
 			 channel (guest/channel.h); the console is not on stdio then */
 	struct machine_devices_config devices;
-	struct cpu_config cpu; /* how the guest's CPUs differ from the host's; all zero: in nothing */
+	struct cpu_config cpu;       /* how the guest's CPUs differ from the host's; all zero: in nothing */
 	const char *cache_directory; /* of prepared kernels; NULL: the default */
 	bool no_cache;
 	struct machine_gdb gdb;
@@ -100,9 +100,9 @@ struct machine_config {
 	bool track_dirty;      /* so that snapshots of what changed need not look for it */
 	bool save_at_mark;     /* the guest is saved into the files, and ends, at its boot timer's mark */
 	int save_state_fd, save_memory_fd; /* empty, and the caller's */
-	const char *dump_path; /* a new file for the console's key; NULL: none. With can_save */
-	const char *snapshot_socket; /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
-	const char *vcpu_name; /* of the vCPUs' threads, before their number; NULL: "vcpu" */
+	const char *dump_path;             /* a new file for the console's key; NULL: none. With can_save */
+	const char *snapshot_socket;       /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
+	const char *vcpu_name;             /* of the vCPUs' threads, before their number; NULL: "vcpu" */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */
@@ -116,8 +116,8 @@ struct stat;
 const char *machine_config_uses(const struct machine_config *config, const struct stat *file);
 
 /*
- * Sets the command line, or with `append` adds to it after a blank, and before what is for init (after "--"). Errors: ARGUMENT, with the length found and the
- * longest allowed; the text itself is not repeated.
+ * Sets the command line, or with `append` adds to it after a blank, and before what is for init (after "--"). Errors:
+ * ARGUMENT, with the length found and the longest allowed; the text itself is not repeated.
  */
 int machine_config_command_line(struct machine_config *config, const char *text, bool append,
 				struct riffle_error *error);

@@ -9,8 +9,8 @@
 #include <sys/procfs.h>
 #include <unistd.h>
 
-#include "machine/core_mappings.h"
 #include "common/fail.h"
+#include "machine/core_mappings.h"
 
 #define PAGE UINT64_C(4096)
 #define MAPPINGS_MAX 60000u /* segments that e_phnum can count, with room for the others */

@@ -189,12 +189,8 @@ static int make_balloon(const struct maker *maker, const struct machine_balloon 
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, struct guest_memory *memory, const char **blame, struct riffle_error *error)
 {
-	const struct maker maker = {.devices = devices,
-				    .timed = config->timed,
-				    .bus = bus,
-				    .loop = loop,
-				    .memory = memory,
-				    .blame = blame};
+	const struct maker maker = {
+	    .devices = devices, .timed = config->timed, .bus = bus, .loop = loop, .memory = memory, .blame = blame};
 	int status;
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||

@@ -156,8 +156,8 @@ void machine_announce(struct machine *m)
 }
 
 /*
- * Memory for an order and for the work of a shuffled load: beside the plan, in the huge pages that this has already, or of its
- * own where that is not enough.
+ * Memory for an order and for the work of a shuffled load: beside the plan, in the huge pages that this has already, or
+ * of its own where that is not enough.
  */
 static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
 {

@@ -50,7 +50,7 @@ struct machine_load {
 	bool track_dirty;
 	const struct machine_net_override *nets;
 	size_t net_count;
-	const char *vsock_path;            /* NULL: the saved one */
+	const char *vsock_path; /* NULL: the saved one */
 	/* May add to the description what is the front end's own, before devices are made; NULL: has nothing to add */
 	int (*described)(void *opaque, struct machine_devices_config *devices, struct riffle_error *error);
 	void *opaque;

@@ -19,7 +19,8 @@ static double now_ms(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* Passes the console on and stamps the words when they are whole; then ends the monitor, whose guest may not know how. */
+/* Passes the console on and stamps the words when they are whole; then ends the monitor, whose guest may not know how.
+ */
 static void watch(int from, double start, pid_t child)
 {
 	char buffer[4096 + sizeof WORDS];
@@ -33,7 +34,8 @@ static void watch(int from, double start, pid_t child)
 			continue;
 		have = kept + (size_t)got;
 		if (memmem(buffer, have, WORDS, sizeof WORDS - 1)) {
-			fprintf(stderr, "riffle: boot-timer: %-33s %9.3f ms\n", "start to guest's init", now_ms() - start);
+			fprintf(stderr, "riffle: boot-timer: %-33s %9.3f ms\n", "start to guest's init",
+				now_ms() - start);
 			puts(WORDS);
 			fflush(stdout);
 			kill(child, SIGKILL);

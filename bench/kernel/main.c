@@ -91,7 +91,8 @@ int main(int argc, char **argv)
 	printf("bench: end\n");
 	fflush(stdout);
 	if (init) {
-		/* a restart works without ACPI, too, which a small kernel has not; what was printed has to be out by then */
+		/* a restart works without ACPI, too, which a small kernel has not; what was printed has to be out by
+		 * then */
 		tcdrain(1);
 		reboot(RB_AUTOBOOT);
 		for (;;)

@@ -18,19 +18,22 @@ extern "C" {
 #define RIFFLE_BOOT_GDT 0x500u
 #define RIFFLE_BOOT_ZERO_PAGE 0x7000u
 #define RIFFLE_BOOT_STACK 0x8ff0u
-#define RIFFLE_BOOT_PML4 0x9000u        /* PML4, PDPT, then page directories up to the command line */
+#define RIFFLE_BOOT_PML4 0x9000u /* PML4, PDPT, then page directories up to the command line */
 #define RIFFLE_BOOT_CMDLINE 0x20000u
-#define RIFFLE_BOOT_CMDLINE_MAX 4096u   /* with the NUL; further bounded by the setup header's cmdline_size */
+#define RIFFLE_BOOT_CMDLINE_MAX 4096u /* with the NUL; further bounded by the setup header's cmdline_size */
 #define RIFFLE_BOOT_SETUP_DATA 0x22000u
 #define RIFFLE_BOOT_MORE_TABLES 0x30000u /* up to 0x90000: page directories that found no room below 0x20000 */
-#define RIFFLE_BOOT_MP_TABLE 0x9fc00u   /* the last KiB of base memory, where kernels look for it */
-#define RIFFLE_BOOT_ACPI 0xe0000u       /* RSDP, then the tables, up to 1 MiB */
-#define RIFFLE_BOOT_RESET_VECTOR 0xffff0u /* where a real-mode jump to the BIOS enters: 16 bytes that use reset_port */
+#define RIFFLE_BOOT_MP_TABLE 0x9fc00u    /* the last KiB of base memory, where kernels look for it */
+#define RIFFLE_BOOT_ACPI 0xe0000u        /* RSDP, then the tables, up to 1 MiB */
+#define RIFFLE_BOOT_RESET_VECTOR                                                                                       \
+	0xffff0u /* where a real-mode jump to the BIOS enters: 16 bytes that use reset_port                            \
+		  */
 #define RIFFLE_BOOT_LOW_END 0x100000u
-/* Where riffle run leaves a hole for devices between two stretches of RAM. The library takes RAM that lies otherwise. */
+/* Where riffle run leaves a hole for devices between two stretches of RAM. The library takes RAM that lies otherwise.
+ */
 #define RIFFLE_BOOT_HOLE_START 0xc0000000u
 #define RIFFLE_BOOT_HOLE_END 0x100000000ul
-#define RIFFLE_BOOT_SETUP_HEADER_BYTES 128u     /* zero page 0x1f1 to 0x270 */
+#define RIFFLE_BOOT_SETUP_HEADER_BYTES 128u /* zero page 0x1f1 to 0x270 */
 #define RIFFLE_BOOT_VCPUS_MAX 32u
 #define RIFFLE_BOOT_RNG_SEED_MAX 256u
 
@@ -45,10 +48,10 @@ extern "C" {
 
 /* A device the ACPI tables announce: memory-mapped, with one edge-triggered, active-high interrupt. */
 struct riffle_boot_device {
-	const char *hid;        /* "LNRO0005" for virtio-mmio: 4 to 8 of A-Z and 0-9; copied */
-	uint64_t address;       /* guest-physical; not in RAM */
-	uint32_t bytes;         /* not 0 */
-	uint32_t gsi;           /* below 24: the pins of the one IOAPIC */
+	const char *hid;  /* "LNRO0005" for virtio-mmio: 4 to 8 of A-Z and 0-9; copied */
+	uint64_t address; /* guest-physical; not in RAM */
+	uint32_t bytes;   /* not 0 */
+	uint32_t gsi;     /* below 24: the pins of the one IOAPIC */
 	uint64_t reserved_zero[2];
 };
 
@@ -56,9 +59,9 @@ struct riffle_boot_device {
 #define RIFFLE_BOOT_VMCLOCK_BYTES 4096u
 
 /* struct riffle_machine's flags: what the monitor emulates beside the fixed COM1 (0x3f8, IRQ 4). */
-#define RIFFLE_MACHINE_I8042 1u         /* keyboard controller at 0x60 and 0x64, IRQ 1; else guests do not probe */
-#define RIFFLE_MACHINE_RTC 2u           /* CMOS clock at 0x70 without an interrupt; else it is said to be absent */
-#define RIFFLE_MACHINE_GIB_PAGES 4u     /* CPUID has pdpe1gb: 1 GiB boot pages above 4 GiB */
+#define RIFFLE_MACHINE_I8042 1u     /* keyboard controller at 0x60 and 0x64, IRQ 1; else guests do not probe */
+#define RIFFLE_MACHINE_RTC 2u       /* CMOS clock at 0x70 without an interrupt; else it is said to be absent */
+#define RIFFLE_MACHINE_GIB_PAGES 4u /* CPUID has pdpe1gb: 1 GiB boot pages above 4 GiB */
 
 /*
  * What riffle_boot_write() writes. The zero page comes always, with the command line and setup_data that it points to:
@@ -67,10 +70,10 @@ struct riffle_boot_device {
  */
 #define RIFFLE_TABLES_ALL 0u
 #define RIFFLE_TABLES_ZERO_PAGE 1u
-#define RIFFLE_TABLES_E820 2u           /* the memory map in the zero page; else e820_entries is 0 */
-#define RIFFLE_TABLES_MP 4u             /* the MP table */
-#define RIFFLE_TABLES_ACPI 8u           /* RSDP to DSDT; else acpi_rsdp_addr is machine->rsdp_address */
-#define RIFFLE_TABLES_ENTRY 16u         /* GDT and page tables; else the registers have cr3 and gdt_address 0 */
+#define RIFFLE_TABLES_E820 2u   /* the memory map in the zero page; else e820_entries is 0 */
+#define RIFFLE_TABLES_MP 4u     /* the MP table */
+#define RIFFLE_TABLES_ACPI 8u   /* RSDP to DSDT; else acpi_rsdp_addr is machine->rsdp_address */
+#define RIFFLE_TABLES_ENTRY 16u /* GDT and page tables; else the registers have cr3 and gdt_address 0 */
 
 /*
  * The machine as its monitor built it. Beside what is named here the MP and ACPI tables tell of one LAPIC a vCPU at
@@ -88,31 +91,31 @@ struct riffle_machine {
 	 */
 	const struct riffle_ram *ram;
 	size_t ram_count;
-	unsigned vcpus;                 /* 1 to 32; APIC ids 0 to vcpus-1 */
-	unsigned flags;                 /* RIFFLE_MACHINE_*; unknown bits are refused */
-	const char *command_line;       /* NULL: empty */
-	uint64_t initrd_address;        /* where riffle_boot_place_initrd() said; 0 bytes: none */
+	unsigned vcpus;           /* 1 to 32; APIC ids 0 to vcpus-1 */
+	unsigned flags;           /* RIFFLE_MACHINE_*; unknown bits are refused */
+	const char *command_line; /* NULL: empty */
+	uint64_t initrd_address;  /* where riffle_boot_place_initrd() said; 0 bytes: none */
 	uint64_t initrd_bytes;
-	const uint8_t *rng_seed;        /* copied to setup_data RNG_SEED, the caller wipes its own; NULL: none */
-	size_t rng_seed_bytes;          /* 32 is what Linux expects; 1 to 256 */
+	const uint8_t *rng_seed; /* copied to setup_data RNG_SEED, the caller wipes its own; NULL: none */
+	size_t rng_seed_bytes;   /* 32 is what Linux expects; 1 to 256 */
 	const struct riffle_boot_device *devices;
 	size_t device_count;
-	uint64_t rsdp_address;          /* the monitor's own RSDP; only without RIFFLE_TABLES_ACPI; 0: none, and Linux
-	                                   looks for one in [0xe0000, 1 MiB) */
-	unsigned tables;                /* RIFFLE_TABLES_*; unknown bits are refused */
-	uint16_t pm_port;               /* RIFFLE_BOOT_PM_BYTES of fixed registers; 0: hardware-reduced ACPI */
-	uint16_t sleep_control_port;    /* ACPI sleep control register, one byte; the sleep status register is the
-	                                   port after it and may read 0; 0: no power-off by it */
-	uint16_t reset_port;            /* ACPI reset register, one byte; 0: none */
-	uint8_t reset_value;            /* what the guest writes there */
+	uint64_t rsdp_address;       /* the monitor's own RSDP; only without RIFFLE_TABLES_ACPI; 0: none, and Linux
+					looks for one in [0xe0000, 1 MiB) */
+	unsigned tables;             /* RIFFLE_TABLES_*; unknown bits are refused */
+	uint16_t pm_port;            /* RIFFLE_BOOT_PM_BYTES of fixed registers; 0: hardware-reduced ACPI */
+	uint16_t sleep_control_port; /* ACPI sleep control register, one byte; the sleep status register is the
+					port after it and may read 0; 0: no power-off by it */
+	uint16_t reset_port;         /* ACPI reset register, one byte; 0: none */
+	uint8_t reset_value;         /* what the guest writes there */
 	/*
 	 * Where a guest learns that it was copied or restored. Both are the monitor's to fill, and lie where the guest
 	 * has no RAM: outside of it, or in [0xa0000, 0xe0000). The GED's interrupt, an edge of event_gsi, tells the
 	 * guest of a change in either.
 	 */
-	uint8_t event_gsi;              /* 1 to 23, with one of the following; 0: none */
-	uint32_t vmgenid_address;       /* a generation id of 16 bytes, on a multiple of 8; 0: none */
-	uint32_t vmclock_address;       /* a page with a struct vmclock_abi; 0: none */
+	uint8_t event_gsi;        /* 1 to 23, with one of the following; 0: none */
+	uint32_t vmgenid_address; /* a generation id of 16 bytes, on a multiple of 8; 0: none */
+	uint32_t vmclock_address; /* a page with a struct vmclock_abi; 0: none */
 	uint8_t reserved_zero[124];
 };
 
@@ -121,8 +124,8 @@ struct riffle_boot_registers {
 	uint64_t rip, rsi, rsp, rflags;
 	uint64_t cr0, cr3, cr4, efer;
 	uint64_t gdt_address;
-	uint16_t gdt_bytes;             /* the GDTR's limit is one less */
-	uint16_t cs, ds;                /* __BOOT_CS, __BOOT_DS: flat 64-bit code; flat data, for ES and SS too */
+	uint16_t gdt_bytes; /* the GDTR's limit is one less */
+	uint16_t cs, ds;    /* __BOOT_CS, __BOOT_DS: flat 64-bit code; flat data, for ES and SS too */
 	uint16_t reserved_zero[1 + 32];
 };
 
@@ -149,9 +152,10 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_place_initrd(uint64_t *address, 
  * memory and fills *registers. `plan` and `loaded` are the kernel's; of its place only registers->rip tells. May run
  * beside riffle_load(), whose results it needs only as far as entry, physical_base, end and loadflags go: these a
  * caller may fill in ahead from the layout. The initrd's bytes are the caller's to write.
- * Everything is written below 1 MiB, at the places above, and nothing else is touched. The identity map covers the first
- * 4 GiB and every GiB that holds RAM below 256 TiB: 117 GiB of them, with RIFFLE_MACHINE_GIB_PAGES as many as there are.
- * Errors: ARGUMENT (what *machine or *loaded may not hold), SPACE (command line, tables, initrd, RAM beyond the map).
+ * Everything is written below 1 MiB, at the places above, and nothing else is touched. The identity map covers the
+ * first 4 GiB and every GiB that holds RAM below 256 TiB: 117 GiB of them, with RIFFLE_MACHINE_GIB_PAGES as many as
+ * there are. Errors: ARGUMENT (what *machine or *loaded may not hold), SPACE (command line, tables, initrd, RAM beyond
+ * the map).
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write(struct riffle_boot_registers *registers,
 						      const struct riffle_machine *machine,
@@ -187,9 +191,9 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_setup_header(uint8_t header[RIFF
 							     struct riffle_error *error);
 
 /*
- * riffle_boot_write() for a bzImage that unpacks and randomises itself in the guest: `bzimage` is the whole file. Copies the
- * protected-mode part to its preferred address (or the first aligned one above it that fits, honouring init_size and
- * the initrd, when the kernel is relocatable) and enters it at its 64-bit entry, 0x200 behind its start.
+ * riffle_boot_write() for a bzImage that unpacks and randomises itself in the guest: `bzimage` is the whole file.
+ * Copies the protected-mode part to its preferred address (or the first aligned one above it that fits, honouring
+ * init_size and the initrd, when the kernel is relocatable) and enters it at its 64-bit entry, 0x200 behind its start.
  * Errors: those of riffle_boot_write(), FORMAT, UNSUPPORTED (no 64-bit entry), SPACE.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_boot_write_bzimage(struct riffle_boot_registers *registers,

@@ -44,11 +44,11 @@ enum riffle_status {
  */
 struct riffle_error {
 	enum riffle_status status;
-	int sys_errno;          /* 0, or the errno of the system call that failed */
-	const char *field;      /* what was looked at, in the words of the format: "e_machine", "plan_bytes" */
-	const char *problem;    /* what is wrong with it: "reaches past the end of the file" */
+	int sys_errno;       /* 0, or the errno of the system call that failed */
+	const char *field;   /* what was looked at, in the words of the format: "e_machine", "plan_bytes" */
+	const char *problem; /* what is wrong with it: "reaches past the end of the file" */
 	uint64_t found;
-	uint64_t expected;      /* the value or the limit that was expected */
+	uint64_t expected; /* the value or the limit that was expected */
 	unsigned char has_found;
 	unsigned char has_expected;
 	unsigned char reserved_zero[6 + 16];

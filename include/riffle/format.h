@@ -16,11 +16,11 @@
  *                    are all zero are not written: they are holes in a sparse file, and no extent covers them, but
  *                    for a few between others that are.
  *
- * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of RIFFLE_FRAME_BYTES_MAX,
- * the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind these what is stored, piece
- * after piece, plan_stored_bytes in all. The payload is frames, one behind the other to the end of the file, and
- * payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard frame, or, when that would not
- * be shorter, the bytes as they are: then as many are stored as there are.
+ * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of
+ * RIFFLE_FRAME_BYTES_MAX, the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind
+ * these what is stored, piece after piece, plan_stored_bytes in all. The payload is frames, one behind the other to the
+ * end of the file, and payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard
+ * frame, or, when that would not be shorter, the bytes as they are: then as many are stored as there are.
  *
  * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
  * The image is shorter than 1 GiB, so image offsets fit 32 bits.
@@ -28,23 +28,23 @@
  * A reader refuses: another magic, another version, a feature bit it does not know, a checksum that differs, and
  * any offset or count that leads outside the file, the plan, or the image. Reserved bytes are zero.
  */
-#define RIFFLE_MAGIC "RIFFLE\r\n"       /* 8 bytes; the line ending catches a transfer in text mode */
+#define RIFFLE_MAGIC "RIFFLE\r\n" /* 8 bytes; the line ending catches a transfer in text mode */
 #define RIFFLE_FORMAT_VERSION 2u
 #define RIFFLE_HEADER_BYTES 4096u
 #define RIFFLE_PAYLOAD_ALIGN (2ul << 20)
 #define RIFFLE_IMAGE_MAX (1ul << 30)
-#define RIFFLE_PLAN_MAX (256ul << 20)  /* a larger plan is refused before memory is taken for it */
+#define RIFFLE_PLAN_MAX (256ul << 20) /* a larger plan is refused before memory is taken for it */
 
 /* feature bits of riffle_header.features */
-#define RIFFLE_FEATURE_SHUFFLE 1ul      /* the plan has what it takes to permute functions (FGKASLR) */
-#define RIFFLE_FEATURE_COMPRESSED 2ul   /* the payload is stored as frames: riffle_header.storage says how */
-#define RIFFLE_FEATURE_ENTRY_MOVES 4ul  /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
+#define RIFFLE_FEATURE_SHUFFLE 1ul     /* the plan has what it takes to permute functions (FGKASLR) */
+#define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames: riffle_header.storage says how */
+#define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
 #define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES)
 
 /* riffle_header.flags */
-#define RIFFLE_KERNEL_RELOCATABLE 1u    /* relocations are present: the virtual base may change */
-#define RIFFLE_KERNEL_SETUP_HEADER 2u   /* setup_header holds the bzImage's own, else it was made up */
-#define RIFFLE_KERNEL_INVERSE 4u        /* the relocations came with a list of inverse-32 entries (zero-based percpu) */
+#define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
+#define RIFFLE_KERNEL_SETUP_HEADER 2u /* setup_header holds the bzImage's own, else it was made up */
+#define RIFFLE_KERNEL_INVERSE 4u      /* the relocations came with a list of inverse-32 entries (zero-based percpu) */
 
 /* where the kernel came from: riffle_header.source_kind */
 enum riffle_source_kind {
@@ -69,53 +69,54 @@ enum riffle_compression {
 
 /* the plan's sections; the order of the directory is the order of these numbers */
 enum riffle_section_kind {
-	RIFFLE_SECTION_SEGMENTS = 0,       /* struct riffle_segment, ascending image_offset, disjoint */
-	RIFFLE_SECTION_EXTENTS = 1,        /* struct riffle_extent, ascending image_offset, disjoint, page-aligned starts */
-	RIFFLE_SECTION_RELOC64 = 2,        /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
-	RIFFLE_SECTION_RELOC32 = 3,        /* the same: u32 field += delta */
-	RIFFLE_SECTION_RELOC32_INVERSE = 4,/* the same: u32 field -= delta */
-	RIFFLE_SECTION_FRAMES = 5,         /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
+	RIFFLE_SECTION_SEGMENTS = 0, /* struct riffle_segment, ascending image_offset, disjoint */
+	RIFFLE_SECTION_EXTENTS = 1,  /* struct riffle_extent, ascending image_offset, disjoint, page-aligned starts */
+	RIFFLE_SECTION_RELOC64 = 2,  /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
+	RIFFLE_SECTION_RELOC32 = 3,  /* the same: u32 field += delta */
+	RIFFLE_SECTION_RELOC32_INVERSE = 4, /* the same: u32 field -= delta */
+	RIFFLE_SECTION_FRAMES = 5, /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
 	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty: the shuffle's part of the plan */
-	RIFFLE_SECTION_REGIONS = 6,        /* struct riffle_region, ascending, disjoint */
-	RIFFLE_SECTION_CHUNKS = 7,         /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
-	RIFFLE_SECTION_GROUPS = 8,         /* struct riffle_group, ascending, each chunk in one */
-	RIFFLE_SECTION_PC_STEPS = 9,       /* uint8_t: s32 field += shift of target - shift of its own chunk */
-	RIFFLE_SECTION_PC_TARGETS = 10,     /* uint16_t chunk numbers, one for each of these fields */
-	RIFFLE_SECTION_OWN_STEPS = 11,     /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
-	RIFFLE_SECTION_ABS32_REFS = 12,    /* struct riffle_ref: u32 field += shift of target */
-	RIFFLE_SECTION_ABS64_REFS = 13,    /* struct riffle_ref: u64 field += shift of target */
-	RIFFLE_SECTION_FIXED32 = 14,       /* uint32_t image offsets, ascending: u32 field += shift of its target */
-	RIFFLE_SECTION_FIXED32_TARGETS = 15,/* uint16_t chunk numbers, one for each of these */
-	RIFFLE_SECTION_FIXED64 = 16,       /* the same for u64 fields */
+	RIFFLE_SECTION_REGIONS = 6,          /* struct riffle_region, ascending, disjoint */
+	RIFFLE_SECTION_CHUNKS = 7,           /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
+	RIFFLE_SECTION_GROUPS = 8,           /* struct riffle_group, ascending, each chunk in one */
+	RIFFLE_SECTION_PC_STEPS = 9,         /* uint8_t: s32 field += shift of target - shift of its own chunk */
+	RIFFLE_SECTION_PC_TARGETS = 10,      /* uint16_t chunk numbers, one for each of these fields */
+	RIFFLE_SECTION_OWN_STEPS = 11,       /* uint8_t: s32 field -= shift of its own chunk; what it refers to stays */
+	RIFFLE_SECTION_ABS32_REFS = 12,      /* struct riffle_ref: u32 field += shift of target */
+	RIFFLE_SECTION_ABS64_REFS = 13,      /* struct riffle_ref: u64 field += shift of target */
+	RIFFLE_SECTION_FIXED32 = 14,         /* uint32_t image offsets, ascending: u32 field += shift of its target */
+	RIFFLE_SECTION_FIXED32_TARGETS = 15, /* uint16_t chunk numbers, one for each of these */
+	RIFFLE_SECTION_FIXED64 = 16,         /* the same for u64 fields */
 	RIFFLE_SECTION_FIXED64_TARGETS = 17,
-	RIFFLE_SECTION_TABLES = 18,        /* struct riffle_table */
-	RIFFLE_SECTION_GAPS = 19,          /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
-	RIFFLE_SECTION_SITE_TARGETS = 20,  /* uint16_t chunk numbers, one for each entry of the tables of SITES */
-	RIFFLE_SECTION_EXTABLE_TARGETS = 21,/* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
-	RIFFLE_SECTION_KALLSYMS = 22,      /* struct riffle_kallsyms, one or none */
+	RIFFLE_SECTION_TABLES = 18,       /* struct riffle_table */
+	RIFFLE_SECTION_GAPS = 19,         /* uint32_t, table after table, then kallsyms' symbols, then bytes of names */
+	RIFFLE_SECTION_SITE_TARGETS = 20, /* uint16_t chunk numbers, one for each entry of the tables of SITES */
+	RIFFLE_SECTION_EXTABLE_TARGETS =
+	    21,                       /* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
+	RIFFLE_SECTION_KALLSYMS = 22, /* struct riffle_kallsyms, one or none */
 	RIFFLE_SECTION_COUNT = 23,
-	RIFFLE_SECTION_SLOTS = 32,         /* places in the directory; those from COUNT on are zero in version 2 */
+	RIFFLE_SECTION_SLOTS = 32, /* places in the directory; those from COUNT on are zero in version 2 */
 };
 
 struct riffle_section {
-	uint64_t offset;        /* from the start of the plan, multiple of 8 */
-	uint64_t count;         /* entries */
+	uint64_t offset; /* from the start of the plan, multiple of 8 */
+	uint64_t count;  /* entries */
 };
 
 /* one PT_LOAD of the kernel */
 struct riffle_segment {
-	uint64_t link_virt;     /* p_vaddr (0 for the percpu segment of kernels up to 6.14) */
-	uint32_t image_offset;  /* p_paddr - lowest p_paddr */
-	uint32_t file_bytes;    /* p_filesz */
-	uint32_t memory_bytes;  /* p_memsz, at least file_bytes */
-	uint32_t flags;         /* p_flags: PF_X 1, PF_W 2, PF_R 4 */
+	uint64_t link_virt;    /* p_vaddr (0 for the percpu segment of kernels up to 6.14) */
+	uint32_t image_offset; /* p_paddr - lowest p_paddr */
+	uint32_t file_bytes;   /* p_filesz */
+	uint32_t memory_bytes; /* p_memsz, at least file_bytes */
+	uint32_t flags;        /* p_flags: PF_X 1, PF_W 2, PF_R 4 */
 };
 
 /* a run of bytes to copy; ends inside one segment's file bytes, starts on a 4 KiB page or a segment's start */
 struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
-	uint64_t file_offset;   /* payload_offset + image_offset; 0 with RIFFLE_FEATURE_COMPRESSED */
+	uint64_t file_offset; /* payload_offset + image_offset; 0 with RIFFLE_FEATURE_COMPRESSED */
 };
 
 /*
@@ -133,16 +134,16 @@ struct riffle_frame {
 };
 
 /*
- * Shuffling. A region is a run of chunks without gaps; its chunks are permuted within it, and because every chunk starts
- * on a multiple of 16 and ends where the next one starts, any order fits. Where a chunk number is asked for and the
- * thing meant does not move, the number is the count of chunks (one past the last).
+ * Shuffling. A region is a run of chunks without gaps; its chunks are permuted within it, and because every chunk
+ * starts on a multiple of 16 and ends where the next one starts, any order fits. Where a chunk number is asked for and
+ * the thing meant does not move, the number is the count of chunks (one past the last).
  */
 #define RIFFLE_CHUNKS_MAX 65535u
 #define RIFFLE_CHUNK_BYTES_MAX 65536u
 #define RIFFLE_CHUNK_ALIGN 16u
 
 struct riffle_region {
-	uint32_t image_offset;  /* multiple of RIFFLE_CHUNK_ALIGN; inside one extent */
+	uint32_t image_offset; /* multiple of RIFFLE_CHUNK_ALIGN; inside one extent */
 	uint32_t bytes;
 	uint32_t first_chunk;
 	uint32_t chunk_count;
@@ -154,7 +155,7 @@ struct riffle_region {
  */
 struct riffle_chunk {
 	uint32_t image_offset;
-	uint16_t units;         /* of RIFFLE_CHUNK_ALIGN bytes; not 0 */
+	uint16_t units; /* of RIFFLE_CHUNK_ALIGN bytes; not 0 */
 	uint16_t orc;
 	uint16_t mcount;
 	uint16_t exceptions;
@@ -180,8 +181,8 @@ static inline uint32_t riffle_chunk_bytes(const struct riffle_chunk *chunk)
 #define RIFFLE_STEP_FAR 255u
 
 struct riffle_group {
-	uint32_t chunk_count;   /* not 0; from the end of the group before */
-	uint32_t pc_steps;      /* how many of each, from the end of the group before */
+	uint32_t chunk_count; /* not 0; from the end of the group before */
+	uint32_t pc_steps;    /* how many of each, from the end of the group before */
 	uint32_t pc_targets;
 	uint32_t own_steps;
 	uint32_t abs32_refs;
@@ -189,17 +190,17 @@ struct riffle_group {
 };
 
 struct riffle_ref {
-	uint16_t field;         /* offset in the group */
-	uint16_t target;        /* chunk number */
+	uint16_t field;  /* offset in the group */
+	uint16_t target; /* chunk number */
 };
 
 /* A table about code: searched by halving, so that its entries move with the code; or SITES, which stay. */
 enum riffle_table_kind {
-	RIFFLE_TABLE_EXTABLE = 1,       /* 12 bytes: s32 insn, s32 fixup (both PC-relative), u32 data or s32 handler */
-	RIFFLE_TABLE_ORC = 2,           /* s32 ip at image_offset, 6 bytes of state at second_offset */
-	RIFFLE_TABLE_MCOUNT = 3,        /* u64 addresses; also in RELOC64 */
-	RIFFLE_TABLE_SITES = 4,         /* s32, PC-relative, in an order that does not matter: entries stay in their
-	                                   places; each has its chunk in RIFFLE_SECTION_SITE_TARGETS */
+	RIFFLE_TABLE_EXTABLE = 1, /* 12 bytes: s32 insn, s32 fixup (both PC-relative), u32 data or s32 handler */
+	RIFFLE_TABLE_ORC = 2,     /* s32 ip at image_offset, 6 bytes of state at second_offset */
+	RIFFLE_TABLE_MCOUNT = 3,  /* u64 addresses; also in RELOC64 */
+	RIFFLE_TABLE_SITES = 4,   /* s32, PC-relative, in an order that does not matter: entries stay in their
+				     places; each has its chunk in RIFFLE_SECTION_SITE_TARGETS */
 };
 
 /*
@@ -212,64 +213,64 @@ struct riffle_table {
 	uint32_t image_offset;
 	uint32_t second_offset; /* ORC's states, else 0 */
 	uint32_t entries;
-	uint32_t first;         /* its first gap in RIFFLE_SECTION_GAPS, or target in RIFFLE_SECTION_SITE_TARGETS */
+	uint32_t first; /* its first gap in RIFFLE_SECTION_GAPS, or target in RIFFLE_SECTION_SITE_TARGETS */
 	uint32_t reserved;
 };
 
-#define RIFFLE_KALLSYMS_SELF_RELATIVE 1u        /* offsets are distances from the entry itself */
-#define RIFFLE_KALLSYMS_ABSOLUTE_PERCPU 2u      /* negative offsets count down from base - 1, others are absolute */
+#define RIFFLE_KALLSYMS_SELF_RELATIVE 1u   /* offsets are distances from the entry itself */
+#define RIFFLE_KALLSYMS_ABSOLUTE_PERCPU 2u /* negative offsets count down from base - 1, others are absolute */
 
 struct riffle_kallsyms {
 	uint32_t flags;
 	uint32_t symbols;
-	uint32_t offsets;       /* image offset of s32[symbols] */
+	uint32_t offsets; /* image offset of s32[symbols] */
 	uint32_t names, names_bytes;
-	uint32_t markers;       /* u32[(symbols + 255) / 256] */
-	uint32_t seqs;          /* u8[3][symbols], big-endian; 0: this kernel has none */
-	uint32_t first_gap;     /* of its symbols; those of the names' bytes follow */
+	uint32_t markers;   /* u32[(symbols + 255) / 256] */
+	uint32_t seqs;      /* u8[3][symbols], big-endian; 0: this kernel has none */
+	uint32_t first_gap; /* of its symbols; those of the names' bytes follow */
 };
 
 /* page 0 of the file */
 struct riffle_header {
 	uint8_t magic[8];
 	uint32_t version;
-	uint32_t header_bytes;          /* RIFFLE_HEADER_BYTES */
+	uint32_t header_bytes; /* RIFFLE_HEADER_BYTES */
 	uint64_t features;
-	uint64_t header_checksum;       /* XXH3 (64 bits, no seed) of the whole header with this field zero */
-	uint64_t file_bytes;            /* size of the whole file */
-	uint64_t plan_offset;           /* RIFFLE_HEADER_BYTES in version 2 */
-	uint64_t plan_bytes;            /* decompressed */
-	uint64_t plan_checksum;         /* XXH3 (64 bits, no seed) of the plan's first base_bytes bytes, decompressed */
-	uint64_t payload_offset;        /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
+	uint64_t header_checksum; /* XXH3 (64 bits, no seed) of the whole header with this field zero */
+	uint64_t file_bytes;      /* size of the whole file */
+	uint64_t plan_offset;     /* RIFFLE_HEADER_BYTES in version 2 */
+	uint64_t plan_bytes;      /* decompressed */
+	uint64_t plan_checksum;   /* XXH3 (64 bits, no seed) of the plan's first base_bytes bytes, decompressed */
+	uint64_t payload_offset;  /* multiple of RIFFLE_PAYLOAD_ALIGN; of 4096 with RIFFLE_FEATURE_COMPRESSED */
 
-	uint64_t link_phys;             /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
-	uint64_t link_virt;             /* link address of image offset 0: __START_KERNEL_map + link_phys */
-	uint64_t image_bytes;           /* from image offset 0 to the end of .bss and .brk (_end - _text) */
-	uint64_t load_bytes;            /* sum of p_filesz over all PT_LOADs */
-	uint64_t window_bytes;          /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, else 512 MiB */
-	uint64_t entry_offset;          /* image offset of the 64-bit entry (e_entry) as linked */
-	uint64_t kernel_alignment;      /* CONFIG_PHYSICAL_ALIGN as the setup header tells it; for an ELF the largest
-	                                   power of two from 2 to 16 MiB that divides link_phys and p_align allows */
+	uint64_t link_phys;        /* lowest p_paddr: LOAD_PHYSICAL_ADDR, multiple of 2 MiB */
+	uint64_t link_virt;        /* link address of image offset 0: __START_KERNEL_map + link_phys */
+	uint64_t image_bytes;      /* from image offset 0 to the end of .bss and .brk (_end - _text) */
+	uint64_t load_bytes;       /* sum of p_filesz over all PT_LOADs */
+	uint64_t window_bytes;     /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, else 512 MiB */
+	uint64_t entry_offset;     /* image offset of the 64-bit entry (e_entry) as linked */
+	uint64_t kernel_alignment; /* CONFIG_PHYSICAL_ALIGN as the setup header tells it; for an ELF the largest
+				      power of two from 2 to 16 MiB that divides link_phys and p_align allows */
 	uint32_t flags;
 	uint32_t source_kind;
 	uint32_t compression;
-	uint32_t init_size;             /* setup header's init_size, 0 when there was none */
-	uint8_t setup_header[128];      /* zero page bytes 0x1f1 .. 0x270 as the bzImage has them; zero without one */
-	char kernel_version[192];       /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
+	uint32_t init_size;        /* setup header's init_size, 0 when there was none */
+	uint8_t setup_header[128]; /* zero page bytes 0x1f1 .. 0x270 as the bzImage has them; zero without one */
+	char kernel_version[192];  /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
 	uint8_t build_id[32];
-	uint32_t build_id_bytes;        /* 0 when the kernel has none */
-	uint32_t storage;               /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
-	uint8_t source_digest[32];      /* SHA-256 of the input file(s) as read, main file first */
-	uint8_t content_digest[32];     /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
-	                                   both as they are stored */
+	uint32_t build_id_bytes;    /* 0 when the kernel has none */
+	uint32_t storage;           /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
+	uint8_t source_digest[32];  /* SHA-256 of the input file(s) as read, main file first */
+	uint8_t content_digest[32]; /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
+				       both as they are stored */
 
-	uint64_t base_bytes;            /* of the plan: the sections without which nothing boots. The shuffle's part is what
-	                                   follows, read and checked for a shuffle only; multiple of 8 */
-	uint64_t shuffle_checksum;      /* XXH3 (64 bits, no seed) of that */
+	uint64_t base_bytes;       /* of the plan: the sections without which nothing boots. The shuffle's part is what
+				      follows, read and checked for a shuffle only; multiple of 8 */
+	uint64_t shuffle_checksum; /* XXH3 (64 bits, no seed) of that */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
-	char no_shuffle[256];           /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
-	uint64_t plan_stored_bytes;     /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
+	char no_shuffle[256];       /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
+	uint64_t plan_stored_bytes; /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
 	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x550];
 };
 

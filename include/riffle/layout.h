@@ -12,10 +12,10 @@ extern "C" {
 
 /* How much is randomised; each mode includes those before it. */
 enum riffle_mode {
-	RIFFLE_MODE_OFF = 0,            /* at its link addresses */
-	RIFFLE_MODE_PHYSICAL = 1,       /* physical base only: needs no relocations */
-	RIFFLE_MODE_KASLR = 2,          /* physical and virtual base */
-	RIFFLE_MODE_FGKASLR = 3,        /* and the order of the kernel's functions: needs a plan with chunks */
+	RIFFLE_MODE_OFF = 0,      /* at its link addresses */
+	RIFFLE_MODE_PHYSICAL = 1, /* physical base only: needs no relocations */
+	RIFFLE_MODE_KASLR = 2,    /* physical and virtual base */
+	RIFFLE_MODE_FGKASLR = 3,  /* and the order of the kernel's functions: needs a plan with chunks */
 };
 
 /* Both bases are multiples of this: all that startup_64 demands, whatever CONFIG_PHYSICAL_ALIGN says. */
@@ -41,24 +41,30 @@ struct riffle_layout {
 	uint64_t physical_base; /* guest-physical address of image offset 0 */
 	uint64_t virtual_base;  /* its virtual address; link_virt when not randomised */
 	/*
-	 * RIFFLE_MODE_FGKASLR: order[i] is the chunk that comes i-th; each region's chunks stay within the region's places.
-	 * The array is the caller's, plan->chunk_count long (order_count says how long); NULL in other modes.
+	 * RIFFLE_MODE_FGKASLR: order[i] is the chunk that comes i-th; each region's chunks stay within the region's
+	 * places. The array is the caller's, plan->chunk_count long (order_count says how long); NULL in other modes.
 	 */
 	uint16_t *order;
 	uint32_t order_count;
 	uint32_t reserved_zero[1 + 16];
 };
 #ifdef __cplusplus
-#define RIFFLE_LAYOUT_INIT {}
+#define RIFFLE_LAYOUT_INIT                                                                                             \
+	{                                                                                                              \
+	}
 #else
-#define RIFFLE_LAYOUT_INIT {.mode = RIFFLE_MODE_OFF}
+#define RIFFLE_LAYOUT_INIT                                                                                             \
+	{                                                                                                              \
+		.mode = RIFFLE_MODE_OFF                                                                                \
+	}
 #endif
 
 /* From how many equally likely places a layout is drawn; the entropy in bits is log2 of it. */
 struct riffle_slots {
 	uint64_t physical;
-	uint64_t virtual_;      /* 1 when the virtual base is not randomised */
-	/* with RIFFLE_MODE_FGKASLR every order of the chunks within their regions besides: product of region chunk counts' factorials */
+	uint64_t virtual_; /* 1 when the virtual base is not randomised */
+	/* with RIFFLE_MODE_FGKASLR every order of the chunks within their regions besides: product of region chunk
+	 * counts' factorials */
 	uint64_t reserved_zero[4];
 };
 

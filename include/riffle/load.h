@@ -21,23 +21,24 @@ struct riffle_workers {
 };
 
 /* options of riffle_load() */
-#define RIFFLE_LOAD_CLEAR 1u    /* guest memory is not zero: clear the gaps between extents and .bss too */
+#define RIFFLE_LOAD_CLEAR 1u /* guest memory is not zero: clear the gaps between extents and .bss too */
 
 /* What the monitor needs to know of a loaded kernel. */
 struct riffle_loaded {
-	uint64_t entry;         /* guest-physical address of startup_64, to be entered in 64-bit mode, identity-mapped */
+	uint64_t entry; /* guest-physical address of startup_64, to be entered in 64-bit mode, identity-mapped */
 	uint64_t physical_base;
 	uint64_t virtual_base;
-	uint64_t end;           /* first guest-physical address behind .bss and .brk */
-	uint64_t bytes_copied;  /* bytes read from the source */
-	uint64_t relocations;   /* fields changed */
-	uint64_t load_ticks;    /* time-stamp counter ticks spent copying and relocating, added up over workers */
-	uint64_t relocate_ticks;/* of these, relocating: the two are one pass, so only the share means something */
-	uint8_t loadflags;      /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG with
-	                           RIFFLE_MODE_KASLR, so that the kernel randomises its direct map, vmalloc, vmemmap and
-	                           module bases too (kaslr_enabled(), arch/x86/include/asm/setup.h); else 0 */
+	uint64_t end;            /* first guest-physical address behind .bss and .brk */
+	uint64_t bytes_copied;   /* bytes read from the source */
+	uint64_t relocations;    /* fields changed */
+	uint64_t load_ticks;     /* time-stamp counter ticks spent copying and relocating, added up over workers */
+	uint64_t relocate_ticks; /* of these, relocating: the two are one pass, so only the share means something */
+	uint8_t loadflags;       /* bits to set in boot_params.hdr.loadflags (zero page 0x211): KASLR_FLAG with
+				    RIFFLE_MODE_KASLR, so that the kernel randomises its direct map, vmalloc, vmemmap and
+				    module bases too (kaslr_enabled(), arch/x86/include/asm/setup.h); else 0 */
 	uint8_t reserved_zero_first[7];
-	uint64_t workspace_used; /* of the workspace of riffle_load_shuffled() the first bytes, all that it touched; else 0 */
+	uint64_t workspace_used; /* of the workspace of riffle_load_shuffled() the first bytes, all that it touched;
+				    else 0 */
 	uint8_t reserved_zero[56];
 };
 
@@ -57,12 +58,12 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, co
 
 /*
  * The same for RIFFLE_MODE_FGKASLR (and any other): `workspace` is riffle_load_workspace() bytes of scratch memory,
- * aligned to 64, whose contents do not matter; it holds the layout afterwards: riffle_wipe() as much of it as was used before
- * anything else uses it. It serves one load at a time.
- * `options` may hold RIFFLE_LOAD_LAZY_TABLES. Chunks are copied in source order, their references put right on the way; every
- * table that the kernel searches by halving is written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
+ * aligned to 64, whose contents do not matter; it holds the layout afterwards: riffle_wipe() as much of it as was used
+ * before anything else uses it. It serves one load at a time. `options` may hold RIFFLE_LOAD_LAZY_TABLES. Chunks are
+ * copied in source order, their references put right on the way; every table that the kernel searches by halving is
+ * written in its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
  */
-#define RIFFLE_LOAD_LAZY_TABLES 2u      /* leave kallsyms and ORC as linked: wrong, and some milliseconds cheaper */
+#define RIFFLE_LOAD_LAZY_TABLES 2u /* leave kallsyms and ORC as linked: wrong, and some milliseconds cheaper */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
 							 const struct riffle_source *payload,
 							 const struct riffle_layout *layout,

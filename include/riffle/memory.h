@@ -8,15 +8,15 @@
 
 /* One stretch of guest RAM, contiguous in guest-physical and in host-virtual addresses. */
 struct riffle_ram {
-	uint64_t address;       /* guest-physical address of the first byte, multiple of 4 KiB */
-	uint64_t bytes;         /* multiple of 4 KiB, not 0 */
-	void *host;             /* where the caller has it mapped; may be NULL for layout alone */
+	uint64_t address; /* guest-physical address of the first byte, multiple of 4 KiB */
+	uint64_t bytes;   /* multiple of 4 KiB, not 0 */
+	void *host;       /* where the caller has it mapped; may be NULL for layout alone */
 };
 
 /* A range of guest-physical addresses that the kernel may not be put on. Need not lie in RAM. */
 struct riffle_range {
 	uint64_t address;
-	uint64_t bytes;         /* 0 reserves nothing */
+	uint64_t bytes; /* 0 reserves nothing */
 };
 
 /*

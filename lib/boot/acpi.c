@@ -241,15 +241,16 @@ static void put_port(uint8_t *gas, uint16_t port)
 	put_ports(gas, port, 8, 1);
 }
 
-/* The fixed hardware of a PC: PM1 registers and the SCI. With no SMI command port the machine is always in ACPI mode. */
+/* The fixed hardware of a PC: PM1 registers and the SCI. With no SMI command port the machine is always in ACPI mode.
+ */
 static void put_fixed_hardware(uint8_t *t, uint16_t pm_port, uint64_t facs)
 {
 	riffle_put32(t + 36, (uint32_t)facs);
 	riffle_put16(t + 46, RIFFLE_BOOT_SCI);
 	riffle_put32(t + 56, pm_port);
 	riffle_put32(t + 64, pm_port + 4u);
-	t[88] = 4; /* bytes of PM1 status and enable */
-	t[89] = 2; /* of PM1 control */
+	t[88] = 4;                    /* bytes of PM1 status and enable */
+	t[89] = 2;                    /* of PM1 control */
 	riffle_put16(t + 96, 0xffff); /* no C2, no C3 */
 	riffle_put16(t + 98, 0xffff);
 	riffle_put64(t + 132, facs);
@@ -377,7 +378,8 @@ static void put_reset_vector(uint8_t *vector, const struct riffle_machine *machi
 	vector[4] = machine->reset_value;
 }
 
-static int check_device(const struct riffle_boot_device *d, const struct riffle_boot_map *map, struct riffle_error *error)
+static int check_device(const struct riffle_boot_device *d, const struct riffle_boot_map *map,
+			struct riffle_error *error)
 {
 	int status;
 	size_t letters = d->hid ? strnlen(d->hid, 9) : 0;
@@ -425,17 +427,18 @@ static int check_events(const struct riffle_machine *machine, const struct riffl
 
 	if (!wanted != !machine->event_gsi || machine->event_gsi >= RBOOT_IOAPIC_PINS)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "event_gsi",
-					    wanted ? "is not a pin of the IOAPIC" : "is of no use without vmgenid or vmclock",
+					    wanted ? "is not a pin of the IOAPIC"
+						   : "is of no use without vmgenid or vmclock",
 					    machine->event_gsi, wanted ? RBOOT_IOAPIC_PINS - 1 : 0);
-	status = check_event_memory("vmgenid_address", machine->vmgenid_address, RIFFLE_BOOT_VMGENID_BYTES, 8, map,
-				    error);
+	status =
+	    check_event_memory("vmgenid_address", machine->vmgenid_address, RIFFLE_BOOT_VMGENID_BYTES, 8, map, error);
 	return status ? status
 		      : check_event_memory("vmclock_address", machine->vmclock_address, RIFFLE_BOOT_VMCLOCK_BYTES,
 					   RIFFLE_BOOT_VMCLOCK_BYTES, map, error);
 }
 
 int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
-		     struct riffle_error *error)
+			   struct riffle_error *error)
 {
 	struct area area = {low + RIFFLE_BOOT_ACPI, RSDP_BYTES};
 	uint64_t dsdt, fadt, madt, facs = 0;

@@ -32,7 +32,8 @@ void riffle_boot_aml_notify(struct riffle_boot_aml *aml, const char scope[4], co
  */
 size_t riffle_boot_aml_open_scope(struct riffle_boot_aml *aml, const char name[4]); /* Scope(\NAME) */
 size_t riffle_boot_aml_open_device(struct riffle_boot_aml *aml, const char name[4]);
-size_t riffle_boot_aml_open_method(struct riffle_boot_aml *aml, const char name[4], unsigned arguments); /* serialised */
+size_t riffle_boot_aml_open_method(struct riffle_boot_aml *aml, const char name[4],
+				   unsigned arguments); /* serialised */
 size_t riffle_boot_aml_open_package(struct riffle_boot_aml *aml, uint8_t elements);
 size_t riffle_boot_aml_open_resources(struct riffle_boot_aml *aml); /* a ResourceTemplate, up to 255 bytes */
 void riffle_boot_aml_close(struct riffle_boot_aml *aml, size_t opened);

@@ -79,8 +79,8 @@ static int check_tables(const struct riffle_boot_map *map, const struct riffle_m
 					    RIFFLE_BOOT_VCPUS_MAX);
 	if (riffle_boot_map_touches(map, RBOOT_LAPIC, APIC_BYTES) ||
 	    riffle_boot_map_touches(map, RBOOT_IOAPIC, APIC_BYTES))
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram",
-					 "lies where the tables say that an APIC is", RBOOT_IOAPIC);
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "lies where the tables say that an APIC is",
+					 RBOOT_IOAPIC);
 	return RIFFLE_OK;
 }
 

@@ -35,15 +35,15 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	if ((status = riffle_boot_setup_take(&image->setup, file + RBOOT_HDR_START, bytes - RBOOT_HDR_START, error)))
 		return status;
 	if (riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)) < MIN_VERSION)
-		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION, "boot protocol version",
-					    "has no 64-bit entry", riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)),
-					    MIN_VERSION);
+		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION,
+					       "boot protocol version", "has no 64-bit entry",
+					       riffle_get16(h + RBOOT_HDR(RBOOT_VERSION)), MIN_VERSION);
 	if (!(riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)) & RBOOT_XLF_KERNEL_64))
-		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "xloadflags", "has no 64-bit entry",
-					 riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)));
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "xloadflags",
+					    "has no 64-bit entry", riffle_get16(h + RBOOT_HDR(RBOOT_XLOADFLAGS)));
 	if (!(h[RBOOT_HDR(RBOOT_LOADFLAGS)] & RBOOT_LOADED_HIGH))
-		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "loadflags", "is not a bzImage's (LOADED_HIGH)",
-					 h[RBOOT_HDR(RBOOT_LOADFLAGS)]);
+		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "loadflags",
+					    "is not a bzImage's (LOADED_HIGH)", h[RBOOT_HDR(RBOOT_LOADFLAGS)]);
 
 	code_start = ((uint64_t)(h[0] ? h[0] : OLD_SETUP_SECTS) + 1) * SECTOR;
 	if (code_start + ENTRY_64 >= bytes)
@@ -121,7 +121,8 @@ int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const str
 	uint64_t unused;
 	int status;
 
-	if ((status = riffle_boot_map_init(&map, machine, error)) || (status = parse(&image, bzimage, bzimage_bytes, error)))
+	if ((status = riffle_boot_map_init(&map, machine, error)) ||
+	    (status = parse(&image, bzimage, bzimage_bytes, error)))
 		return status;
 	if (__builtin_add_overflow(initrd.address, initrd.bytes, &unused))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "initrd_address", "wraps", initrd.address);
@@ -131,7 +132,8 @@ int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const str
 	/* read by nobody on the 64-bit path, but true where it fits the field */
 	if (kernel.address <= UINT32_MAX)
 		riffle_put32(image.setup.bytes + RBOOT_HDR(RBOOT_CODE32_START), (uint32_t)kernel.address);
-	status = riffle_boot_write_all(registers, &map, machine, &image.setup, &kernel, kernel.address + ENTRY_64, error);
+	status =
+	    riffle_boot_write_all(registers, &map, machine, &image.setup, &kernel, kernel.address + ENTRY_64, error);
 	if (status)
 		return status;
 	memcpy(riffle_boot_map_host(&map, kernel.address, image.code_bytes), image.code, image.code_bytes);

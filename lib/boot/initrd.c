@@ -25,7 +25,8 @@ int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *mac
 	uint64_t start, end, most = 0;
 	int status;
 
-	if ((status = riffle_boot_map_init(&map, machine, error)) || (status = riffle_boot_setup_from_plan(&setup, plan, error)))
+	if ((status = riffle_boot_map_init(&map, machine, error)) ||
+	    (status = riffle_boot_setup_from_plan(&setup, plan, error)))
 		return status;
 	*address = 0;
 	if (!bytes)
@@ -44,7 +45,8 @@ int riffle_boot_place_initrd(uint64_t *address, const struct riffle_machine *mac
 }
 
 int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct riffle_machine *machine,
-		       const struct riffle_boot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error)
+			     const struct riffle_boot_setup *setup, const struct riffle_range *kernel,
+			     struct riffle_error *error)
 {
 	uint64_t address = machine->initrd_address, bytes = machine->initrd_bytes, start, end;
 

@@ -7,7 +7,7 @@
 
 #include <riffle/boot.h>
 
-#define RBOOT_RUNS_MAX 126u /* the zero page holds 128 e820 entries */
+#define RBOOT_RUNS_MAX 126u            /* the zero page holds 128 e820 entries */
 #define RBOOT_BASE_MEMORY_END 0x9fc00u /* what a PC calls base memory, less its last KiB */
 #define RBOOT_SETUP_DATA_END (RIFFLE_BOOT_SETUP_DATA + 0x1000u)
 #define RBOOT_MP_TABLE_END 0xa0000u
@@ -77,9 +77,11 @@ struct riffle_boot_setup {
 };
 
 /* A header as a bzImage has it (`available` bytes from 0x1f1 on), less what lies behind its end. Errors: FORMAT. */
-int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error);
+int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available,
+			   struct riffle_error *error);
 /* The plan's header, or one made up when the plan has none or is NULL. Errors: FORMAT. */
-int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error);
+int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan,
+				struct riffle_error *error);
 /* highest address an initrd's last byte may have */
 uint32_t riffle_boot_setup_initrd_max(const struct riffle_boot_setup *setup);
 /* longest command line, without its NUL */
@@ -87,23 +89,24 @@ uint32_t riffle_boot_setup_cmdline_max(const struct riffle_boot_setup *setup);
 
 /* The initrd that *machine names lies where this kernel may have it, clear of `kernel`. Errors: ARGUMENT, SPACE. */
 int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct riffle_machine *machine,
-		       const struct riffle_boot_setup *setup, const struct riffle_range *kernel, struct riffle_error *error);
+			     const struct riffle_boot_setup *setup, const struct riffle_range *kernel,
+			     struct riffle_error *error);
 
 /* `low` is the host address of the first MiB from here on. */
 int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
-			  const struct riffle_boot_setup *setup, struct riffle_error *error);
+				const struct riffle_boot_setup *setup, struct riffle_error *error);
 /* where the page tables for this RAM end; SPACE when there is no room for them */
 int riffle_boot_page_tables_end(uint32_t *end, const struct riffle_boot_map *map, bool gib_pages,
 				struct riffle_error *error);
 void riffle_boot_write_page_tables(uint8_t *low, const struct riffle_boot_map *map, bool gib_pages);
 int riffle_boot_write_acpi(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
-		     struct riffle_error *error);
+			   struct riffle_error *error);
 void riffle_boot_write_mp_table(uint8_t *low, unsigned vcpus);
 
 /* All of the above, GDT and registers. `kernel` is where it lies, `entry` where it starts. */
 int riffle_boot_write_all(struct riffle_boot_registers *registers, const struct riffle_boot_map *map,
-		    const struct riffle_machine *machine, const struct riffle_boot_setup *setup,
-		    const struct riffle_range *kernel, uint64_t entry, struct riffle_error *error);
+			  const struct riffle_machine *machine, const struct riffle_boot_setup *setup,
+			  const struct riffle_range *kernel, uint64_t entry, struct riffle_error *error);
 
 /* Is this one of the tables to write (RIFFLE_TABLES_*)? */
 static inline bool riffle_boot_wants(const struct riffle_machine *machine, unsigned table)

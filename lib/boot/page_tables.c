@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The identity map the kernel is entered with: the first 4 GiB and all RAM by whole GiBs, the same tables whatever the layout. */
+/* The identity map the kernel is entered with: the first 4 GiB and all RAM by whole GiBs, the same tables whatever the
+ * layout. */
 #include "boot/internal.h"
 
 #include "common/bytes.h"
@@ -22,7 +23,7 @@
 #define FEW ((RIFFLE_BOOT_CMDLINE - DIRECTORIES) / PAGE)
 #define MORE_END 0x90000u
 #define MORE ((MORE_END - RIFFLE_BOOT_MORE_TABLES) / PAGE)
-#define SMALL_GIBS 4u /* mapped by 2 MiB pages always: MMIO lies here, and its 1 GiB also holds RAM */
+#define SMALL_GIBS 4u                /* mapped by 2 MiB pages always: MMIO lies here, and its 1 GiB also holds RAM */
 #define GIBS_MAX (UINT64_C(1) << 18) /* what four levels reach */
 #define GIBS_OF_PDPT 512u
 

@@ -14,7 +14,8 @@
 #define OLD_CMDLINE_SIZE 255u           /* boot.rst: protocol 2.05 and earlier */
 #define VID_MODE_NORMAL 0xffffu
 
-int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available, struct riffle_error *error)
+int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available,
+			   struct riffle_error *error)
 {
 	size_t end;
 
@@ -23,11 +24,13 @@ int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from,
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is cut short", available,
 					    RBOOT_HDR(RBOOT_VERSION + 2));
 	if (riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)) != BOOT_FLAG)
-		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "boot_flag", "is not a bzImage's",
-					    riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)), BOOT_FLAG);
+		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "boot_flag",
+					       "is not a bzImage's", riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)),
+					       BOOT_FLAG);
 	if (riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)) != MAGIC)
-		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "setup header magic", "is not \"HdrS\", as a bzImage has it",
-					    riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)), MAGIC);
+		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "setup header magic",
+					       "is not \"HdrS\", as a bzImage has it",
+					       riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)), MAGIC);
 	/* the header ends where the jump at 0x200 leads (boot.rst, 64-bit boot protocol); code follows it */
 	end = RBOOT_HDR(RBOOT_MAGIC) + from[RBOOT_HDR(RBOOT_JUMP + 1)];
 	if (end > RBOOT_HDR_BYTES)
@@ -61,10 +64,12 @@ static void make_up(struct riffle_boot_setup *setup, const struct riffle_header 
 	riffle_put32(p + RBOOT_HDR(RBOOT_INIT_SIZE), (uint32_t)header->image_bytes);
 }
 
-int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan, struct riffle_error *error)
+int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan,
+				struct riffle_error *error)
 {
 	if (plan && plan->header && plan->header->flags & RIFFLE_KERNEL_SETUP_HEADER)
-		return riffle_boot_setup_take(setup, plan->header->setup_header, sizeof plan->header->setup_header, error);
+		return riffle_boot_setup_take(setup, plan->header->setup_header, sizeof plan->header->setup_header,
+					      error);
 	make_up(setup, plan ? plan->header : NULL);
 	return RIFFLE_OK;
 }

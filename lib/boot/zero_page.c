@@ -84,7 +84,7 @@ static int write_setup_data(uint8_t *low, const struct riffle_machine *machine, 
 }
 
 int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
-			  const struct riffle_boot_setup *setup, struct riffle_error *error)
+				const struct riffle_boot_setup *setup, struct riffle_error *error)
 {
 	uint8_t *page = low + RIFFLE_BOOT_ZERO_PAGE;
 	uint64_t setup_data;

@@ -56,8 +56,7 @@ static inline int riffle_fail_expected_as(struct riffle_error *error, enum riffl
 	return riffle_fail_full(error, status, 0, field, problem, (int)show, found, (int)show, expected);
 }
 
-static inline int riffle_fail_system(struct riffle_error *error, int sys_errno, const char *field,
-				     const char *problem)
+static inline int riffle_fail_system(struct riffle_error *error, int sys_errno, const char *field, const char *problem)
 {
 	return riffle_fail_full(error, RIFFLE_ERR_IO, sys_errno, field, problem, 0, 0, 0, 0);
 }

@@ -73,8 +73,8 @@ static int check_memory(const struct riffle_memory *memory, struct riffle_error 
 			const struct riffle_ram *b = &memory->ram[j];
 
 			if (a->address < b->address + b->bytes && b->address < a->address + a->bytes)
-				return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram",
-							 "overlaps another stretch", a->address);
+				return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "ram", "overlaps another stretch",
+							 a->address);
 		}
 	}
 	for (size_t i = 0; i < memory->reserved_count; i++)
@@ -222,9 +222,8 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 	return RIFFLE_OK;
 }
 
-int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
-		       const struct riffle_memory *memory, enum riffle_mode mode, const struct riffle_random *random,
-		       struct riffle_error *error)
+int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_memory *memory,
+		       enum riffle_mode mode, const struct riffle_random *random, struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
 	struct riffle_slots slots;

@@ -13,15 +13,15 @@
 struct load {
 	const struct riffle_plan *plan;
 	const struct riffle_source *payload;
-	uint8_t *image;                         /* host address of image offset 0 */
+	uint8_t *image; /* host address of image offset 0 */
 	uint64_t delta;
 	unsigned options;
-	int failed;                             /* atomic: the first job that fails sets it and owns `error` */
-	uint64_t load_ticks, relocate_ticks;    /* atomic */
+	int failed;                          /* atomic: the first job that fails sets it and owns `error` */
+	uint64_t load_ticks, relocate_ticks; /* atomic */
 	struct riffle_error *error;
 	/* of a shuffled load; otherwise nothing */
-	struct plan_areas areas;                /* left out by the plain copy: chunks and tables are brought by others */
-	const int32_t *shift;                   /* how far each chunk moves; 0 at chunk_count */
+	struct plan_areas areas; /* left out by the plain copy: chunks and tables are brought by others */
+	const int32_t *shift;    /* how far each chunk moves; 0 at chunk_count */
 	const uint16_t *order;
 };
 

@@ -7,7 +7,7 @@
 
 #define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
 #define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
-#define KASLR_FLAG 2u               /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
+#define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */
 struct cursor {
@@ -17,11 +17,11 @@ struct cursor {
 static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
 	return (struct cursor){
-		.next64 = riffle_first_at_least(plan->reloc64, plan->reloc64_count, image_offset),
-		.next32 = riffle_first_at_least(plan->reloc32, plan->reloc32_count, image_offset),
-		.next_inverse = riffle_first_at_least(plan->reloc32_inverse, plan->reloc32_inverse_count, image_offset),
-		.fixed32 = riffle_first_at_least(plan->fixed32, plan->fixed32_count, image_offset),
-		.fixed64 = riffle_first_at_least(plan->fixed64, plan->fixed64_count, image_offset),
+	    .next64 = riffle_first_at_least(plan->reloc64, plan->reloc64_count, image_offset),
+	    .next32 = riffle_first_at_least(plan->reloc32, plan->reloc32_count, image_offset),
+	    .next_inverse = riffle_first_at_least(plan->reloc32_inverse, plan->reloc32_inverse_count, image_offset),
+	    .fixed32 = riffle_first_at_least(plan->fixed32, plan->fixed32_count, image_offset),
+	    .fixed64 = riffle_first_at_least(plan->fixed64, plan->fixed64_count, image_offset),
 	};
 }
 
@@ -32,9 +32,9 @@ static struct cursor cursor_end(const struct riffle_plan *plan)
 }
 
 /*
- * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past it
- * waits for the bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of an
- * address in the top 2 GiB, so a sum modulo 2^32 is right.
+ * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past
+ * it waits for the bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of
+ * an address in the top 2 GiB, so a sum modulo 2^32 is right.
  */
 static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
 		     const struct cursor *end, uint64_t stop)
@@ -53,8 +53,7 @@ static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, st
 		riffle_put32(field, riffle_get32(field) + (uint32_t)delta);
 	}
 	at->next32 = i;
-	for (i = at->next_inverse;
-	     i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
+	for (i = at->next_inverse; i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
 		uint8_t *field = bytes + (plan->reloc32_inverse[i] - start);
 		riffle_put32(field, riffle_get32(field) - (uint32_t)delta);
 	}
@@ -91,8 +90,8 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 }
 
 /*
- * Sites stay in their places, so that each follows its chunk and nothing else: those that end in (from, stop] and do not start
- * before `start`.
+ * Sites stay in their places, so that each follows its chunk and nothing else: those that end in (from, stop] and do
+ * not start before `start`.
  */
 static void follow_sites(const struct load *load, uint64_t start, uint64_t from, uint64_t stop)
 {
@@ -121,7 +120,8 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 }
 
 /* The image's bytes [from, stop) have been read: changes the fields that end there and start at `start` or later. */
-static void patch(const struct load *load, struct cursor *at, uint64_t start, uint64_t from, uint64_t stop, uint64_t *ticks)
+static void patch(const struct load *load, struct cursor *at, uint64_t start, uint64_t from, uint64_t stop,
+		  uint64_t *ticks)
 {
 	const struct cursor end = cursor_end(load->plan);
 	uint64_t before = __builtin_ia32_rdtsc();
@@ -341,19 +341,18 @@ int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struc
 		return load->failed;
 	relocate_across(load);
 	*loaded = (struct riffle_loaded){
-		.entry = layout->physical_base + h->entry_offset + entry_shift(load),
-		.physical_base = layout->physical_base,
-		.virtual_base = layout->virtual_base,
-		.end = layout->physical_base + h->image_bytes,
-		.load_ticks = load->load_ticks,
-		.relocate_ticks = load->relocate_ticks,
-		.loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,
+	    .entry = layout->physical_base + h->entry_offset + entry_shift(load),
+	    .physical_base = layout->physical_base,
+	    .virtual_base = layout->virtual_base,
+	    .end = layout->physical_base + h->image_bytes,
+	    .load_ticks = load->load_ticks,
+	    .relocate_ticks = load->relocate_ticks,
+	    .loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,
 	};
 	for (uint32_t i = 0; i < plan->extent_count; i++)
 		loaded->bytes_copied += plan->extents[i].bytes;
 	if (load->delta)
-		loaded->relocations =
-			(uint64_t)plan->reloc64_count + plan->reloc32_count + plan->reloc32_inverse_count;
+		loaded->relocations = (uint64_t)plan->reloc64_count + plan->reloc32_count + plan->reloc32_inverse_count;
 	return RIFFLE_OK;
 }
 

@@ -25,7 +25,8 @@ void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *pl
 	for (uint32_t i = 0; i < plan->table_count; i++) {
 		const struct riffle_table *t = &plan->tables[i];
 
-		if (!t->entries || (which & PLAN_AREAS_LOAD && t->kind == RIFFLE_TABLE_SITES) || (lazy && t->kind == RIFFLE_TABLE_ORC))
+		if (!t->entries || (which & PLAN_AREAS_LOAD && t->kind == RIFFLE_TABLE_SITES) ||
+		    (lazy && t->kind == RIFFLE_TABLE_ORC))
 			continue;
 		add(areas, t->image_offset, t->entries * plan_table_entry_bytes(t->kind));
 		if (t->kind == RIFFLE_TABLE_ORC)

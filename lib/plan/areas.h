@@ -20,9 +20,9 @@ struct plan_areas {
 };
 
 /*
- * Collects the areas of a plan. Of a load those alone that are not simply copied: sites stay in their places, and change
- * there; with LAZY the tables that a lazy load leaves as they are count as plain bytes too. Counts of regions and tables must
- * have been checked against the maxima, ends against 32 bits.
+ * Collects the areas of a plan. Of a load those alone that are not simply copied: sites stay in their places, and
+ * change there; with LAZY the tables that a lazy load leaves as they are count as plain bytes too. Counts of regions
+ * and tables must have been checked against the maxima, ends against 32 bits.
  */
 #define PLAN_AREAS_ALL 0u
 #define PLAN_AREAS_LOAD 1u

@@ -47,8 +47,7 @@ static int check_identity(const struct riffle_header *h, struct riffle_error *er
 					    RIFFLE_HEADER_BYTES);
 	if (h->features & ~RIFFLE_FEATURES_KNOWN)
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "features",
-					 "hold bits this library does not know",
-					 h->features & ~RIFFLE_FEATURES_KNOWN);
+					 "hold bits this library does not know", h->features & ~RIFFLE_FEATURES_KNOWN);
 	if (h->features & RIFFLE_FEATURE_ENTRY_MOVES && !(h->features & RIFFLE_FEATURE_SHUFFLE))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "let the entry move without a shuffle",
 					 h->features);
@@ -82,8 +81,8 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 					    RIFFLE_HEADER_BYTES);
 	if (h->plan_bytes > RIFFLE_PLAN_MAX || h->plan_bytes % 8 ||
 	    (!(h->features & RIFFLE_FEATURE_COMPRESSED) && !riffle_inside(h->plan_offset, h->plan_bytes, file_bytes)))
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_bytes",
-					 "is out of range or no multiple of 8", h->plan_bytes);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "plan_bytes", "is out of range or no multiple of 8",
+					 h->plan_bytes);
 	if (h->base_bytes > h->plan_bytes || h->base_bytes % 8)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "base_bytes",
 					    "is more than the plan or no multiple of 8", h->base_bytes, h->plan_bytes);
@@ -121,8 +120,8 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "image_bytes", "is 0 or too large",
 					    h->image_bytes, RIFFLE_IMAGE_MAX);
 	if (h->link_phys % SLOT || h->link_phys > RIFFLE_IMAGE_MAX)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "link_phys",
-					 "is no multiple of 2 MiB below 1 GiB", h->link_phys);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "link_phys", "is no multiple of 2 MiB below 1 GiB",
+					 h->link_phys);
 	if (h->link_virt != START_KERNEL_MAP + h->link_phys)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virt", "does not belong to link_phys",
 					    h->link_virt, START_KERNEL_MAP + h->link_phys);
@@ -152,8 +151,8 @@ static int find_section(const struct riffle_header *h, const uint8_t *plan, enum
 
 	if (s->offset % 8 || s->count > UINT32_MAX / entry_bytes ||
 	    !riffle_inside(s->offset, s->count * entry_bytes, h->base_bytes))
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name, "section reaches outside its part of the plan",
-					    s->offset, h->base_bytes);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name,
+					    "section reaches outside its part of the plan", s->offset, h->base_bytes);
 	*entries = plan + s->offset;
 	*count = (uint32_t)s->count;
 	return RIFFLE_OK;
@@ -171,22 +170,21 @@ static int check_segments(const struct riffle_plan *plan, struct riffle_error *e
 
 		if (s->image_offset < end)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "segment image_offset",
-						    "overlaps the one before or is out of order", s->image_offset,
-						    end);
+						    "overlaps the one before or is out of order", s->image_offset, end);
 		if (s->file_bytes > s->memory_bytes)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "segment file_bytes",
 						    "is larger than its memory", s->file_bytes, s->memory_bytes);
 		end = (uint64_t)s->image_offset + s->memory_bytes;
 		if (end > plan->header->image_bytes)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "segment", "ends outside the image",
-						    end, plan->header->image_bytes);
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "segment", "ends outside the image", end,
+						    plan->header->image_bytes);
 		if (plan->header->entry_offset >= s->image_offset &&
 		    plan->header->entry_offset - s->image_offset < s->file_bytes)
 			entry_inside = 1;
 	}
 	if (!entry_inside)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "entry_offset",
-					 "is in no segment's file bytes", plan->header->entry_offset);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "entry_offset", "is in no segment's file bytes",
+					 plan->header->entry_offset);
 	return RIFFLE_OK;
 }
 
@@ -206,8 +204,7 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 						    "overlaps the one before, is out of order, or is empty",
 						    e->image_offset, end);
 		while (seg < plan->segment_count &&
-		       e->image_offset >=
-			       (uint64_t)plan->segments[seg].image_offset + plan->segments[seg].file_bytes)
+		       e->image_offset >= (uint64_t)plan->segments[seg].image_offset + plan->segments[seg].file_bytes)
 			seg++;
 		if (seg == plan->segment_count || e->image_offset < plan->segments[seg].image_offset ||
 		    stop > (uint64_t)plan->segments[seg].image_offset + plan->segments[seg].file_bytes)
@@ -218,9 +215,9 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 						 "starts neither on a page nor with its segment", e->image_offset);
 		/* where compressed bytes are is the frames' affair */
 		if (h->features & RIFFLE_FEATURE_COMPRESSED
-			    ? e->file_offset != 0
-			    : e->file_offset != h->payload_offset + e->image_offset ||
-				      !riffle_inside(e->file_offset, e->bytes, h->file_bytes))
+			? e->file_offset != 0
+			: e->file_offset != h->payload_offset + e->image_offset ||
+			      !riffle_inside(e->file_offset, e->bytes, h->file_bytes))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "extent file_offset",
 						 "is wrong or past the end of the file", e->file_offset);
 		end = stop;
@@ -247,8 +244,7 @@ static int check_relocs(const struct riffle_plan *plan, const uint32_t *list, ui
 			done = riffle_first_at_least(list, count, stop - field_bytes + 1);
 	}
 	if (done < count)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "entry lies outside every extent",
-					 list[done]);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "entry lies outside every extent", list[done]);
 	return RIFFLE_OK;
 }
 
@@ -263,7 +259,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		return status;
 	if ((uintptr_t)header % 8 || (uintptr_t)bytes % 8)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "header", "or plan is not aligned to 8 bytes");
-	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) || (status = check_kernel(h, error)))
+	if ((status = riffle_plan_check_identity(h, error)) || (status = check_places(h, file_bytes, error)) ||
+	    (status = check_kernel(h, error)))
 		return status;
 	if (plan_bytes != h->plan_bytes && plan_bytes != h->base_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan_bytes", "is not what the header says",
@@ -274,8 +271,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	plan->header = h;
 #define SECTION(kind, member, name)                                                                                    \
 	do {                                                                                                           \
-		status = find_section(h, bytes, kind, name, sizeof *plan->member##s, &entries,                         \
-				      &plan->member##_count, error);                                                   \
+		status = find_section(h, bytes, kind, name, sizeof *plan->member##s, &entries, &plan->member##_count,  \
+				      error);                                                                          \
 		if (status)                                                                                            \
 			goto refused;                                                                                  \
 		plan->member##s = entries;                                                                             \
@@ -286,8 +283,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 #undef SECTION
 #define RELOCS(kind, member, size)                                                                                     \
 	do {                                                                                                           \
-		status = find_section(h, bytes, kind, #member, sizeof *plan->member, &entries,                         \
-				      &plan->member##_count, error);                                                   \
+		status = find_section(h, bytes, kind, #member, sizeof *plan->member, &entries, &plan->member##_count,  \
+				      error);                                                                          \
 		if (status)                                                                                            \
 			goto refused;                                                                                  \
 		plan->member = entries;                                                                                \
@@ -300,8 +297,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	    (status = riffle_plan_check_frames(plan, error)) ||
 	    (status = check_relocs(plan, plan->reloc64, plan->reloc64_count, 8, "reloc64", error)) ||
 	    (status = check_relocs(plan, plan->reloc32, plan->reloc32_count, 4, "reloc32", error)) ||
-	    (status = check_relocs(plan, plan->reloc32_inverse, plan->reloc32_inverse_count, 4, "reloc32_inverse",
-				   error)))
+	    (status =
+		 check_relocs(plan, plan->reloc32_inverse, plan->reloc32_inverse_count, 4, "reloc32_inverse", error)))
 		goto refused;
 	if (!(h->flags & RIFFLE_KERNEL_RELOCATABLE) &&
 	    (plan->reloc64_count || plan->reloc32_count || plan->reloc32_inverse_count)) {

@@ -20,7 +20,8 @@ struct counts {
 	uint32_t fixed32_targets, fixed64_targets, gaps, site_targets, extable_targets;
 };
 
-/* What the chunks' entries in the sorted tables add up to: fewer than 65535 numbers of 16 bits each, so 32 bits hold a sum. */
+/* What the chunks' entries in the sorted tables add up to: fewer than 65535 numbers of 16 bits each, so 32 bits hold a
+ * sum. */
 struct sums {
 	uint32_t orc, mcount, exceptions, symbols, name_bytes;
 };
@@ -43,24 +44,24 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct 
 	const struct section_place places[] = {
 #define PLACE(kind, member, counter)                                                                                   \
 	{RIFFLE_SECTION_##kind, #member, sizeof *plan->member, (const void **)&plan->member, counter}
-		PLACE(REGIONS, regions, &plan->region_count),
-		PLACE(CHUNKS, chunks, &plan->chunk_count),
-		PLACE(GROUPS, groups, &plan->group_count),
-		PLACE(PC_STEPS, pc_steps, &plan->pc_step_count),
-		PLACE(PC_TARGETS, pc_targets, &plan->pc_target_count),
-		PLACE(OWN_STEPS, own_steps, &plan->own_step_count),
-		PLACE(ABS32_REFS, abs32_refs, &plan->abs32_ref_count),
-		PLACE(ABS64_REFS, abs64_refs, &plan->abs64_ref_count),
-		PLACE(FIXED32, fixed32, &plan->fixed32_count),
-		PLACE(FIXED32_TARGETS, fixed32_targets, &counts->fixed32_targets),
-		PLACE(FIXED64, fixed64, &plan->fixed64_count),
-		PLACE(FIXED64_TARGETS, fixed64_targets, &counts->fixed64_targets),
-		PLACE(TABLES, tables, &plan->table_count),
-		PLACE(GAPS, gaps, &counts->gaps),
-		PLACE(SITE_TARGETS, site_targets, &counts->site_targets),
-		PLACE(EXTABLE_TARGETS, extable_targets, &counts->extable_targets),
+	    PLACE(REGIONS, regions, &plan->region_count),
+	    PLACE(CHUNKS, chunks, &plan->chunk_count),
+	    PLACE(GROUPS, groups, &plan->group_count),
+	    PLACE(PC_STEPS, pc_steps, &plan->pc_step_count),
+	    PLACE(PC_TARGETS, pc_targets, &plan->pc_target_count),
+	    PLACE(OWN_STEPS, own_steps, &plan->own_step_count),
+	    PLACE(ABS32_REFS, abs32_refs, &plan->abs32_ref_count),
+	    PLACE(ABS64_REFS, abs64_refs, &plan->abs64_ref_count),
+	    PLACE(FIXED32, fixed32, &plan->fixed32_count),
+	    PLACE(FIXED32_TARGETS, fixed32_targets, &counts->fixed32_targets),
+	    PLACE(FIXED64, fixed64, &plan->fixed64_count),
+	    PLACE(FIXED64_TARGETS, fixed64_targets, &counts->fixed64_targets),
+	    PLACE(TABLES, tables, &plan->table_count),
+	    PLACE(GAPS, gaps, &counts->gaps),
+	    PLACE(SITE_TARGETS, site_targets, &counts->site_targets),
+	    PLACE(EXTABLE_TARGETS, extable_targets, &counts->extable_targets),
 #undef PLACE
-		{RIFFLE_SECTION_KALLSYMS, "kallsyms", sizeof *plan->kallsyms, &kallsyms, &kallsyms_count},
+	    {RIFFLE_SECTION_KALLSYMS, "kallsyms", sizeof *plan->kallsyms, &kallsyms, &kallsyms_count},
 	};
 
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -160,8 +161,8 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 						    RIFFLE_GROUP_BYTES_MAX);
 		/* the last group too: its counts, and whatever stands behind it, are used as they are */
 		if (g->pc_steps > plan->pc_step_count - steps)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "pc_steps", "are more than there are", g->pc_steps,
-						    plan->pc_step_count - steps);
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "pc_steps", "are more than there are",
+						    g->pc_steps, plan->pc_step_count - steps);
 		/* those that are not far name a field */
 		if (g->pc_steps - riffle_scan_far(plan->pc_steps + steps, g->pc_steps) != g->pc_targets)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "pc_targets",
@@ -215,8 +216,8 @@ static int check_fixed(const struct riffle_plan *plan, const uint32_t *list, uin
 		if (list[done] < e->image_offset)
 			break;
 		if (e->bytes >= field_bytes)
-			done = riffle_first_at_least(list, count,
-						     (uint64_t)e->image_offset + e->bytes - field_bytes + 1);
+			done =
+			    riffle_first_at_least(list, count, (uint64_t)e->image_offset + e->bytes - field_bytes + 1);
 	}
 	if (done < count)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "entry lies outside every extent", list[done]);
@@ -288,7 +289,8 @@ static int check_tables(const struct riffle_plan *plan, const struct counts *cou
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "chunks",
 						 "have entries of a table that is not there", kind);
 	if (sites != counts->site_targets || 2 * exceptions != counts->extable_targets)
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "tables", "do not use all site_targets and extable_targets");
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "tables",
+				   "do not use all site_targets and extable_targets");
 	return RIFFLE_OK;
 }
 
@@ -301,7 +303,8 @@ static int check_kallsyms(const struct riffle_plan *plan, const struct counts *c
 
 	if (!k) {
 		if (sums->symbols || sums->name_bytes)
-			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms", "is missing, chunks' symbols are there");
+			return riffle_fail(error, RIFFLE_ERR_FORMAT, "kallsyms",
+					   "is missing, chunks' symbols are there");
 		return RIFFLE_OK;
 	}
 	if (k->flags & ~(RIFFLE_KALLSYMS_SELF_RELATIVE | RIFFLE_KALLSYMS_ABSOLUTE_PERCPU))
@@ -364,9 +367,8 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 		end = a->end;
 		if (a->start == a->end)
 			continue;
-		while (extent < plan->extent_count && (uint64_t)plan->extents[extent].image_offset +
-								      plan->extents[extent].bytes <=
-							      a->start)
+		while (extent < plan->extent_count &&
+		       (uint64_t)plan->extents[extent].image_offset + plan->extents[extent].bytes <= a->start)
 			extent++;
 		if (extent == plan->extent_count || a->start < plan->extents[extent].image_offset ||
 		    a->end - plan->extents[extent].image_offset > plan->extents[extent].bytes)
@@ -413,8 +415,7 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		return RIFFLE_OK;
 	}
 	if (riffle_scan_checksum(bytes + plan->header->base_bytes,
-					  plan->header->plan_bytes - plan->header->base_bytes) !=
-	    plan->header->shuffle_checksum)
+				 plan->header->plan_bytes - plan->header->base_bytes) != plan->header->shuffle_checksum)
 		return riffle_fail(error, RIFFLE_ERR_CHECKSUM, "shuffle_checksum",
 				   "differs from the bytes of the plan's part for shuffling");
 	if (!(plan->header->flags & RIFFLE_KERNEL_RELOCATABLE))
@@ -425,18 +426,18 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		return status;
 	if (counts.fixed32_targets != plan->fixed32_count || counts.fixed64_targets != plan->fixed64_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "fixed targets", "are not as many as the fields");
-	if ((status = check_targets(plan->pc_targets, plan->pc_target_count, 1, plan->chunk_count, "pc_targets",
+	if ((status =
+		 check_targets(plan->pc_targets, plan->pc_target_count, 1, plan->chunk_count, "pc_targets", error)) ||
+	    (status = check_targets((const uint16_t *)plan->abs32_refs + 1, plan->abs32_ref_count, 2, plan->chunk_count,
+				    "abs32_refs", error)) ||
+	    (status = check_targets((const uint16_t *)plan->abs64_refs + 1, plan->abs64_ref_count, 2, plan->chunk_count,
+				    "abs64_refs", error)) ||
+	    (status = check_targets(plan->fixed32_targets, plan->fixed32_count, 1, plan->chunk_count, "fixed32_targets",
 				    error)) ||
-	    (status = check_targets((const uint16_t *)plan->abs32_refs + 1, plan->abs32_ref_count, 2,
-				    plan->chunk_count, "abs32_refs", error)) ||
-	    (status = check_targets((const uint16_t *)plan->abs64_refs + 1, plan->abs64_ref_count, 2,
-				    plan->chunk_count, "abs64_refs", error)) ||
-	    (status = check_targets(plan->fixed32_targets, plan->fixed32_count, 1, plan->chunk_count,
-				    "fixed32_targets", error)) ||
-	    (status = check_targets(plan->fixed64_targets, plan->fixed64_count, 1, plan->chunk_count,
-				    "fixed64_targets", error)) ||
-	    (status = check_targets(plan->site_targets, counts.site_targets, 1, plan->chunk_count, "site_targets",
+	    (status = check_targets(plan->fixed64_targets, plan->fixed64_count, 1, plan->chunk_count, "fixed64_targets",
 				    error)) ||
+	    (status =
+		 check_targets(plan->site_targets, counts.site_targets, 1, plan->chunk_count, "site_targets", error)) ||
 	    (status = check_targets(plan->extable_targets, counts.extable_targets / 2, 2, plan->chunk_count,
 				    "extable_targets", error)) ||
 	    (status = check_fixed(plan, plan->fixed32, plan->fixed32_count, 4, "fixed32", error)) ||
@@ -445,6 +446,7 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 	    (status = check_kallsyms(plan, &counts, &sums, &next_gap, error)))
 		return status;
 	if (next_gap != counts.gaps)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "gaps", "are not all used", next_gap, counts.gaps);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "gaps", "are not all used", next_gap,
+					    counts.gaps);
 	return check_areas(plan, error);
 }

@@ -88,10 +88,10 @@ static int fetch_pieces(const struct riffle_header *h, const struct riffle_sourc
 
 	for (uint64_t done = 0; done < bytes; done += PIECE, stored++) {
 		struct riffle_frame_read read = {
-			.file_offset = at,
-			.stored_bytes = *stored,
-			.bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
-			.method = (enum riffle_compression)h->storage,
+		    .file_offset = at,
+		    .stored_bytes = *stored,
+		    .bytes = h->plan_bytes - done < PIECE ? (uint32_t)(h->plan_bytes - done) : PIECE,
+		    .method = (enum riffle_compression)h->storage,
 		};
 		int status;
 
@@ -178,7 +178,8 @@ int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source 
 		     void *buffer, size_t bytes, struct riffle_error *error)
 {
 	if (!riffle_inside(image_offset, bytes, plan->header->image_bytes))
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "image_offset", "reaches past the image", image_offset);
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "image_offset", "reaches past the image",
+					 image_offset);
 	if (!plan->frame_count)
 		return source->read(source->opaque, plan->header->payload_offset + image_offset, buffer, bytes, error);
 	if (!source->read_frame)

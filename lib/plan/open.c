@@ -14,8 +14,8 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 /*
- * What an order and a workspace take, of the largest number of chunks too, if the tables are staged elsewhere. Memory that is not
- * used is not taken.
+ * What an order and a workspace take, of the largest number of chunks too, if the tables are staged elsewhere. Memory
+ * that is not used is not taken.
  */
 #define SPARE_BYTES ((size_t)4 << 20)
 #define SPARE_ALIGN ((size_t)64)
@@ -33,8 +33,8 @@ static int read_fd(void *opaque, uint64_t offset, void *buffer, size_t bytes, st
 		if (got < 0)
 			return riffle_fail_system(error, errno, "read", "failed");
 		if (!got)
-			return riffle_fail_found(error, RIFFLE_ERR_CHANGED, "file",
-						 "became shorter while it was read", offset);
+			return riffle_fail_found(error, RIFFLE_ERR_CHANGED, "file", "became shorter while it was read",
+						 offset);
 		to += got;
 		offset += (uint64_t)got;
 		bytes -= (size_t)got;
@@ -50,7 +50,8 @@ int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_er
 		return riffle_fail_system(error, errno, "fstat", "failed");
 	if (!S_ISREG(st.st_mode))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is not a regular file");
-	*source = (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = (uint64_t)st.st_size};
+	*source =
+	    (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = (uint64_t)st.st_size};
 	return RIFFLE_OK;
 }
 
@@ -79,8 +80,8 @@ void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source
 static void *map_private(size_t bytes, size_t *mapped)
 {
 	size_t whole = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	uint8_t *raw = mmap(NULL, whole + HUGE_PAGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *raw =
+	    mmap(NULL, whole + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	size_t before;
 
 	if (raw == MAP_FAILED)
@@ -114,7 +115,8 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	/* before memory is taken on its word; riffle_plan_check() gives the reasons in full */
 	if (!riffle_plan_is_prepared(&start, sizeof start))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "magic", "is not that of a prepared kernel");
-	if (start.plan_bytes > RIFFLE_PLAN_MAX || !riffle_inside(sizeof start, plan_stored_bytes(&start), source->bytes))
+	if (start.plan_bytes > RIFFLE_PLAN_MAX ||
+	    !riffle_inside(sizeof start, plan_stored_bytes(&start), source->bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "plan_bytes", "reaches past the end of the file",
 					    start.plan_bytes, source->bytes);
 	if (start.base_bytes > start.plan_bytes)

@@ -13,10 +13,10 @@ enum confine_kind {
 	CONFINE_LOOP_DEBUGS,   /* with vsock or not, and a debugger's reach into the vCPUs */
 	CONFINE_LOOP_SAVES,    /* of a machine that is saved into descriptors that it is given */
 	CONFINE_LOOP_SAVES_CONNECTS,
-	CONFINE_VCPU,          /* runs the guest and dispatches its exits */
-	CONFINE_WRITER,        /* writes console output */
-	CONFINE_DISK,          /* reads and writes disk images, where io_uring is refused */
-	CONFINE_API,           /* speaks HTTP on connections to a socket that is bound already; opens nothing */
+	CONFINE_VCPU,   /* runs the guest and dispatches its exits */
+	CONFINE_WRITER, /* writes console output */
+	CONFINE_DISK,   /* reads and writes disk images, where io_uring is refused */
+	CONFINE_API,    /* speaks HTTP on connections to a socket that is bound already; opens nothing */
 	CONFINE_KINDS
 };
 

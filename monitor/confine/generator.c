@@ -87,16 +87,28 @@ static const unsigned long loop_ioctls[] = {
 
 /* A disk's new file is opened, examined, measured, and set to O_DIRECT. */
 static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
-				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),
-				 END_OF_LIST};
+				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),     END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* A snapshot: state out of KVM, memory and state into files. */
-static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate), END_OF_LIST};
-static const unsigned long save_ioctls[] = {KVM_GET_SREGS,       KVM_GET_DEBUGREGS, KVM_GET_LAPIC,   KVM_GET_VCPU_EVENTS,
-					    KVM_GET_CPUID2,      KVM_GET_MSRS,      KVM_GET_FPU,     KVM_GET_XSAVE,
-					    KVM_GET_XSAVE2,      KVM_GET_XCRS,      KVM_GET_TSC_KHZ, KVM_GET_IRQCHIP,
-					    KVM_GET_PIT2,        KVM_GET_CLOCK,     KVM_GET_DIRTY_LOG, KVM_KVMCLOCK_CTRL,
+static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate),
+				 END_OF_LIST};
+static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
+					    KVM_GET_DEBUGREGS,
+					    KVM_GET_LAPIC,
+					    KVM_GET_VCPU_EVENTS,
+					    KVM_GET_CPUID2,
+					    KVM_GET_MSRS,
+					    KVM_GET_FPU,
+					    KVM_GET_XSAVE,
+					    KVM_GET_XSAVE2,
+					    KVM_GET_XCRS,
+					    KVM_GET_TSC_KHZ,
+					    KVM_GET_IRQCHIP,
+					    KVM_GET_PIT2,
+					    KVM_GET_CLOCK,
+					    KVM_GET_DIRTY_LOG,
+					    KVM_KVMCLOCK_CTRL,
 					    0};
 /* by paths, where files may be opened */
 static const int save_by_path_calls[] = {SCMP_SYS(rename), SCMP_SYS(unlink), SCMP_SYS(renameat), SCMP_SYS(unlinkat),
@@ -139,10 +151,10 @@ static const unsigned long debug_ioctls[] = {
  * do once must be done before (jansson's seed comes from a file).
  */
 static const int api_calls[] = {
-    SCMP_SYS(accept4),     SCMP_SYS(poll),      SCMP_SYS(ppoll),     SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(readv),     SCMP_SYS(writev),
-    SCMP_SYS(recvfrom),    SCMP_SYS(sendto),    SCMP_SYS(sendmsg),   SCMP_SYS(shutdown),
-    SCMP_SYS(close),       SCMP_SYS(brk),       SCMP_SYS(getrandom), SCMP_SYS(mremap),    END_OF_LIST,
+    SCMP_SYS(accept4),   SCMP_SYS(poll),     SCMP_SYS(ppoll),  SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl), SCMP_SYS(readv),    SCMP_SYS(writev), SCMP_SYS(recvfrom),   SCMP_SYS(sendto),
+    SCMP_SYS(sendmsg),   SCMP_SYS(shutdown), SCMP_SYS(close),  SCMP_SYS(brk),        SCMP_SYS(getrandom),
+    SCMP_SYS(mremap),    END_OF_LIST,
 };
 static const unsigned long api_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 

@@ -101,12 +101,12 @@ static void add_topology(struct guest_cpuid *cpuid, uint32_t subleaf, uint32_t s
 	if (cpuid->nent == GUEST_CPUID_ENTRIES)
 		return;
 	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-		.function = 0xb,
-		.index = subleaf,
-		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = shift,
-		.ebx = count,
-		.ecx = type << 8 | subleaf,
+	    .function = 0xb,
+	    .index = subleaf,
+	    .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+	    .eax = shift,
+	    .ebx = count,
+	    .ecx = type << 8 | subleaf,
 	};
 }
 
@@ -192,15 +192,16 @@ void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz)
 	if (!tsc_khz)
 		return;
 	/*
-	 * SDM, leaf 0x15: TSC = crystal * ebx / eax. Linux multiplies the crystal's kHz in 32 bits and takes the crystal for
-	 * the LAPIC timer's clock too, unless there is a TSC deadline timer, as there is here. Half the TSC's frequency is
-	 * exact and fits for every processor.
+	 * SDM, leaf 0x15: TSC = crystal * ebx / eax. Linux multiplies the crystal's kHz in 32 bits and takes the
+	 * crystal for the LAPIC timer's clock too, unless there is a TSC deadline timer, as there is here. Half the
+	 * TSC's frequency is exact and fits for every processor.
 	 */
 	if (is_intel(cpuid)) {
+		set_leaf(cpuid,
+			 &(struct kvm_cpuid_entry2){
+			     .function = 0x15, .eax = 1, .ebx = 2, .ecx = tsc_khz / 2 * 1000 + tsc_khz % 2 * 500});
 		set_leaf(cpuid, &(struct kvm_cpuid_entry2){
-					.function = 0x15, .eax = 1, .ebx = 2, .ecx = tsc_khz / 2 * 1000 + tsc_khz % 2 * 500});
-		set_leaf(cpuid, &(struct kvm_cpuid_entry2){
-					.function = 0x16, .eax = tsc_khz / 1000, .ebx = tsc_khz / 1000, .ecx = 100});
+				    .function = 0x16, .eax = tsc_khz / 1000, .ebx = tsc_khz / 1000, .ecx = 100});
 	}
 	/* KVM's LAPIC timer counts nanoseconds */
 	set_leaf(cpuid, &(struct kvm_cpuid_entry2){.function = 0x40000010, .eax = tsc_khz, .ebx = 1000000});

@@ -68,15 +68,17 @@ int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struc
 		int capability;
 		const char *name;
 	} needed[] = {
-		{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},           {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
-		{KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"}, {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
-		{KVM_CAP_PIT2, "KVM_CAP_PIT2"},                 {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+	    {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+	    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+	    {KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
+	    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+	    {KVM_CAP_PIT2, "KVM_CAP_PIT2"},
+	    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
 	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
 		if (!is_waived(config, (uint32_t)needed[i].capability) &&
 		    ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
-			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, needed[i].name,
-					   "missing in this host's KVM");
+			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, needed[i].name, "missing in this host's KVM");
 	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	if (most > 0 && vcpus > (unsigned)most)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "vcpus", "more than this host's KVM allows",

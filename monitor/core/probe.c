@@ -31,9 +31,9 @@
 #define GUEST_BYTES 4096u
 
 static const uint8_t loop_guest[] = {
-	0x49,       /* dec %cx */
-	0x75, 0xfd, /* jnz -3 */
-	0xf4,       /* hlt */
+    0x49,       /* dec %cx */
+    0x75, 0xfd, /* jnz -3 */
+    0xf4,       /* hlt */
 };
 
 static bool cpu_virtualises(void)
@@ -62,9 +62,9 @@ static int probe_open(struct probe *probe, int kvm_fd, const uint8_t *guest, siz
 		return riffle_fail_system(error, errno, "probe", "no memory for the guest");
 	memcpy(probe->memory, guest, guest_bytes);
 	struct kvm_userspace_memory_region region = {
-		.guest_phys_addr = GUEST_ADDRESS,
-		.memory_size = GUEST_BYTES,
-		.userspace_addr = (uintptr_t)probe->memory,
+	    .guest_phys_addr = GUEST_ADDRESS,
+	    .memory_size = GUEST_BYTES,
+	    .userspace_addr = (uintptr_t)probe->memory,
 	};
 	if (ioctl(probe->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return riffle_fail_system(error, errno, "probe", "KVM_SET_USER_MEMORY_REGION failed");
@@ -155,8 +155,8 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
 bool probe_breakpoints(int kvm_fd)
 {
 	static const uint8_t guest[] = {
-		0xcc, /* int3 */
-		0xf4, /* hlt: the handler of the real mode's vector 3, at address 0, is memory that nobody has */
+	    0xcc, /* int3 */
+	    0xf4, /* hlt: the handler of the real mode's vector 3, at address 0, is memory that nobody has */
 	};
 	const struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP};
 	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};

@@ -24,8 +24,8 @@ static void nothing(int number)
 }
 
 /*
- * The signals that are ignored. The kernel tells them all in one file; where there is no /proc it has to be asked for each, which
- * takes sixty calls.
+ * The signals that are ignored. The kernel tells them all in one file; where there is no /proc it has to be asked for
+ * each, which takes sixty calls.
  */
 static void find_ignored(sigset_t *ignored)
 {

@@ -23,8 +23,8 @@
 #define LVT_MODE_NMI 4u
 #define LVT_MODE_EXTINT 7u
 
-#define SEGMENT_CODE 11u        /* execute, read, accessed */
-#define SEGMENT_DATA 3u         /* read, write, accessed */
+#define SEGMENT_CODE 11u /* execute, read, accessed */
+#define SEGMENT_DATA 3u  /* read, write, accessed */
 #define SEGMENT_TSS_BUSY 11u
 
 /* What firmware leaves: fast string instructions on, all memory write-back unless an MTRR says otherwise. */
@@ -34,10 +34,11 @@ static int set_msrs(int fd, struct riffle_error *error)
 		uint32_t nmsrs, pad;
 		struct kvm_msr_entry entries[2];
 	} msrs = {
-		.nmsrs = 2,
-		.entries = {
-			{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
-			{.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED_WRITE_BACK},
+	    .nmsrs = 2,
+	    .entries =
+		{
+		    {.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+		    {.index = MSR_MTRR_DEFAULT_TYPE, .data = MTRR_ENABLED_WRITE_BACK},
 		},
 	};
 	int set = ioctl(fd, KVM_SET_MSRS, &msrs);
@@ -139,14 +140,14 @@ void vcpu_destroy(struct vcpu *vcpu)
 static struct kvm_segment flat_segment(uint16_t selector, bool code)
 {
 	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = selector,
-		.type = code ? SEGMENT_CODE : SEGMENT_DATA,
-		.present = 1,
-		.db = !code, /* 64-bit code has L instead */
-		.l = code,
-		.s = 1,
-		.g = 1,
+	    .limit = 0xffffffff,
+	    .selector = selector,
+	    .type = code ? SEGMENT_CODE : SEGMENT_DATA,
+	    .present = 1,
+	    .db = !code, /* 64-bit code has L instead */
+	    .l = code,
+	    .s = 1,
+	    .g = 1,
 	};
 }
 
@@ -181,7 +182,7 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *regist
 	if (ioctl(vcpu->fd, KVM_SET_FPU, &fpu) < 0)
 		return riffle_fail_system(error, errno, "KVM_SET_FPU", "failed");
 	struct kvm_regs regs = {
-		.rip = registers->rip, .rsi = registers->rsi, .rsp = registers->rsp, .rflags = registers->rflags | 2};
+	    .rip = registers->rip, .rsi = registers->rsi, .rsp = registers->rsp, .rflags = registers->rflags | 2};
 	if (ioctl(vcpu->fd, KVM_SET_REGS, &regs) < 0)
 		return riffle_fail_system(error, errno, "KVM_SET_REGS", "failed");
 	return 0;

@@ -15,13 +15,13 @@
 struct vm;
 
 struct vcpu {
-	int fd;                 /* -1: not made */
-	unsigned id;            /* its APIC id too */
+	int fd;      /* -1: not made */
+	unsigned id; /* its APIC id too */
 	struct kvm_run *run;
 	size_t run_bytes;
 	pthread_t thread;
-	clockid_t clock;        /* processor time of its thread */
-	bool held;              /* stays parked while the others run; under the VM's state_lock */
+	clockid_t clock; /* processor time of its thread */
+	bool held;       /* stays parked while the others run; under the VM's state_lock */
 	struct vm *vm;
 	struct vcpu_counters counters;
 };

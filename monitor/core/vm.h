@@ -16,14 +16,14 @@ struct vm;
 struct kvm_debug_exit_arch;
 
 struct vm_config {
-	unsigned vcpus;        /* 1 to 32 */
-	uint64_t memory_bytes; /* multiple of 2 MiB, at least 2 MiB */
-	bool huge_pages;       /* ask for transparent huge pages */
+	unsigned vcpus;                              /* 1 to 32 */
+	uint64_t memory_bytes;                       /* multiple of 2 MiB, at least 2 MiB */
+	bool huge_pages;                             /* ask for transparent huge pages */
 	const struct guest_memory_file *memory_file; /* NULL: anonymous memory */
-	bool track_dirty;      /* for snapshots of what changed */
-	bool can_save;         /* its state will be saved or restored (monitor/snapshot) */
-	bool unconfined;       /* leave the system call filter out of the vCPUs' threads */
-	bool timed;            /* note how long exits take */
+	bool track_dirty;                            /* for snapshots of what changed */
+	bool can_save;                               /* its state will be saved or restored (monitor/snapshot) */
+	bool unconfined;                             /* leave the system call filter out of the vCPUs' threads */
+	bool timed;                                  /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
 	struct cpu_config cpu;
 };
@@ -102,8 +102,8 @@ void vm_pause(struct vm *vm);
 void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 /*
- * For a vCPU's thread, in a device: the VM is paused before this vCPU's next instruction. vm_pause(), by another thread,
- * waits for it as for any pause.
+ * For a vCPU's thread, in a device: the VM is paused before this vCPU's next instruction. vm_pause(), by another
+ * thread, waits for it as for any pause.
  */
 void vm_pause_soon(struct vm *vm);
 

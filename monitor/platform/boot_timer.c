@@ -37,7 +37,7 @@ static void timer_write(void *device, unsigned offset, uint8_t value)
 int boot_timer_attach(struct boot_timer *timer, struct bus *bus, struct riffle_error *error)
 {
 	const struct bus_range mmio = {
-		.base = MMIO_BOOT_TIMER, .bytes = 1, .ops = &bus_byte_ops, .device = &timer->registers};
+	    .base = MMIO_BOOT_TIMER, .bytes = 1, .ops = &bus_byte_ops, .device = &timer->registers};
 
 	timer->marked_ns = 0;
 	timer->marks = 0;

@@ -10,7 +10,7 @@
 
 #define BOOT_TIMER_MARK 123
 
-#define BOOT_TIMER_MARKS_MAX 32u        /* what a guest marks beyond is let go */
+#define BOOT_TIMER_MARKS_MAX 32u /* what a guest marks beyond is let go */
 
 /* Another value than init's: which, and when by CLOCK_MONOTONIC. */
 struct boot_mark {
@@ -19,7 +19,7 @@ struct boot_mark {
 };
 
 struct boot_timer {
-	_Atomic uint64_t marked_ns;     /* CLOCK_MONOTONIC of the first of init's, 0 before */
+	_Atomic uint64_t marked_ns; /* CLOCK_MONOTONIC of the first of init's, 0 before */
 	/* under the bus's lock; read when no vCPU runs any more */
 	struct boot_mark mark[BOOT_TIMER_MARKS_MAX];
 	unsigned marks;

@@ -23,7 +23,7 @@ enum {
 };
 
 #define A_UPDATE_IN_PROGRESS 0x80u
-#define A_RESET 0x26u   /* 32.768 kHz time base, 1024 Hz */
+#define A_RESET 0x26u /* 32.768 kHz time base, 1024 Hz */
 #define B_24_HOURS 0x02u
 #define B_BINARY 0x04u
 #define D_VALID 0x80u
@@ -51,13 +51,13 @@ static struct civil_time civil(int64_t seconds)
 	unsigned march_month = (5 * day_of_year + 2) / 153;
 	unsigned month = march_month < 10 ? march_month + 3 : march_month - 9;
 	return (struct civil_time){
-		.year = (unsigned)(era * 400) + year_of_era + (month <= 2),
-		.month = month,
-		.day = day_of_year - (153 * march_month + 2) / 5 + 1,
-		.weekday = (unsigned)(((days + 4) % 7 + 7) % 7),
-		.hour = (unsigned)(rest / 3600),
-		.minute = (unsigned)(rest / 60 % 60),
-		.second = (unsigned)(rest % 60),
+	    .year = (unsigned)(era * 400) + year_of_era + (month <= 2),
+	    .month = month,
+	    .day = day_of_year - (153 * march_month + 2) / 5 + 1,
+	    .weekday = (unsigned)(((days + 4) % 7 + 7) % 7),
+	    .hour = (unsigned)(rest / 3600),
+	    .minute = (unsigned)(rest / 60 % 60),
+	    .second = (unsigned)(rest % 60),
 	};
 }
 

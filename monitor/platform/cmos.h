@@ -8,7 +8,7 @@
 struct cmos {
 	uint8_t index;
 	uint8_t bytes[128];
-	int64_t (*now)(void);   /* seconds since 1970, UTC */
+	int64_t (*now)(void); /* seconds since 1970, UTC */
 	struct bus_bytes registers;
 };
 

@@ -9,11 +9,11 @@
 #include <termios.h>
 
 struct console {
-	int fd;                 /* -1: no input */
+	int fd; /* -1: no input */
 	bool terminal;
 	bool raw;
-	bool escape_begun;      /* the last key was Ctrl-A */
-	bool dump_asked;        /* Ctrl-A d was typed; whoever sees to it clears this */
+	bool escape_begun; /* the last key was Ctrl-A */
+	bool dump_asked;   /* Ctrl-A d was typed; whoever sees to it clears this */
 	struct termios saved;
 };
 
@@ -31,8 +31,8 @@ bool console_readable(const struct console *console);
 
 /*
  * Takes the escape sequences out of `count` bytes of input: Ctrl-A x sets *escape (what follows is dropped), Ctrl-A d
- * sets console->dump_asked, Ctrl-A Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key passes with it. `out` needs count + 1 bytes and may not be
- * `in`. Returns how many bytes are for the guest. Only a terminal has escapes.
+ * sets console->dump_asked, Ctrl-A Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key passes with it. `out` needs
+ * count + 1 bytes and may not be `in`. Returns how many bytes are for the guest. Only a terminal has escapes.
  */
 size_t console_filter(struct console *console, const uint8_t *in, size_t count, uint8_t *out, bool *escape);
 

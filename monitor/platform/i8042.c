@@ -7,8 +7,8 @@
  * time for each that is missing. Commands to a mouse say at once that there is none.
  */
 #define STATUS_OUTPUT_FULL 0x01u
-#define STATUS_SYSTEM 0x04u             /* self test passed */
-#define STATUS_COMMAND 0x08u            /* last write went to port 0x64 */
+#define STATUS_SYSTEM 0x04u  /* self test passed */
+#define STATUS_COMMAND 0x08u /* last write went to port 0x64 */
 #define STATUS_UNLOCKED 0x10u
 
 #define CONTROL_KEYBOARD_IRQ 0x01u
@@ -16,7 +16,7 @@
 #define CONTROL_MOUSE_OFF 0x20u
 #define CONTROL_TRANSLATE 0x40u
 
-#define OUTPUT_PORT_RUN 0x01u           /* low: the processor is held in reset */
+#define OUTPUT_PORT_RUN 0x01u /* low: the processor is held in reset */
 
 #define KEYBOARD_ACK 0xfau
 
@@ -243,11 +243,11 @@ static void command_port_write(void *device, unsigned offset, uint8_t value)
 int i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform, struct riffle_error *error)
 {
 	*i8042 = (struct i8042){
-		.platform = platform,
-		.control = CONTROL_SYSTEM | CONTROL_MOUSE_OFF | CONTROL_TRANSLATE,
-		.output_port = OUTPUT_PORT_RUN | 0x02u, /* A20 on */
-		.data_port = {.read = data_port_read, .write = data_port_write, .device = i8042},
-		.command_port = {.read = command_port_read, .write = command_port_write, .device = i8042},
+	    .platform = platform,
+	    .control = CONTROL_SYSTEM | CONTROL_MOUSE_OFF | CONTROL_TRANSLATE,
+	    .output_port = OUTPUT_PORT_RUN | 0x02u, /* A20 on */
+	    .data_port = {.read = data_port_read, .write = data_port_write, .device = i8042},
+	    .command_port = {.read = command_port_read, .write = command_port_write, .device = i8042},
 	};
 	int status = bus_add_byte_ports(bus, PORT_I8042_DATA, 1, &i8042->data_port, error);
 

@@ -11,14 +11,14 @@
 
 struct i8042 {
 	const struct platform *platform;
-	uint8_t control;                /* the controller's command byte */
+	uint8_t control; /* the controller's command byte */
 	uint8_t output_port;
-	uint8_t command;                /* controller command that waits for its data byte, 0: none */
-	uint8_t keyboard_command;       /* keyboard command that waits for its data byte, 0: none */
-	uint8_t queue[I8042_QUEUE];     /* bytes for the guest to read */
+	uint8_t command;            /* controller command that waits for its data byte, 0: none */
+	uint8_t keyboard_command;   /* keyboard command that waits for its data byte, 0: none */
+	uint8_t queue[I8042_QUEUE]; /* bytes for the guest to read */
 	unsigned queue_head, queue_count;
-	uint8_t last;                   /* what an empty queue reads as */
-	bool held; /* the chord's keys are down */
+	uint8_t last; /* what an empty queue reads as */
+	bool held;    /* the chord's keys are down */
 	bool irq;
 	struct bus_bytes data_port, command_port;
 	struct i8042_counters counters;

@@ -13,7 +13,7 @@
 #define PORT_CMOS 0x70u
 #define PORT_BOOT_TIMER 0xf4u
 #define PORT_COM1 0x3f8u
-#define PORT_PM 0x600u                  /* ACPI's fixed registers: PM1 status, PM1 enable, PM1 control, 2 bytes each */
+#define PORT_PM 0x600u /* ACPI's fixed registers: PM1 status, PM1 enable, PM1 control, 2 bytes each */
 #define PORT_RESET 0xcf9u
 #define RESET_VALUE 0x06u
 #define MMIO_BOOT_TIMER UINT64_C(0xc0000000)
@@ -28,8 +28,8 @@
 /* The machine as its devices see it; tests put a machine of their own here. */
 struct platform {
 	void (*set_irq)(void *opaque, unsigned irq, bool level);
-	void (*end)(void *opaque, enum vm_end end);     /* the guest asked for this end; returns */
-	void (*input_wanted)(void *opaque);             /* the serial port has room again for console input */
+	void (*end)(void *opaque, enum vm_end end); /* the guest asked for this end; returns */
+	void (*input_wanted)(void *opaque);         /* the serial port has room again for console input */
 	void *opaque;
 };
 

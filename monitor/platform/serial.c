@@ -37,7 +37,7 @@ enum {
 #define MCR_DTR 0x01u
 #define MCR_RTS 0x02u
 #define MCR_OUT1 0x04u
-#define MCR_OUT2 0x08u          /* lets the interrupt through to the bus on a PC */
+#define MCR_OUT2 0x08u /* lets the interrupt through to the bus on a PC */
 #define MCR_LOOP 0x10u
 
 #define LSR_DATA 0x01u
@@ -51,10 +51,10 @@ enum {
 
 /*
  * Input that was there before a driver listens (a script piped into the console) must not be lost. Linux's 8250 driver
- * enables all interrupts for a moment while it probes, clears the FIFOs several times, and reads the receiver once to be
- * rid of stale bytes, before it enables the receiver's interrupt for good. So what came from outside shows, and can be
- * read, only while somebody listens: by that interrupt, or by polling the line status; and clearing the FIFO clears none
- * of it.
+ * enables all interrupts for a moment while it probes, clears the FIFOs several times, and reads the receiver once to
+ * be rid of stale bytes, before it enables the receiver's interrupt for good. So what came from outside shows, and can
+ * be read, only while somebody listens: by that interrupt, or by polling the line status; and clearing the FIFO clears
+ * none of it.
  */
 #define POLLS_OF_A_LISTENER 8u
 
@@ -82,8 +82,7 @@ static uint8_t interrupt_id(const struct serial *serial)
 
 static void update_irq(struct serial *serial)
 {
-	bool level = interrupt_id(serial) != IIR_NONE &&
-		     (serial->modem_control & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+	bool level = interrupt_id(serial) != IIR_NONE && (serial->modem_control & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
 	if (level == serial->irq)
 		return;
 	serial->irq = level;
@@ -137,9 +136,8 @@ static void transmit(struct serial *serial, uint8_t byte)
 	if (!limiter_bucket_take(&serial->limit, 1)) {
 		counter_add(&serial->counters.limited_bytes, 1);
 	} else {
-		counter_add(output_has_room(serial->output) ? &serial->counters.writes
-							    : &serial->counters.missed_writes,
-			    1);
+		counter_add(
+		    output_has_room(serial->output) ? &serial->counters.writes : &serial->counters.missed_writes, 1);
 		output_put(serial->output, byte);
 	}
 	serial->transmitter_empty_pending = output_has_room(serial->output);
@@ -218,8 +216,7 @@ static void write_interrupt_enable(struct serial *serial, uint8_t value)
 	value &= 0x0f;
 	/* switching it on with an empty transmitter raises it at once */
 	if (value & IER_TRANSMIT && !(serial->interrupt_enable & IER_TRANSMIT))
-		serial->transmitter_empty_pending =
-			serial->modem_control & MCR_LOOP || output_has_room(serial->output);
+		serial->transmitter_empty_pending = serial->modem_control & MCR_LOOP || output_has_room(serial->output);
 	serial->interrupt_enable = value;
 	serial->polled = false;
 	ask_for_input(serial);

@@ -50,7 +50,8 @@ void virtio_count(counter *where)
 
 static void interrupt(struct virtio_device *device, unsigned why)
 {
-	counter_add(why == VIRTIO_MMIO_INT_CONFIG ? &device->interrupts.config_updates : &device->interrupts.triggers, 1);
+	counter_add(why == VIRTIO_MMIO_INT_CONFIG ? &device->interrupts.config_updates : &device->interrupts.triggers,
+		    1);
 	atomic_fetch_or(&device->interrupt_status, why);
 	irq_raise(&device->irq);
 }
@@ -208,7 +209,8 @@ static int restore_own(struct virtio_device *device, const void *state, size_t b
 	if (device->ops->restore)
 		return device->ops->restore(device, state, bytes, error);
 	if (bytes)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, device->name, "has state that it cannot take", bytes);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, device->name, "has state that it cannot take",
+					 bytes);
 	if (device->ops->activate && device->ops->activate(device))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, device->name, "the device cannot be activated");
 	return 0;
@@ -221,7 +223,8 @@ int virtio_device_restore(struct virtio_device *device, bool active, bool failed
 
 	device->paused = true;
 	/* a device whose driver changes it has its configuration in its own state */
-	if (!device->config_writable && device->config_bytes && memcmp(device->config, config, device->config_bytes) != 0)
+	if (!device->config_writable && device->config_bytes &&
+	    memcmp(device->config, config, device->config_bytes) != 0)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, device->name,
 				   "is not what the guest's driver knows (a disk of another size?)");
 	if (failed)

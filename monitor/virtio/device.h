@@ -73,8 +73,8 @@ struct virtio_device {
 	void *config;      /* the configuration space: of the device, changed by virtio_config_set() alone */
 	size_t config_bytes;
 	size_t config_writable_from, config_writable; /* what the driver may write of it: offset and bytes */
-	/* where the transport counts for the device: activations, accesses to the configuration, and queues that failed;
-	 * NULL: nowhere */
+	/* where the transport counts for the device: activations, accesses to the configuration, and queues that
+	 * failed; NULL: nowhere */
 	counter *activate_fails, *config_fails, *event_fails;
 	bool timed; /* the device notes how long things take it */
 	struct virtq queues[VIRTIO_QUEUES_MAX];
@@ -147,9 +147,9 @@ void virtio_device_activate(struct virtio_device *device);
 void virtio_device_reset(struct virtio_device *device);
 void virtio_device_notify(struct virtio_device *device, unsigned queue);
 /*
- * Instead of activation, when the registers and queues of a saved device have been put back: checks the queues, gives the
- * device its own state, and leaves it paused. `config` is the configuration space that the driver knows. An interrupt
- * that was due is raised. Errors: FORMAT (queues), UNSUPPORTED (the configuration differs), the device's.
+ * Instead of activation, when the registers and queues of a saved device have been put back: checks the queues, gives
+ * the device its own state, and leaves it paused. `config` is the configuration space that the driver knows. An
+ * interrupt that was due is raised. Errors: FORMAT (queues), UNSUPPORTED (the configuration differs), the device's.
  */
 int virtio_device_restore(struct virtio_device *device, bool active, bool failed, const void *config, const void *state,
 			  size_t bytes, struct riffle_error *error);

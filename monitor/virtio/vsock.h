@@ -14,8 +14,8 @@
  * Half-closed streams stay so in both directions.
  */
 struct vsock_config {
-	uint64_t cid;     /* the guest's: 3 to 2^32 - 2 */
-	const char *path; /* copied; at most 96 bytes, so that _PORT fits behind it */
+	uint64_t cid;      /* the guest's: 3 to 2^32 - 2 */
+	const char *path;  /* copied; at most 96 bytes, so that _PORT fits behind it */
 	bool has_listener; /* PATH is bound already, by vsock_bind(): `listener`, of which a copy is made */
 	int listener;
 };

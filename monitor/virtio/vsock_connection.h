@@ -78,7 +78,7 @@ struct vsock {
 	struct loop_source listener_source;
 	struct loop_timer timer;        /* runs while any connection has a deadline */
 	struct loop_timer accept_timer; /* runs while the listener is not watched for want of descriptors */
-	struct loop_task task;   /* closes what a reset left */
+	struct loop_task task;          /* closes what a reset left */
 	bool set_up, watching;
 	bool drop;            /* the driver reset the device: connections are no more */
 	bool transport_reset; /* the driver has to be told that they are not */

@@ -19,7 +19,7 @@
 /* a walk over the file in pieces: `use` sees each of them in order */
 struct walk {
 	const struct riffle_source *source;
-	uint8_t *piece;         /* PIECE_BYTES, more than any frame has */
+	uint8_t *piece; /* PIECE_BYTES, more than any frame has */
 };
 
 static int hash_range(const struct walk *walk, uint64_t offset, uint64_t bytes, struct sha256_ctx *digest,
@@ -127,7 +127,8 @@ static int check_frames(const struct walk *walk, const struct riffle_plan *plan,
 {
 	for (uint32_t i = 0; i < plan->frame_count; i++) {
 		const struct riffle_frame *frame = &plan->frames[i];
-		int status = riffle_plan_read(plan, walk->source, frame->image_offset, walk->piece, frame->bytes, error);
+		int status =
+		    riffle_plan_read(plan, walk->source, frame->image_offset, walk->piece, frame->bytes, error);
 
 		if (status)
 			return status;

@@ -10,29 +10,29 @@
 #include "plan/areas.h"
 
 const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
-	[RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),
-	[RIFFLE_SECTION_EXTENTS] = sizeof(struct riffle_extent),
-	[RIFFLE_SECTION_RELOC64] = sizeof(uint32_t),
-	[RIFFLE_SECTION_RELOC32] = sizeof(uint32_t),
-	[RIFFLE_SECTION_RELOC32_INVERSE] = sizeof(uint32_t),
-	[RIFFLE_SECTION_REGIONS] = sizeof(struct riffle_region),
-	[RIFFLE_SECTION_CHUNKS] = sizeof(struct riffle_chunk),
-	[RIFFLE_SECTION_GROUPS] = sizeof(struct riffle_group),
-	[RIFFLE_SECTION_PC_STEPS] = sizeof(uint8_t),
-	[RIFFLE_SECTION_PC_TARGETS] = sizeof(uint16_t),
-	[RIFFLE_SECTION_OWN_STEPS] = sizeof(uint8_t),
-	[RIFFLE_SECTION_ABS32_REFS] = sizeof(struct riffle_ref),
-	[RIFFLE_SECTION_ABS64_REFS] = sizeof(struct riffle_ref),
-	[RIFFLE_SECTION_FIXED32] = sizeof(uint32_t),
-	[RIFFLE_SECTION_FIXED32_TARGETS] = sizeof(uint16_t),
-	[RIFFLE_SECTION_FIXED64] = sizeof(uint32_t),
-	[RIFFLE_SECTION_FIXED64_TARGETS] = sizeof(uint16_t),
-	[RIFFLE_SECTION_TABLES] = sizeof(struct riffle_table),
-	[RIFFLE_SECTION_GAPS] = sizeof(uint32_t),
-	[RIFFLE_SECTION_SITE_TARGETS] = sizeof(uint16_t),
-	[RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
-	[RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
-	[RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
+    [RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),
+    [RIFFLE_SECTION_EXTENTS] = sizeof(struct riffle_extent),
+    [RIFFLE_SECTION_RELOC64] = sizeof(uint32_t),
+    [RIFFLE_SECTION_RELOC32] = sizeof(uint32_t),
+    [RIFFLE_SECTION_RELOC32_INVERSE] = sizeof(uint32_t),
+    [RIFFLE_SECTION_REGIONS] = sizeof(struct riffle_region),
+    [RIFFLE_SECTION_CHUNKS] = sizeof(struct riffle_chunk),
+    [RIFFLE_SECTION_GROUPS] = sizeof(struct riffle_group),
+    [RIFFLE_SECTION_PC_STEPS] = sizeof(uint8_t),
+    [RIFFLE_SECTION_PC_TARGETS] = sizeof(uint16_t),
+    [RIFFLE_SECTION_OWN_STEPS] = sizeof(uint8_t),
+    [RIFFLE_SECTION_ABS32_REFS] = sizeof(struct riffle_ref),
+    [RIFFLE_SECTION_ABS64_REFS] = sizeof(struct riffle_ref),
+    [RIFFLE_SECTION_FIXED32] = sizeof(uint32_t),
+    [RIFFLE_SECTION_FIXED32_TARGETS] = sizeof(uint16_t),
+    [RIFFLE_SECTION_FIXED64] = sizeof(uint32_t),
+    [RIFFLE_SECTION_FIXED64_TARGETS] = sizeof(uint16_t),
+    [RIFFLE_SECTION_TABLES] = sizeof(struct riffle_table),
+    [RIFFLE_SECTION_GAPS] = sizeof(uint32_t),
+    [RIFFLE_SECTION_SITE_TARGETS] = sizeof(uint16_t),
+    [RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
+    [RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
+    [RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
 };
 
 _Static_assert(SHUFFLE_REGIONS_MAX <= PLAN_REGIONS_MAX, "the analysis keeps to what a plan can hold");
@@ -43,10 +43,10 @@ struct encoder {
 	uint32_t room[RIFFLE_SECTION_COUNT];
 	const struct riffle_image *image;
 	const struct shuffle *shuffle;
-	struct riffle_chunk *chunk;     /* out's; stays where it is once chunks are made */
+	struct riffle_chunk *chunk; /* out's; stays where it is once chunks are made */
 	uint32_t chunks;
-	uint8_t *bytes;                 /* the image, flat */
-	uint32_t absolute[3];           /* fields met in chunks, by kind from SHUFFLE_ABS32 on */
+	uint8_t *bytes;       /* the image, flat */
+	uint32_t absolute[3]; /* fields met in chunks, by kind from SHUFFLE_ABS32 on */
 	struct riffle_error *error;
 };
 
@@ -164,8 +164,8 @@ static unsigned field_bytes(unsigned kind)
 /* A group whose references come in the order of their fields. */
 struct group_maker {
 	struct riffle_group group;
-	uint32_t start;                 /* of its first chunk */
-	uint32_t last_pc, last_own;     /* how far its steps have come */
+	uint32_t start;             /* of its first chunk */
+	uint32_t last_pc, last_own; /* how far its steps have come */
 };
 
 static int add_step(struct encoder *e, enum riffle_section_kind section, uint32_t distance, uint32_t *count)
@@ -289,9 +289,9 @@ static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t
 }
 
 /*
- * A row of PC-relative references in fixed places, four bytes apart, becomes a table when that is smaller: the kernel's lists
- * of return, retpoline and call sites, in which a field's place goes without saying. Returns how many references were
- * used, 0 when it is no such row (which ends at *row_end), or -1 with the error filled.
+ * A row of PC-relative references in fixed places, four bytes apart, becomes a table when that is smaller: the kernel's
+ * lists of return, retpoline and call sites, in which a field's place goes without saying. Returns how many references
+ * were used, 0 when it is no such row (which ends at *row_end), or -1 with the error filled.
  */
 static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 {
@@ -308,8 +308,9 @@ static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 	stop = ref[end - 1].field + 4;
 	/* two bytes an entry, of which some may lead nowhere, against six a single reference */
 	if (end - first < SITES_MIN || (stop - start) / 4 >= (end - first) * 3 ||
-	    e->out->count[RIFFLE_SECTION_TABLES] >= PLAN_TABLES_MAX - 4 || has_relocs(&e->image->reloc64, start, stop) ||
-	    has_relocs(&e->image->reloc32, start, stop) || has_relocs(&e->image->reloc32_inverse, start, stop))
+	    e->out->count[RIFFLE_SECTION_TABLES] >= PLAN_TABLES_MAX - 4 ||
+	    has_relocs(&e->image->reloc64, start, stop) || has_relocs(&e->image->reloc32, start, stop) ||
+	    has_relocs(&e->image->reloc32_inverse, start, stop))
 		return 0;
 	table.first = e->out->count[RIFFLE_SECTION_SITE_TARGETS];
 	for (uint32_t at = start; at < stop; at += 4) {
@@ -402,13 +403,13 @@ static uint16_t *count_of(struct riffle_chunk *chunk, uint32_t kind)
 }
 
 /*
- * A walk along a sorted table: a chunk's entries are neighbours, the chunks' follow each other as the chunks do, and what
- * does not move lies in front of the first region, between two, or behind the last.
+ * A walk along a sorted table: a chunk's entries are neighbours, the chunks' follow each other as the chunks do, and
+ * what does not move lies in front of the first region, between two, or behind the last.
  */
 struct rows {
 	const char *name;
-	uint32_t first_gap, last;       /* chunk of the entry before, of those that move */
-	uint32_t over;                  /* regions whose entries are over: something fixed came behind them */
+	uint32_t first_gap, last; /* chunk of the entry before, of those that move */
+	uint32_t over;            /* regions whose entries are over: something fixed came behind them */
 	bool any;
 };
 
@@ -438,14 +439,16 @@ static uint32_t region_of(const struct encoder *e, uint32_t chunk)
 	return low;
 }
 
-/* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is told in an error. */
+/* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is told in an error.
+ */
 static int add_to_row(struct encoder *e, struct rows *rows, uint32_t chunk, uint16_t *count, uint32_t amount,
 		      uint32_t offset)
 {
 	uint32_t *gap = (uint32_t *)e->out->entries[RIFFLE_SECTION_GAPS] + rows->first_gap;
 
 	if (chunk == e->chunks) {
-		/* within a region's addresses all is chunks, so a fixed entry comes when a region is over or not begun */
+		/* within a region's addresses all is chunks, so a fixed entry comes when a region is over or not begun
+		 */
 		rows->over = rows->any ? region_of(e, rows->last) + 1 : 0;
 		gap[rows->over] += amount;
 		return 0;
@@ -557,15 +560,15 @@ static int make_kallsyms(struct encoder *e)
 	if (!out)
 		return RIFFLE_ERR_MEMORY;
 	*out = (struct riffle_kallsyms){
-		.flags = (k->self_relative ? RIFFLE_KALLSYMS_SELF_RELATIVE : 0) |
-			 (k->absolute_percpu ? RIFFLE_KALLSYMS_ABSOLUTE_PERCPU : 0),
-		.symbols = k->count,
-		.offsets = k->offsets,
-		.names = k->names,
-		.names_bytes = k->names_bytes,
-		.markers = k->markers,
-		.seqs = k->seqs,
-		.first_gap = e->out->count[RIFFLE_SECTION_GAPS],
+	    .flags = (k->self_relative ? RIFFLE_KALLSYMS_SELF_RELATIVE : 0) |
+		     (k->absolute_percpu ? RIFFLE_KALLSYMS_ABSOLUTE_PERCPU : 0),
+	    .symbols = k->count,
+	    .offsets = k->offsets,
+	    .names = k->names,
+	    .names_bytes = k->names_bytes,
+	    .markers = k->markers,
+	    .seqs = k->seqs,
+	    .first_gap = e->out->count[RIFFLE_SECTION_GAPS],
 	};
 	status = make_symbol_rows(e, k);
 	for (uint32_t i = 0; !status && k->seqs && i < k->count; i++) {
@@ -573,13 +576,14 @@ static int make_kallsyms(struct encoder *e)
 		uint32_t symbol = (uint32_t)seq[0] << 16 | (uint32_t)seq[1] << 8 | seq[2];
 
 		if (symbol >= k->count)
-			status = refuse(e, "kallsyms by-name sequence", "names a symbol that is not there",
-					k->seqs + 3 * i);
+			status =
+			    refuse(e, "kallsyms by-name sequence", "names a symbol that is not there", k->seqs + 3 * i);
 	}
 	return status;
 }
 
-/* Everything that is read here by offset was checked against the image by the analysis; checked once more all the same. */
+/* Everything that is read here by offset was checked against the image by the analysis; checked once more all the same.
+ */
 static int check_bounds(struct encoder *e)
 {
 	const struct shuffle_kallsyms *k = &e->shuffle->kallsyms;

@@ -45,7 +45,8 @@ static bool holds_relocation(struct reloc_cursor cursor[3], uint64_t start, uint
 	for (int k = 0; k < 3; k++) {
 		const struct image_relocs *list = cursor[k].list;
 
-		while (cursor[k].next < list->count && (uint64_t)list->offset[cursor[k].next] + cursor[k].width <= start)
+		while (cursor[k].next < list->count &&
+		       (uint64_t)list->offset[cursor[k].next] + cursor[k].width <= start)
 			cursor[k].next++;
 		if (cursor[k].next < list->count && list->offset[cursor[k].next] < end)
 			found = true;
@@ -69,8 +70,8 @@ static bool is_in_area(struct area_cursor *at, uint64_t start, uint64_t end)
 }
 
 /*
- * Zeros that are copied rather than left out between two extents, each of which costs a load a system call: as long as copying
- * takes less time than that does. On 4 KiB pages each page of zeros costs a fault too.
+ * Zeros that are copied rather than left out between two extents, each of which costs a load a system call: as long as
+ * copying takes less time than that does. On 4 KiB pages each page of zeros costs a fault too.
  */
 #define GAP_BYTES_MAX (4 * PAGE_BYTES)
 
@@ -94,14 +95,13 @@ static int append(struct extent_list *list, uint64_t start, uint64_t end, bool m
 		list->item = item;
 		list->capacity = capacity;
 	}
-	list->item[list->count++] = (struct riffle_extent){
-		.image_offset = (uint32_t)start, .bytes = (uint32_t)(end - start)};
+	list->item[list->count++] =
+	    (struct riffle_extent){.image_offset = (uint32_t)start, .bytes = (uint32_t)(end - start)};
 	return 0;
 }
 
-static int add_segment(struct extent_list *list, const struct riffle_image *image,
-		       const struct image_segment *segment, struct area_cursor *area,
-		       struct reloc_cursor cursor[3], struct riffle_error *error)
+static int add_segment(struct extent_list *list, const struct riffle_image *image, const struct image_segment *segment,
+		       struct area_cursor *area, struct reloc_cursor cursor[3], struct riffle_error *error)
 {
 	uint64_t start = analysis_segment_offset(image, segment);
 	uint64_t limit = start + segment->file_bytes;
@@ -133,9 +133,9 @@ int analysis_find_extents(const struct riffle_image *image, const struct plan_ar
 			  struct riffle_extent **extents, uint32_t *count, struct riffle_error *error)
 {
 	struct reloc_cursor cursor[3] = {
-		{.list = &image->reloc64, .width = 8},
-		{.list = &image->reloc32, .width = 4},
-		{.list = &image->reloc32_inverse, .width = 4},
+	    {.list = &image->reloc64, .width = 8},
+	    {.list = &image->reloc32, .width = 4},
+	    {.list = &image->reloc32_inverse, .width = 4},
 	};
 	struct area_cursor area = {.areas = areas};
 	struct extent_list list = {0};

@@ -36,8 +36,8 @@ static int check_segment(const struct riffle_image *image, const struct image_se
 	uint64_t offset;
 
 	if (segment->phys < image->link_phys)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_paddr", "lies below the image",
-					    segment->phys, image->link_phys);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_paddr", "lies below the image", segment->phys,
+					    image->link_phys);
 	offset = analysis_segment_offset(image, segment);
 	if (offset < *end)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_paddr", "overlaps the segment before",
@@ -86,7 +86,8 @@ int analysis_check_geometry(const struct riffle_image *image, struct riffle_erro
 			return status;
 	}
 	if (analysis_segment_offset(image, &image->segment[0]) != 0)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_paddr", "of the first segment is not the lowest",
-					    image->segment[0].phys, image->link_phys);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_paddr",
+					    "of the first segment is not the lowest", image->segment[0].phys,
+					    image->link_phys);
 	return check_entry(image, error);
 }

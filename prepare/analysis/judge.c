@@ -28,7 +28,7 @@ struct tally {
 
 struct field_walk {
 	const struct riffle_image *image;
-	unsigned segment;       /* where the field before lay */
+	unsigned segment; /* where the field before lay */
 };
 
 /* The bytes of a field, or NULL when no segment's file bytes hold all of it. Fields must come in ascending order. */

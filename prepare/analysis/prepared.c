@@ -9,11 +9,11 @@
 #include <nettle/sha2.h>
 
 #include "analysis.h"
-#include "encode.h"
-#include "frames.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
+#include "encode.h"
+#include "frames.h"
 
 /* everything that goes into the file before its payload, and a compressed payload too */
 struct draft {
@@ -21,10 +21,10 @@ struct draft {
 	uint8_t *plan;
 	struct riffle_extent *extents;
 	uint32_t extent_count;
-	struct encoded shuffle;         /* empty without one */
+	struct encoded shuffle; /* empty without one */
 	enum riffle_compression storage;
-	struct stored_frames frames;    /* empty when storage is NONE */
-	uint8_t *stored_plan;           /* NULL then */
+	struct stored_frames frames; /* empty when storage is NONE */
+	uint8_t *stored_plan;        /* NULL then */
 };
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
@@ -65,11 +65,11 @@ static void fill_segments(struct riffle_segment *out, const struct riffle_image 
 		const struct image_segment *segment = &image->segment[i];
 
 		out[i] = (struct riffle_segment){
-			.link_virt = segment->virt,
-			.image_offset = (uint32_t)analysis_segment_offset(image, segment),
-			.file_bytes = (uint32_t)segment->file_bytes,
-			.memory_bytes = (uint32_t)segment->memory_bytes,
-			.flags = segment->flags,
+		    .link_virt = segment->virt,
+		    .image_offset = (uint32_t)analysis_segment_offset(image, segment),
+		    .file_bytes = (uint32_t)segment->file_bytes,
+		    .memory_bytes = (uint32_t)segment->memory_bytes,
+		    .flags = segment->flags,
 		};
 	}
 }
@@ -96,11 +96,11 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 	struct riffle_header *header = &draft->header;
 	struct riffle_section *section = header->section;
 	uint64_t counts[RIFFLE_SECTION_COUNT] = {
-		[RIFFLE_SECTION_SEGMENTS] = image->segment_count,
-		[RIFFLE_SECTION_EXTENTS] = draft->extent_count,
-		[RIFFLE_SECTION_RELOC64] = image->reloc64.count,
-		[RIFFLE_SECTION_RELOC32] = image->reloc32.count,
-		[RIFFLE_SECTION_RELOC32_INVERSE] = image->reloc32_inverse.count,
+	    [RIFFLE_SECTION_SEGMENTS] = image->segment_count,
+	    [RIFFLE_SECTION_EXTENTS] = draft->extent_count,
+	    [RIFFLE_SECTION_RELOC64] = image->reloc64.count,
+	    [RIFFLE_SECTION_RELOC32] = image->reloc32.count,
+	    [RIFFLE_SECTION_RELOC32_INVERSE] = image->reloc32_inverse.count,
 	};
 
 	for (unsigned i = RIFFLE_SECTION_REGIONS; i < RIFFLE_SECTION_COUNT; i++)
@@ -135,7 +135,7 @@ static int make_plan(struct draft *draft, const struct riffle_image *image, stru
 		       draft->frames.count * sizeof *draft->frames.frame);
 	header->plan_checksum = riffle_checksum(draft->plan, header->base_bytes);
 	header->shuffle_checksum =
-		riffle_checksum(draft->plan + header->base_bytes, header->plan_bytes - header->base_bytes);
+	    riffle_checksum(draft->plan + header->base_bytes, header->plan_bytes - header->base_bytes);
 	return draft->storage ? store_plan(draft, error) : 0;
 }
 
@@ -177,8 +177,8 @@ static void describe(struct draft *draft, const struct riffle_image *image)
 }
 
 /* Writes the extents and hashes them as they go by. Both lists ascend and no extent leaves its segment. */
-static int write_payload(const struct draft *draft, const struct riffle_image *image, int fd,
-			 struct sha256_ctx *digest, struct riffle_error *error)
+static int write_payload(const struct draft *draft, const struct riffle_image *image, int fd, struct sha256_ctx *digest,
+			 struct riffle_error *error)
 {
 	const struct image_segment *segment = image->segment;
 
@@ -229,11 +229,11 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 {
 	const struct riffle_plan plan = {
-		.regions = shuffle->entries[RIFFLE_SECTION_REGIONS],
-		.region_count = shuffle->count[RIFFLE_SECTION_REGIONS],
-		.tables = shuffle->entries[RIFFLE_SECTION_TABLES],
-		.table_count = shuffle->count[RIFFLE_SECTION_TABLES],
-		.kallsyms = shuffle->entries[RIFFLE_SECTION_KALLSYMS],
+	    .regions = shuffle->entries[RIFFLE_SECTION_REGIONS],
+	    .region_count = shuffle->count[RIFFLE_SECTION_REGIONS],
+	    .tables = shuffle->entries[RIFFLE_SECTION_TABLES],
+	    .table_count = shuffle->count[RIFFLE_SECTION_TABLES],
+	    .kallsyms = shuffle->entries[RIFFLE_SECTION_KALLSYMS],
 	};
 
 	riffle_plan_areas_of(areas, &plan, PLAN_AREAS_ALL);
@@ -263,8 +263,8 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 	find_areas(&areas, &draft->shuffle);
 	status = analysis_find_extents(image, &areas, &draft->extents, &draft->extent_count, error);
 	if (!status && draft->storage) {
-		status = frames_cut(&draft->frames, draft->extents, draft->extent_count, &areas, &draft->shuffle,
-				    error);
+		status =
+		    frames_cut(&draft->frames, draft->extents, draft->extent_count, &areas, &draft->shuffle, error);
 		if (!status)
 			status = frames_compress(&draft->frames, image, draft->storage, error);
 	}
@@ -274,7 +274,8 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	describe(draft, image);
 	if (shuffle)
-		draft->header.features |= RIFFLE_FEATURE_SHUFFLE | (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0);
+		draft->header.features |=
+		    RIFFLE_FEATURE_SHUFFLE | (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0);
 	return write_file(draft, image, fd, error);
 }
 

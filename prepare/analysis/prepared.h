@@ -3,9 +3,9 @@
 #ifndef RIFFLE_PREPARE_PREPARED_H
 #define RIFFLE_PREPARE_PREPARED_H
 
-#include <riffle/plan.h>
 #include "prepare/image/image.h"
 #include "prepare/shuffle/shuffle.h"
+#include <riffle/plan.h>
 
 /*
  * Checks the image's relocations against its contents, finds the non-zero extents, and writes a prepared kernel to
@@ -18,8 +18,8 @@ int riffle_prepared_write(const struct riffle_image *image, const struct shuffle
 			  enum riffle_compression storage, int out_fd, struct riffle_error *error);
 
 /*
- * Compares a prepared kernel's contents with the digest stored in it. `source` reads from `fd`; with its read_frame what is
- * compressed is decompressed too, once. Errors: CHECKSUM, and those of opening a plan and reading the source.
+ * Compares a prepared kernel's contents with the digest stored in it. `source` reads from `fd`; with its read_frame
+ * what is compressed is decompressed too, once. Errors: CHECKSUM, and those of opening a plan and reading the source.
  */
 int riffle_prepared_check_digest(int fd, const struct riffle_source *source, struct riffle_error *error);
 

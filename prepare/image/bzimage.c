@@ -32,15 +32,15 @@ static enum riffle_compression compression_of(const uint8_t *p)
 		unsigned bytes;
 		enum riffle_compression compression;
 	} known[] = {
-		/* lib/decompress.c of the kernel */
-		{{0x1f, 0x8b}, 2, RIFFLE_COMPRESSION_GZIP},
-		{{0x1f, 0x9e}, 2, RIFFLE_COMPRESSION_GZIP},
-		{{'B', 'Z', 'h'}, 3, RIFFLE_COMPRESSION_BZIP2},
-		{{0x5d, 0x00, 0x00}, 3, RIFFLE_COMPRESSION_LZMA},
-		{{0xfd, '7', 'z', 'X'}, 4, RIFFLE_COMPRESSION_XZ},
-		{{0x89, 'L', 'Z', 'O'}, 4, RIFFLE_COMPRESSION_LZO},
-		{{0x02, 0x21, 0x4c, 0x18}, 4, RIFFLE_COMPRESSION_LZ4},
-		{{0x28, 0xb5, 0x2f, 0xfd}, 4, RIFFLE_COMPRESSION_ZSTD},
+	    /* lib/decompress.c of the kernel */
+	    {{0x1f, 0x8b}, 2, RIFFLE_COMPRESSION_GZIP},
+	    {{0x1f, 0x9e}, 2, RIFFLE_COMPRESSION_GZIP},
+	    {{'B', 'Z', 'h'}, 3, RIFFLE_COMPRESSION_BZIP2},
+	    {{0x5d, 0x00, 0x00}, 3, RIFFLE_COMPRESSION_LZMA},
+	    {{0xfd, '7', 'z', 'X'}, 4, RIFFLE_COMPRESSION_XZ},
+	    {{0x89, 'L', 'Z', 'O'}, 4, RIFFLE_COMPRESSION_LZO},
+	    {{0x02, 0x21, 0x4c, 0x18}, 4, RIFFLE_COMPRESSION_LZ4},
+	    {{0x28, 0xb5, 0x2f, 0xfd}, 4, RIFFLE_COMPRESSION_ZSTD},
 	};
 	size_t i;
 
@@ -60,14 +60,15 @@ bool image_is_bzimage(const uint8_t *head, uint64_t bytes)
 static int check_kind(const uint8_t *head, struct riffle_error *error)
 {
 	if (riffle_get16(head + PROTOCOL_VERSION) < PROTOCOL_WITH_XLOADFLAGS)
-		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION, "boot protocol", "is too old",
-					    riffle_get16(head + PROTOCOL_VERSION), PROTOCOL_WITH_XLOADFLAGS);
+		return riffle_fail_expected_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_VERSION, "boot protocol",
+					       "is too old", riffle_get16(head + PROTOCOL_VERSION),
+					       PROTOCOL_WITH_XLOADFLAGS);
 	if (!(head[LOADFLAGS] & LOADED_HIGH))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "loadflags", "are those of a zImage");
 	if (!(riffle_get16(head + XLOADFLAGS) & XLF_KERNEL_64))
 		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "xloadflags",
-					 "are those of a kernel without a 64-bit entry, such as one for i386",
-					 riffle_get16(head + XLOADFLAGS));
+					    "are those of a kernel without a 64-bit entry, such as one for i386",
+					    riffle_get16(head + XLOADFLAGS));
 	return 0;
 }
 
@@ -173,7 +174,7 @@ static int unpack(struct riffle_image *image, const struct bzimage *b, uint8_t *
 
 	if (b->compression == RIFFLE_COMPRESSION_NONE && !is_stored(packed))
 		return riffle_fail_found_as(error, RIFFLE_ERR_UNSUPPORTED, RIFFLE_SHOW_HEX, "payload",
-					 "is compressed in a way unknown here", riffle_get32(packed));
+					    "is compressed in a way unknown here", riffle_get32(packed));
 	status = unpacked_size(&size, b, packed, error);
 	if (status)
 		return status;
@@ -218,7 +219,7 @@ int image_bzimage_read(struct riffle_image *image, struct image_source *payload,
 	/* what lies behind the header's end is code of the setup: boot.rst has loaders copy no more */
 	memcpy(image->setup_header, file + SETUP_SECTS,
 	       b.header_end - SETUP_SECTS < sizeof image->setup_header ? b.header_end - SETUP_SECTS
-								      : sizeof image->setup_header);
+								       : sizeof image->setup_header);
 	image->init_size = b.init_size;
 	image->kernel_alignment = b.kernel_alignment;
 	if (b.version_offset)

@@ -15,7 +15,10 @@ enum riffle_compression image_compression_of_file(const uint8_t *head, uint64_t 
 		return RIFFLE_COMPRESSION_NONE;
 	if (!memcmp(head, "\x1f\x8b\x08", 3))
 		return RIFFLE_COMPRESSION_GZIP;
-	if (!memcmp(head, "\xfd" "7zXZ\0", 6))
+	if (!memcmp(head,
+		    "\xfd"
+		    "7zXZ\0",
+		    6))
 		return RIFFLE_COMPRESSION_XZ;
 	if (!memcmp(head, "\x28\xb5\x2f\xfd", 4))
 		return RIFFLE_COMPRESSION_ZSTD;
@@ -32,7 +35,8 @@ static int no_memory(struct riffle_error *error)
 	return riffle_fail(error, RIFFLE_ERR_MEMORY, "kernel file", "cannot be unpacked for want of memory");
 }
 
-static int measure_gzip(uint64_t *size, const uint8_t *input, size_t bytes, uint8_t *scratch, struct riffle_error *error)
+static int measure_gzip(uint64_t *size, const uint8_t *input, size_t bytes, uint8_t *scratch,
+			struct riffle_error *error)
 {
 	z_stream z = {.next_in = (z_const Bytef *)input, .avail_in = (uInt)bytes};
 	int rc = inflateInit2(&z, MAX_WBITS + 16);
@@ -70,7 +74,8 @@ static int measure_xz(uint64_t *size, const uint8_t *input, size_t bytes, uint8_
 	return rc == LZMA_OK || rc == LZMA_STREAM_END ? 0 : broken(error);
 }
 
-static int measure_zstd(uint64_t *size, const uint8_t *input, size_t bytes, uint8_t *scratch, struct riffle_error *error)
+static int measure_zstd(uint64_t *size, const uint8_t *input, size_t bytes, uint8_t *scratch,
+			struct riffle_error *error)
 {
 	ZSTD_DStream *stream = ZSTD_createDStream();
 	ZSTD_inBuffer in = {input, bytes, 0};

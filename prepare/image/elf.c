@@ -6,9 +6,9 @@
 #include "prepare/image/internal.h"
 
 #define PROGRAM_HEADERS_MAX 64u
-#define SECTIONS_MAX (1u << 20)         /* -ffunction-sections gives 84 thousand */
+#define SECTIONS_MAX (1u << 20) /* -ffunction-sections gives 84 thousand */
 #define SECTION_NAMES_MAX (64 * MIB)
-#define NOTES_MAX 4096u                 /* a kernel's are an eighth of that */
+#define NOTES_MAX 4096u /* a kernel's are an eighth of that */
 
 static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 {
@@ -16,8 +16,8 @@ static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "e_ident", "is not that of an ELF file");
 	/* first of all: it says most of a kernel for another machine, where class or byte order may differ as well */
 	if (h->e_ident[EI_DATA] == ELFDATA2LSB && h->e_machine != EM_X86_64)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine",
-					    image_elf_machine(h->e_machine), h->e_machine, EM_X86_64);
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine", image_elf_machine(h->e_machine),
+					    h->e_machine, EM_X86_64);
 	if (h->e_ident[EI_CLASS] != ELFCLASS64)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "EI_CLASS", "is not that of a 64-bit file",
 					    h->e_ident[EI_CLASS], ELFCLASS64);
@@ -61,8 +61,8 @@ static int check_load(const Elf64_Phdr *p, uint64_t file_bytes, struct riffle_er
 	uint64_t end;
 
 	if (p->p_filesz > p->p_memsz)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_filesz", "is larger than p_memsz",
-					    p->p_filesz, p->p_memsz);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_filesz", "is larger than p_memsz", p->p_filesz,
+					    p->p_memsz);
 	if (!riffle_inside(p->p_offset, p->p_filesz, file_bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "p_offset + p_filesz",
 					    "reach past the end of the file", p->p_offset + p->p_filesz, file_bytes);
@@ -141,8 +141,8 @@ static void find_build_id(struct riffle_image *image, const uint8_t *notes, uint
 		desc = name + (((uint64_t)n.n_namesz + 3) & ~UINT64_C(3));
 		if (!riffle_inside(desc, n.n_descsz, bytes))
 			return;
-		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == 4 && !memcmp(notes + name, "GNU", 4) &&
-		    n.n_descsz && n.n_descsz <= sizeof image->build_id) {
+		if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == 4 && !memcmp(notes + name, "GNU", 4) && n.n_descsz &&
+		    n.n_descsz <= sizeof image->build_id) {
 			memcpy(image->build_id, notes + desc, n.n_descsz);
 			image->build_id_bytes = n.n_descsz;
 			return;
@@ -329,8 +329,8 @@ static int name_sections(struct riffle_image *image, const struct elf *elf, uint
 		const struct elf_section *s = &elf->section[i];
 
 		if (s->name >= table->bytes)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "sh_name",
-						    "leads past the section names", s->name, table->bytes);
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "sh_name", "leads past the section names",
+						    s->name, table->bytes);
 		image->section[i] = (struct image_section){.name = (const char *)text + s->name,
 							   .address = s->address,
 							   .bytes = s->bytes,

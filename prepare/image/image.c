@@ -5,7 +5,7 @@
 
 #include "prepare/image/internal.h"
 
-#define HEAD_BYTES BZIMAGE_HEAD_BYTES    /* enough for every mark that is looked for */
+#define HEAD_BYTES BZIMAGE_HEAD_BYTES /* enough for every mark that is looked for */
 
 const char *riffle_compression_name(enum riffle_compression compression)
 {
@@ -306,7 +306,8 @@ enum riffle_compression riffle_image_peek_compression(int kernel_fd)
 
 	if (image_source_open(&source, kernel_fd, "kernel file", NULL, NULL) || read_head(head, &source, NULL))
 		return RIFFLE_COMPRESSION_NONE;
-	if (!image_is_bzimage(head, source.bytes) && (find_in_uki(&uki, &source, NULL) || read_head(head, &source, NULL)))
+	if (!image_is_bzimage(head, source.bytes) &&
+	    (find_in_uki(&uki, &source, NULL) || read_head(head, &source, NULL)))
 		return RIFFLE_COMPRESSION_NONE;
 	if (!image_is_bzimage(head, source.bytes) || image_bzimage_parse(&bzimage, &source, NULL))
 		return RIFFLE_COMPRESSION_NONE;

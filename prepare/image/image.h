@@ -12,11 +12,11 @@
 
 /* One PT_LOAD with memory; `bytes` holds file_bytes bytes of private memory. Ascending by phys, disjoint. */
 struct image_segment {
-	uint64_t virt;          /* p_vaddr */
-	uint64_t phys;          /* p_paddr */
+	uint64_t virt; /* p_vaddr */
+	uint64_t phys; /* p_paddr */
 	uint64_t file_bytes;
 	uint64_t memory_bytes;
-	uint32_t flags;         /* p_flags */
+	uint32_t flags; /* p_flags */
 	uint8_t *bytes;
 };
 
@@ -25,8 +25,8 @@ struct image_section {
 	const char *name;
 	uint64_t address;
 	uint64_t bytes;
-	uint64_t flags;         /* sh_flags */
-	uint32_t type;          /* sh_type */
+	uint64_t flags; /* sh_flags */
+	uint32_t type;  /* sh_type */
 };
 
 /*
@@ -47,21 +47,21 @@ struct riffle_image {
 
 	struct image_segment *segment;
 	unsigned segment_count;
-	uint64_t link_phys;     /* lowest p_paddr */
-	uint64_t link_virt;     /* its link address: __START_KERNEL_map + link_phys */
-	uint64_t image_bytes;   /* to the end of the highest p_paddr + p_memsz */
-	uint64_t entry_offset;  /* image offset of the physical entry point */
+	uint64_t link_phys;    /* lowest p_paddr */
+	uint64_t link_virt;    /* its link address: __START_KERNEL_map + link_phys */
+	uint64_t image_bytes;  /* to the end of the highest p_paddr + p_memsz */
+	uint64_t entry_offset; /* image offset of the physical entry point */
 	uint64_t kernel_alignment;
 
-	bool relocatable;       /* relocations were found */
-	bool inverse_list;      /* in the format with three lists */
+	bool relocatable;  /* relocations were found */
+	bool inverse_list; /* in the format with three lists */
 	struct image_relocs reloc64, reloc32, reloc32_inverse;
 
 	struct image_section *section;
 	unsigned section_count;
 
 	bool has_setup_header;
-	uint8_t setup_header[128];      /* zero page 0x1f1 … as in the file; zero without one */
+	uint8_t setup_header[128]; /* zero page 0x1f1 … as in the file; zero without one */
 	uint32_t init_size;
 	char kernel_version[192];
 	uint8_t build_id[32];
@@ -72,13 +72,13 @@ struct riffle_image {
 	 * was read, since the debug information around them is ten times as large.
 	 */
 	uint8_t source_digest[32];
-	uint64_t uncompressed_bytes;    /* bzImage: length of the decompressed payload, else 0 */
+	uint64_t uncompressed_bytes; /* bzImage: length of the decompressed payload, else 0 */
 	/* bzImage: what a decoder takes (no appended size word) and what it gives, for measurements; else NULL */
 	const uint8_t *payload;
 	uint64_t payload_bytes;
 	const uint8_t *uncompressed;
 
-	void *owned;            /* private to the room */
+	void *owned; /* private to the room */
 };
 
 /*

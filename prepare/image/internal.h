@@ -24,10 +24,10 @@
  * is read from a file goes through `digest` in the order of reading.
  */
 struct image_source {
-	const char *name;       /* field name of errors that concern it as a whole */
-	int fd;                 /* -1: memory */
+	const char *name; /* field name of errors that concern it as a whole */
+	int fd;           /* -1: memory */
 	uint8_t *memory;
-	uint64_t start;         /* of a file: where its first byte lies, when it is part of another */
+	uint64_t start; /* of a file: where its first byte lies, when it is part of another */
 	uint64_t bytes;
 	struct sha256_ctx *digest;
 	struct stat opened;
@@ -57,9 +57,9 @@ struct elf_section {
 };
 
 struct elf {
-	struct elf_section *section;    /* belongs to the image */
+	struct elf_section *section; /* belongs to the image */
 	uint32_t section_count;
-	uint64_t end;                   /* first byte of the source behind everything the ELF's headers name */
+	uint64_t end; /* first byte of the source behind everything the ELF's headers name */
 };
 
 /* Reads headers, segments, sections and build id of a kernel ELF into `image`. */
@@ -67,8 +67,7 @@ int image_elf_read(struct riffle_image *image, struct elf *elf, const struct ima
 		   struct riffle_error *error);
 
 /* Parses a list as arch/x86/tools/relocs writes it; the words stay the caller's. */
-int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes,
-			   struct riffle_error *error);
+int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes, struct riffle_error *error);
 
 /* Whether the code's own relocations are there (a stripped vmlinux may have kept those of small data sections). */
 bool image_has_rela(const struct elf *elf);
@@ -77,17 +76,17 @@ int image_relocs_from_rela(struct riffle_image *image, const struct elf *elf, co
 
 /* Where things are in a bzImage; every offset has been checked against the file's size. */
 struct bzimage {
-	uint64_t setup_bytes;           /* boot sector and setup code: the protected-mode part follows */
-	uint64_t payload_offset;        /* in the file */
-	uint64_t payload_bytes;         /* as the setup header has it: with the size word */
-	uint32_t header_end;            /* first byte behind the setup header */
+	uint64_t setup_bytes;    /* boot sector and setup code: the protected-mode part follows */
+	uint64_t payload_offset; /* in the file */
+	uint64_t payload_bytes;  /* as the setup header has it: with the size word */
+	uint32_t header_end;     /* first byte behind the setup header */
 	uint32_t init_size;
 	uint32_t kernel_alignment;
-	uint32_t version_offset;        /* of the version string in the file, 0: none */
+	uint32_t version_offset; /* of the version string in the file, 0: none */
 	enum riffle_compression compression;
 };
 
-#define BZIMAGE_HEAD_BYTES 0x280u       /* enough for image_is_bzimage() and the setup header */
+#define BZIMAGE_HEAD_BYTES 0x280u /* enough for image_is_bzimage() and the setup header */
 bool image_is_bzimage(const uint8_t *head, uint64_t bytes);
 /* `source` is the whole file, in memory or not. */
 int image_bzimage_parse(struct bzimage *bzimage, const struct image_source *source, struct riffle_error *error);
@@ -107,8 +106,8 @@ int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *outp
 			 struct riffle_error *error);
 
 /*
- * A whole file compressed by gzip, xz or zstd, told by its first bytes; NONE for any other. Unpacked it is *content, and
- * image->compression is set.
+ * A whole file compressed by gzip, xz or zstd, told by its first bytes; NONE for any other. Unpacked it is *content,
+ * and image->compression is set.
  */
 enum riffle_compression image_compression_of_file(const uint8_t *head, uint64_t bytes);
 int image_unpack_file(struct riffle_image *image, struct image_source *content, enum riffle_compression compression,

@@ -25,8 +25,8 @@ static int one_list(struct image_relocs *relocs, struct riffle_image *image, con
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "relocation list", "has an entry twice",
 						 entry);
 		if (i && entry < before)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "relocation list", "is not sorted",
-						    entry, before);
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "relocation list", "is not sorted", entry,
+						    before);
 		before = entry;
 		/* entries ascend, so the segment they lie in does */
 		while (s < end && entry >= base && offset >= s->phys - image->link_phys + s->file_bytes)
@@ -42,8 +42,7 @@ static int one_list(struct image_relocs *relocs, struct riffle_image *image, con
 	return 0;
 }
 
-int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes,
-			   struct riffle_error *error)
+int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes, struct riffle_error *error)
 {
 	uint64_t start[LISTS_MAX + 1], words = bytes / 4, i;
 	unsigned lists = 0;

@@ -7,7 +7,7 @@
 
 /* a distribution's kernel with debug information has about a million for its allocated sections */
 #define RELA_MAX (UINT64_C(16) << 20)
-#define SYMBOLS_MAX (UINT64_C(8) << 20)  /* the same kernel has half a million */
+#define SYMBOLS_MAX (UINT64_C(8) << 20) /* the same kernel has half a million */
 #define PIECE 2048u
 #define NO_SECTION UINT32_MAX
 
@@ -21,13 +21,13 @@ struct walk {
 	const struct elf *elf;
 	const struct image_source *source;
 
-	uint32_t symbols_index;         /* of the symbol table among the sections */
+	uint32_t symbols_index; /* of the symbol table among the sections */
 	const uint8_t *symbols;
 	uint64_t symbol_count;
-	const uint8_t *wide;            /* SHT_SYMTAB_SHNDX: section numbers that do not fit st_shndx; NULL: none */
+	const uint8_t *wide; /* SHT_SYMTAB_SHNDX: section numbers that do not fit st_shndx; NULL: none */
 
-	uint32_t percpu;                /* section linked at address 0, or NO_SECTION */
-	uint64_t percpu_offset;         /* image offset of its first byte */
+	uint32_t percpu;        /* section linked at address 0, or NO_SECTION */
+	uint64_t percpu_offset; /* image offset of its first byte */
 };
 
 /* A section that relocations count for: part of the image, and no note (those speak to loaders: link addresses). */
@@ -85,9 +85,10 @@ static int survey(struct walk *w, struct riffle_error *error)
 		w->symbols_index = s->link;
 		total += s->bytes / sizeof(Elf64_Rela);
 		if (total > w->source->bytes / sizeof(Elf64_Rela))
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".rela",
-						    "sections overlap: they have more entries than the file has room for",
-						    total, w->source->bytes / sizeof(Elf64_Rela));
+			return riffle_fail_expected(
+			    error, RIFFLE_ERR_FORMAT, ".rela",
+			    "sections overlap: they have more entries than the file has room for", total,
+			    w->source->bytes / sizeof(Elf64_Rela));
 		if (total > RELA_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, ".rela", "has too many entries",
 						    total, RELA_MAX);
@@ -160,8 +161,8 @@ static int find_percpu(struct walk *w, struct riffle_error *error)
 
 struct target {
 	bool defined;
-	bool percpu;            /* an offset into a CPU's area: the same wherever the kernel lies */
-	bool constant;          /* absolute, and no address of the image */
+	bool percpu;   /* an offset into a CPU's area: the same wherever the kernel lies */
+	bool constant; /* absolute, and no address of the image */
 };
 
 static int look_up(const struct walk *w, uint64_t index, struct target *target, struct riffle_error *error)
@@ -185,9 +186,8 @@ static int look_up(const struct walk *w, uint64_t index, struct target *target, 
 	 * an address of the image is never an offset into percpu, a CRC, a type id or an offset into the vDSO.
 	 */
 	target->percpu = w->percpu != NO_SECTION && section == w->percpu && symbol.st_value < START_KERNEL_MAP;
-	target->constant = symbol.st_shndx == SHN_ABS &&
-			   (symbol.st_value < image->link_virt ||
-			    symbol.st_value - image->link_virt > image->image_bytes);
+	target->constant = symbol.st_shndx == SHN_ABS && (symbol.st_value < image->link_virt ||
+							  symbol.st_value - image->link_virt > image->image_bytes);
 	return 0;
 }
 

@@ -42,7 +42,8 @@ static int read_file(const struct image_source *source, uint64_t offset, uint8_t
 	uint64_t done = 0;
 
 	while (done < bytes) {
-		ssize_t n = pread(source->fd, buffer + done, (size_t)(bytes - done), (off_t)(source->start + offset + done));
+		ssize_t n =
+		    pread(source->fd, buffer + done, (size_t)(bytes - done), (off_t)(source->start + offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -82,8 +83,7 @@ int image_source_unchanged(const struct image_source *source, struct riffle_erro
 		return riffle_fail_system(error, errno, source->name, "cannot be examined");
 	if (now.st_size != source->opened.st_size)
 		return riffle_fail_expected(error, RIFFLE_ERR_CHANGED, source->name,
-					    "changed its size while it was read", (uint64_t)now.st_size,
-					    source->bytes);
+					    "changed its size while it was read", (uint64_t)now.st_size, source->bytes);
 	if (now.st_mtim.tv_sec != source->opened.st_mtim.tv_sec ||
 	    now.st_mtim.tv_nsec != source->opened.st_mtim.tv_nsec)
 		return riffle_fail(error, RIFFLE_ERR_CHANGED, source->name, "was written to while it was read");

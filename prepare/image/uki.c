@@ -12,7 +12,7 @@
 /* "PE Format" (Microsoft), and the UAPI group's "Unified Kernel Image" */
 #define DOS_HEADER_BYTES 64u
 #define DOS_PE_OFFSET 0x3cu
-#define COFF_BYTES 24u                  /* with the signature before it */
+#define COFF_BYTES 24u /* with the signature before it */
 #define COFF_MACHINE 4u
 #define COFF_SECTIONS 6u
 #define COFF_OPTIONAL_BYTES 20u
@@ -45,7 +45,8 @@ static int take_section(struct uki *uki, const uint8_t *header, uint64_t file_by
 		const char name[8];
 		struct uki_part *part;
 	} known[] = {{".linux", &uki->kernel}, {".initrd", &uki->initrd}, {".cmdline", &uki->command_line}};
-	uint64_t memory = riffle_get32(header + SECTION_MEMORY_BYTES), bytes = riffle_get32(header + SECTION_FILE_BYTES);
+	uint64_t memory = riffle_get32(header + SECTION_MEMORY_BYTES),
+		 bytes = riffle_get32(header + SECTION_FILE_BYTES);
 	uint64_t offset = riffle_get32(header + SECTION_OFFSET);
 
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -85,7 +86,8 @@ int uki_read(struct uki *uki, int fd, uint64_t file_bytes, struct riffle_error *
 	at += sizeof coff + riffle_get16(coff + COFF_OPTIONAL_BYTES);
 	if (sections > SECTIONS_MAX || !riffle_inside(at, sections * sizeof section, file_bytes))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "PE section table",
-					    "is longer than any, or leads past the end of the file", sections, SECTIONS_MAX);
+					    "is longer than any, or leads past the end of the file", sections,
+					    SECTIONS_MAX);
 	for (uint64_t i = 0; i < sections && !status; i++) {
 		status = read_at(fd, at + i * sizeof section, section, sizeof section, error);
 		if (!status)
@@ -101,8 +103,8 @@ int uki_command_line(char *text, const struct uki *uki, int fd, struct riffle_er
 
 	text[0] = 0;
 	if (uki->command_line.bytes >= UKI_COMMAND_LINE_MAX)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".cmdline", "is too long", uki->command_line.bytes,
-					    UKI_COMMAND_LINE_MAX - 1);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".cmdline", "is too long",
+					    uki->command_line.bytes, UKI_COMMAND_LINE_MAX - 1);
 	status = read_at(fd, uki->command_line.offset, text, bytes, error);
 	if (status)
 		return status;

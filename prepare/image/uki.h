@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unified kernel images (systemd-stub): an EFI program that carries a kernel, an initrd and a command line as sections. */
+/* Unified kernel images (systemd-stub): an EFI program that carries a kernel, an initrd and a command line as sections.
+ */
 #ifndef RIFFLE_PREPARE_UKI_H
 #define RIFFLE_PREPARE_UKI_H
 
@@ -15,9 +16,10 @@ struct uki_part {
 };
 
 struct uki {
-	bool is_pe;             /* an EFI program at least */
-	uint16_t machine;       /* of its COFF header */
-	struct uki_part kernel, initrd, command_line; /* .linux, .initrd, .cmdline: the first of each, of the default profile */
+	bool is_pe;       /* an EFI program at least */
+	uint16_t machine; /* of its COFF header */
+	struct uki_part kernel, initrd,
+	    command_line; /* .linux, .initrd, .cmdline: the first of each, of the default profile */
 };
 
 #define UKI_MACHINE_X86_64 0x8664u

@@ -17,44 +17,42 @@
  * Nothing is left out as "only strings" or "only constants". A 64-bit distance is found by its lower half. What
  * remains is refused when it is no chance any more:
  *
- *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. The longest by
- *             chance is 4 words over four stock kernels (6.1 and 6.12, cloud and generic).
- *   objects   what lies between two symbols, or between X_start and X_end (a table too short for a run), of which every
- *             1st, 2nd, 3rd or 4th word leads to an instruction. None by chance.
- *   sections  a section by its header, of which three quarters of the words lead into functions, to instructions or
- *             not (operands are referred to as well). None by chance.
- *   switches  words in a row that lead into functions, but not to instructions, and differ: distances from somewhere
- *             else, such as a compiler's jump table relative to its start. The longest by chance is 4.
+ *   runs      words a constant step apart all of which lead to instructions, at least one of which moves. The longest
+ * by chance is 4 words over four stock kernels (6.1 and 6.12, cloud and generic). objects   what lies between two
+ * symbols, or between X_start and X_end (a table too short for a run), of which every 1st, 2nd, 3rd or 4th word leads
+ * to an instruction. None by chance. sections  a section by its header, of which three quarters of the words lead into
+ * functions, to instructions or not (operands are referred to as well). None by chance. switches  words in a row that
+ * lead into functions, but not to instructions, and differ: distances from somewhere else, such as a compiler's jump
+ * table relative to its start. The longest by chance is 4.
  */
 #define STEP_MAX 64u
 #define RUN_WORDS 8u
 #define OBJECT_WORDS 3u
-#define PAIR_BYTES 512u         /* longer ones are found as runs */
+#define PAIR_BYTES 512u /* longer ones are found as runs */
 #define SECTION_WORDS 3u
 #define SWITCH_WORDS 8u
 
 /* What the four bytes from an offset on are, read as a distance from there. */
 enum kind {
-	KNOWN,          /* not tried; 0, so that memory without file contents is never touched */
+	KNOWN, /* not tried; 0, so that memory without file contents is never touched */
 	OTHER,
-	MOVES,          /* leads to an instruction of a movable chunk */
-	FIXED,          /* leads to an instruction elsewhere */
-	INSIDE,         /* leads into a movable chunk, but to no instruction */
+	MOVES,  /* leads to an instruction of a movable chunk */
+	FIXED,  /* leads to an instruction elsewhere */
+	INSIDE, /* leads into a movable chunk, but to no instruction */
 };
 
 struct census {
 	struct work *work;
-	uint8_t *kind;          /* of each byte of the image */
-	uint32_t *lead;         /* offsets of all MOVES, FIXED and INSIDE, ascending */
+	uint8_t *kind;  /* of each byte of the image */
+	uint32_t *lead; /* offsets of all MOVES, FIXED and INSIDE, ascending */
 	uint32_t lead_count, lead_room;
-	uint32_t *into[4];      /* of these MOVES and INSIDE, by their offset modulo 4; in one allocation */
+	uint32_t *into[4]; /* of these MOVES and INSIDE, by their offset modulo 4; in one allocation */
 	uint32_t into_count[4];
 };
 
 static int unexplained(const struct census *c, const char *problem, uint32_t offset, struct riffle_error *error)
 {
-	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "completeness", problem,
-				 c->work->link_virt + offset);
+	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "completeness", problem, c->work->link_virt + offset);
 }
 
 static void know(struct census *c, uint64_t offset, uint64_t bytes)
@@ -237,7 +235,8 @@ static bool is_switch(const struct census *c, uint32_t start)
 
 	if (start % 4 || (start >= 4 && (c->kind[start - 4] == INSIDE || c->kind[start - 4] == MOVES)))
 		return false;
-	for (uint64_t at = start; at < c->work->image_bytes && (c->kind[at] == INSIDE || c->kind[at] == MOVES); at += 4) {
+	for (uint64_t at = start; at < c->work->image_bytes && (c->kind[at] == INSIDE || c->kind[at] == MOVES);
+	     at += 4) {
 		add_word(&seen, riffle_get32(c->work->bytes + at));
 		if (seen.count >= SWITCH_WORDS)
 			return true;
@@ -252,7 +251,8 @@ static int judge_runs(const struct census *c, struct riffle_error *error)
 
 		for (uint32_t step = 1; leads(c, at) && step <= STEP_MAX; step++)
 			if (is_run(c, at, step))
-				return unexplained(c, "an unknown table: words in a row lead to instructions", at, error);
+				return unexplained(c, "an unknown table: words in a row lead to instructions", at,
+						   error);
 		if (c->kind[at] != FIXED && is_switch(c, at))
 			return unexplained(c, "an unknown table: words in a row lead into functions", at, error);
 	}
@@ -392,7 +392,8 @@ static int judge_sections(const struct census *c, struct riffle_error *error)
 
 		if (!work_offset(work, s->address, &from) || !riffle_inside(from, s->bytes, work->image_bytes))
 			continue;
-		into = riffle_first_at_least(c->into[from % 4], c->into_count[from % 4], (uint64_t)from + 4 * (uint64_t)words) -
+		into = riffle_first_at_least(c->into[from % 4], c->into_count[from % 4],
+					     (uint64_t)from + 4 * (uint64_t)words) -
 		       riffle_first_at_least(c->into[from % 4], c->into_count[from % 4], from);
 		if (into >= SECTION_WORDS && into >= words - words / 4)
 			return unexplained(c, "an unknown table: a section's words lead into functions", from, error);

@@ -16,8 +16,8 @@ static void pin(struct work_unit *unit, enum shuffle_pin why)
 }
 
 /*
- * Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. Ties may
- * be many and lie over each other: `depth` counts, for each unit, those that begin there less those that end there.
+ * Joins all units between two places. When they are too far apart for one chunk, both ends stay where they are. Ties
+ * may be many and lie over each other: `depth` counts, for each unit, those that begin there less those that end there.
  */
 static void join(struct work *work, int32_t *depth, uint32_t a, uint32_t b)
 {
@@ -146,13 +146,14 @@ static void join_unwind(struct work *work, const struct shuffle_table *table)
 
 /* Tables of places in code that the kernel patches: that one leads to a function does not mean that anyone calls it. */
 static const char *const site_table[] = {".altinstructions", ".parainstructions", ".retpoline_sites", ".return_sites",
-					 ".call_sites",	     ".ibt_endbr_seal",	  ".cfi_sites",	      ".smp_locks"};
+					 ".call_sites",      ".ibt_endbr_seal",   ".cfi_sites",       ".smp_locks"};
 
 struct places {
 	uint32_t start, bytes;
 };
 
-#define PLACES_MAX (sizeof site_table / sizeof *site_table + sizeof((struct shuffle *)0)->table / sizeof(struct shuffle_table))
+#define PLACES_MAX                                                                                                     \
+	(sizeof site_table / sizeof *site_table + sizeof((struct shuffle *)0)->table / sizeof(struct shuffle_table))
 
 static unsigned find_sites(const struct work *work, struct places *place)
 {
@@ -168,8 +169,8 @@ static unsigned find_sites(const struct work *work, struct places *place)
 	}
 	for (unsigned i = 0; i < work->result->table_count; i++)
 		if (work->result->table[i].kind == SHUFFLE_TABLE_MCOUNT)
-			place[count++] = (struct places){work->result->table[i].offset,
-							 work->result->table[i].entries * 8};
+			place[count++] =
+			    (struct places){work->result->table[i].offset, work->result->table[i].entries * 8};
 	return count;
 }
 
@@ -271,7 +272,8 @@ static void pin_groups(struct work *work)
 		end = group_end(work, first);
 		for (uint32_t i = first; i < end && why == SHUFFLE_PIN_NONE; i++)
 			why = work->unit[i].pin;
-		if (why == SHUFFLE_PIN_NONE && unit_end(&work->unit[end - 1]) - work->unit[first].offset > SHUFFLE_CHUNK_MAX)
+		if (why == SHUFFLE_PIN_NONE &&
+		    unit_end(&work->unit[end - 1]) - work->unit[first].offset > SHUFFLE_CHUNK_MAX)
 			why = SHUFFLE_PIN_LARGE;
 		if (why == SHUFFLE_PIN_NONE &&
 		    (work->unit[first].offset % SHUFFLE_ALIGN || unit_end(&work->unit[end - 1]) % SHUFFLE_ALIGN))
@@ -283,7 +285,7 @@ static void pin_groups(struct work *work)
 
 /* Neighbouring movable units. */
 struct region {
-	uint32_t first, end;    /* units */
+	uint32_t first, end; /* units */
 	uint32_t chunks;
 };
 

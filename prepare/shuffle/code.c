@@ -17,10 +17,10 @@ enum use { USE_BRANCH, USE_ADDRESS /* lea */, USE_MEMORY };
 
 /* A field that counts from the end of its instruction; kept until all instruction starts are known. */
 struct branch {
-	uint64_t address;       /* what it refers to */
-	uint32_t field;         /* image offset of the field */
-	uint32_t unit;          /* of the instruction; NO_UNIT outside .text */
-	uint8_t bits;           /* 8 or 32; anything else is beyond us */
+	uint64_t address; /* what it refers to */
+	uint32_t field;   /* image offset of the field */
+	uint32_t unit;    /* of the instruction; NO_UNIT outside .text */
+	uint8_t bits;     /* 8 or 32; anything else is beyond us */
 	enum use use;
 };
 
@@ -74,11 +74,11 @@ static int note_field(struct sweep *s, uint32_t at, uint32_t unit, const ZydisDe
 	if (status)
 		return status;
 	s->branch[s->count++] = (struct branch){
-		.address = s->work->link_virt + at + insn->length + (uint64_t)distance,
-		.field = at + field_offset,
-		.unit = unit,
-		.bits = (uint8_t)bits,
-		.use = use,
+	    .address = s->work->link_virt + at + insn->length + (uint64_t)distance,
+	    .field = at + field_offset,
+	    .unit = unit,
+	    .bits = (uint8_t)bits,
+	    .use = use,
 	};
 	return 0;
 }
@@ -133,10 +133,11 @@ static unsigned odd_length(const uint8_t *p, uint32_t left)
 }
 
 /*
- * How many bytes of a hole between input sections lie at `at`, where control does not come to: lld makes of the kernel's
- * `:text = 0xcccc` a pattern of 32 bits, two of them zero, that begins anywhere. Sections start at multiples of 16, some
- * with code that no symbol names (a weak function that was overridden), so the sweep must not fall out of step. Zeros that
- * end elsewhere are no hole, and no code that makes sense: *odd is set.
+ * How many bytes of a hole between input sections lie at `at`, where control does not come to: lld makes of the
+ * kernel's
+ * `:text = 0xcccc` a pattern of 32 bits, two of them zero, that begins anywhere. Sections start at multiples of 16,
+ * some with code that no symbol names (a weak function that was overridden), so the sweep must not fall out of step.
+ * Zeros that end elsewhere are no hole, and no code that makes sense: *odd is set.
  */
 static uint32_t hole_bytes(const struct work *work, uint32_t at, uint32_t end, bool *odd)
 {
@@ -228,8 +229,8 @@ static void add_unit(struct work *work, struct work_unit unit)
 	}
 	unit.bytes = hole - unit.offset;
 	work->unit[work->unit_count++] = unit;
-	work->unit[work->unit_count++] = (struct work_unit){
-		.offset = hole, .bytes = end - hole, .last = hole, .end = WORK_END_STOPS, .hole = true};
+	work->unit[work->unit_count++] =
+	    (struct work_unit){.offset = hole, .bytes = end - hole, .last = hole, .end = WORK_END_STOPS, .hole = true};
 }
 
 static int decode_section(struct sweep *s, const struct work_code *code, struct riffle_error *error)
@@ -303,7 +304,8 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 	other = work_in_text(work, target) ? work_unit_at(work, target) : NO_UNIT;
 	copied = b->use == USE_MEMORY && other != NO_UNIT && pins_is_copied(work, target);
 	if (b->use == USE_MEMORY && !copied)
-		doubt(work, other); /* code that is read as data: a copy of it, or a constant that wants more alignment */
+		doubt(work,
+		      other); /* code that is read as data: a copy of it, or a constant that wants more alignment */
 	if (unit && other == b->unit)
 		return 0;
 	if (other == NO_UNIT && !unit)

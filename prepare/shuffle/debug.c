@@ -10,19 +10,19 @@
 /* a distribution's kernel has half a million of the first, and one and a half of the second */
 #define SYMBOLS_MAX (UINT64_C(8) << 20)
 #define RELA_MAX (UINT64_C(16) << 20)
-#define NAME_MAX 4096u                  /* the kernel takes 512, KSYM_NAME_LEN */
+#define NAME_MAX 4096u /* the kernel takes 512, KSYM_NAME_LEN */
 #define NAMES_MAX (UINT64_C(1) << 30)
 #define PIECE 2048u
 
 /* The debug vmlinux while it is read; of it only the symbols and relocations stay. */
 struct opening {
 	struct shuffle_debug *debug;
-	const struct riffle_image *image;       /* the kernel to be shuffled */
-	struct riffle_image *own;               /* the debug vmlinux, as an image */
+	const struct riffle_image *image; /* the kernel to be shuffled */
+	struct riffle_image *own;         /* the debug vmlinux, as an image */
 	struct image_source source;
 	struct elf elf;
-	uint32_t symtab;                        /* section number; 0: none */
-	uint32_t percpu_offset;                 /* image offset of what is linked at 0 */
+	uint32_t symtab;        /* section number; 0: none */
+	uint32_t percpu_offset; /* image offset of what is linked at 0 */
 };
 
 static int of_another_build(const char *field, const char *problem, uint64_t found, struct riffle_error *error)
@@ -123,8 +123,8 @@ static int read_symbols(struct opening *o, struct riffle_error *error)
 	for (uint64_t at = 0; at < count; at += PIECE) {
 		uint64_t n = count - at < PIECE ? count - at : PIECE;
 
-		status = image_source_read(&o->source, symtab->offset + at * sizeof *piece, piece, n * sizeof *piece,
-					   error);
+		status =
+		    image_source_read(&o->source, symtab->offset + at * sizeof *piece, piece, n * sizeof *piece, error);
 		if (status)
 			return status;
 		for (uint64_t i = 0; i < n; i++) {
@@ -194,8 +194,8 @@ static int read_rela_section(struct opening *o, const struct elf_section *rela, 
 	for (uint64_t at = 0; at < count && !status; at += PIECE) {
 		uint64_t n = count - at < PIECE ? count - at : PIECE;
 
-		status = image_source_read(&o->source, rela->offset + at * sizeof *piece, piece, n * sizeof *piece,
-					   error);
+		status =
+		    image_source_read(&o->source, rela->offset + at * sizeof *piece, piece, n * sizeof *piece, error);
 		for (uint64_t i = 0; i < n && !status; i++)
 			status = add_rela(o, target, &piece[i], error);
 	}
@@ -222,8 +222,8 @@ static int read_rela(struct opening *o, struct riffle_error *error)
 		return 0;
 	if (total > o->source.bytes / sizeof(Elf64_Rela))
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".rela",
-					    "sections overlap: they have more entries than the file has room for", total,
-					    o->source.bytes / sizeof(Elf64_Rela));
+					    "sections overlap: they have more entries than the file has room for",
+					    total, o->source.bytes / sizeof(Elf64_Rela));
 	if (total > RELA_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, ".rela", "has too many entries", total,
 					    RELA_MAX);

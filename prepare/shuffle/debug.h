@@ -10,28 +10,28 @@
 
 /* All of .symtab, in its order. */
 struct debug_symbol {
-	uint64_t address, bytes;        /* st_value, st_size */
+	uint64_t address, bytes; /* st_value, st_size */
 	const char *name;
-	uint8_t type, bind;             /* STT_*, STB_* */
-	uint16_t section;               /* st_shndx */
-	char letter;                    /* as nm has it: t T w W d D r R b B A … */
+	uint8_t type, bind; /* STT_*, STB_* */
+	uint16_t section;   /* st_shndx */
+	char letter;        /* as nm has it: t T w W d D r R b B A … */
 };
 
 /* An entry of a .rela of a section that is loaded; ascending by field. */
 struct debug_rela {
-	uint32_t field;                 /* image offset */
-	uint32_t type;                  /* R_X86_64_* */
-	uint32_t symbol;                /* index in .symtab */
+	uint32_t field;  /* image offset */
+	uint32_t type;   /* R_X86_64_* */
+	uint32_t symbol; /* index in .symtab */
 	int64_t addend;
 };
 
 struct shuffle_debug {
 	struct debug_symbol *symbol;
 	uint32_t symbol_count;
-	bool has_rela;                  /* of .text: a few small data sections may keep theirs in a stripped vmlinux */
+	bool has_rela; /* of .text: a few small data sections may keep theirs in a stripped vmlinux */
 	struct debug_rela *rela;
 	uint32_t rela_count;
-	uint16_t percpu_section;        /* linked at 0 (up to 6.14): its symbols are no addresses; 0 when there is none */
+	uint16_t percpu_section; /* linked at 0 (up to 6.14): its symbols are no addresses; 0 when there is none */
 	char *names;
 	uint64_t names_bytes;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share while a kernel is analysed: one flat copy of the image, its code decoded, its symbols. */
+/* What the files of this room share while a kernel is analysed: one flat copy of the image, its code decoded, its
+ * symbols. */
 #ifndef RIFFLE_PREPARE_SHUFFLE_INTERNAL_H
 #define RIFFLE_PREPARE_SHUFFLE_INTERNAL_H
 
@@ -10,8 +11,8 @@
 /* A function or label, from kallsyms or a symbol table; ascending by offset, several may share one. */
 struct work_symbol {
 	uint32_t offset;
-	uint32_t bytes;         /* st_size; 0 where the source has none (kallsyms) */
-	char type;              /* as nm has it: t T w W d D r …; or WORK_ROOM */
+	uint32_t bytes; /* st_size; 0 where the source has none (kallsyms) */
+	char type;      /* as nm has it: t T w W d D r …; or WORK_ROOM */
 	const char *name;
 };
 
@@ -24,7 +25,7 @@ struct work_symbol {
 struct work_code {
 	const char *name;
 	uint32_t offset, bytes;
-	bool movable;           /* .text, where chunks are looked for */
+	bool movable; /* .text, where chunks are looked for */
 };
 
 /* A stretch outside code whose bytes are explained, by a table that was read or as data that cannot refer to code. */
@@ -37,26 +38,26 @@ struct work_known {
 
 /* How the last instruction of a unit that is not padding ends it. */
 enum work_end {
-	WORK_END_FALLS,         /* runs into what follows */
-	WORK_END_CALLS,         /* a call, which then has to be one of a function that never returns */
-	WORK_END_STOPS,         /* a jump, return or trap */
+	WORK_END_FALLS, /* runs into what follows */
+	WORK_END_CALLS, /* a call, which then has to be one of a function that never returns */
+	WORK_END_STOPS, /* a jump, return or trap */
 };
 
 /*
- * A stretch of .text from one symbol's address to the next symbol's: what chunks are made of. All of .text is in one. Where a
- * page or more of padding follows the code, it is a unit of its own.
+ * A stretch of .text from one symbol's address to the next symbol's: what chunks are made of. All of .text is in one.
+ * Where a page or more of padding follows the code, it is a unit of its own.
  */
 #define WORK_HOLE_BYTES 4096u
 
 struct work_unit {
 	uint32_t offset, bytes;
-	uint32_t code_bytes;    /* up to the end of the last instruction that is not padding */
-	uint32_t last;          /* where that instruction starts */
-	uint8_t end;            /* enum work_end */
-	bool unexplained;       /* holds bytes or branches that make no sense as code */
-	bool hole;              /* nothing but padding, which no symbol names: room that the linker left for alignment */
-	bool joined;            /* must stay behind the unit before it */
-	uint8_t pin;            /* enum shuffle_pin */
+	uint32_t code_bytes; /* up to the end of the last instruction that is not padding */
+	uint32_t last;       /* where that instruction starts */
+	uint8_t end;         /* enum work_end */
+	bool unexplained;    /* holds bytes or branches that make no sense as code */
+	bool hole;           /* nothing but padding, which no symbol names: room that the linker left for alignment */
+	bool joined;         /* must stay behind the unit before it */
+	uint8_t pin;         /* enum shuffle_pin */
 };
 
 /* Two places of .text whose distance must not change. */
@@ -67,16 +68,17 @@ struct work_tie {
 struct work {
 	const struct riffle_image *image;
 	const struct shuffle_debug *debug;
-	uint8_t *bytes;         /* image_bytes long, at image offsets; .bss zero */
+	uint8_t *bytes; /* image_bytes long, at image offsets; .bss zero */
 	uint32_t image_bytes;
-	uint64_t link_virt;     /* of image offset 0 */
+	uint64_t link_virt; /* of image offset 0 */
 
 	struct work_symbol *symbol;
 	uint32_t symbol_count;
 	struct work_code *code;
 	unsigned code_count;
-	uint32_t text, text_bytes;      /* the section .text */
-	uint32_t copied, copied_bytes;  /* code among data, which is copied before it runs: tables lead there all the same */
+	uint32_t text, text_bytes; /* the section .text */
+	uint32_t copied,
+	    copied_bytes; /* code among data, which is copied before it runs: tables lead there all the same */
 
 	uint8_t *start;         /* a bit a byte of the image: an instruction starts here */
 	struct work_unit *unit; /* ascending */
@@ -86,9 +88,9 @@ struct work {
 	struct shuffle_ref *ref;
 	uint32_t ref_count, ref_room;
 
-	struct work_known known[WORK_KNOWN_MAX];        /* by tables_read(), for the census */
+	struct work_known known[WORK_KNOWN_MAX]; /* by tables_read(), for the census */
 	unsigned known_count;
-	uint64_t tables_ignored;        /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
+	uint64_t tables_ignored; /* for tests: bit i makes tables_read() pass over the i-th table it knows of */
 
 	char *kallsyms_names;   /* what the names of its symbols point into */
 	char *room_names;       /* of the symbols that room_name() adds */
@@ -142,8 +144,8 @@ uint32_t work_first_symbol(const struct work *work, uint32_t offset);
 int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, struct riffle_error *error);
 
 /*
- * shuffle_analyse(), for tests: tables_read() is blind for the tables whose bits are set (table_name() has their names),
- * which the census must then notice.
+ * shuffle_analyse(), for tests: tables_read() is blind for the tables whose bits are set (table_name() has their
+ * names), which the census must then notice.
  */
 int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image *image,
 			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error);

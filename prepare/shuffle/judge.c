@@ -18,8 +18,8 @@ static bool has_rela(const struct work *work)
 /* What a relocation says of its field. */
 struct claim {
 	enum shuffle_field kind;
-	uint32_t target;        /* what the field follows; UINT32_MAX: nothing */
-	bool wide;              /* a distance of 64 bits */
+	uint32_t target; /* what the field follows; UINT32_MAX: nothing */
+	bool wide;       /* a distance of 64 bits */
 };
 
 static int refuse(const struct work *work, const char *problem, uint32_t field, struct riffle_error *error)
@@ -78,7 +78,8 @@ static bool is_current(const struct work *work, const struct debug_rela *r, cons
 	case SHUFFLE_ABS32:
 		return riffle_get32(field) == (uint32_t)sum;
 	default:
-		return claim->wide ? riffle_get64(field) == sum - place : riffle_get32(field) == (uint32_t)(sum - place);
+		return claim->wide ? riffle_get64(field) == sum - place
+				   : riffle_get32(field) == (uint32_t)(sum - place);
 	}
 }
 
@@ -111,7 +112,8 @@ static int read_claim(bool *matters, struct claim *claim, const struct work *wor
 	case REL_GOTPCREL:
 	case REL_GOTPCRELX:
 	case REL_REX_GOTPCRELX:
-		/* made a relative operand or an immediate by the linker: which of them is for the disassembler to say */
+		/* made a relative operand or an immediate by the linker: which of them is for the disassembler to say
+		 */
 		return 0;
 	default:
 		return refuse(work, "has a relocation type that no kernel uses", r->field, error);

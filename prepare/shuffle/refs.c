@@ -13,12 +13,12 @@
  * both are pinned (pins.c), and unwind tables are read by content.
  */
 
-#define FIXED 0u        /* in place of a chunk: what does not move */
+#define FIXED 0u /* in place of a chunk: what does not move */
 
 /* Which chunk each 16 bytes of .text belong to: a chunk's number + 1, or FIXED. */
 struct chunk_map {
 	uint32_t *chunk;
-	uint32_t first, count;  /* in units of SHUFFLE_ALIGN */
+	uint32_t first, count; /* in units of SHUFFLE_ALIGN */
 };
 
 static int make_map(struct chunk_map *map, const struct work *work, struct riffle_error *error)
@@ -57,8 +57,9 @@ static uint32_t field_bytes(const struct shuffle_ref *ref)
 }
 
 /*
- * Where an address leads: a virtual one, or a physical one by the link address, which the kernel relocates just the same. Only
- * code folds PFN_ALIGN(_text), in an immediate of 32 bits; 64 bits are a table's, and may mean an instruction just there.
+ * Where an address leads: a virtual one, or a physical one by the link address, which the kernel relocates just the
+ * same. Only code folds PFN_ALIGN(_text), in an immediate of 32 bits; 64 bits are a table's, and may mean an
+ * instruction just there.
  */
 static uint32_t target_of(const struct work *work, enum shuffle_field kind, uint64_t value)
 {
@@ -66,7 +67,8 @@ static uint32_t target_of(const struct work *work, enum shuffle_field kind, uint
 
 	if (work_offset(work, value, &target))
 		return kind == SHUFFLE_ABS64 ? target : work_meant(work, target);
-	return value - work->image->link_phys < work->image_bytes ? (uint32_t)(value - work->image->link_phys) : UINT32_MAX;
+	return value - work->image->link_phys < work->image_bytes ? (uint32_t)(value - work->image->link_phys)
+								  : UINT32_MAX;
 }
 
 /* The kernel's own relocations say where addresses stand; what they lead to stands in the field. */

@@ -61,7 +61,7 @@ static void add_symbol(struct work *work, uint64_t address, uint64_t bytes, char
 	if (type == 'a' || type == 'A' || !work_offset(work, address, &offset))
 		return;
 	work->symbol[work->symbol_count++] =
-		(struct work_symbol){offset, bytes > work->image_bytes ? 0 : (uint32_t)bytes, type, name};
+	    (struct work_symbol){offset, bytes > work->image_bytes ? 0 : (uint32_t)bytes, type, name};
 }
 
 static int symbols_of_debug(struct work *work, struct riffle_error *error)
@@ -88,16 +88,16 @@ static bool find_kallsyms(struct work *work, struct kallsyms_place *place)
 	if (kallsyms_find(place, work->bytes, work->image_bytes, work->link_virt, &none))
 		return false;
 	*k = (struct shuffle_kallsyms){
-		.present = true,
-		.self_relative = place->self_relative,
-		.absolute_percpu = place->absolute_percpu,
-		.count = place->count,
-		.offsets = (uint32_t)place->offsets,
-		.names = (uint32_t)place->names,
-		.names_bytes = (uint32_t)place->names_bytes,
-		.markers = (uint32_t)place->markers,
-		.seqs = (uint32_t)place->seqs,
-		.relative_base = place->relative_base,
+	    .present = true,
+	    .self_relative = place->self_relative,
+	    .absolute_percpu = place->absolute_percpu,
+	    .count = place->count,
+	    .offsets = (uint32_t)place->offsets,
+	    .names = (uint32_t)place->names,
+	    .names_bytes = (uint32_t)place->names_bytes,
+	    .markers = (uint32_t)place->markers,
+	    .seqs = (uint32_t)place->seqs,
+	    .relative_base = place->relative_base,
 	};
 	return true;
 }
@@ -111,8 +111,9 @@ static int symbols_of_kallsyms(struct work *work, const struct kallsyms_place *p
 {
 	int status = make_symbol_room(work, place->count, error);
 
-	return status ? status : kallsyms_read(&work->kallsyms_names, place, work->bytes, work->image_bytes,
-					       work->link_virt, add_kallsyms_symbol, work, error);
+	return status ? status
+		      : kallsyms_read(&work->kallsyms_names, place, work->bytes, work->image_bytes, work->link_virt,
+				      add_kallsyms_symbol, work, error);
 }
 
 /* A sort takes as much memory again, and kallsyms is sorted but for aliases. */
@@ -148,15 +149,15 @@ static int add_code(struct work *work, const struct image_section *section, stru
 	struct work_code *code = &work->code[work->code_count];
 	uint32_t offset;
 
-	if (!work_offset(work, section->address, &offset) ||
-	    !riffle_inside(offset, section->bytes, work->image_bytes))
+	if (!work_offset(work, section->address, &offset) || !riffle_inside(offset, section->bytes, work->image_bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "code section", "lies outside the image",
 					 section->address);
 	if (work->code_count == CODE_SECTIONS_MAX)
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "code sections", "are too many",
 					 CODE_SECTIONS_MAX);
 	for (unsigned i = 0; i < work->code_count; i++)
-		if (offset < work->code[i].offset + work->code[i].bytes && work->code[i].offset < offset + section->bytes)
+		if (offset < work->code[i].offset + work->code[i].bytes &&
+		    work->code[i].offset < offset + section->bytes)
 			return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "code section", "overlaps another",
 						 section->address);
 	*code = (struct work_code){section->name, offset, (uint32_t)section->bytes,
@@ -203,9 +204,10 @@ static bool has_room(const struct work *work, uint32_t symbol)
 }
 
 /*
- * objtool names the room before a function __pfx_…, but not in kernels with kCFI, where compilers name it __cfi_… if the
- * function's address is taken. The kernel writes to the others' as well: poison_cfi() for each function whose ENDBR it
- * seals, whatever lies there (arch/x86/kernel/alternative.c). So that it goes with its function, it gets a name here.
+ * objtool names the room before a function __pfx_…, but not in kernels with kCFI, where compilers name it __cfi_… if
+ * the function's address is taken. The kernel writes to the others' as well: poison_cfi() for each function whose ENDBR
+ * it seals, whatever lies there (arch/x86/kernel/alternative.c). So that it goes with its function, it gets a name
+ * here.
  */
 int room_name(struct work *work, struct riffle_error *error)
 {
@@ -234,14 +236,15 @@ int room_name(struct work *work, struct riffle_error *error)
 	for (uint32_t i = 0; i < old; i++)
 		if (has_room(work, i)) {
 			more[work->symbol_count++] =
-				(struct work_symbol){more[i].offset - WORK_ROOM_BYTES, WORK_ROOM_BYTES, WORK_ROOM, name};
+			    (struct work_symbol){more[i].offset - WORK_ROOM_BYTES, WORK_ROOM_BYTES, WORK_ROOM, name};
 			name = stpcpy(stpcpy(name, "__pfx_"), more[i].name) + 1;
 		}
 	qsort(more, work->symbol_count, sizeof *more, by_offset);
 	return 0;
 }
 
-/* kallsyms without CONFIG_KALLSYMS_ALL has hardly more than functions, with it a third is data; so are the ends of tables. */
+/* kallsyms without CONFIG_KALLSYMS_ALL has hardly more than functions, with it a third is data; so are the ends of
+ * tables. */
 static bool knows_data(const struct work *work)
 {
 	uint32_t data = 0;
@@ -254,8 +257,8 @@ static bool knows_data(const struct work *work)
 static int run_steps(struct work *work, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
-		find_code,   room_name, code_decode, tables_read, chunks_build, judge_add_refs,
-		refs_finish, census_take, judge_by_rela,
+	    find_code,      room_name,   code_decode, tables_read,   chunks_build,
+	    judge_add_refs, refs_finish, census_take, judge_by_rela,
 	};
 	int status = make_flat(work, error);
 
@@ -266,7 +269,8 @@ static int run_steps(struct work *work, struct riffle_error *error)
 	/* what was found missing first would lead nobody to the cause */
 	if (status == RIFFLE_ERR_UNSUPPORTED && !work->debug && work->symbol_count && !knows_data(work))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "symbols",
-				   "of data are missing: this kernel was built without CONFIG_KALLSYMS_ALL, and no debug vmlinux was given");
+				   "of data are missing: this kernel was built without CONFIG_KALLSYMS_ALL, and no "
+				   "debug vmlinux was given");
 	return status;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can be shuffled in a kernel, found once: chunks of functions, every reference that must follow, sorted tables. */
+/* What can be shuffled in a kernel, found once: chunks of functions, every reference that must follow, sorted tables.
+ */
 #ifndef RIFFLE_PREPARE_SHUFFLE_H
 #define RIFFLE_PREPARE_SHUFFLE_H
 
@@ -13,37 +14,37 @@
 
 /* All offsets are image offsets: distances from the lowest p_paddr, at link addresses. */
 
-#define SHUFFLE_ALIGN 16u               /* every chunk starts on it and ends where the next begins: any order fits */
-#define SHUFFLE_CHUNK_MAX RIFFLE_CHUNK_BYTES_MAX        /* a larger one is pinned */
-#define SHUFFLE_REGIONS_MAX 1024u       /* movable stretches between pinned code; of more, the smallest are pinned */
-#define SHUFFLE_CHUNKS_MAX 65000u       /* chunk numbers have 16 bits, and the top ones mean something else */
+#define SHUFFLE_ALIGN 16u /* every chunk starts on it and ends where the next begins: any order fits */
+#define SHUFFLE_CHUNK_MAX RIFFLE_CHUNK_BYTES_MAX /* a larger one is pinned */
+#define SHUFFLE_REGIONS_MAX 1024u /* movable stretches between pinned code; of more, the smallest are pinned */
+#define SHUFFLE_CHUNKS_MAX 65000u /* chunk numbers have 16 bits, and the top ones mean something else */
 
 /* Why bytes of .text stay where they are: what `riffle inspect --chunks` prints. */
 enum shuffle_pin {
 	SHUFFLE_PIN_NONE = 0,
-	SHUFFLE_PIN_HEAD,               /* the first bytes of the image, and what is tied to them */
-	SHUFFLE_PIN_SECTION,            /* entry code, thunks, holes that the linker left between such */
-	SHUFFLE_PIN_UNEXPLAINED,        /* bytes of unknown role */
-	SHUFFLE_PIN_LARGE,              /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
-	SHUFFLE_PIN_ALIGNED,            /* needs more alignment than SHUFFLE_ALIGN */
-	SHUFFLE_PIN_PAGE,               /* written, copied or mapped by page (hypercall_page, restore_registers) */
-	SHUFFLE_PIN_ISLAND,             /* among the smallest of more than SHUFFLE_REGIONS_MAX regions */
+	SHUFFLE_PIN_HEAD,        /* the first bytes of the image, and what is tied to them */
+	SHUFFLE_PIN_SECTION,     /* entry code, thunks, holes that the linker left between such */
+	SHUFFLE_PIN_UNEXPLAINED, /* bytes of unknown role */
+	SHUFFLE_PIN_LARGE,       /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
+	SHUFFLE_PIN_ALIGNED,     /* needs more alignment than SHUFFLE_ALIGN */
+	SHUFFLE_PIN_PAGE,        /* written, copied or mapped by page (hypercall_page, restore_registers) */
+	SHUFFLE_PIN_ISLAND,      /* among the smallest of more than SHUFFLE_REGIONS_MAX regions */
 };
 
 /* A run of bytes of .text, in address order; all of .text is covered, movable or pinned. */
 struct shuffle_range {
 	uint32_t offset, bytes;
-	uint8_t pin;                    /* enum shuffle_pin; NONE: this is a movable chunk */
-	uint32_t functions;             /* function symbols in it, __pfx_ and aliases not counted */
-	const char *name;               /* first symbol; belongs to the shuffle */
+	uint8_t pin;        /* enum shuffle_pin; NONE: this is a movable chunk */
+	uint32_t functions; /* function symbols in it, __pfx_ and aliases not counted */
+	const char *name;   /* first symbol; belongs to the shuffle */
 };
 
 /* How a field's value depends on where things are. */
 enum shuffle_field {
-	SHUFFLE_PC32,                   /* s32, relative to the field's own place */
-	SHUFFLE_ABS32,                  /* u32, low half of a kernel address */
+	SHUFFLE_PC32,  /* s32, relative to the field's own place */
+	SHUFFLE_ABS32, /* u32, low half of a kernel address */
 	SHUFFLE_ABS64,
-	SHUFFLE_INVERSE32,              /* s32, percpu minus the field's place: follows the field alone */
+	SHUFFLE_INVERSE32, /* s32, percpu minus the field's place: follows the field alone */
 };
 
 /*
@@ -55,28 +56,28 @@ enum shuffle_field {
 struct shuffle_ref {
 	uint32_t field;
 	uint32_t target;
-	uint8_t kind;                   /* enum shuffle_field */
-	uint8_t found_by;               /* enum shuffle_source */
+	uint8_t kind;     /* enum shuffle_field */
+	uint8_t found_by; /* enum shuffle_source */
 };
 
 /* Where the knowledge of a reference came from: for the judgement of one source by another. */
 enum shuffle_source {
-	SHUFFLE_BY_CODE = 1,            /* a decoded instruction */
-	SHUFFLE_BY_RELOC = 2,           /* the kernel's absolute relocations */
-	SHUFFLE_BY_RELA = 4,            /* .rela of a vmlinux */
-	SHUFFLE_BY_TABLE = 8,           /* an entry of a known table */
+	SHUFFLE_BY_CODE = 1,  /* a decoded instruction */
+	SHUFFLE_BY_RELOC = 2, /* the kernel's absolute relocations */
+	SHUFFLE_BY_RELA = 4,  /* .rela of a vmlinux */
+	SHUFFLE_BY_TABLE = 8, /* an entry of a known table */
 };
 
 /* Tables that the kernel searches by halving and does not sort itself. */
 enum shuffle_table_kind {
-	SHUFFLE_TABLE_EXTABLE,          /* 12 bytes: s32 insn, s32 fixup, then u32 data or s32 handler */
-	SHUFFLE_TABLE_ORC,              /* s32 ip at `offset`, 6 bytes of state at `second` */
-	SHUFFLE_TABLE_MCOUNT,           /* u64 addresses */
+	SHUFFLE_TABLE_EXTABLE, /* 12 bytes: s32 insn, s32 fixup, then u32 data or s32 handler */
+	SHUFFLE_TABLE_ORC,     /* s32 ip at `offset`, 6 bytes of state at `second` */
+	SHUFFLE_TABLE_MCOUNT,  /* u64 addresses */
 };
 
 struct shuffle_table {
 	uint8_t kind;
-	bool third_is_pointer;          /* EXTABLE: the third word is a PC-relative handler (up to 5.15) */
+	bool third_is_pointer; /* EXTABLE: the third word is a PC-relative handler (up to 5.15) */
 	uint32_t offset, second;
 	uint32_t entries;
 };
@@ -84,34 +85,34 @@ struct shuffle_table {
 /* The kernel's own symbol table, where it has one. */
 struct shuffle_kallsyms {
 	bool present;
-	bool self_relative;             /* offsets are distances from the entry itself (7.2) */
-	bool absolute_percpu;           /* negative offsets count down from base - 1, others are absolute */
+	bool self_relative;   /* offsets are distances from the entry itself (7.2) */
+	bool absolute_percpu; /* negative offsets count down from base - 1, others are absolute */
 	uint32_t count;
-	uint32_t offsets;               /* s32[count] */
+	uint32_t offsets; /* s32[count] */
 	uint32_t names, names_bytes;
-	uint32_t markers;               /* u32[(count + 255) / 256] */
-	uint32_t seqs;                  /* u8[3][count] of kallsyms_seqs_of_names, or 0 */
-	uint64_t relative_base;         /* the link-time value; 0 when self_relative */
+	uint32_t markers;       /* u32[(count + 255) / 256] */
+	uint32_t seqs;          /* u8[3][count] of kallsyms_seqs_of_names, or 0 */
+	uint64_t relative_base; /* the link-time value; 0 when self_relative */
 };
 
 /* What the completeness scan saw, for `riffle inspect --chunks` and the documents. */
 struct shuffle_census {
 	uint64_t instructions, branches, rip_operands;
-	uint64_t function_bytes;        /* bytes of ordinary C functions: what the 95 % are of */
+	uint64_t function_bytes; /* bytes of ordinary C functions: what the 95 % are of */
 	uint64_t movable_bytes;
-	uint64_t multi_function_bytes;  /* in chunks of more than one function, __pfx_ apart */
-	uint64_t words_scanned;         /* words outside code and known tables that were tried as PC-relative */
-	uint64_t words_chance;          /* of these, what looked like a reference and is taken for chance */
-	uint64_t rela_checked, rela_agree;      /* with a .rela: entries compared, entries found by our own means */
+	uint64_t multi_function_bytes;     /* in chunks of more than one function, __pfx_ apart */
+	uint64_t words_scanned;            /* words outside code and known tables that were tried as PC-relative */
+	uint64_t words_chance;             /* of these, what looked like a reference and is taken for chance */
+	uint64_t rela_checked, rela_agree; /* with a .rela: entries compared, entries found by our own means */
 };
 
 struct shuffle {
 	struct shuffle_range *range;
 	uint32_t range_count;
 	uint32_t chunk_count;
-	struct shuffle_ref *ref;        /* ascending by field, one a field */
+	struct shuffle_ref *ref; /* ascending by field, one a field */
 	uint32_t ref_count;
-	struct shuffle_table table[8];  /* ascending by offset */
+	struct shuffle_table table[8]; /* ascending by offset */
 	unsigned table_count;
 	struct shuffle_kallsyms kallsyms;
 	struct shuffle_census census;

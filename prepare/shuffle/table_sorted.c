@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables that the kernel searches by halving and that its build has sorted: they must be sorted again after a shuffle. */
+/* Tables that the kernel searches by halving and that its build has sorted: they must be sorted again after a shuffle.
+ */
 #include "prepare/shuffle/tables.h"
 
 #include "prepare/symbols/kallsyms.h"
@@ -120,10 +121,10 @@ static int read_mcount(struct work *work, struct riffle_error *error)
 		return status;
 	if (!place.found)
 		return work_symbol_named(work, "__fentry__") && work_symbol_named(work, "ftrace_replace_code")
-			       ? riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "__mcount_loc",
-					     "is in this kernel, but no symbol says where: build it with "
-					     "CONFIG_KALLSYMS_ALL, or give its debug vmlinux")
-			       : 0;
+			   ? riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "__mcount_loc",
+					 "is in this kernel, but no symbol says where: build it with "
+					 "CONFIG_KALLSYMS_ALL, or give its debug vmlinux")
+			   : 0;
 	if (place.bytes % 8)
 		return table_refuse(work, "__mcount_loc", "is not made of whole entries", place.offset, error);
 	for (uint32_t at = place.offset; at < place.offset + place.bytes; at += 8) {

@@ -10,11 +10,11 @@
 /* What a table's 32-bit distance leads to. */
 enum role {
 	ROLE_NONE,
-	ROLE_CODE,              /* an instruction */
-	ROLE_ANY,               /* anything; when it is in code, an instruction */
-	ROLE_NAME,              /* the text of a name */
-	ROLE_EDGE,              /* code, or its end: a replacement may be empty */
-	ROLE_OPERAND,           /* an instruction's last operand: an instruction follows 1, 4 or 8 bytes on */
+	ROLE_CODE,    /* an instruction */
+	ROLE_ANY,     /* anything; when it is in code, an instruction */
+	ROLE_NAME,    /* the text of a name */
+	ROLE_EDGE,    /* code, or its end: a replacement may be empty */
+	ROLE_OPERAND, /* an instruction's last operand: an instruction follows 1, 4 or 8 bytes on */
 };
 
 /* A hook for what an entry says beside its distances. */
@@ -22,14 +22,14 @@ typedef int entry_check(struct work *work, const char *name, uint32_t entry, uin
 			struct riffle_error *error);
 
 struct table_format {
-	const char *section;            /* a name of its own; with * at its end, all that begin like this */
-	const char *start, *stop;       /* else what these symbols enclose */
-	uint8_t stride[STRIDES];        /* bytes of an entry, by kernel version: the one with which all entries decode */
+	const char *section;      /* a name of its own; with * at its end, all that begin like this */
+	const char *start, *stop; /* else what these symbols enclose */
+	uint8_t stride[STRIDES];  /* bytes of an entry, by kernel version: the one with which all entries decode */
 	struct {
 		uint8_t at, role;
 	} field[FIELDS];
 	entry_check *check;
-	bool zeros;                     /* its end is filled with zeros, to a page's end */
+	bool zeros; /* its end is filled with zeros, to a page's end */
 };
 
 static entry_check check_alternative, check_jump_label, check_seal;
@@ -44,29 +44,48 @@ static entry_check check_alternative, check_jump_label, check_seal;
  * .pci_fixup: linux/pci.h; __ksymtab: linux/export.h; initcalls: linux/init.h; runtime_*: asm/runtime-const.h
  */
 static const struct table_format formats[] = {
-	{".altinstructions", "__alt_instructions", "__alt_instructions_end", {12, 13, 14},
-	 {{0, ROLE_CODE}, {4, ROLE_EDGE}}, check_alternative, false},
-	{"__bug_table", "__start___bug_table", "__stop___bug_table", {8, 12, 16}, {{0, ROLE_CODE}}, NULL, false},
-	{".smp_locks", "__smp_locks", "__smp_locks_end", {4}, {{0, ROLE_CODE}}, NULL, true},
-	{".retpoline_sites", "__retpoline_sites", "__retpoline_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{".return_sites", "__return_sites", "__return_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{".call_sites", "__call_sites", "__call_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, {{0, ROLE_CODE}}, check_seal, false},
-	{".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {8, 12}, {{0, ROLE_ANY}, {4, ROLE_NAME}},
-	 NULL, false},
-	{"__ksymtab_gpl", "__start___ksymtab_gpl", "__stop___ksymtab_gpl", {8, 12}, {{0, ROLE_ANY}, {4, ROLE_NAME}},
-	 NULL, false},
-	{".pci_fixup", "__start_pci_fixups_early", "__end_pci_fixups_suspend_late", {16}, {{12, ROLE_CODE}}, NULL, false},
-	{"__jump_table", "__start___jump_table", "__stop___jump_table", {16}, {{0, ROLE_CODE}, {4, ROLE_CODE}},
-	 check_jump_label, false},
-	{".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites", {8}, {{0, ROLE_CODE}}, NULL, false},
-	{".static_call_tramp_key", "__start_static_call_tramp_key", "__stop_static_call_tramp_key", {8},
-	 {{0, ROLE_CODE}}, NULL, false},
-	{NULL, "__initcall_start", "__initcall_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{NULL, "__con_initcall_start", "__con_initcall_end", {4}, {{0, ROLE_CODE}}, NULL, false},
-	{"runtime_*", NULL, NULL, {4}, {{0, ROLE_OPERAND}}, NULL, false},
+    {".altinstructions",
+     "__alt_instructions",
+     "__alt_instructions_end",
+     {12, 13, 14},
+     {{0, ROLE_CODE}, {4, ROLE_EDGE}},
+     check_alternative,
+     false},
+    {"__bug_table", "__start___bug_table", "__stop___bug_table", {8, 12, 16}, {{0, ROLE_CODE}}, NULL, false},
+    {".smp_locks", "__smp_locks", "__smp_locks_end", {4}, {{0, ROLE_CODE}}, NULL, true},
+    {".retpoline_sites", "__retpoline_sites", "__retpoline_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {".return_sites", "__return_sites", "__return_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {".call_sites", "__call_sites", "__call_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, {{0, ROLE_CODE}}, check_seal, false},
+    {".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {8, 12}, {{0, ROLE_ANY}, {4, ROLE_NAME}}, NULL, false},
+    {"__ksymtab_gpl",
+     "__start___ksymtab_gpl",
+     "__stop___ksymtab_gpl",
+     {8, 12},
+     {{0, ROLE_ANY}, {4, ROLE_NAME}},
+     NULL,
+     false},
+    {".pci_fixup", "__start_pci_fixups_early", "__end_pci_fixups_suspend_late", {16}, {{12, ROLE_CODE}}, NULL, false},
+    {"__jump_table",
+     "__start___jump_table",
+     "__stop___jump_table",
+     {16},
+     {{0, ROLE_CODE}, {4, ROLE_CODE}},
+     check_jump_label,
+     false},
+    {".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites", {8}, {{0, ROLE_CODE}}, NULL, false},
+    {".static_call_tramp_key",
+     "__start_static_call_tramp_key",
+     "__stop_static_call_tramp_key",
+     {8},
+     {{0, ROLE_CODE}},
+     NULL,
+     false},
+    {NULL, "__initcall_start", "__initcall_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {NULL, "__con_initcall_start", "__con_initcall_end", {4}, {{0, ROLE_CODE}}, NULL, false},
+    {"runtime_*", NULL, NULL, {4}, {{0, ROLE_OPERAND}}, NULL, false},
 };
 #define FORMATS (sizeof formats / sizeof *formats)
 
@@ -116,8 +135,8 @@ bool table_in_code(const struct work *work, uint32_t offset, bool end)
 }
 
 /*
- * Sets work->copied: what kexec copies to where it runs, linked into .data from 6.14 on (arch/x86/kernel/vmlinux.lds.S).
- * It moves with no shuffle, and has no part in one.
+ * Sets work->copied: what kexec copies to where it runs, linked into .data from 6.14 on
+ * (arch/x86/kernel/vmlinux.lds.S). It moves with no shuffle, and has no part in one.
  */
 static int find_copied(struct work *work, struct riffle_error *error)
 {
@@ -147,7 +166,8 @@ bool table_is_instruction(const struct work *work, uint32_t offset)
 	       (work_in_text(work, offset) && work->unit[work_unit_at(work, offset)].unexplained);
 }
 
-/* A table is read entry by entry: it must be bytes of the file, and not memory, of which a header can claim any amount. */
+/* A table is read entry by entry: it must be bytes of the file, and not memory, of which a header can claim any amount.
+ */
 static int check_contents(const struct work *work, const struct table_place *place, const char *name, bool nobits,
 			  struct riffle_error *error)
 {
@@ -165,8 +185,7 @@ static int place_section(struct table_place *place, const struct work *work, con
 {
 	uint32_t offset;
 
-	if (!work_offset(work, section->address, &offset) ||
-	    !riffle_inside(offset, section->bytes, work->image_bytes))
+	if (!work_offset(work, section->address, &offset) || !riffle_inside(offset, section->bytes, work->image_bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, name, "lies outside the image",
 					 section->address);
 	*place = (struct table_place){section->bytes > 0, offset, (uint32_t)section->bytes};
@@ -187,8 +206,8 @@ int table_find(struct table_place *place, const struct work *work, const char *s
 	if (!from && !to)
 		return 0;
 	if (!from || !to || to->offset < from->offset)
-		return table_refuse(work, start, "has no end, or one before its start", from ? from->offset : to->offset,
-				    error);
+		return table_refuse(work, start, "has no end, or one before its start",
+				    from ? from->offset : to->offset, error);
 	*place = (struct table_place){to->offset > from->offset, from->offset, to->offset - from->offset};
 	return check_contents(work, place, start, false, error);
 }
@@ -197,7 +216,7 @@ int table_find(struct table_place *place, const struct work *work, const char *s
 static int check_alternative(struct work *work, const char *name, uint32_t entry, uint32_t stride,
 			     struct riffle_error *error)
 {
-	unsigned lengths = stride == 12 ? 10 : stride == 13 ? 10 : 12;  /* behind cpuid, or cpuid and flags */
+	unsigned lengths = stride == 12 ? 10 : stride == 13 ? 10 : 12; /* behind cpuid, or cpuid and flags */
 	uint32_t site, length = work->bytes[entry + lengths];
 
 	table_target(work, entry, &site);
@@ -270,7 +289,8 @@ static const char *judge_field(const struct work *work, unsigned role, uint32_t 
 		return inside && table_leads_to_code(work, target, true) ? NULL : "leads to no code";
 	if (role != ROLE_OPERAND)
 		return inside && (table_is_instruction(work, target) || in_copied(work, target, false))
-			       ? NULL : "leads to no instruction";
+			   ? NULL
+			   : "leads to no instruction";
 	if (!inside || !table_in_code(work, target, false))
 		return "leads to no code";
 	for (unsigned width = 1; width <= 8; width = width == 1 ? 4 : width * 2) {

@@ -37,7 +37,7 @@ int table_refuse(const struct work *work, const char *name, const char *problem,
 int table_known(struct work *work, const char *name, uint32_t offset, uint32_t bytes, struct riffle_error *error);
 
 /* table_sorted.c: those that the kernel searches by halving and does not sort itself, and kallsyms. */
-#define TABLES_SORTED 2u        /* that hold distances and can be ignored by a test */
+#define TABLES_SORTED 2u /* that hold distances and can be ignored by a test */
 int table_read_sorted(struct work *work, uint64_t ignored, struct riffle_error *error);
 const char *table_sorted_name(unsigned index);
 

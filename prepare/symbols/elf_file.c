@@ -135,12 +135,12 @@ int elf_file_symbols(const struct elf_file *file, Elf64_Sym **symbol, uint64_t *
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "symbol table", "its sh_link names no section",
 					    table->sh_link, file->section_count);
 	strings = &file->section[table->sh_link];
-	status = elf_file_read_new(&bytes, file, table->sh_offset, table->sh_size, ELF_TABLE_MAX, "symbol table",
-				   error);
+	status =
+	    elf_file_read_new(&bytes, file, table->sh_offset, table->sh_size, ELF_TABLE_MAX, "symbol table", error);
 	if (status)
 		return status;
-	status = elf_file_read_new(&text, file, strings->sh_offset, strings->sh_size, ELF_TABLE_MAX, "symbol names",
-				   error);
+	status =
+	    elf_file_read_new(&text, file, strings->sh_offset, strings->sh_size, ELF_TABLE_MAX, "symbol names", error);
 	if (status) {
 		free(bytes);
 		return status;

@@ -31,9 +31,11 @@
 #define SYMBOLS_MAX (UINT32_C(1) << 22)
 #define MARKER_STEP 256u
 #define PADDING_MAX 16u
-/* hostile bytes may look like a table again and again: steps for each byte of the image; a kernel's take less than one */
+/* hostile bytes may look like a table again and again: steps for each byte of the image; a kernel's take less than one
+ */
 #define WORK_PER_BYTE 4u
-/* what names may unpack to, for each byte that they take; a kernel's are about doubled, and no token is longer than 1 KiB */
+/* what names may unpack to, for each byte that they take; a kernel's are about doubled, and no token is longer than 1
+ * KiB */
 #define EXPANSION_MAX 16u
 
 struct kallsyms {
@@ -100,7 +102,8 @@ static bool find_token_table(struct kallsyms *k)
 {
 	size_t before = token_at(k, TOKENS - 1);
 
-	for (size_t padding = 0; padding < PADDING_MAX && padding + before + 1 <= k->token_index && !is_worn_out(k); padding++) {
+	for (size_t padding = 0; padding < PADDING_MAX && padding + before + 1 <= k->token_index && !is_worn_out(k);
+	     padding++) {
 		size_t end = k->token_index - padding; /* behind the last string's NUL */
 		size_t last = end - 1;
 
@@ -261,7 +264,8 @@ static bool try_based(struct kallsyms *k, struct addresses *a, size_t offsets, s
 	a->offsets = offsets;
 	a->base_at = base;
 	a->base = riffle_get64(k->image + base);
-	/* the lowest symbol's address: lld's kernels have some far below the image, but 32 bits lead from there to its end */
+	/* the lowest symbol's address: lld's kernels have some far below the image, but 32 bits lead from there to its
+	 * end */
 	if (a->base > k->address + k->bytes || k->address + k->bytes - a->base > UINT32_MAX)
 		return false;
 	a->reading = PERCPU_ABSOLUTE;
@@ -426,8 +430,8 @@ static int find_seqs(size_t *seqs, const struct kallsyms *k, const struct addres
 			return RIFFLE_OK;
 		}
 	}
-	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms_seqs_of_names",
-				 "does not number each symbol once", k->address + from);
+	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms_seqs_of_names", "does not number each symbol once",
+				 k->address + from);
 }
 
 int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t bytes, uint64_t address,
@@ -471,9 +475,13 @@ static void make_plain(char *to, const char *from, size_t bytes)
 int kallsyms_read(char **names, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
 		  uint64_t address, kallsyms_add *add, void *opaque, struct riffle_error *error)
 {
-	struct kallsyms k = {.image = image, .bytes = bytes, .address = address, .token_table = place->tokens,
+	struct kallsyms k = {.image = image,
+			     .bytes = bytes,
+			     .address = address,
+			     .token_table = place->tokens,
 			     .token_index = place->tokens + place->tokens_bytes - TOKEN_INDEX_BYTES,
-			     .names = place->names, .count = place->count};
+			     .names = place->names,
+			     .count = place->count};
 	struct addresses a = {.reading = place->self_relative     ? SELF_RELATIVE
 					 : place->absolute_percpu ? PERCPU_ABSOLUTE
 								  : RELATIVE,

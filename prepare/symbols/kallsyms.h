@@ -11,22 +11,22 @@
 
 /* Offsets in the image's bytes. */
 struct kallsyms_place {
-	bool self_relative;     /* offsets are distances from the entry itself (7.2) */
-	bool absolute_percpu;   /* negative offsets count down from base - 1, others are absolute */
+	bool self_relative;   /* offsets are distances from the entry itself (7.2) */
+	bool absolute_percpu; /* negative offsets count down from base - 1, others are absolute */
 	uint32_t count;
-	size_t num_syms;        /* where the count itself stands */
-	size_t offsets;         /* s32[count] */
-	size_t base;            /* where relative_base stands; 0 when self_relative */
+	size_t num_syms; /* where the count itself stands */
+	size_t offsets;  /* s32[count] */
+	size_t base;     /* where relative_base stands; 0 when self_relative */
 	uint64_t relative_base;
 	size_t names, names_bytes;
-	size_t markers;         /* u32[(count + 255) / 256] */
-	size_t seqs;            /* u8[3][count] of kallsyms_seqs_of_names (6.2 on, and backports); 0: none */
-	size_t tokens, tokens_bytes;    /* token_table up to the end of token_index */
+	size_t markers;              /* u32[(count + 255) / 256] */
+	size_t seqs;                 /* u8[3][count] of kallsyms_seqs_of_names (6.2 on, and backports); 0: none */
+	size_t tokens, tokens_bytes; /* token_table up to the end of token_index */
 };
 
 /*
- * Finds the tables by their structure in an image that lies at link address `address`, and checks that kallsyms_seqs_of_names
- * numbers each symbol once. Errors: FORMAT (none found, or they contradict each other).
+ * Finds the tables by their structure in an image that lies at link address `address`, and checks that
+ * kallsyms_seqs_of_names numbers each symbol once. Errors: FORMAT (none found, or they contradict each other).
  */
 int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t bytes, uint64_t address,
 		  struct riffle_error *error);
@@ -35,8 +35,9 @@ int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t byt
 typedef void kallsyms_add(void *opaque, uint64_t address, char type, const char *name);
 
 /*
- * Hands out all symbols in the order of the table: ascending by address, aliases as the kernel orders them. *names holds
- * their names, and is to be freed when these are not needed any more. Errors: FORMAT, MEMORY, before the first is handed out.
+ * Hands out all symbols in the order of the table: ascending by address, aliases as the kernel orders them. *names
+ * holds their names, and is to be freed when these are not needed any more. Errors: FORMAT, MEMORY, before the first is
+ * handed out.
  */
 int kallsyms_read(char **names, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
 		  uint64_t address, kallsyms_add *add, void *opaque, struct riffle_error *error);

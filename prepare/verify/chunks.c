@@ -99,9 +99,9 @@ static bool has_part(const struct verify *v, const char *name)
 }
 
 /*
- * What the kernel writes at run time must find its places together: a jump label of two bytes reaches its target by 8 bits
- * (asm/jump_label.h, from 5.14 on), an alternative is written over instrlen bytes in one piece, and with kCFI the 16
- * bytes before a function that is sealed are written to (poison_cfi() in arch/x86/kernel/alternative.c).
+ * What the kernel writes at run time must find its places together: a jump label of two bytes reaches its target by 8
+ * bits (asm/jump_label.h, from 5.14 on), an alternative is written over instrlen bytes in one piece, and with kCFI the
+ * 16 bytes before a function that is sealed are written to (poison_cfi() in arch/x86/kernel/alternative.c).
  */
 static bool is_apart(const struct verify *v, const struct riffle_plan *plan, const struct part *part, uint32_t entry)
 {
@@ -132,8 +132,8 @@ static uint64_t judge_sites(const struct verify *v, const struct riffle_plan *pl
 			continue;
 		for (uint32_t at = part->offset; at < part->offset + part->bytes; at += part->stride)
 			if (is_apart(v, plan, part, at) && ++wrong <= limit)
-				fprintf(report, "%s: the site at 0x%llx reaches from one chunk into another\n", part->name,
-					(unsigned long long)(v->link_virt + led_to(v, at)));
+				fprintf(report, "%s: the site at 0x%llx reaches from one chunk into another\n",
+					part->name, (unsigned long long)(v->link_virt + led_to(v, at)));
 	}
 	return wrong;
 }
@@ -150,8 +150,8 @@ uint64_t verify_chunks(const struct verify *v, const struct riffle_plan *plan, u
 			continue;
 		symbol = verify_symbol_at(v, plan->chunks[i].image_offset);
 		fprintf(report, "chunk %u at 0x%llx, %u bytes (%s): its edge %s\n", i,
-			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset), riffle_chunk_bytes(&plan->chunks[i]),
-			symbol ? symbol->name : "?", problem);
+			(unsigned long long)(v->link_virt + plan->chunks[i].image_offset),
+			riffle_chunk_bytes(&plan->chunks[i]), symbol ? symbol->name : "?", problem);
 	}
 	return wrong + judge_sites(v, plan, limit, report);
 }

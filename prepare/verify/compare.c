@@ -12,7 +12,8 @@ static uint64_t target_moves(const struct verify *v, const struct places *p, con
 	if (ref->target == TARGET_IMAGE)
 		return p->delta;
 	/* what a compiler folds stands in code, and has 32 bits; a pointer of 64 in a table means what it says */
-	return p->delta + (uint64_t)(int64_t)place_shift(p, ref->kind == REF_ABS64 ? ref->target : verify_meant(v, ref->target));
+	return p->delta +
+	       (uint64_t)(int64_t)place_shift(p, ref->kind == REF_ABS64 ? ref->target : verify_meant(v, ref->target));
 }
 
 /* Writes a reference's value into the image; false when it does not fit. */
@@ -59,8 +60,8 @@ static void print_misfit(const struct verify *v, const struct ref *ref, FILE *re
 		(unsigned long long)(v->link_virt + ref->field));
 }
 
-static int build(struct expected *expected, const struct verify *v, const struct places *p, unsigned limit, FILE *report,
-		 struct riffle_error *error)
+static int build(struct expected *expected, const struct verify *v, const struct places *p, unsigned limit,
+		 FILE *report, struct riffle_error *error)
 {
 	uint8_t *image = malloc((size_t)v->image_bytes + 8); /* a field may end behind what it is moved with */
 	int status;
@@ -153,7 +154,8 @@ static void print_difference(const struct verify *v, const struct places *p, con
 
 	fprintf(report, "image offset 0x%x, linked at 0x%llx: ", at, (unsigned long long)(v->link_virt + link));
 	print_section(v, link, report);
-	fprintf(report, ", %s+0x%x, %s: loaded ", symbol ? symbol->name : "?", symbol ? link - symbol->offset : 0, what);
+	fprintf(report, ", %s+0x%x, %s: loaded ", symbol ? symbol->name : "?", symbol ? link - symbol->offset : 0,
+		what);
 	print_bytes(loaded + at, bytes, report);
 	fputs(", expected ", report);
 	print_bytes(expected + at, bytes, report);
@@ -280,7 +282,8 @@ bool verify_spoil(const struct verify *v, const struct riffle_plan *plan, const 
 						   : spoil_reference(v, &p, i, loaded);
 	verify_places_free(&p);
 	if (!changed)
-		riffle_fail(error, RIFFLE_ERR_ARGUMENT, "spoil", "changes nothing: this kernel has no such part, or the layout "
-								 "leaves it as it is");
+		riffle_fail(error, RIFFLE_ERR_ARGUMENT, "spoil",
+			    "changes nothing: this kernel has no such part, or the layout "
+			    "leaves it as it is");
 	return changed;
 }

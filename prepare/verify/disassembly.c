@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All code of a kernel through objdump, once: an ELF of the code alone goes in, references and instruction starts come out. */
+/* All code of a kernel through objdump, once: an ELF of the code alone goes in, references and instruction starts come
+ * out. */
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,8 @@ static int out_of_memory(struct riffle_error *error)
 
 /*
  * LKGS with a register (f2 0f 00 /6) is newer than binutils 2.40, which loses step over it: to objdump it is a nop of
- * its length. Should these bytes ever be part of another instruction, that one is lost loudly: its reference is missing.
+ * its length. Should these bytes ever be part of another instruction, that one is lost loudly: its reference is
+ * missing.
  */
 static void write_code(const struct verify *v, const struct code *c, FILE *out)
 {
@@ -46,18 +48,26 @@ static int write_elf(const struct verify *v, FILE *out, struct riffle_error *err
 	static const char names[] = "\0s\0.c\0.symtab\0.strtab";
 	unsigned sections = v->code_count + 3;
 	Elf64_Ehdr header = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-			     .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT,
-			     .e_ehsize = sizeof header, .e_shentsize = sizeof(Elf64_Shdr),
-			     .e_shnum = (uint16_t)sections, .e_shstrndx = (uint16_t)(sections - 1)};
+			     .e_type = ET_EXEC,
+			     .e_machine = EM_X86_64,
+			     .e_version = EV_CURRENT,
+			     .e_ehsize = sizeof header,
+			     .e_shentsize = sizeof(Elf64_Shdr),
+			     .e_shnum = (uint16_t)sections,
+			     .e_shstrndx = (uint16_t)(sections - 1)};
 	Elf64_Shdr section[CODE_MAX + 3] = {0};
 	Elf64_Sym none = {0};
 	uint64_t at = sizeof header;
 	uint32_t symbols = 1;
 
 	for (unsigned i = 0; i < v->code_count; i++) {
-		section[i + 1] = (Elf64_Shdr){.sh_name = 3, .sh_type = SHT_PROGBITS,
-					      .sh_flags = SHF_ALLOC | SHF_EXECINSTR, .sh_addr = v->code[i].address,
-					      .sh_offset = at, .sh_size = v->code[i].bytes, .sh_addralign = 1};
+		section[i + 1] = (Elf64_Shdr){.sh_name = 3,
+					      .sh_type = SHT_PROGBITS,
+					      .sh_flags = SHF_ALLOC | SHF_EXECINSTR,
+					      .sh_addr = v->code[i].address,
+					      .sh_offset = at,
+					      .sh_size = v->code[i].bytes,
+					      .sh_addralign = 1};
 		at += v->code[i].bytes;
 	}
 	fseek(out, (long)sizeof header, SEEK_SET);
@@ -69,8 +79,10 @@ static int write_elf(const struct verify *v, FILE *out, struct riffle_error *err
 
 		for (uint32_t k = 0; k < v->symbol_count + v->restart_count; k++) {
 			uint32_t offset = k < v->symbol_count ? v->symbol[k].offset : v->restart[k - v->symbol_count];
-			Elf64_Sym symbol = {.st_name = 1, .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_NOTYPE),
-					    .st_shndx = (uint16_t)(i + 1), .st_value = v->link_virt + offset};
+			Elf64_Sym symbol = {.st_name = 1,
+					    .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_NOTYPE),
+					    .st_shndx = (uint16_t)(i + 1),
+					    .st_value = v->link_virt + offset};
 
 			if (offset - c->offset >= c->bytes)
 				continue;
@@ -78,18 +90,24 @@ static int write_elf(const struct verify *v, FILE *out, struct riffle_error *err
 			symbols++;
 		}
 	}
-	section[sections - 2] = (Elf64_Shdr){.sh_name = 6, .sh_type = SHT_SYMTAB, .sh_offset = at,
-					     .sh_size = symbols * sizeof none, .sh_link = sections - 1, .sh_info = 1,
-					     .sh_addralign = 1, .sh_entsize = sizeof none};
+	section[sections - 2] = (Elf64_Shdr){.sh_name = 6,
+					     .sh_type = SHT_SYMTAB,
+					     .sh_offset = at,
+					     .sh_size = symbols * sizeof none,
+					     .sh_link = sections - 1,
+					     .sh_info = 1,
+					     .sh_addralign = 1,
+					     .sh_entsize = sizeof none};
 	at += section[sections - 2].sh_size;
-	section[sections - 1] = (Elf64_Shdr){.sh_name = 14, .sh_type = SHT_STRTAB, .sh_offset = at,
-					     .sh_size = sizeof names, .sh_addralign = 1};
+	section[sections - 1] = (Elf64_Shdr){
+	    .sh_name = 14, .sh_type = SHT_STRTAB, .sh_offset = at, .sh_size = sizeof names, .sh_addralign = 1};
 	fwrite(names, 1, sizeof names, out);
 	header.e_shoff = at + sizeof names;
 	fwrite(section, sizeof *section, sections, out);
 	fseek(out, 0, SEEK_SET);
 	fwrite(&header, sizeof header, 1, out);
-	return fflush(out) || ferror(out) ? riffle_fail_system(error, errno, "objdump", "cannot be given its input") : 0;
+	return fflush(out) || ferror(out) ? riffle_fail_system(error, errno, "objdump", "cannot be given its input")
+					  : 0;
 }
 
 static int start_objdump(pid_t *child, int in, FILE **from, struct riffle_error *error)
@@ -216,8 +234,8 @@ static int read_lines(struct verify *v, FILE *from, uint8_t part, verify_progres
 		if (more && !verify_parse_line(&next, text))
 			continue;
 		if (more && !verify_offset(v, next.address, &at))
-			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, "objdump", "names a place outside the image",
-						   next.address);
+			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, "objdump",
+						   "names a place outside the image", next.address);
 		if (code && !status) {
 			bool same = more && at > offset && at - code->offset < code->bytes;
 			uint32_t end = same ? at : code->offset + code->bytes;
@@ -238,13 +256,15 @@ static int read_lines(struct verify *v, FILE *from, uint8_t part, verify_progres
 	}
 	free(text);
 	if (!status && done != all)
-		status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "objdump", "did not decode all code", done, all);
+		status =
+		    riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "objdump", "did not decode all code", done, all);
 	if (progress)
 		progress(opaque, all, all);
 	return status;
 }
 
-static int run_objdump(struct verify *v, uint8_t part, verify_progress *progress, void *opaque, struct riffle_error *error)
+static int run_objdump(struct verify *v, uint8_t part, verify_progress *progress, void *opaque,
+		       struct riffle_error *error)
 {
 	int fd = memfd_create("riffle-code", MFD_CLOEXEC), copy, status, ended = 0;
 	FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL, *from = NULL;
@@ -278,9 +298,9 @@ static int run_objdump(struct verify *v, uint8_t part, verify_progress *progress
 
 /*
  * lld fills holes between input sections with zeros among int3. objdump reads two zeros as one instruction, and where
- * they are of an odd number it falls out of step with what follows, which may be code without a name: a weak function that
- * was overridden. A hole lies behind an instruction that control does not run past, and ends at a multiple of 16. Adds a
- * restart for each that objdump stepped across.
+ * they are of an odd number it falls out of step with what follows, which may be code without a name: a weak function
+ * that was overridden. A hole lies behind an instruction that control does not run past, and ends at a multiple of 16.
+ * Adds a restart for each that objdump stepped across.
  */
 static int restart_behind_holes(struct verify *v, struct riffle_error *error)
 {
@@ -311,7 +331,8 @@ static int restart_behind_holes(struct verify *v, struct riffle_error *error)
 	return 0;
 }
 
-/* Out of step behind one hole it may not have seen the next, so it reads all again, as often as there are holes to mend. */
+/* Out of step behind one hole it may not have seen the next, so it reads all again, as often as there are holes to
+ * mend. */
 #define PASSES_MAX 8
 
 int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error)

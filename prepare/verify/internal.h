@@ -8,8 +8,8 @@
 #include "prepare/verify/verify.h"
 
 /* All offsets are image offsets at link time. In place of a target: */
-#define TARGET_IMAGE 0xfffffffeu        /* moves with the image as a whole, and with no chunk */
-#define TARGET_STAYS 0xffffffffu        /* does not move at all: percpu, numbers */
+#define TARGET_IMAGE 0xfffffffeu /* moves with the image as a whole, and with no chunk */
+#define TARGET_STAYS 0xffffffffu /* does not move at all: percpu, numbers */
 
 enum ref_kind {
 	REF_PC8,
@@ -20,19 +20,19 @@ enum ref_kind {
 
 struct ref {
 	uint32_t field;
-	uint32_t target;        /* what decides where the target goes */
-	uint32_t leads;         /* RANK_RELA…: symbol + addend, to be held against what others read */
-	uint8_t kind;           /* enum ref_kind */
-	uint8_t part;           /* index in verify.part */
-	uint8_t rank;           /* of several about one field the highest wins */
+	uint32_t target; /* what decides where the target goes */
+	uint32_t leads;  /* RANK_RELA…: symbol + addend, to be held against what others read */
+	uint8_t kind;    /* enum ref_kind */
+	uint8_t part;    /* index in verify.part */
+	uint8_t rank;    /* of several about one field the highest wins */
 };
 
 enum rank {
-	RANK_RELA_SECTION,      /* of a section's symbol: an instruction tells better where it leads */
+	RANK_RELA_SECTION, /* of a section's symbol: an instruction tells better where it leads */
 	RANK_OBJDUMP,
 	RANK_TABLE,
 	RANK_LIST,
-	RANK_RELA,              /* of a named symbol, which the reference follows wherever symbol + addend lies */
+	RANK_RELA, /* of a named symbol, which the reference follows wherever symbol + addend lies */
 };
 
 #define PARTS_MAX 64u
@@ -42,7 +42,7 @@ struct part {
 	char name[48];
 	uint64_t fields;
 	uint32_t offset, bytes;
-	uint32_t stride;        /* of an entry, of fixed tables */
+	uint32_t stride; /* of an entry, of fixed tables */
 };
 
 struct symbol {
@@ -56,15 +56,15 @@ struct names {
 	bool present, self_relative, absolute_percpu;
 	uint32_t count;
 	uint32_t offsets, base, names, names_bytes, markers, seqs, tokens, token_index;
-	uint32_t *name;         /* where each symbol's compressed name begins; count + 1 long */
-	uint64_t *address;      /* of each symbol at link time */
-	uint64_t work;          /* names looked at until these were found */
+	uint32_t *name;    /* where each symbol's compressed name begins; count + 1 long */
+	uint64_t *address; /* of each symbol at link time */
+	uint64_t work;     /* names looked at until these were found */
 };
 
 /* A table of entries that go with an address: extable, ORC, mcount. Empty when absent. */
 struct sorted {
 	uint32_t offset, second, entries;
-	bool handlers;          /* extable: the third word is a distance too */
+	bool handlers; /* extable: the third word is a distance too */
 	uint8_t part;
 };
 
@@ -78,30 +78,30 @@ struct code {
 
 struct verify {
 	const struct riffle_image *image;
-	uint8_t *bytes;         /* the image as linked */
+	uint8_t *bytes; /* the image as linked */
 	uint32_t image_bytes;
 	uint64_t link_virt;
 
 	struct code code[CODE_MAX];
 	unsigned code_count;
 	struct names names;
-	struct symbol *symbol;  /* ascending; from kallsyms */
+	struct symbol *symbol; /* ascending; from kallsyms */
 	uint32_t symbol_count;
 	char *symbol_names;
 
-	struct ref *ref;        /* ascending by field, one a field */
+	struct ref *ref; /* ascending by field, one a field */
 	size_t ref_count, ref_room;
-	uint8_t *start;         /* a bit a byte: objdump saw an instruction begin there */
-	uint8_t *stop;          /* a bit a byte: at the start of one that control does not run past */
-	uint8_t *padding;       /* a bit a byte: at the start of a nop or int3 */
-	uint32_t *restart;      /* places where a decoder must begin anew, beside symbols: replacements */
+	uint8_t *start;    /* a bit a byte: objdump saw an instruction begin there */
+	uint8_t *stop;     /* a bit a byte: at the start of one that control does not run past */
+	uint8_t *padding;  /* a bit a byte: at the start of a nop or int3 */
+	uint32_t *restart; /* places where a decoder must begin anew, beside symbols: replacements */
 	uint32_t restart_count;
 
 	struct sorted extable, orc, mcount;
 	struct part part[PARTS_MAX];
 	unsigned part_count;
 	struct verify_rela rela;
-	uint64_t data_in_code;  /* what objdump read as jumps, and the kernel's relocations as something else */
+	uint64_t data_in_code; /* what objdump read as jumps, and the kernel's relocations as something else */
 };
 
 static inline bool bit_get(const uint8_t *bits, uint32_t i)
@@ -153,8 +153,8 @@ bool verify_is_inverse(const struct verify *v, uint32_t field);
 /* the link-time symbol at or before an offset; NULL when there is none */
 const struct symbol *verify_symbol_at(const struct verify *v, uint32_t offset);
 /*
- * Where a reference to an offset leads: gcc folds PFN_ALIGN(_text) to _text + 4095, which no symbol but _text explains unless
- * one is there.
+ * Where a reference to an offset leads: gcc folds PFN_ALIGN(_text) to _text + 4095, which no symbol but _text explains
+ * unless one is there.
  */
 uint32_t verify_meant(const struct verify *v, uint32_t target);
 /* by name; false when there is none */
@@ -170,9 +170,9 @@ int verify_read_tables(struct verify *v, struct riffle_error *error);
 struct objdump_line {
 	uint64_t address;
 	bool branch, rip;
-	uint64_t target;        /* of a direct branch, or of the %rip operand */
-	int64_t displacement;   /* of the %rip operand */
-	bool stops, padding;    /* control does not run past it; it does nothing */
+	uint64_t target;      /* of a direct branch, or of the %rip operand */
+	int64_t displacement; /* of the %rip operand */
+	bool stops, padding;  /* control does not run past it; it does nothing */
 };
 /* false for a line that is no instruction */
 bool verify_parse_line(struct objdump_line *line, const char *text);
@@ -184,8 +184,8 @@ int verify_read_rela(struct verify *v, int fd, struct riffle_error *error);
 /* Where everything goes under one layout: places.c */
 struct places {
 	const struct riffle_plan *plan;
-	int32_t *shift;         /* of each chunk, and 0 behind them */
-	uint32_t *chunk;        /* of each 16 bytes of the image: chunk number, or plan->chunk_count */
+	int32_t *shift;  /* of each chunk, and 0 behind them */
+	uint32_t *chunk; /* of each 16 bytes of the image: chunk number, or plan->chunk_count */
 	uint64_t delta;
 	uint64_t moved;
 	bool shuffled;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds kallsyms by its token table and decodes it: scripts/kallsyms.c of Linux 5.10 to 7.3, read for this room alone. */
+/* Finds kallsyms by its token table and decodes it: scripts/kallsyms.c of Linux 5.10 to 7.3, read for this room alone.
+ */
 #include <stdlib.h>
 
 #include "prepare/verify/internal.h"
@@ -158,7 +159,8 @@ static bool addresses_fit(struct verify *v, struct names *n)
 	return inside > n->count / 2;
 }
 
-/* The addresses stand before the names with their base behind them (to 6.3), else behind the tokens; 7.2 needs no base. */
+/* The addresses stand before the names with their base behind them (to 6.3), else behind the tokens; 7.2 needs no base.
+ */
 static bool find_offsets(struct verify *v, struct names *n, uint32_t number)
 {
 	uint32_t bytes = 4 * n->count, behind = n->token_index + 2 * TOKENS;
@@ -283,10 +285,10 @@ static int add_parts(struct verify *v, struct riffle_error *error)
 		const char *name;
 		uint32_t offset, bytes, fields;
 	} part[] = {
-		{"kallsyms-offsets", n->offsets, 4 * n->count, n->count},
-		{"kallsyms-names", n->names, n->names_bytes, n->count},
-		{"kallsyms-markers", n->markers, (n->count + 255) / 256 * 4, (n->count + 255) / 256},
-		{"kallsyms-seqs", n->seqs, n->seqs ? 3 * n->count : 0, n->count},
+	    {"kallsyms-offsets", n->offsets, 4 * n->count, n->count},
+	    {"kallsyms-names", n->names, n->names_bytes, n->count},
+	    {"kallsyms-markers", n->markers, (n->count + 255) / 256 * 4, (n->count + 255) / 256},
+	    {"kallsyms-seqs", n->seqs, n->seqs ? 3 * n->count : 0, n->count},
 	};
 	uint8_t index;
 	int status = 0;

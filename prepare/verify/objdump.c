@@ -15,9 +15,9 @@ static bool is_word(const char *text, size_t bytes, const char *const *list)
 
 static bool is_prefix(const char *text, size_t bytes)
 {
-	static const char *const prefixes[] = {"lock",	 "rep",	    "repz",	"repnz", "data16", "addr32", "bnd", "notrack",
-					       "cs",	 "ds",	    "es",	"ss",	 "fs",	   "gs",     "xacquire",
-					       "xrelease", NULL};
+	static const char *const prefixes[] = {"lock", "rep",     "repz",     "repnz",    "data16", "addr32",
+					       "bnd",  "notrack", "cs",       "ds",       "es",     "ss",
+					       "fs",   "gs",      "xacquire", "xrelease", NULL};
 
 	return is_word(text, bytes, prefixes) || (bytes >= 3 && !memcmp(text, "rex", 3));
 }
@@ -25,9 +25,10 @@ static bool is_prefix(const char *text, size_t bytes)
 /* calls count as ends: those that return are followed by more code of the same function */
 static bool does_stop(const char *text, size_t bytes)
 {
-	static const char *const stops[] = {"ret",     "retq",	 "lret",    "lretq",  "iret",  "iretq", "sysret", "sysretq",
-					    "sysretl", "sysexit", "sysexitl", "sysexitq", "jmp", "jmpq", "ljmp",   "ljmpq",
-					    "call",    "callq",	 "ud0",	    "ud1",    "ud2",   "int3", "vmresume", NULL};
+	static const char *const stops[] = {"ret",    "retq",    "lret",    "lretq",   "iret",     "iretq",
+					    "sysret", "sysretq", "sysretl", "sysexit", "sysexitl", "sysexitq",
+					    "jmp",    "jmpq",    "ljmp",    "ljmpq",   "call",     "callq",
+					    "ud0",    "ud1",     "ud2",     "int3",    "vmresume", NULL};
 
 	return is_word(text, bytes, stops);
 }
@@ -40,8 +41,8 @@ static bool does_nothing(const char *text, size_t bytes, const char *operands)
 
 static bool takes_place(const char *text, size_t bytes)
 {
-	return text[0] == 'j' || (bytes >= 4 && !memcmp(text, "call", 4)) ||
-	       (bytes >= 4 && !memcmp(text, "loop", 4)) || (bytes == 6 && !memcmp(text, "xbegin", 6));
+	return text[0] == 'j' || (bytes >= 4 && !memcmp(text, "call", 4)) || (bytes >= 4 && !memcmp(text, "loop", 4)) ||
+	       (bytes == 6 && !memcmp(text, "xbegin", 6));
 }
 
 /* A direct branch's operand is a bare number and nothing else. */
@@ -92,7 +93,7 @@ bool verify_parse_line(struct objdump_line *line, const char *text)
 			break;
 	}
 	text = word + bytes;
-	text += strcspn(text, " \n");   /* a hint: jne,pt */
+	text += strcspn(text, " \n"); /* a hint: jne,pt */
 	while (*text == ' ')
 		text++;
 	line->stops = does_stop(word, bytes);

@@ -5,8 +5,8 @@
 #include "prepare/verify/internal.h"
 
 struct entry {
-	uint64_t key;           /* address after the shuffle, without delta */
-	uint32_t from;          /* number at link time: entries of one address stay in that order */
+	uint64_t key;  /* address after the shuffle, without delta */
+	uint32_t from; /* number at link time: entries of one address stay in that order */
 };
 
 static int by_key(const void *a, const void *b)
@@ -163,7 +163,8 @@ int verify_write_sorted(const struct verify *v, const struct places *p, uint8_t 
 {
 	int status;
 
-	/* KASLR alone leaves all of them as they are, which need not be sorted: the kernel may sort them as it starts */
+	/* KASLR alone leaves all of them as they are, which need not be sorted: the kernel may sort them as it starts
+	 */
 	if (!p->shuffled)
 		return 0;
 	status = write_extable(v, p, image, error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The references of a kernel, from all who know some: collected, then one left for each field. */
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "prepare/verify/internal.h"
 
@@ -37,12 +37,14 @@ int verify_add_ref(struct verify *v, const struct ref *ref, struct riffle_error 
 
 uint32_t verify_meant(const struct verify *v, uint32_t target)
 {
-	const struct symbol *symbol = v->code_count && target == v->code[0].offset + 4095 ? verify_symbol_at(v, target) : NULL;
+	const struct symbol *symbol =
+	    v->code_count && target == v->code[0].offset + 4095 ? verify_symbol_at(v, target) : NULL;
 
 	return symbol && symbol->offset != target ? v->code[0].offset : target;
 }
 
-/* Start-up and hibernation code uses physical addresses, as if the kernel lay where it was linked to (__pa_symbol()). */
+/* Start-up and hibernation code uses physical addresses, as if the kernel lay where it was linked to (__pa_symbol()).
+ */
 static bool is_physical(const struct verify *v, uint64_t value, uint32_t *target)
 {
 	if (value < v->image->link_phys || value - v->image->link_phys >= v->image_bytes)
@@ -121,8 +123,8 @@ static unsigned ref_bytes(const struct ref *ref)
 }
 
 /*
- * Counts how the relocations that the linker left agree with what others read: a table's field leads to symbol + addend,
- * an instruction's to that and the bytes from the field to its end.
+ * Counts how the relocations that the linker left agree with what others read: a table's field leads to symbol +
+ * addend, an instruction's to that and the bytes from the field to its end.
  */
 static void count_rela(struct verify *v, const struct ref *rela, const struct ref *other)
 {
@@ -135,7 +137,8 @@ static void count_rela(struct verify *v, const struct ref *rela, const struct re
 		v->rela.unseen++;
 		v->rela.unseen_code += rela->target < TARGET_IMAGE && verify_in_code(v, rela->target);
 	}
-	if (other && (other->rank == RANK_OBJDUMP ? behind >= 4 && behind <= 8 : !behind || other->target >= TARGET_IMAGE))
+	if (other &&
+	    (other->rank == RANK_OBJDUMP ? behind >= 4 && behind <= 8 : !behind || other->target >= TARGET_IMAGE))
 		v->rela.agree++;
 	else if (other)
 		v->rela.other_target++;

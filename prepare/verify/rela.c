@@ -7,14 +7,14 @@
 
 #include "prepare/verify/internal.h"
 
-#define BYTES_MAX (UINT64_C(1) << 28)   /* of a section that is read whole */
+#define BYTES_MAX (UINT64_C(1) << 28) /* of a section that is read whole */
 
 struct debug {
 	int fd;
 	Elf64_Ehdr header;
 	Elf64_Phdr *segment;
 	Elf64_Shdr *section;
-	char *names;            /* of sections */
+	char *names; /* of sections */
 	uint64_t names_bytes;
 	Elf64_Sym *symbol;
 	uint64_t symbol_count;
@@ -28,7 +28,8 @@ static int read_at(const struct debug *d, uint64_t offset, void *to, uint64_t by
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return riffle_fail_system(error, n < 0 ? errno : 0, "debug vmlinux", "cannot be read, or is cut short");
+			return riffle_fail_system(error, n < 0 ? errno : 0, "debug vmlinux",
+						  "cannot be read, or is cut short");
 		done += (uint64_t)n;
 	}
 	return 0;
@@ -63,8 +64,7 @@ static int read_tables(struct debug *d, struct riffle_error *error)
 	if (status)
 		return status;
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_machine != EM_X86_64 ||
-	    h->e_shentsize != sizeof *d->section || h->e_phentsize != sizeof *d->segment ||
-	    h->e_shstrndx >= h->e_shnum)
+	    h->e_shentsize != sizeof *d->section || h->e_phentsize != sizeof *d->segment || h->e_shstrndx >= h->e_shnum)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "debug vmlinux", "is no x86-64 ELF with sections");
 	status = read_new(d, h->e_phoff, h->e_phnum * sizeof *d->segment, &d->segment, error);
 	if (!status)
@@ -129,7 +129,7 @@ static int add(struct verify *v, const struct debug *d, const Elf64_Rela *rela, 
 		ref.kind = REF_ABS32;
 		break;
 	default:
-		return 0;       /* 64 bits of distance between data */
+		return 0; /* 64 bits of distance between data */
 	}
 	if (!riffle_inside(field, bytes, v->image_bytes) || is_sorted(v, field))
 		return 0;
@@ -175,7 +175,8 @@ static int read_section(struct verify *v, const struct debug *d, const Elf64_Shd
 			status = riffle_fail_found(error, RIFFLE_ERR_FORMAT, ".rela",
 						   "has an entry without symbol or place", i);
 		else
-			status = add(v, d, &rela[i], offset + (uint32_t)at, IMAGE_IS_CODE(target->sh_flags), part, error);
+			status =
+			    add(v, d, &rela[i], offset + (uint32_t)at, IMAGE_IS_CODE(target->sh_flags), part, error);
 	}
 	free(rela);
 	return status;

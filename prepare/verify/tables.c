@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel's tables about code, by their formats in Linux 5.10 to 7.3: fixed ones as references, sorted ones as such. */
+/* The kernel's tables about code, by their formats in Linux 5.10 to 7.3: fixed ones as references, sorted ones as such.
+ */
 #include <elf.h>
 
 #include "prepare/verify/internal.h"
@@ -11,31 +12,31 @@ static const struct format {
 	const char *section, *start, *stop;
 	uint8_t stride[3];
 	uint8_t words, at[WORDS];
-	uint8_t code;           /* how many of the words, from the first, must lead to code or right behind it */
+	uint8_t code; /* how many of the words, from the first, must lead to code or right behind it */
 } formats[] = {
-	/* struct alt_instr: instr, repl; then cpuid and lengths, 12 bytes up to 6.2, 13 up to 5.12, 14 with flags */
-	{".altinstructions", "__alt_instructions", "__alt_instructions_end", {12, 13, 14}, 2, {0, 4}, 2},
-	/* struct bug_entry: address, format (7.x), file, line and flags */
-	{"__bug_table", "__start___bug_table", "__stop___bug_table", {12, 8, 16}, 1, {0}, 1},
-	{".smp_locks", "__smp_locks", "__smp_locks_end", {4}, 1, {0}, 0},
-	{".retpoline_sites", "__retpoline_sites", "__retpoline_sites_end", {4}, 1, {0}, 1},
-	{".return_sites", "__return_sites", "__return_sites_end", {4}, 1, {0}, 1},
-	{".call_sites", "__call_sites", "__call_sites_end", {4}, 1, {0}, 1},
-	{".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, 1, {0}, 1},
-	{".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, 1, {0}, 1},
-	{"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, 1, {0}, 1},
-	/* struct kernel_symbol: value, name, name space */
-	{"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {12, 8}, 2, {0, 4}, 0},
-	{"__ksymtab_gpl", "__start___ksymtab_gpl", "__stop___ksymtab_gpl", {12, 8}, 2, {0, 4}, 0},
-	/* struct jump_entry: code, target, then 64 bits of distance to the key, which is data */
-	{"__jump_table", "__start___jump_table", "__stop___jump_table", {16}, 2, {0, 4}, 2},
-	/* struct static_call_site: address, key with two flags */
-	{".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites", {8}, 1, {0}, 1},
-	{".static_call_tramp_key", "__start_static_call_tramp_key", "__stop_static_call_tramp_key", {8}, 1, {0}, 1},
-	/* struct pci_fixup: vendor, device, class, shift, hook */
-	{".pci_fixup", "__start_pci_fixups_early", "__end_pci_fixups_suspend_late", {16}, 1, {12}, 1},
-	{"initcalls", "__initcall_start", "__initcall_end", {4}, 1, {0}, 1},
-	{"console-initcalls", "__con_initcall_start", "__con_initcall_end", {4}, 1, {0}, 1},
+    /* struct alt_instr: instr, repl; then cpuid and lengths, 12 bytes up to 6.2, 13 up to 5.12, 14 with flags */
+    {".altinstructions", "__alt_instructions", "__alt_instructions_end", {12, 13, 14}, 2, {0, 4}, 2},
+    /* struct bug_entry: address, format (7.x), file, line and flags */
+    {"__bug_table", "__start___bug_table", "__stop___bug_table", {12, 8, 16}, 1, {0}, 1},
+    {".smp_locks", "__smp_locks", "__smp_locks_end", {4}, 1, {0}, 0},
+    {".retpoline_sites", "__retpoline_sites", "__retpoline_sites_end", {4}, 1, {0}, 1},
+    {".return_sites", "__return_sites", "__return_sites_end", {4}, 1, {0}, 1},
+    {".call_sites", "__call_sites", "__call_sites_end", {4}, 1, {0}, 1},
+    {".ibt_endbr_seal", "__ibt_endbr_seal", "__ibt_endbr_seal_end", {4}, 1, {0}, 1},
+    {".cfi_sites", "__cfi_sites", "__cfi_sites_end", {4}, 1, {0}, 1},
+    {"__kcfi_traps", "__start___kcfi_traps", "__stop___kcfi_traps", {4}, 1, {0}, 1},
+    /* struct kernel_symbol: value, name, name space */
+    {"__ksymtab", "__start___ksymtab", "__stop___ksymtab", {12, 8}, 2, {0, 4}, 0},
+    {"__ksymtab_gpl", "__start___ksymtab_gpl", "__stop___ksymtab_gpl", {12, 8}, 2, {0, 4}, 0},
+    /* struct jump_entry: code, target, then 64 bits of distance to the key, which is data */
+    {"__jump_table", "__start___jump_table", "__stop___jump_table", {16}, 2, {0, 4}, 2},
+    /* struct static_call_site: address, key with two flags */
+    {".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites", {8}, 1, {0}, 1},
+    {".static_call_tramp_key", "__start_static_call_tramp_key", "__stop_static_call_tramp_key", {8}, 1, {0}, 1},
+    /* struct pci_fixup: vendor, device, class, shift, hook */
+    {".pci_fixup", "__start_pci_fixups_early", "__end_pci_fixups_suspend_late", {16}, 1, {12}, 1},
+    {"initcalls", "__initcall_start", "__initcall_end", {4}, 1, {0}, 1},
+    {"console-initcalls", "__con_initcall_start", "__con_initcall_end", {4}, 1, {0}, 1},
 };
 
 /* A section's place, or what two symbols enclose; of no bytes when there is neither. */
@@ -205,11 +206,11 @@ int verify_read_tables(struct verify *v, struct riffle_error *error)
 		status = read_sorted(v, &v->orc, ".orc_unwind_ip", "__start_orc_unwind_ip", "__stop_orc_unwind_ip", 4,
 				     ".orc_unwind_ip", error);
 	if (!status && v->orc.entries) {
-		status = find(v, ".orc_unwind", "__start_orc_unwind", "__stop_orc_unwind", &v->orc.second, &bytes,
-			      error);
+		status =
+		    find(v, ".orc_unwind", "__start_orc_unwind", "__stop_orc_unwind", &v->orc.second, &bytes, error);
 		if (!status && bytes / 6 != v->orc.entries)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".orc_unwind", "is not as long as its ips",
-						    bytes / 6, v->orc.entries);
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, ".orc_unwind",
+						    "is not as long as its ips", bytes / 6, v->orc.entries);
 		if (!status)
 			status = verify_new_part(v, ".orc_unwind", v->orc.second, bytes, &part, error);
 		if (!status)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gathers what is known of a kernel, step by step: image, symbols, tables, its own list, objdump, .rela; then merged. */
+/* Gathers what is known of a kernel, step by step: image, symbols, tables, its own list, objdump, .rela; then merged.
+ */
 #include <elf.h>
 #include <stdlib.h>
 
@@ -10,7 +11,8 @@ static int make_flat(struct verify *v, struct riffle_error *error)
 	const struct riffle_image *image = v->image;
 
 	if (!image->image_bytes || image->image_bytes > RIFFLE_IMAGE_MAX)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image", "is empty or too large", image->image_bytes);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image", "is empty or too large",
+					 image->image_bytes);
 	v->image_bytes = (uint32_t)image->image_bytes;
 	v->link_virt = image->link_virt;
 	v->bytes = calloc((size_t)v->image_bytes + 8, 1); /* no field ends further behind */

@@ -12,8 +12,8 @@
 
 /*
  * The knowledge comes from the kernel alone: what its code refers to from objdump, absolute addresses from its own list
- * of relocations, tables from a reading of their formats, all apart from prepare/shuffle, prepare/analysis and lib/load.
- * Of the plan only the chunks' and regions' link places are used, of the layout where each chunk went.
+ * of relocations, tables from a reading of their formats, all apart from prepare/shuffle, prepare/analysis and
+ * lib/load. Of the plan only the chunks' and regions' link places are used, of the layout where each chunk went.
  */
 struct verify;
 
@@ -21,9 +21,9 @@ struct verify;
 typedef void verify_progress(void *opaque, uint64_t done, uint64_t all);
 
 /*
- * Reads `image`, which must stay open. `debug_fd` is a debug vmlinux of the same build, or -1: its .rela.* sections, where
- * it has them, say which symbol each reference is about, and win. Runs objdump (from the PATH) once.
- * Errors: UNSUPPORTED, FORMAT (a table that does not decode, with its link address), IO, MEMORY.
+ * Reads `image`, which must stay open. `debug_fd` is a debug vmlinux of the same build, or -1: its .rela.* sections,
+ * where it has them, say which symbol each reference is about, and win. Runs objdump (from the PATH) once. Errors:
+ * UNSUPPORTED, FORMAT (a table that does not decode, with its link address), IO, MEMORY.
  */
 int verify_open(struct verify **verify, const struct riffle_image *image, int debug_fd, verify_progress *progress,
 		void *opaque, struct riffle_error *error);
@@ -31,8 +31,8 @@ void verify_close(struct verify *verify);
 
 /* One table or other source of knowledge, for a report. */
 struct verify_part {
-	const char *name;               /* what --spoil calls it */
-	uint64_t fields;                /* references or entries */
+	const char *name; /* what --spoil calls it */
+	uint64_t fields;  /* references or entries */
 };
 unsigned verify_part_count(const struct verify *verify);
 struct verify_part verify_part(const struct verify *verify, unsigned index);
@@ -41,7 +41,7 @@ struct verify_part verify_part(const struct verify *verify, unsigned index);
 struct verify_rela {
 	bool present;
 	uint64_t entries, agree, other_target;
-	uint64_t unseen, unseen_code;   /* of these, those that lead to code */
+	uint64_t unseen, unseen_code; /* of these, those that lead to code */
 };
 struct verify_rela verify_rela(const struct verify *verify);
 
@@ -53,10 +53,10 @@ uint64_t verify_chunks(const struct verify *verify, const struct riffle_plan *pl
 
 /* What came of a comparison. */
 struct verify_result {
-	uint64_t bytes;                 /* compared: all of the image, .bss included */
-	uint64_t different;             /* runs of bytes that differ, at most one a field */
-	uint64_t moved;                 /* chunks that are not at their link place */
-	uint64_t unwinds;               /* instructions whose unwind entry was looked up in both orders */
+	uint64_t bytes;     /* compared: all of the image, .bss included */
+	uint64_t different; /* runs of bytes that differ, at most one a field */
+	uint64_t moved;     /* chunks that are not at their link place */
+	uint64_t unwinds;   /* instructions whose unwind entry was looked up in both orders */
 };
 
 /*

@@ -74,8 +74,8 @@ static void count(const char *what, const struct shuffle *s)
 {
 	const struct shuffle_census *c = &s->census;
 
-	printf("%s chunks %u refs %u words %" PRIu64 " chance %" PRIu64 " checked %" PRIu64 " agree %" PRIu64 "\n", what,
-	       s->chunk_count, s->ref_count, c->words_scanned, c->words_chance, c->rela_checked, c->rela_agree);
+	printf("%s chunks %u refs %u words %" PRIu64 " chance %" PRIu64 " checked %" PRIu64 " agree %" PRIu64 "\n",
+	       what, s->chunk_count, s->ref_count, c->words_scanned, c->words_chance, c->rela_checked, c->rela_agree);
 }
 
 static int judge(const struct riffle_image *image, const struct shuffle *alone, const char *path)

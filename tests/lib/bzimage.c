@@ -15,10 +15,8 @@
 
 static size_t pack_gzip(uint8_t *to, size_t room, const void *from, size_t bytes)
 {
-	z_stream z = {.next_in = (z_const Bytef *)from,
-		      .avail_in = (uInt)bytes,
-		      .next_out = to,
-		      .avail_out = (uInt)room};
+	z_stream z = {
+	    .next_in = (z_const Bytef *)from, .avail_in = (uInt)bytes, .next_out = to, .avail_out = (uInt)room};
 
 	if (deflateInit2(&z, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK ||
 	    deflate(&z, Z_FINISH) != Z_STREAM_END)
@@ -66,8 +64,8 @@ static size_t pack_lz4(uint8_t *to, size_t room, const uint8_t *from, size_t byt
 	memcpy(to, magic, sizeof magic);
 	while (done < bytes) {
 		size_t part = bytes - done < (8u << 20) ? bytes - done : 8u << 20;
-		int n = LZ4_compress_HC((const char *)from + done, (char *)to + at + 4, (int)part,
-					(int)(room - at - 4), 9);
+		int n =
+		    LZ4_compress_HC((const char *)from + done, (char *)to + at + 4, (int)part, (int)(room - at - 4), 9);
 		uint32_t length = (uint32_t)n;
 
 		if (n <= 0)
@@ -169,7 +167,7 @@ void test_bzimage_wrap(struct test_bytes *bzimage, const struct test_bzimage_spe
 	memcpy(h + 0x202, "HdrS", 4);
 	put16(h + 0x206, 0x20f);
 	put16(h + 0x20e, 0x400); /* version string at 0x600 */
-	h[0x211] = 1;		 /* LOADED_HIGH */
+	h[0x211] = 1;            /* LOADED_HIGH */
 	put32(h + 0x214, 0x100000);
 	put32(h + 0x22c, 0x7fffffff);
 	put32(h + 0x230, spec->kernel_alignment ? spec->kernel_alignment : 2u << 20);
@@ -200,8 +198,7 @@ bool test_bzimage_build(struct test_bytes *bzimage, const struct test_bzimage_sp
 	return made;
 }
 
-bool test_bzimage_of(struct test_bytes *bzimage, const struct test_bzimage_spec *spec,
-		     const struct test_kernel *kernel)
+bool test_bzimage_of(struct test_bytes *bzimage, const struct test_bzimage_spec *spec, const struct test_kernel *kernel)
 {
 	struct test_bytes content = {0};
 	bool made;

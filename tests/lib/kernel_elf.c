@@ -14,7 +14,7 @@ enum {
 	SECTION_INIT,
 	SECTION_BSS,
 	SECTION_SHSTRTAB,
-	SECTION_STRIPPED,       /* how many objcopy -S leaves */
+	SECTION_STRIPPED, /* how many objcopy -S leaves */
 	SECTION_RELA_TEXT = SECTION_STRIPPED,
 	SECTION_RELA_DATA,
 	SECTION_RELA_NOTES,
@@ -28,33 +28,33 @@ enum {
 };
 
 static const char *const section_names[SECTIONS] = {
-	[SECTION_NULL] = "",
-	[SECTION_TEXT] = ".text",
-	[SECTION_DATA] = ".data",
-	[SECTION_NOTES] = ".notes",
-	[SECTION_PERCPU] = ".data..percpu",
-	[SECTION_INIT] = ".init.data",
-	[SECTION_BSS] = ".bss",
-	[SECTION_SHSTRTAB] = ".shstrtab",
-	[SECTION_RELA_TEXT] = ".rela.text",
-	[SECTION_RELA_DATA] = ".rela.data",
-	[SECTION_RELA_NOTES] = ".rela.notes",
-	[SECTION_RELA_PERCPU] = ".rela.data..percpu",
-	[SECTION_RELA_INIT] = ".rela.init.data",
-	[SECTION_DEBUG] = ".debug_info",
-	[SECTION_RELA_DEBUG] = ".rela.debug_info",
-	[SECTION_SYMTAB] = ".symtab",
-	[SECTION_STRTAB] = ".strtab",
+    [SECTION_NULL] = "",
+    [SECTION_TEXT] = ".text",
+    [SECTION_DATA] = ".data",
+    [SECTION_NOTES] = ".notes",
+    [SECTION_PERCPU] = ".data..percpu",
+    [SECTION_INIT] = ".init.data",
+    [SECTION_BSS] = ".bss",
+    [SECTION_SHSTRTAB] = ".shstrtab",
+    [SECTION_RELA_TEXT] = ".rela.text",
+    [SECTION_RELA_DATA] = ".rela.data",
+    [SECTION_RELA_NOTES] = ".rela.notes",
+    [SECTION_RELA_PERCPU] = ".rela.data..percpu",
+    [SECTION_RELA_INIT] = ".rela.init.data",
+    [SECTION_DEBUG] = ".debug_info",
+    [SECTION_RELA_DEBUG] = ".rela.debug_info",
+    [SECTION_SYMTAB] = ".symtab",
+    [SECTION_STRTAB] = ".strtab",
 };
 
 enum {
 	SYMBOL_NULL,
 	SYMBOL_TEXT,
 	SYMBOL_PERCPU,
-	SYMBOL_PERCPU_LOAD,     /* counted to percpu by the linker, but an address of the image */
-	SYMBOL_END,             /* absolute, but an address of the image */
-	SYMBOL_CRC,             /* absolute and a number */
-	SYMBOL_WEAK,            /* undefined */
+	SYMBOL_PERCPU_LOAD, /* counted to percpu by the linker, but an address of the image */
+	SYMBOL_END,         /* absolute, but an address of the image */
+	SYMBOL_CRC,         /* absolute and a number */
+	SYMBOL_WEAK,        /* undefined */
 	SYMBOLS
 };
 
@@ -259,7 +259,9 @@ static void add_headers(struct test_kernel *k, uint64_t *file_offset)
 	for (i = 0; i < TEST_SEGMENTS; i++) {
 		file_offset[i] = (sizeof h + sizeof p + 15) / 16 * 16 + i * (uint64_t)k->spec.segment_bytes;
 		p[i] = (Elf64_Phdr){.p_type = PT_LOAD,
-				    .p_flags = i == TEST_TEXT ? PF_R | PF_X : i == TEST_INIT ? 7 : PF_R | PF_W,
+				    .p_flags = i == TEST_TEXT   ? PF_R | PF_X
+					       : i == TEST_INIT ? 7
+								: PF_R | PF_W,
 				    .p_offset = file_offset[i],
 				    .p_vaddr = address_of(k, i),
 				    .p_paddr = k->spec.link_phys + k->start[i],

@@ -8,7 +8,7 @@
 /* The banner and the build-id note open .data; fields stand behind them in every segment. */
 #define TEST_NOTE_AT 80u
 #define TEST_NOTE_BYTES 36u
-#define TEST_FIELD_AT(i) (128u + 32u * (i) + ((i) & 7u))
+#define TEST_FIELD_AT(i) (128u + 32u * (i) + ((i)&7u))
 /* free of relocated fields: here stand those whose .rela entries must not count */
 #define TEST_SPARE_AT(i) (144u + 32u * (i))
 

@@ -42,7 +42,7 @@ struct test_kernel_spec {
 struct test_kernel_spec test_kernel_spec(void);
 
 struct test_relocs {
-	uint32_t *offset;       /* image offsets, ascending */
+	uint32_t *offset; /* image offsets, ascending */
 	uint32_t count;
 };
 
@@ -57,14 +57,14 @@ struct test_kernel {
 	struct test_kernel_spec spec;
 	uint64_t link_virt;
 	uint64_t image_bytes;
-	uint32_t start[TEST_SEGMENTS];  /* image offsets */
-	uint8_t *bytes[TEST_SEGMENTS];  /* segment_bytes each */
+	uint32_t start[TEST_SEGMENTS]; /* image offsets */
+	uint8_t *bytes[TEST_SEGMENTS]; /* segment_bytes each */
 	struct test_relocs reloc64, reloc32, reloc32_inverse;
 	struct test_bytes elf;
-	struct test_bytes list;         /* as arch/x86/tools/relocs writes it: 3 lists with percpu_at_zero, else 2 */
+	struct test_bytes list; /* as arch/x86/tools/relocs writes it: 3 lists with percpu_at_zero, else 2 */
 };
 #define TEST_KERNEL_VERSION "6.1.0-riffle (test@example.org) #1 SMP"
-#define TEST_KERNEL_BUILD_ID "riffle build id 0123"     /* 20 bytes */
+#define TEST_KERNEL_BUILD_ID "riffle build id 0123" /* 20 bytes */
 void test_kernel_build(struct test_kernel *kernel, const struct test_kernel_spec *spec);
 void test_kernel_free(struct test_kernel *kernel);
 
@@ -86,11 +86,11 @@ Elf64_Shdr *test_elf_section(struct test_bytes *elf, const char *name);
 /* What the bzImage is to be like; zero takes the usual. */
 struct test_bzimage_spec {
 	enum riffle_compression compression;
-	uint32_t init_size;             /* 0: as much as the payload unpacks to, and 1 MiB */
-	uint32_t kernel_alignment;      /* 0: 2 MiB */
+	uint32_t init_size;        /* 0: as much as the payload unpacks to, and 1 MiB */
+	uint32_t kernel_alignment; /* 0: 2 MiB */
 };
 /* Where the payload lies in a bzImage made here. */
-#define TEST_BZIMAGE_PM 2560u           /* setup_sects 4 */
+#define TEST_BZIMAGE_PM 2560u /* setup_sects 4 */
 #define TEST_BZIMAGE_PAYLOAD (TEST_BZIMAGE_PM + 64u)
 
 /* Wraps `content` (the ELF, then the list). false when the compressor is not to be had (lzop). */

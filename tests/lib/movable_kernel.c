@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds the smallest kernel that can be shuffled from its file alone: functions that call each other, tables, kallsyms. */
+/* Builds the smallest kernel that can be shuffled from its file alone: functions that call each other, tables,
+ * kallsyms. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ enum { NONE, TEXT, EX_TABLE, ORC_IP, ORC, LOCKS, DATA, NAMES, SECTIONS };
 struct movable {
 	uint8_t image[IMAGE];
 	Elf64_Shdr section[SECTIONS];
-	uint32_t at;                    /* where the next table goes */
+	uint32_t at; /* where the next table goes */
 	uint32_t function[FUNCTIONS + 1];
 	uint32_t reloc64[FUNCTIONS];
 };
@@ -61,8 +62,12 @@ static void make_text(struct movable *m)
 
 static void add_section(struct movable *m, unsigned index, uint32_t start, uint32_t bytes, uint64_t flags)
 {
-	m->section[index] = (Elf64_Shdr){.sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC | flags, .sh_addr = LINK + start,
-					 .sh_offset = FILE_START + start, .sh_size = bytes, .sh_addralign = 1};
+	m->section[index] = (Elf64_Shdr){.sh_type = SHT_PROGBITS,
+					 .sh_flags = SHF_ALLOC | flags,
+					 .sh_addr = LINK + start,
+					 .sh_offset = FILE_START + start,
+					 .sh_size = bytes,
+					 .sh_addralign = 1};
 }
 
 static void make_tables(struct movable *m)
@@ -139,11 +144,21 @@ static void make_kallsyms(struct movable *m)
 void test_movable_kernel(struct test_bytes *file)
 {
 	static const char names[] = "\0.text\0__ex_table\0.orc_unwind_ip\0.orc_unwind\0.smp_locks\0.data\0.shstrtab";
-	const Elf64_Phdr segment = {PT_LOAD, PF_R | PF_W | PF_X, FILE_START, LINK, LINK_PHYS, IMAGE, 2 * IMAGE, 0x200000};
-	Elf64_Ehdr header = {.e_ident = ELFMAG, .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT,
-			     .e_entry = LINK_PHYS, .e_phoff = sizeof header, .e_ehsize = sizeof header,
-			     .e_phentsize = sizeof segment, .e_phnum = 1, .e_shentsize = sizeof(Elf64_Shdr),
-			     .e_shnum = SECTIONS, .e_shstrndx = NAMES, .e_shoff = FILE_START + IMAGE};
+	const Elf64_Phdr segment = {PT_LOAD, PF_R | PF_W | PF_X, FILE_START, LINK, LINK_PHYS,
+				    IMAGE,   2 * IMAGE,          0x200000};
+	Elf64_Ehdr header = {.e_ident = ELFMAG,
+			     .e_type = ET_EXEC,
+			     .e_machine = EM_X86_64,
+			     .e_version = EV_CURRENT,
+			     .e_entry = LINK_PHYS,
+			     .e_phoff = sizeof header,
+			     .e_ehsize = sizeof header,
+			     .e_phentsize = sizeof segment,
+			     .e_phnum = 1,
+			     .e_shentsize = sizeof(Elf64_Shdr),
+			     .e_shnum = SECTIONS,
+			     .e_shstrndx = NAMES,
+			     .e_shoff = FILE_START + IMAGE};
 	struct movable *m = calloc(1, sizeof *m);
 
 	if (!m)
@@ -154,8 +169,8 @@ void test_movable_kernel(struct test_bytes *file)
 	make_text(m);
 	make_tables(m);
 	make_kallsyms(m);
-	m->section[NAMES] = (Elf64_Shdr){.sh_type = SHT_STRTAB, .sh_offset = header.e_shoff + sizeof m->section,
-					 .sh_size = sizeof names};
+	m->section[NAMES] = (Elf64_Shdr){
+	    .sh_type = SHT_STRTAB, .sh_offset = header.e_shoff + sizeof m->section, .sh_size = sizeof names};
 	for (unsigned i = 1, at = 1; i < SECTIONS; i++, at += (unsigned)strlen(names + at) + 1)
 		m->section[i].sh_name = at;
 	test_bytes_add(file, &header, sizeof header);

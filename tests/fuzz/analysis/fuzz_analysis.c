@@ -43,8 +43,8 @@ static void load(const struct riffle_source *source, const struct riffle_plan *p
 	layout.order_count = plan->chunk_count;
 	riffle_random_from_seed(&random, &seeded, (const uint8_t[32]){(uint8_t)seed});
 	if (!riffle_layout_draw(&layout, plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error)) {
-		promise(!riffle_load_shuffled(&loaded, plan, source, &layout, &memory, RIFFLE_LOAD_CLEAR, NULL, workspace,
-					      bytes, &error));
+		promise(!riffle_load_shuffled(&loaded, plan, source, &layout, &memory, RIFFLE_LOAD_CLEAR, NULL,
+					      workspace, bytes, &error));
 		fuzz_accepted++;
 	}
 	free(workspace);

@@ -4,14 +4,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <riffle/boot.h>
 #include "tests/fuzz/accepted.h"
+#include <riffle/boot.h>
 
 #define GUEST_BYTES (UINT64_C(48) << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* byte 0: bit 0 a bzImage or a setup header, the rest an initrd's size in 128 KiB; the tables by how long the input is */
+/* byte 0: bit 0 a bzImage or a setup header, the rest an initrd's size in 128 KiB; the tables by how long the input is
+ */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct riffle_ram ram = {0, GUEST_BYTES, NULL};

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "prepare/image/image.h"
-#include "tests/fuzz/image/fuzz_image.h"
 #include "tests/fuzz/accepted.h"
+#include "tests/fuzz/image/fuzz_image.h"
 
 static void promise(int holds)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A prepared kernel's header and plan from anybody: checked, laid out and loaded without touching what it should not. */
+/* A prepared kernel's header and plan from anybody: checked, laid out and loaded without touching what it should not.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +58,8 @@ static void open_plan(const uint8_t *data, size_t size)
 }
 
 /* A shuffle by a plan that was taken: it loads, or a reference's field is not where it should be. */
-static void shuffle(const struct riffle_plan *plan, const struct riffle_source *source, const struct riffle_memory *memory,
-		    const struct riffle_random *random)
+static void shuffle(const struct riffle_plan *plan, const struct riffle_source *source,
+		    const struct riffle_memory *memory, const struct riffle_random *random)
 {
 	size_t bytes = (riffle_load_workspace(plan) + 63) & ~(size_t)63;
 	uint16_t *order = malloc(plan->chunk_count * sizeof *order);
@@ -69,8 +70,8 @@ static void shuffle(const struct riffle_plan *plan, const struct riffle_source *
 
 	if (order && workspace && !riffle_layout_draw(&layout, plan, memory, RIFFLE_MODE_FGKASLR, random, &error))
 		for (unsigned options = 0; options <= RIFFLE_LOAD_LAZY_TABLES; options += RIFFLE_LOAD_LAZY_TABLES)
-			if (riffle_load_shuffled(&loaded, plan, source, &layout, memory, options, NULL, workspace, bytes,
-						 &error) &&
+			if (riffle_load_shuffled(&loaded, plan, source, &layout, memory, options, NULL, workspace,
+						 bytes, &error) &&
 			    error.status != RIFFLE_ERR_FORMAT)
 				abort();
 	free(workspace);

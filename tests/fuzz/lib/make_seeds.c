@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-prepared-seeds DIRECTORY: writes the seeds of fuzz-prepared, tests/fuzz/corpus/prepared, anew: headers and plans. */
+/* make-prepared-seeds DIRECTORY: writes the seeds of fuzz-prepared, tests/fuzz/corpus/prepared, anew: headers and
+ * plans. */
 #include <stdio.h>
 
 #include "tests/unit/lib/shuffled_kernel.h"
@@ -21,9 +22,9 @@ static void save(const char *directory, const char *name, const struct builder *
 int main(int argc, char **argv)
 {
 	static const struct sk_shape shapes[] = {
-		{.seed = 70, .regions = 1, .small = 1, .absolute_percpu = 1, .seqs = 1},
-		{.seed = 71, .regions = 2, .small = 1, .handlers = 1},
-		{.seed = 72, .regions = 2, .small = 1, .self_relative = 1, .seqs = 1},
+	    {.seed = 70, .regions = 1, .small = 1, .absolute_percpu = 1, .seqs = 1},
+	    {.seed = 71, .regions = 2, .small = 1, .handlers = 1},
+	    {.seed = 72, .regions = 2, .small = 1, .self_relative = 1, .seqs = 1},
 	};
 	static uint32_t relocs[] = {0x100, 0x1ffc, 0x2000};
 	struct builder b;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "prepare/symbols/symbols.h"
-#include "tests/unit/symbols/kallsyms_builder.h"
 #include "tests/fuzz/accepted.h"
+#include "tests/unit/symbols/kallsyms_builder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -45,8 +45,7 @@ static bool to_link(const void *map, uint64_t address, uint64_t *link)
 static void annotate_log(const char *log, size_t size, size_t piece)
 {
 	size_t total = 0;
-	struct annotator annotator = {
-	    .to_link = to_link, .write = discard, .opaque = &total};
+	struct annotator annotator = {.to_link = to_link, .write = discard, .opaque = &total};
 
 	for (size_t at = 0; at < size; at += piece)
 		annotate(&annotator, log + at, size - at < piece ? size - at : piece);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images built by hand: what is written for them, and which of them are refused and why. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +9,16 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include <riffle/plan.h>
 
+#include "cli/frame_reader.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "prepare/analysis/analysis.h"
-#include "cli/frame_reader.h"
 #include "prepare/analysis/frames.h"
 #include "prepare/analysis/prepared.h"
 
@@ -58,9 +58,9 @@ static int set_up(void **state)
 	assert_non_null(f);
 	f->segment[0] = (struct image_segment){LINK_VIRT, LINK_PHYS, TEXT_BYTES, TEXT_BYTES, 5, f->text};
 	f->segment[1] = (struct image_segment){0, LINK_PHYS + PERCPU_OFFSET, PERCPU_BYTES, PERCPU_BYTES, 6, f->percpu};
-	f->segment[2] = (struct image_segment){LINK_VIRT + DATA_OFFSET, LINK_PHYS + DATA_OFFSET, DATA_BYTES,
-					       IMAGE_BYTES - DATA_OFFSET, 6, f->data};
-	f->reloc64[0] = 7 * PAGE + 4093;        /* across pages 7 and 8 */
+	f->segment[2] = (struct image_segment){
+	    LINK_VIRT + DATA_OFFSET, LINK_PHYS + DATA_OFFSET, DATA_BYTES, IMAGE_BYTES - DATA_OFFSET, 6, f->data};
+	f->reloc64[0] = 7 * PAGE + 4093; /* across pages 7 and 8 */
 	f->reloc64[1] = 14 * PAGE;
 	f->reloc64[2] = PERCPU_OFFSET + 16;
 	f->reloc64[3] = DATA_OFFSET + DATA_BYTES - 8;
@@ -77,22 +77,22 @@ static int set_up(void **state)
 	put_inverse(f, f->inverse[0], 0);
 	put_inverse(f, f->inverse[1], PERCPU_BYTES);
 	f->image = (struct riffle_image){
-		.kind = RIFFLE_SOURCE_ELF_RELA,
-		.segment = f->segment,
-		.segment_count = 3,
-		.link_phys = LINK_PHYS,
-		.link_virt = LINK_VIRT,
-		.image_bytes = IMAGE_BYTES,
-		.entry_offset = 0x10,
-		.kernel_alignment = 2 * MIB,
-		.relocatable = true,
-		.inverse_list = true,
-		.reloc64 = {f->reloc64, 4},
-		.reloc32 = {f->reloc32, 2},
-		.reloc32_inverse = {f->inverse, 2},
-		.kernel_version = "6.1.0 (unit test)",
-		.build_id = {1, 2, 3},
-		.build_id_bytes = 3,
+	    .kind = RIFFLE_SOURCE_ELF_RELA,
+	    .segment = f->segment,
+	    .segment_count = 3,
+	    .link_phys = LINK_PHYS,
+	    .link_virt = LINK_VIRT,
+	    .image_bytes = IMAGE_BYTES,
+	    .entry_offset = 0x10,
+	    .kernel_alignment = 2 * MIB,
+	    .relocatable = true,
+	    .inverse_list = true,
+	    .reloc64 = {f->reloc64, 4},
+	    .reloc32 = {f->reloc32, 2},
+	    .reloc32_inverse = {f->inverse, 2},
+	    .kernel_version = "6.1.0 (unit test)",
+	    .build_id = {1, 2, 3},
+	    .build_id_bytes = 3,
 	};
 	f->fd = memfd_create("prepared", MFD_CLOEXEC);
 	assert_true(f->fd >= 0);
@@ -143,7 +143,8 @@ static void must_refuse(struct fixture *f, enum riffle_status status, const char
 {
 	uint8_t start[8] = {0};
 
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), status);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error),
+			 status);
 	assert_int_equal(f->error.status, status);
 	assert_string_equal(f->error.field, field);
 	if (!strstr(f->error.problem, problem))
@@ -158,10 +159,10 @@ static void test_round_trip(void **state)
 {
 	struct fixture *f = *state;
 	static const struct riffle_extent wanted[] = {
-		{0, 9 * PAGE, 0}, /* with gaps of one page, and of four */
-		{14 * PAGE, PAGE, 0}, /* but not with one of five */
-		{PERCPU_OFFSET, PAGE, 0},
-		{DATA_OFFSET + 3 * PAGE, 100, 0},
+	    {0, 9 * PAGE, 0},     /* with gaps of one page, and of four */
+	    {14 * PAGE, PAGE, 0}, /* but not with one of five */
+	    {PERCPU_OFFSET, PAGE, 0},
+	    {DATA_OFFSET + 3 * PAGE, 100, 0},
 	};
 	struct riffle_source source;
 	struct riffle_plan plan = RIFFLE_PLAN_INIT;
@@ -236,15 +237,16 @@ static void test_compressed_round_trip(void **state)
 		assert_int_equal(plan.frame_count, 4);
 		for (uint32_t i = 0; i < plan.extent_count; i++) {
 			const struct riffle_extent *extent = &plan.extents[i];
-			bool in_data = extent->image_offset >= DATA_OFFSET, in_percpu = extent->image_offset >= PERCPU_OFFSET;
+			bool in_data = extent->image_offset >= DATA_OFFSET,
+			     in_percpu = extent->image_offset >= PERCPU_OFFSET;
 			const uint8_t *original = in_data ? f->data : in_percpu ? f->percpu : f->text;
 			uint32_t start = in_data ? DATA_OFFSET : in_percpu ? PERCPU_OFFSET : 0;
 			uint8_t bytes[9 * PAGE];
 
 			assert_int_equal(plan.frames[i].image_offset, extent->image_offset);
 			assert_true(plan.frames[i].stored_bytes < plan.frames[i].bytes);
-			assert_int_equal(riffle_plan_read(&plan, &source, extent->image_offset, bytes, extent->bytes,
-							  &f->error), 0);
+			assert_int_equal(
+			    riffle_plan_read(&plan, &source, extent->image_offset, bytes, extent->bytes, &f->error), 0);
 			assert_memory_equal(bytes, original + (extent->image_offset - start), extent->bytes);
 		}
 		assert_int_equal(fstat(f->fd, &st), 0);
@@ -276,27 +278,31 @@ static int check_frame_list(const struct stored_frames *frames, const uint32_t (
 static void test_frames_are_cut_where_loads_read(void **state)
 {
 	struct riffle_chunk chunks[] = {
-		{.image_offset = 0x100000, .units = 0x8000 / RIFFLE_CHUNK_ALIGN},
-		{.image_offset = 0x108000, .units = 0x6000 / RIFFLE_CHUNK_ALIGN},
-		{.image_offset = 0x10e000, .units = 0x4000 / RIFFLE_CHUNK_ALIGN},
+	    {.image_offset = 0x100000, .units = 0x8000 / RIFFLE_CHUNK_ALIGN},
+	    {.image_offset = 0x108000, .units = 0x6000 / RIFFLE_CHUNK_ALIGN},
+	    {.image_offset = 0x10e000, .units = 0x4000 / RIFFLE_CHUNK_ALIGN},
 	};
 	struct riffle_group groups[] = {{.chunk_count = 2}, {.chunk_count = 1}};
 	struct riffle_region region = {.image_offset = 0x100000, .bytes = 0x12000, .chunk_count = 3};
-	struct riffle_table table = {.kind = RIFFLE_TABLE_EXTABLE, .image_offset = 0x200000 - 0x20000, .entries = 10000};
+	struct riffle_table table = {
+	    .kind = RIFFLE_TABLE_EXTABLE, .image_offset = 0x200000 - 0x20000, .entries = 10000};
 	const struct riffle_extent extent = {.image_offset = 0x1000, .bytes = 0x201000};
 	const struct encoded shuffle = {
-		.entries = {[RIFFLE_SECTION_REGIONS] = &region, [RIFFLE_SECTION_CHUNKS] = chunks,
-			    [RIFFLE_SECTION_GROUPS] = groups,
-			    [RIFFLE_SECTION_TABLES] = &table},
-		.count = {[RIFFLE_SECTION_REGIONS] = 1, [RIFFLE_SECTION_CHUNKS] = 3, [RIFFLE_SECTION_GROUPS] = 2,
-			  [RIFFLE_SECTION_TABLES] = 1},
+	    .entries = {[RIFFLE_SECTION_REGIONS] = &region,
+			[RIFFLE_SECTION_CHUNKS] = chunks,
+			[RIFFLE_SECTION_GROUPS] = groups,
+			[RIFFLE_SECTION_TABLES] = &table},
+	    .count = {[RIFFLE_SECTION_REGIONS] = 1,
+		      [RIFFLE_SECTION_CHUNKS] = 3,
+		      [RIFFLE_SECTION_GROUPS] = 2,
+		      [RIFFLE_SECTION_TABLES] = 1},
 	};
 	const struct plan_areas areas = {.area = {{0x100000, 0x112000}, {0x1e0000, 0x1e0000 + 120000}}, .count = 2};
 	static const uint32_t list[][2] = {
-		{0x1000, 0x40000},   {0x41000, 0x40000},  {0x81000, 0x40000},  {0xc1000, 0x3f000},
-		{0x100000, 0xe000},  {0x10e000, 0x4000},  {0x112000, 0x40000}, {0x152000, 0x40000},
-		{0x192000, 0x40000}, {0x1d2000, 0xe000},  {0x1e0000, 120000},
-		{0x1e0000 + 120000, 0x20000 - 120000},    {0x200000, 0x2000},
+	    {0x1000, 0x40000},   {0x41000, 0x40000}, {0x81000, 0x40000},  {0xc1000, 0x3f000},
+	    {0x100000, 0xe000},  {0x10e000, 0x4000}, {0x112000, 0x40000}, {0x152000, 0x40000},
+	    {0x192000, 0x40000}, {0x1d2000, 0xe000}, {0x1e0000, 120000},  {0x1e0000 + 120000, 0x20000 - 120000},
+	    {0x200000, 0x2000},
 	};
 	struct stored_frames frames;
 	struct riffle_error error;
@@ -359,7 +365,8 @@ static void test_full_disk(void **state)
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error), RIFFLE_ERR_IO);
+	assert_int_equal(riffle_prepared_write(&f->image, NULL, NULL, RIFFLE_COMPRESSION_NONE, f->fd, &f->error),
+			 RIFFLE_ERR_IO);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_true(f->error.sys_errno != 0);
 	assert_string_equal(f->error.field, "output");
@@ -403,8 +410,8 @@ static void test_geometry(void **state)
 	REFUSED(f->image.segment_count = 0, "e_phnum", "no number");
 	REFUSED(f->segment[1].phys = LINK_PHYS + TEXT_BYTES - 1, "p_paddr", "overlaps");
 	REFUSED(f->segment[1].phys = LINK_PHYS - 1, "p_paddr", "below");
-	REFUSED(f->segment[0].phys += 2 * MIB - TEXT_BYTES; f->segment[0].virt += 2 * MIB - TEXT_BYTES, "p_paddr",
-		"not the lowest");
+	REFUSED(f->segment[0].phys += 2 * MIB - TEXT_BYTES;
+		f->segment[0].virt += 2 * MIB - TEXT_BYTES, "p_paddr", "not the lowest");
 	REFUSED(f->segment[2].memory_bytes++, "p_memsz", "past the end");
 	REFUSED(f->segment[2].memory_bytes = UINT64_MAX, "p_memsz", "past the end");
 	REFUSED(f->segment[1].file_bytes++, "p_filesz", "larger");
@@ -501,7 +508,8 @@ static void test_segments_share_a_page(void **state)
 	f->image.reloc64.count = f->image.reloc32.count = f->image.reloc32_inverse.count = 0;
 	f->segment[0].file_bytes = f->segment[0].memory_bytes = PAGE + 100;
 	memset(f->text + PAGE, 1, 100);
-	f->segment[1] = (struct image_segment){LINK_VIRT + PAGE + 100, LINK_PHYS + PAGE + 100, PAGE, PAGE, 6, f->percpu};
+	f->segment[1] =
+	    (struct image_segment){LINK_VIRT + PAGE + 100, LINK_PHYS + PAGE + 100, PAGE, PAGE, 6, f->percpu};
 	memset(f->percpu, 2, PAGE);
 	f->image.segment_count = 2;
 	assert_int_equal(analysis_check_geometry(&f->image, &f->error), 0);
@@ -518,18 +526,18 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_round_trip),
-		TEST(test_compressed_round_trip),
-		cmocka_unit_test(test_frames_are_cut_where_loads_read),
-		TEST(test_deterministic),
-		TEST(test_check_finds_flipped_byte),
-		TEST(test_full_disk),
-		TEST(test_no_relocations),
-		TEST(test_geometry),
-		TEST(test_relocations_refused),
-		TEST(test_one_in_a_thousand),
-		TEST(test_zero_fields),
-		TEST(test_segments_share_a_page),
+	    TEST(test_round_trip),
+	    TEST(test_compressed_round_trip),
+	    cmocka_unit_test(test_frames_are_cut_where_loads_read),
+	    TEST(test_deterministic),
+	    TEST(test_check_finds_flipped_byte),
+	    TEST(test_full_disk),
+	    TEST(test_no_relocations),
+	    TEST(test_geometry),
+	    TEST(test_relocations_refused),
+	    TEST(test_one_in_a_thousand),
+	    TEST(test_zero_fields),
+	    TEST(test_segments_share_a_page),
 	};
 
 	return cmocka_run_group_tests_name("analysis", tests, NULL, NULL);

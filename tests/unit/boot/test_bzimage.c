@@ -233,10 +233,8 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_preferred_address),
-	    cmocka_unit_test(test_odd_headers),
-	    cmocka_unit_test(test_size_of_the_code),
-	    cmocka_unit_test(test_next_best_address),
+	    cmocka_unit_test(test_preferred_address), cmocka_unit_test(test_odd_headers),
+	    cmocka_unit_test(test_size_of_the_code),  cmocka_unit_test(test_next_best_address),
 	    cmocka_unit_test(test_refused),
 	};
 

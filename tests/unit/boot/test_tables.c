@@ -469,9 +469,14 @@ static void test_events_are_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_fadt), cmocka_unit_test(test_fixed_hardware), cmocka_unit_test(test_reset_vector),         cmocka_unit_test(test_madt),
-	    cmocka_unit_test(test_mp_table),     cmocka_unit_test(test_devices_are_checked),
-	    cmocka_unit_test(test_most_devices), cmocka_unit_test(test_acpica_reads_them),
+	    cmocka_unit_test(test_fadt),
+	    cmocka_unit_test(test_fixed_hardware),
+	    cmocka_unit_test(test_reset_vector),
+	    cmocka_unit_test(test_madt),
+	    cmocka_unit_test(test_mp_table),
+	    cmocka_unit_test(test_devices_are_checked),
+	    cmocka_unit_test(test_most_devices),
+	    cmocka_unit_test(test_acpica_reads_them),
 	    cmocka_unit_test(test_events_are_checked),
 	};
 

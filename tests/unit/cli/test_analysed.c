@@ -62,7 +62,7 @@ static void add_range(struct fixture *f, uint32_t bytes, uint8_t pin)
 
 	assert_true(s->range_count < RANGES_MAX);
 	s->range[s->range_count++] =
-		(struct shuffle_range){last ? last->offset + last->bytes : 0x4000, bytes, pin, 1, "f"};
+	    (struct shuffle_range){last ? last->offset + last->bytes : 0x4000, bytes, pin, 1, "f"};
 }
 
 static void must_write_without(struct fixture *f, const char *why)
@@ -92,7 +92,8 @@ static void test_too_many_regions(void **state)
 		add_range(*state, 16, SHUFFLE_PIN_NONE);
 		add_range(*state, 16, SHUFFLE_PIN_SECTION);
 	}
-	must_write_without(*state, "regions: are too many: pinned code is scattered all over .text (found 1025, expected 1024)");
+	must_write_without(
+	    *state, "regions: are too many: pinned code is scattered all over .text (found 1025, expected 1024)");
 }
 
 static void test_odd_chunk(void **state)
@@ -117,7 +118,8 @@ static void test_demanded(void **state)
 
 	f->analysed.must_shuffle = true;
 	add_range(f, 24, SHUFFLE_PIN_NONE);
-	assert_int_equal(analysed_write(&f->analysed, RIFFLE_COMPRESSION_NONE, f->out, &f->error), RIFFLE_ERR_UNSUPPORTED);
+	assert_int_equal(analysed_write(&f->analysed, RIFFLE_COMPRESSION_NONE, f->out, &f->error),
+			 RIFFLE_ERR_UNSUPPORTED);
 	assert_string_equal(f->error.field, "chunk");
 }
 
@@ -135,8 +137,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_nothing_moves), TEST(test_too_many_regions), TEST(test_odd_chunk),
-		TEST(test_refused_plan),  TEST(test_demanded),	      TEST(test_no_analysis),
+	    TEST(test_nothing_moves), TEST(test_too_many_regions), TEST(test_odd_chunk),
+	    TEST(test_refused_plan),  TEST(test_demanded),         TEST(test_no_analysis),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

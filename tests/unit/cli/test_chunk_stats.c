@@ -55,8 +55,7 @@ static void test_sums(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 102; i++)
-		chunk[i] = (struct riffle_chunk){
-		    .units = (uint16_t)(1 + (i * 37 + 11) % 102)};
+		chunk[i] = (struct riffle_chunk){.units = (uint16_t)(1 + (i * 37 + 11) % 102)};
 	assert_int_equal(chunk_stats(&s, &plan, &error), 0);
 	assert_int_equal(s.chunks, 102);
 	assert_int_equal(s.regions, 3);

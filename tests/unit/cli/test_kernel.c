@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a kernel's name to a plan: whom it trusts, what it keeps, and what it does when the child or the disk fails. */
-#include <setjmp.h>
-#include <stdarg.h>
+#include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
-#include <elf.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -45,7 +45,10 @@ static void write_kernel(const char *path, uint8_t fill)
 
 	assert_true(fd >= 0);
 	memset(file, 0, sizeof file);
-	memcpy(header->e_ident, "\x7f" "ELF\2\1\1", 7);
+	memcpy(header->e_ident,
+	       "\x7f"
+	       "ELF\2\1\1",
+	       7);
 	header->e_type = ET_EXEC;
 	header->e_machine = EM_X86_64;
 	header->e_version = 1;
@@ -77,7 +80,8 @@ static int set_up(void **state)
 	snprintf(f->cache, sizeof f->cache, "%s/cache", f->base);
 	write_kernel(f->kernel, 0xf4);
 	f->request = (struct kernel_request){.kernel = f->kernel, .cache_directory = f->cache};
-	snprintf(test_directory, sizeof test_directory, "%s", getenv("RIFFLE_PROGRAMS") ? getenv("RIFFLE_PROGRAMS") : "");
+	snprintf(test_directory, sizeof test_directory, "%s",
+		 getenv("RIFFLE_PROGRAMS") ? getenv("RIFFLE_PROGRAMS") : "");
 	*state = f;
 	return 0;
 }
@@ -105,7 +109,8 @@ static void must_open(struct fixture *f, enum kernel_way way)
 	}
 	assert_int_equal(f->k.way, way);
 	assert_int_equal(f->k.plan.segment_count, 1);
-	assert_int_equal(f->k.source.read(f->k.source.opaque, f->k.plan.extents[0].file_offset, &first, 1, &f->error), 0);
+	assert_int_equal(f->k.source.read(f->k.source.opaque, f->k.plan.extents[0].file_offset, &first, 1, &f->error),
+			 0);
 	assert_true(first == 0xf4 || first == 0x90);
 	kernel_close(&f->k);
 }
@@ -402,7 +407,8 @@ static void test_file_changes_meanwhile(void **state)
 	struct fixture *f = *state;
 	char script[256];
 
-	snprintf(script, sizeof script, "printf x | dd of=%s bs=1 seek=5000 conv=notrunc 2>/dev/null; exit 1", f->kernel);
+	snprintf(script, sizeof script, "printf x | dd of=%s bs=1 seek=5000 conv=notrunc 2>/dev/null; exit 1",
+		 f->kernel);
 	fake_program(f, script);
 	must_fail(f, RIFFLE_ERR_CHANGED, "file", "was changed while");
 	assert_string_equal(f->k.blame, f->kernel);
@@ -417,18 +423,18 @@ static void test_child_that_fails(void **state)
 		enum riffle_status status;
 		const char *field, *problem;
 	} cases[] = {
-		{"kill -9 $$", RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal"},
-		{"kill -XCPU $$", RIFFLE_ERR_UNSUPPORTED, "riffle-prepare", "more CPU time"},
-		{"exit 7", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
-		{"exit 0", RIFFLE_ERR_FORMAT, "file", "too short"},
-		{"echo nonsense >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
-		{"head -c 100000 /dev/zero | tr '\\0' x >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-		{"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
-		/* success and an error at once is an error */
-		{"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
-		{"printf '0 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-		{"printf '2 0 1 7 1 8\\te\\tis \\033[31mred\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-		{"printf '2 0 1 7 1 8\\te\\tcut sho' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
+	    {"kill -9 $$", RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal"},
+	    {"kill -XCPU $$", RIFFLE_ERR_UNSUPPORTED, "riffle-prepare", "more CPU time"},
+	    {"exit 7", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
+	    {"exit 0", RIFFLE_ERR_FORMAT, "file", "too short"},
+	    {"echo nonsense >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
+	    {"head -c 100000 /dev/zero | tr '\\0' x >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
+	    {"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
+	    /* success and an error at once is an error */
+	    {"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
+	    {"printf '0 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
+	    {"printf '2 0 1 7 1 8\\te\\tis \\033[31mred\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
+	    {"printf '2 0 1 7 1 8\\te\\tcut sho' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -446,9 +452,9 @@ static void test_child_that_crashes(void **state)
 	static const struct {
 		const char *signal, *why;
 	} cases[] = {
-		{"SEGV", "riffle-prepare: was ended by a signal (found 11)"},
-		{"SYS", "riffle-prepare: was ended by a signal (found 31)"},
-		{"XCPU", "riffle-prepare: took more CPU time than any kernel needs"},
+	    {"SEGV", "riffle-prepare: was ended by a signal (found 11)"},
+	    {"SYS", "riffle-prepare: was ended by a signal (found 31)"},
+	    {"XCPU", "riffle-prepare: took more CPU time than any kernel needs"},
 	};
 	struct fixture *f = *state;
 	char script[4400], programs[sizeof test_directory];
@@ -457,7 +463,8 @@ static void test_child_that_crashes(void **state)
 	f->request.no_cache = true;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		/* the reason is the eighth argument of the second try */
-		snprintf(script, sizeof script, "echo rubbish >&4; [ $# -eq 7 ] && kill -%s $$; exec %s/riffle-prepare \"$@\"",
+		snprintf(script, sizeof script,
+			 "echo rubbish >&4; [ $# -eq 7 ] && kill -%s $$; exec %s/riffle-prepare \"$@\"",
 			 cases[i].signal, programs);
 		fake_program(f, script);
 		assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
@@ -471,7 +478,8 @@ static void test_child_that_crashes(void **state)
 	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal");
 }
 
-/* The child gets its files' descriptors without gaps, is told which is which, and the standard ones, and no environment. */
+/* The child gets its files' descriptors without gaps, is told which is which, and the standard ones, and no
+ * environment. */
 static void test_child_has_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -487,10 +495,10 @@ static void test_child_has_nothing(void **state)
 		struct spawn_files files;
 		const char *numbers, *arguments;
 	} cases[] = {
-		{{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5 0"},
-		{{kernel, relocs, -1, out, RIFFLE_COMPRESSION_LZ4}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5 6"},
-		{{kernel, -1, debug, out, RIFFLE_COMPRESSION_ZSTD}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5 7"},
-		{{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5 0"},
+	    {{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5 0"},
+	    {{kernel, relocs, -1, out, RIFFLE_COMPRESSION_LZ4}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5 6"},
+	    {{kernel, -1, debug, out, RIFFLE_COMPRESSION_ZSTD}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5 7"},
+	    {{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5 0"},
 	};
 
 	setenv("SECRET", "1", 1);
@@ -546,7 +554,8 @@ static void test_error_line(void **state)
 	assert_int_equal(f->error.has_found, RIFFLE_SHOW_NUMBER);
 	strcat(line, "more\n");
 	assert_false(spawn_parse_error(line, &words, &f->error));
-	snprintf(line, sizeof line, "2 0 1 7 1 8\t%s\tx\n", "0123456789012345678901234567890123456789012345678901234567890123");
+	snprintf(line, sizeof line, "2 0 1 7 1 8\t%s\tx\n",
+		 "0123456789012345678901234567890123456789012345678901234567890123");
 	assert_false(spawn_parse_error(line, &words, &f->error));
 	assert_false(spawn_parse_error("2 0 1 7 1 8\t\tx\n", &words, &f->error));
 	assert_false(spawn_parse_error("", &words, &f->error));
@@ -611,23 +620,23 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_miss_then_hit),
-		TEST(test_no_cache),
-		TEST(test_kernel_changed_in_place),
-		TEST(test_bad_entries_are_replaced),
-		TEST(test_cache_that_others_can_write),
-		TEST(test_default_directory),
-		TEST(test_two_runs_at_once),
-		TEST(test_trust_of_prepared),
-		TEST(test_names),
-		TEST(test_file_changes_meanwhile),
-		TEST(test_child_that_fails),
-		TEST(test_child_that_crashes),
-		TEST(test_child_has_nothing),
-		TEST(test_ignored_sigchld),
-		TEST(test_error_line),
-		TEST(test_trim),
-		TEST(test_use_is_noted),
+	    TEST(test_miss_then_hit),
+	    TEST(test_no_cache),
+	    TEST(test_kernel_changed_in_place),
+	    TEST(test_bad_entries_are_replaced),
+	    TEST(test_cache_that_others_can_write),
+	    TEST(test_default_directory),
+	    TEST(test_two_runs_at_once),
+	    TEST(test_trust_of_prepared),
+	    TEST(test_names),
+	    TEST(test_file_changes_meanwhile),
+	    TEST(test_child_that_fails),
+	    TEST(test_child_that_crashes),
+	    TEST(test_child_has_nothing),
+	    TEST(test_ignored_sigchld),
+	    TEST(test_error_line),
+	    TEST(test_trim),
+	    TEST(test_use_is_noted),
 	};
 
 	umask(022);

@@ -375,8 +375,9 @@ static void test_odd_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_plain),    cmocka_unit_test(test_which_kernel), cmocka_unit_test(test_another_kernels),
-	    cmocka_unit_test(test_hostile),    cmocka_unit_test(test_too_many), cmocka_unit_test(test_odd_files),
+	    cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_plain),   cmocka_unit_test(test_which_kernel),
+	    cmocka_unit_test(test_another_kernels), cmocka_unit_test(test_hostile), cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_odd_files),
 	};
 	const char *given = getenv("RIFFLE_SEED");
 

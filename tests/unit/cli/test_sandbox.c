@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a confined process can still do, and what ends it. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -68,7 +68,8 @@ static int run_program(void)
 
 static int map_code(void)
 {
-	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? REFUSED : DONE;
+	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? REFUSED
+													 : DONE;
 }
 
 static int make_code(void)
@@ -166,9 +167,9 @@ static void test_with_lzop(void **state)
 static int ids(void)
 {
 	return getuid() == 65534 && geteuid() == 65534 && getgid() == 65534 && getgroups(0, NULL) == 0 &&
-			       setuid(0) < 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1
-		       ? DONE
-		       : REFUSED;
+		       setuid(0) < 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1
+		   ? DONE
+		   : REFUSED;
 }
 
 static void test_root_becomes_nobody(void **state)
@@ -191,9 +192,9 @@ static void test_root_becomes_nobody(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),
-		cmocka_unit_test(test_with_lzop),
-		cmocka_unit_test(test_root_becomes_nobody),
+	    cmocka_unit_test(test_plain),
+	    cmocka_unit_test(test_with_lzop),
+	    cmocka_unit_test(test_root_becomes_nobody),
 	};
 	int file = memfd_create("work", 0);
 

@@ -16,25 +16,29 @@ static void test_characters(void **state)
 	static const struct {
 		const char *text, *shown;
 	} row[] = {
-		{"", ""},
-		{"vmlinuz-6.1 ~", "vmlinuz-6.1 ~"},
-		{"a\nb\r\tc", "a?b??c"},
-		{"\033[31mred\033[0m", "?[31mred?[0m"},
-		{"\x7f", "?"},
-		{"\xc2\x9b" "31m", "??31m"},            /* the control sequence introducer of Latin-1 */
-		{"\x9b" "31m", "?31m"},
-		{"\xc2\xa0\xc3\xa9", "\xc2\xa0\xc3\xa9"},
-		{"\xe2\x82\xac \xf0\x9f\x90\xa7", "\xe2\x82\xac \xf0\x9f\x90\xa7"},
-		{"\xe2\x80\xa8", "???"},                /* line separator */
-		{"\xe2\x80\xa9", "???"},
-		{"\xe2\x80\xa7\xe2\x80\xaa", "\xe2\x80\xa7\xe2\x80\xaa"},
-		{"\xc0\x8a", "??"},                     /* a line feed, longer than need be */
-		{"\xe0\x80\x8a\xf0\x80\x80\x8a", "???????"},
-		{"\xed\xa0\x80", "???"},                /* a surrogate */
-		{"\xf4\x8f\xbf\xbf\xf4\x90\x80\x80", "\xf4\x8f\xbf\xbf????"},
-		{"\xe2\x82", "??"},                     /* cut short */
-		{"\xe2\x82z", "??z"},
-		{"\xff\xfe\xf8", "???"},
+	    {"", ""},
+	    {"vmlinuz-6.1 ~", "vmlinuz-6.1 ~"},
+	    {"a\nb\r\tc", "a?b??c"},
+	    {"\033[31mred\033[0m", "?[31mred?[0m"},
+	    {"\x7f", "?"},
+	    {"\xc2\x9b"
+	     "31m",
+	     "??31m"}, /* the control sequence introducer of Latin-1 */
+	    {"\x9b"
+	     "31m",
+	     "?31m"},
+	    {"\xc2\xa0\xc3\xa9", "\xc2\xa0\xc3\xa9"},
+	    {"\xe2\x82\xac \xf0\x9f\x90\xa7", "\xe2\x82\xac \xf0\x9f\x90\xa7"},
+	    {"\xe2\x80\xa8", "???"}, /* line separator */
+	    {"\xe2\x80\xa9", "???"},
+	    {"\xe2\x80\xa7\xe2\x80\xaa", "\xe2\x80\xa7\xe2\x80\xaa"},
+	    {"\xc0\x8a", "??"}, /* a line feed, longer than need be */
+	    {"\xe0\x80\x8a\xf0\x80\x80\x8a", "???????"},
+	    {"\xed\xa0\x80", "???"}, /* a surrogate */
+	    {"\xf4\x8f\xbf\xbf\xf4\x90\x80\x80", "\xf4\x8f\xbf\xbf????"},
+	    {"\xe2\x82", "??"}, /* cut short */
+	    {"\xe2\x82z", "??z"},
+	    {"\xff\xfe\xf8", "???"},
 	};
 
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small kernel of which any one part can be made as large as a test likes, with symbols as a debug vmlinux has them. */
+/* A small kernel of which any one part can be made as large as a test likes, with symbols as a debug vmlinux has them.
+ */
 #ifndef TESTS_GROWN_H
 #define TESTS_GROWN_H
 
@@ -16,8 +17,8 @@
 #include "prepare/shuffle/debug.h"
 
 #define LINK UINT64_C(0xffffffff81000000)
-#define HEAD 0x1000u            /* pinned */
-#define FUNCTION 48u            /* a power of two would be the step of a table of code */
+#define HEAD 0x1000u /* pinned */
+#define FUNCTION 48u /* a power of two would be the step of a table of code */
 
 struct grown {
 	struct riffle_image image;
@@ -37,7 +38,7 @@ static inline void grown_section(struct grown *g, const char *name, uint32_t off
 	g->section = realloc(g->section, (g->image.section_count + 1) * sizeof *g->section);
 	assert_non_null(g->section);
 	g->section[g->image.section_count++] =
-		(struct image_section){name, LINK + offset, bytes, flags | SHF_ALLOC, SHT_PROGBITS};
+	    (struct image_section){name, LINK + offset, bytes, flags | SHF_ALLOC, SHT_PROGBITS};
 	g->image.section = g->section;
 }
 
@@ -50,7 +51,7 @@ static inline void grown_symbol(struct grown *g, uint32_t offset, const char *na
 		assert_non_null(g->symbol);
 	}
 	g->symbol[g->symbols++] =
-		(struct debug_symbol){LINK + offset, 0, name, STT_FUNC, STB_LOCAL, 1, offset < g->text_bytes ? 't' : 'd'};
+	    (struct debug_symbol){LINK + offset, 0, name, STT_FUNC, STB_LOCAL, 1, offset < g->text_bytes ? 't' : 'd'};
 }
 
 /* A name made of a word and a number; room for all of them has been asked for at the start. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an analysis costs, in basic blocks run and bytes allocated: no input may cost more than its share when it grows. */
+/* What an analysis costs, in basic blocks run and bytes allocated: no input may cost more than its share when it grows.
+ */
 #include "grown.h"
 
 #include <malloc.h>
@@ -9,7 +10,7 @@
 #include "prepare/analysis/prepared.h"
 #include "prepare/symbols/kallsyms.h"
 
-static uint64_t blocks;         /* run by the library, which is compiled to count them */
+static uint64_t blocks; /* run by the library, which is compiled to count them */
 
 void __sanitizer_cov_trace_pc(void);
 void __sanitizer_cov_trace_pc(void)
@@ -17,7 +18,7 @@ void __sanitizer_cov_trace_pc(void)
 	blocks++;
 }
 
-static size_t live, peak;       /* bytes that the library has allocated */
+static size_t live, peak; /* bytes that the library has allocated */
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
@@ -197,7 +198,7 @@ static uint64_t words(unsigned n)
 	struct grown *g = grown_start(n, 4 * n, 0);
 
 	for (unsigned i = 0; i < n; i++)
-		riffle_put32(g->at + g->text_bytes + 4 * i, (uint32_t)-(int32_t)(4 * n + 16));
+		riffle_put32(g->at + g->text_bytes + 4 * i, (uint32_t) - (int32_t)(4 * n + 16));
 	return cost(g, NULL);
 }
 
@@ -282,12 +283,21 @@ static void test_growth(void **state)
 		uint64_t (*run)(unsigned n);
 		unsigned n;
 	} row[] = {
-		{"functions", functions, 5000},     {"locks", locks, 5000},       {"starts", starts, 3000},
-		{"same starts", same_starts, 2000}, {"sections", sections, 1000}, {"tables", tables, 70},
-		{"ties", ties, 4000},               {"chunks", chunks, 32000},    {"regions", regions, 500},
-		{"words", words, 5000},             {"relocations", relocations, 5000},
-		{"extents", extents, 500},          {"memory", memory, 1000},     {"numbers", numbers, 16000},
-		{"indexes", indexes, 40},
+	    {"functions", functions, 5000},
+	    {"locks", locks, 5000},
+	    {"starts", starts, 3000},
+	    {"same starts", same_starts, 2000},
+	    {"sections", sections, 1000},
+	    {"tables", tables, 70},
+	    {"ties", ties, 4000},
+	    {"chunks", chunks, 32000},
+	    {"regions", regions, 500},
+	    {"words", words, 5000},
+	    {"relocations", relocations, 5000},
+	    {"extents", extents, 500},
+	    {"memory", memory, 1000},
+	    {"numbers", numbers, 16000},
+	    {"indexes", indexes, 40},
 	};
 
 	(void)state;
@@ -331,7 +341,8 @@ static void take(void *opaque, uint64_t address, char type, const char *name)
 static uint8_t *make_kallsyms(size_t *bytes, uint32_t count, unsigned codes, unsigned token)
 {
 	size_t names = 4, markers = (names + (size_t)count * (codes + 1) + 3) & ~(size_t)3;
-	size_t tokens = markers + (count + 255) / 256 * 4, index = (tokens + 256 * (size_t)(token + 1) + 3) & ~(size_t)3;
+	size_t tokens = markers + (count + 255) / 256 * 4,
+	       index = (tokens + 256 * (size_t)(token + 1) + 3) & ~(size_t)3;
 	size_t offsets = index + 512, seqs = offsets + (size_t)count * 4, i;
 	uint8_t *image = calloc(*bytes = seqs + (size_t)count * 3, 1);
 
@@ -342,7 +353,7 @@ static uint8_t *make_kallsyms(size_t *bytes, uint32_t count, unsigned codes, uns
 		image[names + i * (codes + 1)] = (uint8_t)codes;
 		if (i % 256 == 0)
 			riffle_put32(image + markers + i / 256 * 4, (uint32_t)(i * (codes + 1)));
-		riffle_put32(image + offsets + i * 4, (uint32_t)-(int32_t)(offsets + i * 4));
+		riffle_put32(image + offsets + i * 4, (uint32_t) - (int32_t)(offsets + i * 4));
 		image[seqs + 3 * i] = (uint8_t)(i >> 16);
 		image[seqs + 3 * i + 1] = (uint8_t)(i >> 8);
 		image[seqs + 3 * i + 2] = (uint8_t)i;
@@ -413,10 +424,10 @@ static void test_memory_of_analysis(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_growth),
-		cmocka_unit_test(test_no_bits),
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_memory_of_analysis),
+	    cmocka_unit_test(test_growth),
+	    cmocka_unit_test(test_no_bits),
+	    cmocka_unit_test(test_memory),
+	    cmocka_unit_test(test_memory_of_analysis),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,25 +80,25 @@ static void test_bzimage_header(void **state)
 		int status;
 		const char *field;
 	} changes[] = {
-		{0x1f1, 1, 255, RIFFLE_ERR_FORMAT, "setup_sects"},
-		{0x1f4, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "syssize"},
-		{0x1fe, 2, 0, RIFFLE_ERR_FORMAT, "kernel file"},
-		{0x202, 4, 0, RIFFLE_ERR_FORMAT, "kernel file"},
-		{0x201, 1, 0x40, RIFFLE_ERR_FORMAT, "setup header"},
-		{0x206, 2, 0x20b, RIFFLE_ERR_UNSUPPORTED, "boot protocol"},
-		{0x211, 1, 0, RIFFLE_ERR_UNSUPPORTED, "loadflags"},
-		{0x236, 2, 0, RIFFLE_ERR_UNSUPPORTED, "xloadflags"},
-		{0x230, 4, 0, RIFFLE_ERR_FORMAT, "kernel_alignment"},
-		{0x230, 4, 1u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
-		{0x230, 4, 3u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
-		{0x230, 4, 32u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
-		{0x248, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "payload_offset"},
-		{0x248, 4, 1, RIFFLE_ERR_UNSUPPORTED, "payload"},
-		{0x24c, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "payload_length"},
-		{0x24c, 4, 15, RIFFLE_ERR_FORMAT, "payload_length"},
-		{0x24c, 4, 0, RIFFLE_ERR_FORMAT, "payload_length"},
-		{0x260, 4, 0, RIFFLE_ERR_FORMAT, "payload size word"},
-		{0x260, 4, 4000, RIFFLE_ERR_FORMAT, "payload size word"},
+	    {0x1f1, 1, 255, RIFFLE_ERR_FORMAT, "setup_sects"},
+	    {0x1f4, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "syssize"},
+	    {0x1fe, 2, 0, RIFFLE_ERR_FORMAT, "kernel file"},
+	    {0x202, 4, 0, RIFFLE_ERR_FORMAT, "kernel file"},
+	    {0x201, 1, 0x40, RIFFLE_ERR_FORMAT, "setup header"},
+	    {0x206, 2, 0x20b, RIFFLE_ERR_UNSUPPORTED, "boot protocol"},
+	    {0x211, 1, 0, RIFFLE_ERR_UNSUPPORTED, "loadflags"},
+	    {0x236, 2, 0, RIFFLE_ERR_UNSUPPORTED, "xloadflags"},
+	    {0x230, 4, 0, RIFFLE_ERR_FORMAT, "kernel_alignment"},
+	    {0x230, 4, 1u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
+	    {0x230, 4, 3u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
+	    {0x230, 4, 32u << 20, RIFFLE_ERR_FORMAT, "kernel_alignment"},
+	    {0x248, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "payload_offset"},
+	    {0x248, 4, 1, RIFFLE_ERR_UNSUPPORTED, "payload"},
+	    {0x24c, 4, UINT32_MAX, RIFFLE_ERR_FORMAT, "payload_length"},
+	    {0x24c, 4, 15, RIFFLE_ERR_FORMAT, "payload_length"},
+	    {0x24c, 4, 0, RIFFLE_ERR_FORMAT, "payload_length"},
+	    {0x260, 4, 0, RIFFLE_ERR_FORMAT, "payload size word"},
+	    {0x260, 4, 4000, RIFFLE_ERR_FORMAT, "payload size word"},
 	};
 	struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_LZ4};
 	struct riffle_error error;
@@ -159,7 +159,8 @@ static void test_units(void **state)
 	file.at[0x236] = 6;
 	assert_int_equal(try_open(test_file_of(&file), -1, &error), RIFFLE_ERR_UNSUPPORTED);
 	riffle_error_format(&error, text, sizeof text);
-	assert_string_equal(text, "xloadflags: are those of a kernel without a 64-bit entry, such as one for i386 (found 0x6)");
+	assert_string_equal(
+	    text, "xloadflags: are those of a kernel without a 64-bit entry, such as one for i386 (found 0x6)");
 	test_bytes_free(&file);
 	free_input(&in);
 }
@@ -289,8 +290,7 @@ static void test_payload_is_no_kernel(void **state)
 	expect("payload of zeros", try_open(test_file_of(&file), -1, &error), &error, RIFFLE_ERR_FORMAT, "e_ident");
 	test_bytes_free(&file);
 	assert_true(test_bzimage_build(&file, &spec, zeros, 8));
-	expect("payload too short", try_open(test_file_of(&file), -1, &error), &error, RIFFLE_ERR_FORMAT,
-	       "ELF header");
+	expect("payload too short", try_open(test_file_of(&file), -1, &error), &error, RIFFLE_ERR_FORMAT, "ELF header");
 	test_bytes_free(&file);
 }
 
@@ -317,16 +317,16 @@ static void test_lzop_missing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_truncated_bzimage),
-		cmocka_unit_test(test_truncated_payload),
-		cmocka_unit_test(test_bzimage_header),
-		cmocka_unit_test(test_last_paragraph),
-		cmocka_unit_test(test_units),
-		cmocka_unit_test(test_size_word),
-		cmocka_unit_test(test_broken_payload),
-		cmocka_unit_test(test_trailing_payload),
-		cmocka_unit_test(test_payload_is_no_kernel),
-		cmocka_unit_test(test_lzop_missing),
+	    cmocka_unit_test(test_truncated_bzimage),
+	    cmocka_unit_test(test_truncated_payload),
+	    cmocka_unit_test(test_bzimage_header),
+	    cmocka_unit_test(test_last_paragraph),
+	    cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_size_word),
+	    cmocka_unit_test(test_broken_payload),
+	    cmocka_unit_test(test_trailing_payload),
+	    cmocka_unit_test(test_payload_is_no_kernel),
+	    cmocka_unit_test(test_lzop_missing),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

@@ -47,9 +47,7 @@ ELF_ROW(segments_equal, p[1].p_paddr = p[0].p_paddr; p[1].p_vaddr = p[0].p_vaddr
 ELF_ROW(bss_overlaps, p[1].p_memsz = 0x4000;)
 ELF_ROW(virtual_paddr, for (int i = 0; i < TEST_SEGMENTS; i++) p[i].p_paddr = p[i].p_vaddr;)
 ELF_ROW(paddr_is_vaddr_but_percpu,
-	for (int i = 0; i < TEST_SEGMENTS; i++)
-		if (p[i].p_vaddr)
-			p[i].p_paddr = p[i].p_vaddr;)
+	for (int i = 0; i < TEST_SEGMENTS; i++) if (p[i].p_vaddr) p[i].p_paddr = p[i].p_vaddr;)
 ELF_ROW(unaligned_base, p[0].p_paddr += 4096; p[0].p_vaddr += 4096; p[1].p_type = p[2].p_type = p[3].p_type = PT_NULL;)
 ELF_ROW(other_vaddr, p[1].p_vaddr += 4096;)
 ELF_ROW(lowest_vaddr_zero, p[0].p_vaddr = 0;)
@@ -107,14 +105,14 @@ ELF_ROW(rela_twice, {
 	Elf64_Rela *r = rela(in, ".rela.data", R_X86_64_64);
 	r[-1] = r[0];
 })
-ELF_ROW(rela_section_elsewhere, test_elf_section(&in->k.elf, ".data")->sh_addr += UINT64_C(1) << 32;
-	rela(in, ".rela.data", R_X86_64_64);
-	{
-		Elf64_Shdr *s = test_elf_section(&in->k.elf, ".rela.data");
-		Elf64_Rela *r = (Elf64_Rela *)(void *)(in->k.elf.at + s->sh_offset);
-		for (size_t i = 0; i < s->sh_size / sizeof *r; i++)
-			r[i].r_offset += UINT64_C(1) << 32;
-	})
+ELF_ROW(
+    rela_section_elsewhere, test_elf_section(&in->k.elf, ".data")->sh_addr += UINT64_C(1) << 32;
+    rela(in, ".rela.data", R_X86_64_64); {
+	    Elf64_Shdr *s = test_elf_section(&in->k.elf, ".rela.data");
+	    Elf64_Rela *r = (Elf64_Rela *)(void *)(in->k.elf.at + s->sh_offset);
+	    for (size_t i = 0; i < s->sh_size / sizeof *r; i++)
+		    r[i].r_offset += UINT64_C(1) << 32;
+    })
 ELF_ROW(rela_in_bss, p[3].p_filesz = 64; in->k.elf.at[0] = 0x7f;)
 ELF_ROW(percpu_without_segment, p[2].p_vaddr = in->k.link_virt + in->k.start[TEST_PERCPU];)
 ELF_ROW(percpu_pc64, rela(in, ".rela.text", R_X86_64_PC32)->r_info += R_X86_64_PC64 - R_X86_64_PC32;)
@@ -165,94 +163,97 @@ static const struct row {
 	int status;
 	const char *field;
 } rows[] = {
-#define ROW(change, status, field) {#change, change, RIFFLE_ERR_##status, field}
-	ROW(class_32, UNSUPPORTED, "EI_CLASS"),
-	ROW(big_endian, UNSUPPORTED, "EI_DATA"),
-	ROW(ident_version, UNSUPPORTED, "e_version"),
-	ROW(elf_version, UNSUPPORTED, "e_version"),
-	ROW(arm64, UNSUPPORTED, "e_machine"),
-	ROW(i386, UNSUPPORTED, "e_machine"),
-	ROW(object_file, UNSUPPORTED, "e_type"),
-	ROW(shared_object, UNSUPPORTED, "e_type"),
-	ROW(header_size, FORMAT, "e_ehsize"),
-	ROW(phentsize, FORMAT, "e_phentsize"),
-	ROW(no_segments, FORMAT, "e_phnum"),
-	ROW(many_segments, FORMAT, "e_phnum"),
-	ROW(phoff_past_end, FORMAT, "e_phoff"),
-	ROW(phoff_wraps, FORMAT, "e_phoff"),
-	ROW(nothing_to_load, FORMAT, "PT_LOAD"),
-	ROW(only_empty_loads, FORMAT, "PT_LOAD"),
-	ROW(filesz_above_memsz, FORMAT, "p_filesz"),
-	ROW(segment_past_end, FORMAT, "p_offset + p_filesz"),
-	ROW(segment_offset_wraps, FORMAT, "p_offset + p_filesz"),
-	ROW(segment_too_long, FORMAT, "p_offset + p_filesz"),
-	ROW(segment_above_window, UNSUPPORTED, "p_paddr + p_memsz"),
-	ROW(segment_wraps, FORMAT, "p_paddr + p_memsz"),
-	ROW(segment_far_away, UNSUPPORTED, "p_paddr + p_memsz"),
-	ROW(segments_overlap, FORMAT, "p_paddr"),
-	ROW(segments_equal, FORMAT, "p_paddr"),
-	ROW(bss_overlaps, FORMAT, "p_paddr"),
-	ROW(virtual_paddr, UNSUPPORTED, "p_paddr"),
-	ROW(paddr_is_vaddr_but_percpu, UNSUPPORTED, "p_paddr"),
-	ROW(unaligned_base, FORMAT, "p_paddr"),
-	ROW(other_vaddr, UNSUPPORTED, "p_vaddr"),
-	ROW(lowest_vaddr_zero, UNSUPPORTED, "p_vaddr"),
-	ROW(two_percpu, FORMAT, "p_vaddr"),
-	ROW(low_user_program, UNSUPPORTED, "p_vaddr"),
-	ROW(entry_below, FORMAT, "e_entry"),
-	ROW(entry_virtual, FORMAT, "e_entry"),
-	ROW(entry_in_gap, FORMAT, "e_entry"),
-	ROW(entry_in_bss, FORMAT, "e_entry"),
-	ROW(entry_above, FORMAT, "e_entry"),
-	ROW(note_past_end, FORMAT, "PT_NOTE"),
-	ROW(shentsize, FORMAT, "e_shentsize"),
-	ROW(shoff_past_end, FORMAT, "e_shoff"),
-	ROW(shoff_wraps, FORMAT, "e_shoff"),
-	ROW(too_many_sections, FORMAT, "e_shoff + e_shnum"),
-	ROW(no_section_count, FORMAT, "e_shnum"),
-	ROW(shstrndx, FORMAT, "e_shstrndx"),
-	ROW(shstrndx_no_strings, FORMAT, "e_shstrndx"),
-	ROW(names_unended, FORMAT, "section names"),
-	ROW(name_past_end, FORMAT, "sh_name"),
-	ROW(section_past_end, FORMAT, "sh_offset + sh_size"),
-	ROW(section_wraps, FORMAT, "sh_offset + sh_size"),
-	ROW(rela_size, FORMAT, ".rela sh_size"),
-	ROW(rela_link, FORMAT, ".rela sh_link"),
-	ROW(rela_link_past_end, FORMAT, ".rela sh_link"),
-	ROW(rela_symbol, FORMAT, ".rela r_info"),
-	ROW(rela_type, UNSUPPORTED, ".rela r_info"),
-	ROW(rela_below_section, FORMAT, ".rela r_offset"),
-	ROW(rela_above_section, FORMAT, ".rela r_offset"),
-	ROW(rela_wraps, FORMAT, ".rela r_offset"),
-	ROW(rela_across_end, FORMAT, ".rela r_offset"),
-	ROW(rela_twice, FORMAT, ".rela"),
-	ROW(rela_section_elsewhere, FORMAT, "relocation"),
-	ROW(rela_in_bss, FORMAT, "relocation"),
-	ROW(percpu_without_segment, FORMAT, ".data..percpu"),
-	ROW(percpu_pc64, UNSUPPORTED, ".rela r_info"),
-	ROW(list_empty, FORMAT, "relocation file"),
-	ROW(list_one_zero, FORMAT, "relocation list"),
-	ROW(list_three_zeros, FORMAT, "relocation list"),
-	ROW(list_all_zeros, FORMAT, "relocation list"),
-	ROW(list_no_first_zero, FORMAT, "relocation list"),
-	ROW(list_cut_in_first, FORMAT, "relocation list"),
-	ROW(list_ragged, FORMAT, "relocation list"),
-	ROW(list_four, FORMAT, "relocation list"),
-	ROW(list_unsorted, FORMAT, "relocation list"),
-	ROW(list_last_unsorted, FORMAT, "relocation list"),
-	ROW(list_duplicate, FORMAT, "relocation list"),
-	ROW(list_below, FORMAT, "relocation"),
-	ROW(list_positive, FORMAT, "relocation"),
-	ROW(list_above, FORMAT, "relocation"),
-	ROW(list_in_bss, FORMAT, "relocation"),
-	ROW(list_across_end, FORMAT, "relocation"),
-	ROW(list_across_end_64, FORMAT, "relocation"),
-	ROW(list_in_gap, FORMAT, "relocation"),
-	ROW(list_top, FORMAT, "relocation"),
-	ROW(list_and_appended, ARGUMENT, "relocation file"),
-	ROW(list_for_bzimage, ARGUMENT, "relocation file"),
-	ROW(junk_appended, FORMAT, "relocation list"),
-	ROW(ragged_appended, FORMAT, "relocation list"),
+#define ROW(change, status, field)                                                                                     \
+	{                                                                                                              \
+#change, change, RIFFLE_ERR_##status, field                                                            \
+	}
+    ROW(class_32, UNSUPPORTED, "EI_CLASS"),
+    ROW(big_endian, UNSUPPORTED, "EI_DATA"),
+    ROW(ident_version, UNSUPPORTED, "e_version"),
+    ROW(elf_version, UNSUPPORTED, "e_version"),
+    ROW(arm64, UNSUPPORTED, "e_machine"),
+    ROW(i386, UNSUPPORTED, "e_machine"),
+    ROW(object_file, UNSUPPORTED, "e_type"),
+    ROW(shared_object, UNSUPPORTED, "e_type"),
+    ROW(header_size, FORMAT, "e_ehsize"),
+    ROW(phentsize, FORMAT, "e_phentsize"),
+    ROW(no_segments, FORMAT, "e_phnum"),
+    ROW(many_segments, FORMAT, "e_phnum"),
+    ROW(phoff_past_end, FORMAT, "e_phoff"),
+    ROW(phoff_wraps, FORMAT, "e_phoff"),
+    ROW(nothing_to_load, FORMAT, "PT_LOAD"),
+    ROW(only_empty_loads, FORMAT, "PT_LOAD"),
+    ROW(filesz_above_memsz, FORMAT, "p_filesz"),
+    ROW(segment_past_end, FORMAT, "p_offset + p_filesz"),
+    ROW(segment_offset_wraps, FORMAT, "p_offset + p_filesz"),
+    ROW(segment_too_long, FORMAT, "p_offset + p_filesz"),
+    ROW(segment_above_window, UNSUPPORTED, "p_paddr + p_memsz"),
+    ROW(segment_wraps, FORMAT, "p_paddr + p_memsz"),
+    ROW(segment_far_away, UNSUPPORTED, "p_paddr + p_memsz"),
+    ROW(segments_overlap, FORMAT, "p_paddr"),
+    ROW(segments_equal, FORMAT, "p_paddr"),
+    ROW(bss_overlaps, FORMAT, "p_paddr"),
+    ROW(virtual_paddr, UNSUPPORTED, "p_paddr"),
+    ROW(paddr_is_vaddr_but_percpu, UNSUPPORTED, "p_paddr"),
+    ROW(unaligned_base, FORMAT, "p_paddr"),
+    ROW(other_vaddr, UNSUPPORTED, "p_vaddr"),
+    ROW(lowest_vaddr_zero, UNSUPPORTED, "p_vaddr"),
+    ROW(two_percpu, FORMAT, "p_vaddr"),
+    ROW(low_user_program, UNSUPPORTED, "p_vaddr"),
+    ROW(entry_below, FORMAT, "e_entry"),
+    ROW(entry_virtual, FORMAT, "e_entry"),
+    ROW(entry_in_gap, FORMAT, "e_entry"),
+    ROW(entry_in_bss, FORMAT, "e_entry"),
+    ROW(entry_above, FORMAT, "e_entry"),
+    ROW(note_past_end, FORMAT, "PT_NOTE"),
+    ROW(shentsize, FORMAT, "e_shentsize"),
+    ROW(shoff_past_end, FORMAT, "e_shoff"),
+    ROW(shoff_wraps, FORMAT, "e_shoff"),
+    ROW(too_many_sections, FORMAT, "e_shoff + e_shnum"),
+    ROW(no_section_count, FORMAT, "e_shnum"),
+    ROW(shstrndx, FORMAT, "e_shstrndx"),
+    ROW(shstrndx_no_strings, FORMAT, "e_shstrndx"),
+    ROW(names_unended, FORMAT, "section names"),
+    ROW(name_past_end, FORMAT, "sh_name"),
+    ROW(section_past_end, FORMAT, "sh_offset + sh_size"),
+    ROW(section_wraps, FORMAT, "sh_offset + sh_size"),
+    ROW(rela_size, FORMAT, ".rela sh_size"),
+    ROW(rela_link, FORMAT, ".rela sh_link"),
+    ROW(rela_link_past_end, FORMAT, ".rela sh_link"),
+    ROW(rela_symbol, FORMAT, ".rela r_info"),
+    ROW(rela_type, UNSUPPORTED, ".rela r_info"),
+    ROW(rela_below_section, FORMAT, ".rela r_offset"),
+    ROW(rela_above_section, FORMAT, ".rela r_offset"),
+    ROW(rela_wraps, FORMAT, ".rela r_offset"),
+    ROW(rela_across_end, FORMAT, ".rela r_offset"),
+    ROW(rela_twice, FORMAT, ".rela"),
+    ROW(rela_section_elsewhere, FORMAT, "relocation"),
+    ROW(rela_in_bss, FORMAT, "relocation"),
+    ROW(percpu_without_segment, FORMAT, ".data..percpu"),
+    ROW(percpu_pc64, UNSUPPORTED, ".rela r_info"),
+    ROW(list_empty, FORMAT, "relocation file"),
+    ROW(list_one_zero, FORMAT, "relocation list"),
+    ROW(list_three_zeros, FORMAT, "relocation list"),
+    ROW(list_all_zeros, FORMAT, "relocation list"),
+    ROW(list_no_first_zero, FORMAT, "relocation list"),
+    ROW(list_cut_in_first, FORMAT, "relocation list"),
+    ROW(list_ragged, FORMAT, "relocation list"),
+    ROW(list_four, FORMAT, "relocation list"),
+    ROW(list_unsorted, FORMAT, "relocation list"),
+    ROW(list_last_unsorted, FORMAT, "relocation list"),
+    ROW(list_duplicate, FORMAT, "relocation list"),
+    ROW(list_below, FORMAT, "relocation"),
+    ROW(list_positive, FORMAT, "relocation"),
+    ROW(list_above, FORMAT, "relocation"),
+    ROW(list_in_bss, FORMAT, "relocation"),
+    ROW(list_across_end, FORMAT, "relocation"),
+    ROW(list_across_end_64, FORMAT, "relocation"),
+    ROW(list_in_gap, FORMAT, "relocation"),
+    ROW(list_top, FORMAT, "relocation"),
+    ROW(list_and_appended, ARGUMENT, "relocation file"),
+    ROW(list_for_bzimage, ARGUMENT, "relocation file"),
+    ROW(junk_appended, FORMAT, "relocation list"),
+    ROW(ragged_appended, FORMAT, "relocation list"),
 };
 
 static void test_rows(void **state)
@@ -377,11 +378,9 @@ static void test_truncated_list(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_sparse_tables),
-		cmocka_unit_test(test_no_kernel),
-		cmocka_unit_test(test_truncated_elf),
-		cmocka_unit_test(test_truncated_list),
+	    cmocka_unit_test(test_rows),           cmocka_unit_test(test_sparse_tables),
+	    cmocka_unit_test(test_no_kernel),      cmocka_unit_test(test_truncated_elf),
+	    cmocka_unit_test(test_truncated_list),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

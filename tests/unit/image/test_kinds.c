@@ -8,8 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
 #include <nettle/sha2.h>
+
+#include <cmocka.h>
 
 #include "prepare/image/image.h"
 #include "tests/lib/kernels.h"
@@ -406,9 +407,9 @@ static void test_elf_alignment(void **state)
 	static const struct {
 		uint64_t link_phys, p_align, expected;
 	} rows[] = {
-		{16u << 20, 2u << 20, 2u << 20},    {16u << 20, 16u << 20, 16u << 20}, {32u << 20, 1u << 30, 16u << 20},
-		{12u << 20, 16u << 20, 4u << 20},   {16u << 20, 4096, 2u << 20},       {16u << 20, 0, 2u << 20},
-		{6u << 20, UINT64_MAX, 2u << 20},   {16u << 20, 8u << 20, 8u << 20},
+	    {16u << 20, 2u << 20, 2u << 20},  {16u << 20, 16u << 20, 16u << 20}, {32u << 20, 1u << 30, 16u << 20},
+	    {12u << 20, 16u << 20, 4u << 20}, {16u << 20, 4096, 2u << 20},       {16u << 20, 0, 2u << 20},
+	    {6u << 20, UINT64_MAX, 2u << 20}, {16u << 20, 8u << 20, 8u << 20},
 	};
 	struct test_kernel_spec spec = test_kernel_spec();
 	size_t i;
@@ -442,18 +443,18 @@ static void test_peek_at_others(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_elf_kinds),
-		cmocka_unit_test(test_elf_without_sections),
-		cmocka_unit_test(test_empty_inverse_list),
-		cmocka_unit_test(test_not_relocatable),
-		cmocka_unit_test(test_extended_numbers),
-		cmocka_unit_test(test_odd_build_ids),
-		cmocka_unit_test(test_bzimage_compressions),
-		cmocka_unit_test(test_padded_list),
-		cmocka_unit_test(test_bzimage_lzo),
-		cmocka_unit_test(test_bzimage_without_list),
-		cmocka_unit_test(test_elf_alignment),
-		cmocka_unit_test(test_peek_at_others),
+	    cmocka_unit_test(test_elf_kinds),
+	    cmocka_unit_test(test_elf_without_sections),
+	    cmocka_unit_test(test_empty_inverse_list),
+	    cmocka_unit_test(test_not_relocatable),
+	    cmocka_unit_test(test_extended_numbers),
+	    cmocka_unit_test(test_odd_build_ids),
+	    cmocka_unit_test(test_bzimage_compressions),
+	    cmocka_unit_test(test_padded_list),
+	    cmocka_unit_test(test_bzimage_lzo),
+	    cmocka_unit_test(test_bzimage_without_list),
+	    cmocka_unit_test(test_elf_alignment),
+	    cmocka_unit_test(test_peek_at_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

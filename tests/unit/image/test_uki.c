@@ -84,7 +84,8 @@ static const char command_line[] = "root=/dev/vda ro\nquiet \n";
 
 static void test_uki(void **state)
 {
-	static const unsigned compressions[] = {RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_ZSTD, RIFFLE_COMPRESSION_LZO};
+	static const unsigned compressions[] = {RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_ZSTD,
+						RIFFLE_COMPRESSION_LZO};
 	uint8_t initrd[1000];
 	struct input in;
 
@@ -184,7 +185,9 @@ static void pack(struct test_bytes *to, unsigned compression, const void *bytes,
 {
 	size_t room = 2 * count + 4096, used = 0;
 	uint8_t *out = malloc(room);
-	z_stream z = {.next_in = (z_const Bytef *)(uintptr_t)bytes, .avail_in = (uInt)count, .next_out = out,
+	z_stream z = {.next_in = (z_const Bytef *)(uintptr_t)bytes,
+		      .avail_in = (uInt)count,
+		      .next_out = out,
 		      .avail_out = (uInt)room};
 
 	assert_non_null(out);
@@ -194,7 +197,8 @@ static void pack(struct test_bytes *to, unsigned compression, const void *bytes,
 		used = z.total_out;
 		deflateEnd(&z);
 	} else if (compression == RIFFLE_COMPRESSION_XZ) {
-		assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, NULL, bytes, count, out, &used, room), LZMA_OK);
+		assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, NULL, bytes, count, out, &used, room),
+				 LZMA_OK);
 	} else {
 		used = ZSTD_compress(out, room, bytes, count, 3);
 		assert_false(ZSTD_isError(used));
@@ -205,7 +209,8 @@ static void pack(struct test_bytes *to, unsigned compression, const void *bytes,
 
 static void test_compressed(void **state)
 {
-	static const unsigned compressions[] = {RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_XZ, RIFFLE_COMPRESSION_ZSTD};
+	static const unsigned compressions[] = {RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_XZ,
+						RIFFLE_COMPRESSION_ZSTD};
 	struct input in;
 
 	(void)state;
@@ -223,8 +228,7 @@ static void test_compressed(void **state)
 		riffle_image_close(image);
 		riffle_image_close(plain);
 		file.count--;
-		must_refuse(&file, "kernel file",
-			    "is not what its compression allows");
+		must_refuse(&file, "kernel file", "is not what its compression allows");
 		pack(&other, compressions[i], "070701000000", 13);
 		must_refuse(&other, "kernel file", "is an initrd");
 		other.count = 0;
@@ -244,18 +248,18 @@ static void test_names(void **state)
 		size_t count;
 		const char *problem;
 	} row[] = {
-		{0, "070701", 6, "is an initrd"},
-		{0x38, "ARM\x64", 4, "is a kernel for arm64"},
-		{0x38, "RSC\x05", 4, "is a kernel for RISC-V"},
-		{0, "!<arch>\ndebian-binary   ", 24, "is a Debian package"},
-		{0, "!<arch>\nfile.o/", 15, "is an archive of object files"},
-		{0, "\xed\xab\xee\xdb", 4, "is an RPM package"},
-		{0x101, "ustar", 5, "is a tar archive"},
-		{0, "QFI\xfb", 4, "is a disk image"},
-		{0, "\x27\x05\x19\x56", 4, "is a U-Boot image"},
-		{0, "BZh91AY", 7, "is compressed by bzip2"},
-		{0x1fe, "\x55\xaa", 2, "is a boot sector"},
-		{0, "\1\2\3", 3, "is neither a bzImage nor an ELF file"},
+	    {0, "070701", 6, "is an initrd"},
+	    {0x38, "ARM\x64", 4, "is a kernel for arm64"},
+	    {0x38, "RSC\x05", 4, "is a kernel for RISC-V"},
+	    {0, "!<arch>\ndebian-binary   ", 24, "is a Debian package"},
+	    {0, "!<arch>\nfile.o/", 15, "is an archive of object files"},
+	    {0, "\xed\xab\xee\xdb", 4, "is an RPM package"},
+	    {0x101, "ustar", 5, "is a tar archive"},
+	    {0, "QFI\xfb", 4, "is a disk image"},
+	    {0, "\x27\x05\x19\x56", 4, "is a U-Boot image"},
+	    {0, "BZh91AY", 7, "is compressed by bzip2"},
+	    {0x1fe, "\x55\xaa", 2, "is a boot sector"},
+	    {0, "\1\2\3", 3, "is neither a bzImage nor an ELF file"},
 	};
 
 	(void)state;
@@ -265,10 +269,13 @@ static void test_names(void **state)
 		test_bytes_zero(&file, row[i].at);
 		test_bytes_add(&file, row[i].bytes, row[i].count);
 		must_refuse(&file, "kernel file", row[i].problem);
-		file.count--;           /* not enough of it to tell */
+		file.count--; /* not enough of it to tell */
 		if (row[i].at + row[i].count > 1)
-			must_refuse(&file, "kernel file", row[i].count == 24 ? "Debian" : row[i].count == 15 ? "archive"
-							  : row[i].count == 7 ? "bzip2" : "is neither");
+			must_refuse(&file, "kernel file",
+				    row[i].count == 24   ? "Debian"
+				    : row[i].count == 15 ? "archive"
+				    : row[i].count == 7  ? "bzip2"
+							 : "is neither");
 		test_bytes_free(&file);
 	}
 }
@@ -279,13 +286,13 @@ static void test_elfs(void **state)
 		uint16_t machine, type;
 		const char *field, *problem;
 	} row[] = {
-		{EM_X86_64, ET_REL, "e_type", "such as a kernel module"},
-		{EM_X86_64, ET_DYN, "e_type", "shared library or a program"},
-		{EM_X86_64, ET_CORE, "e_type", "core dump"},
-		{EM_AARCH64, ET_EXEC, "e_machine", "is arm64"},
-		{EM_386, ET_EXEC, "e_machine", "is 32-bit x86"},
-		{EM_RISCV, ET_REL, "e_machine", "is RISC-V"},
-		{0xffff, ET_EXEC, "e_machine", "is not x86-64"},
+	    {EM_X86_64, ET_REL, "e_type", "such as a kernel module"},
+	    {EM_X86_64, ET_DYN, "e_type", "shared library or a program"},
+	    {EM_X86_64, ET_CORE, "e_type", "core dump"},
+	    {EM_AARCH64, ET_EXEC, "e_machine", "is arm64"},
+	    {EM_386, ET_EXEC, "e_machine", "is 32-bit x86"},
+	    {EM_RISCV, ET_REL, "e_machine", "is RISC-V"},
+	    {0xffff, ET_EXEC, "e_machine", "is not x86-64"},
 	};
 	struct input in;
 
@@ -305,8 +312,8 @@ static void test_elfs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_uki),   cmocka_unit_test(test_broken_ukis), cmocka_unit_test(test_compressed),
-		cmocka_unit_test(test_names), cmocka_unit_test(test_elfs),
+	    cmocka_unit_test(test_uki),   cmocka_unit_test(test_broken_ukis), cmocka_unit_test(test_compressed),
+	    cmocka_unit_test(test_names), cmocka_unit_test(test_elfs),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

@@ -18,18 +18,19 @@ struct builder {
 	uint32_t *reloc64, *reloc32, *inverse;
 	uint32_t segments, extents, count64, count32, count_inverse;
 	struct {
-		const void *entries;    /* the test's */
+		const void *entries; /* the test's */
 		uint32_t count;
 		size_t size;
-	} extra[RIFFLE_SECTION_SLOTS];  /* the shuffle's sections, by kind */
-	uint8_t *image;         /* header.image_bytes long: what the file's payload holds */
-	uint8_t *stored;        /* with RIFFLE_FEATURE_COMPRESSED it holds this instead */
+	} extra[RIFFLE_SECTION_SLOTS]; /* the shuffle's sections, by kind */
+	uint8_t *image;                /* header.image_bytes long: what the file's payload holds */
+	uint8_t *stored;               /* with RIFFLE_FEATURE_COMPRESSED it holds this instead */
 	size_t stored_bytes;
-	uint64_t *plan;         /* after builder_seal() */
+	uint64_t *plan; /* after builder_seal() */
 	size_t plan_bytes;
 };
 
-/* A kernel of `image_bytes` with one segment over all of it but the last `bss` bytes, linked at 16 MiB, no extents yet. */
+/* A kernel of `image_bytes` with one segment over all of it but the last `bss` bytes, linked at 16 MiB, no extents yet.
+ */
 static inline void builder_start(struct builder *b, uint64_t image_bytes, uint64_t bss)
 {
 	memset(b, 0, sizeof *b);
@@ -58,10 +59,8 @@ static inline void builder_start(struct builder *b, uint64_t image_bytes, uint64
 
 static inline void builder_extent(struct builder *b, uint32_t image_offset, uint32_t bytes)
 {
-	b->extent[b->extents++] =
-		(struct riffle_extent){.image_offset = image_offset,
-				       .bytes = bytes,
-				       .file_offset = b->header.payload_offset + image_offset};
+	b->extent[b->extents++] = (struct riffle_extent){
+	    .image_offset = image_offset, .bytes = bytes, .file_offset = b->header.payload_offset + image_offset};
 }
 
 static inline void builder_section(struct builder *b, unsigned kind, const void *entries, uint32_t count, size_t size,
@@ -77,8 +76,8 @@ static inline void builder_section(struct builder *b, unsigned kind, const void 
 static inline void builder_sums(struct builder *b)
 {
 	b->header.plan_checksum = riffle_checksum(b->plan, b->header.base_bytes);
-	b->header.shuffle_checksum = riffle_checksum((uint8_t *)b->plan + b->header.base_bytes,
-						     b->plan_bytes - b->header.base_bytes);
+	b->header.shuffle_checksum =
+	    riffle_checksum((uint8_t *)b->plan + b->header.base_bytes, b->plan_bytes - b->header.base_bytes);
 	b->header.header_checksum = riffle_checksum_header(&b->header);
 }
 
@@ -93,8 +92,8 @@ static inline void builder_seal(struct builder *b)
 	size_t at = 0;
 
 	free(b->plan);
-	b->plan_bytes = 64 + b->segments * 24u + b->extents * 16u +
-			4u * ((size_t)b->count64 + b->count32 + b->count_inverse);
+	b->plan_bytes =
+	    64 + b->segments * 24u + b->extents * 16u + 4u * ((size_t)b->count64 + b->count32 + b->count_inverse);
 	for (unsigned i = 0; i < RIFFLE_SECTION_SLOTS; i++)
 		b->plan_bytes += (b->extra[i].count * b->extra[i].size + 7) & ~(size_t)7;
 	b->plan_bytes = (b->plan_bytes + 7) & ~(size_t)7;
@@ -113,8 +112,9 @@ static inline void builder_seal(struct builder *b)
 	if (at == b->header.base_bytes)
 		b->header.base_bytes = b->plan_bytes;
 	b->header.plan_stored_bytes = b->stored ? builder_pieces(b) * 4 + b->plan_bytes : 0;
-	b->header.payload_offset = (RIFFLE_HEADER_BYTES + builder_pieces(b) * 4 + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
-				   ~(RIFFLE_PAYLOAD_ALIGN - 1);
+	b->header.payload_offset =
+	    (RIFFLE_HEADER_BYTES + builder_pieces(b) * 4 + b->plan_bytes + RIFFLE_PAYLOAD_ALIGN - 1) &
+	    ~(RIFFLE_PAYLOAD_ALIGN - 1);
 	for (uint32_t i = 0; i < b->extents; i++)
 		b->extent[i].file_offset = b->stored ? 0 : b->header.payload_offset + b->extent[i].image_offset;
 	if (b->extents)

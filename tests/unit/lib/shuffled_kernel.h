@@ -18,7 +18,7 @@ enum sk_kind { SK_PC32, SK_ABS32, SK_ABS64, SK_INVERSE };
 struct sk_ref {
 	uint32_t field, target; /* target: image offset, UINT32_MAX none */
 	enum sk_kind kind;
-	uint64_t value;         /* as linked */
+	uint64_t value; /* as linked */
 };
 
 struct sk_exception {
@@ -27,18 +27,18 @@ struct sk_exception {
 
 struct sk_symbol {
 	uint32_t address;
-	uint8_t name[20];       /* length byte(s) and codes, as in the table */
+	uint8_t name[20]; /* length byte(s) and codes, as in the table */
 	uint32_t bytes;
 };
 
 /* How the kernel is made: what formats of tables it has. */
 struct sk_shape {
 	uint64_t seed;
-	unsigned regions;       /* 1, 2, or many: then they are of two chunks each */
-	int handlers;           /* exception table with handlers */
+	unsigned regions; /* 1, 2, or many: then they are of two chunks each */
+	int handlers;     /* exception table with handlers */
 	int self_relative, absolute_percpu, seqs;
-	int small;              /* a plan of a few KB, for a fuzz target to start from */
-	int huge_fixed_run;     /* more symbols in front than 16 bits can count */
+	int small;          /* a plan of a few KB, for a fuzz target to start from */
+	int huge_fixed_run; /* more symbols in front than 16 bits can count */
 };
 
 struct shuffled_kernel {
@@ -113,11 +113,13 @@ static inline void sk_make_chunks(struct shuffled_kernel *k, uint64_t *s)
 		bool many = k->shape.regions > 2;
 		uint32_t count = many ? 2 : k->shape.small ? 8 + 4 * r : r ? 200 : 1500;
 
-		k->region[r] = (struct riffle_region){.image_offset = at, .first_chunk = k->chunks, .chunk_count = count};
+		k->region[r] =
+		    (struct riffle_region){.image_offset = at, .first_chunk = k->chunks, .chunk_count = count};
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t bytes = 16 * (1 + (uint32_t)(sk_random(s) % (many ? 20 : i % 50 ? 40 : 1000)));
 
-			k->chunk[k->chunks++] = (struct riffle_chunk){.image_offset = at, .units = (uint16_t)(bytes / 16)};
+			k->chunk[k->chunks++] =
+			    (struct riffle_chunk){.image_offset = at, .units = (uint16_t)(bytes / 16)};
 			at += bytes;
 		}
 		k->region[r].bytes = at - k->region[r].image_offset;
@@ -245,8 +247,8 @@ static inline void sk_make_sites(struct shuffled_kernel *k, uint32_t at, uint64_
 		k->site_target[i] = (uint16_t)sk_chunk_of(k, target);
 		sk_put(k, at, target - at, 4);
 	}
-	k->table[3] = (struct riffle_table){
-		.kind = RIFFLE_TABLE_SITES, .image_offset = k->sites_at, .entries = k->sites};
+	k->table[3] =
+	    (struct riffle_table){.kind = RIFFLE_TABLE_SITES, .image_offset = k->sites_at, .entries = k->sites};
 }
 
 static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
@@ -279,8 +281,8 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 	k->orc_states_at = at;
 	for (uint32_t i = 0; i < k->orcs * 6; i++)
 		k->b.image[at++] = (uint8_t)sk_random(s);
-	k->table[1] = (struct riffle_table){.kind = RIFFLE_TABLE_ORC, .image_offset = k->table_at[1],
-					    .second_offset = k->orc_states_at};
+	k->table[1] = (struct riffle_table){
+	    .kind = RIFFLE_TABLE_ORC, .image_offset = k->table_at[1], .second_offset = k->orc_states_at};
 	sk_count_table(k, &k->table[1], offsetof(struct riffle_chunk, orc), k->orc, k->orcs);
 
 	at = (at + 7) & ~7u;
@@ -290,7 +292,8 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 		sk_put(k, at, sk_value(0, k->mcount[i], SK_ABS64, 0), 8);
 	k->table[2] = (struct riffle_table){.kind = RIFFLE_TABLE_MCOUNT, .image_offset = k->table_at[2]};
 	sk_count_table(k, &k->table[2], offsetof(struct riffle_chunk, mcount), k->mcount, k->mcounts);
-	/* sites lie across the edge of what a load reads at once, and of a load's block, where one entry is half on either side */
+	/* sites lie across the edge of what a load reads at once, and of a load's block, where one entry is half on
+	 * either side */
 	sk_make_sites(k, k->shape.small ? at : 0x600000 + (k->shape.seed % 2 << 20) - 1402, s);
 	at += k->shape.small ? 4 * k->sites : 0;
 	k->kallsyms.offsets = (at + 7) & ~7u;
@@ -305,7 +308,8 @@ static inline uint32_t sk_kallsyms_word(const struct shuffled_kernel *k, uint32_
 
 static inline void sk_make_kallsyms(struct shuffled_kernel *k, uint64_t *s)
 {
-	uint32_t in_front = k->shape.huge_fixed_run ? 70000 : 300, in_text = k->shape.small ? 300 : 6000, behind = 500, at;
+	uint32_t in_front = k->shape.huge_fixed_run ? 70000 : 300, in_text = k->shape.small ? 300 : 6000, behind = 500,
+		 at;
 	uint32_t *address = malloc((in_front + in_text + behind) * sizeof *address);
 	uint32_t shape_gaps = k->shape.regions + 1;
 	struct riffle_kallsyms *ks = &k->kallsyms;

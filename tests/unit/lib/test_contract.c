@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+
 #include <cmocka.h>
 
 #include <riffle/riffle.h>
@@ -95,7 +96,8 @@ static void versions_are_the_headers(void **state)
 	(void)state;
 	assert_int_equal(riffle_version(), RIFFLE_VERSION);
 	assert_string_equal(riffle_version_string(), RIFFLE_VERSION_STRING);
-	snprintf(text, sizeof text, "%u.%u.%u", RIFFLE_VERSION / 10000, RIFFLE_VERSION / 100 % 100, RIFFLE_VERSION % 100);
+	snprintf(text, sizeof text, "%u.%u.%u", RIFFLE_VERSION / 10000, RIFFLE_VERSION / 100 % 100,
+		 RIFFLE_VERSION % 100);
 	assert_string_equal(text, RIFFLE_VERSION_STRING);
 	assert_int_equal(riffle_format_version(), RIFFLE_FORMAT_VERSION);
 }
@@ -153,7 +155,8 @@ static void reserved_words_are_checked(void **state)
 	s->layout.reserved_zero[sizeof s->layout.reserved_zero / 4 - 1] = 1;
 	expect_argument(load(s), "layout");
 	expect_argument(riffle_layout_check(&s->layout, &s->plan, &s->memory, &error), "layout");
-	expect_argument(riffle_layout_draw(&s->layout, &s->plan, &s->memory, RIFFLE_MODE_KASLR, NULL, &error), "layout");
+	expect_argument(riffle_layout_draw(&s->layout, &s->plan, &s->memory, RIFFLE_MODE_KASLR, NULL, &error),
+			"layout");
 	memset(s->layout.reserved_zero, 0, sizeof s->layout.reserved_zero);
 	s->memory.reserved_zero[3] = 1;
 	expect_argument(load(s), "memory");
@@ -255,14 +258,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(versions_are_the_headers),
-		TEST(plan_tells_its_size),
-		cmocka_unit_test(zeroed_plan_may_be_closed),
-		TEST(reserved_words_are_checked),
-		TEST(unknown_bits_are_refused),
-		TEST(workspace_is_checked),
-		TEST(load_writes_the_kernel_alone),
-		TEST(layouts_are_wiped),
+	    cmocka_unit_test(versions_are_the_headers),
+	    TEST(plan_tells_its_size),
+	    cmocka_unit_test(zeroed_plan_may_be_closed),
+	    TEST(reserved_words_are_checked),
+	    TEST(unknown_bits_are_refused),
+	    TEST(workspace_is_checked),
+	    TEST(load_writes_the_kernel_alone),
+	    TEST(layouts_are_wiped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,11 +6,12 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <cmocka.h>
 #include <sys/mman.h>
 
 #include <lz4hc.h>
 #include <zstd.h>
+
+#include <cmocka.h>
 
 #include <riffle/load.h>
 
@@ -357,8 +358,8 @@ static void every_lie_about_frames_is_refused(void **state)
 	small_kernel(&b, frame);
 	builder_seal(&b);
 	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error), 0);
-	((struct riffle_extent *)(void *)((uint8_t *)b.plan + b.header.section[RIFFLE_SECTION_EXTENTS].offset))->file_offset =
-	    b.header.payload_offset;
+	((struct riffle_extent *)(void *)((uint8_t *)b.plan + b.header.section[RIFFLE_SECTION_EXTENTS].offset))
+	    ->file_offset = b.header.payload_offset;
 	builder_sums(&b);
 	assert_int_equal(riffle_plan_check(&plan, &b.header, b.plan, b.plan_bytes, b.header.file_bytes, &error),
 			 RIFFLE_ERR_FORMAT);

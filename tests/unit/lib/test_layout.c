@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <cmocka.h>
 #include <sys/random.h>
+
+#include <cmocka.h>
 
 #include <riffle/layout.h>
 
@@ -80,17 +81,17 @@ static const struct riffle_ram two_ram[] = {{0x100000000, 300 * MIB, NULL}, {0, 
 static const struct riffle_ram odd_ram[] = {{0, 100 * MIB + 4096, NULL}, {200 * MIB + 4096, 131 * MIB, NULL}};
 static const struct riffle_range low_only[] = {{0x7000, 4096}, {0x9000, 16 * 4096}};
 static const struct riffle_range holes[] = {
-	{450 * MIB + 4096, 30 * MIB}, {0, MIB}, {100 * MIB, 1}, {100 * MIB, 3 * MIB}, {101 * MIB, 40 * MIB}, {300 * MIB, 0},
+    {450 * MIB + 4096, 30 * MIB}, {0, MIB}, {100 * MIB, 1}, {100 * MIB, 3 * MIB}, {101 * MIB, 40 * MIB}, {300 * MIB, 0},
 };
 static const struct {
 	const char *name;
 	struct riffle_memory memory;
 	uint64_t image_mib;
 } guests[] = {
-	{"512 MiB", {one_ram, 1, low_only, 2}, 48},
-	{"512 MiB with holes", {one_ram, 1, holes, 6}, 30},
-	{"3.3 GiB above and below the 32-bit hole", {two_ram, 2, holes, 6}, 40},
-	{"odd stretches", {odd_ram, 2, low_only, 2}, 31},
+    {"512 MiB", {one_ram, 1, low_only, 2}, 48},
+    {"512 MiB with holes", {one_ram, 1, holes, 6}, 30},
+    {"3.3 GiB above and below the 32-bit hole", {two_ram, 2, holes, 6}, 40},
+    {"odd stretches", {odd_ram, 2, low_only, 2}, 31},
 };
 
 static void slots_are_counted_right(void **state)
@@ -105,8 +106,7 @@ static void slots_are_counted_right(void **state)
 		struct riffle_plan plan = plan_of(&b, guests[g].image_mib);
 
 		assert_int_equal(riffle_layout_slots(&slots, &plan, &guests[g].memory, RIFFLE_MODE_KASLR, &error), 0);
-		assert_int_equal(slots.physical,
-				 all_slots(slot, &guests[g].memory, plan.header->image_bytes));
+		assert_int_equal(slots.physical, all_slots(slot, &guests[g].memory, plan.header->image_bytes));
 		assert_int_equal(slots.virtual_, 1 + (1024 - 16 - guests[g].image_mib) / 2);
 		builder_end(&b);
 	}
@@ -142,8 +142,9 @@ static void draws_are_uniform(void **state)
 			uint64_t v;
 			unsigned p;
 
-			assert_int_equal(riffle_layout_draw(&layout, &plan, &guests[g].memory, RIFFLE_MODE_KASLR,
-							    &random, &error), 0);
+			assert_int_equal(
+			    riffle_layout_draw(&layout, &plan, &guests[g].memory, RIFFLE_MODE_KASLR, &random, &error),
+			    0);
 			assert_int_equal(riffle_layout_check(&layout, &plan, &guests[g].memory, &error), 0);
 			for (p = 0; p < count && slot[p] != layout.physical_base; p++)
 				;
@@ -264,18 +265,18 @@ static void replayed_layouts_are_checked(void **state)
 		struct riffle_layout layout;
 		int status;
 	} rows[] = {
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, RIFFLE_OK},
-		{{RIFFLE_MODE_KASLR, 464 * MIB, 0xffffffffbd000000}, RIFFLE_OK},
-		{{RIFFLE_MODE_KASLR, 466 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 14 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 17 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbd200000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff80e00000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81001000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_PHYSICAL, 18 * MIB, 0xffffffff81000000}, RIFFLE_OK},
-		{{RIFFLE_MODE_PHYSICAL, 18 * MIB, 0xffffffff81200000}, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_OFF, 18 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
-		{{(enum riffle_mode)9, 16 * MIB, 0xffffffff81000000}, RIFFLE_ERR_ARGUMENT},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, RIFFLE_OK},
+	    {{RIFFLE_MODE_KASLR, 464 * MIB, 0xffffffffbd000000}, RIFFLE_OK},
+	    {{RIFFLE_MODE_KASLR, 466 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 14 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 17 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbd200000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff80e00000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81001000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_PHYSICAL, 18 * MIB, 0xffffffff81000000}, RIFFLE_OK},
+	    {{RIFFLE_MODE_PHYSICAL, 18 * MIB, 0xffffffff81200000}, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_OFF, 18 * MIB, 0xffffffff81000000}, RIFFLE_ERR_SPACE},
+	    {{(enum riffle_mode)9, 16 * MIB, 0xffffffff81000000}, RIFFLE_ERR_ARGUMENT},
 	};
 
 	(void)state;
@@ -365,15 +366,11 @@ static void biased_draws_are_rejected(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(slots_are_counted_right),
-		cmocka_unit_test(draws_are_uniform),
-		cmocka_unit_test(slots_are_independent),
-		cmocka_unit_test(modes_include_each_other),
-		cmocka_unit_test(what_does_not_fit_is_refused),
-		cmocka_unit_test(replayed_layouts_are_checked),
-		cmocka_unit_test(failing_randomness_is_an_error),
-		cmocka_unit_test(seeded_source_is_chacha20),
-		cmocka_unit_test(biased_draws_are_rejected),
+	    cmocka_unit_test(slots_are_counted_right),        cmocka_unit_test(draws_are_uniform),
+	    cmocka_unit_test(slots_are_independent),          cmocka_unit_test(modes_include_each_other),
+	    cmocka_unit_test(what_does_not_fit_is_refused),   cmocka_unit_test(replayed_layouts_are_checked),
+	    cmocka_unit_test(failing_randomness_is_an_error), cmocka_unit_test(seeded_source_is_chacha20),
+	    cmocka_unit_test(biased_draws_are_rejected),
 	};
 	return cmocka_run_group_tests_name("layout", tests, NULL, NULL);
 }

@@ -4,8 +4,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <cmocka.h>
 #include <sys/mman.h>
+
+#include <cmocka.h>
 
 #include <riffle/load.h>
 
@@ -145,7 +146,8 @@ static void loads_to_the_byte(void **state)
 		riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
 		assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
 		assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &g.memory, clear,
-					     round & 2 ? &workers : NULL, &error), 0);
+					     round & 2 ? &workers : NULL, &error),
+				 0);
 		assert_memory_equal((uint8_t *)g.ram.host + layout.physical_base, expected, IMAGE);
 		assert_untouched(&g, layout.physical_base, clear ? 0xa5 : 0);
 		assert_int_equal(loaded.entry, layout.physical_base + 0x100);
@@ -204,16 +206,16 @@ static void layouts_that_do_not_fit_are_refused(void **state)
 		uint64_t ram_bytes;
 		int status;
 	} rows[] = {
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 24 * MIB, RIFFLE_OK},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 22 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, UINT64_MAX - 2 * MIB + 1, 0xffffffff81000000}, 24 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 17 * MIB, 0xffffffff81000000}, 64 * MIB, RIFFLE_ERR_ARGUMENT},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffc0000000}, 64 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbfa00000}, 64 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbf800000}, 64 * MIB, RIFFLE_OK},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff80e00000}, 64 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0}, 64 * MIB, RIFFLE_ERR_SPACE},
-		{{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81001000}, 64 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 24 * MIB, RIFFLE_OK},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000}, 22 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, UINT64_MAX - 2 * MIB + 1, 0xffffffff81000000}, 24 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 17 * MIB, 0xffffffff81000000}, 64 * MIB, RIFFLE_ERR_ARGUMENT},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffc0000000}, 64 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbfa00000}, 64 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffffbf800000}, 64 * MIB, RIFFLE_OK},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff80e00000}, 64 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0}, 64 * MIB, RIFFLE_ERR_SPACE},
+	    {{RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81001000}, 64 * MIB, RIFFLE_ERR_SPACE},
 	};
 	struct riffle_source_memory bytes;
 	struct riffle_source source;
@@ -232,8 +234,7 @@ static void layouts_that_do_not_fit_are_refused(void **state)
 	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		g.ram.bytes = rows[i].ram_bytes;
-		if (riffle_load(&loaded, &plan, &source, &rows[i].layout, &g.memory, 0, NULL, &error) !=
-		    rows[i].status)
+		if (riffle_load(&loaded, &plan, &source, &rows[i].layout, &g.memory, 0, NULL, &error) != rows[i].status)
 			fail_msg("row %zu", i);
 	}
 	riffle_plan_close(&plan);
@@ -285,10 +286,10 @@ static void failing_source_is_an_error(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loads_to_the_byte),
-		cmocka_unit_test(zero_pages_stay_away),
-		cmocka_unit_test(layouts_that_do_not_fit_are_refused),
-		cmocka_unit_test(failing_source_is_an_error),
+	    cmocka_unit_test(loads_to_the_byte),
+	    cmocka_unit_test(zero_pages_stay_away),
+	    cmocka_unit_test(layouts_that_do_not_fit_are_refused),
+	    cmocka_unit_test(failing_source_is_an_error),
 	};
 	return cmocka_run_group_tests_name("load", tests, NULL, NULL);
 }

@@ -3,9 +3,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <cmocka.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include <riffle/plan.h>
 
@@ -109,7 +110,8 @@ LIE(lie_section_odd, b->header.section[RIFFLE_SECTION_RELOC32].offset += 4)
 LIE(lie_no_segments, b->header.section[RIFFLE_SECTION_SEGMENTS].count = 0)
 LIE(lie_segment_file, segments(b)->file_bytes = segments(b)->memory_bytes + 1)
 LIE(lie_segment_end, segments(b)->memory_bytes++)
-LIE(lie_extent_order, extents(b)[1].image_offset = 0x2000; extents(b)[1].file_offset = b->header.payload_offset + 0x2000)
+LIE(lie_extent_order, extents(b)[1].image_offset = 0x2000;
+    extents(b)[1].file_offset = b->header.payload_offset + 0x2000)
 LIE(lie_extent_empty, extents(b)[0].bytes = 0)
 LIE(lie_extent_bss, extents(b)[1].bytes = 2 << 20)
 LIE(lie_extent_outside, extents(b)[1].image_offset = 0xfffff000)
@@ -123,48 +125,48 @@ LIE(lie_relocs_far, relocs(b, RIFFLE_SECTION_RELOC32_INVERSE)[0] = UINT32_MAX)
 LIE(lie_flags, b->header.flags = 0)
 
 static const struct lie lies[] = {
-	{"magic", lie_magic, RIFFLE_ERR_FORMAT, "magic"},
-	{"version", lie_version, RIFFLE_ERR_UNSUPPORTED, "version"},
-	{"header_bytes", lie_header_bytes, RIFFLE_ERR_FORMAT, "header_bytes"},
-	{"unknown feature", lie_feature, RIFFLE_ERR_UNSUPPORTED, "features"},
-	{"file size", lie_file_short, RIFFLE_ERR_FORMAT, "file_bytes"},
-	{"plan offset", lie_plan_offset, RIFFLE_ERR_FORMAT, "plan_offset"},
-	{"huge plan", lie_plan_huge, RIFFLE_ERR_FORMAT, "plan_bytes"},
-	{"odd plan", lie_plan_odd, RIFFLE_ERR_FORMAT, "plan_bytes"},
-	{"odd payload", lie_payload_odd, RIFFLE_ERR_FORMAT, "payload_offset"},
-	{"payload over header", lie_payload_low, RIFFLE_ERR_FORMAT, "payload_offset"},
-	{"payload past end", lie_payload_high, RIFFLE_ERR_FORMAT, "payload_offset"},
-	{"empty image", lie_image_zero, RIFFLE_ERR_FORMAT, "image_bytes"},
-	{"large image", lie_image_large, RIFFLE_ERR_FORMAT, "image_bytes"},
-	{"image past window", lie_image_window, RIFFLE_ERR_FORMAT, "image_bytes"},
-	{"odd link address", lie_link_odd, RIFFLE_ERR_FORMAT, "link_phys"},
-	{"virtual link address", lie_link_virt, RIFFLE_ERR_FORMAT, "link_virt"},
-	{"window", lie_window, RIFFLE_ERR_FORMAT, "window_bytes"},
-	{"entry outside", lie_entry_out, RIFFLE_ERR_FORMAT, "entry_offset"},
-	{"entry in bss", lie_entry_bss, RIFFLE_ERR_FORMAT, "entry_offset"},
-	{"entry that moves without chunks", lie_entry_moves, RIFFLE_ERR_FORMAT, "features"},
-	{"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes"},
-	{"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT, "no_shuffle"},
-	{"unterminated version", lie_text, RIFFLE_ERR_FORMAT, "kernel_version"},
-	{"section offset", lie_section_offset, RIFFLE_ERR_FORMAT, "reloc64"},
-	{"section count", lie_section_count, RIFFLE_ERR_FORMAT, "reloc64"},
-	{"section too long", lie_section_more, RIFFLE_ERR_FORMAT, "reloc32_inverse"},
-	{"section alignment", lie_section_odd, RIFFLE_ERR_FORMAT, "reloc32"},
-	{"no segments", lie_no_segments, RIFFLE_ERR_FORMAT, "segments"},
-	{"segment larger in file", lie_segment_file, RIFFLE_ERR_FORMAT, "segment file_bytes"},
-	{"segment past image", lie_segment_end, RIFFLE_ERR_FORMAT, "segment"},
-	{"extents overlap", lie_extent_order, RIFFLE_ERR_FORMAT, "extent image_offset"},
-	{"empty extent", lie_extent_empty, RIFFLE_ERR_FORMAT, "extent image_offset"},
-	{"extent in bss", lie_extent_bss, RIFFLE_ERR_FORMAT, "extent image_offset"},
-	{"extent outside", lie_extent_outside, RIFFLE_ERR_FORMAT, "extent image_offset"},
-	{"extent start", lie_extent_start, RIFFLE_ERR_FORMAT, "extent image_offset"},
-	{"extent in file", lie_extent_file, RIFFLE_ERR_FORMAT, "extent file_offset"},
-	{"unsorted relocations", lie_relocs_order, RIFFLE_ERR_FORMAT, "reloc64"},
-	{"relocation between extents", lie_relocs_between, RIFFLE_ERR_FORMAT, "reloc64"},
-	{"relocation across an extent's end", lie_relocs_across, RIFFLE_ERR_FORMAT, "reloc64"},
-	{"relocation past the last extent", lie_relocs_end, RIFFLE_ERR_FORMAT, "reloc32"},
-	{"relocation far away", lie_relocs_far, RIFFLE_ERR_FORMAT, "reloc32_inverse"},
-	{"flags deny relocations", lie_flags, RIFFLE_ERR_FORMAT, "flags"},
+    {"magic", lie_magic, RIFFLE_ERR_FORMAT, "magic"},
+    {"version", lie_version, RIFFLE_ERR_UNSUPPORTED, "version"},
+    {"header_bytes", lie_header_bytes, RIFFLE_ERR_FORMAT, "header_bytes"},
+    {"unknown feature", lie_feature, RIFFLE_ERR_UNSUPPORTED, "features"},
+    {"file size", lie_file_short, RIFFLE_ERR_FORMAT, "file_bytes"},
+    {"plan offset", lie_plan_offset, RIFFLE_ERR_FORMAT, "plan_offset"},
+    {"huge plan", lie_plan_huge, RIFFLE_ERR_FORMAT, "plan_bytes"},
+    {"odd plan", lie_plan_odd, RIFFLE_ERR_FORMAT, "plan_bytes"},
+    {"odd payload", lie_payload_odd, RIFFLE_ERR_FORMAT, "payload_offset"},
+    {"payload over header", lie_payload_low, RIFFLE_ERR_FORMAT, "payload_offset"},
+    {"payload past end", lie_payload_high, RIFFLE_ERR_FORMAT, "payload_offset"},
+    {"empty image", lie_image_zero, RIFFLE_ERR_FORMAT, "image_bytes"},
+    {"large image", lie_image_large, RIFFLE_ERR_FORMAT, "image_bytes"},
+    {"image past window", lie_image_window, RIFFLE_ERR_FORMAT, "image_bytes"},
+    {"odd link address", lie_link_odd, RIFFLE_ERR_FORMAT, "link_phys"},
+    {"virtual link address", lie_link_virt, RIFFLE_ERR_FORMAT, "link_virt"},
+    {"window", lie_window, RIFFLE_ERR_FORMAT, "window_bytes"},
+    {"entry outside", lie_entry_out, RIFFLE_ERR_FORMAT, "entry_offset"},
+    {"entry in bss", lie_entry_bss, RIFFLE_ERR_FORMAT, "entry_offset"},
+    {"entry that moves without chunks", lie_entry_moves, RIFFLE_ERR_FORMAT, "features"},
+    {"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes"},
+    {"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT, "no_shuffle"},
+    {"unterminated version", lie_text, RIFFLE_ERR_FORMAT, "kernel_version"},
+    {"section offset", lie_section_offset, RIFFLE_ERR_FORMAT, "reloc64"},
+    {"section count", lie_section_count, RIFFLE_ERR_FORMAT, "reloc64"},
+    {"section too long", lie_section_more, RIFFLE_ERR_FORMAT, "reloc32_inverse"},
+    {"section alignment", lie_section_odd, RIFFLE_ERR_FORMAT, "reloc32"},
+    {"no segments", lie_no_segments, RIFFLE_ERR_FORMAT, "segments"},
+    {"segment larger in file", lie_segment_file, RIFFLE_ERR_FORMAT, "segment file_bytes"},
+    {"segment past image", lie_segment_end, RIFFLE_ERR_FORMAT, "segment"},
+    {"extents overlap", lie_extent_order, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"empty extent", lie_extent_empty, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"extent in bss", lie_extent_bss, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"extent outside", lie_extent_outside, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"extent start", lie_extent_start, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"extent in file", lie_extent_file, RIFFLE_ERR_FORMAT, "extent file_offset"},
+    {"unsorted relocations", lie_relocs_order, RIFFLE_ERR_FORMAT, "reloc64"},
+    {"relocation between extents", lie_relocs_between, RIFFLE_ERR_FORMAT, "reloc64"},
+    {"relocation across an extent's end", lie_relocs_across, RIFFLE_ERR_FORMAT, "reloc64"},
+    {"relocation past the last extent", lie_relocs_end, RIFFLE_ERR_FORMAT, "reloc32"},
+    {"relocation far away", lie_relocs_far, RIFFLE_ERR_FORMAT, "reloc32_inverse"},
+    {"flags deny relocations", lie_flags, RIFFLE_ERR_FORMAT, "flags"},
 };
 
 static void every_lie_is_refused(void **state)
@@ -269,8 +271,12 @@ static void a_file_cut_short_is_an_error(void **state)
 
 static void errors_read_well(void **state)
 {
-	struct riffle_error error = {.field = "e_machine", .problem = "is not x86-64", .found = 183, .has_found = 1,
-				     .expected = 62, .has_expected = 1};
+	struct riffle_error error = {.field = "e_machine",
+				     .problem = "is not x86-64",
+				     .found = 183,
+				     .has_found = 1,
+				     .expected = 62,
+				     .has_expected = 1};
 	char text[80], tiny[6];
 
 	(void)state;
@@ -288,12 +294,9 @@ static void errors_read_well(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(right_plan_is_taken),
-		cmocka_unit_test(every_lie_is_refused),
-		cmocka_unit_test(changed_bytes_are_noticed),
-		cmocka_unit_test(every_truncation_is_refused),
-		cmocka_unit_test(a_file_cut_short_is_an_error),
-		cmocka_unit_test(errors_read_well),
+	    cmocka_unit_test(right_plan_is_taken),          cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(changed_bytes_are_noticed),    cmocka_unit_test(every_truncation_is_refused),
+	    cmocka_unit_test(a_file_cut_short_is_an_error), cmocka_unit_test(errors_read_well),
 	};
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

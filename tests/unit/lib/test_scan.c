@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+
 #include <cmocka.h>
 
 #include "load/shuffle.h"
@@ -92,9 +93,9 @@ static void chunks_are_scattered(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(scans_are_the_same),
-		cmocka_unit_test(scans_count),
-		cmocka_unit_test(chunks_are_scattered),
+	    cmocka_unit_test(scans_are_the_same),
+	    cmocka_unit_test(scans_count),
+	    cmocka_unit_test(chunks_are_scattered),
 	};
 	return cmocka_run_group_tests_name("scan", tests, NULL, NULL);
 }

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <cmocka.h>
 #include <sys/random.h>
+
+#include <cmocka.h>
 
 #include <riffle/load.h>
 
@@ -18,11 +19,11 @@
 #define LINK UINT64_C(0xffffffff81000000)
 
 static const struct sk_shape shapes[] = {
-	{.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
-	{.seed = 22, .regions = 2, .handlers = 1},
-	{.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
-	{.seed = 44, .regions = 1, .absolute_percpu = 1, .seqs = 1, .huge_fixed_run = 1},
-	{.seed = 55, .regions = SK_REGIONS_MAX - 1, .absolute_percpu = 1, .seqs = 1},
+    {.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
+    {.seed = 22, .regions = 2, .handlers = 1},
+    {.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
+    {.seed = 44, .regions = 1, .absolute_percpu = 1, .seqs = 1, .huge_fixed_run = 1},
+    {.seed = 55, .regions = SK_REGIONS_MAX - 1, .absolute_percpu = 1, .seqs = 1},
 };
 
 struct loaded_kernel {
@@ -61,7 +62,8 @@ static int load(struct loaded_kernel *l, unsigned options, bool backwards)
 	riffle_source_from_bytes(&source, &bytes, file, l->k->b.header.file_bytes);
 	l->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
 	assert_int_equal(riffle_plan_check(&l->plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
-					   l->k->b.header.file_bytes, &error), 0);
+					   l->k->b.header.file_bytes, &error),
+			 0);
 	workspace_bytes = riffle_load_workspace(&l->plan);
 	workspace = aligned_alloc(64, workspace_bytes);
 	memset(workspace, 0xee, workspace_bytes);
@@ -88,7 +90,8 @@ static void draw(struct loaded_kernel *l, uint64_t seed)
 
 	riffle_random_from_seed(&random, &seeded, key);
 	assert_int_equal(riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
-					   l->k->b.header.file_bytes, &error), 0);
+					   l->k->b.header.file_bytes, &error),
+			 0);
 	l->layout.order = l->order;
 	l->layout.order_count = l->k->chunks;
 	assert_int_equal(riffle_layout_draw(&l->layout, &plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error), 0);
@@ -279,7 +282,8 @@ static void entry_moves(void **state)
 			draw(l, i + at);
 			place_chunks(l);
 			assert_int_equal(load(l, 0, false), 0);
-			assert_int_equal(l->entry, l->layout.physical_base + c->image_offset + at + (uint64_t)(int64_t)l->shift[i]);
+			assert_int_equal(l->entry, l->layout.physical_base + c->image_offset + at +
+						       (uint64_t)(int64_t)l->shift[i]);
 			free(l->guest);
 		}
 	}
@@ -324,8 +328,9 @@ static void regions_are_limited(void **state)
 	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 
 	(void)state;
-	assert_int_equal(riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes,
-					   &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(
+	    riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes, &error),
+	    RIFFLE_ERR_FORMAT);
 	assert_string_equal(error.field, "regions");
 	assert_int_equal(error.found, SK_REGIONS_MAX);
 	assert_int_equal(error.expected, SK_REGIONS_MAX - 1);
@@ -341,10 +346,10 @@ static void wrong_orders_are_refused(void **state)
 	l->k = sk_make(&shapes[1]);
 	draw(l, 6);
 	keep = l->order[7];
-	l->order[7] = l->order[8];      /* twice */
+	l->order[7] = l->order[8]; /* twice */
 	assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
 	free(l->guest);
-	l->order[7] = 1600;             /* of the other region */
+	l->order[7] = 1600; /* of the other region */
 	assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
 	free(l->guest);
 	l->order[7] = 65535;
@@ -440,66 +445,66 @@ LIE(lie_entry_behind, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
     k->b.header.entry_offset = k->region[0].image_offset + k->region[0].bytes)
 
 static const struct lie lies[] = {
-	{"an entry that moves in silence", lie_entry, "entry_offset"},
-	{"an entry that is said to move", lie_entry_moves, "entry_offset"},
-	{"an entry behind the chunks", lie_entry_behind, "entry_offset"},
-	{"gap", lie_gap, "chunk"},
-	{"overlap", lie_overlap, "chunk"},
-	{"empty chunk", lie_empty, "chunk"},
-	{"long chunk", lie_long, "chunk"},
-	{"unaligned region", lie_odd, "region"},
-	{"region's size", lie_region, "region"},
-	{"a chunk in no region", lie_region_chunks, NULL},
-	{"more chunks than there are", lie_region_many, "region"},
-	{"empty group", lie_group_empty, "group"},
-	{"chunks that are not there", lie_group_more, "group"},
-	{"absurd count of chunks", lie_group_many, "group"},
-	{"group longer than offsets reach", lie_group_long, "group"},
-	{"group of two regions", lie_group_over_region, "group"},
-	{"chunks in no group", lie_groups_few, "groups"},
-	{"count of steps", lie_step_count, "pc_targets"},
-	{"count of steps that wraps", lie_step_wrap, NULL},
-	{"steps of the last group", lie_step_last, "pc_steps"},
-	{"step that names a field or not", lie_step_far, "pc_targets"},
-	{"count of a group's targets", lie_target_count, "pc_targets"},
-	{"count of own fields", lie_own_count, "groups"},
-	{"target", lie_target, "pc_targets"},
-	{"target of an absolute field", lie_target32, "abs32_refs"},
-	{"target of a wide field", lie_target64, "abs64_refs"},
-	{"target of a fixed field", lie_fixed_target, "fixed32_targets"},
-	{"unsorted fixed fields", lie_fixed_order, "fixed32"},
-	{"fixed field outside", lie_fixed_far, "fixed64"},
-	{"fixed field in a table", lie_fixed_inside, "area"},
-	{"count of fixed targets", lie_fixed_count, "fixed targets"},
-	{"kind of table", lie_table_kind, "table kind"},
-	{"two tables of a kind", lie_table_twice, "table kind"},
-	{"table that is not there", lie_table_missing, NULL},
-	{"count of entries", lie_table_entries, "table"},
-	{"table outside", lie_table_outside, "table entries"},
-	{"second array outside", lie_table_states, "table entries"},
-	{"table over chunks", lie_table_over_chunks, "area"},
-	{"gap's count", lie_gap_count, "table"},
-	{"gap's count that wraps", lie_gap_wrap, "table"},
-	{"gaps of another table", lie_gaps_first, "table"},
-	{"too few gaps", lie_gaps_few, "kallsyms names"},
-	{"too many gaps", lie_gaps_many, "gaps"},
-	{"count of a chunk's entries", lie_entries_of_chunk, "table"},
-	{"absurd count of a chunk's entries", lie_mcounts_of_chunk, "table"},
-	{"target of a site", lie_site_target, "site_targets"},
-	{"too few site targets", lie_sites_few, "site_targets"},
-	{"absurd count of sites", lie_sites_many, "table entries"},
-	{"kallsyms outside", lie_kallsyms_outside, "kallsyms"},
-	{"count of symbols", lie_kallsyms_count, NULL},
-	{"absurd count of symbols", lie_kallsyms_huge, "kallsyms"},
-	{"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags"},
-	{"gaps of kallsyms", lie_kallsyms_gap, "kallsyms"},
-	{"bytes of names", lie_names, "kallsyms names"},
-	{"count of a chunk's symbols", lie_symbols, "kallsyms"},
-	{"symbols without kallsyms", lie_no_kallsyms, "kallsyms"},
-	{"feature denied", lie_feature, "features"},
-	{"chunks without relocations", lie_no_relocs, "features"},
-	{"exception targets", lie_extable, "tables"},
-	{"target of an exception", lie_extable_target, "extable_targets"},
+    {"an entry that moves in silence", lie_entry, "entry_offset"},
+    {"an entry that is said to move", lie_entry_moves, "entry_offset"},
+    {"an entry behind the chunks", lie_entry_behind, "entry_offset"},
+    {"gap", lie_gap, "chunk"},
+    {"overlap", lie_overlap, "chunk"},
+    {"empty chunk", lie_empty, "chunk"},
+    {"long chunk", lie_long, "chunk"},
+    {"unaligned region", lie_odd, "region"},
+    {"region's size", lie_region, "region"},
+    {"a chunk in no region", lie_region_chunks, NULL},
+    {"more chunks than there are", lie_region_many, "region"},
+    {"empty group", lie_group_empty, "group"},
+    {"chunks that are not there", lie_group_more, "group"},
+    {"absurd count of chunks", lie_group_many, "group"},
+    {"group longer than offsets reach", lie_group_long, "group"},
+    {"group of two regions", lie_group_over_region, "group"},
+    {"chunks in no group", lie_groups_few, "groups"},
+    {"count of steps", lie_step_count, "pc_targets"},
+    {"count of steps that wraps", lie_step_wrap, NULL},
+    {"steps of the last group", lie_step_last, "pc_steps"},
+    {"step that names a field or not", lie_step_far, "pc_targets"},
+    {"count of a group's targets", lie_target_count, "pc_targets"},
+    {"count of own fields", lie_own_count, "groups"},
+    {"target", lie_target, "pc_targets"},
+    {"target of an absolute field", lie_target32, "abs32_refs"},
+    {"target of a wide field", lie_target64, "abs64_refs"},
+    {"target of a fixed field", lie_fixed_target, "fixed32_targets"},
+    {"unsorted fixed fields", lie_fixed_order, "fixed32"},
+    {"fixed field outside", lie_fixed_far, "fixed64"},
+    {"fixed field in a table", lie_fixed_inside, "area"},
+    {"count of fixed targets", lie_fixed_count, "fixed targets"},
+    {"kind of table", lie_table_kind, "table kind"},
+    {"two tables of a kind", lie_table_twice, "table kind"},
+    {"table that is not there", lie_table_missing, NULL},
+    {"count of entries", lie_table_entries, "table"},
+    {"table outside", lie_table_outside, "table entries"},
+    {"second array outside", lie_table_states, "table entries"},
+    {"table over chunks", lie_table_over_chunks, "area"},
+    {"gap's count", lie_gap_count, "table"},
+    {"gap's count that wraps", lie_gap_wrap, "table"},
+    {"gaps of another table", lie_gaps_first, "table"},
+    {"too few gaps", lie_gaps_few, "kallsyms names"},
+    {"too many gaps", lie_gaps_many, "gaps"},
+    {"count of a chunk's entries", lie_entries_of_chunk, "table"},
+    {"absurd count of a chunk's entries", lie_mcounts_of_chunk, "table"},
+    {"target of a site", lie_site_target, "site_targets"},
+    {"too few site targets", lie_sites_few, "site_targets"},
+    {"absurd count of sites", lie_sites_many, "table entries"},
+    {"kallsyms outside", lie_kallsyms_outside, "kallsyms"},
+    {"count of symbols", lie_kallsyms_count, NULL},
+    {"absurd count of symbols", lie_kallsyms_huge, "kallsyms"},
+    {"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags"},
+    {"gaps of kallsyms", lie_kallsyms_gap, "kallsyms"},
+    {"bytes of names", lie_names, "kallsyms names"},
+    {"count of a chunk's symbols", lie_symbols, "kallsyms"},
+    {"symbols without kallsyms", lie_no_kallsyms, "kallsyms"},
+    {"feature denied", lie_feature, "features"},
+    {"chunks without relocations", lie_no_relocs, "features"},
+    {"exception targets", lie_extable, "tables"},
+    {"target of an exception", lie_extable_target, "extable_targets"},
 };
 
 static void every_lie_is_refused(void **state)
@@ -513,8 +518,8 @@ static void every_lie_is_refused(void **state)
 
 		lies[i].tell(k);
 		builder_seal(&k->b);
-		status = riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes,
-					   &error);
+		status =
+		    riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes, &error);
 		if (status != RIFFLE_ERR_FORMAT || (lies[i].field && strcmp(error.field, lies[i].field)))
 			fail_msg("%s: status %d field %s", lies[i].what, status, error.field ? error.field : "-");
 		assert_int_equal(plan.chunk_count, 0);
@@ -597,7 +602,8 @@ static void mutate(struct shuffled_kernel *k, uint64_t *s)
 	}
 }
 
-/* All that there is belongs to the groups before the last, which claims a step nevertheless; behind it is another group. */
+/* All that there is belongs to the groups before the last, which claims a step nevertheless; behind it is another
+ * group. */
 static void claim_behind(struct shuffled_kernel *k, uint64_t *s)
 {
 	struct riffle_group *last = &k->group[k->groups - 1];
@@ -615,7 +621,8 @@ static void assert_groups_add_up(const struct riffle_plan *plan)
 
 	for (uint32_t i = 0; i < plan->group_count; i++) {
 		const struct riffle_group *g = &plan->groups[i];
-		const uint32_t counts[] = {g->chunk_count, g->pc_steps, g->pc_targets, g->own_steps, g->abs32_refs, g->abs64_refs};
+		const uint32_t counts[] = {g->chunk_count, g->pc_steps,   g->pc_targets,
+					   g->own_steps,   g->abs32_refs, g->abs64_refs};
 
 		for (unsigned k = 0; k < 6; k++)
 			sum[k] += counts[k];
@@ -628,7 +635,8 @@ static void assert_groups_add_up(const struct riffle_plan *plan)
 	assert_int_equal(sum[5], plan->abs64_ref_count);
 }
 
-/* Whatever the check lets through loads, or is refused while it loads: the sanitizers watch that nothing else is touched. */
+/* Whatever the check lets through loads, or is refused while it loads: the sanitizers watch that nothing else is
+ * touched. */
 static void mutated_plans_stay_within_their_memory(void **state)
 {
 	unsigned taken = 0;
@@ -646,8 +654,8 @@ static void mutated_plans_stay_within_their_memory(void **state)
 		for (unsigned changes = seed % 10 ? 1 + seed % 4 : 0; changes; changes--)
 			mutate(l->k, &s);
 		builder_seal(&l->k->b);
-		if (!riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes, l->k->b.header.file_bytes,
-				       &error)) {
+		if (!riffle_plan_check(&plan, &l->k->b.header, l->k->b.plan, l->k->b.plan_bytes,
+				       l->k->b.header.file_bytes, &error)) {
 			assert_groups_add_up(&plan);
 			draw(l, seed);
 			load(l, 0, false);
@@ -661,7 +669,8 @@ static void mutated_plans_stay_within_their_memory(void **state)
 	assert_true(taken > 15);
 }
 
-/* Without its part for shuffling a plan loads as ever, and has no chunks; that part's damage is noticed by the other way only. */
+/* Without its part for shuffling a plan loads as ever, and has no chunks; that part's damage is noticed by the other
+ * way only. */
 static void base_alone_is_a_plan(void **state)
 {
 	struct shuffled_kernel *k = sk_make(&shapes[0]);
@@ -805,17 +814,17 @@ static void permutations_are_uniform(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loads_to_the_byte),
-		cmocka_unit_test(entry_moves),
-		cmocka_unit_test(identity_is_kaslr),
-		cmocka_unit_test(regions_are_limited),
-		cmocka_unit_test(wrong_orders_are_refused),
-		cmocka_unit_test(every_lie_is_refused),
-		cmocka_unit_test(fields_outside_groups_are_refused),
-		cmocka_unit_test(mutated_plans_stay_within_their_memory),
-		cmocka_unit_test(base_alone_is_a_plan),
-		cmocka_unit_test(lying_names_are_harmless),
-		cmocka_unit_test(permutations_are_uniform),
+	    cmocka_unit_test(loads_to_the_byte),
+	    cmocka_unit_test(entry_moves),
+	    cmocka_unit_test(identity_is_kaslr),
+	    cmocka_unit_test(regions_are_limited),
+	    cmocka_unit_test(wrong_orders_are_refused),
+	    cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(fields_outside_groups_are_refused),
+	    cmocka_unit_test(mutated_plans_stay_within_their_memory),
+	    cmocka_unit_test(base_alone_is_a_plan),
+	    cmocka_unit_test(lying_names_are_harmless),
+	    cmocka_unit_test(permutations_are_uniform),
 	};
 	return cmocka_run_group_tests_name("shuffle", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+
 #include <cmocka.h>
 
 #include "load/vector.h"
@@ -19,7 +20,8 @@ static uint8_t next_byte(void)
 	return (uint8_t)state;
 }
 
-/* Source and destination end exactly where the bytes do, so that a sanitizer sees one too many; margins tell the rest. */
+/* Source and destination end exactly where the bytes do, so that a sanitizer sees one too many; margins tell the rest.
+ */
 static void compare(size_t bytes, size_t off_to, size_t off_from, int add, uint32_t number)
 {
 	uint8_t *from = malloc(off_from + bytes + 1), *to = malloc(off_to + bytes + MARGIN);
@@ -100,9 +102,9 @@ static void steps_are_the_same(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(steps_are_the_same),
-		cmocka_unit_test(copies_are_the_same),
-		cmocka_unit_test(sums_are_the_same),
+	    cmocka_unit_test(steps_are_the_same),
+	    cmocka_unit_test(copies_are_the_same),
+	    cmocka_unit_test(sums_are_the_same),
 	};
 	return cmocka_run_group_tests_name("vector", tests, NULL, NULL);
 }

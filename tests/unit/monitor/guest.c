@@ -28,7 +28,7 @@
 #define GDT 0x500u
 #define PML4 0x1000u
 #define PDPT 0x2000u
-#define DIRECTORIES 0x80000u    /* 4 pages */
+#define DIRECTORIES 0x80000u /* 4 pages */
 #define STACK_TOP 0xfff0u
 #define NOTE 0x5000u
 
@@ -70,17 +70,17 @@ static struct riffle_boot_registers load(uint8_t *ram, const struct guest *guest
 	if (guest->ap_code)
 		memcpy(ram + GUEST_AP_CODE, guest->ap_code, (size_t)(guest->ap_code_end - guest->ap_code));
 	return (struct riffle_boot_registers){
-		.rip = GUEST_CODE,
-		.rsp = STACK_TOP,
-		.rflags = 2,
-		.cr0 = 0x80000011,
-		.cr3 = PML4,
-		.cr4 = 0x20,
-		.efer = 0x500,
-		.gdt_address = GDT,
-		.gdt_bytes = 32,
-		.cs = 0x10,
-		.ds = 0x18,
+	    .rip = GUEST_CODE,
+	    .rsp = STACK_TOP,
+	    .rflags = 2,
+	    .cr0 = 0x80000011,
+	    .cr3 = PML4,
+	    .cr4 = 0x20,
+	    .efer = 0x500,
+	    .gdt_address = GDT,
+	    .gdt_bytes = 32,
+	    .cs = 0x10,
+	    .ds = 0x18,
 	};
 }
 

@@ -19,35 +19,35 @@
 
 struct guest {
 	const uint8_t *code, *code_end;
-	const uint8_t *ap_code, *ap_code_end;   /* NULL: none */
-	uint32_t handler_offset;                /* 0: no IDT */
-	unsigned vcpus;                         /* 0: one */
-	uint64_t memory_bytes;                  /* 0: 4 MiB */
+	const uint8_t *ap_code, *ap_code_end; /* NULL: none */
+	uint32_t handler_offset;              /* 0: no IDT */
+	unsigned vcpus;                       /* 0: one */
+	uint64_t memory_bytes;                /* 0: 4 MiB */
 	bool unconfined;
-	int terminal;                           /* 0: console on pipes; else a pty slave that becomes the console */
-	bool controlling;                       /* and the child's controlling terminal */
-	enum machine_console_kind console;      /* stdio by default */
+	int terminal;                      /* 0: console on pipes; else a pty slave that becomes the console */
+	bool controlling;                  /* and the child's controlling terminal */
+	enum machine_console_kind console; /* stdio by default */
 	const char *console_path;
 	const struct machine_devices_config *devices; /* NULL: none */
 	void (*configure)(struct machine_config *);   /* the last word on the description; NULL: none */
-	void (*beside)(struct machine *);       /* called before the run; may start a thread that controls it */
+	void (*beside)(struct machine *);             /* called before the run; may start a thread that controls it */
 };
 
 /* What the child tells, in memory shared with it. */
 struct guest_result {
-	int status;                     /* of the first call that failed, 0: vm_run() came to an end */
+	int status; /* of the first call that failed, 0: vm_run() came to an end */
 	int end;
 	int signal;
 	uint64_t boot_timer, fault_rip, before_run;
-	unsigned threads_left;          /* the monitor's, after vm_run() */
+	unsigned threads_left; /* the monitor's, after vm_run() */
 	bool signals_as_before;
 	char message[512];
-	uint32_t note;                  /* the guest's 32-bit word at 0x5000 at the end */
+	uint32_t note; /* the guest's 32-bit word at 0x5000 at the end */
 };
 
 struct guest_child {
 	pid_t pid;
-	int input, output;              /* far ends of the console, -1 with a terminal */
+	int input, output; /* far ends of the console, -1 with a terminal */
 	struct guest_result *result;
 };
 

@@ -9,8 +9,8 @@
  * GUEST_ASM(name, "code") defines name_code[] and name_code_end[]. The code is copied, so it must not depend on where
  * it lies; AT&T syntax, 64-bit unless it says .code16.
  */
-#define GUEST_ASM(name, text) \
-	__asm__(".pushsection .rodata\n" #name "_code:\n" text "\n" #name "_code_end:\n.popsection\n"); \
+#define GUEST_ASM(name, text)                                                                                          \
+	__asm__(".pushsection .rodata\n" #name "_code:\n" text "\n" #name "_code_end:\n.popsection\n");                \
 	extern const uint8_t name##_code[], name##_code_end[];
 
 #define GUEST(name) .code = name##_code, .code_end = name##_code_end

@@ -12,8 +12,8 @@ struct double_machine {
 	struct platform platform;
 	struct bus bus;
 	bool irq[24];
-	unsigned rises[24];     /* edges from low to high */
-	int end;                /* -1: nobody asked */
+	unsigned rises[24]; /* edges from low to high */
+	int end;            /* -1: nobody asked */
 	unsigned input_wanted;
 };
 
@@ -38,10 +38,8 @@ static inline void double_init(struct double_machine *machine)
 {
 	memset(machine, 0, sizeof *machine);
 	machine->end = -1;
-	machine->platform = (struct platform){.set_irq = double_set_irq,
-					      .end = double_end,
-					      .input_wanted = double_input_wanted,
-					      .opaque = machine};
+	machine->platform = (struct platform){
+	    .set_irq = double_set_irq, .end = double_end, .input_wanted = double_input_wanted, .opaque = machine};
 	bus_init(&machine->bus);
 }
 

@@ -198,11 +198,11 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		T(raw_and_back),
-		T(what_is_no_terminal_is_left_alone),
-		T(crash_puts_the_terminal_right),
-		T(background_leaves_the_terminal_alone),
-		T(escape_sequences),
+	    T(raw_and_back),
+	    T(what_is_no_terminal_is_left_alone),
+	    T(crash_puts_the_terminal_right),
+	    T(background_leaves_the_terminal_alone),
+	    T(escape_sequences),
 	};
 	return cmocka_run_group_tests_name("monitor console", tests, NULL, NULL);
 }

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "guest.h"
 #include "guest_code.h"
@@ -215,8 +216,8 @@ static void a_guest_waits_for_no_reader(void **state)
 	(void)state;
 	assert_int_equal(pipe(unread), 0);
 	assert_int_equal(fcntl(unread[1], F_SETPIPE_SZ, 4096), 4096);
-	struct guest_child child = guest_start(
-	    &(struct guest){GUEST(talk), .console = MACHINE_CONSOLE_FD, .configure = console_nobody_reads});
+	struct guest_child child =
+	    guest_start(&(struct guest){GUEST(talk), .console = MACHINE_CONSOLE_FD, .configure = console_nobody_reads});
 
 	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
 	close(unread[1]);

@@ -11,22 +11,22 @@
 #include "monitor/core/guest_cpuid.h"
 
 static const struct kvm_cpuid_entry2 host[] = {
-	{.function = 0x0, .eax = 0x1f},
-	{.function = 0x1, .eax = 0x00a10f11, .ebx = 0x07100800, .ecx = 0x00000021, .edx = 0x178bfbff},
-	{.function = 0x4, .index = 0, .flags = 1, .eax = 0xfc004121},
-	{.function = 0x4, .index = 1, .flags = 1, .eax = 0xfc01c163},
-	{.function = 0x4, .index = 2, .flags = 1, .eax = 0},
-	{.function = 0xa, .eax = 0x07300402, .edx = 0x603},
-	{.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
-	{.function = 0xb, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
-	{.function = 0x1f, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
-	{.function = 0x1f, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
-	{.function = 0x40000001, .eax = 0x01007efb},
-	{.function = 0x80000001, .ecx = 0x75c237ff, .edx = 0x2fd3fbff},
-	{.function = 0x80000008, .eax = 0x3030, .ecx = 0x700f},
-	{.function = 0x8000000a, .eax = 1, .edx = 0x1ebfbcff},
-	{.function = 0x8000001d, .index = 3, .flags = 1, .eax = 0x0001c163},
-	{.function = 0x8000001e, .eax = 5, .ebx = 0x102, .ecx = 0x300},
+    {.function = 0x0, .eax = 0x1f},
+    {.function = 0x1, .eax = 0x00a10f11, .ebx = 0x07100800, .ecx = 0x00000021, .edx = 0x178bfbff},
+    {.function = 0x4, .index = 0, .flags = 1, .eax = 0xfc004121},
+    {.function = 0x4, .index = 1, .flags = 1, .eax = 0xfc01c163},
+    {.function = 0x4, .index = 2, .flags = 1, .eax = 0},
+    {.function = 0xa, .eax = 0x07300402, .edx = 0x603},
+    {.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
+    {.function = 0xb, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
+    {.function = 0x1f, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 5},
+    {.function = 0x1f, .index = 1, .flags = 1, .eax = 4, .ebx = 16, .ecx = 0x201, .edx = 5},
+    {.function = 0x40000001, .eax = 0x01007efb},
+    {.function = 0x80000001, .ecx = 0x75c237ff, .edx = 0x2fd3fbff},
+    {.function = 0x80000008, .eax = 0x3030, .ecx = 0x700f},
+    {.function = 0x8000000a, .eax = 1, .edx = 0x1ebfbcff},
+    {.function = 0x8000001d, .index = 3, .flags = 1, .eax = 0x0001c163},
+    {.function = 0x8000001e, .eax = 5, .ebx = 0x102, .ecx = 0x300},
 };
 
 static struct guest_cpuid cpuid;
@@ -195,8 +195,8 @@ static void modifiers(void **state)
 {
 	const struct cpu_cpuid_modifier good[] = {
 	    {0x1, 0, CPU_EAX, 0x0000ffff, 0x06f2}, {0x4, 1, CPU_EAX, 0xff000000, 0x12ffffff},
-	    {0xb, 1, CPU_EDX, 0xf, 0xa},	   {0x80000001, 0, CPU_ECX, 0x1, 0x0},
-	    {0x1, 0, CPU_EAX, 0x1, 0x1},	   {0x1, 0, CPU_EBX, 0xff, 0x11},
+	    {0xb, 1, CPU_EDX, 0xf, 0xa},           {0x80000001, 0, CPU_ECX, 0x1, 0x0},
+	    {0x1, 0, CPU_EAX, 0x1, 0x1},           {0x1, 0, CPU_EBX, 0xff, 0x11},
 	};
 	const struct cpu_cpuid_modifier missing[] = {
 	    {0x2, 0, CPU_EAX, 1, 1}, {0x4, 3, CPU_EAX, 1, 1}, {0x1, 1, CPU_EAX, 1, 1}};
@@ -231,8 +231,10 @@ static void templates(void **state)
 		const char *name;
 		uint32_t signature;
 		size_t msrs;
-	} cases[] = {{CPU_TEMPLATE_T2, "T2", 0x000306f2, 0},	 {CPU_TEMPLATE_T2S, "T2S", 0x000306f2, 1},
-		     {CPU_TEMPLATE_T2CL, "T2CL", 0x000306f2, 1}, {CPU_TEMPLATE_T2A, "T2A", 0x000306f2, 0},
+	} cases[] = {{CPU_TEMPLATE_T2, "T2", 0x000306f2, 0},
+		     {CPU_TEMPLATE_T2S, "T2S", 0x000306f2, 1},
+		     {CPU_TEMPLATE_T2CL, "T2CL", 0x000306f2, 1},
+		     {CPU_TEMPLATE_T2A, "T2A", 0x000306f2, 0},
 		     {CPU_TEMPLATE_C3, "C3", 0x000306e4, 0}};
 	static const struct kvm_cpuid_entry2 all_ones[] = {
 	    {.function = 0x1, .eax = -1, .ebx = -1, .ecx = -1, .edx = -1},
@@ -254,9 +256,9 @@ static void templates(void **state)
 		cpuid.nent = sizeof all_ones / sizeof *all_ones;
 		assert_int_equal(guest_cpuid_modify(&cpuid, config.cpuid, config.cpuid_count, NULL), 0);
 		assert_int_equal(leaf(0x1, 0)->eax & 0x0fff0fff, cases[i].signature);
-		assert_int_equal(leaf(0x1, 0)->ecx & 1u << 5, 0);	   /* VMX */
-		assert_int_equal(leaf(0x7, 0)->ebx & 0xdc230000, 0);	   /* AVX-512 */
-		assert_int_equal(leaf(0xd, 0)->eax & 0xe0, 0);		   /* and its state */
+		assert_int_equal(leaf(0x1, 0)->ecx & 1u << 5, 0);         /* VMX */
+		assert_int_equal(leaf(0x7, 0)->ebx & 0xdc230000, 0);      /* AVX-512 */
+		assert_int_equal(leaf(0xd, 0)->eax & 0xe0, 0);            /* and its state */
 		assert_int_equal(leaf(0x80000001, 0)->edx & 1u << 26, 0); /* 1 GiB pages */
 		assert_int_equal(config.msr_count, cases[i].msrs);
 		if (config.msr_count)
@@ -275,12 +277,12 @@ static void templates(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bitmaps),
-		cmocka_unit_test(modifiers),
-		cmocka_unit_test(templates),
-		cmocka_unit_test(one_package_of_single_threaded_cores),
-		cmocka_unit_test(frequency_of_the_tsc),
-		cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
+	    cmocka_unit_test(bitmaps),
+	    cmocka_unit_test(modifiers),
+	    cmocka_unit_test(templates),
+	    cmocka_unit_test(one_package_of_single_threaded_cores),
+	    cmocka_unit_test(frequency_of_the_tsc),
+	    cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
 	};
 	return cmocka_run_group_tests_name("monitor cpuid", tests, NULL, NULL);
 }

@@ -49,8 +49,7 @@ static int set_up(void **state)
 	       serial_attach(&machine.serial, bus, platform, &machine.output, &error) ||
 	       i8042_attach(&machine.i8042, bus, platform, &error) ||
 	       cmos_attach(&machine.cmos, bus, pretended_now, &error) ||
-	       power_attach(&machine.power, bus, platform, &error) ||
-	       boot_timer_attach(&machine.timer, bus, &error);
+	       power_attach(&machine.power, bus, platform, &error) || boot_timer_attach(&machine.timer, bus, &error);
 }
 
 static int tear_down(void **state)
@@ -295,8 +294,8 @@ static void expect_no_answer(void)
 static void i8042_probe_as_linux_does(void **state)
 {
 	(void)state;
-	expect_no_answer();                     /* i8042_flush */
-	command(0x20);                          /* i8042_controller_init: read the command byte */
+	expect_no_answer(); /* i8042_flush */
+	command(0x20);      /* i8042_controller_init: read the command byte */
 	uint8_t control = in8(&machine.base, KBD_DATA);
 	assert_int_equal(control & 0x20, 0x20); /* mouse off */
 	command(0x60);
@@ -324,13 +323,13 @@ static void keyboard_answers_and_interrupts(void **state)
 		uint8_t bytes[2], answers[3];
 		unsigned byte_count, answer_count;
 	} talk[] = {
-		{{0xf2}, {0xfa, 0xab, 0x41}, 1, 3},
-		{{0xff}, {0xfa, 0xaa}, 1, 2},
-		{{0xed, 0x07}, {0xfa, 0xfa}, 2, 2},
-		{{0xf3, 0x00}, {0xfa, 0xfa}, 2, 2},
-		{{0xf0, 0x00}, {0xfa, 0xfa, 2}, 2, 3},
-		{{0xf4}, {0xfa}, 1, 1},
-		{{0xee}, {0xee}, 1, 1},
+	    {{0xf2}, {0xfa, 0xab, 0x41}, 1, 3},
+	    {{0xff}, {0xfa, 0xaa}, 1, 2},
+	    {{0xed, 0x07}, {0xfa, 0xfa}, 2, 2},
+	    {{0xf3, 0x00}, {0xfa, 0xfa}, 2, 2},
+	    {{0xf0, 0x00}, {0xfa, 0xfa, 2}, 2, 3},
+	    {{0xf4}, {0xfa}, 1, 1},
+	    {{0xee}, {0xee}, 1, 1},
 	};
 	(void)state;
 	command(0x60);
@@ -465,23 +464,23 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		T(every_port_and_width_is_safe),
-		T(wide_write_to_the_pci_address_port_resets_nothing),
-		T(every_mmio_width_is_safe),
-		T(boot_timer_takes_the_first_mark),
-		T(power_off_only_by_s5),
-		T(pm_registers_read_back),
-		T(pm_registers_read_back),
-		T(reset_register),
-		T(cmos_tells_the_time),
-		T(cmos_registers_are_sane),
-		T(i8042_probe_as_linux_does),
-		T(keyboard_answers_and_interrupts),
-		T(keyboard_queue_is_bounded),
-		T(i8042_resets),
-		T(chord_of_three_keys),
-		T(generation_is_renewed),
-		T(serial_is_limited),
+	    T(every_port_and_width_is_safe),
+	    T(wide_write_to_the_pci_address_port_resets_nothing),
+	    T(every_mmio_width_is_safe),
+	    T(boot_timer_takes_the_first_mark),
+	    T(power_off_only_by_s5),
+	    T(pm_registers_read_back),
+	    T(pm_registers_read_back),
+	    T(reset_register),
+	    T(cmos_tells_the_time),
+	    T(cmos_registers_are_sane),
+	    T(i8042_probe_as_linux_does),
+	    T(keyboard_answers_and_interrupts),
+	    T(keyboard_queue_is_bounded),
+	    T(i8042_resets),
+	    T(chord_of_three_keys),
+	    T(generation_is_renewed),
+	    T(serial_is_limited),
 	};
 	return cmocka_run_group_tests_name("monitor devices", tests, NULL, NULL);
 }

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tiny guests on whatever /dev/kvm there is: entry, devices, interrupts, vCPUs, and every way a microVM can end. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sched.h>
-#include <stdio.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -24,20 +24,17 @@
 #include "guest_code.h"
 
 /* Checks on its way that it is where and what it should be: 64-bit code, RSI and flags as given. */
-GUEST_ASM(hello,
-	  "lea message(%rip), %rsi\n"
-	  "mov $message_end - message, %ecx\n"
-	  "mov $0x3f8, %edx\n"
-	  "rep outsb\n"
-	  POWER_OFF
-	  "message: .ascii \"hello from 64-bit mode\\n\"\n"
-	  "message_end:")
+GUEST_ASM(hello, "lea message(%rip), %rsi\n"
+		 "mov $message_end - message, %ecx\n"
+		 "mov $0x3f8, %edx\n"
+		 "rep outsb\n" POWER_OFF "message: .ascii \"hello from 64-bit mode\\n\"\n"
+		 "message_end:")
 
 static void hello(void **state)
 {
 	(void)state;
 	const struct guest_result *result =
-		guest_expect(&(struct guest){GUEST(hello), .unconfined = true}, "hello from 64-bit mode\n");
+	    guest_expect(&(struct guest){GUEST(hello), .unconfined = true}, "hello from 64-bit mode\n");
 	assert_int_equal(result->end, VM_END_POWEROFF);
 	assert_true(result->before_run > 0);
 	assert_int_equal(result->boot_timer, 0);
@@ -90,22 +87,20 @@ static void kvm_error_keeps_the_address_to_itself(void **state)
 }
 
 /* Widths and directions that a device does not have, through KVM: all must come back as ones, none end anything. */
-GUEST_ASM(odd_accesses,
-	  "mov $0x3f8, %dx\n"
-	  "in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
-	  "in (%dx), %ax\ncmp $-1, %ax\njne bad\n"
-	  "mov $0xcf8, %dx\nmov $0x80000600, %eax\nout %eax, (%dx)\n"
-	  "in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
-	  "mov $0xfffd, %dx\nin (%dx), %eax\ncmp $-1, %eax\njne bad\n"
-	  "in $0x64, %al\ntest $0x21, %al\njnz bad\n"
-	  "mov $0xc0000000, %ebx\n"
-	  "mov (%rbx), %rax\ncmp $-1, %rax\njne bad\n"
-	  "mov 1(%rbx), %eax\ncmp $-1, %eax\njne bad\n"
-	  "movl $123, (%rbx)\nmovq $123, (%rbx)\nmovw $123, 3(%rbx)\n"
-	  "mov $0x5100, %edi\nmov $0x9999, %dx\nmov $16, %ecx\nrep insb\n"
-	  "mov $0x5100, %esi\nlodsq\ncmp $-1, %rax\njne bad\nlodsq\ncmp $-1, %rax\njne bad\n"
-	  PUT("k") POWER_OFF
-	  "bad: " PUT("!") POWER_OFF)
+GUEST_ASM(odd_accesses, "mov $0x3f8, %dx\n"
+			"in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+			"in (%dx), %ax\ncmp $-1, %ax\njne bad\n"
+			"mov $0xcf8, %dx\nmov $0x80000600, %eax\nout %eax, (%dx)\n"
+			"in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+			"mov $0xfffd, %dx\nin (%dx), %eax\ncmp $-1, %eax\njne bad\n"
+			"in $0x64, %al\ntest $0x21, %al\njnz bad\n"
+			"mov $0xc0000000, %ebx\n"
+			"mov (%rbx), %rax\ncmp $-1, %rax\njne bad\n"
+			"mov 1(%rbx), %eax\ncmp $-1, %eax\njne bad\n"
+			"movl $123, (%rbx)\nmovq $123, (%rbx)\nmovw $123, 3(%rbx)\n"
+			"mov $0x5100, %edi\nmov $0x9999, %dx\nmov $16, %ecx\nrep insb\n"
+			"mov $0x5100, %esi\nlodsq\ncmp $-1, %rax\njne bad\nlodsq\ncmp $-1, %rax\njne bad\n" PUT("k")
+			    POWER_OFF "bad: " PUT("!") POWER_OFF)
 
 static void odd_accesses_do_nothing(void **state)
 {
@@ -116,20 +111,18 @@ static void odd_accesses_do_nothing(void **state)
 }
 
 /* PICs at vectors 0x20 and 0x28 with COM1's line open, the receiver's interrupt on, then HLT; echoes until '!'. */
-GUEST_ASM(echo,
-	  "mov $0x5ff0, %eax\nlidt (%rax)\n"
-	  "mov $0x11, %al\nout %al, $0x20\nmov $0x20, %al\nout %al, $0x21\nmov $4, %al\nout %al, $0x21\n"
-	  "mov $1, %al\nout %al, $0x21\nmov $0xef, %al\nout %al, $0x21\n"
-	  "mov $0x3fa, %dx\nmov $1, %al\nout %al, (%dx)\n"
-	  "mov $0x3fc, %dx\nmov $0x0b, %al\nout %al, (%dx)\n"
-	  "mov $0x3f9, %dx\nmov $1, %al\nout %al, (%dx)\n"
-	  PUT(">")
-	  "2: sti\nhlt\njmp 2b\n"
-	  ".org echo_code + 0x100\n" /* the handler */
-	  "3: mov $0x3fd, %dx\nin (%dx), %al\ntest $1, %al\njz 4f\n"
-	  "mov $0x3f8, %dx\nin (%dx), %al\ncmp $'!', %al\nje 5f\nout %al, (%dx)\njmp 3b\n"
-	  "4: mov $0x20, %al\nout %al, $0x20\niretq\n"
-	  "5: " POWER_OFF)
+GUEST_ASM(echo, "mov $0x5ff0, %eax\nlidt (%rax)\n"
+		"mov $0x11, %al\nout %al, $0x20\nmov $0x20, %al\nout %al, $0x21\nmov $4, %al\nout %al, $0x21\n"
+		"mov $1, %al\nout %al, $0x21\nmov $0xef, %al\nout %al, $0x21\n"
+		"mov $0x3fa, %dx\nmov $1, %al\nout %al, (%dx)\n"
+		"mov $0x3fc, %dx\nmov $0x0b, %al\nout %al, (%dx)\n"
+		"mov $0x3f9, %dx\nmov $1, %al\nout %al, (%dx)\n" PUT(
+		    ">") "2: sti\nhlt\njmp 2b\n"
+			 ".org echo_code + 0x100\n" /* the handler */
+			 "3: mov $0x3fd, %dx\nin (%dx), %al\ntest $1, %al\njz 4f\n"
+			 "mov $0x3f8, %dx\nin (%dx), %al\ncmp $'!', %al\nje 5f\nout %al, (%dx)\njmp 3b\n"
+			 "4: mov $0x20, %al\nout %al, $0x20\niretq\n"
+			 "5: " POWER_OFF)
 
 static const struct guest echo_guest = {GUEST(echo), .handler_offset = 0x100};
 
@@ -166,18 +159,16 @@ static void early_input_waits_for_the_guest(void **state)
 }
 
 /* INIT and SIPI to APIC id 1; its trampoline counts up the note, which this vCPU waits for. */
-GUEST_ASM(two_vcpus,
-	  "mov $0xfee00000, %ebx\n"
-	  "movl $0x1ff, 0xf0(%rbx)\n"
-	  "movl $0x01000000, 0x310(%rbx)\nmovl $0x4500, 0x300(%rbx)\n"
-	  "movl $0x01000000, 0x310(%rbx)\nmovl $0x4608, 0x300(%rbx)\n"
-	  "2: cmpl $0, 0x5000\nje 2b\n" PUT("B") POWER_OFF)
-GUEST_ASM(second_vcpu,
-	  ".code16\n"
-	  "mov $0x3f8, %dx\nmov $'A', %al\nout %al, %dx\n"
-	  "xor %ax, %ax\nmov %ax, %ds\nmovl $0x600d, 0x5000\n"
-	  "cli\n1: hlt\njmp 1b\n"
-	  ".code64")
+GUEST_ASM(two_vcpus, "mov $0xfee00000, %ebx\n"
+		     "movl $0x1ff, 0xf0(%rbx)\n"
+		     "movl $0x01000000, 0x310(%rbx)\nmovl $0x4500, 0x300(%rbx)\n"
+		     "movl $0x01000000, 0x310(%rbx)\nmovl $0x4608, 0x300(%rbx)\n"
+		     "2: cmpl $0, 0x5000\nje 2b\n" PUT("B") POWER_OFF)
+GUEST_ASM(second_vcpu, ".code16\n"
+		       "mov $0x3f8, %dx\nmov $'A', %al\nout %al, %dx\n"
+		       "xor %ax, %ax\nmov %ax, %ds\nmovl $0x600d, 0x5000\n"
+		       "cli\n1: hlt\njmp 1b\n"
+		       ".code64")
 
 static void second_vcpu_starts(void **state)
 {
@@ -341,23 +332,21 @@ static void job_control_puts_the_terminal_right(void **state)
 }
 
 /* RAM on both sides of the hole, and none in it. */
-GUEST_ASM(high_memory,
-	  "mov $0xbffffff8, %ebx\nmovq $0x1234, (%rbx)\ncmpq $0x1234, (%rbx)\njne bad_high\n"
-	  "mov $0xc8000000, %ebx\nmov (%rbx), %rax\ncmp $-1, %rax\njne bad_high\n"
-	  /* a page directory's first entry now leads to 4 GiB */
-	  "mov $0x81000, %edi\nmov $0x100000083, %rax\nmov %rax, (%rdi)\nmov %cr3, %rax\nmov %rax, %cr3\n"
-	  "xor %esi, %esi\nmovq $0x1111, (%rsi)\n"
-	  "mov $0x40000000, %ebx\nmovq $0x5678, (%rbx)\ncmpq $0x5678, (%rbx)\njne bad_high\n"
-	  "cmpq $0x1111, (%rsi)\njne bad_high\n" /* not the same memory twice */
-	  PUT("m") POWER_OFF
-	  "bad_high: " PUT("!") POWER_OFF)
+GUEST_ASM(high_memory, "mov $0xbffffff8, %ebx\nmovq $0x1234, (%rbx)\ncmpq $0x1234, (%rbx)\njne bad_high\n"
+		       "mov $0xc8000000, %ebx\nmov (%rbx), %rax\ncmp $-1, %rax\njne bad_high\n"
+		       /* a page directory's first entry now leads to 4 GiB */
+		       "mov $0x81000, %edi\nmov $0x100000083, %rax\nmov %rax, (%rdi)\nmov %cr3, %rax\nmov %rax, %cr3\n"
+		       "xor %esi, %esi\nmovq $0x1111, (%rsi)\n"
+		       "mov $0x40000000, %ebx\nmovq $0x5678, (%rbx)\ncmpq $0x5678, (%rbx)\njne bad_high\n"
+		       "cmpq $0x1111, (%rsi)\njne bad_high\n" /* not the same memory twice */
+	  PUT("m") POWER_OFF "bad_high: " PUT("!") POWER_OFF)
 
 static void memory_on_both_sides_of_the_hole(void **state)
 {
 	(void)state;
 	assert_int_equal(
-		guest_expect(&(struct guest){GUEST(high_memory), .memory_bytes = (3ull << 30) + (2 << 20)}, "m")->end,
-		VM_END_POWEROFF);
+	    guest_expect(&(struct guest){GUEST(high_memory), .memory_bytes = (3ull << 30) + (2 << 20)}, "m")->end,
+	    VM_END_POWEROFF);
 }
 
 /* ---- pause and resume ---- */
@@ -365,19 +354,17 @@ static void memory_on_both_sides_of_the_hole(void **state)
 #define BUSY_VCPUS 8u
 
 /* Every vCPU counts in a word of its own, 0x5010 + 4 * APIC id, and makes port accesses on the way. */
-GUEST_ASM(busy,
-	  "mov $0xfee00000, %ebx\n"
-	  "movl $0x1ff, 0xf0(%rbx)\n"
-	  "movl $0xc4500, 0x300(%rbx)\nmovl $0xc4608, 0x300(%rbx)\n" /* INIT and SIPI to all others */
-	  "1: incl 0x5010\nmov $0x9999, %dx\nin (%dx), %al\n"
-	  "cmpl $0, 0x5008\nje 1b\n" POWER_OFF)
-GUEST_ASM(busy_others,
-	  ".code16\n"
-	  "xor %ax, %ax\nmov %ax, %ds\n"
-	  "mov $1, %bx\nlock xaddl %ebx, 0x500c\n" /* who am I: the next one */
-	  "and $7, %bx\nshl $2, %bx\n"
-	  "1: incl 0x5014(%bx)\nmov $0x9999, %dx\nin %dx, %al\njmp 1b\n"
-	  ".code64")
+GUEST_ASM(busy, "mov $0xfee00000, %ebx\n"
+		"movl $0x1ff, 0xf0(%rbx)\n"
+		"movl $0xc4500, 0x300(%rbx)\nmovl $0xc4608, 0x300(%rbx)\n" /* INIT and SIPI to all others */
+		"1: incl 0x5010\nmov $0x9999, %dx\nin (%dx), %al\n"
+		"cmpl $0, 0x5008\nje 1b\n" POWER_OFF)
+GUEST_ASM(busy_others, ".code16\n"
+		       "xor %ax, %ax\nmov %ax, %ds\n"
+		       "mov $1, %bx\nlock xaddl %ebx, 0x500c\n" /* who am I: the next one */
+		       "and $7, %bx\nshl $2, %bx\n"
+		       "1: incl 0x5014(%bx)\nmov $0x9999, %dx\nin %dx, %al\njmp 1b\n"
+		       ".code64")
 
 static unsigned pause_rounds;
 
@@ -402,7 +389,7 @@ static void *pause_often(void *opaque)
 			sched_yield();
 		memcpy(after, ram + 0x5010, sizeof after);
 		if (memcmp(before, after, sizeof before))
-			_exit(92); /* somebody ran on */
+			_exit(92);                               /* somebody ran on */
 		machine_control(machine, MACHINE_PAUSE, &error); /* twice is once */
 		machine_control(machine, MACHINE_RESUME, &error);
 		if (vm_state(vm) != VM_RUNNING)
@@ -441,8 +428,9 @@ static void pauses_busy_vcpus(void **state)
 	pause_rounds = rounds ? (unsigned)strtoul(rounds, NULL, 10) : 200;
 	guest_patience_ms = 60000 + 100 * (int)pause_rounds;
 	for (unsigned vcpus = 1; vcpus <= BUSY_VCPUS; vcpus += BUSY_VCPUS - 1) {
-		const struct guest guest = {GUEST(busy), .ap_code = busy_others_code, .ap_code_end = busy_others_code_end,
-					    .vcpus = vcpus, .beside = pause_beside};
+		const struct guest guest = {GUEST(busy), .ap_code = busy_others_code,
+					    .ap_code_end = busy_others_code_end, .vcpus = vcpus,
+					    .beside = pause_beside};
 
 		assert_int_equal(guest_expect(&guest, "")->end, VM_END_POWEROFF);
 	}
@@ -480,8 +468,8 @@ static void sleeping_guest_is_left_alone(void **state)
 /* Any signal that would end a process, and the terminal is as it was. */
 static void every_ending_signal_restores_the_terminal(void **state)
 {
-	const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT, SIGRTMIN + 1,
-			       SIGRTMAX};
+	const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM,   SIGVTALRM,    SIGPROF,
+			       SIGIO,   SIGPWR,  SIGSTKFLT, SIGRTMIN + 1, SIGRTMAX};
 	(void)state;
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		int slave, master = open_terminal(&slave);
@@ -610,30 +598,30 @@ static void no_console(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hello),
-		cmocka_unit_test(hello_confined),
-		cmocka_unit_test(boot_timer),
-		cmocka_unit_test(resets_and_triple_fault),
-		cmocka_unit_test(kvm_error_keeps_the_address_to_itself),
-		cmocka_unit_test(odd_accesses_do_nothing),
-		cmocka_unit_test(halted_guest_wakes_for_input),
-		cmocka_unit_test(early_input_waits_for_the_guest),
-		cmocka_unit_test(second_vcpu_starts),
-		cmocka_unit_test(signals_end_running_and_halted_guests),
-		cmocka_unit_test(stopped_reader_does_not_hold_up_the_end),
-		cmocka_unit_test(reader_that_went_away_does_not_kill),
-		cmocka_unit_test(escape_ends_and_restores_the_terminal),
-		cmocka_unit_test(escape_works_on_a_deaf_guest),
-		cmocka_unit_test(job_control_puts_the_terminal_right),
-		cmocka_unit_test(memory_on_both_sides_of_the_hole),
-		cmocka_unit_test(pauses_busy_vcpus),
-		cmocka_unit_test(halted_for_good),
-		cmocka_unit_test(sleeping_guest_is_left_alone),
-		cmocka_unit_test(every_ending_signal_restores_the_terminal),
-		cmocka_unit_test(ignored_signals_stay_ignored),
-		cmocka_unit_test(console_to_a_file),
-		cmocka_unit_test(console_on_a_socket),
-		cmocka_unit_test(no_console),
+	    cmocka_unit_test(hello),
+	    cmocka_unit_test(hello_confined),
+	    cmocka_unit_test(boot_timer),
+	    cmocka_unit_test(resets_and_triple_fault),
+	    cmocka_unit_test(kvm_error_keeps_the_address_to_itself),
+	    cmocka_unit_test(odd_accesses_do_nothing),
+	    cmocka_unit_test(halted_guest_wakes_for_input),
+	    cmocka_unit_test(early_input_waits_for_the_guest),
+	    cmocka_unit_test(second_vcpu_starts),
+	    cmocka_unit_test(signals_end_running_and_halted_guests),
+	    cmocka_unit_test(stopped_reader_does_not_hold_up_the_end),
+	    cmocka_unit_test(reader_that_went_away_does_not_kill),
+	    cmocka_unit_test(escape_ends_and_restores_the_terminal),
+	    cmocka_unit_test(escape_works_on_a_deaf_guest),
+	    cmocka_unit_test(job_control_puts_the_terminal_right),
+	    cmocka_unit_test(memory_on_both_sides_of_the_hole),
+	    cmocka_unit_test(pauses_busy_vcpus),
+	    cmocka_unit_test(halted_for_good),
+	    cmocka_unit_test(sleeping_guest_is_left_alone),
+	    cmocka_unit_test(every_ending_signal_restores_the_terminal),
+	    cmocka_unit_test(ignored_signals_stay_ignored),
+	    cmocka_unit_test(console_to_a_file),
+	    cmocka_unit_test(console_on_a_socket),
+	    cmocka_unit_test(no_console),
 	};
 	if (getenv("RIFFLE_TEST"))
 		cmocka_set_test_filter(getenv("RIFFLE_TEST"));

@@ -17,20 +17,20 @@
 
 #include <cmocka.h>
 
+#include "monitor/core/thread.h"
 #include "monitor/platform/output.h"
 #include "monitor/platform/serial.h"
-#include "monitor/core/thread.h"
 #include "platform_double.h"
 
 enum { RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR };
-#define OUTPUT_BYTES (16u << 10)        /* a stream's ring */
+#define OUTPUT_BYTES (16u << 10) /* a stream's ring */
 #define THR RBR
 #define FCR IIR
 
 static struct double_machine machine;
 static struct output output;
 static struct serial serial;
-static int reader;              /* the console's far end */
+static int reader; /* the console's far end */
 
 static uint8_t get(unsigned reg)
 {
@@ -524,22 +524,22 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		T(passes_linux_autoconfig),
-		T(divisor_latch),
-		T(transmits_in_order),
-		T(transmit_interrupt),
-		T(receives_with_interrupt),
-		T(without_fifo_one_byte_at_a_time),
-		T(polling_guest_gets_input),
-		T(probing_and_opening_lose_nothing),
-		T(eight_polls_make_a_listener),
-		T(loopback_stays_inside),
-		T(full_ring_stops_the_transmitter),
-		T(slow_reader_gets_everything_in_order),
-		T(stopped_reader_holds_up_nobody),
-		T(full_device_is_an_error),
-		T(readers_come_and_go),
-		T(reader_that_went_away_is_no_matter),
+	    T(passes_linux_autoconfig),
+	    T(divisor_latch),
+	    T(transmits_in_order),
+	    T(transmit_interrupt),
+	    T(receives_with_interrupt),
+	    T(without_fifo_one_byte_at_a_time),
+	    T(polling_guest_gets_input),
+	    T(probing_and_opening_lose_nothing),
+	    T(eight_polls_make_a_listener),
+	    T(loopback_stays_inside),
+	    T(full_ring_stops_the_transmitter),
+	    T(slow_reader_gets_everything_in_order),
+	    T(stopped_reader_holds_up_nobody),
+	    T(full_device_is_an_error),
+	    T(readers_come_and_go),
+	    T(reader_that_went_away_is_no_matter),
 	};
 	return cmocka_run_group_tests_name("monitor serial", tests, NULL, NULL);
 }

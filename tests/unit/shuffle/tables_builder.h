@@ -14,12 +14,12 @@
 #include "prepare/shuffle/tables.h"
 
 #define LINK UINT64_C(0xffffffff81000000)
-#define FUNCTION 80u            /* bytes of each function: 16 instructions of 5 bytes */
+#define FUNCTION 80u /* bytes of each function: 16 instructions of 5 bytes */
 #define INSTRUCTION 5u
 #define FUNCTIONS 400u
-#define PINNED 4u               /* the first ones do not move */
+#define PINNED 4u /* the first ones do not move */
 #define TEXT_BYTES (FUNCTION * FUNCTIONS)
-#define INIT TEXT_BYTES         /* .init.text: 100 functions more */
+#define INIT TEXT_BYTES /* .init.text: 100 functions more */
 #define INIT_BYTES (FUNCTION * 100)
 #define DATA 0x10000u
 #define IMAGE 0x40000u
@@ -51,7 +51,7 @@ static inline void name_section(struct kernel *k, const char *name, uint32_t off
 {
 	assert_true(k->image.section_count < SECTIONS_MAX);
 	k->section[k->image.section_count++] =
-		(struct image_section){name, LINK + offset, bytes, flags | SHF_ALLOC, SHT_PROGBITS};
+	    (struct image_section){name, LINK + offset, bytes, flags | SHF_ALLOC, SHT_PROGBITS};
 }
 
 /* In any order: kept ascending. */
@@ -96,14 +96,18 @@ static inline struct kernel *make_kernel(void)
 	}
 	for (uint32_t i = 0; i < FUNCTIONS; i++) {
 		w->unit[i] = (struct work_unit){.offset = function(i), .bytes = FUNCTION};
-		k->result.range[i] = (struct shuffle_range){
-			function(i), FUNCTION, i < PINNED ? SHUFFLE_PIN_HEAD : SHUFFLE_PIN_NONE, 1, ""};
+		k->result.range[i] = (struct shuffle_range){function(i), FUNCTION,
+							    i < PINNED ? SHUFFLE_PIN_HEAD : SHUFFLE_PIN_NONE, 1, ""};
 	}
 	k->result.range_count = w->unit_count = FUNCTIONS;
-	k->segment = (struct image_segment){.virt = LINK, .phys = 0x1000000, .file_bytes = IMAGE,
-					    .memory_bytes = IMAGE, .bytes = w->bytes};
-	k->image = (struct riffle_image){.segment = &k->segment, .segment_count = 1, .link_phys = 0x1000000,
-					 .link_virt = LINK, .image_bytes = IMAGE, .section = k->section};
+	k->segment = (struct image_segment){
+	    .virt = LINK, .phys = 0x1000000, .file_bytes = IMAGE, .memory_bytes = IMAGE, .bytes = w->bytes};
+	k->image = (struct riffle_image){.segment = &k->segment,
+					 .segment_count = 1,
+					 .link_phys = 0x1000000,
+					 .link_virt = LINK,
+					 .image_bytes = IMAGE,
+					 .section = k->section};
 	k->image.reloc64.offset = k->reloc64;
 	k->code[0] = (struct work_code){".text", 0, TEXT_BYTES, true};
 	k->code[1] = (struct work_code){".init.text", INIT, INIT_BYTES, false};

@@ -6,13 +6,13 @@
 #define TEXT 0x4000u
 
 static struct debug_symbol symbol[] = {
-	{LINK, 1, "_text", STT_NOTYPE, STB_GLOBAL, 1, 'T'},
-	{LINK + 0x3000, 6, "caller", STT_FUNC, STB_GLOBAL, 1, 'T'},
-	{LINK + 0x3050, 1, "callee", STT_FUNC, STB_LOCAL, 1, 't'},
-	{LINK + 0x3050, 1, "alias", STT_FUNC, STB_LOCAL, 1, 't'},
-	{LINK + 0x30a0, 1, "last", STT_FUNC, STB_LOCAL, 1, 't'},
-	{0x3070, 0, "a_number", STT_NOTYPE, STB_LOCAL, SHN_ABS, 'a'},
-	{LINK + 0x3070, 0, "file.c", STT_FILE, STB_LOCAL, SHN_ABS, 't'},
+    {LINK, 1, "_text", STT_NOTYPE, STB_GLOBAL, 1, 'T'},
+    {LINK + 0x3000, 6, "caller", STT_FUNC, STB_GLOBAL, 1, 'T'},
+    {LINK + 0x3050, 1, "callee", STT_FUNC, STB_LOCAL, 1, 't'},
+    {LINK + 0x3050, 1, "alias", STT_FUNC, STB_LOCAL, 1, 't'},
+    {LINK + 0x30a0, 1, "last", STT_FUNC, STB_LOCAL, 1, 't'},
+    {0x3070, 0, "a_number", STT_NOTYPE, STB_LOCAL, SHN_ABS, 'a'},
+    {LINK + 0x3070, 0, "file.c", STT_FILE, STB_LOCAL, SHN_ABS, 't'},
 };
 
 /* An image of one segment, its bytes the builder's. */
@@ -46,7 +46,8 @@ static void test_small_kernel(void **state)
 
 	(void)state;
 	b->section[2].name = ".rodata"; /* an empty table of alternatives is none */
-	/* data among which there is code that is copied before it runs: not decoded, or the jump would be a reference */
+	/* data among which there is code that is copied before it runs: not decoded, or the jump would be a reference
+	 */
 	b->section[3].flags |= SHF_EXECINSTR;
 	REL32(b, TEXT + 2 * OTHER_BYTES, "\xe9", 0x3050);
 	good(b, analyse(b, &shuffle));
@@ -85,13 +86,13 @@ static void test_refused(void **state)
 		const char *field;
 		int status;
 	} row[] = {
-		{"section headers", RIFFLE_ERR_UNSUPPORTED},
-		{"code section", RIFFLE_ERR_UNSUPPORTED},
-		{"code section", RIFFLE_ERR_UNSUPPORTED},
-		{"code section", RIFFLE_ERR_UNSUPPORTED},
-		{"segment", RIFFLE_ERR_FORMAT},
-		{"segment", RIFFLE_ERR_FORMAT},
-		{"image", RIFFLE_ERR_FORMAT},
+	    {"section headers", RIFFLE_ERR_UNSUPPORTED},
+	    {"code section", RIFFLE_ERR_UNSUPPORTED},
+	    {"code section", RIFFLE_ERR_UNSUPPORTED},
+	    {"code section", RIFFLE_ERR_UNSUPPORTED},
+	    {"segment", RIFFLE_ERR_FORMAT},
+	    {"segment", RIFFLE_ERR_FORMAT},
+	    {"image", RIFFLE_ERR_FORMAT},
 	};
 
 	(void)state;
@@ -132,9 +133,9 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_kernel),
-		cmocka_unit_test(test_no_symbols),
-		cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_small_kernel),
+	    cmocka_unit_test(test_no_symbols),
+	    cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

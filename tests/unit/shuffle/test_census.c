@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A table that nobody knows is noticed wherever it is and whatever its form; random and regular data are not taken for one. */
+/* A table that nobody knows is noticed wherever it is and whatever its form; random and regular data are not taken for
+ * one. */
 #include "tables_builder.h"
 
 static void fill_random(struct kernel *k)
@@ -243,13 +244,13 @@ static void test_tables_and_census(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_data),         cmocka_unit_test(test_near_words),
-		cmocka_unit_test(test_constants),
-		cmocka_unit_test(test_patterns),           cmocka_unit_test(test_every_step),
-		cmocka_unit_test(test_shortest_run),        cmocka_unit_test(test_fixed_targets),
-		cmocka_unit_test(test_relocated_fields),    cmocka_unit_test(test_short_tables),
-		cmocka_unit_test(test_section_of_operands), cmocka_unit_test(test_jump_table_of_code),
-		cmocka_unit_test(test_padding),             cmocka_unit_test(test_tables_and_census),
+	    cmocka_unit_test(test_random_data),        cmocka_unit_test(test_near_words),
+	    cmocka_unit_test(test_constants),          cmocka_unit_test(test_patterns),
+	    cmocka_unit_test(test_every_step),         cmocka_unit_test(test_shortest_run),
+	    cmocka_unit_test(test_fixed_targets),      cmocka_unit_test(test_relocated_fields),
+	    cmocka_unit_test(test_short_tables),       cmocka_unit_test(test_section_of_operands),
+	    cmocka_unit_test(test_jump_table_of_code), cmocka_unit_test(test_padding),
+	    cmocka_unit_test(test_tables_and_census),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,10 +4,10 @@
 
 #define TEXT 0xa000u
 #define LARGE_TEXT 0x18000u
-#define STEP 0x50u      /* no power of two, a multiple of 16 */
+#define STEP 0x50u /* no power of two, a multiple of 16 */
 #define FIRST TEXT_SKIP
 #define DATA (TEXT + 2 * OTHER_BYTES)
-#define F(i) (FIRST + (i) * STEP)
+#define F(i) (FIRST + (i)*STEP)
 #define ROUTINES 8u
 
 static const char *const routine[ROUTINES] = {"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"};
@@ -116,9 +116,9 @@ static void test_code_that_goes_on(void **state)
 	struct builder *b = eight_functions();
 
 	(void)state;
-	CODE(b, F(1), "\x48\x89\xc3");          /* falls into f2 */
-	CODE(b, F(3), "\xeb\x4e");              /* short jump to f4 */
-	REL32(b, F(5), "\xe8", F(0));           /* ends with a call: it does not return */
+	CODE(b, F(1), "\x48\x89\xc3"); /* falls into f2 */
+	CODE(b, F(3), "\xeb\x4e");     /* short jump to f4 */
+	REL32(b, F(5), "\xe8", F(0));  /* ends with a call: it does not return */
 	make_chunks(b);
 	assert_apart(b, F(0), F(1));
 	assert_joined(b, F(1), F(2));
@@ -172,7 +172,8 @@ static void test_unwind_entries(void **state)
 	tear_down(b);
 }
 
-/* In front of f1 and f5 there is room that the kernel writes to; in front of f2 one byte is too few, f3's has a name. */
+/* In front of f1 and f5 there is room that the kernel writes to; in front of f2 one byte is too few, f3's has a name.
+ */
 static struct builder *functions_with_room(const char *third)
 {
 	struct builder *b = functions(third);
@@ -204,7 +205,8 @@ static void test_room_before_functions(void **state)
 	assert_apart(b, F(4), F(5));
 	tear_down(b);
 
-	/* room that is never run needs no unwind state; f5 has none of its own, and stays behind f4 with what lies between */
+	/* room that is never run needs no unwind state; f5 has none of its own, and stays behind f4 with what lies
+	 * between */
 	b = functions_with_room("__cfi_f3");
 	put_orc(b, ip, 9);
 	good(b, room_name(&b->work, &b->error));
@@ -368,12 +370,12 @@ static void test_doubt_pins_all_that_is_tied(void **state)
 	struct builder *b = eight_functions();
 
 	(void)state;
-	CODE(b, F(3), "\x06\xc3");      /* no instruction */
-	CODE(b, F(2), "\x48\x89\xc3");  /* falls into f3 */
+	CODE(b, F(3), "\x06\xc3");     /* no instruction */
+	CODE(b, F(2), "\x48\x89\xc3"); /* falls into f3 */
 	make_chunks(b);
 	assert_pinned(b, F(3), SHUFFLE_PIN_UNEXPLAINED);
 	assert_pinned(b, F(2), SHUFFLE_PIN_UNEXPLAINED);
-	assert_pinned(b, F(4), SHUFFLE_PIN_UNEXPLAINED);        /* where f3 ends is not known */
+	assert_pinned(b, F(4), SHUFFLE_PIN_UNEXPLAINED); /* where f3 ends is not known */
 	assert_apart(b, F(1), F(5));
 	tear_down(b);
 }
@@ -467,12 +469,13 @@ static void test_large_bracket_stays(void **state)
 	}
 }
 
-/* Trampolines move one by one, though nothing leads to some; one without an unwind entry of its own belongs to the one before. */
+/* Trampolines move one by one, though nothing leads to some; one without an unwind entry of its own belongs to the one
+ * before. */
 static void test_static_calls(void **state)
 {
 	struct builder *b = build(TEXT);
 	const uint32_t at = FIRST + 0x100;
-	const uint32_t ip[] = {FIRST,	  at,	     at + 0x10, at + 0x20, at + 0x30,
+	const uint32_t ip[] = {FIRST,     at,        at + 0x10, at + 0x20, at + 0x30,
 			       at + 0x40, at + 0x50, at + 0x60, at + 0x80, at + 0xd0};
 
 	(void)state;
@@ -504,8 +507,8 @@ static void test_bad_brackets(void **state)
 	static const struct {
 		const char *first, *second;
 	} row[] = {
-		{"__sched_text_end", "__sched_text_start"},
-		{"__entry_text_end", "other"},
+	    {"__sched_text_end", "__sched_text_start"},
+	    {"__entry_text_end", "other"},
 	};
 
 	(void)state;
@@ -556,7 +559,7 @@ static void test_head(void **state)
 	for (uint32_t i = 0; i < b->work.symbol_count; i++)
 		CODE(b, b->work.symbol[i].offset, "\xc3");
 	CODE(b, 0, "\x0f\x84\xfa\x00\x00\x00\x74\xf8\xc3"); /* je secondary_startup_64, by 32 bits */
-	CODE(b, 0x1f0, "\x06\xc3"); /* 32-bit code; what follows may belong to it */
+	CODE(b, 0x1f0, "\x06\xc3");                         /* 32-bit code; what follows may belong to it */
 	b->image.entry_offset = 0x150;
 	make_chunks(b);
 	assert_pinned(b, 0, SHUFFLE_PIN_HEAD);
@@ -594,7 +597,7 @@ static void test_blocks_and_pages(void **state)
 	add_symbol(b, 0x4fe0, "across");
 	add_symbol(b, 0x5040, "behind");
 	add_symbol(b, 0x5090, "restore_registers");
-	add_symbol(b, 0x50e0, "core_restore_code");     /* copied with what follows, a page in all */
+	add_symbol(b, 0x50e0, "core_restore_code"); /* copied with what follows, a page in all */
 	add_symbol(b, 0x5130, "f4");
 	add_symbol(b, 0x60d0, "f5");
 	add_symbol(b, 0x6120, "f6");
@@ -624,8 +627,7 @@ static void test_too_many(void **state)
 	(void)state;
 	b->work.symbol = realloc(b->work.symbol, (functions + 2) * sizeof *b->work.symbol);
 	for (uint32_t i = 0; i < functions; i++) {
-		b->work.symbol[b->work.symbol_count++] =
-			(struct work_symbol){TEXT_SKIP + i * 0x30, 0, 't', "f"};
+		b->work.symbol[b->work.symbol_count++] = (struct work_symbol){TEXT_SKIP + i * 0x30, 0, 't', "f"};
 		CODE(b, TEXT_SKIP + i * 0x30, "\xc3");
 	}
 	make_chunks(b);
@@ -643,8 +645,7 @@ static struct builder *islands(uint32_t regions)
 	for (uint32_t i = 0; i < 2 * regions + 2; i++, at += 0x30) {
 		bool pinned = i != 2 && i != 2 * regions + 1 && (i < 2 ? i == 0 : i % 2);
 
-		b->work.symbol[b->work.symbol_count++] =
-			(struct work_symbol){at, 0, 't', pinned ? "srso_thunk" : "f"};
+		b->work.symbol[b->work.symbol_count++] = (struct work_symbol){at, 0, 't', pinned ? "srso_thunk" : "f"};
 		CODE(b, at, "\xc3");
 	}
 	add_symbol(b, at, "srso_end");
@@ -700,8 +701,7 @@ static void test_noise(void **state)
 			if (b->work.symbol[i].offset < b->work.symbol[i - 1].offset)
 				b->work.symbol[i].offset = b->work.symbol[i - 1].offset;
 		for (unsigned i = 0; i < seed; i++)
-			good(b, work_add_tie(&b->work, (uint32_t)rand() % TEXT, (uint32_t)rand() % TEXT,
-					     &b->error));
+			good(b, work_add_tie(&b->work, (uint32_t)rand() % TEXT, (uint32_t)rand() % TEXT, &b->error));
 		print_message("seed %u\n", seed);
 		make_chunks(b);
 		tear_down(b);
@@ -711,29 +711,29 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_functions_are_chunks),
-		cmocka_unit_test(test_code_that_goes_on),
-		cmocka_unit_test(test_places_and_names),
-		cmocka_unit_test(test_unwind_entries),
-		cmocka_unit_test(test_room_before_functions),
-		cmocka_unit_test(test_alternative_at_the_end),
-		cmocka_unit_test(test_steps),
-		cmocka_unit_test(test_ties),
-		cmocka_unit_test(test_far_ties),
-		cmocka_unit_test(test_large),
-		cmocka_unit_test(test_doubt_pins_all_that_is_tied),
-		cmocka_unit_test(test_holes),
-		cmocka_unit_test(test_bracket_moves_with_its_end),
-		cmocka_unit_test(test_bracket_before_a_thunk),
-		cmocka_unit_test(test_large_bracket_stays),
-		cmocka_unit_test(test_static_calls),
-		cmocka_unit_test(test_bad_brackets),
-		cmocka_unit_test(test_bracket_up_to_the_end),
-		cmocka_unit_test(test_head),
-		cmocka_unit_test(test_blocks_and_pages),
-		cmocka_unit_test(test_too_many),
-		cmocka_unit_test(test_too_many_regions),
-		cmocka_unit_test(test_noise),
+	    cmocka_unit_test(test_functions_are_chunks),
+	    cmocka_unit_test(test_code_that_goes_on),
+	    cmocka_unit_test(test_places_and_names),
+	    cmocka_unit_test(test_unwind_entries),
+	    cmocka_unit_test(test_room_before_functions),
+	    cmocka_unit_test(test_alternative_at_the_end),
+	    cmocka_unit_test(test_steps),
+	    cmocka_unit_test(test_ties),
+	    cmocka_unit_test(test_far_ties),
+	    cmocka_unit_test(test_large),
+	    cmocka_unit_test(test_doubt_pins_all_that_is_tied),
+	    cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_bracket_moves_with_its_end),
+	    cmocka_unit_test(test_bracket_before_a_thunk),
+	    cmocka_unit_test(test_large_bracket_stays),
+	    cmocka_unit_test(test_static_calls),
+	    cmocka_unit_test(test_bad_brackets),
+	    cmocka_unit_test(test_bracket_up_to_the_end),
+	    cmocka_unit_test(test_head),
+	    cmocka_unit_test(test_blocks_and_pages),
+	    cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_too_many_regions),
+	    cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,14 +42,14 @@ static void test_references(void **state)
 	struct builder *b = three_functions();
 
 	(void)state;
-	REL32(b, F1, "\xe8", F2);                       /* call */
-	REL32(b, F1 + 5, "\x0f\x84", F3);               /* je */
-	REL32(b, F1 + 11, "\x48\x8d\x05", DATA + 8);    /* lea DATA+8(%rip) */
-	REL32(b, F1 + 18, "\xe8", F1);                  /* to itself: no reference */
-	REL32(b, F1 + 23, "\x83\x3d", DATA - 1);        /* cmpl $5, DATA(%rip): counts from behind the 5 */
+	REL32(b, F1, "\xe8", F2);                    /* call */
+	REL32(b, F1 + 5, "\x0f\x84", F3);            /* je */
+	REL32(b, F1 + 11, "\x48\x8d\x05", DATA + 8); /* lea DATA+8(%rip) */
+	REL32(b, F1 + 18, "\xe8", F1);               /* to itself: no reference */
+	REL32(b, F1 + 23, "\x83\x3d", DATA - 1);     /* cmpl $5, DATA(%rip): counts from behind the 5 */
 	CODE(b, F1 + 29, "\x05");
 	CODE(b, F1 + 30, "\xc3");
-	REL32(b, F2, "\x48\xc7\x05", DATA + 16 - 4);    /* movq $7, DATA+16(%rip) */
+	REL32(b, F2, "\x48\xc7\x05", DATA + 16 - 4); /* movq $7, DATA+16(%rip) */
 	CODE(b, F2 + 7, "\x07\x00\x00\x00\xc3");
 	good(b, code_decode(&b->work, &b->error));
 	assert_int_equal(b->work.ref_count, 5);
@@ -90,7 +90,7 @@ static void test_holes(void **state)
 	(void)state;
 	memset(b->work.bytes + F1, 0xcc, F2 - F1);
 	CODE(b, F1, "\x31\xc0\x48\x31\xc9\xc3\x00\x00\xcc\xcc\x00\x00\xcc\xcc\x00\x00");
-	REL32(b, F1 + 16, "\x48\x8b\x0d", DATA + 16);   /* out of step it would read as another instruction */
+	REL32(b, F1 + 16, "\x48\x8b\x0d", DATA + 16); /* out of step it would read as another instruction */
 	CODE(b, F1 + 23, "\xc3\xcc\x00\x00\xcc");
 	good(b, code_decode(&b->work, &b->error));
 	assert_int_equal(b->work.ref_count, 1);
@@ -140,17 +140,17 @@ static void test_ends(void **state)
 		enum work_end end;
 		uint32_t code_bytes;
 	} row[] = {
-		{"\xc3", 1, WORK_END_STOPS, 1},
-		{"\xf3\x0f\x1e\xfa\xc3\x0f\x1f\x00\x90", 9, WORK_END_STOPS, 5}, /* endbr64, ret, nops */
-		{"\x0f\x0b", 2, WORK_END_STOPS, 2},
-		{"\xf4", 1, WORK_END_STOPS, 1},
-		{"\xeb\xfe", 2, WORK_END_STOPS, 2},
-		{"\xff\xe0", 2, WORK_END_STOPS, 2},
-		{"\xff\xd0\x90", 3, WORK_END_CALLS, 2},
-		{"\x48\x89\xc3", 3, WORK_END_FALLS, 3},
-		{"\x74\xfe", 2, WORK_END_FALLS, 2},
-		{"\x90\x90\x66\x90", 4, WORK_END_FALLS, 0},
-		{"\xc3\x48\x89\xc3\xcc", 5, WORK_END_FALLS, 4}, /* runs into a trap: not trusted */
+	    {"\xc3", 1, WORK_END_STOPS, 1},
+	    {"\xf3\x0f\x1e\xfa\xc3\x0f\x1f\x00\x90", 9, WORK_END_STOPS, 5}, /* endbr64, ret, nops */
+	    {"\x0f\x0b", 2, WORK_END_STOPS, 2},
+	    {"\xf4", 1, WORK_END_STOPS, 1},
+	    {"\xeb\xfe", 2, WORK_END_STOPS, 2},
+	    {"\xff\xe0", 2, WORK_END_STOPS, 2},
+	    {"\xff\xd0\x90", 3, WORK_END_CALLS, 2},
+	    {"\x48\x89\xc3", 3, WORK_END_FALLS, 3},
+	    {"\x74\xfe", 2, WORK_END_FALLS, 2},
+	    {"\x90\x90\x66\x90", 4, WORK_END_FALLS, 0},
+	    {"\xc3\x48\x89\xc3\xcc", 5, WORK_END_FALLS, 4}, /* runs into a trap: not trusted */
 	};
 
 	(void)state;
@@ -299,18 +299,18 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_references),
-		cmocka_unit_test(test_other_sections),
-		cmocka_unit_test(test_short_branches),
-		cmocka_unit_test(test_holes),
-		cmocka_unit_test(test_ends),
-		cmocka_unit_test(test_percpu),
-		cmocka_unit_test(test_relocated_field_is_no_distance),
-		cmocka_unit_test(test_odd_instructions),
-		cmocka_unit_test(test_overlap),
-		cmocka_unit_test(test_branch_into_an_instruction),
-		cmocka_unit_test(test_code_and_data),
-		cmocka_unit_test(test_noise),
+	    cmocka_unit_test(test_references),
+	    cmocka_unit_test(test_other_sections),
+	    cmocka_unit_test(test_short_branches),
+	    cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_ends),
+	    cmocka_unit_test(test_percpu),
+	    cmocka_unit_test(test_relocated_field_is_no_distance),
+	    cmocka_unit_test(test_odd_instructions),
+	    cmocka_unit_test(test_overlap),
+	    cmocka_unit_test(test_branch_into_an_instruction),
+	    cmocka_unit_test(test_code_and_data),
+	    cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

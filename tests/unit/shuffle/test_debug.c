@@ -224,9 +224,8 @@ static void test_damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_own),           cmocka_unit_test(test_other_builds),
-		cmocka_unit_test(test_one_byte),      cmocka_unit_test(test_broken_tables),
-		cmocka_unit_test(test_cut_short),     cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_own),           cmocka_unit_test(test_other_builds), cmocka_unit_test(test_one_byte),
+	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_cut_short),    cmocka_unit_test(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

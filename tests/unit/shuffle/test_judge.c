@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A linker's relocations confirm references, explain tables that nobody knows, and are refused where they contradict. */
+/* A linker's relocations confirm references, explain tables that nobody knows, and are refused where they contradict.
+ */
 #include "prepare/shuffle/debug.h"
 #include "tables_builder.h"
 
@@ -25,13 +26,16 @@ static struct trial *make_trial(void)
 	t->symbol[VARIABLE] = (struct debug_symbol){.address = LINK + DATA + 64, .name = "variable", .section = 2};
 	t->symbol[COUNTER] = (struct debug_symbol){.address = 64, .name = "counter", .section = PERCPU_SECTION};
 	t->symbol[NUMBER] = (struct debug_symbol){.address = 99, .name = "number", .section = SHN_ABS};
-	t->symbol[TEXT_SECTION] =
-		(struct debug_symbol){.address = LINK, .name = "", .type = STT_SECTION, .section = 1};
+	t->symbol[TEXT_SECTION] = (struct debug_symbol){.address = LINK, .name = "", .type = STT_SECTION, .section = 1};
 	t->symbol[END] = (struct debug_symbol){.address = LINK + t->k->work.image_bytes, .name = "_end", .section = 3};
-	t->symbol[BEYOND] = (struct debug_symbol){.address = LINK + t->k->work.image_bytes, .name = "n", .section = SHN_ABS};
+	t->symbol[BEYOND] =
+	    (struct debug_symbol){.address = LINK + t->k->work.image_bytes, .name = "n", .section = SHN_ABS};
 	t->symbol[MISSING] = (struct debug_symbol){.name = "missing", .section = SHN_UNDEF};
-	t->debug = (struct shuffle_debug){.symbol = t->symbol, .symbol_count = SYMBOLS, .has_rela = true,
-					  .rela = t->rela, .percpu_section = PERCPU_SECTION};
+	t->debug = (struct shuffle_debug){.symbol = t->symbol,
+					  .symbol_count = SYMBOLS,
+					  .has_rela = true,
+					  .rela = t->rela,
+					  .percpu_section = PERCPU_SECTION};
 	t->k->work.debug = &t->debug;
 	return t;
 }
@@ -84,17 +88,17 @@ static void test_kinds(void **state)
 	add_rela(t, code, R_X86_64_PLT32, CALLEE, -4);
 	add_rela(t, code + 8, R_X86_64_PC32, VARIABLE, -4);
 	add_rela(t, code + 16, R_X86_64_32S, CALLEE, 0);
-	add_rela(t, code + 24, R_X86_64_PC32, COUNTER, -4);     /* the code moves, the percpu offset does not */
-	add_rela(t, code + 32, R_X86_64_32S, COUNTER, 0);       /* nothing moves */
+	add_rela(t, code + 24, R_X86_64_PC32, COUNTER, -4); /* the code moves, the percpu offset does not */
+	add_rela(t, code + 32, R_X86_64_32S, COUNTER, 0);   /* nothing moves */
 	add_rela(t, code + 40, R_X86_64_32, NUMBER, 0);
 	add_rela(t, code + 48, R_X86_64_PC32, TEXT_SECTION, function(60) - 4);
-	add_rela(t, code + 56, R_X86_64_32S, END, 0);           /* an address, though the image ends there */
-	add_rela(t, code + 64, R_X86_64_32S, BEYOND, 0);        /* the same number, and none */
+	add_rela(t, code + 56, R_X86_64_32S, END, 0);    /* an address, though the image ends there */
+	add_rela(t, code + 64, R_X86_64_32S, BEYOND, 0); /* the same number, and none */
 	add_rela(t, DATA, R_X86_64_64, CALLEE, 0);
 	add_rela(t, DATA + 8, R_X86_64_PC32, CALLEE, 10);
 	add_rela(t, DATA + 16, R_X86_64_PC32, TEXT_SECTION, function(60) + 5);
-	add_rela(t, DATA + 24, R_X86_64_32, TEXT_START, 4095);  /* follows the symbol, not the sum */
-	add_rela(t, DATA + 32, R_X86_64_64, VARIABLE, 0);       /* from data to data */
+	add_rela(t, DATA + 24, R_X86_64_32, TEXT_START, 4095); /* follows the symbol, not the sum */
+	add_rela(t, DATA + 32, R_X86_64_64, VARIABLE, 0);      /* from data to data */
 	add_rela(t, DATA + 40, R_X86_64_PC32, MISSING, 0);
 	good(t->k, judge_add_refs(&t->k->work, &t->k->error));
 	expect(t, code, SHUFFLE_PC32, function(50));
@@ -167,10 +171,10 @@ static void test_confirmed(void **state)
 {
 	struct trial *t = make_trial();
 	struct shuffle_ref ref[] = {
-		{function(30) + 1, function(50), SHUFFLE_PC32, SHUFFLE_BY_CODE | SHUFFLE_BY_RELA},
-		{function(31) + 1, function(50), SHUFFLE_PC32, SHUFFLE_BY_CODE},        /* by the assembler */
-		{DATA, function(50), SHUFFLE_ABS64, SHUFFLE_BY_RELOC | SHUFFLE_BY_RELA},
-		{DATA + 8, function(50), SHUFFLE_PC32, SHUFFLE_BY_RELA},                /* an unknown table */
+	    {function(30) + 1, function(50), SHUFFLE_PC32, SHUFFLE_BY_CODE | SHUFFLE_BY_RELA},
+	    {function(31) + 1, function(50), SHUFFLE_PC32, SHUFFLE_BY_CODE}, /* by the assembler */
+	    {DATA, function(50), SHUFFLE_ABS64, SHUFFLE_BY_RELOC | SHUFFLE_BY_RELA},
+	    {DATA + 8, function(50), SHUFFLE_PC32, SHUFFLE_BY_RELA}, /* an unknown table */
 	};
 	uint32_t field = function(31) + 1;
 
@@ -198,10 +202,10 @@ static void test_confirmed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_stale),
-		cmocka_unit_test(test_confirmed),
+	    cmocka_unit_test(test_kinds),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_stale),
+	    cmocka_unit_test(test_confirmed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,10 +3,10 @@
 #include "work_builder.h"
 
 #define TEXT 0x4000u
-#define A 0x3000u       /* a chunk */
-#define B 0x3050u       /* another */
-#define C 0x30a0u       /* and a third, to 0x30f0 */
-#define FIXED 0x30f0u   /* __entry_text_start, which is pinned */
+#define A 0x3000u     /* a chunk */
+#define B 0x3050u     /* another */
+#define C 0x30a0u     /* and a third, to 0x30f0 */
+#define FIXED 0x30f0u /* __entry_text_start, which is pinned */
 #define DATA (TEXT + 2 * OTHER_BYTES)
 
 static struct builder *three_chunks(void)
@@ -48,11 +48,11 @@ static void test_distances(void **state)
 	struct builder *b = three_chunks();
 
 	(void)state;
-	add(b, C + 8, B, SHUFFLE_PC32, SHUFFLE_BY_CODE);        /* chunk to chunk */
-	add(b, A + 8, DATA, SHUFFLE_PC32, SHUFFLE_BY_CODE);     /* chunk to fixed */
-	add(b, DATA, A, SHUFFLE_PC32, SHUFFLE_BY_TABLE);        /* fixed to chunk */
-	add(b, A + 16, A + 4, SHUFFLE_PC32, SHUFFLE_BY_CODE);   /* within one */
-	add(b, DATA + 8, FIXED, SHUFFLE_PC32, SHUFFLE_BY_TABLE);/* fixed to fixed */
+	add(b, C + 8, B, SHUFFLE_PC32, SHUFFLE_BY_CODE);         /* chunk to chunk */
+	add(b, A + 8, DATA, SHUFFLE_PC32, SHUFFLE_BY_CODE);      /* chunk to fixed */
+	add(b, DATA, A, SHUFFLE_PC32, SHUFFLE_BY_TABLE);         /* fixed to chunk */
+	add(b, A + 16, A + 4, SHUFFLE_PC32, SHUFFLE_BY_CODE);    /* within one */
+	add(b, DATA + 8, FIXED, SHUFFLE_PC32, SHUFFLE_BY_TABLE); /* fixed to fixed */
 	add(b, FIXED + 8, 0x100, SHUFFLE_PC32, SHUFFLE_BY_CODE);
 	good(b, refs_finish(&b->work, &b->error));
 	assert_int_equal(b->result.ref_count, 3);
@@ -81,14 +81,14 @@ static void test_addresses(void **state)
 	struct builder *b = three_chunks();
 
 	(void)state;
-	put_abs32(b, A + 8, LINK + B + 4);      /* in a chunk, into another */
-	put_abs32(b, A + 16, LINK + A);         /* in a chunk, into the same: the address changes */
-	put_abs32(b, A + 24, LINK + DATA);      /* in a chunk, to data: moves with the chunk */
-	put_abs32(b, A + 32, LINK + A + 0x80000000);    /* a physical address: leads nowhere */
+	put_abs32(b, A + 8, LINK + B + 4);           /* in a chunk, into another */
+	put_abs32(b, A + 16, LINK + A);              /* in a chunk, into the same: the address changes */
+	put_abs32(b, A + 24, LINK + DATA);           /* in a chunk, to data: moves with the chunk */
+	put_abs32(b, A + 32, LINK + A + 0x80000000); /* a physical address: leads nowhere */
 	put_abs32(b, DATA, LINK + FIXED);
 	put_abs64(b, DATA + 8, LINK + C);
 	put_abs64(b, DATA + 16, LINK + DATA);
-	put_abs64(b, DATA + 24, LINK + 4095);   /* PFN_ALIGN(_text) */
+	put_abs64(b, DATA + 24, LINK + 4095); /* PFN_ALIGN(_text) */
 	good(b, refs_finish(&b->work, &b->error));
 	assert_int_equal(b->result.ref_count, 5);
 	assert_int_equal(ref_at(b, A + 8)->target, B + 4);
@@ -112,7 +112,7 @@ static void test_physical_and_folded(void **state)
 	put_abs32(b, A + 16, 0x1000000 - 1);
 	put_abs32(b, A + 24, 0x1000000 + b->work.image_bytes);
 	put_abs32(b, A + 32, LINK + 4095);
-	put_abs64(b, A + 40, LINK + 4095);      /* an instruction that a table names */
+	put_abs64(b, A + 40, LINK + 4095); /* an instruction that a table names */
 	good(b, refs_finish(&b->work, &b->error));
 	assert_int_equal(ref_at(b, A + 8)->target, B + 4);
 	assert_int_equal(ref_at(b, A + 16)->target, UINT32_MAX);
@@ -212,7 +212,7 @@ static void test_sorted_tables(void **state)
 	(void)state;
 	b->result.table[b->result.table_count++] = (struct shuffle_table){SHUFFLE_TABLE_MCOUNT, false, DATA, 0, 2};
 	b->result.table[b->result.table_count++] =
-		(struct shuffle_table){SHUFFLE_TABLE_EXTABLE, false, DATA + 32, 0, 1};
+	    (struct shuffle_table){SHUFFLE_TABLE_EXTABLE, false, DATA + 32, 0, 1};
 	put_abs64(b, DATA, LINK + A);
 	put_abs64(b, DATA + 8, LINK + B);
 	put_abs64(b, DATA + 16, LINK + C);
@@ -228,11 +228,15 @@ static void test_sorted_tables(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_distances),	 cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_physical_and_folded),
-		cmocka_unit_test(test_inverse),		 cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_contradictions),	 cmocka_unit_test(test_overlaps),
-		cmocka_unit_test(test_outside),		 cmocka_unit_test(test_sorted_tables),
+	    cmocka_unit_test(test_distances),
+	    cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_physical_and_folded),
+	    cmocka_unit_test(test_inverse),
+	    cmocka_unit_test(test_merge),
+	    cmocka_unit_test(test_contradictions),
+	    cmocka_unit_test(test_overlaps),
+	    cmocka_unit_test(test_outside),
+	    cmocka_unit_test(test_sorted_tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables that the kernel searches by halving: found with their form, refused when they are not what the search needs. */
+/* Tables that the kernel searches by halving: found with their form, refused when they are not what the search needs.
+ */
 #include "tables_builder.h"
 
 #define ENTRIES 50u
@@ -191,9 +192,8 @@ static void test_kallsyms_lies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_extable), cmocka_unit_test(test_extable_broken), cmocka_unit_test(test_orc),
-		cmocka_unit_test(test_mcount),  cmocka_unit_test(test_mcount_broken),
-		cmocka_unit_test(test_kallsyms_lies),
+	    cmocka_unit_test(test_extable), cmocka_unit_test(test_extable_broken), cmocka_unit_test(test_orc),
+	    cmocka_unit_test(test_mcount),  cmocka_unit_test(test_mcount_broken),  cmocka_unit_test(test_kallsyms_lies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

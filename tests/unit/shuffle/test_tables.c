@@ -9,35 +9,35 @@
 struct sample {
 	const char *section, *start, *stop;
 	uint32_t stride;
-	uint32_t field[2];              /* the second: 0 when there is none */
-	uint32_t behind;                /* the target is an operand that ends so many bytes on */
+	uint32_t field[2]; /* the second: 0 when there is none */
+	uint32_t behind;   /* the target is an operand that ends so many bytes on */
 };
 
 static const struct sample samples[] = {
-	{".altinstructions", NULL, NULL, 12, {0, 4}, 0},
-	{".altinstructions", NULL, NULL, 13, {0, 4}, 0},
-	{".altinstructions", NULL, NULL, 14, {0, 4}, 0},
-	{"__bug_table", NULL, NULL, 8, {0, 0}, 0},
-	{"__bug_table", NULL, NULL, 12, {0, 0}, 0},
-	{NULL, "__start___bug_table", "__stop___bug_table", 16, {0, 0}, 0},
-	{".smp_locks", NULL, NULL, 4, {0, 0}, 0},
-	{".retpoline_sites", NULL, NULL, 4, {0, 0}, 0},
-	{".return_sites", NULL, NULL, 4, {0, 0}, 0},
-	{".call_sites", NULL, NULL, 4, {0, 0}, 0},
-	{".ibt_endbr_seal", NULL, NULL, 4, {0, 0}, 0},
-	{".cfi_sites", NULL, NULL, 4, {0, 0}, 0},
-	{"__kcfi_traps", NULL, NULL, 4, {0, 0}, 0},
-	{"__ksymtab", NULL, NULL, 8, {0, 0}, 0},
-	{"__ksymtab", NULL, NULL, 12, {0, 0}, 0},
-	{"__ksymtab_gpl", NULL, NULL, 12, {0, 0}, 0},
-	{".pci_fixup", NULL, NULL, 16, {12, 0}, 0},
-	{NULL, "__start___jump_table", "__stop___jump_table", 16, {0, 4}, 0},
-	{NULL, "__start_static_call_sites", "__stop_static_call_sites", 8, {0, 0}, 0},
-	{NULL, "__start_static_call_tramp_key", "__stop_static_call_tramp_key", 8, {0, 0}, 0},
-	{NULL, "__initcall_start", "__initcall_end", 4, {0, 0}, 0},
-	{NULL, "__con_initcall_start", "__con_initcall_end", 4, {0, 0}, 0},
-	{"runtime_shift_d_hash_shift", NULL, NULL, 4, {0, 0}, 1},
-	{"runtime_ptr_dentry_hashtable", NULL, NULL, 4, {0, 0}, 4},
+    {".altinstructions", NULL, NULL, 12, {0, 4}, 0},
+    {".altinstructions", NULL, NULL, 13, {0, 4}, 0},
+    {".altinstructions", NULL, NULL, 14, {0, 4}, 0},
+    {"__bug_table", NULL, NULL, 8, {0, 0}, 0},
+    {"__bug_table", NULL, NULL, 12, {0, 0}, 0},
+    {NULL, "__start___bug_table", "__stop___bug_table", 16, {0, 0}, 0},
+    {".smp_locks", NULL, NULL, 4, {0, 0}, 0},
+    {".retpoline_sites", NULL, NULL, 4, {0, 0}, 0},
+    {".return_sites", NULL, NULL, 4, {0, 0}, 0},
+    {".call_sites", NULL, NULL, 4, {0, 0}, 0},
+    {".ibt_endbr_seal", NULL, NULL, 4, {0, 0}, 0},
+    {".cfi_sites", NULL, NULL, 4, {0, 0}, 0},
+    {"__kcfi_traps", NULL, NULL, 4, {0, 0}, 0},
+    {"__ksymtab", NULL, NULL, 8, {0, 0}, 0},
+    {"__ksymtab", NULL, NULL, 12, {0, 0}, 0},
+    {"__ksymtab_gpl", NULL, NULL, 12, {0, 0}, 0},
+    {".pci_fixup", NULL, NULL, 16, {12, 0}, 0},
+    {NULL, "__start___jump_table", "__stop___jump_table", 16, {0, 4}, 0},
+    {NULL, "__start_static_call_sites", "__stop_static_call_sites", 8, {0, 0}, 0},
+    {NULL, "__start_static_call_tramp_key", "__stop_static_call_tramp_key", 8, {0, 0}, 0},
+    {NULL, "__initcall_start", "__initcall_end", 4, {0, 0}, 0},
+    {NULL, "__con_initcall_start", "__con_initcall_end", 4, {0, 0}, 0},
+    {"runtime_shift_d_hash_shift", NULL, NULL, 4, {0, 0}, 1},
+    {"runtime_ptr_dentry_hashtable", NULL, NULL, 4, {0, 0}, 4},
 };
 #define SAMPLES (sizeof samples / sizeof *samples)
 
@@ -50,10 +50,10 @@ static const char *name_of(const struct sample *s)
 static const char *called(const struct sample *s)
 {
 	static const char *const other[][2] = {
-		{"__start___bug_table", "__bug_table"},
-		{"__start___jump_table", "__jump_table"},
-		{"__start_static_call_sites", ".static_call_sites"},
-		{"__start_static_call_tramp_key", ".static_call_tramp_key"},
+	    {"__start___bug_table", "__bug_table"},
+	    {"__start___jump_table", "__jump_table"},
+	    {"__start_static_call_sites", ".static_call_sites"},
+	    {"__start_static_call_tramp_key", ".static_call_tramp_key"},
 	};
 
 	for (size_t i = 0; i < sizeof other / sizeof *other; i++)
@@ -174,11 +174,11 @@ static void test_exported_variables(void **state)
 	struct kernel *k = make_table(s, DATA, ENTRIES * s->stride);
 
 	(void)state;
-	put_distance(k, DATA, DATA + 0x7000);                   /* a variable */
-	riffle_put32(k->work.bytes + DATA + 12, 0x7effe000);    /* an offset into percpu */
+	put_distance(k, DATA, DATA + 0x7000);                /* a variable */
+	riffle_put32(k->work.bytes + DATA + 12, 0x7effe000); /* an offset into percpu */
 	good(k, tables_read(&k->work, &k->error));
 	assert_int_equal(k->work.ref_count, ENTRIES - 2);
-	put_distance(k, DATA + 4, DATA);                        /* no name */
+	put_distance(k, DATA + 4, DATA); /* no name */
 	assert_int_equal(tables_read(&k->work, &k->error), RIFFLE_ERR_UNSUPPORTED);
 	end_kernel(k);
 }
@@ -314,12 +314,11 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_table),        cmocka_unit_test(test_wrong_entry),
-		cmocka_unit_test(test_cut_entry),          cmocka_unit_test(test_exported_variables),
-		cmocka_unit_test(test_lock_padding),       cmocka_unit_test(test_short_label),
-		cmocka_unit_test(test_copied_code),
-		cmocka_unit_test(test_wide_alternative),   cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_noise),
+	    cmocka_unit_test(test_every_table),  cmocka_unit_test(test_wrong_entry),
+	    cmocka_unit_test(test_cut_entry),    cmocka_unit_test(test_exported_variables),
+	    cmocka_unit_test(test_lock_padding), cmocka_unit_test(test_short_label),
+	    cmocka_unit_test(test_copied_code),  cmocka_unit_test(test_wide_alternative),
+	    cmocka_unit_test(test_bounds),       cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
 #include "prepare/shuffle/internal.h"
 
 #define LINK UINT64_C(0xffffffff81000000)
-#define TEXT_SKIP 0x3000u       /* what is pinned as head, with room */
-#define OTHER_BYTES 0x2000u     /* of every section behind .text */
+#define TEXT_SKIP 0x3000u   /* what is pinned as head, with room */
+#define OTHER_BYTES 0x2000u /* of every section behind .text */
 
 struct builder {
 	struct work work;
@@ -29,8 +29,7 @@ struct builder {
 
 static inline void set_section(struct builder *b, const char *name, uint32_t offset, uint32_t bytes, uint64_t flags)
 {
-	b->section[b->image.section_count++] =
-		(struct image_section){name, LINK + offset, bytes, flags, SHT_PROGBITS};
+	b->section[b->image.section_count++] = (struct image_section){name, LINK + offset, bytes, flags, SHT_PROGBITS};
 }
 
 static inline void add_symbol(struct builder *b, uint32_t offset, const char *name)

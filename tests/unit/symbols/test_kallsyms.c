@@ -116,7 +116,8 @@ static void test_places_and_list(void **state)
 			struct expected expected = {format, 0};
 
 			assert_int_equal(kallsyms_read(&names, &place, image.bytes, IMAGE_BYTES, LINK_VIRTUAL,
-						       check_symbol, &expected, &error), 0);
+						       check_symbol, &expected, &error),
+					 0);
 			assert_int_equal(expected.count, counts[c]);
 			free(names);
 		}
@@ -262,9 +263,14 @@ static void test_damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_places_and_list), cmocka_unit_test(test_broken_seqs),
-	    cmocka_unit_test(test_every_format),  cmocka_unit_test(test_at_the_edges), cmocka_unit_test(test_none),
-	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_cut_short),    cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_places_and_list),
+	    cmocka_unit_test(test_broken_seqs),
+	    cmocka_unit_test(test_every_format),
+	    cmocka_unit_test(test_at_the_edges),
+	    cmocka_unit_test(test_none),
+	    cmocka_unit_test(test_broken_tables),
+	    cmocka_unit_test(test_cut_short),
+	    cmocka_unit_test(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -326,11 +326,8 @@ static bool to_link(const void *base, uint64_t address, uint64_t *link)
 static struct annotator make_annotator(const struct symbols *symbols, struct written *written)
 {
 	*written = (struct written){.used = 0};
-	return (struct annotator){.to_link = to_link,
-				  .map = &moved,
-				  .symbols = symbols,
-				  .write = keep,
-				  .opaque = written};
+	return (struct annotator){
+	    .to_link = to_link, .map = &moved, .symbols = symbols, .write = keep, .opaque = written};
 }
 
 static void test_annotate(void **state)

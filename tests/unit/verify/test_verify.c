@@ -28,13 +28,13 @@ static void test_branches(void **state)
 		uint64_t target;
 		bool stops;
 	} row[] = {
-		{"ffffffff81000010:\tcall   ffffffff81000200 <s+0x10>\n", BASE + 0x200, true},
-		{"ffffffff81000010:\tjmp    ffffffff81000012 <s>\n", BASE + 0x12, true},
-		{"ffffffff81000010:\tjne,pt ffffffff81000012 <s>\n", BASE + 0x12, false},
-		{"ffffffff81000010:\tbnd jmp ffffffff81000012 <s>\n", BASE + 0x12, true},
-		{"ffffffff81000010:\tloopne ffffffff81000012 <s>\n", BASE + 0x12, false},
-		{"ffffffff81000010:\tjrcxz  ffffffff81000012\n", BASE + 0x12, false},
-		{"ffffffff81000010:\txbegin ffffffff81000012 <s>\n", BASE + 0x12, false},
+	    {"ffffffff81000010:\tcall   ffffffff81000200 <s+0x10>\n", BASE + 0x200, true},
+	    {"ffffffff81000010:\tjmp    ffffffff81000012 <s>\n", BASE + 0x12, true},
+	    {"ffffffff81000010:\tjne,pt ffffffff81000012 <s>\n", BASE + 0x12, false},
+	    {"ffffffff81000010:\tbnd jmp ffffffff81000012 <s>\n", BASE + 0x12, true},
+	    {"ffffffff81000010:\tloopne ffffffff81000012 <s>\n", BASE + 0x12, false},
+	    {"ffffffff81000010:\tjrcxz  ffffffff81000012\n", BASE + 0x12, false},
+	    {"ffffffff81000010:\txbegin ffffffff81000012 <s>\n", BASE + 0x12, false},
 	};
 
 	(void)state;
@@ -52,7 +52,7 @@ static void test_branches(void **state)
 static void test_rip_operands(void **state)
 {
 	struct objdump_line line =
-		parse("ffffffff81000000:\tlea    0x1003f51(%rip),%rsp        # ffffffff82003f58 <s+0x1>\n");
+	    parse("ffffffff81000000:\tlea    0x1003f51(%rip),%rsp        # ffffffff82003f58 <s+0x1>\n");
 
 	(void)state;
 	assert_true(line.rip && !line.branch && !line.stops);
@@ -110,14 +110,16 @@ static struct verify *new_verify(struct riffle_image *image, uint32_t bytes)
 
 /* Four chunks of 16, 32, 16 and 64 bytes from 0x1000 on. */
 static const struct riffle_chunk chunks[] = {
-	{.image_offset = 0x1000, .units = 1}, {.image_offset = 0x1010, .units = 2},
-	{.image_offset = 0x1030, .units = 1}, {.image_offset = 0x1040, .units = 4},
+    {.image_offset = 0x1000, .units = 1},
+    {.image_offset = 0x1010, .units = 2},
+    {.image_offset = 0x1030, .units = 1},
+    {.image_offset = 0x1040, .units = 4},
 };
 static const struct riffle_region region = {0x1000, 128, 0, 4};
 static const struct riffle_plan plan = {.chunks = chunks, .chunk_count = 4, .regions = &region, .region_count = 1};
 static uint16_t order[] = {3, 1, 0, 2};
-static const struct riffle_layout layout = {.mode = RIFFLE_MODE_FGKASLR, .virtual_base = BASE + 0x400000, .order = order,
-					    .order_count = 4};
+static const struct riffle_layout layout = {
+    .mode = RIFFLE_MODE_FGKASLR, .virtual_base = BASE + 0x400000, .order = order, .order_count = 4};
 
 /* where each chunk is in that order */
 static const uint32_t placed[] = {0x1060, 0x1040, 0x1070, 0x1000};
@@ -159,7 +161,8 @@ static void test_places(void **state)
 
 static void test_sorted_tables(void **state)
 {
-	/* code places at link time, ascending; where they are after the shuffle, ascending; the first's numbers of these */
+	/* code places at link time, ascending; where they are after the shuffle, ascending; the first's numbers of
+	 * these */
 	static const uint32_t at[] = {0x800, 0x1004, 0x1010, 0x1028, 0x1030, 0x1044, 0x1048, 0x1080};
 	static const uint32_t sorted[] = {0x800, 0x1004, 0x1008, 0x1040, 0x1058, 0x1064, 0x1070, 0x1080};
 	static const unsigned from[] = {0, 5, 6, 2, 3, 1, 4, 7};
@@ -293,11 +296,14 @@ static void test_kallsyms(void **state)
 /* Symbols of the second half before those of the first: names, markers and the order by name follow. */
 static void test_kallsyms_moved(void **state)
 {
-	static const struct riffle_chunk halves[] = {{.image_offset = 0, .units = 750}, {.image_offset = 12000, .units = 750}};
+	static const struct riffle_chunk halves[] = {{.image_offset = 0, .units = 750},
+						     {.image_offset = 12000, .units = 750}};
 	static const struct riffle_region whole = {0, 24000, 0, 2};
-	static const struct riffle_plan two = {.chunks = halves, .chunk_count = 2, .regions = &whole, .region_count = 1};
+	static const struct riffle_plan two = {
+	    .chunks = halves, .chunk_count = 2, .regions = &whole, .region_count = 1};
 	uint16_t swapped[] = {1, 0};
-	struct riffle_layout swap = {.mode = RIFFLE_MODE_FGKASLR, .virtual_base = BASE, .order = swapped, .order_count = 2};
+	struct riffle_layout swap = {
+	    .mode = RIFFLE_MODE_FGKASLR, .virtual_base = BASE, .order = swapped, .order_count = 2};
 	struct riffle_image image;
 	struct riffle_error error;
 	char name[512];
@@ -326,7 +332,7 @@ static void test_kallsyms_moved(void **state)
 			kallsyms_name(name, format, old);
 			assert_string_equal(w->symbol[i].name, name + 1);
 			assert_int_equal(w->symbol[i].offset, (uint32_t)(kallsyms_address(format, old) - BASE) +
-								      (old < 500 ? 12000u : -12000u));
+								  (old < 500 ? 12000u : -12000u));
 		}
 		for (uint32_t i = 0; i < 1000 && built.seqs; i++) {
 			const uint8_t *seq = w->bytes + built.seqs + 3 * (size_t)i;
@@ -343,18 +349,18 @@ static void test_kallsyms_moved(void **state)
 /* ---- code through the real objdump, and edges of chunks */
 
 static const uint8_t code[] = {
-	0xe8, 0x0b, 0x00, 0x00, 0x00,                   /* 00: call 10 */
-	0xeb, 0x05,                                     /* 05: jmp 0c */
-	0x0f, 0x0b, 0x90, 0x90, 0x90,                   /* 07: ud2, padding */
-	0xc3, 0xcc, 0xcc, 0xcc,                         /* 0c: ret, padding */
-	0x48, 0x8b, 0x05, 0xf0, 0x00, 0x00, 0x00,       /* 10: mov 0x107(%rip) */
-	0xc7, 0x05, 0xe7, 0x00, 0x00, 0x00, 5, 5, 5, 5, /* 17: movl $…, 0x108(%rip) */
-	0xf2, 0x0f, 0x00, 0xf7,                         /* 21: lkgs %edi */
-	0x0f, 0x85, 0xd5, 0xff, 0xff, 0xff,             /* 25: jne 00 */
-	0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2,          /* 2b: ud2; "xen"; cpuid */
-	0xf3, 0x0f, 0x1e, 0xfa,                         /* 32: endbr64; runs on */
-	0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
-	0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
+    0xe8, 0x0b, 0x00, 0x00, 0x00,                            /* 00: call 10 */
+    0xeb, 0x05,                                              /* 05: jmp 0c */
+    0x0f, 0x0b, 0x90, 0x90, 0x90,                            /* 07: ud2, padding */
+    0xc3, 0xcc, 0xcc, 0xcc,                                  /* 0c: ret, padding */
+    0x48, 0x8b, 0x05, 0xf0, 0x00, 0x00, 0x00,                /* 10: mov 0x107(%rip) */
+    0xc7, 0x05, 0xe7, 0x00, 0x00, 0x00, 5,    5,    5,    5, /* 17: movl $…, 0x108(%rip) */
+    0xf2, 0x0f, 0x00, 0xf7,                                  /* 21: lkgs %edi */
+    0x0f, 0x85, 0xd5, 0xff, 0xff, 0xff,                      /* 25: jne 00 */
+    0x0f, 0x0b, 'x',  'e',  'n',  0x0f, 0xa2,                /* 2b: ud2; "xen"; cpuid */
+    0xf3, 0x0f, 0x1e, 0xfa,                                  /* 32: endbr64; runs on */
+    0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3, 0xcc, 0xcc,
+    0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
 };
 
 /* So many bytes at 0x1000 as all the code there is. */
@@ -370,16 +376,20 @@ static void disassemble(struct verify *v, uint32_t bytes)
 static void test_code(void **state)
 {
 	static const struct ref expected[] = {
-		{.field = 0x1001, .target = 0x1010, .kind = REF_PC32}, {.field = 0x1006, .target = 0x100c, .kind = REF_PC8},
-		{.field = 0x1013, .target = 0x1107, .kind = REF_PC32}, {.field = 0x1019, .target = 0x1108, .kind = REF_PC32},
-		{.field = 0x1027, .target = 0x1000, .kind = REF_PC32},
+	    {.field = 0x1001, .target = 0x1010, .kind = REF_PC32},
+	    {.field = 0x1006, .target = 0x100c, .kind = REF_PC8},
+	    {.field = 0x1013, .target = 0x1107, .kind = REF_PC32},
+	    {.field = 0x1019, .target = 0x1108, .kind = REF_PC32},
+	    {.field = 0x1027, .target = 0x1000, .kind = REF_PC32},
 	};
 	static const struct {
 		uint32_t offset, bytes;
 		unsigned wrong;
 	} row[] = {
-		{0x1000, 16, 0}, {0x1000, 32, 1 /* ends in an instruction */}, {0x1010, 16, 1}, {0x1040, 16, 1 /* run across */},
-		{0x1000, 64, 1}, {0x1000, 80, 0}, {0x1001, 16, 1}, {0x1050, 16, 1 /* outside */},
+	    {0x1000, 16, 0}, {0x1000, 32, 1 /* ends in an instruction */},
+	    {0x1010, 16, 1}, {0x1040, 16, 1 /* run across */},
+	    {0x1000, 64, 1}, {0x1000, 80, 0},
+	    {0x1001, 16, 1}, {0x1050, 16, 1 /* outside */},
 	};
 	struct riffle_image image;
 	struct verify *v = new_verify(&image, 0x4000);
@@ -405,19 +415,24 @@ static void test_code(void **state)
 	verify_close(v);
 }
 
-/* As lld fills holes between sections: objdump comes out of the first one byte late, and once mended so out of the second. */
+/* As lld fills holes between sections: objdump comes out of the first one byte late, and once mended so out of the
+ * second. */
 static void test_holes(void **state)
 {
 	static const uint8_t holes[] = {
-		0xc3, 0xcc, 0xcc, 0, 0, 0xcc, 0xcc, 0, 0, 0xcc, 0xcc, 0, 0, 0xcc, 0xcc, 0, /* 00: ret, hole */
-		0x48, 0x69, 0x0d, 0x85, 0, 0, 0, 0x80, 0x96, 0x98, 0,                      /* 10: imul $…, 0xa0(%rip) */
-		0xc3, 0xcc, 0, 0, 0,                                                       /* 1b: ret, hole */
-		0x48, 0x8b, 0x05, 0xf0, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0, 0, 0xcc, 0xcc, 0, 0, /* 20: mov 0x117(%rip); ret, hole */
+	    0xc3, 0xcc, 0xcc, 0,    0, 0xcc, 0xcc, 0,    0,    0xcc, 0xcc,
+	    0,    0,    0xcc, 0xcc, 0,                                  /* 00: ret, hole */
+	    0x48, 0x69, 0x0d, 0x85, 0, 0,    0,    0x80, 0x96, 0x98, 0, /* 10: imul $…, 0xa0(%rip) */
+	    0xc3, 0xcc, 0,    0,    0,                                  /* 1b: ret, hole */
+	    0x48, 0x8b, 0x05, 0xf0, 0, 0,    0,    0xc3, 0xcc, 0xcc, 0,
+	    0,    0xcc, 0xcc, 0,    0, /* 20: mov 0x117(%rip); ret, hole */
 	};
 	static const struct ref expected[] = {
-		{.field = 0x1013, .target = 0x10a0, .kind = REF_PC32}, {.field = 0x1023, .target = 0x1117, .kind = REF_PC32},
+	    {.field = 0x1013, .target = 0x10a0, .kind = REF_PC32},
+	    {.field = 0x1023, .target = 0x1117, .kind = REF_PC32},
 	};
-	struct riffle_chunk each[] = {{.image_offset = 0x1000, .units = 1}, {.image_offset = 0x1010, .units = 1},
+	struct riffle_chunk each[] = {{.image_offset = 0x1000, .units = 1},
+				      {.image_offset = 0x1010, .units = 1},
 				      {.image_offset = 0x1020, .units = 1}};
 	struct riffle_plan of_each = {.chunks = each, .chunk_count = 3};
 	struct riffle_image image;
@@ -481,10 +496,12 @@ static void test_part_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_branches),      cmocka_unit_test(test_rip_operands), cmocka_unit_test(test_others),
-		cmocka_unit_test(test_places),	      cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_unsorted_tables), cmocka_unit_test(test_kallsyms),
-		cmocka_unit_test(test_kallsyms_moved), cmocka_unit_test(test_code),
-		cmocka_unit_test(test_holes),	      cmocka_unit_test(test_seals),	   cmocka_unit_test(test_part_names),
+	    cmocka_unit_test(test_branches),      cmocka_unit_test(test_rip_operands),
+	    cmocka_unit_test(test_others),        cmocka_unit_test(test_places),
+	    cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_unsorted_tables),
+	    cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_kallsyms_moved),
+	    cmocka_unit_test(test_code),          cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_seals),         cmocka_unit_test(test_part_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,9 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "monitor/virtio/queue.h"
 

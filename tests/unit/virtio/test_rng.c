@@ -5,8 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "driver.h"
 #include "monitor/virtio/rng.h"

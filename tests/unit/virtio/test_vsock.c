@@ -5,21 +5,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_vsock.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "driver.h"
 #include "monitor/virtio/vsock.h"
@@ -212,7 +213,8 @@ static void host_expect_end(int fd)
 
 static void wait_connections(struct fixture *f, uint64_t count)
 {
-	for (int i = 0; i < 10000 && vsock_counters(f->device)->added - vsock_counters(f->device)->removed != count; i++)
+	for (int i = 0; i < 10000 && vsock_counters(f->device)->added - vsock_counters(f->device)->removed != count;
+	     i++)
 		usleep(1000);
 	assert_int_equal(vsock_counters(f->device)->added - vsock_counters(f->device)->removed, count);
 }
