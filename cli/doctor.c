@@ -22,10 +22,13 @@
 #define EXT1_ECX_SVM (1u << 2)
 
 static const char help[] =
-    "Usage: riffle doctor\n"
+    "Usage: riffle doctor [--json]\n"
     "\n"
     "Says what this host offers: a KVM that virtualises in hardware, one that only emulates, or none;\n"
     "huge pages, memory, permissions; and what to do about each that is not well.\n"
+    "\n"
+    "      --json   as JSON\n"
+    "  -h, --help   this text\n"
     "\n"
     "Exit code: 0 Linux guests can run at hardware speed, 1 they cannot, 2 wrong usage.\n";
 
@@ -95,13 +98,16 @@ int command_doctor(int argc, char **argv)
 {
 	char problem[512], thp[128], meminfo[8192], program[4096], cache[2048];
 	struct doctor_facts facts = {0};
+	bool json = false;
 	int code;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		fputs(help, stdout);
 		return EXIT_SUCCESS;
 	}
-	if (argc > 1) {
+	if (argc == 2 && !strcmp(argv[1], "--json")) {
+		json = true;
+	} else if (argc > 1) {
 		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n",
 			SHOWN(argv[1]));
 		return EXIT_USAGE;
@@ -116,6 +122,6 @@ int command_doctor(int argc, char **argv)
 		facts.prepare_program = program;
 	look_at_cache(&facts, cache, sizeof cache);
 	/* what a failure is told by is the report: lost, it says so even where the answer is a failure */
-	code = doctor_report(stdout, &facts);
+	code = json ? doctor_report_json(stdout, &facts) : doctor_report(stdout, &facts);
 	return with_output(EXIT_SUCCESS) ? EXIT_FAILURE : code;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #define MIB (UINT64_C(1) << 20)
 #define GUEST_BYTES (256 * MIB) /* what riffle run takes when nothing is said */
 
@@ -31,17 +33,33 @@ uint64_t doctor_parse_meminfo(const char *text, const char *field)
 	return 0;
 }
 
-static void line(FILE *to, const char *matter, const char *state, const char *words)
+/* Where lines go: to a text, or as objects into an array. */
+struct report {
+	FILE *to;
+	json_t *matters; /* NULL: text */
+};
+
+static void line(const struct report *to, const char *matter, const char *state, const char *words)
 {
-	fprintf(to, "%-14s %-5s %s\n", matter, state, words);
+	if (!to->matters)
+		fprintf(to->to, "%-14s %-5s %s\n", matter, state, words);
+	else
+		json_array_append_new(to->matters, json_pack("{s:s, s:s, s:s, s:[]}", "matter", matter, "state", state,
+							     "text", words, "advice"));
 }
 
-static void advice(FILE *to, const char *words)
+/* Of the matter that the last line was about. */
+static void advice(const struct report *to, const char *words)
 {
-	fprintf(to, "%-20s -> %s\n", "", words);
+	if (!to->matters)
+		fprintf(to->to, "%-20s -> %s\n", "", words);
+	else
+		json_array_append_new(
+		    json_object_get(json_array_get(to->matters, json_array_size(to->matters) - 1), "advice"),
+		    json_string(words));
 }
 
-static void report_permission(FILE *to, const struct doctor_facts *facts)
+static void report_permission(const struct report *to, const struct doctor_facts *facts)
 {
 	char words[256];
 
@@ -57,7 +75,7 @@ static void report_permission(FILE *to, const struct doctor_facts *facts)
 	}
 }
 
-static void report_kvm(FILE *to, const struct doctor_facts *facts)
+static void report_kvm(const struct report *to, const struct doctor_facts *facts)
 {
 	switch (facts->kvm) {
 	case KVM_HARDWARE:
@@ -88,7 +106,7 @@ static void report_kvm(FILE *to, const struct doctor_facts *facts)
 	advice(to, "without either: tools/kvmbox riffle run ... runs Linux guests in a software-emulated machine");
 }
 
-static void report_huge_pages(FILE *to, enum thp_mode mode)
+static void report_huge_pages(const struct report *to, enum thp_mode mode)
 {
 	switch (mode) {
 	case THP_ALWAYS:
@@ -108,7 +126,7 @@ static void report_huge_pages(FILE *to, enum thp_mode mode)
 	}
 }
 
-static void report_memory(FILE *to, const struct doctor_facts *facts)
+static void report_memory(const struct report *to, const struct doctor_facts *facts)
 {
 	char words[128];
 
@@ -123,7 +141,7 @@ static void report_memory(FILE *to, const struct doctor_facts *facts)
 		advice(to, "a guest gets 256 MiB unless told otherwise: free some, or give --memory");
 }
 
-static void report_files(FILE *to, const struct doctor_facts *facts)
+static void report_files(const struct report *to, const struct doctor_facts *facts)
 {
 	if (facts->prepare_program) {
 		line(to, "riffle-prepare", "ok", facts->prepare_program);
@@ -145,14 +163,36 @@ static void report_files(FILE *to, const struct doctor_facts *facts)
 	}
 }
 
-int doctor_report(FILE *to, const struct doctor_facts *facts)
+static void report_all(const struct report *to, const struct doctor_facts *facts)
 {
-	bool well = facts->kvm == KVM_HARDWARE;
-
 	report_kvm(to, facts);
 	report_huge_pages(to, facts->thp);
 	report_memory(to, facts);
 	report_files(to, facts);
+}
+
+int doctor_report(FILE *to, const struct doctor_facts *facts)
+{
+	bool well = facts->kvm == KVM_HARDWARE;
+
+	report_all(&(struct report){.to = to}, facts);
 	fputs(well ? "\nLinux guests run here.\n" : "\nLinux guests do not run here as it is.\n", to);
+	return well ? 0 : 1;
+}
+
+int doctor_report_json(FILE *to, const struct doctor_facts *facts)
+{
+	bool well = facts->kvm == KVM_HARDWARE;
+	json_t *matters = json_array();
+
+	if (!matters)
+		return 1;
+	report_all(&(struct report){.matters = matters}, facts);
+	json_t *all = json_pack("{s:b, s:o}", "linux_guests", well, "matters", matters);
+
+	if (all)
+		json_dumpf(all, to, JSON_INDENT(2));
+	fputc('\n', to);
+	json_decref(all);
 	return well ? 0 : 1;
 }

@@ -38,5 +38,10 @@ uint64_t doctor_parse_meminfo(const char *text, const char *field);
  * guests can run at hardware speed, else 1.
  */
 int doctor_report(FILE *to, const struct doctor_facts *facts);
+/*
+ * The same as JSON: {"linux_guests": bool, "matters": [{"matter", "state", "text", "advice": [...]}]}, with the state
+ * in the words of the lines (ok, no, slow, low, ?).
+ */
+int doctor_report_json(FILE *to, const struct doctor_facts *facts);
 
 #endif

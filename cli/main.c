@@ -6,12 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <riffle/version.h>
-
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/shown.h"
 #include "cli/spawn.h"
+#include "cli/version.h"
 
 static const struct {
 	const char *name;
@@ -55,7 +54,7 @@ int main(int argc, char **argv)
 		return with_output(EXIT_SUCCESS);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V") || !strcmp(argv[1], "version")) {
-		puts("riffle " RIFFLE_VERSION_STRING);
+		print_version("riffle");
 		return with_output(EXIT_SUCCESS);
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -5,12 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <riffle/version.h>
-
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/shown.h"
 #include "cli/spawn.h"
+#include "cli/version.h"
 #include "cli/worker.h"
 
 static const struct {
@@ -50,7 +49,7 @@ int main(int argc, char **argv)
 		return with_output(EXIT_SUCCESS);
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V") || !strcmp(argv[1], "version")) {
-		puts("riffle-prepare " RIFFLE_VERSION_STRING);
+		print_version("riffle-prepare");
 		return with_output(EXIT_SUCCESS);
 	}
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "cli/doctor_report.h"
 
@@ -124,6 +125,34 @@ static void test_the_rest(void **state)
 	SAYS("HOME");
 }
 
+static void test_json(void **state)
+{
+	struct doctor_facts facts = healthy();
+	size_t bytes;
+	FILE *to;
+
+	(void)state;
+	free(text);
+	to = open_memstream(&text, &bytes);
+	assert_int_equal(doctor_report_json(to, &facts), 0);
+	fclose(to);
+	SAYS("\"linux_guests\": true");
+	SAYS("\"advice\": []");
+	facts.kvm = KVM_EMULATING;
+	free(text);
+	to = open_memstream(&text, &bytes);
+	assert_int_equal(doctor_report_json(to, &facts), 1);
+	fclose(to);
+	json_t *all = json_loads(text, 0, NULL), *kvm = json_array_get(json_object_get(all, "matters"), 0);
+
+	assert_true(json_is_false(json_object_get(all, "linux_guests")));
+	assert_string_equal(json_string_value(json_object_get(kvm, "matter")), "KVM");
+	assert_string_equal(json_string_value(json_object_get(kvm, "state")), "no");
+	assert_int_equal(json_array_size(json_object_get(kvm, "advice")), 2);
+	assert_int_equal(json_array_size(json_object_get(all, "matters")), 5);
+	json_decref(all);
+}
+
 static void test_parsing(void **state)
 {
 	static const char meminfo[] =
@@ -143,10 +172,8 @@ static void test_parsing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_healthy),
-	    cmocka_unit_test(test_kvm),
-	    cmocka_unit_test(test_the_rest),
-	    cmocka_unit_test(test_parsing),
+	    cmocka_unit_test(test_healthy), cmocka_unit_test(test_kvm),     cmocka_unit_test(test_the_rest),
+	    cmocka_unit_test(test_json),    cmocka_unit_test(test_parsing),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
