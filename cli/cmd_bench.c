@@ -23,6 +23,7 @@
 #include "cli/measure.h"
 #include "cli/pool.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "prepare/image/image.h"
 
@@ -627,10 +628,7 @@ int command_bench(int argc, char **argv)
 			fputs(help, stdout);
 			return 0;
 		default:
-			fprintf(stderr,
-				"riffle bench: '%s' is no option or lacks its argument; riffle bench load --help tells "
-				"more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("bench", argv[optind - 1], options);
 			return EXIT_USAGE;
 		}
 	}

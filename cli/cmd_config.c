@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/run_config.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 
 static const char help[] =
     "Usage: riffle config --check FILE\n"
@@ -60,8 +61,7 @@ int command_config(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			fprintf(stderr, "riffle config: '%s' is no option; riffle config --help tells more\n",
-				SHOWN(argv[optind - 1]));
+			say_no_option("config", argv[optind - 1], options);
 			return EXIT_USAGE;
 		}
 	}

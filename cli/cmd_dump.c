@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "machine/snapshot_socket.h"
 
@@ -128,7 +129,8 @@ int command_dump(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+			say_no_option("dump", argv[optind - 1], options);
+			return EXIT_USAGE;
 		}
 	}
 	if (optind != argc)

@@ -10,6 +10,7 @@
 #include "cli/input.h"
 #include "cli/run_end.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "machine/snapshot.h"
 
 static const char help[] =
@@ -173,7 +174,8 @@ static int parse(struct resume *r, int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+			say_no_option("resume", argv[optind - 1], options);
+			return EXIT_USAGE;
 		}
 	}
 	if (optind + 1 != argc)

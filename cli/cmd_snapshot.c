@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_socket.h"
@@ -223,7 +224,8 @@ int command_snapshot(int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+			say_no_option("snapshot", argv[optind - 1], options);
+			return EXIT_USAGE;
 		}
 	}
 	if (optind + 1 != argc)

@@ -30,6 +30,7 @@
 #include "cli/memory_size.h"
 #include "cli/shown.h"
 #include "cli/stock.h"
+#include "cli/suggest.h"
 #include "common/checksum.h"
 #include "common/fail.h"
 
@@ -482,7 +483,8 @@ static int parse(struct daemon *d, int argc, char **argv)
 			fputs(help, stdout);
 			return EXIT_SUCCESS;
 		default:
-			return usage("no such option, or one that lacks its argument", argv[optind - 1]);
+			say_no_option("stock", argv[optind - 1], options);
+			return EXIT_USAGE;
 		}
 	}
 	d->arguments = argv + optind;

@@ -18,6 +18,7 @@
 #include "cli/layout_json.h"
 #include "cli/sandbox.h"
 #include "cli/shown.h"
+#include "cli/suggest.h"
 #include "common/fail.h"
 #include "prepare/symbols/symbols.h"
 #include "prepare/verify/verify.h"
@@ -532,7 +533,8 @@ static int parse(struct options *o, int argc, char **argv, bool *done)
 			*done = true;
 			return 0;
 		default:
-			return usage_error("no option, or one that lacks its argument", argv[optind - 1]);
+			say_no_option("verify", argv[optind - 1], long_options);
+			return EXIT_USAGE;
 		}
 	}
 	if (optind + 1 != argc)
