@@ -65,6 +65,9 @@ bool vmm_put_net(struct vmm *vmm, struct action *action, struct reply *reply)
 	if (net_tap_descriptor(&net.fd, net.body.host_dev_name, &error)) {
 		if (!error.sys_errno)
 			return reply_fault(reply, "%s Open tap device failed: Invalid interface name", prefix);
+		if (!strcmp(error.field, "/dev/net/tun"))
+			return reply_fault(reply, "%s Open tap device failed: Couldn't open /dev/net/tun: %s", prefix,
+					   vmm_os_error(error.sys_errno, words, sizeof words));
 		return reply_fault(reply,
 				   "%s Open tap device failed: Error while creating ifreq structure: %s. Invalid "
 				   "TUN/TAP Backend provided by %s. Check our documentation on setting up the network "

@@ -245,7 +245,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 		if (info.uses)
 			log_always(
 			    LOG_WARN, "vmm",
-			    "%llu guests were made of this snapshot before: they all have one kernel layout, and what "
+			    "guests made of this snapshot before: %llu. They all have one kernel layout, and what "
 			    "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
 			    (unsigned long long)info.uses);
 		adopt(vmm, machine_description(vmm->machine));

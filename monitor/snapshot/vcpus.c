@@ -356,7 +356,8 @@ static int set_tsc_khz(const struct vcpu *vcpu, uint32_t khz, struct riffle_erro
 		return 0;
 	if (!vcpu->vm->can.tsc_control || ioctl(vcpu->fd, KVM_SET_TSC_KHZ, (unsigned long)khz) < 0)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "tsc_khz",
-					    "this host's TSC runs at another speed, and cannot be scaled",
+					    "this host's TSC runs at another speed (by more than 0.025 %), and cannot "
+					    "be scaled",
 					    (uint64_t)now, khz);
 	return 0;
 }

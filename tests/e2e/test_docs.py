@@ -15,7 +15,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # what the documents say of other programs, and of riffle-prepare when riffle calls it
-FOREIGN_OPTIONS = {"--cflags", "--libs", "--prefix", "--tool", "--variable", "--worker"}
+FOREIGN_OPTIONS = {"--unix-socket", "--cflags", "--libs", "--prefix", "--tool", "--variable", "--worker"}
 # and of other monitors
 FOREIGN_OPTIONS |= {"--firecracker-bin", "--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
 

@@ -180,3 +180,6 @@ def test_fields_that_are_ignored_and_that_are_not(start, made):
 def test_describe(start, made):
     vmm = start("--describe-snapshot", made / "state", api=False)
     assert vmm.wait() == 0 and vmm.out.startswith("v"), vmm.output
+    # who compares the two learns that it can be loaded
+    version = start("--snapshot-version", api=False)
+    assert version.wait() == 0 and version.out.split()[0] == vmm.out.split()[0], (version.output, vmm.output)
