@@ -19,6 +19,8 @@ resolve_more() {
 		[ -z "${known[$name]:-}" ] || continue
 		known[$name]=yes
 		file=$(find "$dir/kernel" -name "${name//_/[-_]}.ko" -o -name "${name//_/[-_]}.ko.xz")
+		# built in: there already
+		[ -n "$file" ] || ! grep -qs "/${name//_/[-_]}\.ko\$" "$dir/modules.builtin" || continue
 		if [ -z "$file" ]; then
 			printf 'no module %s in %s\n' "$name" "$dir" >&2
 			return 1
