@@ -261,10 +261,59 @@ static void read_utc_offset(void)
 		state.utc_offset = local.tm_gmtoff;
 }
 
+/* Whether what begins at `text` would end the line, or mean something else than itself to a terminal. */
+static size_t control_bytes(const unsigned char *text)
+{
+	if (text[0] == 0xc2 && text[1] >= 0x80 && text[1] < 0xa0)
+		return 2;
+	return text[0] < ' ' || text[0] == 0x7f;
+}
+
+/*
+ * Makes one line of `bytes` bytes of text, whatever of a client, a file's name or a guest is in it: control characters
+ * are shown as Rust shows them. *text may become another one, which is the caller's to free.
+ */
+static size_t make_printable(char **text, size_t bytes, bool *allocated)
+{
+	size_t controls = 0, at = 0;
+	char *shown;
+
+	(*text)[bytes] = 0;
+	for (size_t i = 0; i < bytes; i++)
+		controls += control_bytes((const unsigned char *)*text + i) != 0;
+	if (!controls)
+		return bytes;
+	shown = malloc(bytes + controls * 8 + 2);
+	if (!shown) {
+		for (size_t i = 0; i < bytes; i++)
+			if (control_bytes((const unsigned char *)*text + i))
+				(*text)[i] = '?';
+		return bytes;
+	}
+	for (size_t i = 0; i < bytes; i++) {
+		const unsigned char *from = (const unsigned char *)*text + i;
+		size_t length = control_bytes(from);
+
+		if (!length)
+			shown[at++] = (char)*from;
+		else if (*from == '\n' || *from == '\r' || *from == '\t')
+			at += (size_t)sprintf(shown + at, "\\%c", *from == '\n' ? 'n' : *from == '\r' ? 'r' : 't');
+		else
+			at += (size_t)sprintf(shown + at, "\\u{%x}", from[length - 1]);
+		i += length ? length - 1 : 0;
+	}
+	if (*allocated)
+		free(*text);
+	*allocated = true;
+	*text = shown;
+	return at;
+}
+
 __attribute__((format(printf, 3, 0))) static void format_line(const struct log_site *site, enum log_level level,
 							      const char *format, va_list arguments)
 {
 	char small[LINE_BYTES], *text = small;
+	bool allocated = false;
 	size_t room = sizeof small;
 	va_list again;
 
@@ -288,13 +337,15 @@ __attribute__((format(printf, 3, 0))) static void format_line(const struct log_s
 			text = small;
 			bytes = room - 1;
 		} else {
+			allocated = true;
 			memcpy(text, small, prefix);
 			vsnprintf(text + prefix, bytes + 1 - prefix, format, arguments);
 		}
 	}
+	bytes = make_printable(&text, bytes, &allocated);
 	text[bytes] = '\n';
 	write_line(text, bytes + 1);
-	if (text != small)
+	if (allocated)
 		free(text);
 }
 

@@ -19,7 +19,8 @@
 #define LINE_BYTES (96u << 10) /* of the largest machine about 60 KiB; pages that no line reaches are never touched */
 #define SOURCES_MAX 128u
 #define PERIOD_NS UINT64_C(60000000000)
-#define NAME_BYTES 160u
+#define NAME_LENGTH_MAX 159u
+#define NAME_BYTES (NAME_LENGTH_MAX + 5)
 
 /* One struct of counters; what the line being made shows of it, and what earlier ones told. */
 struct source {
@@ -259,16 +260,27 @@ static void add_group(struct metrics_line *line, const char *name, const char *c
 	metrics_line_text(line, "}");
 }
 
-/* "block_ID"; what an id has beyond a reasonable length is left out. */
-static void name_of(char *name, const char *group, const char *id)
+/*
+ * "block_ID". One that is longer than NAME_LENGTH_MAX ends before the character that goes beyond that, and then with the
+ * source's number, so that no two are the same: such a name is always longer than any that was not cut, since at most
+ * three bytes of a character are missing of the length and the number has four.
+ */
+static void name_of(char *name, const char *group, const char *id, unsigned number)
 {
 	size_t at = 0;
 
-	for (const char *part = group; *part && at < NAME_BYTES - 2; part++)
+	for (const char *part = group; *part && at < NAME_LENGTH_MAX - 1; part++)
 		name[at++] = *part;
 	name[at++] = '_';
-	while (*id && at < NAME_BYTES - 1)
+	while (*id && at < NAME_LENGTH_MAX)
 		name[at++] = *id++;
+	if (*id) {
+		for (; ((unsigned char)*id & 0xc0) == 0x80 && at; id--)
+			at--;
+		name[at++] = '~';
+		for (unsigned unit = 100; unit; unit /= 10)
+			name[at++] = (char)('0' + number / unit % 10);
+	}
 	name[at] = 0;
 }
 
@@ -295,7 +307,7 @@ static void add_devices(struct metrics_line *line, const struct metrics_group *g
 		if (source->kind != group->kind || !source->id)
 			continue;
 		take_slots(group->fields, source->seen, source->told, values);
-		name_of(name, group->name, source->id);
+		name_of(name, group->name, source->id, i);
 		add_group(line, name, group->fields, values);
 	}
 }

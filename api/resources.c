@@ -50,6 +50,7 @@ void vmm_resources_free(struct vmm_resources *r)
 	close_fd(&r->boot_source.initrd_fd);
 	for (unsigned i = 0; i < r->drive_count; i++) {
 		arena_free(&r->drives[i].arena);
+		arena_free(&r->drives[i].patched);
 		close_fd(&r->drives[i].fd);
 	}
 	for (unsigned i = 0; i < r->net_count; i++) {

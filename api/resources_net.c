@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -87,6 +88,10 @@ static int listen_at(const char *path, const char **problem)
 	int fd, number;
 
 	*problem = NULL;
+	if (!*path) { /* to Linux, any abstract address that is free */
+		errno = EINVAL;
+		return -1;
+	}
 	if (strlen(path) >= sizeof address.sun_path) {
 		*problem = "path must be shorter than SUN_LEN";
 		return -1;
@@ -102,16 +107,27 @@ static int listen_at(const char *path, const char **problem)
 	return -1;
 }
 
+/* The name of the socket that was bound, unless it is something else's by now. */
+static void unlink_socket(const struct vmm_vsock *vsock)
+{
+	struct stat st;
+
+	if (!lstat(vsock->body.uds_path, &st) && S_ISSOCK(st.st_mode) && st.st_dev == vsock->device &&
+	    st.st_ino == vsock->inode)
+		unlink(vsock->body.uds_path);
+}
+
 bool vmm_put_vsock(struct vmm *vmm, struct action *action, struct reply *reply)
 {
 	static const char prefix[] = "Vsock config error: Cannot create backend for vsock device: Error binding to the "
 				     "host-side Unix socket:";
 	struct vmm_vsock *kept = &vmm->resources.vsock;
+	struct stat st;
 	const char *problem;
 	char words[160];
 
 	if (kept->set) {
-		unlink(kept->body.uds_path);
+		unlink_socket(kept);
 		close(kept->listener);
 		kept->listener = -1;
 		kept->set = false;
@@ -121,6 +137,10 @@ bool vmm_put_vsock(struct vmm *vmm, struct action *action, struct reply *reply)
 	if (kept->listener < 0)
 		return reply_fault(reply, "%s %s", prefix,
 				   problem ? problem : vmm_os_error(errno, words, sizeof words));
+	memset(&st, 0, sizeof st);
+	(void)!lstat(action->u.vsock.uds_path, &st);
+	kept->device = st.st_dev;
+	kept->inode = st.st_ino;
 	kept->body = action->u.vsock;
 	kept->arena = action->arena;
 	action->arena.first = NULL;

@@ -95,13 +95,34 @@ static bool drive_fault(struct reply *reply, const char *path, const struct riff
 	    words, path);
 }
 
+/*
+ * The path that GET shows from now on has an arena of its own, which the next one replaces: a client may repeat this for
+ * as long as the guest runs. The first path stays, since the machine's description points to it.
+ */
+static bool patch_file(struct vmm *vmm, struct vmm_drive *drive, const char *path, struct reply *reply)
+{
+	struct arena arena = {NULL};
+	char *copy = arena_copy(&arena, path);
+	struct riffle_error error;
+
+	if (!copy)
+		return reply_fault(reply, "Out of memory.");
+	if (machine_disk_set_file(vmm->machine, drive->body.drive_id, copy, &error)) {
+		arena_free(&arena);
+		return drive_fault(reply, path, &error);
+	}
+	drive->body.path_on_host = copy;
+	arena_free(&drive->patched);
+	drive->patched = arena;
+	return true;
+}
+
 static bool patch_drive(struct vmm *vmm, struct action *action, struct reply *reply)
 {
 	const struct body_drive_patch *body = &action->u.drive_patch;
 	const struct limiter_update update = update_of(body->has_limiter, &body->rate_limiter);
 	struct vmm_drive *drive = find_drive(vmm, body->drive_id);
 	struct riffle_error error;
-	char *path = NULL;
 
 	if (!drive)
 		return reply_fault(reply,
@@ -109,14 +130,8 @@ static bool patch_drive(struct vmm *vmm, struct action *action, struct reply *re
 	if (!body->path_on_host && !body->has_limiter)
 		return reply_fault(reply,
 				   DRIVE_PREFIX "Block: Running method expected different backend." DRIVE_SUFFIX);
-	if (body->path_on_host) {
-		path = arena_copy(&drive->arena, body->path_on_host);
-		if (!path)
-			return reply_fault(reply, "Out of memory.");
-		if (machine_disk_set_file(vmm->machine, body->drive_id, path, &error))
-			return drive_fault(reply, body->path_on_host, &error);
-		drive->body.path_on_host = path;
-	}
+	if (body->path_on_host && !patch_file(vmm, drive, body->path_on_host, reply))
+		return false;
 	if (body->has_limiter) {
 		if (machine_disk_set_limits(vmm->machine, body->drive_id, &update, &error))
 			return internal_fault(reply, DRIVE_PREFIX, &error);

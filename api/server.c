@@ -23,6 +23,7 @@
 #define LINE_BYTES 1024u
 #define READ_BYTES 8192u
 #define BACKLOG 128
+#define REST_MS 100 /* after a connection could not be taken, until that is tried again */
 
 struct connection {
 	int fd; /* -1: free */
@@ -37,6 +38,7 @@ struct server {
 	uint64_t body_bytes;
 	struct channel *channel;
 	bool unconfined;
+	bool resting; /* the listener is not watched: there was no descriptor or memory for its next connection */
 	struct connection connections[SERVER_CONNECTIONS];
 	uint8_t buffer[READ_BYTES];
 };
@@ -47,6 +49,15 @@ static void watch(struct server *s, struct connection *c)
 				    .data.u32 = (uint32_t)(c - s->connections)};
 
 	epoll_ctl(s->epoll, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* A connection that cannot be taken stays in the backlog, and would make each epoll_wait() return at once. */
+static void watch_listener(struct server *s, bool watched)
+{
+	struct epoll_event event = {.events = watched ? EPOLLIN : 0, .data.u32 = SERVER_CONNECTIONS};
+
+	if (!epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->listener, &event))
+		s->resting = !watched;
 }
 
 static void hang_up(struct connection *c)
@@ -123,25 +134,29 @@ static void log_request(const struct http_request *r)
 {
 	static const char *const names[] = {
 	    [HTTP_GET] = "Get", [HTTP_PUT] = "Put", [HTTP_PATCH] = "Patch", [HTTP_DELETE] = "Delete"};
-	char *shown;
+	char *path, *shown = NULL;
 
 	if (!log_wants(LOG_INFO, "firecracker::api_server"))
 		return;
+	path = json_quoted(r->path, strlen(r->path));
+	if (!path)
+		return;
 	if (!r->body_bytes || !strcmp(r->path, "/mmds"))
-		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on \"%s\".",
-			   names[r->method], r->path);
+		log_always(LOG_INFO, "firecracker::api_server", "The API server received a %s request on %s.",
+			   names[r->method], path);
 	else if (!strcmp(r->path, "/cpu-config") && !log_wants(LOG_DEBUG, "firecracker::api_server"))
 		log_always(LOG_INFO, "firecracker::api_server",
-			   "The API server received a %s request on \"%s\". To view the CPU template received by the "
+			   "The API server received a %s request on %s. To view the CPU template received by the "
 			   "API, configure log-level to DEBUG.",
-			   names[r->method], r->path);
+			   names[r->method], path);
 	else {
 		shown = json_quoted((const char *)r->body, r->body_bytes);
 		log_always(LOG_INFO, "firecracker::api_server",
-			   "The API server received a %s request on \"%s\" with body %s.", names[r->method], r->path,
+			   "The API server received a %s request on %s with body %s.", names[r->method], path,
 			   shown ? shown : "");
 		free(shown);
 	}
+	free(path);
 }
 
 static void log_reply(const struct reply *reply)
@@ -261,8 +276,11 @@ static void accept_one(struct server *s)
 	struct connection *c = s->connections;
 	struct epoll_event event = {.events = EPOLLIN};
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			watch_listener(s, false);
 		return;
+	}
 	while (c < s->connections + SERVER_CONNECTIONS && c->fd >= 0)
 		c++;
 	if (c == s->connections + SERVER_CONNECTIONS) {
@@ -308,8 +326,10 @@ static void *run(void *opaque)
 		log_always(LOG_ERROR, "firecracker::api_server", "The API server's thread cannot be confined.");
 	for (;;) {
 		struct epoll_event events[SERVER_CONNECTIONS + 1];
-		int count = epoll_wait(s->epoll, events, SERVER_CONNECTIONS + 1, -1);
+		int count = epoll_wait(s->epoll, events, SERVER_CONNECTIONS + 1, s->resting ? REST_MS : -1);
 
+		if (s->resting)
+			watch_listener(s, true);
 		for (int i = 0; i < count; i++)
 			handle_event(s, &events[i]);
 	}

@@ -59,6 +59,7 @@ static void adopt_drive(struct vmm_drive *to, const struct machine_disk *from)
 				       .path_on_host = arena_copy(&to->arena, from->path),
 				       .is_root_device = from->root,
 				       .is_read_only = from->read_only,
+				       .io_engine = from->async ? ENGINE_ASYNC : ENGINE_SYNC,
 				       .cache_type = from->cache == DISK_CACHE_UNSAFE ? CACHE_UNSAFE : CACHE_WRITEBACK,
 				       .has_read_only = true};
 	adopt_limits(&to->body.has_limiter, &to->body.rate_limiter, &from->limits);
@@ -95,6 +96,8 @@ static void adopt(struct vmm *vmm, const struct machine_config *config)
 
 	r->machine.vcpu_count = (uint8_t)config->vcpus;
 	r->machine.mem_size_mib = config->memory_bytes >> 20;
+	r->machine.smt = config->smt;
+	r->machine.huge_pages = config->huge_2m ? HUGE_2M : config->huge_pages ? HUGE_TRANSPARENT : HUGE_NONE;
 	r->machine.track_dirty_pages = config->track_dirty;
 	r->boot_source.body.boot_args = arena_copy(&r->boot_source.arena, config->command_line);
 	for (unsigned i = 0; i < d->disk_count; i++)

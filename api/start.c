@@ -33,17 +33,20 @@ static struct limiter_config limits(bool has, const struct body_limiter *l)
 
 static void describe_memory(struct machine_config *config, const struct body_machine *m)
 {
-	uint64_t mib = m->mem_size_mib;
+	uint64_t mib = m->mem_size_mib, given;
 
 	if (mib > MEMORY_MIB_MAX) {
 		log_always(LOG_WARN, "vmm", "The memory size is cut to %llu MiB.", (unsigned long long)MEMORY_MIB_MAX);
 		mib = MEMORY_MIB_MAX;
 	}
-	if (mib % 2 && mib > 1)
+	/* a multiple of 2 MiB, no more than was asked for unless that would be nothing */
+	given = mib > 1 ? mib & ~UINT64_C(1) : 2;
+	if (given != mib)
 		log_always(LOG_WARN, "vmm", "The guest gets %llu MiB of memory: a multiple of 2.",
-			   (unsigned long long)(mib & ~UINT64_C(1)));
-	config->memory_bytes = (mib & ~UINT64_C(1)) << 20;
+			   (unsigned long long)given);
+	config->memory_bytes = given << 20;
 	config->huge_pages = m->huge_pages != HUGE_NONE;
+	config->huge_2m = m->huge_pages == HUGE_2M;
 	if (m->huge_pages == HUGE_2M)
 		log_always(LOG_WARN, "vmm", "Guest memory is in transparent huge pages, none of hugetlbfs.");
 }
@@ -102,6 +105,7 @@ static void describe_drive(struct machine_disk *disk, const struct vmm_drive *dr
 	    .partuuid = b->partuuid,
 	    .cache = b->cache_type == CACHE_UNSAFE ? DISK_CACHE_UNSAFE : DISK_CACHE_WRITEBACK,
 	    .io = BLOCK_ENGINE_AUTO,
+	    .async = b->io_engine == ENGINE_ASYNC,
 	    .limits = limits(b->has_limiter, &b->rate_limiter),
 	};
 }
@@ -257,6 +261,7 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 		return false;
 	config->vcpus = vmm->resources.machine.vcpu_count;
 	config->track_dirty = vmm->resources.machine.track_dirty_pages;
+	config->smt = vmm->resources.machine.smt;
 	describe_memory(config, &vmm->resources.machine);
 	if (vmm->resources.has_hotplug)
 		log_always(LOG_WARN, "vmm", "The guest has no device for memory that is plugged: riffle has none.");

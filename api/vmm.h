@@ -23,6 +23,7 @@ struct vmm_boot_source {
 
 struct vmm_drive {
 	struct arena arena;
+	struct arena patched; /* the path, when it was replaced while the guest ran */
 	struct body_drive body;
 	int fd;
 };
@@ -45,6 +46,7 @@ struct vmm_vsock {
 	struct arena arena;
 	struct body_vsock body;
 	int listener;
+	uint64_t device, inode; /* of the socket that was bound: whatever else has its name later is not ours */
 };
 
 enum vmm_template { VMM_TEMPLATE_NONE, VMM_TEMPLATE_STATIC, VMM_TEMPLATE_CUSTOM };

@@ -65,6 +65,7 @@ struct machine_initrd {
 struct machine_config {
 	unsigned vcpus;                      /* 1 to 32 */
 	uint64_t memory_bytes;               /* a multiple of 2 MiB */
+	bool smt, huge_2m;                   /* what a client of the API asked for: shown to it, without effect */
 	bool huge_pages;                     /* ask for transparent huge pages */
 	const char *kernel;                  /* a path, or fd:N */
 	const char *relocs;                  /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */

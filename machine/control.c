@@ -47,8 +47,12 @@ static struct virtio_device *find_net(const struct machine *m, const char *id)
 int machine_disk_set_file(struct machine *m, const char *id, const char *path, struct riffle_error *error)
 {
 	struct block *disk = find_disk(m, id);
+	int status = disk ? block_set_file(disk, path, error) : no_device(error);
 
-	return disk ? block_set_file(disk, path, error) : no_device(error);
+	for (unsigned i = 0; !status && i < m->config.devices.disk_count; i++)
+		if (is(m->config.devices.disks[i].id, id))
+			m->config.devices.disks[i].path = path;
+	return status;
 }
 
 int machine_disk_set_limits(struct machine *m, const char *id, const struct limiter_update *update,

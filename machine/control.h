@@ -25,8 +25,9 @@ struct loop *machine_loop(struct machine *machine);
 
 /*
  * The disk is backed by this file from now on, as read-only as before; what is in flight is done first. The file that
- * it has already: its size is looked at again. The guest is told of the new capacity. Errors: those of
- * disk_image_open(); the disk keeps its old file then.
+ * it has already: its size is looked at again. The guest is told of the new capacity. `path` stays the caller's, and is
+ * needed until the next one replaces it: snapshots name it. Errors: those of disk_image_open(); the disk keeps its old
+ * file then.
  */
 int machine_disk_set_file(struct machine *machine, const char *id, const char *path, struct riffle_error *error);
 

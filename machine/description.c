@@ -25,9 +25,9 @@ static json_t *limits(const struct limiter_config *l)
 
 static json_t *disk(const struct machine_disk *d)
 {
-	return json_pack("{s:s*, s:s, s:b, s:b, s:b, s:s*, s:b, s:i, s:i, s:s*, s:o}", "id", d->id, "path", d->path,
+	return json_pack("{s:s*, s:s, s:b, s:b, s:b, s:s*, s:b, s:i, s:i, s:b, s:s*, s:o}", "id", d->id, "path", d->path,
 			 "shared", d->shared, "read_only", d->read_only, "root", d->root, "partuuid", d->partuuid,
-			 "raw", d->raw, "cache", (int)d->cache, "io", (int)d->io, "serial", d->serial, "limits",
+			 "raw", d->raw, "cache", (int)d->cache, "io", (int)d->io, "async", d->async, "serial", d->serial, "limits",
 			 limits(&d->limits));
 }
 
@@ -102,8 +102,8 @@ static json_t *devices(const struct machine_devices_config *d)
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
 {
 	json_t *json =
-	    json_pack("{s:i, s:I, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
-		      (json_int_t)config->memory_bytes, "huge_pages", config->huge_pages, "command_line",
+	    json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
+		      (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m, "huge_pages", config->huge_pages, "command_line",
 		      config->command_line, "boot_timer", config->boot_timer, "devices", devices(&config->devices));
 	const json_t *d = json_object_get(json, "devices");
 	/* jansson leaves out what it cannot make */
@@ -154,12 +154,12 @@ static bool read_limits(struct parse *parse, json_t *json, struct limiter_config
 
 static bool read_disk(struct parse *parse, json_t *json, struct machine_disk *d)
 {
-	int shared, read_only, root, raw, cache, io;
+	int shared, read_only, root, raw, cache, io, async = 0;
 	json_t *l;
 
-	if (json_unpack(json, "{s?s, s:s, s:b, s:b, s:b, s?s, s:b, s:i, s:i, s?s, s:o!}", "id", &d->id, "path",
+	if (json_unpack(json, "{s?s, s:s, s:b, s:b, s:b, s?s, s:b, s:i, s:i, s?b, s?s, s:o!}", "id", &d->id, "path",
 			&d->path, "shared", &shared, "read_only", &read_only, "root", &root, "partuuid", &d->partuuid,
-			"raw", &raw, "cache", &cache, "io", &io, "serial", &d->serial, "limits", &l))
+			"raw", &raw, "cache", &cache, "io", &io, "async", &async, "serial", &d->serial, "limits", &l))
 		return refuse(parse, "disks");
 	if (cache < DISK_CACHE_WRITEBACK || cache > DISK_CACHE_UNSAFE)
 		return refuse(parse, "cache");
@@ -171,6 +171,7 @@ static bool read_disk(struct parse *parse, json_t *json, struct machine_disk *d)
 	d->raw = raw;
 	d->cache = (enum disk_cache)cache;
 	d->io = (enum block_engine_kind)io;
+	d->async = async;
 	return read_limits(parse, l, &d->limits);
 }
 
@@ -335,12 +336,12 @@ static bool read_devices(struct parse *parse, json_t *json, struct machine_devic
 
 static bool read_machine(struct parse *parse, json_t *json, struct machine_config *config)
 {
-	int vcpus, huge, timer;
+	int vcpus, huge, timer, smt = 0, huge_2m = 0;
 	json_int_t memory;
 	const char *line;
 	json_t *d;
 
-	if (json_unpack(json, "{s:i, s:I, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "huge_pages",
+	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "smt", &smt, "huge_2m", &huge_2m, "huge_pages",
 			&huge, "command_line", &line, "boot_timer", &timer, "devices", &d))
 		return refuse(parse, "machine");
 	if (vcpus < 1 || vcpus > (int)RIFFLE_BOOT_VCPUS_MAX)
@@ -351,6 +352,8 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 		return refuse(parse, "command_line");
 	config->vcpus = (unsigned)vcpus;
 	config->memory_bytes = (uint64_t)memory;
+	config->smt = smt;
+	config->huge_2m = huge_2m;
 	config->huge_pages = huge;
 	config->boot_timer = timer;
 	strcpy(config->command_line, line);
