@@ -8,15 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/vmm.h"
+#include "api/config_file.h"
+#include "cli/input.h"
 
 #define KEY_BYTES 256u
 
 struct check {
-	const char *text; /* of the whole file */
 	config_fault *fault;
 	void *opaque;
 	unsigned faults;
+	/* a place in the text and its line: the next fault is not far from it */
+	const char *at;
+	unsigned line;
 	struct arena arena;
 };
 
@@ -27,13 +30,13 @@ struct part {
 	char key[KEY_BYTES];
 };
 
-static unsigned line_of(const struct check *c, const char *at)
+static unsigned line_of(struct check *c, const char *at)
 {
-	unsigned line = 1;
-
-	for (const char *p = c->text; p < at; p++)
-		line += *p == '\n';
-	return line;
+	for (; c->at < at; c->at++)
+		c->line += *c->at == '\n';
+	while (c->at > at)
+		c->line -= *--c->at == '\n';
+	return c->line;
 }
 
 static void report(struct check *c, const char *at, const char *key, const char *problem)
@@ -257,41 +260,85 @@ static void try_list(struct meaning *m, put_function *put, const struct part *li
 	}
 }
 
-static void try_section(void *opaque, const char *name, const char *at, const struct part *value)
+/* "cpu-config", by whichever way it is given. */
+static void try_cpu(struct meaning *m, const struct part *part)
 {
-	struct meaning *m = opaque;
+	if (*part->text == '{')
+		try_put(m, vmm_put_cpu, part, &schema_cpu, false);
+}
+
+/* In the order in which they are applied, whatever theirs in the file: later ones are judged by earlier ones. */
+static const struct section {
+	const char *name;
+	put_function *put;
+	const struct schema *schema;
+	bool list;
+} sections[] = {
+    {"machine-config", vmm_put_machine, &schema_machine_put, false},
+    {"cpu-config", NULL, &schema_cpu, false},
+    {"boot-source", vmm_put_boot_source, &schema_boot_source, false},
+    {"drives", vmm_put_drive, &schema_drive, true},
+    {"network-interfaces", vmm_put_net, &schema_net, true},
+    {"vsock", vmm_put_vsock, &schema_vsock, false},
+    {"balloon", vmm_put_balloon, &schema_balloon, false},
+    {"mmds-config", vmm_put_mmds_config, &schema_mmds, false},
+    {"entropy", vmm_put_entropy, &schema_entropy, false},
+    {"pmem", vmm_put_pmem, &schema_pmem, true},
+    {"memory-hotplug", vmm_put_hotplug, &schema_hotplug, false},
+};
+#define SECTIONS (sizeof sections / sizeof *sections)
+
+/* Where each is, "" if it is not there. */
+static void find_section(void *opaque, const char *name, const char *at, const struct part *value)
+{
+	struct part *found = opaque;
 
 	(void)at;
-	if (!strncmp(value->text, "null", 4))
-		return;
-	if (!strcmp(name, "machine-config"))
-		try_put(m, vmm_put_machine, value, &schema_machine_put, true);
-	else if (!strcmp(name, "boot-source"))
-		try_put(m, vmm_put_boot_source, value, &schema_boot_source, false);
-	else if (!strcmp(name, "drives"))
-		try_list(m, vmm_put_drive, value, &schema_drive);
-	else if (!strcmp(name, "pmem"))
-		try_list(m, vmm_put_pmem, value, &schema_pmem);
-	else if (!strcmp(name, "balloon"))
-		try_put(m, vmm_put_balloon, value, &schema_balloon, false);
-	else if (!strcmp(name, "memory-hotplug"))
-		try_put(m, vmm_put_hotplug, value, &schema_hotplug, false);
-	else if (!strcmp(name, "cpu-config") && *value->text == '{')
-		try_put(m, vmm_put_cpu, value, &schema_cpu, false);
+	for (size_t i = 0; i < SECTIONS; i++)
+		if (!strcmp(name, sections[i].name) && strncmp(value->text, "null", 4))
+			found[i] = *value;
 }
 
 static void check_meaning(struct check *c, const struct part *file)
 {
-	const struct vmm_settings settings = {.id = FIRECRACKER_DEFAULT_ID};
+	const struct vmm_settings settings = {.id = FIRECRACKER_DEFAULT_ID, .checks_only = true};
 	struct vmm *vmm = calloc(1, sizeof *vmm);
+	struct part found[SECTIONS] = {{.text = NULL}};
 	struct meaning m = {c, vmm};
 
 	if (!vmm)
 		return;
 	vmm_init(vmm, &settings);
-	each_member(file, try_section, &m);
+	each_member(file, find_section, found);
+	for (size_t i = 0; i < SECTIONS; i++) {
+		const struct section *s = &sections[i];
+
+		if (!found[i].text)
+			continue;
+		if (s->list)
+			try_list(&m, s->put, &found[i], s->schema);
+		else if (s->put)
+			try_put(&m, s->put, &found[i], s->schema, s->schema == &schema_machine_put);
+		else
+			try_cpu(&m, &found[i]);
+	}
 	vmm_destroy(vmm);
 	free(vmm);
+}
+
+/* The file's own line and column are in the words; the line of the fault is that of its name. */
+static void check_cpu_file(struct check *c, const struct part *part, const char *path)
+{
+	struct body_cpu body = {.kvm_capabilities.count = 0};
+	struct json_text t;
+	size_t bytes;
+	char *text = config_file_read_cpu(path, &bytes);
+
+	if (!text)
+		report(c, part->text, part->key, input_open_problem(errno));
+	else if (!schema_read(&t, text, bytes, &schema_cpu, &body, &c->arena))
+		report(c, part->text, part->key, t.error);
+	free(text);
 }
 
 /* cpu-config is an object, or the name of a file that holds one. */
@@ -315,14 +362,13 @@ static void check_cpu(struct check *c, const struct part *file)
 		report(c, m.value.text, m.value.key, "is neither an object nor the name of a file");
 		return;
 	}
-	if (access(path, R_OK) < 0)
-		report(c, m.value.text, m.value.key, strerror(errno));
+	check_cpu_file(c, &m.value, path);
 	free(path);
 }
 
 unsigned config_check(const char *text, size_t bytes, config_fault *fault, void *opaque)
 {
-	struct check c = {.text = text, .fault = fault, .opaque = opaque};
+	struct check c = {.fault = fault, .opaque = opaque, .at = text, .line = 1};
 	const struct part file = {.text = text, .bytes = bytes, .key = ""};
 	struct json_text t;
 

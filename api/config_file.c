@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/input.h"
+
 #define CPU_FILE_MAX (1u << 20)
 
 struct apply {
@@ -116,27 +118,27 @@ static bool apply_machine(struct apply *a, struct body_machine b)
 	return apply_one(a, "VM config error", vmm_put_machine, &action, &b, sizeof b);
 }
 
-/* The text of a file, malloc()ed; NULL: errno says why. */
-static char *read_text(const char *path, size_t *bytes)
+char *config_file_read_cpu(const char *path, size_t *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = input_open_text(path);
 	struct stat st;
 	char *text = NULL;
 	ssize_t count = -1;
+	int number;
 
 	if (fd < 0)
 		return NULL;
 	if (!fstat(fd, &st)) {
-		if (st.st_size <= CPU_FILE_MAX)
-			text = malloc((size_t)st.st_size + 1);
-		if (text)
+		if (!S_ISREG(st.st_mode) || st.st_size > CPU_FILE_MAX)
+			errno = S_ISREG(st.st_mode) ? EFBIG : EINVAL;
+		else if ((text = malloc((size_t)st.st_size + 1)))
 			count = read(fd, text, (size_t)st.st_size);
-		else
-			errno = EFBIG;
 	}
+	number = errno;
 	close(fd);
 	if (count < 0) {
 		free(text);
+		errno = number;
 		return NULL;
 	}
 	*bytes = (size_t)count;
@@ -165,7 +167,7 @@ static bool apply_cpu_text(struct apply *a, const char *text, size_t bytes, bool
 static bool apply_cpu(struct apply *a, const struct schema_raw *raw)
 {
 	struct json_text t;
-	char *path, *text, words[160];
+	char *path, *text;
 	size_t bytes;
 	bool good;
 
@@ -174,10 +176,11 @@ static bool apply_cpu(struct apply *a, const struct schema_raw *raw)
 		return apply_cpu_text(a, raw->text, raw->bytes, false);
 	if (!scan_string(&t, &path, &bytes))
 		return no_memory(a);
-	text = read_text(path, &bytes);
+	text = config_file_read_cpu(path, &bytes);
 	free(path);
 	if (!text) {
-		snprintf(a->problem, a->room, "File operation error: %s", vmm_os_error(errno, words, sizeof words));
+		snprintf(a->problem, a->room, "File operation error: %s (os error %d)", input_open_problem(errno),
+			 errno);
 		return false;
 	}
 	good = apply_cpu_text(a, text, bytes, true);

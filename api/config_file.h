@@ -13,6 +13,9 @@
 bool config_file_apply(struct vmm *vmm, const char *text, bool (*metadata)(void *opaque), void *opaque, char *problem,
 		       size_t room);
 
+/* The text of the file that "cpu-config" names, malloc()ed; NULL: errno says why, as input_open_problem() has it. */
+char *config_file_read_cpu(const char *path, size_t *bytes);
+
 /* Reads it without doing anything. */
 bool config_file_check(const char *text, char *problem, size_t room);
 

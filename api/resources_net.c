@@ -25,7 +25,8 @@ static unsigned find_net(const struct vmm_resources *r, const char *id)
 static void drop_net(struct vmm_resources *r, unsigned at)
 {
 	arena_free(&r->nets[at].arena);
-	close(r->nets[at].fd);
+	if (r->nets[at].fd >= 0)
+		close(r->nets[at].fd);
 	r->nets[at] = r->nets[--r->net_count];
 }
 
@@ -63,7 +64,7 @@ bool vmm_put_net(struct vmm *vmm, struct action *action, struct reply *reply)
 		drop_net(r, at);
 	if (r->net_count == VMM_DEVICES_MAX)
 		return reply_fault(reply, "%s there are too many", prefix);
-	if (net_tap_descriptor(&net.fd, net.body.host_dev_name, &error)) {
+	if (!vmm->settings.checks_only && net_tap_descriptor(&net.fd, net.body.host_dev_name, &error)) {
 		if (!error.sys_errno)
 			return reply_fault(reply, "%s Open tap device failed: Invalid interface name", prefix);
 		if (!strcmp(error.field, "/dev/net/tun"))
@@ -81,21 +82,20 @@ bool vmm_put_net(struct vmm *vmm, struct action *action, struct reply *reply)
 	return reply_done(reply);
 }
 
+/* What is wrong with a socket's path, whatever is there; NULL: nothing. */
+static const char *path_problem(const char *path)
+{
+	if (!*path) /* to Linux, any abstract address that is free */
+		return "path must not be empty";
+	return strlen(path) < sizeof((struct sockaddr_un *)0)->sun_path ? NULL : "path must be shorter than SUN_LEN";
+}
+
 /* A socket that listens at a path where nothing is yet. */
-static int listen_at(const char *path, const char **problem)
+static int listen_at(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd, number;
 
-	*problem = NULL;
-	if (!*path) { /* to Linux, any abstract address that is free */
-		errno = EINVAL;
-		return -1;
-	}
-	if (strlen(path) >= sizeof address.sun_path) {
-		*problem = "path must be shorter than SUN_LEN";
-		return -1;
-	}
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0 && !bind(fd, (const struct sockaddr *)&address, sizeof address) && !listen(fd, LISTEN_BACKLOG))
@@ -112,8 +112,8 @@ static void unlink_socket(const struct vmm_vsock *vsock)
 {
 	struct stat st;
 
-	if (!lstat(vsock->body.uds_path, &st) && S_ISSOCK(st.st_mode) && st.st_dev == vsock->device &&
-	    st.st_ino == vsock->inode)
+	if (vsock->listener >= 0 && !lstat(vsock->body.uds_path, &st) && S_ISSOCK(st.st_mode) &&
+	    st.st_dev == vsock->device && st.st_ino == vsock->inode)
 		unlink(vsock->body.uds_path);
 }
 
@@ -128,15 +128,18 @@ bool vmm_put_vsock(struct vmm *vmm, struct action *action, struct reply *reply)
 
 	if (kept->set) {
 		unlink_socket(kept);
-		close(kept->listener);
+		if (kept->listener >= 0)
+			close(kept->listener);
 		kept->listener = -1;
 		kept->set = false;
 		arena_free(&kept->arena);
 	}
-	kept->listener = listen_at(action->u.vsock.uds_path, &problem);
-	if (kept->listener < 0)
-		return reply_fault(reply, "%s %s", prefix,
-				   problem ? problem : vmm_os_error(errno, words, sizeof words));
+	problem = path_problem(action->u.vsock.uds_path);
+	if (problem)
+		return reply_fault(reply, "%s %s", prefix, problem);
+	kept->listener = vmm->settings.checks_only ? -1 : listen_at(action->u.vsock.uds_path);
+	if (kept->listener < 0 && !vmm->settings.checks_only)
+		return reply_fault(reply, "%s %s", prefix, vmm_os_error(errno, words, sizeof words));
 	memset(&st, 0, sizeof st);
 	(void)!lstat(action->u.vsock.uds_path, &st);
 	kept->device = st.st_dev;

@@ -84,6 +84,7 @@ struct vmm_settings {
 	const char *cache_directory; /* NULL: the default */
 	size_t mmds_size_limit;
 	bool boot_timer, accept_emulation, unconfined, one_time_snapshots;
+	bool checks_only; /* PUTs make and open nothing but files for reading: no interface, no socket */
 };
 
 struct mmds;

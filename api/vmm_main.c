@@ -55,13 +55,14 @@ static const char *os_error(int number)
 /* A whole file, ended by NUL; the process ends when it cannot be read. */
 static char *read_file(const char *path, const char *what)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = input_open_text(path);
 	size_t room = 4096, bytes = 0;
 	char *text = fd < 0 ? NULL : malloc(room);
 	ssize_t got;
 
 	if (fd < 0)
-		process_panic("Unable to open or read from the %s: %s", what, os_error(errno));
+		process_panic("Unable to open or read from the %s: %s (os error %d)", what, input_open_problem(errno),
+			      errno);
 	while (text && (got = read(fd, text + bytes, room - bytes - 1)) != 0) {
 		if (got < 0 && errno == EINTR)
 			continue;

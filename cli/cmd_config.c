@@ -12,6 +12,8 @@
 #include "cli/shown.h"
 #include "cli/suggest.h"
 
+#define FAULTS_PRINTED 1000u
+
 static const char help[] =
     "Usage: riffle config --check FILE\n"
     "\n"
@@ -24,10 +26,19 @@ static const char help[] =
     "\n"
     "Exit code: 0 there is no fault, 1 there are faults or the file cannot be read, 2 wrong usage.\n";
 
+/* The file, and how many faults of it were found. */
+struct printed {
+	const char *file;
+	unsigned faults;
+};
+
 static void print_fault(void *opaque, unsigned line, const char *key, const char *problem)
 {
-	const char *file = opaque;
+	struct printed *printed = opaque;
+	const char *file = printed->file;
 
+	if (++printed->faults > FAULTS_PRINTED)
+		return;
 	fprintf(stderr, "riffle: %s:%u: %s%s%s\n", SHOWN(file), line, SHOWN(key), *key ? ": " : "", SHOWN(problem));
 }
 
@@ -35,13 +46,15 @@ static int check(const char *path)
 {
 	size_t bytes;
 	char *text = run_config_read(path, &bytes);
-	unsigned faults;
+	struct printed printed = {path, 0};
 
 	if (!text)
 		return EXIT_FAILURE;
-	faults = config_check(text, bytes, print_fault, (void *)(uintptr_t)path);
+	config_check(text, bytes, print_fault, &printed);
 	free(text);
-	return faults ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (printed.faults > FAULTS_PRINTED)
+		fprintf(stderr, "riffle: %s: %u more faults\n", SHOWN(path), printed.faults - FAULTS_PRINTED);
+	return printed.faults ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int command_config(int argc, char **argv)

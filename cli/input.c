@@ -58,6 +58,38 @@ int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *
 	return status;
 }
 
+static bool names_descriptor(const char *name)
+{
+	return !strcmp(name, "/dev/stdin") || !strncmp(name, "/dev/fd/", 8) || !strncmp(name, "/proc/self/fd/", 14);
+}
+
+int input_open_text(const char *name)
+{
+	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), number = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) < 0)
+		number = errno;
+	else if (S_ISDIR(st.st_mode))
+		number = EISDIR;
+	else if (names_descriptor(name))
+		number = fcntl(fd, F_SETFL, O_RDONLY) < 0 ? errno : 0;
+	else if (!S_ISREG(st.st_mode))
+		number = EINVAL;
+	if (!number)
+		return fd;
+	close(fd);
+	errno = number;
+	return -1;
+}
+
+const char *input_open_problem(int number)
+{
+	return number == EINVAL ? "Not a regular file" : strerror(number);
+}
+
 static bool sealed(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);

@@ -16,6 +16,14 @@
 int input_open(int *fd, struct stat *st, const char *name, struct riffle_error *error);
 
 /*
+ * Opens a text that is read once, without waiting for anybody: a regular file, or whatever the name of one of the
+ * process's own descriptors stands for (/dev/stdin, /dev/fd/N), whose other end its parent has, and which is waited for
+ * in read(). Close-on-exec. -1: see errno; EINVAL is another kind of file, which input_open_problem() says in words.
+ */
+int input_open_text(const char *name);
+const char *input_open_problem(int number);
+
+/*
  * What a prepared kernel's bytes are trusted by: the file belongs to root or to the user, and nobody else can write to
  * it, by its mode or because it is a memfd sealed against writing. `fd` may be -1 for anything but a file. Errors:
  * TRUST.

@@ -13,6 +13,7 @@
 #include "api/log.h"
 #include "api/metrics.h"
 #include "api/watch.h"
+#include "cli/input.h"
 #include "cli/shown.h"
 
 #define FILE_MAX (16u << 20)
@@ -42,11 +43,11 @@ static bool read_all(int fd, char *text, size_t *bytes)
 
 char *run_config_read(const char *path, size_t *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = input_open_text(path);
 	char *text = fd < 0 ? NULL : malloc(FILE_MAX + 2); /* of which only what the file fills is touched */
 
 	if (!text || !read_all(fd, text, bytes)) {
-		fprintf(stderr, "riffle: %s: cannot be read: %s\n", SHOWN(path), strerror(errno));
+		fprintf(stderr, "riffle: %s: cannot be read: %s\n", SHOWN(path), input_open_problem(errno));
 		free(text);
 		text = NULL;
 	}

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,12 +114,26 @@ static int write_pid(const struct jail *jail, const struct arguments *arguments,
 	return status;
 }
 
+/*
+ * The saved user id stays the jailer's: execve() makes it the effective one, so that the program can never return to it,
+ * but if that fails what was made can be removed, which the user has no right to.
+ */
 static int become(const struct arguments *arguments, struct failure *failure)
 {
-	if (setgroups(0, NULL) < 0 || setgid(arguments->gid) < 0 || setuid(arguments->uid) < 0 ||
+	if (setgroups(0, NULL) < 0 || setgid(arguments->gid) < 0 ||
+	    setresuid(arguments->uid, arguments->uid, geteuid()) < 0 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || scope_enter())
 		return fail_system(failure, errno, "Failed to exec into Firecracker");
 	return 0;
+}
+
+/* After a failure: the rights of the user that started the jailer, if they were given up. */
+static void return_to_jailer(void)
+{
+	uid_t real, effective, saved;
+
+	if (!getresuid(&real, &effective, &saved) && saved != effective)
+		(void)!setresuid((uid_t)-1, saved, (uid_t)-1);
 }
 
 /* Returns only after a failure. */
@@ -215,5 +230,7 @@ int launch(struct launch *launch, const struct jail *jail, const struct argument
 	else if (!status && !(status = write_pid(jail, arguments, getpid(), undo, failure)) &&
 		 !(status = become(arguments, failure)))
 		status = execute(launch, arguments, failure);
+	if (status)
+		return_to_jailer();
 	return status;
 }
