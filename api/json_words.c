@@ -7,30 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/hidden.h"
 #include "api/json_text.h"
-
-/*
- * The character at `text` if Rust shows it by its number, as far as terminals take it for control: C1, marks of
- * direction and of width, and line separators. 0: it is shown as it is. *length is that of its UTF-8.
- */
-static unsigned hidden(const unsigned char *text, size_t bytes, size_t *length)
-{
-	unsigned c = 0;
-
-	if (bytes >= 2 && text[0] == 0xc2 && (text[1] & 0xc0) == 0x80) {
-		*length = 2;
-		c = text[1];
-		return c < 0xa0 || c == 0xad ? c : 0;
-	}
-	if (bytes < 3 || (text[0] & 0xf0) != 0xe0 || (text[1] & 0xc0) != 0x80 || (text[2] & 0xc0) != 0x80)
-		return 0;
-	*length = 3;
-	c = (text[0] & 15u) << 12 | (text[1] & 63u) << 6 | (text[2] & 63u);
-	return (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-		       c == 0xfeff
-		   ? c
-		   : 0;
-}
 
 char *json_quoted(const char *string, size_t bytes)
 {
@@ -44,7 +22,7 @@ char *json_quoted(const char *string, size_t bytes)
 		unsigned char c = (unsigned char)string[i];
 		const char *letter = c ? strchr(special, c) : NULL;
 		size_t length = 1;
-		unsigned number = hidden((const unsigned char *)string + i, bytes - i, &length);
+		unsigned number = hidden_character((const unsigned char *)string + i, bytes - i, &length);
 
 		if (letter) {
 			*to++ = '\\';

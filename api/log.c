@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "api/hidden.h"
 #include "common/fail.h"
 #include "monitor/core/thread.h"
 
@@ -261,12 +262,16 @@ static void read_utc_offset(void)
 		state.utc_offset = local.tm_gmtoff;
 }
 
-/* Whether what begins at `text` would end the line, or mean something else than itself to a terminal. */
-static size_t control_bytes(const unsigned char *text)
+/* The control character that begins at `text`: of *length bytes, its number in *number; false: there is none. */
+static bool is_control(const char *text, size_t bytes, size_t *length, unsigned *number)
 {
-	if (text[0] == 0xc2 && text[1] >= 0x80 && text[1] < 0xa0)
-		return 2;
-	return text[0] < ' ' || text[0] == 0x7f;
+	*length = 1;
+	*number = hidden_character((const unsigned char *)text, bytes, length);
+	if (*number)
+		return true;
+	*length = 1;
+	*number = (unsigned char)*text;
+	return *number < ' ' || *number == 0x7f;
 }
 
 /*
@@ -275,33 +280,32 @@ static size_t control_bytes(const unsigned char *text)
  */
 static size_t make_printable(char **text, size_t bytes, bool *allocated)
 {
-	size_t controls = 0, at = 0;
+	size_t controls = 0, at = 0, length;
+	unsigned number;
 	char *shown;
 
-	(*text)[bytes] = 0;
 	for (size_t i = 0; i < bytes; i++)
-		controls += control_bytes((const unsigned char *)*text + i) != 0;
+		controls += is_control(*text + i, bytes - i, &length, &number);
 	if (!controls)
 		return bytes;
-	shown = malloc(bytes + controls * 8 + 2);
-	if (!shown) {
-		for (size_t i = 0; i < bytes; i++)
-			if (control_bytes((const unsigned char *)*text + i))
-				(*text)[i] = '?';
-		return bytes;
-	}
-	for (size_t i = 0; i < bytes; i++) {
-		const unsigned char *from = (const unsigned char *)*text + i;
-		size_t length = control_bytes(from);
+	shown = malloc(bytes + controls * sizeof "\\u{ffff}" + 1);
+	for (size_t i = 0; i < bytes; i += length) {
+		const char *from = *text + i;
 
-		if (!length)
-			shown[at++] = (char)*from;
-		else if (*from == '\n' || *from == '\r' || *from == '\t')
-			at += (size_t)sprintf(shown + at, "\\%c", *from == '\n' ? 'n' : *from == '\r' ? 'r' : 't');
-		else
-			at += (size_t)sprintf(shown + at, "\\u{%x}", from[length - 1]);
-		i += length ? length - 1 : 0;
+		if (!is_control(from, bytes - i, &length, &number)) {
+			length = 1;
+			if (shown)
+				shown[at++] = *from;
+		} else if (!shown) {
+			memset(*text + i, '?', length);
+		} else if (number == '\n' || number == '\r' || number == '\t') {
+			at += (size_t)sprintf(shown + at, "\\%c", number == '\n' ? 'n' : number == '\r' ? 'r' : 't');
+		} else {
+			at += (size_t)sprintf(shown + at, "\\u{%x}", number);
+		}
 	}
+	if (!shown)
+		return bytes;
 	if (*allocated)
 		free(*text);
 	*allocated = true;

@@ -112,6 +112,109 @@ def test_what_is_no_object(check, text):
     assert check(text) if "\0" not in text else True
 
 
+CPU = '{\n "cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": []}]}'
+OBJECT = CPU.replace("\n ", "")
+CPU_FILES = {
+    "a good one": (CPU, None),
+    "a key that is unknown": (CPU.replace("cpuid_modifiers", "cpuid"), "unknown field `cpuid`"),
+    "no JSON": ("{", "EOF while parsing an object at line 1 column 1"),
+    "nothing": ("", "EOF while parsing a value"),
+    "a directory": ("/", "Is a directory"),
+    "nowhere": (None, "No such file or directory"),
+    "a FIFO": ("fifo", "Not a regular file"),
+}
+
+
+@pytest.mark.parametrize("row", CPU_FILES)
+def test_cpu_file(check, riffle, tmp_path, row):
+    """What is in the file is checked too, as reading it for use does."""
+    text, problem = CPU_FILES[row]
+    name = tmp_path / "cpu.json"
+    if text == "/":
+        name.mkdir()
+    elif text == "fifo":
+        os.mkfifo(name)
+    elif text is not None:
+        name.write_text(text)
+    assert GOOD.count(OBJECT) == 1
+    faults = check(GOOD.replace(OBJECT, '"cpu.json"'))
+    assert [(line, key) for line, key, _ in faults] == ([(21, "cpu-config")] if problem else [])
+    assert not problem or problem in next(iter(faults))[2]
+    if problem:
+        r = riffle("run", "--config", "vm.json")
+        assert r.returncode == 2 and problem.partition(" at line")[0] in r.stderr, r.stderr
+
+
+MEANINGS = {
+    "metadata of no network": ('"entropy": {}', '"mmds-config": {"network_interfaces": ["f"]}', "does not correspond to any existing"),
+    "metadata of a network": ('"entropy": {}', '"mmds-config": {"network_interfaces": ["e"]}', None),
+    "an address that is not link-local": ('"entropy": {}', '"mmds-config": {"network_interfaces": ["e"], "ipv4_address": "10.0.0.1"}',
+                                          "not link local"),
+    "an MTU too small": ('"guest_mac"', '"mtu": 67, "guest_mac"', "MTU must be between"),
+    "a MAC address twice": ('{"iface_id"', '{"iface_id": "x", "host_dev_name": "y", "guest_mac": "06:00:00:00:00:01"}, {"iface_id"',
+                            "already in use"),
+    "no socket's path": ('"v.sock"', '""', "path must not be empty"),
+    "a socket's path of 107 bytes": ('"v.sock"', f'"{"v" * 107}"', None),
+    "a socket's path of 108 bytes": ('"v.sock"', f'"{"v" * 108}"', "shorter than SUN_LEN"),
+}
+
+
+@pytest.mark.parametrize("row", MEANINGS)
+def test_what_devices_mean(check, tmp_path, row):
+    before, after, problem = MEANINGS[row]
+    assert GOOD.count(before) == 1
+    faults = check(GOOD.replace(before, after))
+    assert len(faults) == (1 if problem else 0), faults
+    assert not problem or problem in next(iter(faults))[2]
+    assert {p.name for p in tmp_path.iterdir()} == {"vm.json", "vmlinux", "disk"}
+
+
+def test_order_in_the_file_does_not_count(check):
+    """The balloon is larger than a guest's memory is without machine-config."""
+    config = json.loads(GOOD)
+    config["balloon"]["amount_mib"] = config["machine-config"]["mem_size_mib"] = 1000
+    config = {"balloon": config.pop("balloon"), **config}
+    assert list(config).index("machine-config") > 0
+    assert check(json.dumps(config)) == set()
+
+
+def test_faults_without_number(riffle, tmp_path):
+    """The work grows with the file, not with its square; a person sees some, and how many there are."""
+    count = 250000
+    keys = "".join(f'"k{i}": 1,\n' for i in range(count))
+    (tmp_path / "vmlinux").touch()
+    (tmp_path / "vm.json").write_text("{\n" + keys + '"drives": [], "boot-source": {"kernel_image_path": "vmlinux"}}')
+    r = riffle("config", "--check", "vm.json")
+    lines = r.stderr.splitlines()
+    assert r.returncode == 1 and len(lines) == 1001
+    assert lines[999] == "riffle: vm.json:1001: k999: there is no such section: it is ignored"
+    assert lines[1000] == f"riffle: vm.json: {count - 1000} more faults"
+
+
+def test_lines_of_faults_in_any_order(check):
+    """Keys that are unknown are found before values that are wrong, and each is told with its own line."""
+    text = "{" + "".join(f'\n"drives{i}": 1,' for i in range(3)) + '"drives": [' + ",".join(
+        f'\n{{"x": 1,\n "drive_id": {i},\n "is_root_device": false, "path_on_host": {i}}}' for i in range(5)) + \
+        '],\n"boot-source": {"kernel_image_path": "vmlinux"}}'
+    assert {(line, key) for line, key, _ in check(text)} == \
+        {(2 + i, f"drives{i}") for i in range(3)} | {(5 + 3 * i, f"drives[{i}].x") for i in range(5)} | \
+        {(6 + 3 * i, f"drives[{i}].drive_id") for i in range(5)} | {(7 + 3 * i, f"drives[{i}].path_on_host") for i in range(5)}
+
+
+@pytest.mark.parametrize("arguments", [["config", "--check"], ["run", "--config"]])
+def test_fifo(riffle, tmp_path, arguments):
+    """Nobody is waited for; what the parent gives as a descriptor is read to its end."""
+    os.mkfifo(tmp_path / "fifo")
+    r = riffle(*arguments, "fifo")
+    assert r.returncode and r.stderr == "riffle: fifo: cannot be read: Not a regular file\n"
+    if arguments[0] == "config":
+        (tmp_path / "vmlinux").touch()
+        text = '{"drives": [], "boot-source": {"kernel_image_path": "vmlinux"}}'
+        r = subprocess.run(["sh", "-c", f"{{ sleep 0.2; echo '{text}'; }} | {RIFFLE} config --check /dev/stdin"], cwd=tmp_path,
+                           capture_output=True, text=True, timeout=60, check=False)
+        assert (r.returncode, r.stderr) == (0, "")
+
+
 def test_check_changes_nothing(check, tmp_path):
     before = {p.name for p in tmp_path.iterdir()} | {"vm.json"}
     assert check(GOOD) == set()

@@ -194,6 +194,30 @@ static void long_lines(void **state)
 	}
 }
 
+/* A line stays one, at any length, and none of it is control to a terminal. */
+static void controls(void **state)
+{
+	static char body[1200], shown[8000];
+	const char *at;
+
+	(void)state;
+	log_always(LOG_INFO, "vmm", "%s", "a\n2026 [id:main] b\x1b[2J\r\t\x7f\xc2\x9b\u202e\u00e9\x01");
+	at = strstr(contents(), "] a");
+	assert_non_null(at);
+	assert_string_equal(at + 2, "a\\n2026 [id:main] b\\u{1b}[2J\\r\\t\\u{7f}\\u{9b}\\u{202e}\u00e9\\u{1}\n");
+	for (size_t bytes = 950; bytes < 1050; bytes++) {
+		memset(body, '\x1b', bytes);
+		body[bytes] = 0;
+		for (size_t i = 0; i < bytes; i++)
+			memcpy(shown + 6 * i, "\\u{1b}", 7);
+		fresh(NULL);
+		log_always(LOG_INFO, "vmm", "%s", body);
+		at = strstr(contents(), "] ") + 2;
+		assert_memory_equal(at, shown, 6 * bytes);
+		assert_string_equal(at + 6 * bytes, "\n");
+	}
+}
+
 static void write_limited(unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
@@ -303,12 +327,19 @@ static void bad_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup(formats, fresh),    cmocka_unit_test_setup(time_is_local, fresh),
-	    cmocka_unit_test_setup(levels, fresh),     cmocka_unit_test_setup(modules, fresh),
-	    cmocka_unit_test_setup(threads, fresh),    cmocka_unit_test_setup(long_lines, fresh),
-	    cmocka_unit_test_setup(limits, fresh),     cmocka_unit_test_setup(debug_is_not_limited, fresh),
-	    cmocka_unit_test_setup(overwrites, fresh), cmocka_unit_test_setup(fifo_without_reader, fresh),
-	    cmocka_unit_test_setup(full_disk, fresh),  cmocka_unit_test_setup(bad_paths, fresh),
+	    cmocka_unit_test_setup(formats, fresh),
+	    cmocka_unit_test_setup(time_is_local, fresh),
+	    cmocka_unit_test_setup(levels, fresh),
+	    cmocka_unit_test_setup(modules, fresh),
+	    cmocka_unit_test_setup(threads, fresh),
+	    cmocka_unit_test_setup(long_lines, fresh),
+	    cmocka_unit_test_setup(controls, fresh),
+	    cmocka_unit_test_setup(limits, fresh),
+	    cmocka_unit_test_setup(debug_is_not_limited, fresh),
+	    cmocka_unit_test_setup(overwrites, fresh),
+	    cmocka_unit_test_setup(fifo_without_reader, fresh),
+	    cmocka_unit_test_setup(full_disk, fresh),
+	    cmocka_unit_test_setup(bad_paths, fresh),
 	};
 	int failed;
 

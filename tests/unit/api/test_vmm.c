@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -206,6 +208,57 @@ static void test_vsock(void **state)
 	assert_non_null(strstr(answer, "\"vsock\":null"));
 }
 
+/* Where the old socket was there may be somebody's file by now, or somebody else's socket. */
+static void test_vsock_is_not_ours(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "v"};
+	struct stat st;
+	int other = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	(void)state;
+	REFUSED("/vsock", "{\"guest_cid\":3,\"uds_path\":\"\"}",
+		"Vsock config error: Cannot create backend for vsock device: Error binding to the host-side Unix "
+		"socket: path must not be empty");
+	PUT("/vsock", "{\"guest_cid\":3,\"uds_path\":\"v\"}");
+	assert_int_equal(unlink("v"), 0);
+	assert_int_equal(close(open("v", O_CREAT | O_RDWR, 0600)), 0);
+	PUT("/vsock", "{\"guest_cid\":3,\"uds_path\":\"w\"}");
+	assert_int_equal(stat("v", &st), 0);
+	assert_int_equal(rename("v", "w"), 0); /* over ours */
+	PUT("/vsock", "{\"guest_cid\":3,\"uds_path\":\"v\"}");
+	assert_int_equal(stat("w", &st), 0);
+	assert_int_equal(unlink("w"), 0);
+	assert_int_equal(link("v", "w"), 0); /* which keeps the inode's number */
+	assert_int_equal(unlink("v"), 0);
+	assert_int_equal(bind(other, (struct sockaddr *)&address, sizeof address), 0);
+	PUT("/vsock", "{\"guest_cid\":3,\"uds_path\":\"x\"}");
+	assert_int_equal(stat("v", &st), 0);
+	assert_int_equal(unlink("v") || unlink("w"), 0);
+	PUT("/vsock", "{\"guest_cid\":3,\"uds_path\":\"v\"}");
+	assert_int_equal(stat("x", &st), -1);
+	close(other);
+}
+
+/* What the guest gets of each size: a multiple of 2 MiB, but never nothing. */
+static void test_memory(void **state)
+{
+	static const uint64_t sizes[][2] = {{1, 2}, {2, 2}, {3, 2}, {4, 4}, {127, 126}};
+	static struct machine_config config;
+	struct reply reply = {0};
+
+	(void)state;
+	PUT("/boot-source", "{\"kernel_image_path\":\"a\"}");
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		char body[80];
+
+		snprintf(body, sizeof body, "{\"vcpu_count\":1,\"mem_size_mib\":%u}", (unsigned)sizes[i][0]);
+		PUT("/machine-config", body);
+		assert_true(vmm_describe(&vmm, &config, &reply));
+		assert_int_equal(config.memory_bytes, sizes[i][1] << 20);
+	}
+	reply_free(&reply);
+}
+
 static void test_snapshot_after_configuration(void **state)
 {
 	static const char load[] = "{\"snapshot_path\":\"none\",\"mem_file_path\":\"none\"}";
@@ -253,6 +306,8 @@ int main(void)
 	    TEST(test_failed_repeats),
 	    TEST(test_machine),
 	    TEST(test_vsock),
+	    TEST(test_vsock_is_not_ours),
+	    TEST(test_memory),
 	    TEST(test_snapshot_after_configuration),
 	    TEST(test_file),
 	};
