@@ -262,3 +262,34 @@ def test_standard_output_closed(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("option", ["--config-file", "--metadata"])
+def test_fifo_is_not_waited_for(start, option):
+    vmm = start(option, "fifo", start=False)
+    os.mkfifo(vmm.directory / "fifo")
+    vmm.api = False
+    vmm.start()
+    assert vmm.wait() != 0
+    assert "Unable to open or read from the " in vmm.output and "Not a regular file" in vmm.output
+
+
+def test_cpu_fifo_is_not_waited_for(start):
+    vmm = start("--config-file", "vm.json", start=False)
+    os.mkfifo(vmm.directory / "fifo")
+    vmm.file("kernel")
+    vmm.file("vm.json", json.dumps({"cpu-config": "fifo", "drives": [], "boot-source": {"kernel_image_path": "kernel"}}))
+    vmm.api = False
+    vmm.start()
+    assert vmm.wait() == 1
+    assert "File operation error: Not a regular file" in vmm.output
+
+
+def test_metadata_of_standard_input(start):
+    """A pipe of the parent's is read to its end."""
+    reader, writer = os.pipe()
+    os.write(writer, b'{"a": 1}')
+    os.close(writer)
+    vmm = start("--metadata", "/dev/stdin", stdin=reader)
+    os.close(reader)
+    assert vmm.get("/mmds") == {"a": 1}

@@ -180,7 +180,7 @@ def test_order_in_the_file_does_not_count(check):
 
 def test_faults_without_number(riffle, tmp_path):
     """The work grows with the file, not with its square; a person sees some, and how many there are."""
-    count = 250000
+    count = 150000
     keys = "".join(f'"k{i}": 1,\n' for i in range(count))
     (tmp_path / "vmlinux").touch()
     (tmp_path / "vm.json").write_text("{\n" + keys + '"drives": [], "boot-source": {"kernel_image_path": "vmlinux"}}')

@@ -202,7 +202,7 @@ static void test_quoted(void **state)
 	assert_string_equal(text, "\"a\\\"\\\\\\n\\t\\u{1}\\0\\u{7f}\"");
 	free(text);
 	/* what is not seen, next to what is; a character that is cut off */
-	text = json_quoted("\u00a0\u00ad\xc2\x80\xc2\x9f\u200a\u200b\u202e\u202f\ufeff\u6c34\xe2\x80", 29);
+	text = json_quoted("\u00a0\u00ad\xc2\x80\xc2\x9f\u200a\u200b\u202e\u202f\ufeff\u6c34\xe2\x80", 28);
 	assert_string_equal(text,
 			    "\"\u00a0\\u{ad}\\u{80}\\u{9f}\u200a\\u{200b}\\u{202e}\u202f\\u{feff}\u6c34\xe2\x80\"");
 	free(text);
