@@ -261,9 +261,9 @@ static void add_group(struct metrics_line *line, const char *name, const char *c
 }
 
 /*
- * "block_ID". One that is longer than NAME_LENGTH_MAX ends before the character that goes beyond that, and then with the
- * source's number, so that no two are the same: such a name is always longer than any that was not cut, since at most
- * three bytes of a character are missing of the length and the number has four.
+ * "block_ID". One that is longer than NAME_LENGTH_MAX ends before the character that goes beyond that, and then with
+ * the source's number, so that no two are the same: such a name is always longer than any that was not cut, since at
+ * most three bytes of a character are missing of the length and the number has four.
  */
 static void name_of(char *name, const char *group, const char *id, unsigned number)
 {

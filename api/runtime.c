@@ -96,8 +96,8 @@ static bool drive_fault(struct reply *reply, const char *path, const struct riff
 }
 
 /*
- * The path that GET shows from now on has an arena of its own, which the next one replaces: a client may repeat this for
- * as long as the guest runs. The first path stays, since the machine's description points to it.
+ * The path that GET shows from now on has an arena of its own, which the next one replaces: a client may repeat this
+ * for as long as the guest runs. The first path stays, since the machine's description points to it.
  */
 static bool patch_file(struct vmm *vmm, struct vmm_drive *drive, const char *path, struct reply *reply)
 {

@@ -115,14 +115,14 @@ static int write_pid(const struct jail *jail, const struct arguments *arguments,
 }
 
 /*
- * The saved user id stays the jailer's: execve() makes it the effective one, so that the program can never return to it,
- * but if that fails what was made can be removed, which the user has no right to.
+ * The saved user id stays the jailer's: execve() makes it the effective one, so that the program can never return to
+ * it, but if that fails what was made can be removed, which the user has no right to.
  */
 static int become(const struct arguments *arguments, struct failure *failure)
 {
 	if (setgroups(0, NULL) < 0 || setgid(arguments->gid) < 0 ||
-	    setresuid(arguments->uid, arguments->uid, geteuid()) < 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || scope_enter())
+	    setresuid(arguments->uid, arguments->uid, geteuid()) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    scope_enter())
 		return fail_system(failure, errno, "Failed to exec into Firecracker");
 	return 0;
 }

@@ -25,10 +25,10 @@ static json_t *limits(const struct limiter_config *l)
 
 static json_t *disk(const struct machine_disk *d)
 {
-	return json_pack("{s:s*, s:s, s:b, s:b, s:b, s:s*, s:b, s:i, s:i, s:b, s:s*, s:o}", "id", d->id, "path", d->path,
-			 "shared", d->shared, "read_only", d->read_only, "root", d->root, "partuuid", d->partuuid,
-			 "raw", d->raw, "cache", (int)d->cache, "io", (int)d->io, "async", d->async, "serial", d->serial, "limits",
-			 limits(&d->limits));
+	return json_pack("{s:s*, s:s, s:b, s:b, s:b, s:s*, s:b, s:i, s:i, s:b, s:s*, s:o}", "id", d->id, "path",
+			 d->path, "shared", d->shared, "read_only", d->read_only, "root", d->root, "partuuid",
+			 d->partuuid, "raw", d->raw, "cache", (int)d->cache, "io", (int)d->io, "async", d->async,
+			 "serial", d->serial, "limits", limits(&d->limits));
 }
 
 static json_t *forwards(const struct passt_config *user)
@@ -101,10 +101,10 @@ static json_t *devices(const struct machine_devices_config *d)
 
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
 {
-	json_t *json =
-	    json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
-		      (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m, "huge_pages", config->huge_pages, "command_line",
-		      config->command_line, "boot_timer", config->boot_timer, "devices", devices(&config->devices));
+	json_t *json = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
+				 (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m,
+				 "huge_pages", config->huge_pages, "command_line", config->command_line, "boot_timer",
+				 config->boot_timer, "devices", devices(&config->devices));
 	const json_t *d = json_object_get(json, "devices");
 	/* jansson leaves out what it cannot make */
 	bool complete = json_array_size(json_object_get(d, "disks")) == config->devices.disk_count &&
@@ -341,8 +341,9 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 	const char *line;
 	json_t *d;
 
-	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "smt", &smt, "huge_2m", &huge_2m, "huge_pages",
-			&huge, "command_line", &line, "boot_timer", &timer, "devices", &d))
+	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "smt",
+			&smt, "huge_2m", &huge_2m, "huge_pages", &huge, "command_line", &line, "boot_timer", &timer,
+			"devices", &d))
 		return refuse(parse, "machine");
 	if (vcpus < 1 || vcpus > (int)RIFFLE_BOOT_VCPUS_MAX)
 		return refuse(parse, "vcpus");

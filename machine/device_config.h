@@ -30,7 +30,7 @@ struct machine_disk {
 	bool raw;             /* whatever the image looks like */
 	enum disk_cache cache;
 	enum block_engine_kind io;
-	bool async; /* which io_engine a client of the API asked for: shown to it, without effect */
+	bool async;         /* which io_engine a client of the API asked for: shown to it, without effect */
 	const char *serial; /* NULL: made of the file's identity */
 	struct limiter_config limits;
 };
