@@ -62,18 +62,13 @@ static int ask(int fd, int file, char *words, size_t room, struct riffle_error *
 
 static int talk(const char *path, int file, char *words, size_t room, struct riffle_error *error)
 {
-	struct sockaddr_un address;
-	int status = snapshot_address(&address, path, error);
-	int fd = status ? -1 : socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char served[SNAPSHOT_MESSAGE_MAX];
+	int fd, status = snapshot_connect(&fd, path, served, error);
 
 	if (status)
 		return status;
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
-		status = riffle_fail_system(error, errno, "socket", "cannot be connected to");
-	else
-		status = ask(fd, file, words, room, error);
-	if (fd >= 0)
-		close(fd);
+	status = ask(fd, file, words, room, error);
+	close(fd);
 	return status;
 }
 

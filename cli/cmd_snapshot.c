@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "cli/suggest.h"
 #include "common/fail.h"
 #include "machine/snapshot.h"
+#include "machine/snapshot_files.h"
 #include "machine/snapshot_socket.h"
 
 static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
@@ -25,7 +27,7 @@ static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
 			   "of it, once.\n"
 			   "\n"
 			   "  -s, --socket PATH   the guest's snapshot socket\n"
-			   "      --changed       DIR has an earlier snapshot of this guest: write what changed since\n"
+			   "      --changed       DIR has this guest's last snapshot: write what changed since\n"
 			   "      --end           end the guest once it is saved\n"
 			   "      --show          say what is in DIR instead\n"
 			   "  -h, --help          this text\n";
@@ -33,12 +35,14 @@ static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
 struct snapshot {
 	const char *socket, *directory;
 	bool changed, end, show;
-	int directory_fd, state_fd, memory_fd;
+	int directory_fd;
+	struct snapshot_file state, memory; /* new ones */
+	int changed_fd;                     /* the memory file that is changed in place */
+	char id[SNAPSHOT_ID_DIGITS + 1];    /* of the save that it has; "" */
 	char words[SNAPSHOT_MESSAGE_MAX];
 };
 
-#define STATE_PART ".state.part"
-#define MEMORY_PART ".memory.part"
+#define TAG "new"
 
 static int usage(const char *problem, const char *found)
 {
@@ -46,27 +50,62 @@ static int usage(const char *problem, const char *found)
 	return EXIT_USAGE;
 }
 
-static int open_files(struct snapshot *s, struct riffle_error *error)
+/* One at a time, which is the only one to make files there. */
+static int open_directory(struct snapshot *s, struct riffle_error *error)
 {
-	const int fresh = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+	struct stat st;
+	int status;
 
 	if (mkdir(s->directory, 0700) < 0 && errno != EEXIST)
 		return riffle_fail_system(error, errno, "directory", "cannot be made");
 	s->directory_fd = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->directory_fd < 0)
+	if (s->directory_fd < 0 || fstat(s->directory_fd, &st) < 0)
 		return riffle_fail_system(error, errno, "directory", "cannot be opened");
-	s->state_fd = openat(s->directory_fd, STATE_PART, fresh, 0600);
-	if (s->state_fd < 0)
-		return riffle_fail_system(error, errno, "state", "cannot be made");
-	s->memory_fd = s->changed ? openat(s->directory_fd, "memory", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
-				  : openat(s->directory_fd, MEMORY_PART, fresh, 0600);
-	if (s->memory_fd < 0)
-		return riffle_fail_system(error, errno, "memory",
-					  s->changed ? "of the earlier snapshot cannot be opened" : "cannot be made");
+	if ((status = snapshot_file_trust(&st, error)))
+		return status;
+	if (flock(s->directory_fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK
+			   ? riffle_fail(error, RIFFLE_ERR_IO, "directory", "another snapshot is being written there")
+			   : riffle_fail_system(error, errno, "directory", "cannot be locked");
 	return 0;
 }
 
-/* Without a state there is no snapshot: from here on until the new one is there. */
+/* What a kill left behind gives way. */
+static int make_file(const struct snapshot *s, struct snapshot_file *file, const char *name, struct riffle_error *error)
+{
+	char stale[64];
+
+	snprintf(stale, sizeof stale, "%s." TAG ".part", name);
+	unlinkat(s->directory_fd, stale, 0);
+	snprintf(stale, sizeof stale, "%s." TAG ".old", name);
+	unlinkat(s->directory_fd, stale, 0);
+	return snapshot_file_make(file, s->directory_fd, name, TAG, error);
+}
+
+static int open_changed(struct snapshot *s, struct riffle_error *error)
+{
+	struct stat st;
+
+	s->changed_fd = openat(s->directory_fd, "memory", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (s->changed_fd < 0 || fstat(s->changed_fd, &st) < 0)
+		return riffle_fail_system(error, errno, "memory", "of the earlier snapshot cannot be opened");
+	return snapshot_file_trust(&st, error);
+}
+
+static int open_files(struct snapshot *s, struct riffle_error *error)
+{
+	struct stat st;
+	int status;
+
+	if ((status = open_directory(s, error)) ||
+	    (status = snapshot_file_check(s->directory_fd, "state", &st, error)) ||
+	    (status = snapshot_file_check(s->directory_fd, "memory", &st, error)) ||
+	    (status = make_file(s, &s->state, "state", error)))
+		return status;
+	return s->changed ? open_changed(s, error) : make_file(s, &s->memory, "memory", error);
+}
+
+/* The memory is changed in place: without a state there is no snapshot, from here on until the new one is there. */
 static int forget_state(const struct snapshot *s, struct riffle_error *error)
 {
 	if (unlinkat(s->directory_fd, "state", 0) < 0 && errno != ENOENT)
@@ -75,9 +114,41 @@ static int forget_state(const struct snapshot *s, struct riffle_error *error)
 	return 0;
 }
 
+/* What DIR holds must be what the guest's changes count from. */
+static int compare_saves(const struct snapshot *s, struct riffle_error *error)
+{
+	char expected[SNAPSHOT_MESSAGE_MAX];
+
+	snprintf(expected, sizeof expected, SNAPSHOT_LAST " %s", s->id);
+	if (!strcmp(s->words, expected))
+		return 0;
+	return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--changed",
+			   "DIR does not hold this guest's last snapshot, which its changes count from; write all of "
+			   "it, without --changed");
+}
+
+static int read_id(struct snapshot *s, struct riffle_error *error)
+{
+	struct machine_snapshot_info info;
+	char path[4096];
+	int status;
+
+	if (!s->changed)
+		return 0;
+	if ((size_t)snprintf(path, sizeof path, "%s/state", s->directory) >= sizeof path)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "DIR", "is too long");
+	if ((status = machine_snapshot_look(path, &info, error)))
+		return status;
+	if (!info.has_save)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--changed",
+				   "DIR has a snapshot of an earlier riffle, which does not tell which save it is");
+	snapshot_print_id(s->id, info.save_id);
+	return 0;
+}
+
 static int ask(struct snapshot *s, int fd, struct riffle_error *error)
 {
-	const int files[2] = {s->state_fd, s->memory_fd};
+	const int files[2] = {s->state.fd, s->changed ? s->changed_fd : s->memory.fd};
 	char text[SNAPSHOT_MESSAGE_MAX];
 	struct iovec part = {.iov_base = text};
 	union {
@@ -88,8 +159,8 @@ static int ask(struct snapshot *s, int fd, struct riffle_error *error)
 	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
-	part.iov_len = (size_t)snprintf(text, sizeof text, "%s%s", s->changed ? SNAPSHOT_CHANGED : SNAPSHOT_ALL,
-					s->end ? SNAPSHOT_AND_END : "");
+	part.iov_len = (size_t)snprintf(text, sizeof text, "%s%s%s%s", s->changed ? SNAPSHOT_CHANGED : SNAPSHOT_ALL,
+					s->changed ? " " : "", s->id, s->end ? SNAPSHOT_AND_END : "");
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof files);
@@ -108,39 +179,22 @@ static int ask(struct snapshot *s, int fd, struct riffle_error *error)
 
 static int talk(struct snapshot *s, struct riffle_error *error)
 {
-	struct sockaddr_un address;
-	int status = snapshot_address(&address, s->socket, error);
-	int fd = status ? -1 : socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd, status = snapshot_connect(&fd, s->socket, s->words, error);
 
 	if (status)
 		return status;
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
-		status = riffle_fail_system(error, errno, "socket", "cannot be connected to");
-	else if (!s->changed || !(status = forget_state(s, error)))
+	/* the guest may not be one that can be saved */
+	if (!strncmp(s->words, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST)) &&
+	    (!s->changed || (!(status = compare_saves(s, error)) && !(status = forget_state(s, error)))))
 		status = ask(s, fd, error);
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return status;
 }
 
-static int name_files(const struct snapshot *s, struct riffle_error *error)
+static void drop_files(struct snapshot *s)
 {
-	int status = s->changed ? 0 : forget_state(s, error);
-
-	if (status)
-		return status;
-	if ((!s->changed && renameat(s->directory_fd, MEMORY_PART, s->directory_fd, "memory") < 0) ||
-	    renameat(s->directory_fd, STATE_PART, s->directory_fd, "state") < 0 || fsync(s->directory_fd) < 0)
-		return riffle_fail_system(error, errno, "rename", "failed");
-	return 0;
-}
-
-static void drop_files(const struct snapshot *s)
-{
-	if (s->directory_fd < 0)
-		return;
-	unlinkat(s->directory_fd, STATE_PART, 0);
-	unlinkat(s->directory_fd, MEMORY_PART, 0);
+	snapshot_file_drop(&s->state);
+	snapshot_file_drop(&s->memory);
 }
 
 static int save(struct snapshot *s)
@@ -150,6 +204,8 @@ static int save(struct snapshot *s)
 	const char *blame = s->directory;
 	int status = open_files(s, &error);
 
+	if (!status)
+		status = read_id(s, &error);
 	if (!status) {
 		blame = s->socket;
 		status = talk(s, &error);
@@ -160,14 +216,17 @@ static int save(struct snapshot *s)
 		return EXIT_FAILURE;
 	}
 	if (!status) {
+		const char *name; /* errors tell it by their field */
+
 		blame = s->directory;
-		status = name_files(s, &error);
+		status = snapshot_files_name(&s->memory, &s->state, &name, &error);
 	}
 	if (status) {
 		report_error(blame, &error);
 		drop_files(s);
 		return EXIT_FAILURE;
 	}
+	drop_files(s);
 	printf("memory written: %llu KiB; the guest stood still for %.1f ms\n", bytes >> 10, (double)ns / 1e6);
 	return EXIT_SUCCESS;
 }
@@ -202,7 +261,7 @@ int command_snapshot(int argc, char **argv)
 	    {"socket", required_argument, NULL, 's'}, {"changed", no_argument, NULL, CHANGED},
 	    {"end", no_argument, NULL, END},          {"show", no_argument, NULL, SHOW},
 	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
-	struct snapshot s = {.directory_fd = -1, .state_fd = -1, .memory_fd = -1};
+	struct snapshot s = {.directory_fd = -1, .changed_fd = -1, .state.fd = -1, .memory.fd = -1};
 	int option;
 
 	opterr = 0;

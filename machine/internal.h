@@ -9,6 +9,7 @@
 #include "machine/debug.h"
 #include "machine/devices.h"
 #include "machine/machine.h"
+#include "machine/snapshot.h"
 #include "monitor/bus/bus.h"
 #include "monitor/bus/irq.h"
 #include "monitor/core/thread.h"
@@ -81,10 +82,13 @@ struct machine {
 	int dump_fd; /* -1: none, or used */
 
 	uint8_t layout_id[16]; /* drawn with the layout, and kept by all that is made of snapshots of this guest */
-	int pagemap_fd;        /* with config.can_save; -1: this host does not let us see it */
+	uint8_t save_id[MACHINE_ID_BYTES]; /* of the save that changes count from: the last one, or what was loaded */
+	bool has_save;
+	int pagemap_fd; /* with config.can_save; -1: this host does not let us see it */
 	struct {
 		int listen_fd, connection_fd;
 		struct loop_source listener, connection;
+		struct loop_timer patience; /* with a client that says nothing */
 	} snapshot;
 	struct loop_task save_at_mark;
 	struct riffle_error save_error; /* why that failed */

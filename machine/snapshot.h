@@ -3,7 +3,11 @@
 #ifndef RIFFLE_MACHINE_SNAPSHOT_H
 #define RIFFLE_MACHINE_SNAPSHOT_H
 
+#include <stdbool.h>
+
 #include "machine/machine.h"
+
+#define MACHINE_ID_BYTES 16u
 
 /*
  * A snapshot is two files: guest memory, and the state of everything else, which riffle-snapshot(5) documents. What
@@ -12,7 +16,7 @@
 struct machine_snapshot {
 	int state_fd; /* empty, or to be overwritten */
 	int memory_fd;
-	bool changed; /* memory: only what changed since the last snapshot, or since the machine was loaded */
+	bool changed; /* memory: only what changed since the last save, or since the machine was loaded */
 	bool fresh;   /* the memory file is empty: zeros stay holes */
 	/* the result */
 	uint64_t memory_bytes; /* written */
@@ -25,11 +29,18 @@ struct machine_snapshot {
  */
 int machine_snapshot_write(struct machine *machine, struct machine_snapshot *snapshot, struct riffle_error *error);
 
+/* Whether it can be saved at all. Errors: UNSUPPORTED. */
+int machine_snapshot_may(const struct machine *machine, struct riffle_error *error);
+
 /*
- * The same by paths, for a loop that may open files (config.controlled). The files appear under their names when they
- * are complete; without `changed` they are new ones. With `changed` an existing memory file of the right size gets what
- * changed, in place; the state file of that name is gone from then on until the new one is there. On failure *blame is
- * the file that it is about.
+ * The same by paths, for a loop that may open files (config.controlled). The files are new ones, which replace those of
+ * an earlier snapshot together when both are complete; a failure leaves the earlier ones. With `changed`:
+ *  - where there is no memory file of the memory's size, the new one has what changed since the last save and holes;
+ *  - where there is one, what changed is written into it in place. The state file of that name is gone from then on
+ *    until the new one is there;
+ *  - but if there is a state file too, of another save than the last, all of the memory is written into a new file.
+ * Refused before anything is touched: a path that is there and no regular file, two names of one file, and to be
+ * changed in place a file that somebody else owns or may write to. On failure *blame is the file that it is about.
  */
 int machine_snapshot_create(struct machine *machine, const char *state_path, const char *memory_path, bool changed,
 			    const char **blame, struct riffle_error *error);
@@ -67,6 +78,8 @@ struct machine_snapshot_info {
 	uint32_t vcpus;
 	uint64_t memory_bytes;
 	uint64_t uses;
+	bool has_save;                     /* states of earlier versions have none */
+	uint8_t save_id[MACHINE_ID_BYTES]; /* drawn at random with each save */
 };
 
 /*

@@ -119,6 +119,12 @@ static int read_info(struct machine_snapshot_info *info, const struct opened_sta
 	info->vcpus = state_get32(&reader, "vcpus");
 	info->memory_bytes = state_get64(&reader, "memory_bytes");
 	info->uses = riffle_get64(state->data + STATE_USES_OFFSET);
+	int status = state_close_section(&reader, error);
+
+	if (status || !state_section(&state->file, STATE_SAVE, 0, &reader))
+		return status;
+	info->has_save = true;
+	state_get(&reader, "save_id", info->save_id, sizeof info->save_id);
 	return state_close_section(&reader, error);
 }
 
@@ -289,6 +295,8 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 		return status;
 	m->memory_file = memory.fd >= 0 ? &memory : NULL;
 	memcpy(m->layout_id, info->layout_id, sizeof m->layout_id);
+	memcpy(m->save_id, info->save_id, sizeof m->save_id);
+	m->has_save = info->has_save;
 	m->config.layout.mode = (enum riffle_mode)info->layout_mode;
 	m->blame = NULL;
 	status = machine_build_platform(m, error);

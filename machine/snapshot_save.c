@@ -2,10 +2,13 @@
 /* Saves a machine: its state and its memory, in that order into memory and in the other onto stable storage. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +19,7 @@
 #include "machine/description.h"
 #include "machine/restore.h"
 #include "machine/snapshot.h"
+#include "machine/snapshot_files.h"
 #include "monitor/snapshot/components.h"
 #include "monitor/snapshot/memory.h"
 
@@ -98,11 +102,15 @@ static void save_platform(struct machine *m, struct state_writer *writer)
 	pthread_mutex_unlock(&m->bus.lock);
 }
 
-static int save_state(struct machine *m, struct state_writer *writer, struct riffle_error *error)
+static int save_state(struct machine *m, const uint8_t id[MACHINE_ID_BYTES], struct state_writer *writer,
+		      struct riffle_error *error)
 {
 	int status;
 
 	save_machine(m, writer);
+	state_begin(writer, STATE_SAVE, 0, 1);
+	state_put(writer, id, MACHINE_ID_BYTES);
+	state_end(writer);
 	if ((status = save_config(m, writer, error)) || (status = vcpus_save(m->vm, writer, error)) ||
 	    (status = chips_save(m->vm, writer, error)))
 		return status;
@@ -130,39 +138,107 @@ static int write_state(int fd, const struct state_writer *writer, struct riffle_
 	return 0;
 }
 
-int machine_snapshot_write(struct machine *m, struct machine_snapshot *snapshot, struct riffle_error *error)
-{
-	struct memory_save memory = {.fd = snapshot->memory_fd,
-				     .changed = snapshot->changed,
-				     .fresh = snapshot->fresh,
-				     .pagemap_fd = m->pagemap_fd};
-	struct state_writer writer = {0};
-	bool was_running = vm_state(m->vm) == VM_RUNNING;
-	uint64_t begun = loop_now();
-	int status;
+/* A save on its way: until it is known whether its files have their names, its pages can be given back. */
+struct saving {
+	struct machine *machine;
+	struct state_writer writer;
+	struct memory_save memory;
+	uint8_t id[MACHINE_ID_BYTES];
+	bool to_resume;
+	uint64_t begun;
+};
 
+int machine_snapshot_may(const struct machine *m, struct riffle_error *error)
+{
 	if (!m->config.can_save)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "snapshot", "this machine was not made to be saved");
 	if (m->config.command)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "snapshot",
 				   "a guest that runs a command for this process cannot be saved");
+	return 0;
+}
+
+/* Pauses the guest, and takes its state. Nothing is written yet. */
+static int begin_saving(struct saving *s, struct machine *m, struct riffle_error *error)
+{
+	int status;
+
+	*s = (struct saving){.machine = m, .begun = loop_now()};
+	if ((status = machine_snapshot_may(m, error)))
+		return status;
+	if (getrandom(s->id, sizeof s->id, 0) != sizeof s->id)
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	s->to_resume = vm_state(m->vm) == VM_RUNNING;
 	if ((status = machine_control(m, MACHINE_PAUSE, error)))
 		return status;
 	if (vm_state(m->vm) == VM_ENDED)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "machine", "has ended");
-	status = save_state(m, &writer, error);
-	if (!status)
-		status = memory_save(m->vm, &memory, error);
-	if (was_running)
-		machine_control(m, MACHINE_RESUME, NULL);
-	snapshot->paused_ns = loop_now() - begun;
-	snapshot->memory_bytes = memory.written;
+	return save_state(m, s->id, &s->writer, error);
+}
+
+static void let_go(struct saving *s)
+{
+	if (s->to_resume)
+		machine_control(s->machine, MACHINE_RESUME, NULL);
+	s->to_resume = false;
+}
+
+static int write_files(struct saving *s, struct machine_snapshot *snapshot, struct riffle_error *error)
+{
+	int status;
+
+	s->memory.fd = snapshot->memory_fd;
+	s->memory.changed = snapshot->changed;
+	s->memory.fresh = snapshot->fresh;
+	s->memory.pagemap_fd = s->machine->pagemap_fd;
+	status = memory_save(s->machine->vm, &s->memory, error);
+	let_go(s);
+	snapshot->paused_ns = loop_now() - s->begun;
+	snapshot->memory_bytes = s->memory.written;
 	/* the guest need not wait for the disk */
 	if (!status && fsync(snapshot->memory_fd) < 0)
 		status = riffle_fail_system(error, errno, "memory file", "cannot be written");
+	return status ? status : write_state(snapshot->state_fd, &s->writer, error);
+}
+
+/* A file that may not grow is an error of the write, and not the end of a process that has a handler for the signal. */
+static int write_saving(struct saving *s, struct machine_snapshot *snapshot, struct riffle_error *error)
+{
+	const struct timespec now = {0};
+	sigset_t too_large, before;
+
+	sigemptyset(&too_large);
+	sigaddset(&too_large, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &too_large, &before);
+	int status = write_files(s, snapshot, error);
+
+	if (sigismember(&before, SIGXFSZ) != 1)
+		while (sigtimedwait(&too_large, NULL, &now) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return status;
+}
+
+/* `saved`: what changes from now on changes against this save. */
+static void end_saving(struct saving *s, bool saved)
+{
+	let_go(s);
+	memory_save_end(s->machine->vm, &s->memory, saved);
+	if (saved) {
+		memcpy(s->machine->save_id, s->id, sizeof s->id);
+		s->machine->has_save = true;
+	}
+	state_writer_free(&s->writer);
+}
+
+int machine_snapshot_write(struct machine *m, struct machine_snapshot *snapshot, struct riffle_error *error)
+{
+	struct saving saving;
+	int status = begin_saving(&saving, m, error);
+
 	if (!status)
-		status = write_state(snapshot->state_fd, &writer, error);
-	state_writer_free(&writer);
+		status = write_saving(&saving, snapshot, error);
+	end_saving(&saving, !status);
 	return status;
 }
 
@@ -200,123 +276,129 @@ void machine_save_at_mark(struct machine *m)
 
 /* ---- by paths ---- */
 
-struct new_file {
-	char path[4096];
-	int fd;
+enum how {
+	IN_PLACE, /* the memory file has what it had at the last save */
+	CHANGED,  /* a new file of what changed */
+	WHOLE
 };
 
-/* Beside the file that it will be, so that it can be renamed; nobody else may read it: it shows the kernel's layout. */
-static int make_file(struct new_file *file, const char *path, struct riffle_error *error)
+/* Whether the state at the path is known not to be the last save's. */
+static bool is_another_save(const struct machine *m, const char *state_path, const struct stat *state)
 {
-	file->fd = -1;
-	if ((size_t)snprintf(file->path, sizeof file->path, "%s.%ld.part", path, (long)getpid()) >= sizeof file->path)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is too long");
-	unlink(file->path);
-	file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return file->fd < 0 ? riffle_fail_system(error, errno, "open", "cannot be made") : 0;
+	struct machine_snapshot_info info;
+	struct riffle_error ignored;
+
+	if (!state->st_mode)
+		return false;
+	return machine_snapshot_look(state_path, &info, &ignored) || !info.has_save || !m->has_save ||
+	       memcmp(info.save_id, m->save_id, sizeof m->save_id) != 0;
 }
 
-static void drop_file(struct new_file *file)
+static enum how choose_how(const struct machine *m, bool changed, const char *state_path, const struct stat *state,
+			   const struct stat *memory)
 {
-	if (file->fd < 0)
-		return;
-	close(file->fd);
-	unlink(file->path);
-	file->fd = -1;
+	if (!changed)
+		return WHOLE;
+	/* of another size it is no earlier memory of this guest */
+	if (!memory->st_mode || (uint64_t)memory->st_size != m->config.memory_bytes)
+		return CHANGED;
+	return is_another_save(m, state_path, state) ? WHOLE : IN_PLACE;
 }
 
-static int name_file(struct new_file *file, const char *path, struct riffle_error *error)
+static int open_in_place(int *fd, const char *path, struct riffle_error *error)
 {
-	if (rename(file->path, path) < 0)
-		return riffle_fail_system(error, errno, "rename", "failed");
-	close(file->fd);
-	file->fd = -1;
-	return 0;
+	struct stat st;
+
+	*fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (*fd < 0)
+		return riffle_fail_system(error, errno, "open", "cannot be opened");
+	if (fstat(*fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory file", "is no regular file");
+	return snapshot_file_trust(&st, error);
 }
 
-static void sync_directory(const char *path)
+static int check_paths(const char *state_path, struct stat *state, const char *memory_path, struct stat *memory,
+		       const char **blame, struct riffle_error *error)
 {
-	char directory[4096];
-	const char *slash = strrchr(path, '/');
-	int fd;
+	int status;
 
-	snprintf(directory, sizeof directory, "%.*s", slash && slash > path ? (int)(slash - path) : 1,
-		 slash ? path : ".");
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	fsync(fd);
-	close(fd);
+	*blame = state_path;
+	if ((status = snapshot_file_check(AT_FDCWD, state_path, state, error)))
+		return status;
+	*blame = memory_path;
+	if ((status = snapshot_file_check(AT_FDCWD, memory_path, memory, error)))
+		return status;
+	return snapshot_files_are_one(state_path, state, memory_path, memory)
+		   ? riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory file", "is the state file too")
+		   : 0;
 }
 
+/* Memory that is changed in place is no save's until the new state is there. */
 static int forget_state(const char *path, struct riffle_error *error)
 {
 	if (unlink(path) < 0 && errno != ENOENT)
 		return riffle_fail_system(error, errno, "unlink", "the old state cannot be removed");
-	sync_directory(path);
+	snapshot_file_sync(AT_FDCWD, path);
 	return 0;
 }
 
-static int create_changed(struct machine *m, struct new_file *state, const char *state_path, const char *memory_path,
-			  const char **blame, struct riffle_error *error)
+static int make_files(struct snapshot_file *state, const char *state_path, struct snapshot_file *memory,
+		      const char *memory_path, enum how how, int *in_place, const char **blame,
+		      struct riffle_error *error)
 {
-	struct machine_snapshot snapshot = {.state_fd = state->fd, .changed = true};
-	struct stat st;
+	uint32_t number;
+	char tag[9];
 	int status;
 
+	if (getrandom(&number, sizeof number, 0) != sizeof number)
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	snprintf(tag, sizeof tag, "%08x", number);
+	*blame = state_path;
+	if ((status = snapshot_file_make(state, AT_FDCWD, state_path, tag, error)))
+		return status;
 	*blame = memory_path;
-	snapshot.memory_fd = open(memory_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (snapshot.memory_fd < 0)
-		return riffle_fail_system(error, errno, "open", "cannot be opened");
-	if (fstat(snapshot.memory_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(snapshot.memory_fd);
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory file", "is no regular file");
-	}
-	/* of another size it is no earlier memory of this guest */
-	snapshot.fresh = !st.st_size || (uint64_t)st.st_size != m->config.memory_bytes;
-	if (snapshot.fresh && st.st_size && ftruncate(snapshot.memory_fd, 0) < 0)
-		status = riffle_fail_system(error, errno, "memory file", "cannot be emptied");
-	else if (!(status = forget_state(state_path, error)))
-		status = machine_snapshot_write(m, &snapshot, error);
-	close(snapshot.memory_fd);
-	return status;
+	return how == IN_PLACE ? open_in_place(in_place, memory_path, error)
+			       : snapshot_file_make(memory, AT_FDCWD, memory_path, tag, error);
 }
 
-static int create_full(struct machine *m, struct new_file *state, struct new_file *memory, const char *state_path,
-		       const char *memory_path, const char **blame, struct riffle_error *error)
+static int create(struct machine *m, struct snapshot_file *state, struct snapshot_file *memory, int in_place,
+		  bool changed, const char **blame, struct riffle_error *error)
 {
-	struct machine_snapshot snapshot = {.state_fd = state->fd, .fresh = true};
-	int status;
+	struct machine_snapshot snapshot = {.state_fd = state->fd,
+					    .memory_fd = in_place >= 0 ? in_place : memory->fd,
+					    .changed = changed,
+					    .fresh = in_place < 0};
+	struct saving saving;
+	int status = begin_saving(&saving, m, error);
 
-	*blame = memory_path;
-	if ((status = make_file(memory, memory_path, error)))
-		return status;
-	snapshot.memory_fd = memory->fd;
-	if ((status = machine_snapshot_write(m, &snapshot, error)) || (status = forget_state(state_path, error)))
-		return status;
-	return name_file(memory, memory_path, error);
+	if (!status && in_place >= 0)
+		status = forget_state(state->name, error);
+	if (!status)
+		status = write_saving(&saving, &snapshot, error);
+	if (!status)
+		status = snapshot_files_name(memory, state, blame, error);
+	end_saving(&saving, !status);
+	return status;
 }
 
 int machine_snapshot_create(struct machine *m, const char *state_path, const char *memory_path, bool changed,
 			    const char **blame, struct riffle_error *error)
 {
-	struct new_file state = {.fd = -1}, memory = {.fd = -1};
-	int status;
+	struct snapshot_file state = {.fd = -1}, memory = {.fd = -1};
+	struct stat state_st, memory_st;
+	int in_place = -1;
+	int status = check_paths(state_path, &state_st, memory_path, &memory_st, blame, error);
 
-	*blame = state_path;
-	status = make_file(&state, state_path, error);
-	if (!status)
-		status = changed ? create_changed(m, &state, state_path, memory_path, blame, error)
-				 : create_full(m, &state, &memory, state_path, memory_path, blame, error);
 	if (!status) {
-		*blame = state_path;
-		status = name_file(&state, state_path, error);
+		enum how how = choose_how(m, changed, state_path, &state_st, &memory_st);
+
+		status = make_files(&state, state_path, &memory, memory_path, how, &in_place, blame, error);
+		if (!status)
+			status = create(m, &state, &memory, in_place, how != WHOLE, blame, error);
 	}
-	if (!status) {
-		sync_directory(memory_path);
-		sync_directory(state_path);
-	}
-	drop_file(&memory);
-	drop_file(&state);
+	if (in_place >= 0)
+		close(in_place);
+	snapshot_file_drop(&memory);
+	snapshot_file_drop(&state);
 	return status;
 }

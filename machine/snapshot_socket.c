@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -76,15 +77,55 @@ static void dump(struct machine *m, int fd, const struct request *request)
 	answer(fd, text);
 }
 
+static void tell_last(struct machine *m, int fd)
+{
+	char text[SNAPSHOT_MESSAGE_MAX], words[SNAPSHOT_MESSAGE_MAX - 16], id[SNAPSHOT_ID_DIGITS + 1] = "none";
+	struct riffle_error error;
+
+	if (machine_snapshot_may(m, &error)) {
+		riffle_error_format(&error, words, sizeof words);
+		snprintf(text, sizeof text, "error %s", words);
+		answer(fd, text);
+		return;
+	}
+	if (m->has_save)
+		snapshot_print_id(id, m->save_id);
+	snprintf(text, sizeof text, SNAPSHOT_LAST " %s", id);
+	answer(fd, text);
+}
+
+/* The rest of a request after the words that it begins with; NULL: it is another. */
+static const char *after(const char *text, const char *words)
+{
+	size_t bytes = strlen(words);
+
+	return strncmp(text, words, bytes) ? NULL : text + bytes;
+}
+
+/* NULL: its changes count from another save, or the request names none. */
+static const char *after_last(const struct machine *m, const char *text)
+{
+	char id[SNAPSHOT_ID_DIGITS + 1];
+
+	if (!m->has_save || *text++ != ' ')
+		return NULL;
+	snapshot_print_id(id, m->save_id);
+	return after(text, id);
+}
+
 static void save(struct machine *m, int fd, const struct request *request)
 {
-	bool changed = !strncmp(request->text, SNAPSHOT_CHANGED, strlen(SNAPSHOT_CHANGED));
-	bool all = !strncmp(request->text, SNAPSHOT_ALL, strlen(SNAPSHOT_ALL));
+	const char *changed = after(request->text, SNAPSHOT_CHANGED), *all = after(request->text, SNAPSHOT_ALL);
+	const char *rest = changed ? after_last(m, changed) : all;
 	struct machine_snapshot snapshot = {.changed = changed, .fresh = all};
 	struct riffle_error error;
 	char text[SNAPSHOT_MESSAGE_MAX], words[SNAPSHOT_MESSAGE_MAX - 16];
 
-	if ((!changed && !all) || request->count != FILES) {
+	if (changed && !rest) {
+		answer(fd, "error memory file: does not hold this guest's last save");
+		return;
+	}
+	if (!rest || request->count != FILES || (*rest && strcmp(rest, SNAPSHOT_AND_END) != 0)) {
 		answer(fd, "error request: is not one for a snapshot");
 		return;
 	}
@@ -99,16 +140,24 @@ static void save(struct machine *m, int fd, const struct request *request)
 	snprintf(text, sizeof text, "saved %llu %llu", (unsigned long long)snapshot.memory_bytes,
 		 (unsigned long long)snapshot.paused_ns);
 	answer(fd, text);
-	if (strstr(request->text, SNAPSHOT_AND_END))
+	if (*rest)
 		vm_end(m->vm, VM_END_POWEROFF);
 }
 
-static void hang_up(struct machine *m)
+static void hang_up(void *opaque)
 {
+	struct machine *m = opaque;
+
+	loop_timer_cancel(&m->loop, &m->snapshot.patience);
 	loop_remove(&m->loop, &m->snapshot.connection);
 	close(m->snapshot.connection_fd);
 	m->snapshot.connection_fd = -1;
 	loop_watch(&m->loop, &m->snapshot.listener, EPOLLIN);
+}
+
+static void be_patient(struct machine *m)
+{
+	loop_timer_set(&m->loop, &m->snapshot.patience, loop_now() + SNAPSHOT_PATIENCE_S * UINT64_C(1000000000));
 }
 
 static void request_ready(void *opaque, uint32_t events)
@@ -116,16 +165,25 @@ static void request_ready(void *opaque, uint32_t events)
 	struct machine *m = opaque;
 	struct request request;
 	ssize_t bytes = receive(m->snapshot.connection_fd, &request);
+	bool goes_on = false;
 
-	(void)events;
 	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (bytes > 0 && request.count == 1 && !strcmp(request.text, SNAPSHOT_DUMP))
-		dump(m, m->snapshot.connection_fd, &request);
-	else if (bytes > 0)
-		save(m, m->snapshot.connection_fd, &request);
+	/* nothing is done for a client that has given up */
+	if (bytes > 0 && !(events & (EPOLLHUP | EPOLLERR))) {
+		goes_on = !request.count && !strcmp(request.text, SNAPSHOT_LAST);
+		if (goes_on)
+			tell_last(m, m->snapshot.connection_fd);
+		else if (request.count == 1 && !strcmp(request.text, SNAPSHOT_DUMP))
+			dump(m, m->snapshot.connection_fd, &request);
+		else
+			save(m, m->snapshot.connection_fd, &request);
+	}
 	close_files(&request);
-	hang_up(m);
+	if (goes_on)
+		be_patient(m);
+	else
+		hang_up(m);
 }
 
 static void connection_ready(void *opaque, uint32_t events)
@@ -143,6 +201,7 @@ static void connection_ready(void *opaque, uint32_t events)
 	}
 	m->snapshot.connection_fd = fd;
 	loop_watch(&m->loop, &m->snapshot.listener, 0); /* one after the other */
+	be_patient(m);
 }
 
 int snapshot_address(struct sockaddr_un *address, const char *path, struct riffle_error *error)
@@ -154,6 +213,52 @@ int snapshot_address(struct sockaddr_un *address, const char *path, struct riffl
 					    sizeof address->sun_path - 1);
 	strcpy(address->sun_path, path);
 	return 0;
+}
+
+void snapshot_print_id(char text[SNAPSHOT_ID_DIGITS + 1], const uint8_t id[SNAPSHOT_ID_DIGITS / 2])
+{
+	for (unsigned i = 0; i < SNAPSHOT_ID_DIGITS / 2; i++)
+		snprintf(text + 2 * (size_t)i, 3, "%02x", id[i]);
+}
+
+static int greet(int fd, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)
+{
+	ssize_t got = send(fd, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST), MSG_NOSIGNAL);
+
+	if (got >= 0)
+		do
+			got = recv(fd, words, SNAPSHOT_MESSAGE_MAX - 1, 0);
+		while (got < 0 && errno == EINTR);
+	if (got < 0 && errno == EAGAIN)
+		return riffle_fail(error, RIFFLE_ERR_IO, "guest", "its monitor does not answer");
+	if (got < 0)
+		return riffle_fail_system(error, errno, "socket", "cannot be used");
+	words[got] = 0;
+	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was asked");
+}
+
+int snapshot_connect(int *fd, const char *path, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)
+{
+	const struct timeval limit = {.tv_sec = SNAPSHOT_WAIT_S}, none = {0};
+	struct sockaddr_un address;
+	int status = snapshot_address(&address, path, error);
+
+	*fd = status ? -1 : socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (status)
+		return status;
+	/* connect() waits as long as one may send */
+	if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
+	    setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
+	    connect(*fd, (const struct sockaddr *)&address, sizeof address) < 0)
+		status = riffle_fail_system(error, errno, "socket", "cannot be connected to");
+	else if (!(status = greet(*fd, words, error)) &&
+		 setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none) < 0)
+		status = riffle_fail_system(error, errno, "socket", "cannot be set up");
+	if (status && *fd >= 0) {
+		close(*fd);
+		*fd = -1;
+	}
+	return status;
 }
 
 /* What a run left behind gives way; a socket on which somebody listens does not. */
@@ -203,6 +308,7 @@ int machine_snapshot_start(struct machine *m, struct riffle_error *error)
 	if (m->snapshot.listen_fd < 0)
 		return 0;
 	m->snapshot.connection = (struct loop_source){.ready = request_ready, .opaque = m};
+	m->snapshot.patience = (struct loop_timer){.expired = hang_up, .opaque = m};
 	m->snapshot.listener = (struct loop_source){.ready = connection_ready, .opaque = m};
 	return loop_add(&m->loop, &m->snapshot.listener, m->snapshot.listen_fd, EPOLLIN, error);
 }

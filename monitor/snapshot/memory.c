@@ -120,13 +120,6 @@ static int add_dirty(struct page_set *set, struct vm *vm, struct riffle_error *e
 	return 0;
 }
 
-/* What was taken from the log and did not reach the file. */
-static void give_back(const struct page_set *set, struct vm *vm)
-{
-	for (uint64_t i = 0; vm->memory.dirty && i < set->pages / 64; i++)
-		atomic_fetch_or(&vm->memory.dirty[i], set->bits[i]);
-}
-
 static int choose_pages(struct page_set *set, struct vm *vm, const struct memory_save *save, bool *whole,
 			struct riffle_error *error)
 {
@@ -215,7 +208,8 @@ int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *er
 	int status;
 
 	save->written = 0;
-	set.bits = calloc(set.pages / 64 + 1, sizeof *set.bits);
+	save->was_unsaved = memory->unsaved;
+	save->taken = set.bits = calloc(set.pages / 64 + 1, sizeof *set.bits);
 	if (!set.bits)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "pages", "out of memory");
 	status = choose_pages(&set, vm, save, &whole, error);
@@ -225,12 +219,23 @@ int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *er
 		add_range(&set, 0, set.pages); /* whatever the file had goes */
 	if (!status)
 		status = write_pages(&set, memory, save, save->fresh, error);
-	if (status)
-		give_back(&set, vm);
-	else
+	if (!status)
 		memory->unsaved = false;
-	free(set.bits);
 	return status;
+}
+
+void memory_save_end(struct vm *vm, struct memory_save *save, bool kept)
+{
+	struct guest_memory *memory = &vm->memory;
+
+	if (!save->taken)
+		return;
+	for (uint64_t i = 0; !kept && memory->dirty && i < guest_memory_bytes(memory) / GUEST_PAGE / 64; i++)
+		atomic_fetch_or(&memory->dirty[i], save->taken[i]);
+	if (!kept)
+		memory->unsaved = save->was_unsaved;
+	free(save->taken);
+	save->taken = NULL;
 }
 
 void memory_mark_rings(const struct virtio_device *device)

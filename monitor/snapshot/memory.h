@@ -13,14 +13,20 @@ struct memory_save {
 	int pagemap_fd; /* /proc/self/pagemap; -1: without it every page is looked at */
 	/* the result */
 	uint64_t written; /* bytes */
+	/* for memory_save_end() */
+	uint64_t *taken; /* a bit a page */
+	bool was_unsaved;
 };
 
 /*
  * Writes the memory of a VM whose vCPUs are parked and whose devices are paused. `changed` needs either a memory that
- * is tracked or the pagemap; a guest that no file ever held is written whole. After a failure the next save of what
- * changed has everything that this one had. The file is not synced. Errors: IO, MEMORY.
+ * is tracked or the pagemap; a guest that no file ever held is written whole. The file is not synced.
+ * Whatever it returns, memory_save_end() follows. Errors: IO, MEMORY.
  */
 int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *error);
+
+/* Unless the file is `kept` the next save of what changed has everything that this one had. The guest may run. */
+void memory_save_end(struct vm *vm, struct memory_save *save, bool kept);
 
 /* Devices write to the used rings without a mark: this makes one for all of a paused device's rings. */
 void memory_mark_rings(const struct virtio_device *device);

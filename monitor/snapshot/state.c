@@ -18,8 +18,9 @@ enum { SECTION_INSTANCE = 4, SECTION_VERSION = 8, SECTION_SIZE = 12 };
 static const struct {
 	uint32_t id, version, instances;
 } known[] = {
-    {STATE_MACHINE, 1, 1}, {STATE_CONFIG, 1, 1}, {STATE_CHIPS, 1, 1}, {STATE_VCPU, 1, 32}, {STATE_SERIAL, 1, 1},
-    {STATE_I8042, 1, 1},   {STATE_CMOS, 1, 1},   {STATE_POWER, 1, 1}, {STATE_INPUT, 1, 1}, {STATE_VIRTIO, 1, 64},
+    {STATE_MACHINE, 1, 1}, {STATE_CONFIG, 1, 1},  {STATE_CHIPS, 1, 1}, {STATE_VCPU, 1, 32},
+    {STATE_SERIAL, 1, 1},  {STATE_I8042, 1, 1},   {STATE_CMOS, 1, 1},  {STATE_POWER, 1, 1},
+    {STATE_INPUT, 1, 1},   {STATE_VIRTIO, 1, 64}, {STATE_SAVE, 1, 1},
 };
 
 static size_t padded(size_t bytes)

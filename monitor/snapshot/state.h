@@ -12,8 +12,8 @@
 /*
  * The layout is documented in riffle-snapshot(5). All integers are little-endian.
  *
- *	header   magic[8] "RIFFLSNP", version u32, bytes u32 (of the file), checksum u64 (XXH64 of what follows the
- *	         header), uses u64 (restores so far; alone in not being covered), reserved[32] zero
+ *	header   magic[8] "RIFFLSNP", version u32, bytes u32 (of the file), checksum u64 (XXH3, 64 bits, no seed, of
+ *	         what follows the header), uses u64 (restores so far; alone in not being covered), reserved[32] zero
  *	sections id u32, instance u32, version u32, bytes u32, data, zeros up to a multiple of 8
  */
 #define STATE_HEADER_BYTES 64u
@@ -24,6 +24,7 @@
 
 #define STATE_ID(a, b, c, d) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define STATE_MACHINE STATE_ID('M', 'A', 'C', 'H') /* what was saved, when, and its memory */
+#define STATE_SAVE STATE_ID('S', 'A', 'V', 'E')    /* which save it was; may be missing */
 #define STATE_CONFIG STATE_ID('C', 'O', 'N', 'F')  /* the machine's description, as JSON */
 #define STATE_CHIPS STATE_ID('C', 'H', 'I', 'P')   /* interrupt controllers, timer, clock */
 #define STATE_VCPU STATE_ID('V', 'C', 'P', 'U')    /* instance: the vCPU's number */

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two files of a snapshot as they replace an earlier one: both, or neither. */
+#include "machine/snapshot_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fail.h"
+
+int snapshot_file_check(int directory, const char *name, struct stat *st, struct riffle_error *error)
+{
+	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) < 0) {
+		memset(st, 0, sizeof *st);
+		return errno == ENOENT ? 0 : riffle_fail_system(error, errno, "file", "cannot be examined");
+	}
+	if (S_ISREG(st->st_mode))
+		return 0;
+	return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "file",
+			   S_ISLNK(st->st_mode)   ? "is a symbolic link, which a snapshot does not replace"
+			   : S_ISDIR(st->st_mode) ? "is a directory"
+						  : "is no regular file");
+}
+
+/* The directory part of a path, "." without one. False: too long. */
+static bool directory_of(const char *path, char *directory, size_t room)
+{
+	const char *slash = strrchr(path, '/');
+	int bytes = !slash ? 1 : slash > path ? (int)(slash - path) : 1;
+
+	return (size_t)snprintf(directory, room, "%.*s", bytes, slash ? path : ".") < room;
+}
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+bool snapshot_files_are_one(const char *one, const struct stat *one_st, const char *other, const struct stat *other_st)
+{
+	char one_directory[4096], other_directory[4096];
+	struct stat a, b;
+
+	if (one_st->st_mode || other_st->st_mode)
+		return one_st->st_mode && other_st->st_mode && one_st->st_dev == other_st->st_dev &&
+		       one_st->st_ino == other_st->st_ino;
+	if (strcmp(last_part(one), last_part(other)) != 0)
+		return false;
+	return !directory_of(one, one_directory, sizeof one_directory) ||
+	       !directory_of(other, other_directory, sizeof other_directory) ||
+	       (stat(one_directory, &a) == 0 && stat(other_directory, &b) == 0 && a.st_dev == b.st_dev &&
+		a.st_ino == b.st_ino);
+}
+
+int snapshot_file_trust(const struct stat *st, struct riffle_error *error)
+{
+	if (st->st_uid != 0 && st->st_uid != geteuid())
+		return riffle_fail_expected(error, RIFFLE_ERR_TRUST, "owner",
+					    "is neither root nor the user that saves the guest", st->st_uid, geteuid());
+	if (st->st_mode & (S_IWGRP | S_IWOTH))
+		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode", "lets its group or others change it (chmod go-w)");
+	return 0;
+}
+
+int snapshot_file_make(struct snapshot_file *file, int directory, const char *name, const char *tag,
+		       struct riffle_error *error)
+{
+	*file = (struct snapshot_file){.directory = directory, .name = name, .fd = -1};
+	if ((size_t)snprintf(file->part, sizeof file->part, "%s.%s.part", name, tag) >= sizeof file->part ||
+	    (size_t)snprintf(file->old, sizeof file->old, "%s.%s.old", name, tag) >= sizeof file->old)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is too long");
+	/* it shows the kernel's layout: for nobody else to read, and not a file that somebody has opened already */
+	file->fd = openat(directory, file->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return file->fd < 0 ? riffle_fail_system(error, errno, "file", "cannot be made") : 0;
+}
+
+static int set_aside(struct snapshot_file *file, struct riffle_error *error)
+{
+	if (renameat(file->directory, file->name, file->directory, file->old) == 0)
+		file->set_aside = true;
+	else if (errno != ENOENT)
+		return riffle_fail_system(error, errno, "rename", "the earlier file cannot be set aside");
+	return 0;
+}
+
+static int name_one(struct snapshot_file *file, struct riffle_error *error)
+{
+	if (renameat(file->directory, file->part, file->directory, file->name) < 0)
+		return riffle_fail_system(error, errno, "rename", "failed");
+	file->named = true;
+	return 0;
+}
+
+static void put_back(struct snapshot_file *file)
+{
+	if (file->named)
+		unlinkat(file->directory, file->name, 0);
+	if (file->set_aside)
+		renameat(file->directory, file->old, file->directory, file->name);
+	file->set_aside = file->named = false;
+}
+
+void snapshot_file_sync(int directory, const char *name)
+{
+	char path[4096];
+	int fd =
+	    directory_of(name, path, sizeof path) ? openat(directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return;
+	fsync(fd);
+	close(fd);
+}
+
+int snapshot_files_name(struct snapshot_file *memory, struct snapshot_file *state, const char **blame,
+			struct riffle_error *error)
+{
+	bool has_memory = memory->fd >= 0;
+	int status;
+
+	*blame = state->name;
+	status = set_aside(state, error);
+	if (!status && has_memory) {
+		snapshot_file_sync(state->directory, state->name);
+		*blame = memory->name;
+		if (!(status = set_aside(memory, error)) && !(status = name_one(memory, error)))
+			snapshot_file_sync(memory->directory, memory->name);
+	}
+	if (!status) {
+		*blame = state->name;
+		status = name_one(state, error);
+	}
+	if (status) {
+		if (has_memory)
+			put_back(memory);
+		put_back(state);
+		return status;
+	}
+	if (state->set_aside)
+		unlinkat(state->directory, state->old, 0);
+	if (has_memory && memory->set_aside)
+		unlinkat(memory->directory, memory->old, 0);
+	snapshot_file_sync(state->directory, state->name);
+	return 0;
+}
+
+void snapshot_file_drop(struct snapshot_file *file)
+{
+	if (file->fd < 0)
+		return;
+	close(file->fd);
+	if (!file->named)
+		unlinkat(file->directory, file->part, 0);
+	file->fd = -1;
+}
