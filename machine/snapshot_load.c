@@ -274,8 +274,8 @@ static int open_memory(struct guest_memory_file *file, const struct machine_load
 	return file->fd < 0 ? riffle_fail_system(error, errno, "memory file", "cannot be opened") : 0;
 }
 
-static int build(struct machine *m, const struct machine_load *load, const struct opened_state *state,
-		 const struct machine_snapshot_info *info, struct riffle_error *error)
+static int build(struct machine *m, const struct machine_load *load, const struct machine_snapshot_info *info,
+		 struct riffle_error *error)
 {
 	struct guest_memory_file memory;
 	int status;
@@ -313,7 +313,15 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 			return status;
 		m->blame = NULL;
 	}
-	if ((status = machine_open_vm(m, error)))
+	return 0;
+}
+
+static int fill(struct machine *m, const struct machine_load *load, const struct opened_state *state,
+		struct riffle_error *error)
+{
+	int status = machine_open_vm(m, error);
+
+	if (status)
 		return status;
 	phases_end(m->phases, "vCPUs and devices");
 	m->blame = load->state_path;
@@ -322,6 +330,28 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	m->blame = NULL;
 	/* the guest's kernel seeds its random numbers anew */
 	return machine_renew_generation(m, error);
+}
+
+/* Devices and the new generation use memory, for whose pages another process may let us wait. */
+static int build_watched(struct machine *m, const struct machine_load *load, const struct opened_state *state,
+			 const struct machine_snapshot_info *info, struct riffle_error *error)
+{
+	struct riffle_error late;
+	int status = build(m, load, info, error);
+
+	if (status)
+		return status;
+	if ((status = uffd_watch_begin(&m->uffd, vm_memory(m->vm), UFFD_PATIENCE_S, error)))
+		return status;
+	status = fill(m, load, state, error);
+	/* what was read as zeros may have been refused for that */
+	int given_up = uffd_watch_end(&m->uffd, &late);
+
+	if (!given_up)
+		return status;
+	m->blame = load->uffd_path;
+	*error = late;
+	return given_up;
 }
 
 int machine_snapshot_load(struct machine **result, const struct machine_load *load,
@@ -353,7 +383,7 @@ int machine_snapshot_load(struct machine **result, const struct machine_load *lo
 		m->description_owner = owner;
 		m->restored = true;
 		m->start_paused = load->start_paused;
-		status = build(m, load, &state, &info, error);
+		status = build_watched(m, load, &state, &info, error);
 		*blame = m->blame;
 	} else {
 		json_decref(owner);

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/fail.h"
@@ -90,6 +91,71 @@ static int hand_over(const struct uffd *uffd, const struct guest_memory *memory,
 	if (sendmsg(uffd->socket, &message, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
 		return riffle_fail_system(error, errno, "page fault handler", "cannot be told of the memory");
 	return 0;
+}
+
+/* Who waits for a page gets a zero one. */
+static void give_up(struct uffd *uffd)
+{
+	for (size_t i = 0; i < uffd->memory->count; i++) {
+		struct uffdio_range range = {.start = (uintptr_t)uffd->memory->ram[i].host,
+					     .len = uffd->memory->ram[i].bytes};
+
+		ioctl(uffd->fd, UFFDIO_UNREGISTER, &range);
+	}
+}
+
+static void *watch(void *opaque)
+{
+	struct uffd *uffd = opaque;
+	int status = 0;
+
+	pthread_mutex_lock(&uffd->lock);
+	while (!uffd->done && !status)
+		status = pthread_cond_timedwait(&uffd->loaded, &uffd->lock, &uffd->until);
+	uffd->gave_up = !uffd->done;
+	pthread_mutex_unlock(&uffd->lock);
+	if (uffd->gave_up)
+		give_up(uffd);
+	return NULL;
+}
+
+int uffd_watch_begin(struct uffd *uffd, const struct guest_memory *memory, unsigned patience_s,
+		     struct riffle_error *error)
+{
+	pthread_condattr_t monotonic;
+	int problem;
+
+	if (uffd->fd < 0)
+		return 0;
+	uffd->memory = memory;
+	uffd->done = uffd->gave_up = false;
+	clock_gettime(CLOCK_MONOTONIC, &uffd->until);
+	uffd->until.tv_sec += patience_s;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&uffd->lock, NULL);
+	pthread_cond_init(&uffd->loaded, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	problem = pthread_create(&uffd->watch, NULL, watch, uffd);
+	uffd->watched = !problem;
+	return problem ? riffle_fail_system(error, problem, "thread", "cannot be started") : 0;
+}
+
+int uffd_watch_end(struct uffd *uffd, struct riffle_error *error)
+{
+	if (!uffd->watched)
+		return 0;
+	pthread_mutex_lock(&uffd->lock);
+	uffd->done = true;
+	pthread_cond_signal(&uffd->loaded);
+	pthread_mutex_unlock(&uffd->lock);
+	pthread_join(uffd->watch, NULL);
+	pthread_cond_destroy(&uffd->loaded);
+	pthread_mutex_destroy(&uffd->lock);
+	uffd->watched = false;
+	return uffd->gave_up ? riffle_fail(error, RIFFLE_ERR_IO, "page fault handler",
+					   "does not provide the pages that loading needs")
+			     : 0;
 }
 
 int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char *path, struct riffle_error *error)

@@ -3,11 +3,22 @@
 #ifndef RIFFLE_MONITOR_SNAPSHOT_UFFD_H
 #define RIFFLE_MONITOR_SNAPSHOT_UFFD_H
 
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
 #include "monitor/core/memory.h"
 
 struct uffd {
 	int fd;     /* userfaultfd; stays open as long as the guest has memory */
 	int socket; /* to the handler, which sees its end */
+	/* while the machine is loaded */
+	const struct guest_memory *memory;
+	pthread_t watch;
+	pthread_mutex_t lock;
+	pthread_cond_t loaded;
+	struct timespec until;
+	bool watched, done, gave_up;
 };
 
 /*
@@ -16,6 +27,17 @@ struct uffd {
  * Errors: IO, UNSUPPORTED (no userfaultfd that the kernel's faults reach), ARGUMENT (path).
  */
 int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char *path, struct riffle_error *error);
+
+/*
+ * From one to the other, memory may be used by a thread that must come back: if that takes longer than the handler is
+ * given, its pages become zeros, and uffd_watch_end() fails. For a load, whose machine is not run then. Nothing is done
+ * without a handler. Errors: IO.
+ */
+#define UFFD_PATIENCE_S 10u
+int uffd_watch_begin(struct uffd *uffd, const struct guest_memory *memory, unsigned patience_s,
+		     struct riffle_error *error);
+int uffd_watch_end(struct uffd *uffd, struct riffle_error *error);
+
 void uffd_close(struct uffd *uffd);
 
 #endif
