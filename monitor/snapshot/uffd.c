@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -161,6 +162,7 @@ int uffd_watch_end(struct uffd *uffd, struct riffle_error *error)
 int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char *path, struct riffle_error *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct timeval limit = {.tv_sec = UFFD_PATIENCE_S};
 	int status;
 
 	if (strlen(path) >= sizeof address.sun_path)
@@ -177,6 +179,9 @@ int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char 
 		return status;
 	uffd->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (uffd->socket < 0)
+		return riffle_fail_system(error, errno, "socket", "failed");
+	/* a handler that does not accept fills its queue */
+	if (setsockopt(uffd->socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0)
 		return riffle_fail_system(error, errno, "socket", "failed");
 	if (connect(uffd->socket, (const struct sockaddr *)&address, sizeof address) < 0)
 		return riffle_fail_system(error, errno, "page fault handler", "cannot be connected to");

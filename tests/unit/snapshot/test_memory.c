@@ -79,6 +79,14 @@ static void put(struct vm *vm, uint64_t at, uint8_t value)
 	assert_true(guest_memory_write(&vm->memory, at, &value, 1));
 }
 
+static int save_memory(struct vm *vm, struct memory_save *save)
+{
+	int status = memory_save(vm, save, NULL);
+
+	memory_save_end(vm, save, !status);
+	return status;
+}
+
 /* With and without the pagemap: the same file. */
 static void test_all(void **unused)
 {
@@ -92,7 +100,7 @@ static void test_all(void **unused)
 		put(vm, 5 * 4096, 3);
 		put(vm, BYTES - 1, 4);
 		put(vm, 1 << 20, 0); /* touched, and still zero */
-		assert_int_equal(memory_save(vm, &save, NULL), 0);
+		assert_int_equal(save_memory(vm, &save), 0);
 		assert_int_equal(save.written, 3 * 4096);
 		assert_file_is(save.fd, vm);
 		close(save.fd);
@@ -110,7 +118,7 @@ static void test_over_another(void **unused)
 	for (uint64_t at = 0; at < BYTES + 4096; at += 512)
 		assert_int_equal(pwrite(save.fd, "x", 1, (off_t)at), 1);
 	put(vm, 12345, 1);
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_file_is(save.fd, vm);
 	close(save.fd);
 	vm_destroy(vm);
@@ -124,24 +132,24 @@ static void test_tracked_changes(void **unused)
 	(void)unused;
 	put(vm, 0x200000, 1);
 	/* the first: no file ever held this guest */
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_file_is(save.fd, vm);
 	uint64_t monitors = 0x61 * 4096; /* the monitor's own pages are always written */
 
 	save.fresh = false;
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_int_equal(save.written, monitors);
 	put(vm, 0x200000, 0); /* back to zero is a change too */
 	put(vm, 0x300fff, 7);
 	uint8_t two[2] = {8, 9};
 
 	assert_true(guest_memory_write(&vm->memory, 0x400fff, two, 2));
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_int_equal(save.written, monitors + 4 * 4096);
 	assert_file_is(save.fd, vm);
 	put(vm, 0x500000, 1);
 	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x500000, 4096), 4096));
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_int_equal(save.written, monitors + 4096);
 	assert_file_is(save.fd, vm);
 	close(save.fd);
@@ -156,7 +164,7 @@ static void test_full_disk(void **unused)
 	struct rlimit limit = {.rlim_cur = 0x250000, .rlim_max = RLIM_INFINITY};
 
 	(void)unused;
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	put(vm, 0x200000, 1);
 	put(vm, 0x300000, 2);
 	save.changed = true;
@@ -165,14 +173,48 @@ static void test_full_disk(void **unused)
 	getrlimit(RLIMIT_FSIZE, &limit);
 	limit.rlim_cur = 0x250000;
 	setrlimit(RLIMIT_FSIZE, &limit);
-	int status = memory_save(vm, &save, NULL);
+	int status = save_memory(vm, &save);
 
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_FSIZE, &limit);
 	assert_int_equal(status, RIFFLE_ERR_IO);
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_file_is(save.fd, vm);
 	close(save.fd);
+	vm_destroy(vm);
+}
+
+/* Of a save that was complete and got no name in the end, the next has everything: first a whole one, then changes. */
+static void test_given_back(void **unused)
+{
+	struct vm *vm = make_vm(NULL, true);
+	struct memory_save save = {.fd = file(), .fresh = true, .changed = true, .pagemap_fd = -1};
+	int lost = file();
+
+	(void)unused;
+	put(vm, 0x200000, 1);
+	save.fd = lost;
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	memory_save_end(vm, &save, false);
+	save.fd = file();
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_file_is(save.fd, vm);
+
+	int kept = save.fd;
+
+	put(vm, 0x300000, 2);
+	put(vm, BYTES - 1, 3);
+	save.fresh = false;
+	save.fd = lost;
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	put(vm, 0x400000, 4);
+	memory_save_end(vm, &save, false);
+	memory_save_end(vm, &save, false); /* nothing is left to be done */
+	save.fd = kept;
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_file_is(kept, vm);
+	close(kept);
+	close(lost);
 	vm_destroy(vm);
 }
 
@@ -193,7 +235,7 @@ static void test_from_file(void **unused)
 	put(vm, 0x600000, 5);
 	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x400000, 4096), 4096));
 	assert_memory_equal(guest_memory_at(&vm->memory, 0x400000, 3), "\0\0\0", 3);
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_true(save.written >= 4096 && save.written < BYTES / 4);
 	uint8_t byte;
 
@@ -203,7 +245,7 @@ static void test_from_file(void **unused)
 	int whole = file();
 
 	save = (struct memory_save){.fd = whole, .fresh = true, .pagemap_fd = save.pagemap_fd};
-	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save_memory(vm, &save), 0);
 	assert_file_is(whole, vm);
 	vm_destroy(vm);
 	close(whole);
@@ -311,6 +353,41 @@ static void test_uffd(void **unused)
 	close(handler.listener);
 }
 
+/* A handler that says nothing: whoever waits for a page goes on in the end, and is told. */
+static void test_silent_uffd(void **unused)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct uffd uffd = {.fd = -1, .socket = -1};
+	struct guest_memory memory;
+	struct riffle_error error;
+
+	(void)unused;
+	snprintf(address.sun_path, sizeof address.sun_path, "/tmp/riffle-silent-%ld", (long)getpid());
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(guest_memory_map(&memory, BYTES, false, NULL), 0);
+	int status = uffd_serve(&uffd, &memory, address.sun_path, &error);
+
+	unlink(address.sun_path);
+	if (status == RIFFLE_ERR_UNSUPPORTED)
+		skip();
+	assert_int_equal(status, 0);
+	/* not while there is nothing to wait for */
+	assert_int_equal(uffd_watch_begin(&uffd, &memory, 60, &error), 0);
+	assert_int_equal(uffd_watch_end(&uffd, &error), 0);
+	assert_int_equal(uffd_watch_begin(&uffd, &memory, 0, &error), 0);
+	assert_int_equal(*(volatile uint8_t *)guest_memory_at(&memory, 0x5000, 1), 0);
+	assert_int_equal(uffd_watch_end(&uffd, &error), RIFFLE_ERR_IO);
+	assert_string_equal(error.field, "page fault handler");
+	uffd_close(&uffd);
+	/* without a handler there is nothing to watch */
+	assert_int_equal(uffd_watch_begin(&uffd, &memory, 0, &error), 0);
+	assert_int_equal(uffd_watch_end(&uffd, &error), 0);
+	guest_memory_unmap(&memory);
+	close(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,9 +395,11 @@ int main(void)
 	    cmocka_unit_test(test_over_another),
 	    cmocka_unit_test(test_tracked_changes),
 	    cmocka_unit_test(test_full_disk),
+	    cmocka_unit_test(test_given_back),
 	    cmocka_unit_test(test_from_file),
 	    cmocka_unit_test(test_wrong_files),
 	    cmocka_unit_test(test_uffd),
+	    cmocka_unit_test(test_silent_uffd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
