@@ -40,6 +40,7 @@ struct snapshot {
 	int changed_fd;                     /* the memory file that is changed in place */
 	char id[SNAPSHOT_ID_DIGITS + 1];    /* of the save that it has; "" */
 	char words[SNAPSHOT_MESSAGE_MAX];
+	char state_path[4096];
 };
 
 #define TAG "new"
@@ -92,15 +93,22 @@ static int open_changed(struct snapshot *s, struct riffle_error *error)
 	return snapshot_file_trust(&st, error);
 }
 
-static int open_files(struct snapshot *s, struct riffle_error *error)
+static int check_name(const struct snapshot *s, const char *name, struct riffle_error *error)
 {
 	struct stat st;
+	int status = snapshot_file_check(s->directory_fd, name, &st, error);
+
+	if (status)
+		error->field = name;
+	return status;
+}
+
+static int open_files(struct snapshot *s, struct riffle_error *error)
+{
 	int status;
 
-	if ((status = open_directory(s, error)) ||
-	    (status = snapshot_file_check(s->directory_fd, "state", &st, error)) ||
-	    (status = snapshot_file_check(s->directory_fd, "memory", &st, error)) ||
-	    (status = make_file(s, &s->state, "state", error)))
+	if ((status = open_directory(s, error)) || (status = check_name(s, "state", error)) ||
+	    (status = check_name(s, "memory", error)) || (status = make_file(s, &s->state, "state", error)))
 		return status;
 	return s->changed ? open_changed(s, error) : make_file(s, &s->memory, "memory", error);
 }
@@ -127,18 +135,19 @@ static int compare_saves(const struct snapshot *s, struct riffle_error *error)
 			   "it, without --changed");
 }
 
-static int read_id(struct snapshot *s, struct riffle_error *error)
+static int read_id(struct snapshot *s, const char **blame, struct riffle_error *error)
 {
 	struct machine_snapshot_info info;
-	char path[4096];
 	int status;
 
 	if (!s->changed)
 		return 0;
-	if ((size_t)snprintf(path, sizeof path, "%s/state", s->directory) >= sizeof path)
+	if ((size_t)snprintf(s->state_path, sizeof s->state_path, "%s/state", s->directory) >= sizeof s->state_path)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "DIR", "is too long");
-	if ((status = machine_snapshot_look(path, &info, error)))
+	if ((status = machine_snapshot_look(s->state_path, &info, error))) {
+		*blame = s->state_path;
 		return status;
+	}
 	if (!info.has_save)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--changed",
 				   "DIR has a snapshot of an earlier riffle, which does not tell which save it is");
@@ -205,7 +214,7 @@ static int save(struct snapshot *s)
 	int status = open_files(s, &error);
 
 	if (!status)
-		status = read_id(s, &error);
+		status = read_id(s, &blame, &error);
 	if (!status) {
 		blame = s->socket;
 		status = talk(s, &error);

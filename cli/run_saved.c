@@ -14,6 +14,7 @@
 #include "cli/stock.h"
 #include "common/fail.h"
 #include "machine/snapshot.h"
+#include "machine/snapshot_files.h"
 
 static int make_file(int directory, const char *name)
 {
@@ -24,12 +25,18 @@ bool run_saved_open(struct run_options *o)
 {
 	struct machine_config *m = &o->machine;
 	struct riffle_error error;
+	struct stat st;
 	int directory = -1;
 
 	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like any other */
 	m->save_state_fd = m->save_memory_fd = -1;
 	if (mkdir(o->save_to, 0700) == 0 || errno == EEXIST)
 		directory = open(o->save_to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (directory >= 0 && fstat(directory, &st) == 0 && snapshot_file_trust(&st, &error)) {
+		report_error(o->save_to, &error);
+		close(directory);
+		return false;
+	}
 	if (directory >= 0) {
 		m->save_memory_fd = make_file(directory, "memory");
 		m->save_state_fd = m->save_memory_fd < 0 ? -1 : make_file(directory, "state");

@@ -275,6 +275,150 @@ def test_items_by_a_socket(kvm, prepared, tmp_path):
     assert good, said
 
 
+# ---- riffle snapshot of a guest that runs
+
+
+class Guest:
+    """One that can be saved; what it does is of no interest."""
+
+    def __init__(self, prepared, directory, *options):
+        self.socket = directory / "snapshot.sock"
+        words = [RIFFLE, "run", "--accept-emulation", "--console", "none", "--randomize=off", "-m", "128M", "--track-dirty",
+                 "--snapshot-socket", self.socket, *options, prepared]
+        self.process = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while not self.socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def words(self, directory, *options):
+        return [str(w) for w in (RIFFLE, "snapshot", "-s", self.socket, *options, directory)]
+
+    def save(self, directory, *options):
+        return run(*self.words(directory, *options))
+
+
+@pytest.fixture
+def guest(kvm, prepared, tmp_path):
+    guests = []
+
+    def make(name):
+        (tmp_path / name).mkdir()
+        guests.append(Guest(prepared, tmp_path / name))
+        return guests[-1]
+
+    yield make
+    for g in guests:
+        g.process.kill()
+        g.process.communicate()
+
+
+def content(directory):
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in directory.iterdir()}
+
+
+def test_changes_count_from_the_last_save_alone(guest, tmp_path):
+    """Refused otherwise, with nothing touched: an earlier save of the guest, another guest's, a damaged one, none."""
+    one, other = guest("one"), guest("other")
+    first, second, foreign = tmp_path / "first", tmp_path / "second", tmp_path / "foreign"
+    assert one.save(first).returncode == 0
+    r = one.save(first, "--changed")
+    assert r.returncode == 0, r.stderr
+    assert one.save(second).returncode == 0
+    assert other.save(foreign).returncode == 0
+    damaged = tmp_path / "damaged"
+    shutil.copytree(second, damaged)
+    (damaged / "state").write_bytes((damaged / "state").read_bytes()[:-8])
+    for directory, said in ((first, "does not hold this guest's last snapshot"),
+                            (foreign, "does not hold this guest's last snapshot"), (damaged, "damaged/state: bytes: the file has another size")):
+        before = content(directory)
+        r = one.save(directory, "--changed")
+        assert r.returncode == 1 and said in r.stderr, r.stderr
+        assert content(directory) == before
+    r = one.save(tmp_path / "none", "--changed")
+    assert r.returncode == 1 and list((tmp_path / "none").iterdir()) == []
+    r = one.save(second, "--changed")
+    assert r.returncode == 0, r.stderr
+    assert sorted(content(second)) == ["memory", "state"]
+    # by the socket itself, without or with another's name
+    memory, state = (os.open(second / n, os.O_RDWR) for n in ("memory", "state"))
+    before = content(second)
+    for words in (b"save changed", b"save changed " + b"0" * 32, b"save changed end", b"save all or not", b"save"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.settimeout(30)
+            s.connect(str(one.socket))
+            socket.send_fds(s, [words], [state, memory])
+            assert s.recv(512).startswith(b"error "), words
+    assert content(second) == before
+    os.close(memory)
+    os.close(state)
+
+
+def test_two_snapshots_of_one_directory_at_once(guest, tmp_path):
+    """Whoever says that it is done has left a snapshot, and the other has said so."""
+    one = guest("one")
+    for _ in range(5):
+        directory = tmp_path / "d"
+        shutil.rmtree(directory, ignore_errors=True)
+        both = [subprocess.Popen(one.words(directory), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                for _ in range(2)]
+        results = [(p.communicate()[1], p.returncode) for p in both]
+        assert [code for _, code in results].count(0) >= 1, results
+        assert all(not code or "another snapshot is being written there" in said for said, code in results), results
+        assert sorted(content(directory)) == ["memory", "state"]
+        assert show(directory)["uses"] == 0
+
+
+def test_directories_that_are_not_for_a_guests_memory(guest, tmp_path):
+    one = guest("one")
+    directory = tmp_path / "d"
+    assert one.save(directory).returncode == 0
+    before = content(directory)
+    for mode in (0o720, 0o702, 0o1777):
+        directory.chmod(mode)
+        r = one.save(directory)
+        assert r.returncode == 1 and "lets its group or others change it" in r.stderr, r.stderr
+        assert content(directory) == before
+    directory.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(directory, 1234, -1)
+        r = one.save(directory)
+        assert r.returncode == 1 and "neither root nor the user" in r.stderr, r.stderr
+        os.chown(directory, 0, -1)
+    # what somebody has open from before does not get the memory
+    mine = open(directory / "memory.new.part", "wb")
+    theirs = os.fstat(mine.fileno()).st_ino
+    assert one.save(directory).returncode == 0
+    assert (directory / "memory").stat().st_ino != theirs and os.fstat(mine.fileno()).st_size == 0
+    mine.close()
+    for name in ("memory", "state"):
+        before = content(directory)
+        (directory / name).rename(tmp_path / "kept")
+        os.mkfifo(directory / name)
+        r = one.save(directory)
+        assert r.returncode == 1 and f"{name}: is no regular file" in r.stderr, r.stderr
+        (directory / name).unlink()
+        (tmp_path / "kept").rename(directory / name)
+        assert content(directory) == before
+
+
+def test_a_client_that_says_nothing(guest, tmp_path):
+    """The next one is served in the end, and one that has gone is not saved for."""
+    one = guest("one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+        silent.connect(str(one.socket))
+        r = one.save(tmp_path / "d")
+        assert r.returncode == 0, r.stderr
+        silent.settimeout(30)
+        assert silent.recv(10) == b""
+    # after a first word too
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+        silent.connect(str(one.socket))
+        silent.send(b"last")
+        assert silent.recv(100).startswith(b"last ")
+        r = run(RIFFLE, "dump", "-s", one.socket, "-o", tmp_path / "core")
+        assert r.returncode == 0, r.stderr
+
+
 # ---- riffle-vmm
 
 

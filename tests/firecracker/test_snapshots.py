@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots by the API: when they can be made and loaded, what is asked for, what a failure does to the process."""
 import os
+import resource
 
 import pytest
 from api import AFTER, no_content
@@ -58,6 +59,72 @@ def test_files_that_cannot_be_made(start, kernel, body):
     r = vmm.request("PUT", "/snapshot/create", body)
     assert r.status == 400 and r.fault.startswith("Create snapshot error: "), r.raw
     vmm.patch("/vm", {"state": "Resumed"})
+
+
+@pytest.fixture
+def paused(start, kernel):
+    vmm = start()
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": MEMORY, "track_dirty_pages": True})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.patch("/vm", {"state": "Paused"})
+    return vmm
+
+
+def create(vmm, state, memory, kind="Full"):
+    return vmm.request("PUT", "/snapshot/create", {"snapshot_path": state, "mem_file_path": memory, "snapshot_type": kind})
+
+
+KNOWN = ("s", "m", "hard", "soft", "fifo", "dir")  # beside logs, which grow
+
+
+@pytest.mark.parametrize("kind", ["Full", "Diff"])
+def test_paths_that_are_refused(paused, kind):
+    """Before anything is touched: one file by two names, and what is no regular file."""
+    directory = paused.directory
+    assert create(paused, "s", "m").status == 204
+    os.link(directory / "s", directory / "hard")
+    os.symlink("m", directory / "soft")
+    os.mkfifo(directory / "fifo")
+    (directory / "dir").mkdir()
+
+    def files():
+        return {n: ((directory / n).lstat().st_ino, (directory / n).lstat().st_mtime_ns) if n in KNOWN else None
+                for n in os.listdir(directory)}
+
+    before = files()
+    for state, memory in (("s", "s"), ("s", "./s"), ("s", "hard"), ("hard", "s"), ("new", "new"), ("new", "./new"), ("s", "soft"),
+                          ("soft", "m"), ("s", "fifo"), ("fifo", "m"), ("s", "dir"), ("dir", "m")):
+        r = create(paused, state, memory, kind)
+        assert r.status == 400 and r.fault.startswith("Create snapshot error: "), (state, memory, r.raw)
+        assert files() == before, (state, memory)
+    assert create(paused, "s", "m", kind).status == 204
+
+
+def test_file_that_may_not_grow(paused):
+    """An error of the request, and not the end of the process; what was there before stays."""
+    assert create(paused, "s", "m").status == 204
+    before = {name: (paused.directory / name).stat().st_ino for name in "sm"}
+    names = sorted(p.name for p in paused.directory.iterdir())
+    soft, hard = resource.prlimit(paused.process.pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    r = create(paused, "s", "m")
+    resource.prlimit(paused.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert r.status == 400 and "File too large" in r.fault, r.raw
+    assert sorted(p.name for p in paused.directory.iterdir()) == names
+    assert {name: (paused.directory / name).stat().st_ino for name in "sm"} == before
+    assert create(paused, "s", "m", "Diff").status == 204
+
+
+def test_changes_against_another_save(paused):
+    """Where a state tells that the memory beside it is not the last save's all of it is written."""
+    assert create(paused, "s1", "m1").status == 204
+    assert create(paused, "s2", "m2").status == 204
+    first = (paused.directory / "m1").stat().st_ino
+    assert create(paused, "s1", "m1", "Diff").status == 204
+    second = (paused.directory / "m1").stat().st_ino
+    assert second != first
+    assert create(paused, "s1", "m1", "Diff").status == 204
+    assert (paused.directory / "m1").stat().st_ino == second
 
 
 @pytest.mark.parametrize("resume", [None, False, True])
