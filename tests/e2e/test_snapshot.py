@@ -472,7 +472,7 @@ def test_api(snapshot, tmp_path):
     vmm = Vmm(tmp_path)
     assert load(vmm, **file, resume_vm=True)[0] == 204
     assert vmm.ask("GET", "/")[1]["state"] == "Running"
-    assert "1 guests were made of this snapshot before" in vmm.end()
+    assert "guests made of this snapshot before: 1." in vmm.end()
     # not after what a snapshot brings along
     vmm = Vmm(tmp_path)
     assert vmm.ask("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})[0] == 204
