@@ -66,6 +66,22 @@ static int end_word(struct annotator *a)
 	return status;
 }
 
+#define ESCAPE '\033'
+
+/*
+ * The next byte of an escape sequence (ECMA-48 5.4): ESC and one byte, or ESC, [, parameters and a byte from @ to ~.
+ * Whatever else comes ends it.
+ */
+static void continue_escape(struct annotator *a, char c)
+{
+	bool parameter = c >= ' ' && c <= '?';
+
+	if (a->state == ANNOTATE_ESCAPE && c == '[')
+		a->state = ANNOTATE_CONTROL;
+	else if (a->state == ANNOTATE_ESCAPE || !parameter)
+		a->state = ANNOTATE_TEXT;
+}
+
 static bool in_word(char c)
 {
 	return isalnum((unsigned char)c) || c == '_';
@@ -79,6 +95,12 @@ int annotate(struct annotator *a, const char *text, size_t bytes)
 	while (!status && i < bytes) {
 		size_t start = i;
 
+		if (a->state != ANNOTATE_TEXT) {
+			while (i < bytes && a->state != ANNOTATE_TEXT)
+				continue_escape(a, text[i++]);
+			status = a->write(a->opaque, text + start, i - start);
+			continue;
+		}
 		if (in_word(text[i]) && !a->word_too_long) {
 			if (a->word_bytes < sizeof a->word) {
 				a->word[a->word_bytes++] = text[i++];
@@ -97,8 +119,9 @@ int annotate(struct annotator *a, const char *text, size_t bytes)
 				a->word_too_long = false;
 		} else {
 			status = end_word(a);
-			while (i < bytes && !in_word(text[i]))
-				i++;
+			while (i < bytes && !in_word(text[i]) && a->state == ANNOTATE_TEXT)
+				if (text[i++] == ESCAPE)
+					a->state = ANNOTATE_ESCAPE;
 		}
 		if (!status && i > start)
 			status = a->write(a->opaque, text + start, i - start);

@@ -18,12 +18,14 @@ struct annotator {
 	char word[18]; /* private from here on; zero at first */
 	size_t word_bytes;
 	bool word_too_long;
+	enum { ANNOTATE_TEXT, ANNOTATE_ESCAPE, ANNOTATE_CONTROL } state; /* in a terminal's escape sequence, or not */
 };
 
 /*
  * Takes the log piece by piece, cut anywhere, and writes it as it is but for the addresses in it: whole words (of
- * letters, digits and _) that are 16 hexadecimal digits, or 0x and up to 16, and have a link-time address.
- * They become `ADDRESS [symbol+0xoffset/0xsize]`, ADDRESS being the link-time one. Returns what write returned.
+ * letters, digits and _; not those of a terminal's escape sequences, such as a colour's) that are 16 hexadecimal
+ * digits, or 0x and up to 16, and have a link-time address. They become `ADDRESS [symbol+0xoffset/0xsize]`, ADDRESS
+ * being the link-time one. Returns what write returned.
  */
 int annotate(struct annotator *annotator, const char *text, size_t bytes);
 /* Ends the log: the last word may still be waiting. */

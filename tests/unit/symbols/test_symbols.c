@@ -357,6 +357,22 @@ static void test_annotate(void **state)
 	assert_int_equal(written.used, 4);
 	assert_memory_equal(written.text, "\0\377\n\0", 4);
 
+	/* colours beside an address, and sequences that are none of a colour or do not end; in pieces of any size */
+	static const char coloured[] = "\033[31mffffffff9a000000\033[0m \033[1;38;5;9mffffffff9a000000\033(B"
+				       "\033[12\nffffffff9a000000\033Mffffffff9a000000 2ffffffff9a000000\033";
+
+	for (size_t piece = 1; piece < sizeof coloured; piece++) {
+		annotator = make_annotator(NULL, &written);
+		for (size_t at = 0; at < sizeof coloured - 1; at += piece)
+			assert_int_equal(annotate(&annotator, coloured + at,
+						  sizeof coloured - 1 - at < piece ? sizeof coloured - 1 - at : piece),
+					 0);
+		assert_int_equal(annotate_end(&annotator), 0);
+		assert_string_equal(written.text,
+				    "\033[31mffffffff81000000\033[0m \033[1;38;5;9mffffffff81000000\033(B"
+				    "\033[12\nffffffff81000000\033Mffffffff81000000 2ffffffff9a000000\033");
+	}
+
 	/* no symbols, and no name at an address: the address alone */
 	annotator = make_annotator(NULL, &written);
 	assert_int_equal(annotate(&annotator, "ffffffff9a000000 ", 17), 0);
