@@ -89,7 +89,7 @@ CASES = {
     "not_found": (["ROOT"], ["nothing"], ""),
     "cannot_run": (["ROOT"], ["/plain"], ""),
     "no_workdir": (["ROOT", "--workdir", "/none"], ["ls"], ""),
-    "panic": (["ROOT"], ["sh", "-c", "echo before; echo c >/proc/sysrq-trigger"], ""),
+    "panic": (["ROOT"], ["sh", "-c", "echo before; sleep 1; echo c >/proc/sysrq-trigger"], ""),
     "reset": (["ROOT"], ["reboot", "-f"], ""),
     "poweroff": (["ROOT"], ["poweroff", "-f"], ""),
     # no port permission, no signalfd, no serial port, and so no console either
