@@ -168,15 +168,19 @@ static void whole_file(void **state)
 	assert_memory_equal(core + segment[4].p_offset, "high", 4);
 	/* the notes: two vCPUs, then the kernel's */
 	const uint8_t *note = core + segment[0].p_offset;
-	const struct elf_prstatus *status = (const void *)(note + sizeof(Elf64_Nhdr) + 8);
-	const unsigned long long *registers = (const void *)&status->pr_reg;
+	struct elf_prstatus status;
+	Elf64_Nhdr note_header;
 
-	assert_int_equal(((const Elf64_Nhdr *)(const void *)note)->n_type, NT_PRSTATUS);
+	memcpy(&note_header, note, sizeof note_header);
+	memcpy(&status, note + sizeof note_header + 8, sizeof status); /* aligned to 4 bytes only */
+	const unsigned long long *registers = (const void *)&status.pr_reg;
+
+	assert_int_equal(note_header.n_type, NT_PRSTATUS);
 	assert_int_equal(registers[0], 15);
 	assert_int_equal(registers[16], 0x1234);
 	assert_int_equal(registers[17], 0x10);
 	assert_int_equal(registers[19], 0x5678);
-	note += 2 * (sizeof(Elf64_Nhdr) + 8 + sizeof *status);
+	note += 2 * (sizeof(Elf64_Nhdr) + 8 + sizeof status);
 	assert_string_equal((const char *)note + sizeof(Elf64_Nhdr), "VMCOREINFO");
 	assert_memory_equal(note + sizeof(Elf64_Nhdr) + 12, "OSRELEASE=6.1\nX=1\n", 18);
 	munmap(core, bytes);
