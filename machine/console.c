@@ -41,7 +41,8 @@ static int open_file(struct machine *m, struct riffle_error *error)
 static int open_socket(struct machine *m, struct riffle_error *error)
 {
 	m->blame = m->config.console.path;
-	int status = unix_socket_listen(&m->console.listen_fd, m->config.console.path, "console", 8, error);
+	int status =
+	    unix_socket_listen(&m->console.listen_fd, SOCK_STREAM, m->config.console.path, "console", 8, error);
 
 	if (!status)
 		m->blame = NULL;

@@ -40,7 +40,7 @@ int machine_debug_open(struct machine_debug *debug, const struct machine_gdb *co
 	if (!config->path)
 		return listen_on_port(debug, config->port, error);
 	*blame = config->path;
-	int status = unix_socket_listen(&debug->listen_fd, config->path, "gdb", 1, error);
+	int status = unix_socket_listen(&debug->listen_fd, SOCK_STREAM, config->path, "gdb", 1, error);
 
 	if (!status)
 		*blame = NULL;

@@ -14,6 +14,7 @@
 #include "machine/restore.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_socket.h"
+#include "machine/unix_socket.h"
 
 enum { FILES = 2 }; /* state, memory */
 
@@ -261,22 +262,6 @@ int snapshot_connect(int *fd, const char *path, char words[SNAPSHOT_MESSAGE_MAX]
 	return status;
 }
 
-/* What a run left behind gives way; a socket on which somebody listens does not. */
-static void remove_stale(const struct sockaddr_un *address)
-{
-	struct stat file;
-
-	if (lstat(address->sun_path, &file) < 0 || !S_ISSOCK(file.st_mode))
-		return;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return;
-	if (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED)
-		unlink(address->sun_path);
-	close(fd);
-}
-
 int machine_snapshot_listen(struct machine *m, struct riffle_error *error)
 {
 	struct sockaddr_un address;
@@ -287,18 +272,10 @@ int machine_snapshot_listen(struct machine *m, struct riffle_error *error)
 	m->blame = m->config.snapshot_socket;
 	if ((status = snapshot_address(&address, m->config.snapshot_socket, error)))
 		return status;
-	m->snapshot.listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (m->snapshot.listen_fd < 0)
-		return riffle_fail_system(error, errno, "snapshot socket", "socket failed");
-	remove_stale(&address);
-	mode_t mask = umask(0177);
-	int bound = bind(m->snapshot.listen_fd, (const struct sockaddr *)&address, sizeof address), problem = errno;
-
-	umask(mask);
-	if (bound < 0)
-		return riffle_fail_system(error, problem, "snapshot socket", "cannot be bound");
-	if (listen(m->snapshot.listen_fd, 8) < 0)
-		return riffle_fail_system(error, errno, "snapshot socket", "cannot be listened on");
+	status = unix_socket_listen(&m->snapshot.listen_fd, SOCK_SEQPACKET, m->config.snapshot_socket,
+				    "snapshot socket", 8, error);
+	if (status)
+		return status;
 	m->blame = NULL;
 	return 0;
 }

@@ -13,10 +13,10 @@
 #include "common/fail.h"
 
 /* Whether nobody listens at a socket's path any more, so that it can be taken. */
-static bool is_stale(const struct sockaddr_un *address)
+static bool is_stale(const struct sockaddr_un *address, int type)
 {
 	struct stat st;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return false;
@@ -27,12 +27,12 @@ static bool is_stale(const struct sockaddr_un *address)
 	return stale;
 }
 
-static int listen_at(int fd, const struct sockaddr_un *address, const char *field, int backlog,
+static int listen_at(int fd, int type, const struct sockaddr_un *address, const char *field, int backlog,
 		     struct riffle_error *error)
 {
-	if (is_stale(address))
+	if (is_stale(address, type))
 		unlink(address->sun_path);
-	mode_t mask = umask(0077);
+	mode_t mask = umask(0177);
 	int bound = bind(fd, (const struct sockaddr *)address, sizeof *address), problem = errno;
 
 	umask(mask);
@@ -43,7 +43,7 @@ static int listen_at(int fd, const struct sockaddr_un *address, const char *fiel
 	return 0;
 }
 
-int unix_socket_listen(int *fd, const char *path, const char *field, int backlog, struct riffle_error *error)
+int unix_socket_listen(int *fd, int type, const char *path, const char *field, int backlog, struct riffle_error *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int status;
@@ -53,10 +53,10 @@ int unix_socket_listen(int *fd, const char *path, const char *field, int backlog
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, field, "is too long for a socket's path",
 					    strlen(path), sizeof address.sun_path - 1);
 	strcpy(address.sun_path, path);
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (*fd < 0)
 		return riffle_fail_system(error, errno, field, "socket failed");
-	status = listen_at(*fd, &address, field, backlog, error);
+	status = listen_at(*fd, type, &address, field, backlog, error);
 	if (status) {
 		close(*fd);
 		*fd = -1;
