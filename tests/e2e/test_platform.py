@@ -65,7 +65,7 @@ def test_doctor(programs):
         assert "Linux guests do not run here" in r.stdout
     boxed = in_box([RIFFLE, "doctor"])
     assert boxed.returncode == 0 and re.search(rb"^KVM +ok +/dev/kvm virtualises", boxed.stdout, re.M), boxed
-    assert programs.riffle("doctor", "--help").stdout.startswith("Usage: riffle doctor\n")
+    assert programs.riffle("doctor", "--help").stdout.startswith("Usage: riffle doctor [--json]\n")
     r = programs.riffle("doctor", "nonsense")
     assert r.returncode == 2 and r.stderr.count("\n") == 1
     with open("/dev/full", "w") as full:
