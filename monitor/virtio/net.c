@@ -255,19 +255,19 @@ static void undo(struct net *net, unsigned frames)
 	}
 }
 
-/* False: the backend takes no more for now. */
+/* False: the backend takes no more for now, or has not sent all of the last frame. */
 static bool flush(struct net *net)
 {
-	unsigned undone = net->gone ? 0 : net->backend->ops->flush(net->backend);
+	unsigned undone = 0;
 
+	net->blocked = !net->gone && !net->backend->ops->flush(net->backend, &undone);
 	undo(net, undone);
 	for (unsigned i = 0; i < net->batch; i++)
 		counter_add(&net->counters.tx_bytes, net->batch_bytes[i]);
 	counter_add(&net->counters.tx_frames, net->batch);
 	counter_add(&net->counters.tx_packets, net->batch);
 	net->batch = 0;
-	net->blocked = undone > 0;
-	return !undone;
+	return !net->blocked;
 }
 
 static bool is_foreign(const struct net *net, const uint8_t *head)

@@ -29,9 +29,12 @@ struct net_backend_ops {
 	void (*set_features)(struct net_backend *backend, uint64_t driver_features);
 	/* One frame, of NET_HEADER_BYTES + 14 to NET_FRAME_MAX bytes; its buffers stay as they are until the flush. */
 	enum net_sent (*send)(struct net_backend *backend, const struct iovec *frame, unsigned count, size_t bytes);
-	/* Sends what has been collected; the number of frames, the last ones sent, that could not be and are forgotten.
+	/*
+	 * Sends what has been collected. *untaken: the number of frames, the last ones sent, that could not be and are
+	 * forgotten. False: something has to wait, of these or of a frame that was taken: call again, even if nothing
+	 * was collected since, when the descriptor is writable.
 	 */
-	unsigned (*flush)(struct net_backend *backend);
+	bool (*flush)(struct net_backend *backend, unsigned *untaken);
 	/* One frame into the buffers, at most NET_FRAME_MAX bytes; its size, 0: none is there, -1: the network is gone.
 	 */
 	ssize_t (*receive)(struct net_backend *backend, const struct iovec *frame, unsigned count);

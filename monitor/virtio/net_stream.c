@@ -102,7 +102,7 @@ static void keep_rest(struct stream *stream, size_t offset, size_t bytes)
 	}
 }
 
-static unsigned flush(struct net_backend *backend)
+static bool flush(struct net_backend *backend, unsigned *untaken)
 {
 	struct stream *stream = (struct stream *)backend;
 	struct msghdr message = {.msg_iov = stream->buffer, .msg_iovlen = stream->buffers};
@@ -110,8 +110,9 @@ static unsigned flush(struct net_backend *backend)
 	size_t at = 0;
 	ssize_t sent;
 
+	*untaken = 0;
 	if (!frames)
-		return 0;
+		return send_rest(stream);
 	do
 		sent = sendmsg(backend->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
@@ -127,7 +128,8 @@ static unsigned flush(struct net_backend *backend)
 	}
 	stream->frames = stream->buffers = 0;
 	stream->bytes = 0;
-	return frames - taken;
+	*untaken = frames - taken;
+	return !*untaken && !stream->rest_end;
 }
 
 /* ---- from the network ---- */

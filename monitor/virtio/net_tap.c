@@ -58,10 +58,11 @@ static enum net_sent send_frame(struct net_backend *backend, const struct iovec 
 	return errno == EAGAIN ? NET_FULL : NET_DROPPED; /* interface down, a header that makes no sense, no memory */
 }
 
-static unsigned flush(struct net_backend *backend)
+static bool flush(struct net_backend *backend, unsigned *untaken)
 {
 	(void)backend;
-	return 0;
+	*untaken = 0;
+	return true;
 }
 
 static ssize_t receive(struct net_backend *backend, const struct iovec *frame, unsigned count)
