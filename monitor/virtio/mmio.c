@@ -299,7 +299,7 @@ static int open_doorbell(struct virtio_mmio *mmio, unsigned queue, struct riffle
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error)
 {
 	struct virtio_device *device = mmio->device;
-	int status = irq_connect(&device->irq, vm_fd, error);
+	int status = irq_connect_direct(&device->irq, vm_fd, error);
 
 	for (unsigned i = 0; !status && i < device->ops->queue_count; i++)
 		status = ioeventfd_connect(vm_fd, mmio->address + VIRTIO_MMIO_QUEUE_NOTIFY, 4, i, device->doorbells[i],

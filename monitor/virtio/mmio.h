@@ -45,7 +45,7 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct virtio_device *device, u
 		       struct bus *bus, struct loop *loop, const struct guest_memory *memory, int vm_fd,
 		       struct riffle_error *error);
 
-/* Makes doorbells ioeventfds and the interrupt an irqfd of the VM. Errors: IO. */
+/* Makes doorbells ioeventfds, and the interrupt a line of the VM. Errors: IO. */
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error);
 
 /* Ends the transport and the device; neither vCPUs nor the loop run. Works on what was not attached.
