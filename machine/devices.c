@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/fail.h"
 
@@ -186,6 +187,24 @@ static int make_balloon(const struct maker *maker, const struct machine_balloon 
 	return status ? status : attach(maker, maker->devices->balloon, error);
 }
 
+/* What a guest reads most is why it was interrupted; it reads it in memory. */
+static int show_registers(struct machine_devices *devices, struct guest_memory *memory, struct riffle_error *error)
+{
+	if (!devices->count)
+		return 0;
+	devices->pages = mmap(NULL, (size_t)devices->count * VIRTIO_MMIO_BYTES, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (devices->pages == MAP_FAILED) {
+		devices->pages = NULL;
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "devices", "have no memory for their registers");
+	}
+	for (unsigned i = 0; i < devices->count; i++)
+		virtio_mmio_show(&devices->slots[i], (uint8_t *)devices->pages + (size_t)i * VIRTIO_MMIO_BYTES);
+	memory->registers = (struct riffle_ram){
+	    .address = VIRTIO_MMIO_BASE, .bytes = (uint64_t)devices->count * VIRTIO_MMIO_BYTES, .host = devices->pages};
+	return 0;
+}
+
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, struct guest_memory *memory, const char **blame, struct riffle_error *error)
 {
@@ -195,9 +214,9 @@ int machine_devices_make(struct machine_devices *devices, const struct machine_d
 
 	if ((status = make_balloon(&maker, &config->balloon, error)) || (status = make_disks(&maker, config, error)) ||
 	    (status = make_nets(&maker, config, error)) || (status = make_pmems(&maker, config, error)) ||
-	    (status = make_vsock(&maker, &config->vsock, error)))
+	    (status = make_vsock(&maker, &config->vsock, error)) || (status = make_rng(&maker, &config->rng, error)))
 		return status;
-	return make_rng(&maker, &config->rng, error);
+	return show_registers(devices, memory, error);
 }
 
 int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error)
@@ -281,5 +300,7 @@ void machine_devices_destroy(struct machine_devices *devices)
 		virtio_mmio_detach(&devices->slots[i]);
 	for (unsigned i = 0; i < devices->net_count; i++)
 		machine_net_destroy(&devices->nets[i]);
+	if (devices->pages)
+		munmap(devices->pages, (size_t)devices->count * VIRTIO_MMIO_BYTES);
 	memset(devices, 0, sizeof *devices);
 }

@@ -27,6 +27,7 @@ struct machine_devices {
 	struct virtio_mmio slots[VIRTIO_MMIO_SLOTS];
 	struct riffle_boot_device announced[VIRTIO_MMIO_SLOTS];
 	unsigned count;
+	void *pages; /* of registers, one a slot; NULL: none */
 	struct block *disks[MACHINE_DISKS_MAX];
 	const char *disk_ids[MACHINE_DISKS_MAX];
 	unsigned disk_count;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Interrupts into the guest by irqfd, and notifications out of it by ioeventfd. */
+/* Interrupts into the guest by irqfd or ioctl, and notifications out of it by ioeventfd. */
 #ifndef RIFFLE_MONITOR_IRQ_H
 #define RIFFLE_MONITOR_IRQ_H
 
@@ -12,6 +12,8 @@
 struct irq {
 	int fd;
 	uint32_t gsi;
+	bool direct; /* edges are made by ioctls on vm_fd */
+	int vm_fd;
 };
 
 /*
@@ -20,9 +22,14 @@ struct irq {
  */
 int irq_open(struct irq *irq, uint32_t gsi, struct riffle_error *error);
 int irq_connect(const struct irq *irq, int vm_fd, struct riffle_error *error);
+/*
+ * The same for a line that no two threads raise at a time: each edge is made by the thread that raises it. An irqfd
+ * leaves that to a worker of the host's kernel, which costs two context switches. Errors: IO.
+ */
+int irq_connect_direct(struct irq *irq, int vm_fd, struct riffle_error *error);
 void irq_close(struct irq *irq);
 
-/* Any thread; never waits. Nothing happens on a line that is not open. */
+/* Any thread, unless it is connected directly; never waits. Nothing happens on a line that is not open. */
 void irq_raise(const struct irq *irq);
 
 /*

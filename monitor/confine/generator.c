@@ -73,6 +73,7 @@ static const int loop_calls[] = {
 };
 static const unsigned long loop_ioctls[] = {
     TUNSETOFFLOAD,
+    KVM_IRQ_LINE,
     KVM_GET_MP_STATE,
     KVM_KVMCLOCK_CTRL,
     KVM_GET_REGS,
@@ -116,7 +117,8 @@ static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  
 
 /* A driver that resets a disk waits in its own thread for what is in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
-static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+static const unsigned long vcpu_ioctls[] = {
+    KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 /* Disk images by preadv() and pwritev(), where io_uring is refused; nothing is opened. */
 static const int disk_calls[] = {
@@ -130,6 +132,7 @@ static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /*
 /* What a debugger wants of a vCPU, beside the loop's own. */
 static const unsigned long debug_ioctls[] = {
     TUNSETOFFLOAD,
+    KVM_IRQ_LINE,
     KVM_GET_MP_STATE,
     KVM_GET_REGS,
     KVM_SET_REGS,

@@ -236,6 +236,10 @@ int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct r
 	for (size_t i = 0; !status && i < memory->added_count; i++)
 		status = register_one(vm_fd, (uint32_t)(memory->count + i), &memory->added[i],
 				      memory->added_read_only[i] ? KVM_MEM_READONLY : 0, error);
+	/* where KVM cannot (KVM_CAP_READONLY_MEM), or will not, reads come as exits */
+	if (!status && memory->registers.bytes)
+		register_one(vm_fd, (uint32_t)(memory->count + memory->added_count), &memory->registers,
+			     KVM_MEM_READONLY, NULL);
 	return status;
 }
 

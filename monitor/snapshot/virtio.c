@@ -57,7 +57,7 @@ int virtio_save(struct virtio_mmio *mmio, unsigned slot, struct state_writer *wr
 	state_begin(writer, STATE_VIRTIO, slot, 1);
 	state_put32(writer, device->ops->id);
 	state_put32(writer, atomic_load(&device->status));
-	state_put32(writer, atomic_load(&device->interrupt_status));
+	state_put32(writer, atomic_load(device->interrupt_status));
 	state_put32(writer, atomic_load(&device->generation));
 	state_put64(writer, mmio->driver_features);
 	state_put32(writer, mmio->device_features_select);
@@ -144,9 +144,10 @@ int virtio_restore(struct virtio_mmio *mmio, unsigned slot, const struct state_f
 	memcpy(device->queues, saved.queues, device->ops->queue_count * sizeof *saved.queues);
 	atomic_store(&device->status, saved.status);
 	atomic_store(&device->generation, saved.generation);
-	atomic_store(&device->interrupt_status, saved.interrupt_status);
+	atomic_store(device->interrupt_status, saved.interrupt_status);
 	status =
 	    virtio_device_restore(device, saved.active, saved.failed, saved.config, saved.own, saved.own_bytes, error);
+	virtio_mmio_refresh(mmio);
 	virtio_unlock(device);
 	return status;
 }

@@ -15,6 +15,7 @@
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
 {
 	*device = (struct virtio_device){.ops = ops, .name = name, .irq = {.fd = -1}};
+	device->interrupt_status = &device->own_interrupt_status;
 	pthread_mutex_init(&device->lock, NULL);
 	pthread_mutex_init(&device->config_lock, NULL);
 	for (unsigned i = 0; i < ops->queue_count; i++)
@@ -52,7 +53,7 @@ static void interrupt(struct virtio_device *device, unsigned why)
 {
 	counter_add(why == VIRTIO_MMIO_INT_CONFIG ? &device->interrupts.config_updates : &device->interrupts.triggers,
 		    1);
-	atomic_fetch_or(&device->interrupt_status, why);
+	atomic_fetch_or(device->interrupt_status, why);
 	irq_raise(&device->irq);
 }
 
@@ -68,7 +69,8 @@ static void fail(struct virtio_device *device, const char *why, counter *failure
 		return;
 	device->failure = why;
 	virtio_count(failures);
-	atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET);
+	virtio_show(device, VIRTIO_MMIO_STATUS,
+		    atomic_fetch_or(&device->status, VIRTIO_CONFIG_S_NEEDS_RESET) | VIRTIO_CONFIG_S_NEEDS_RESET);
 	/* before DRIVER_OK the driver looks at the status by itself (VIRTIO 1.2, 2.1.2) */
 	if (atomic_load(&device->status) & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(device, VIRTIO_MMIO_INT_CONFIG);
@@ -79,13 +81,38 @@ void virtio_fail(struct virtio_device *device, const char *why)
 	fail(device, why, device->event_fails);
 }
 
+/* Whoever reads the page takes no lock: a value that may be stored at once is. */
+void virtio_show_config(struct virtio_device *device, size_t offset, size_t bytes)
+{
+	if (!device->page)
+		return;
+	uint8_t *to = (uint8_t *)device->page + VIRTIO_MMIO_CONFIG + offset;
+	const uint8_t *from = (const uint8_t *)device->config + offset;
+
+	if (bytes == 8 && !(offset & 7))
+		__atomic_store_n((uint64_t *)(void *)to, riffle_get64(from), __ATOMIC_RELEASE);
+	else if (bytes == 4 && !(offset & 3))
+		__atomic_store_n((uint32_t *)(void *)to, riffle_get32(from), __ATOMIC_RELEASE);
+	else
+		memcpy(to, from, bytes);
+}
+
+static void next_generation(struct virtio_device *device)
+{
+	virtio_show(device, VIRTIO_MMIO_CONFIG_GENERATION, atomic_fetch_add(&device->generation, 1) + 1);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
 void virtio_config_set(struct virtio_device *device, size_t offset, const void *data, size_t bytes)
 {
 	if (!riffle_inside(offset, bytes, device->config_bytes))
 		return;
 	pthread_mutex_lock(&device->config_lock);
+	/* before and after, for a driver that reads the page meanwhile */
+	next_generation(device);
 	memcpy((uint8_t *)device->config + offset, data, bytes);
-	atomic_fetch_add(&device->generation, 1);
+	virtio_show_config(device, offset, bytes);
+	next_generation(device);
 	pthread_mutex_unlock(&device->config_lock);
 	if (device->active)
 		interrupt(device, VIRTIO_MMIO_INT_CONFIG);
@@ -179,7 +206,7 @@ void virtio_device_reset(struct virtio_device *device)
 	device->driver_features = 0;
 	for (unsigned i = 0; i < device->ops->queue_count; i++)
 		virtq_reset(&device->queues[i]);
-	atomic_store(&device->interrupt_status, 0);
+	atomic_store(device->interrupt_status, 0);
 	atomic_store(&device->status, 0);
 }
 
@@ -237,7 +264,7 @@ int virtio_device_restore(struct virtio_device *device, bool active, bool failed
 	if ((status = restore_own(device, state, bytes, error)))
 		return status;
 	/* whether the edge had reached the guest nobody knows; one too many does no harm */
-	if (atomic_load(&device->interrupt_status))
+	if (atomic_load(device->interrupt_status))
 		irq_raise(&device->irq);
 	return 0;
 }

@@ -86,16 +86,30 @@ struct virtio_device {
 	const char *failure; /* why it needs a reset; NULL: it does not */
 	struct interrupt_counters interrupts;
 	/* the transport's own */
+	atomic_uint *page;
 	pthread_mutex_t lock;
 	pthread_mutex_t config_lock; /* of the bytes of the configuration space; the last lock taken */
 	bool paused;                 /* what is activated meanwhile is quiesced at once */
 	struct irq irq;
 	int doorbells[VIRTIO_QUEUES_MAX];
 	/* read by vCPUs without the lock */
-	atomic_uint interrupt_status;
+	atomic_uint *interrupt_status; /* its own, or in the page */
+	atomic_uint own_interrupt_status;
 	atomic_uint generation;
 	atomic_uint status; /* VIRTIO_CONFIG_S_* */
 };
+
+/*
+ * The registers as the guest reads them without an exit (virtio_mmio_show()); NULL: it does not. What is written there:
+ * the status with the device's lock held, configuration and generation with config_lock.
+ */
+static inline void virtio_show(struct virtio_device *device, size_t offset, uint32_t value)
+{
+	if (device->page)
+		atomic_store_explicit(&device->page[offset / 4], value, memory_order_release);
+}
+/* [offset, offset + bytes) of the configuration space, with config_lock held. */
+void virtio_show_config(struct virtio_device *device, size_t offset, size_t bytes);
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name);
 void virtio_device_destroy(struct virtio_device *device);

@@ -94,6 +94,49 @@ static void write_queue_ready(struct virtio_mmio *mmio, struct virtq *queue, uin
 	virtio_fail(mmio->device, problem);
 }
 
+static uint32_t read_register(const struct virtio_mmio *mmio, uint64_t offset);
+
+static void show(struct virtio_mmio *mmio, uint64_t offset)
+{
+	virtio_show(mmio->device, offset, read_register(mmio, offset));
+}
+
+/* With the device's lock held. */
+static void show_registers(struct virtio_mmio *mmio)
+{
+	static const uint16_t readable[] = {
+	    VIRTIO_MMIO_MAGIC_VALUE,   VIRTIO_MMIO_VERSION,      VIRTIO_MMIO_DEVICE_ID,     VIRTIO_MMIO_DEVICE_FEATURES,
+	    VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY,  VIRTIO_MMIO_STATUS,        VIRTIO_MMIO_SHM_LEN_LOW,
+	    VIRTIO_MMIO_SHM_LEN_HIGH,  VIRTIO_MMIO_SHM_BASE_LOW, VIRTIO_MMIO_SHM_BASE_HIGH,
+	};
+
+	for (size_t i = 0; i < sizeof readable / sizeof *readable; i++)
+		show(mmio, readable[i]);
+}
+
+void virtio_mmio_refresh(struct virtio_mmio *mmio)
+{
+	struct virtio_device *device = mmio->device;
+
+	show_registers(mmio);
+	pthread_mutex_lock(&device->config_lock);
+	show(mmio, VIRTIO_MMIO_CONFIG_GENERATION);
+	virtio_show_config(device, 0, device->config_bytes);
+	pthread_mutex_unlock(&device->config_lock);
+}
+
+void virtio_mmio_show(struct virtio_mmio *mmio, void *page)
+{
+	struct virtio_device *device = mmio->device;
+
+	virtio_lock(device);
+	device->page = page;
+	device->interrupt_status = &device->page[VIRTIO_MMIO_INTERRUPT_STATUS / 4];
+	atomic_store(device->interrupt_status, atomic_load(&device->own_interrupt_status));
+	virtio_mmio_refresh(mmio);
+	virtio_unlock(device);
+}
+
 static void set_half(uint64_t *address, bool high, uint32_t value)
 {
 	*address = high ? (*address & UINT32_MAX) | (uint64_t)value << 32 : (*address & ~(uint64_t)UINT32_MAX) | value;
@@ -135,6 +178,7 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	switch (offset) {
 	case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
 		mmio->device_features_select = value;
+		show(mmio, VIRTIO_MMIO_DEVICE_FEATURES);
 		break;
 	case VIRTIO_MMIO_DRIVER_FEATURES_SEL:
 		mmio->driver_features_select = value;
@@ -146,16 +190,19 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 		break;
 	case VIRTIO_MMIO_QUEUE_SEL:
 		mmio->queue_select = value;
+		show(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX);
+		show(mmio, VIRTIO_MMIO_QUEUE_READY);
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:
 		virtio_device_ring(mmio->device, value);
 		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
-		atomic_fetch_and(&mmio->device->interrupt_status, ~value);
+		atomic_fetch_and(mmio->device->interrupt_status, ~value);
 		break;
 	case VIRTIO_MMIO_STATUS:
 		virtio_lock(mmio->device);
 		write_status(mmio, value);
+		show_registers(mmio);
 		virtio_unlock(mmio->device);
 		break;
 	case VIRTIO_MMIO_QUEUE_NUM:
@@ -168,6 +215,7 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	case VIRTIO_MMIO_QUEUE_USED_HIGH:
 		virtio_lock(mmio->device);
 		write_queue(mmio, offset, value);
+		show(mmio, VIRTIO_MMIO_QUEUE_READY);
 		virtio_unlock(mmio->device);
 	}
 }
@@ -193,7 +241,7 @@ static uint32_t read_register(const struct virtio_mmio *mmio, uint64_t offset)
 	case VIRTIO_MMIO_QUEUE_READY:
 		return queue && queue->ready;
 	case VIRTIO_MMIO_INTERRUPT_STATUS:
-		return atomic_load(&device->interrupt_status);
+		return atomic_load(device->interrupt_status);
 	case VIRTIO_MMIO_STATUS:
 		return atomic_load(&device->status);
 	case VIRTIO_MMIO_SHM_LEN_LOW:
@@ -231,6 +279,7 @@ static void write_config(struct virtio_mmio *mmio, uint64_t offset, const uint8_
 	virtio_lock(device);
 	pthread_mutex_lock(&device->config_lock);
 	memcpy((uint8_t *)device->config + offset, data, bytes);
+	virtio_show_config(device, offset, bytes);
 	pthread_mutex_unlock(&device->config_lock);
 	if (device->ops->config_written)
 		device->ops->config_written(device, offset, bytes);
@@ -299,7 +348,7 @@ static int open_doorbell(struct virtio_mmio *mmio, unsigned queue, struct riffle
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error)
 {
 	struct virtio_device *device = mmio->device;
-	int status = irq_connect(&device->irq, vm_fd, error);
+	int status = irq_connect_direct(&device->irq, vm_fd, error);
 
 	for (unsigned i = 0; !status && i < device->ops->queue_count; i++)
 		status = ioeventfd_connect(vm_fd, mmio->address + VIRTIO_MMIO_QUEUE_NOTIFY, 4, i, device->doorbells[i],

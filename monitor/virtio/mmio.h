@@ -45,7 +45,16 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct virtio_device *device, u
 		       struct bus *bus, struct loop *loop, const struct guest_memory *memory, int vm_fd,
 		       struct riffle_error *error);
 
-/* Makes doorbells ioeventfds and the interrupt an irqfd of the VM. Errors: IO. */
+/*
+ * From now on what the guest may read stands in `page`, of VIRTIO_MMIO_BYTES zeros at a multiple of that, which is the
+ * caller's and is mapped at `address` for the guest to read: reading a register needs no exit then. Without it, and for
+ * a KVM that cannot map it so, reads come by the bus. Before vCPUs run.
+ */
+void virtio_mmio_show(struct virtio_mmio *mmio, void *page);
+/* All of it anew, when a device was restored; with the device's lock held. */
+void virtio_mmio_refresh(struct virtio_mmio *mmio);
+
+/* Makes doorbells ioeventfds, and the interrupt a line of the VM. Errors: IO. */
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error);
 
 /* Ends the transport and the device; neither vCPUs nor the loop run. Works on what was not attached.

@@ -238,7 +238,7 @@ static void test_virtio(void **unused)
 
 	device->queues[0].next_avail = 0xfffe;
 	device->queues[0].next_used = device->queues[0].published_used = 0xfffe;
-	atomic_store(&device->interrupt_status, 1);
+	atomic_store(device->interrupt_status, 1);
 	virtio_pause(device);
 	assert_int_equal(virtio_save(&a.mmio, 3, &first, NULL), 0);
 	struct state_file file = finish(&first);

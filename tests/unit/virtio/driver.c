@@ -5,6 +5,7 @@
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,6 +39,9 @@ void driver_attach(struct driver *driver, struct virtio_device *device)
 {
 	must(virtio_mmio_attach(&driver->mmio, device, DRIVER_ADDRESS, 5, &driver->bus, &driver->loop, &driver->memory,
 				-1, NULL));
+	driver->page = aligned_alloc(VIRTIO_MMIO_BYTES, VIRTIO_MMIO_BYTES);
+	memset(driver->page, 0, VIRTIO_MMIO_BYTES);
+	virtio_mmio_show(&driver->mmio, driver->page);
 	must(pthread_create(&driver->thread, NULL, run_loop, &driver->loop));
 }
 
@@ -50,14 +54,22 @@ void driver_close(struct driver *driver)
 	loop_destroy(&driver->loop);
 	bus_destroy(&driver->bus);
 	guest_memory_unmap(&driver->memory);
+	free(driver->page);
 }
 
 uint32_t driver_read(struct driver *driver, uint64_t offset)
 {
-	uint32_t value;
+	uint32_t value, shown;
 
-	bus_mmio(&driver->bus, DRIVER_ADDRESS + offset, 4, false, &value);
-	return value;
+	/* a register may change between the two looks */
+	for (unsigned i = 0; i < 1000; i++) {
+		shown = atomic_load(&driver->page[offset / 4]);
+		bus_mmio(&driver->bus, DRIVER_ADDRESS + offset, 4, false, &value);
+		if (value == shown)
+			return value;
+	}
+	fprintf(stderr, "register 0x%x: 0x%x by the bus, 0x%x in the page\n", (unsigned)offset, value, shown);
+	abort();
 }
 
 void driver_write(struct driver *driver, uint64_t offset, uint32_t value)
@@ -69,6 +81,7 @@ void driver_config(struct driver *driver, uint64_t offset, void *data, unsigned 
 {
 	for (unsigned i = 0; i < bytes; i++)
 		bus_mmio(&driver->bus, DRIVER_ADDRESS + VIRTIO_MMIO_CONFIG + offset + i, 1, false, (uint8_t *)data + i);
+	must(memcmp(data, (uint8_t *)driver->page + VIRTIO_MMIO_CONFIG + offset, bytes) != 0);
 }
 
 uint64_t driver_take(struct driver *driver, uint64_t bytes, uint64_t alignment)

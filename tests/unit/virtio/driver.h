@@ -27,6 +27,7 @@ struct driver {
 	struct loop loop;
 	pthread_t thread;
 	struct virtio_mmio mmio;
+	atomic_uint *page; /* of registers, as a guest reads them */
 	struct driver_queue queues[VIRTIO_QUEUES_MAX];
 	uint64_t next_free; /* guest memory is handed out from here, and never taken back */
 	bool event_idx;
@@ -43,6 +44,7 @@ void driver_open(struct driver *driver);
 void driver_attach(struct driver *driver, struct virtio_device *device);
 void driver_close(struct driver *driver);
 
+/* By the bus; the test ends if the page that a guest reads instead says something else. */
 uint32_t driver_read(struct driver *driver, uint64_t offset);
 void driver_write(struct driver *driver, uint64_t offset, uint32_t value);
 void driver_config(struct driver *driver, uint64_t offset, void *data, unsigned bytes);

@@ -171,7 +171,7 @@ static void test_config(void **state)
 	virtio_unlock(&f->echo.device);
 	driver_config(d, 0, text, 8);
 	assert_memory_equal(text, "12cdXYgh", 8);
-	assert_int_equal(driver_read(d, VIRTIO_MMIO_CONFIG_GENERATION), generation + 1);
+	assert_int_equal(driver_read(d, VIRTIO_MMIO_CONFIG_GENERATION), generation + 2);
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	driver_write(d, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
