@@ -11,7 +11,7 @@ while [ "$round" -lt "$rounds" ]; do
 	round=$((round + 1))
 	rm -f "$dir/disk"
 	truncate -s 32M "$dir/disk"
-	"$riffle" run -m 64M -i "$initrd" --disk "$dir/disk,cache=writeback" --append quiet "$kernel" >"$dir/out" </dev/null &
+	"$riffle" run -m 128M -i "$initrd" --disk "$dir/disk,cache=writeback" --append quiet "$kernel" >"$dir/out" </dev/null &
 	riffle_pid=$!
 	# not always after the same block
 	until grep -q "synced $((round * 7))" "$dir/out"; do

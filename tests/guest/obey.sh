@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The init of a guest that does what its console says: each line is a name and a command, answered by `NAME: ok` or
+# `NAME: FAILED` and what the command printed. It powers off at the line `end`, or where the console ends.
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /tmp /run
+mount -t tmpfs tmp /tmp
+for module in /modules/*.ko; do
+	insmod "$module" || echo "$module cannot be loaded"
+done
+stty -echo
+
+# eth0, before and after its driver was taken off
+up() {
+	ip link set lo up && ip addr add 192.168.77.2/24 dev eth0 && ip link set eth0 up && ping -c 1 -W 20 192.168.77.1
+}
+
+user_up() {
+	ip link set eth1 up && udhcpc -n -q -t 20 -T 2 -i eth1 -s /dhcp.sh
+}
+
+# Until /tmp/stop is there, the command again and again; how often it succeeded is in /tmp/times.NAME, and what failed in
+# /tmp/failed.NAME.
+again() {
+	name=$1 times=0
+	shift
+	while [ ! -e /tmp/stop ]; do
+		if "$@" >"/tmp/log.$name" 2>&1; then
+			times=$((times + 1))
+			echo "$times" >"/tmp/times.$name"
+		else
+			cat "/tmp/log.$name" >"/tmp/failed.$name"
+			echo "$name failed" >>"/tmp/failed.$name"
+			sleep 1
+		fi
+	done
+}
+
+# what is written and stored comes back, from another place each time
+disk_pass() {
+	dd if=/dev/urandom of=/tmp/data bs=64k count=32 && disk_at=$((($(head -c 2 /dev/urandom | hexdump -e '1/2 "%u"')) % 400)) &&
+		dd if=/tmp/data of=/dev/vda bs=64k seek="$disk_at" conv=fsync && dd if=/dev/vda of=/tmp/back bs=64k skip="$disk_at" \
+		count=32 iflag=direct && cmp /tmp/data /tmp/back
+}
+
+net_pass() { [ "$(wget -q -O - http://192.168.77.1:8000/big | sha256sum | cut -c1-64)" = "$1" ]; }
+
+vsock_pass() { vsock call 1234 "$1"; }
+
+rng_pass() { [ "$(head -c 65536 /dev/hwrng | wc -c)" = 65536 ]; }
+
+read_pass() { dd if=/dev/vdb of=/dev/null bs=1M iflag=direct; }
+
+# each driver off and on again, so often
+rebind() {
+	for _ in $(seq "$1"); do
+		for device in /sys/bus/virtio/drivers/*/virtio*; do
+			driver=${device%/*}
+			echo "${device##*/}" >"$driver/unbind" && usleep 50000 && echo "${device##*/}" >"$driver/bind" || return 1
+		done
+	done
+}
+
+# all loops end, and what they did
+stop() {
+	touch /tmp/stop
+	wait
+	rm /tmp/stop
+	for at in /tmp/times.*; do
+		echo "times ${at#/tmp/times.} $(cat "$at")"
+	done
+	[ -z "$1" ] || return 0
+	! cat /tmp/failed.* 2>/dev/null
+}
+
+echo "obey: ready"
+while read -r name command; do
+	[ "$name" != end ] || break
+	if eval "$command" >/tmp/said 2>&1; then
+		grep '^times' /tmp/said
+		echo "$name: ok"
+	else
+		cat /tmp/said
+		echo "$name: FAILED"
+	fi
+done
+poweroff -f
