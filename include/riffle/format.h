@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file format of a prepared kernel, version 2: all that passes from libriffle-prepare to libriffle. */
+/* The file format of a prepared kernel, version 2: the interface between libriffle-prepare and libriffle. */
 #ifndef RIFFLE_FORMAT_H
 #define RIFFLE_FORMAT_H
 
@@ -9,41 +9,41 @@
  * A prepared kernel is one file, little-endian throughout:
  *
  *   0                header, RIFFLE_HEADER_BYTES, checksummed
- *   plan_offset      plan: the sections named by the header's directory, in two parts, each with a checksum of its own
+ *   plan_offset      plan: the sections listed in the header's directory, in two parts, each with its own checksum
  *   payload_offset   the kernel's bytes as they lie in memory when nothing is randomised: the byte at image offset
  *                    X is at file offset payload_offset + X. payload_offset is a multiple of 2 MiB, so every byte's
- *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. Pages that
- *                    are all zero are not written: they are holes in a sparse file, and no extent covers them, but
- *                    for a few between others that are.
+ *                    file offset is congruent to its load address modulo 2 MiB and extents can be mapped. All-zero
+ *                    pages are not written: they are holes in a sparse file, not covered by any extent except for a
+ *                    few between non-zero ones.
  *
- * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored otherwise. The plan is cut into pieces of
- * RIFFLE_FRAME_BYTES_MAX, the last one shorter; at plan_offset lies a uint32_t for each, its stored bytes, and behind
- * these what is stored, piece after piece, plan_stored_bytes in all. The payload is frames, one behind the other to the
- * end of the file, and payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard
- * frame, or, when that would not be shorter, the bytes as they are: then as many are stored as there are.
+ * With RIFFLE_FEATURE_COMPRESSED plan and payload are stored differently. The plan is cut into pieces of
+ * RIFFLE_FRAME_BYTES_MAX, the last one shorter. At plan_offset lies a uint32_t for each piece, its stored size,
+ * followed by the stored pieces, plan_stored_bytes in all. The payload consists of consecutive frames up to the end of
+ * the file, and payload_offset is a multiple of 4096. A piece or a frame is one LZ4 block or one Zstandard frame or, if
+ * that would not be shorter, stored uncompressed: then its stored size equals its size.
  *
- * An *image offset* is a distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (from _text in practice).
+ * An *image offset* is the distance in bytes from the lowest p_paddr of the kernel's PT_LOADs (in practice from _text).
  * The image is shorter than 1 GiB, so image offsets fit 32 bits.
  *
- * A reader refuses: another magic, another version, a feature bit it does not know, a checksum that differs, and
- * any offset or count that leads outside the file, the plan, or the image. Reserved bytes are zero.
+ * A reader refuses a wrong magic, another version, an unknown feature bit, a wrong checksum, and any offset or count
+ * that leads outside the file, the plan, or the image. Reserved bytes are zero.
  */
-#define RIFFLE_MAGIC "RIFFLE\r\n" /* 8 bytes; the line ending catches a transfer in text mode */
+#define RIFFLE_MAGIC "RIFFLE\r\n" /* 8 bytes; the line ending detects text-mode transfers */
 #define RIFFLE_FORMAT_VERSION 2u
 #define RIFFLE_HEADER_BYTES 4096u
 #define RIFFLE_PAYLOAD_ALIGN (2ul << 20)
 #define RIFFLE_IMAGE_MAX (1ul << 30)
-#define RIFFLE_PLAN_MAX (256ul << 20) /* a larger plan is refused before memory is taken for it */
+#define RIFFLE_PLAN_MAX (256ul << 20) /* a larger plan is refused before memory is allocated for it */
 
 /* feature bits of riffle_header.features */
-#define RIFFLE_FEATURE_SHUFFLE 1ul     /* the plan has what it takes to permute functions (FGKASLR) */
-#define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames: riffle_header.storage says how */
+#define RIFFLE_FEATURE_SHUFFLE 1ul     /* the plan has the data needed to permute functions (FGKASLR) */
+#define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames, compressed by riffle_header.storage */
 #define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
 #define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
-#define RIFFLE_KERNEL_SETUP_HEADER 2u /* setup_header holds the bzImage's own, else it was made up */
+#define RIFFLE_KERNEL_SETUP_HEADER 2u /* setup_header is the bzImage's own; otherwise it was synthesised */
 #define RIFFLE_KERNEL_INVERSE 4u      /* the relocations came with a list of inverse-32 entries (zero-based percpu) */
 
 /* where the kernel came from: riffle_header.source_kind */
@@ -51,7 +51,7 @@ enum riffle_source_kind {
 	RIFFLE_SOURCE_BZIMAGE = 1,
 	RIFFLE_SOURCE_ELF_RELA = 2,     /* vmlinux with .rela.* sections */
 	RIFFLE_SOURCE_ELF_RELOCS = 3,   /* vmlinux and a separate vmlinux.relocs */
-	RIFFLE_SOURCE_ELF_APPENDED = 4, /* vmlinux with the list appended, as a bzImage's payload is */
+	RIFFLE_SOURCE_ELF_APPENDED = 4, /* vmlinux with the list appended, like a bzImage's payload */
 	RIFFLE_SOURCE_ELF = 5,          /* vmlinux without relocations */
 };
 
@@ -67,15 +67,15 @@ enum riffle_compression {
 	RIFFLE_COMPRESSION_ZSTD = 7,
 };
 
-/* the plan's sections; the order of the directory is the order of these numbers */
+/* the plan's sections; the directory is in the order of these numbers */
 enum riffle_section_kind {
 	RIFFLE_SECTION_SEGMENTS = 0, /* struct riffle_segment, ascending image_offset, disjoint */
 	RIFFLE_SECTION_EXTENTS = 1,  /* struct riffle_extent, ascending image_offset, disjoint, page-aligned starts */
 	RIFFLE_SECTION_RELOC64 = 2,  /* uint32_t image offsets, strictly ascending: u64 field += virtual delta */
 	RIFFLE_SECTION_RELOC32 = 3,  /* the same: u32 field += delta */
 	RIFFLE_SECTION_RELOC32_INVERSE = 4, /* the same: u32 field -= delta */
-	RIFFLE_SECTION_FRAMES = 5, /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; else empty */
-	/* with RIFFLE_FEATURE_SHUFFLE; otherwise empty: the shuffle's part of the plan */
+	RIFFLE_SECTION_FRAMES = 5, /* with RIFFLE_FEATURE_COMPRESSED struct riffle_frame, ascending; otherwise empty */
+	/* the shuffle's part of the plan: with RIFFLE_FEATURE_SHUFFLE; otherwise empty */
 	RIFFLE_SECTION_REGIONS = 6,          /* struct riffle_region, ascending, disjoint */
 	RIFFLE_SECTION_CHUNKS = 7,           /* struct riffle_chunk, ascending; fewer than RIFFLE_CHUNKS_MAX */
 	RIFFLE_SECTION_GROUPS = 8,           /* struct riffle_group, ascending, each chunk in one */
@@ -95,7 +95,7 @@ enum riffle_section_kind {
 	    21,                       /* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
 	RIFFLE_SECTION_KALLSYMS = 22, /* struct riffle_kallsyms, one or none */
 	RIFFLE_SECTION_COUNT = 23,
-	RIFFLE_SECTION_SLOTS = 32, /* places in the directory; those from COUNT on are zero in version 2 */
+	RIFFLE_SECTION_SLOTS = 32, /* slots in the directory; those from COUNT on are zero in version 2 */
 };
 
 struct riffle_section {
@@ -112,7 +112,7 @@ struct riffle_segment {
 	uint32_t flags;        /* p_flags: PF_X 1, PF_W 2, PF_R 4 */
 };
 
-/* a run of bytes to copy; ends inside one segment's file bytes, starts on a 4 KiB page or a segment's start */
+/* a run of bytes to copy; lies in one segment's file bytes and starts at a 4 KiB page or at the segment's start */
 struct riffle_extent {
 	uint32_t image_offset;
 	uint32_t bytes;
@@ -120,9 +120,10 @@ struct riffle_extent {
 };
 
 /*
- * A stretch of an extent that is compressed by itself. Frames lie in one extent each and together cover the extents
- * without gap or overlap; what is stored of them does the same from payload_offset to the end of the file. Where they
- * are cut is the preparer's choice: best where a load's reads begin and end, for a part of a frame costs all of it.
+ * A part of an extent that is compressed separately. Each frame lies in one extent, and together the frames cover the
+ * extents without gaps or overlaps; the stored frames do the same from payload_offset to the end of the file. The
+ * preparer chooses where to cut: best where a load's reads begin and end, since reading part of a frame costs all of
+ * it.
  */
 #define RIFFLE_FRAME_BYTES_MAX (256u << 10)
 
@@ -134,9 +135,9 @@ struct riffle_frame {
 };
 
 /*
- * Shuffling. A region is a run of chunks without gaps; its chunks are permuted within it, and because every chunk
- * starts on a multiple of 16 and ends where the next one starts, any order fits. Where a chunk number is asked for and
- * the thing meant does not move, the number is the count of chunks (one past the last).
+ * Shuffling. A region is a run of chunks without gaps. Its chunks are permuted within it; because every chunk starts on
+ * a multiple of 16 and ends where the next one starts, any order fits. A chunk number for something that does not move
+ * is the number of chunks (one past the last).
  */
 #define RIFFLE_CHUNKS_MAX 65535u
 #define RIFFLE_CHUNK_BYTES_MAX 65536u
@@ -150,8 +151,8 @@ struct riffle_region {
 };
 
 /*
- * One chunk, and how much of each sorted table belongs to it: entries of the exception, unwind and mcount tables that
- * point into it, symbols in it, and how long their names are in kallsyms.
+ * One chunk, and how much of each sorted table belongs to it: the entries of the exception, unwind and mcount tables
+ * that point into it, the symbols in it, and the length of their names in kallsyms.
  */
 struct riffle_chunk {
 	uint32_t image_offset;
@@ -169,20 +170,20 @@ static inline uint32_t riffle_chunk_bytes(const struct riffle_chunk *chunk)
 }
 
 /*
- * Neighbouring chunks of one region, read and put right together. Their references say where in the group a field is:
- * its distance from the first chunk's start. Fields lie wholly inside one chunk. That an absolute field moves with the
- * kernel is told by the relocations alone, which apply to chunks as to anything else; the references only add what
- * the shuffle does. An inverse-32 field is among the own ones.
+ * Adjacent chunks of one region that are read and fixed up together. A reference gives its field's offset in the group,
+ * which starts with its first chunk. Each field lies in a single chunk. References only describe the effect of the
+ * shuffle; that an absolute field also moves with the kernel is described only by the relocations, which apply to
+ * chunks as to everything else. An inverse-32 field is listed in the own steps.
  *
- * The many PC-relative fields are told by steps: each byte is the distance from the field before, the first one's from
- * the group's start; RIFFLE_STEP_FAR goes so far and names no field.
+ * PC-relative fields, which are many, are encoded as steps: each byte is the distance from the previous field, for the
+ * first from the group's start. RIFFLE_STEP_FAR advances by that distance without naming a field.
  */
 #define RIFFLE_GROUP_BYTES_MAX 65536u
 #define RIFFLE_STEP_FAR 255u
 
 struct riffle_group {
-	uint32_t chunk_count; /* not 0; from the end of the group before */
-	uint32_t pc_steps;    /* how many of each, from the end of the group before */
+	uint32_t chunk_count; /* not 0; from the end of the previous group */
+	uint32_t pc_steps;    /* counts of each, from the end of the previous group */
 	uint32_t pc_targets;
 	uint32_t own_steps;
 	uint32_t abs32_refs;
@@ -194,24 +195,24 @@ struct riffle_ref {
 	uint16_t target; /* chunk number */
 };
 
-/* A table about code: searched by halving, so that its entries move with the code; or SITES, which stay. */
+/* A table that describes code: sorted for binary search, so its entries move with the code; or SITES, which stay. */
 enum riffle_table_kind {
 	RIFFLE_TABLE_EXTABLE = 1, /* 12 bytes: s32 insn, s32 fixup (both PC-relative), u32 data or s32 handler */
 	RIFFLE_TABLE_ORC = 2,     /* s32 ip at image_offset, 6 bytes of state at second_offset */
 	RIFFLE_TABLE_MCOUNT = 3,  /* u64 addresses; also in RELOC64 */
-	RIFFLE_TABLE_SITES = 4,   /* s32, PC-relative, in an order that does not matter: entries stay in their
-				     places; each has its chunk in RIFFLE_SECTION_SITE_TARGETS */
+	RIFFLE_TABLE_SITES = 4,   /* s32, PC-relative, in any order: entries stay in place, and each has its chunk in
+				     RIFFLE_SECTION_SITE_TARGETS */
 };
 
 /*
- * A sorted table is a row of entries that do not move, those of the first region's chunks, entries that do not move,
- * those of the second region's, and so on. How many do not move is told by its gaps, one more than there are regions;
- * how many are each chunk's, by the chunk. Each kind but SITES is there once or not at all.
+ * A sorted table has some entries that do not move, then those of the first region's chunks, again some that do not
+ * move, those of the second region's chunks, and so on. Its gaps, one more than there are regions, give the numbers of
+ * entries that do not move; each chunk gives the number of its own entries. Each kind except SITES occurs at most once.
  */
 struct riffle_table {
 	uint32_t kind;
 	uint32_t image_offset;
-	uint32_t second_offset; /* ORC's states, else 0 */
+	uint32_t second_offset; /* ORC's states, otherwise 0 */
 	uint32_t entries;
 	uint32_t first; /* its first gap in RIFFLE_SECTION_GAPS, or target in RIFFLE_SECTION_SITE_TARGETS */
 	uint32_t reserved;
@@ -227,7 +228,7 @@ struct riffle_kallsyms {
 	uint32_t names, names_bytes;
 	uint32_t markers;   /* u32[(symbols + 255) / 256] */
 	uint32_t seqs;      /* u8[3][symbols], big-endian; 0: this kernel has none */
-	uint32_t first_gap; /* of its symbols; those of the names' bytes follow */
+	uint32_t first_gap; /* of its symbols; the gaps of the name bytes follow */
 };
 
 /* page 0 of the file */
@@ -247,30 +248,30 @@ struct riffle_header {
 	uint64_t link_virt;        /* link address of image offset 0: __START_KERNEL_map + link_phys */
 	uint64_t image_bytes;      /* from image offset 0 to the end of .bss and .brk (_end - _text) */
 	uint64_t load_bytes;       /* sum of p_filesz over all PT_LOADs */
-	uint64_t window_bytes;     /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, else 512 MiB */
+	uint64_t window_bytes;     /* KERNEL_IMAGE_SIZE: 1 GiB with relocations, otherwise 512 MiB */
 	uint64_t entry_offset;     /* image offset of the 64-bit entry (e_entry) as linked */
-	uint64_t kernel_alignment; /* CONFIG_PHYSICAL_ALIGN as the setup header tells it; for an ELF the largest
-				      power of two from 2 to 16 MiB that divides link_phys and p_align allows */
+	uint64_t kernel_alignment; /* CONFIG_PHYSICAL_ALIGN from the setup header; for an ELF the largest power of two
+				      from 2 to 16 MiB that divides link_phys and that p_align allows */
 	uint32_t flags;
 	uint32_t source_kind;
 	uint32_t compression;
-	uint32_t init_size;        /* setup header's init_size, 0 when there was none */
-	uint8_t setup_header[128]; /* zero page bytes 0x1f1 .. 0x270 as the bzImage has them; zero without one */
+	uint32_t init_size;        /* setup header's init_size, 0 if there was none */
+	uint8_t setup_header[128]; /* zero page bytes 0x1f1 .. 0x270 from the bzImage; zero without one */
 	char kernel_version[192];  /* "6.1.0-56-cloud-amd64 (…) #1 SMP …", NUL-terminated; may be empty */
 	uint8_t build_id[32];
-	uint32_t build_id_bytes;    /* 0 when the kernel has none */
-	uint32_t storage;           /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, else NONE */
+	uint32_t build_id_bytes;    /* 0 if the kernel has none */
+	uint32_t storage;           /* RIFFLE_COMPRESSION_LZ4 or _ZSTD with RIFFLE_FEATURE_COMPRESSED, otherwise NONE */
 	uint8_t source_digest[32];  /* SHA-256 of the input file(s) as read, main file first */
-	uint8_t content_digest[32]; /* SHA-256 of plan bytes, then of each extent's bytes in order; compressed: of
-				       both as they are stored */
+	uint8_t content_digest[32]; /* SHA-256 of the plan bytes, then of each extent's bytes in order; if compressed,
+				       of both as stored */
 
-	uint64_t base_bytes;       /* of the plan: the sections without which nothing boots. The shuffle's part is what
-				      follows, read and checked for a shuffle only; multiple of 8 */
-	uint64_t shuffle_checksum; /* XXH3 (64 bits, no seed) of that */
+	uint64_t base_bytes;       /* plan bytes of the sections that every boot needs; multiple of 8. The rest is the
+				      shuffle's part, read and checked only for a shuffle */
+	uint64_t shuffle_checksum; /* XXH3 (64 bits, no seed) of the shuffle's part */
 
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
-	char no_shuffle[256];       /* without RIFFLE_FEATURE_SHUFFLE: why, in words; NUL-terminated, may be empty */
-	uint64_t plan_stored_bytes; /* what the plan takes in the file with RIFFLE_FEATURE_COMPRESSED, else 0 */
+	char no_shuffle[256];       /* without RIFFLE_FEATURE_SHUFFLE: the reason; NUL-terminated, may be empty */
+	uint64_t plan_stored_bytes; /* the plan's size in the file with RIFFLE_FEATURE_COMPRESSED, otherwise 0 */
 	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x550];
 };
 

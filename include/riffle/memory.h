@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's memory as the library sees it: stretches of RAM and the ranges in them that are taken. */
+/* The guest's memory as the library sees it: RAM ranges, and reserved ranges within them. */
 #ifndef RIFFLE_MEMORY_H
 #define RIFFLE_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* One stretch of guest RAM, contiguous in guest-physical and in host-virtual addresses. */
+/* One range of guest RAM, contiguous in guest-physical and in host-virtual addresses. */
 struct riffle_ram {
 	uint64_t address; /* guest-physical address of the first byte, multiple of 4 KiB */
 	uint64_t bytes;   /* multiple of 4 KiB, not 0 */
-	void *host;       /* where the caller has it mapped; may be NULL for layout alone */
+	void *host;       /* where the caller has mapped it; may be NULL if only a layout is drawn */
 };
 
-/* A range of guest-physical addresses that the kernel may not be put on. Need not lie in RAM. */
+/* A range of guest-physical addresses where the kernel may not be placed. Need not lie in RAM. */
 struct riffle_range {
 	uint64_t address;
 	uint64_t bytes; /* 0 reserves nothing */
 };
 
 /*
- * The whole of it. The arrays belong to the caller, in any order; RAM stretches must not overlap, reserved ranges
- * may. Reserve what must survive until the kernel has started: initrd, zero page, command line, page tables, GDT,
- * setup_data, ACPI and MP tables. Everything below 16 MiB is left alone anyway (the kernel's own floor).
+ * All of the guest's memory. The caller owns the arrays, which may be in any order; RAM ranges must not overlap,
+ * reserved ranges may. Reserve what must survive until the kernel has started: initrd, zero page, command line, page
+ * tables, GDT, setup_data, ACPI and MP tables. The kernel is never placed below 16 MiB (its own floor).
  *
- * For uniform layouts that tell nothing to the guest, choose reserved ranges that do not depend on the layout.
+ * Choose reserved ranges that do not depend on the layout; otherwise layouts are not uniform, or reveal themselves to
+ * the guest.
  */
 struct riffle_memory {
 	const struct riffle_ram *ram;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A prepared kernel, opened and checked: what every boot starts from. */
+/* An opened and checked prepared kernel, from which every boot starts. */
 #ifndef RIFFLE_PLAN_H
 #define RIFFLE_PLAN_H
 
@@ -12,27 +12,27 @@ extern "C" {
 
 struct riffle_source;
 
-/* What is asked of riffle_source.read_frame: of one compressed frame the bytes from `skip` on. */
+/* A request to riffle_source.read_frame: `want` bytes of one compressed frame, from `skip` on. */
 struct riffle_frame_read {
-	uint64_t file_offset;           /* where the frame is stored; it is inside the file */
+	uint64_t file_offset;           /* where the frame is stored, inside the file */
 	uint32_t stored_bytes;          /* less than `bytes` */
-	uint32_t bytes;                 /* what it decompresses to: exactly, or the frame is bad; at most
+	uint32_t bytes;                 /* its exact decompressed size, or the frame is bad; at most
 					   RIFFLE_FRAME_BYTES_MAX */
-	uint32_t skip, want;            /* 0 and `bytes` nearly always; skip + want <= bytes, want not 0 */
+	uint32_t skip, want;            /* nearly always 0 and `bytes`; skip + want <= bytes, want not 0 */
 	enum riffle_compression method; /* RIFFLE_COMPRESSION_LZ4: one block; RIFFLE_COMPRESSION_ZSTD: one frame */
 };
 
 /*
  * Where the bytes of a prepared kernel come from. `read` fills `buffer` with exactly `bytes` bytes from `offset` of
- * the file and returns 0, or fills *error and returns its status. It may be called from several threads at once when
- * riffle_load() is given workers. `opaque` is handed through.
+ * the file and returns 0, or fills in *error and returns its status. It may be called from several threads at once if
+ * riffle_load() is given workers. `opaque` is passed through.
  *
  * `read_frame` is for kernels that are stored compressed; without it (NULL) they are refused. It reads the frame's
- * stored bytes, by source->read or as it likes, decompresses them, and fills `buffer` with the `want` bytes that are
- * asked for, under the same rules as `read`. The stored bytes are anybody's: a frame that does not decompress, or not
- * to exactly `bytes` bytes, is RIFFLE_ERR_FORMAT, and not a byte outside `buffer` may be written. The buffer is mostly
- * the guest's memory, which nobody else uses yet. The library neither decompresses nor has memory to put stored bytes
- * into: that, and the decompressor's state for each thread, is the caller's, who finds it by `frame_opaque`.
+ * stored bytes, by source->read or otherwise, decompresses them, and fills `buffer` with the `want` requested bytes,
+ * under the same rules as `read`. The stored bytes are untrusted: a frame that does not decompress to exactly `bytes`
+ * bytes is RIFFLE_ERR_FORMAT, and no byte outside `buffer` may be written. The buffer is usually the guest's memory,
+ * which nothing else uses yet. The library neither decompresses nor has memory for stored bytes: the caller provides
+ * that, and the decompressor's state for each thread, and finds it through `frame_opaque`.
  */
 struct riffle_source {
 	int (*read)(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error);
@@ -45,12 +45,13 @@ struct riffle_source {
 };
 
 /*
- * A checked plan; start from RIFFLE_PLAN_INIT. Everything here is private memory that cannot change under the reader,
- * and every offset, count and relocation in it has been checked against the others. Once filled it is read-only and may
- * be used by any number of threads. The pointers lead into the header and plan bytes and live as long as they do.
+ * A checked plan; initialise it with RIFFLE_PLAN_INIT. Everything here is private memory that cannot change under the
+ * reader, and every offset, count and relocation in it has been checked against the others. Once filled in it is
+ * read-only and may be used by any number of threads. The pointers point into the header and plan bytes and are valid
+ * as long as these.
  */
 struct riffle_plan {
-	size_t size; /* sizeof(struct riffle_plan) of the caller's header: start from RIFFLE_PLAN_INIT */
+	size_t size; /* sizeof(struct riffle_plan) in the caller's headers, set by RIFFLE_PLAN_INIT */
 	const struct riffle_header *header;
 	const struct riffle_segment *segments;
 	const struct riffle_extent *extents;
@@ -94,11 +95,11 @@ struct riffle_plan {
 	uint32_t fixed32_count;
 	uint32_t fixed64_count;
 	uint32_t table_count;
-	void *owned; /* what riffle_plan_close() gives back; NULL after riffle_plan_check() */
+	void *owned; /* what riffle_plan_close() frees; NULL after riffle_plan_check() */
 	size_t owned_bytes;
 	/*
-	 * Of a plan with chunks that riffle_plan_open() read: memory in the same mapping, zero and aligned to 64, which
-	 * the caller may use until riffle_plan_close() for the order and the workspace of a load; NULL and 0 otherwise.
+	 * If riffle_plan_open() read a plan with chunks: memory in the same mapping, zero and aligned to 64, which the
+	 * caller may use until riffle_plan_close() for the order and the workspace of a load; otherwise NULL and 0.
 	 */
 	void *spare;
 	size_t spare_bytes;
@@ -117,11 +118,11 @@ struct riffle_plan {
 #endif
 
 /*
- * Checks a header and the plan bytes that follow it and fills *plan with pointers into them. Trusts nothing: the
- * checksums, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES, 8-byte aligned; `bytes` the
- * plan, decompressed, 8-byte aligned, header->plan_bytes long, or header->base_bytes for a plan that nothing will be
- * shuffled by; `file_bytes` the size of the file they came from. The memory stays the caller's, must not change while
- * the plan is in use, and must not be shared with anybody who could change it. Allocates nothing; also in the
+ * Checks a header and its plan bytes and fills *plan with pointers into them. Nothing is trusted: the checksums are
+ * checked, then every offset, count, order and bound. `header` is RIFFLE_HEADER_BYTES long and 8-byte aligned; `bytes`
+ * is the decompressed plan, 8-byte aligned, header->plan_bytes long, or header->base_bytes if the plan will not be used
+ * for a shuffle; `file_bytes` is the size of the file they came from. The caller keeps the memory, which must not
+ * change while the plan is in use, nor be shared with anybody who could change it. Allocates nothing; also in the
  * freestanding build. Errors: FORMAT, UNSUPPORTED (version or feature bits), CHECKSUM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *bytes,
@@ -130,28 +131,28 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_check(struct riffle_plan *plan, 
 
 /*
  * Reads header and plan from `source` into private memory, once, and checks them. On success the caller owns *plan
- * and ends it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read and source->read_frame,
- * UNSUPPORTED for a compressed kernel without that, and MEMORY.
+ * and frees it with riffle_plan_close(). Errors: those of riffle_plan_check(), of source->read and source->read_frame,
+ * UNSUPPORTED for a compressed kernel without read_frame, and MEMORY.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open(struct riffle_plan *plan, const struct riffle_source *source,
 						     struct riffle_error *error);
 
 /*
- * The same without the shuffle's part, which is most of a plan: for a guest that gets no more than RIFFLE_MODE_KASLR.
- * The plan has no chunks then; plan->header->features tells whether the file has.
+ * The same without the shuffle's part, which is most of a plan: for modes up to RIFFLE_MODE_KASLR. The plan then has no
+ * chunks; plan->header->features tells whether the file has them.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_open_base(struct riffle_plan *plan, const struct riffle_source *source,
 							  struct riffle_error *error);
 
 /*
- * Gives back what riffle_plan_open() took, when no call uses the plan any more. The plan may then be opened again; a
- * closed or zeroed one may be closed again.
+ * Frees what riffle_plan_open() allocated; no call may be using the plan. The plan may then be opened again. Closing a
+ * closed or zeroed plan is harmless.
  */
 RIFFLE_PUBLIC void riffle_plan_close(struct riffle_plan *plan);
 
 /*
- * Makes a source of an open descriptor of a regular file, which stays the caller's and must stay open; it is read by
- * pread(2), never mapped, so a file cut short gives RIFFLE_ERR_CHANGED and not SIGBUS. The file position is not used.
+ * Makes a source from an open descriptor of a regular file, which the caller keeps and must leave open. It is read by
+ * pread(2), never mapped, so a truncated file causes RIFFLE_ERR_CHANGED and not SIGBUS. The file position is not used.
  * read_frame is NULL: set it afterwards.
  * Errors: IO, FORMAT (not a regular file).
  */
@@ -159,8 +160,8 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_source_from_fd(struct riffle_source *
 							  struct riffle_error *error);
 
 /*
- * Makes a source of bytes in memory (the whole file), which must outlive it. Cannot fail. `memory->base` and
- * `memory->bytes` are filled here; the struct stays the caller's and must outlive the source too.
+ * Makes a source from bytes in memory (the whole file), which must outlive it. Cannot fail. It fills in `memory->base`
+ * and `memory->bytes`; the caller owns the struct, which must also outlive the source.
  */
 struct riffle_source_memory {
 	const void *base;
@@ -170,16 +171,16 @@ RIFFLE_PUBLIC void riffle_source_from_bytes(struct riffle_source *source, struct
 					    const void *base, uint64_t bytes);
 
 /*
- * The kernel's own bytes as they are linked, however they are stored: `bytes` bytes from `image_offset`, which lie in
+ * Reads the kernel's own bytes as linked, however they are stored: `bytes` bytes from `image_offset`, which must lie in
  * one extent, into `buffer`. `source` is the one the plan was opened from. Allocates nothing; also in the freestanding
- * build. Errors: ARGUMENT (outside the image, or the extents of a compressed kernel), UNSUPPORTED (compressed, and
- * source->read_frame is NULL), those of source->read and source->read_frame.
+ * build. Errors: ARGUMENT (outside the image, or outside the extents of a compressed kernel), UNSUPPORTED (compressed,
+ * and source->read_frame is NULL), those of source->read and source->read_frame.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_plan_read(const struct riffle_plan *plan, const struct riffle_source *source,
 						     uint64_t image_offset, void *buffer, size_t bytes,
 						     struct riffle_error *error);
 
-/* 1 when the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, else 0. */
+/* 1 if the first `bytes` bytes of a file (8 are enough) are those of a prepared kernel, otherwise 0. */
 RIFFLE_PUBLIC int riffle_plan_is_prepared(const void *start, size_t bytes);
 
 #ifdef __cplusplus

@@ -13,10 +13,10 @@ extern "C" {
 #define RIFFLE_VERSION_MINOR 1u
 #define RIFFLE_VERSION_PATCH 0u
 #define RIFFLE_VERSION_STRING "0.1.0"
-/* one number that can be compared: 1.2.3 is 10203 */
+/* a single comparable number: 1.2.3 is 10203 */
 #define RIFFLE_VERSION (RIFFLE_VERSION_MAJOR * 10000u + RIFFLE_VERSION_MINOR * 100u + RIFFLE_VERSION_PATCH)
 
-/* RIFFLE_VERSION of the library that is linked, which may be later than the headers a program was built with. */
+/* RIFFLE_VERSION of the linked library, which may be later than the headers that a program was built with. */
 RIFFLE_PUBLIC unsigned riffle_version(void);
 /* The same as text. */
 RIFFLE_PUBLIC const char *riffle_version_string(void);
