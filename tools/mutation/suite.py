@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of the tree with a build of its own, the unit tests in it, and a run of one that ends what makes no progress."""
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+# a process namespace of its own and a /tmp of its own: a mutant may kill and delete what it was not meant to
+APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"] if os.geteuid() == 0 else \
+        ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--"]
+INSIDE = 'mount -t tmpfs -o size=2g tmpfs /tmp && mount -t proc proc /proc && export TMPDIR=/tmp && exec "$@"'
+SILENT = 20             # seconds without output or processor time after which a run hangs, at least
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass
+class Test:
+    name: str
+    target: str         # for ninja
+    command: list
+    environment: dict
+    directory: str
+    sources: frozenset  # base names of the files whose objects are in it
+    cpu: float = 0.0    # of the unmutated run
+    silence: float = 0.0
+
+
+def family(pid):
+    """Processor ticks of a process and all its descendants."""
+    children, ticks = {}, {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                fields = pathlib.Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+            ticks[int(entry.name)] = sum(map(int, fields[11:15]))
+    total, todo = 0, [pid]
+    while todo:
+        one = todo.pop()
+        total += ticks.get(one, 0)
+        todo += children.get(one, [])
+    return total
+
+
+def run(test, log, cpu_limit=None, silent_limit=None):
+    """
+    Runs a test; returns (passed, processor seconds, longest silence). A run is ended when it has used more processor time than
+    `cpu_limit`, or when it has neither used any nor printed for `silent_limit` seconds: never for being slow on a busy machine.
+    """
+    environment = {**os.environ, **test.environment, "MALLOC_PERTURB_": "85"}
+    with open(log, "wb") as out:
+        process = subprocess.Popen([*APART, "sh", "-c", INSIDE, "sh", *test.command], stdin=subprocess.DEVNULL, stdout=out,
+                                   stderr=subprocess.STDOUT, env=environment, cwd=test.directory, start_new_session=True,
+                                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+        seen, since, longest, used = None, time.monotonic(), 0.0, 0
+        pause = 0.01
+        while process.poll() is None:
+            time.sleep(pause)
+            pause = min(0.25, pause * 1.5)
+            used = max(used, family(process.pid))
+            state = used, os.fstat(out.fileno()).st_size
+            now = time.monotonic()
+            if state != seen:
+                seen, since = state, now
+            longest = max(longest, now - since)
+            if (cpu_limit and used / TICKS > cpu_limit) or (silent_limit and now - since > silent_limit):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return False, used / TICKS, longest
+    return process.returncode == 0, used / TICKS, longest
+
+
+class Tree:
+    """What mutants are built in: the sources as they are, below `work`."""
+
+    def __init__(self, root, work):
+        self.root, self.tree, self.build = root, work / "tree", work / "tree" / "build"
+        work.mkdir(parents=True, exist_ok=True)
+        self.log = work / "log"
+        self.update()
+        if not (self.build / "build.ninja").exists():
+            self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
+
+    def call(self, *command):
+        with open(self.log, "wb") as log:
+            status = subprocess.run(command, cwd=self.tree, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        if status:
+            raise RuntimeError(f"{' '.join(command)}: ended with {status}:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+    def update(self):
+        """Copies what differs, and takes away what is no longer there."""
+        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root,
+                                stdout=subprocess.PIPE, check=True).stdout.decode().split("\0")
+        wanted = {name for name in listed if name and (self.root / name).is_file()}
+        for name in wanted:
+            source, copy = self.root / name, self.tree / name
+            if not copy.exists() or copy.read_bytes() != source.read_bytes():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+                shutil.copymode(source, copy)
+        if self.tree.exists():
+            for path in self.tree.rglob("*.[ch]"):
+                name = str(path.relative_to(self.tree))
+                if not name.startswith("build/") and name not in wanted:
+                    path.unlink()
+
+    def ninja(self, *targets):
+        """Whether they could be built."""
+        with open(self.log, "wb") as log:
+            return subprocess.run(["ninja", "-C", str(self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
+                                  env={**os.environ, "CCACHE_DISABLE": "1"}, check=False).returncode == 0
+
+    def introspect(self, what):
+        told = subprocess.run(["meson", "introspect", f"--{what}", str(self.build)], stdout=subprocess.PIPE, check=True)
+        return json.loads(told.stdout)
+
+    def tests(self, path, build=True):
+        """The unit tests that have the object of a file in them, by what ninja says and then by the programs themselves."""
+        found = []
+        for told in self.introspect("tests"):
+            program = pathlib.Path(told["cmd"][0])
+            if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
+                continue
+            target = str(program.relative_to(self.build))
+            inputs = subprocess.run(["ninja", "-C", str(self.build), "-t", "inputs", target], stdout=subprocess.PIPE,
+                                    check=True, text=True).stdout.split()
+            if f"../{path}" not in inputs:
+                continue
+            if build and not self.ninja(target):
+                raise RuntimeError(f"{target} cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
+            sources = linked(program)
+            if pathlib.Path(path).name in sources:
+                found.append(Test(told["name"], target, told["cmd"], told["env"], told["workdir"] or str(self.build), sources))
+        return found
+
+    def objects(self, path):
+        """The objects that a file is compiled to for programs of this machine, as ninja names them."""
+        database = json.loads((self.build / "compile_commands.json").read_text(encoding="utf-8"))
+        return [entry["output"] for entry in database
+                if (pathlib.Path(entry["directory"]) / entry["file"]).resolve() == (self.tree / path).resolve()]
+
+
+def linked(program):
+    """Base names of the C files whose objects are in a program."""
+    told = subprocess.run(["readelf", "-sW", str(program)], stdout=subprocess.PIPE, check=True, text=True).stdout
+    return frozenset(re.findall(r"\bFILE +LOCAL +DEFAULT +ABS +(\S+\.c)$", told, re.M))
+
+
+def baseline(test, log):
+    """Runs a test unmutated; False when it fails, which says nothing of mutants then."""
+    passed, test.cpu, test.silence = run(test, log, silent_limit=300)
+    return passed
+
+
+def notices(test, log):
+    """Whether a test fails on what is built now."""
+    passed, _, _ = run(test, log, cpu_limit=5 + 10 * test.cpu, silent_limit=SILENT + 10 * test.silence)
+    return not passed
