@@ -62,9 +62,9 @@ def test_killed(fetch_kernel, tmp_path):
     initrd = tmp_path / "initrd"
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
                     ROOT / "tests/guest/synced.sh"], check=True)
-    r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "900", "sh", ROOT / "tests/e2e/killed.sh", RIFFLE,
+    r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "1800", "sh", ROOT / "tests/e2e/killed.sh", RIFFLE,
                         fetch_kernel("cloud-6.1"), initrd, "20"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                       timeout=930, check=False)
+                       timeout=1830, check=False)
     assert "killed: ok" in r.stdout.splitlines(), r.stdout + r.stderr
 
 
