@@ -17,8 +17,8 @@ struct irq {
 };
 
 /*
- * Makes the eventfd now; it can be raised at once, and the edge is kept until irq_connect() gave it to the VM's
- * interrupt controllers. Errors: IO.
+ * Creates the eventfd. The interrupt can be raised at once; the edge is kept until irq_connect() connects it to the
+ * VM's interrupt controllers. Errors: IO.
  */
 int irq_open(struct irq *irq, uint32_t gsi, struct riffle_error *error);
 int irq_connect(const struct irq *irq, int vm_fd, struct riffle_error *error);
@@ -33,8 +33,8 @@ void irq_close(struct irq *irq);
 void irq_raise(const struct irq *irq);
 
 /*
- * A write of `bytes` bytes (1, 2, 4, 8) holding `value` to MMIO `address` becomes a count on the eventfd `fd`, without
- * an exit to user space. Errors: IO.
+ * A write of `bytes` bytes (1, 2, 4, 8) holding `value` to MMIO `address` increments the eventfd `fd`, without an exit
+ * to user space. Errors: IO.
  */
 int ioeventfd_connect(int vm_fd, uint64_t address, unsigned bytes, uint64_t value, int fd, struct riffle_error *error);
 void ioeventfd_disconnect(int vm_fd, uint64_t address, unsigned bytes, uint64_t value, int fd);
