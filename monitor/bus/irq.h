@@ -23,13 +23,13 @@ struct irq {
 int irq_open(struct irq *irq, uint32_t gsi, struct riffle_error *error);
 int irq_connect(const struct irq *irq, int vm_fd, struct riffle_error *error);
 /*
- * The same for a line that no two threads raise at a time: each edge is made by the thread that raises it. An irqfd
- * leaves that to a worker of the host's kernel, which costs two context switches. Errors: IO.
+ * The same for a line that only one thread raises at a time: that thread makes each edge itself. An irqfd leaves that
+ * to a worker of the host's kernel, which costs two context switches. Errors: IO.
  */
 int irq_connect_direct(struct irq *irq, int vm_fd, struct riffle_error *error);
 void irq_close(struct irq *irq);
 
-/* Any thread, unless it is connected directly; never waits. Nothing happens on a line that is not open. */
+/* Any thread, unless it is connected directly; never waits. Does nothing on a line that is not open. */
 void irq_raise(const struct irq *irq);
 
 /*

@@ -33,9 +33,9 @@ struct guest_memory {
 	struct riffle_ram added[GUEST_MEMORY_ADDED_MAX];
 	bool added_read_only[GUEST_MEMORY_ADDED_MAX]; /* for the guest's CPUs; the host's mapping is writable */
 	size_t added_count;
-	/* what the guest's CPUs may read and not write, and is no memory to devices; bytes 0: nothing */
+	/* readable but not writable by the guest's CPUs, and no memory to devices; bytes 0: nothing */
 	struct riffle_ram registers;
-	void *reservation; /* RAM with its guard pages; NULL: nothing mapped */
+	void *reservation; /* RAM including guard pages; NULL: nothing mapped */
 	size_t reservation_bytes;
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
