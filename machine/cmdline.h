@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a monitor has to read in a kernel's command line: the words that are for the loader. */
+/* Parses the words of a kernel command line that concern the loader. */
 #ifndef RIFFLE_MACHINE_CMDLINE_H
 #define RIFFLE_MACHINE_CMDLINE_H
 
@@ -8,7 +8,7 @@
 
 #include <riffle/memory.h>
 
-/* Whether `word` is one of the line's words, as the kernel's own bootstrap looks for it: any blanks separate words. */
+/* Whether `word` is one of the line's words, split at white space as in the kernel's own bootstrap. */
 bool cmdline_has_word(const char *line, const char *word);
 
 /*
@@ -18,11 +18,11 @@ bool cmdline_has_word(const char *line, const char *word);
 bool cmdline_tells_panic(const char *line);
 
 /*
- * The memory that mem= and memmap= take from the kernel, which must not be placed there: what lies above the lowest
- * limit, and each range that is reserved, given to ACPI or to persistent memory. Limits and ranges are read as Linux
- * reads them (a number in any base with K, M, G, T, P, E; several memmap= separated by commas); what it would ignore is
- * ignored. memmap=exactmap takes all memory but what later memmap=SIZE@START words give back.
- * Fills at most `capacity` ranges and returns how many; what does not fit is covered by making the last one larger.
+ * The memory that mem= and memmap= take away from the kernel, where it must not be placed: everything above the lowest
+ * limit, and each range that is reserved, ACPI or persistent memory. Limits and ranges are parsed as Linux does (a
+ * number in any base with K, M, G, T, P, E; several memmap= separated by commas); what it would ignore is ignored.
+ * memmap=exactmap takes all memory except what later memmap=SIZE@START words add. Fills in at most `capacity` ranges
+ * and returns how many; if there are more, the last one is enlarged to cover them.
  */
 size_t cmdline_reserved(const char *line, struct riffle_range *ranges, size_t capacity);
 

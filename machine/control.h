@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can be done to a machine while it runs, its devices addressed by the ids that the user gave them. */
+/* Controls a running machine. Devices are addressed by the ids that the user gave them. */
 #ifndef RIFFLE_MACHINE_CONTROL_H
 #define RIFFLE_MACHINE_CONTROL_H
 
@@ -9,29 +9,29 @@
 #include "monitor/virtio/net.h"
 
 /*
- * Has machine_run()'s event loop run the task once, soon; also before the loop runs. Any thread, from the end of
- * machine_build() to machine_destroy(). A task that was posted after the machine ended may never run.
+ * Makes machine_run()'s event loop run the task once, soon; may be called before the loop runs. Any thread, from the
+ * end of machine_build() to machine_destroy(). A task posted after the machine ended may never run.
  */
 void machine_post(struct machine *machine, struct loop_task *task);
-/* The loop itself, for timers and descriptors of the front end's own. */
+/* The loop itself, for the front end's own timers and descriptors. */
 struct loop *machine_loop(struct machine *machine);
 
 /*
- * All that follows belongs to the event loop's thread, while the machine runs or is paused. The machine's config must
- * have `controlled` set, or the loop's system call filter does not allow what is needed.
+ * Everything below must be called in the event loop's thread, while the machine runs or is paused. The machine's config
+ * must have `controlled` set; otherwise the loop's system call filter does not allow what is needed.
  *
  * Common errors: ARGUMENT with the field "id" (no device of that kind has it) or "balloon" (there is none).
  */
 
 /*
- * The disk is backed by this file from now on, as read-only as before; what is in flight is done first. The file that
- * it has already: its size is looked at again. The guest is told of the new capacity. `path` stays the caller's, and is
- * needed until the next one replaces it: snapshots name it. Errors: those of disk_image_open(); the disk keeps its old
- * file then.
+ * Replaces the file that backs the disk, which stays read-only or writable as before; requests in flight complete
+ * first. If it is the same file, its size is read again. The guest is notified of the new capacity. The caller owns
+ * `path` and keeps it until the next one replaces it: snapshots record it. Errors: those of disk_image_open(); the disk
+ * then keeps its old file.
  */
 int machine_disk_set_file(struct machine *machine, const char *id, const char *path, struct riffle_error *error);
 
-/* New limits; a bucket that *update does not have stays as it is. */
+/* Sets new limits; buckets missing from *update are unchanged. */
 int machine_disk_set_limits(struct machine *machine, const char *id, const struct limiter_update *update,
 			    struct riffle_error *error);
 int machine_net_set_limits(struct machine *machine, const char *id, const struct limiter_update *rx,
@@ -54,13 +54,16 @@ int machine_balloon_hint_stop(struct machine *machine, struct riffle_error *erro
 /* Types Ctrl-Alt-Del on the guest's keyboard. Errors: ARGUMENT (the guest did not read what was typed before). */
 int machine_ctrl_alt_del(struct machine *machine, struct riffle_error *error);
 
-/* The machine goes on from a snapshot: new generation id, and the guest is told. While no vCPU runs. Errors: RANDOM. */
+/*
+ * The machine continues from a snapshot: sets a new generation id and notifies the guest. No vCPU may be running.
+ * Errors: RANDOM.
+ */
 int machine_renew_generation(struct machine *machine, struct riffle_error *error);
 
-/* Written data of all disks reaches stable storage, as when a guest is saved. Errors: IO, with the first that failed.
+/* Flushes written data of all disks to stable storage, as when a guest is saved. Errors: IO, the first that failed.
  */
 int machine_disks_sync(struct machine *machine, struct riffle_error *error);
 
-/* Pause, resume and end, by machine_control() in machine.h, are for any thread, this one included. */
+/* Any thread, including this one, may pause, resume and end by machine_control() in machine.h. */
 
 #endif

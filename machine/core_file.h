@@ -13,7 +13,7 @@ struct core_vcpu {
 	struct kvm_sregs sregs;
 };
 
-/* What goes into it; memory.ram[].host is the guest's memory as it is mapped here. */
+/* The contents of the core file; memory.ram[].host is the guest's memory as mapped here. */
 struct core_source {
 	struct guest_memory memory;
 	const struct core_vcpu *vcpus;
@@ -29,7 +29,8 @@ struct core_result {
 /*
  * Writes it to an empty file, with holes where the guest has zeros. Segments: the guest's RAM at its physical
  * addresses, then, for gdb, the kernel's virtual addresses as the page tables of the first vCPU that has some map them.
- * Notes: NT_PRSTATUS for each vCPU, and the VMCOREINFO of the guest's kernel, which crash and drgn take its place from.
+ * Notes: NT_PRSTATUS for each vCPU, and the VMCOREINFO of the guest's kernel, from which crash and drgn learn its
+ * address.
  * Errors: IO, MEMORY.
  */
 int core_file_write(int fd, const struct core_source *source, struct core_result *result, struct riffle_error *error);

@@ -14,9 +14,9 @@ struct core_mapping {
 };
 
 /*
- * Fills at most `room` ranges of the upper half of the address space, ascending, and returns how many. What does not
- * fit is left out, as is what is not wholly in RAM. Without page tables of 64-bit mode there are none. The tables are
- * the guest's: each is read where it lies, and never more of them than fit its memory.
+ * Fills in at most `room` ranges of the upper half of the address space, ascending, and returns how many. Further
+ * ranges, and those not wholly in RAM, are left out. Without 64-bit page tables there are none. The tables are
+ * untrusted: they are read in place, and never more of them than fit the guest's memory.
  */
 size_t core_mappings_find(const struct guest_memory *memory, const struct kvm_sregs *sregs, struct core_mapping *found,
 			  size_t room);

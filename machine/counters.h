@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The counters of a machine's devices and vCPUs, one after the other, for whoever shows them. */
+/* Enumerates the counters of a machine's devices and vCPUs. */
 #ifndef RIFFLE_MACHINE_COUNTERS_H
 #define RIFFLE_MACHINE_COUNTERS_H
 
@@ -24,8 +24,8 @@ enum machine_counters {
 };
 
 /*
- * Calls `each` for each part that counts, with its id (NULL: it has none, or is the only one of its kind). Counters and
- * ids stay where they are until machine_destroy(). After machine_build().
+ * Calls `each` for each part that has counters, with its id (NULL: it has none, or is the only one of its kind).
+ * Counters and ids stay in place until machine_destroy(). Call after machine_build().
  */
 void machine_each_counters(const struct machine *machine,
 			   void (*each)(void *opaque, enum machine_counters kind, const char *id,

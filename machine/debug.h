@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A debugger's connection to a machine: a socket of the event loop, and the machine stopped and let go for it. */
+/* A debugger's connection to a machine: a socket on the event loop, and stopping and resuming the machine. */
 #ifndef RIFFLE_MACHINE_DEBUG_H
 #define RIFFLE_MACHINE_DEBUG_H
 
@@ -11,10 +11,10 @@
 #include "monitor/debug/stub.h"
 #include "monitor/event/loop.h"
 
-/* Of a machine without a debugger all of it stays zero, but the descriptors. */
+/* Without a debugger all of it stays zero, except the descriptors. */
 struct machine_debug {
 	bool wanted;
-	bool by_port;      /* guest.by_port, from before there is a VM */
+	bool by_port;      /* guest.by_port, known before there is a VM */
 	int listen_fd, fd; /* -1: none */
 	struct loop *loop;
 	struct loop_source listener, connection;
@@ -22,16 +22,16 @@ struct machine_debug {
 	struct stub stub;
 	struct stub_target target;
 	struct debug_guest guest;
-	enum stub_go go[STUB_THREADS_MAX]; /* how the vCPUs were last let go */
+	enum stub_go go[STUB_THREADS_MAX]; /* how the vCPUs were last resumed */
 
-	pthread_mutex_t lock; /* of what vCPUs write */
+	pthread_mutex_t lock; /* protects what vCPUs write */
 	struct {
 		bool waits;
 		struct kvm_debug_exit_arch stop;
 	} stops[STUB_THREADS_MAX];
 };
 
-/* Listens, before the machine is confined. Errors: IO, ARGUMENT; *blame is the socket's path. */
+/* Starts listening, before the machine is confined. Errors: IO, ARGUMENT; *blame is the socket's path. */
 int machine_debug_open(struct machine_debug *debug, const struct machine_gdb *config, const char **blame,
 		       struct riffle_error *error);
 /* Before the machine runs. Errors: IO. */

@@ -16,22 +16,23 @@
 #define MACHINE_NETS_MAX 17u
 #define MACHINE_PMEMS_MAX 17u
 
-/* Ids are the user's, for machine/control.h; NULL: the device cannot be addressed. */
+/* Ids are chosen by the user, for machine/control.h; NULL: the device cannot be addressed. */
 
 struct machine_disk {
 	const char *id;
 	const char *path; /* with a descriptor: for messages */
-	bool has_fd; /* the image is open already: `fd`, which stays the caller's, and open as long as the machine */
+	bool
+	    has_fd; /* the image is already open as `fd`, which the caller owns and keeps open as long as the machine */
 	int fd;
-	bool shared; /* do not lock it: whoever else uses it is the user's business */
+	bool shared; /* do not lock it: the user is responsible for other users of it */
 	bool read_only;
 	bool root;            /* the guest's root file system, or the disk that holds it */
 	const char *partuuid; /* of the root partition; NULL: the whole disk */
-	bool raw;             /* whatever the image looks like */
+	bool raw;             /* whatever format the image seems to have */
 	enum disk_cache cache;
 	enum block_engine_kind io;
-	bool async;         /* which io_engine a client of the API asked for: shown to it, without effect */
-	const char *serial; /* NULL: made of the file's identity */
+	bool async;         /* the io_engine that an API client requested: reported back, without effect */
+	const char *serial; /* NULL: derived from the file's identity */
 	struct limiter_config limits;
 };
 
@@ -43,7 +44,7 @@ struct machine_rng {
 
 enum machine_net_kind {
 	MACHINE_NET_TAP,  /* an interface of the host, by its name */
-	MACHINE_NET_FD,   /* one that is open already */
+	MACHINE_NET_FD,   /* one that is already open */
 	MACHINE_NET_USER, /* through passt, without privileges */
 };
 
@@ -57,40 +58,40 @@ struct machine_net {
 	const char *id;
 	enum machine_net_kind kind;
 	const char *tap; /* with a descriptor: for messages, NULL: none */
-	int fd;          /* of net_tap_descriptor(), or of another's like it; stays the caller's */
+	int fd;          /* from net_tap_descriptor() or equivalent; owned by the caller */
 	struct passt_config user;
 	enum machine_mac mac_kind;
 	uint8_t mac[6];
 	uint16_t mtu; /* 0: the usual */
 	struct limiter_config rx, tx;
-	bool metadata;               /* its guest reaches the metadata service, by the hook */
-	const struct net_hook *hook; /* who takes part in the guest's network (monitor/virtio/net.h); NULL: nobody */
+	bool metadata;               /* the guest can reach the metadata service, through the hook */
+	const struct net_hook *hook; /* takes part in the guest's network (monitor/virtio/net.h); NULL: none */
 };
 
 /* A file that is the guest's persistent memory: /dev/pmem0 and so on, mapped and never copied. */
 struct machine_pmem {
 	const char *id;
 	const char *path; /* with a descriptor: for messages */
-	bool has_fd;      /* the file is open already: `fd`, which stays the caller's */
+	bool has_fd;      /* the file is already open as `fd`, owned by the caller */
 	int fd;
 	bool read_only;
-	bool root; /* the guest's root file system; no disk is then */
+	bool root; /* the guest's root file system, instead of a disk */
 	struct limiter_config limits;
 };
 
 struct machine_vsock {
 	const char *path; /* NULL: none */
 	uint64_t cid;
-	bool has_listener; /* of vsock_bind() for that path: `listener`, which stays the caller's */
+	bool has_listener; /* `listener` is from vsock_bind() for that path, owned by the caller */
 	int listener;
 };
 
 struct machine_balloon {
 	bool wanted;
-	struct balloon_config balloon; /* memory_bytes is left to the machine */
+	struct balloon_config balloon; /* the machine sets memory_bytes */
 };
 
-/* A metadata service, which is the front end's: here so that a snapshot remembers it. */
+/* A metadata service, implemented by the front end; kept here so that snapshots include it. */
 struct machine_metadata {
 	bool wanted;
 	int version;      /* 1 or 2 */
@@ -100,7 +101,7 @@ struct machine_metadata {
 
 struct machine_devices_config {
 	struct machine_metadata metadata;
-	bool timed; /* devices note how long things take them */
+	bool timed; /* devices record durations */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct machine_rng rng;
@@ -110,8 +111,8 @@ struct machine_devices_config {
 	unsigned pmem_count;
 	struct machine_vsock vsock;
 	struct machine_balloon balloon;
-	bool root_in_order; /* root= stands right before its device, whatever the command line says, as Firecracker has
-			       it */
+	bool root_in_order; /* put root= directly before its device, whatever the command line has, as Firecracker does
+			     */
 };
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The virtio devices of a machine: made from their description, put into slots, announced to the guest. */
+/* The virtio devices of a machine: made from their description, assigned to slots, announced to the guest. */
 #ifndef RIFFLE_MACHINE_DEVICES_H
 #define RIFFLE_MACHINE_DEVICES_H
 
@@ -19,7 +19,7 @@ struct machine_net_state {
 	const char *name; /* for messages */
 	struct virtio_device *device;
 	struct passt passt; /* while it starts */
-	char words[200];    /* of an error, or of what became of the network */
+	char words[200];    /* of an error, or of what happened to the network */
 };
 
 /* Of a machine whose disks are of one kind and used as such. */
@@ -38,39 +38,37 @@ struct machine_devices {
 	const char *pmem_ids[MACHINE_PMEMS_MAX];
 	unsigned pmem_count;
 	struct virtio_device *vsock, *balloon;
-	/* one line for the user, while the guest runs; NULL: nobody hears it */
+	/* one line for the user, while the guest runs; NULL: not reported */
 	void (*notice)(void *opaque, const char *text);
 	void *notice_opaque;
 };
 
 /*
  * Makes the devices and puts them on the bus, before KVM is needed: in the order balloon, root disk, other disks,
- * networks, pmem, vsock, rng. Errors: those of the devices, with *blame the file that they are about; ARGUMENT (no slot
- * left).
+ * networks, pmem, vsock, rng. Errors: those of the devices, with the file concerned in *blame; ARGUMENT (no slot left).
  */
 int machine_devices_make(struct machine_devices *devices, const struct machine_devices_config *config, struct bus *bus,
 			 struct loop *loop, struct guest_memory *memory, const char **blame,
 			 struct riffle_error *error);
 
-/* Tells KVM of them, and waits for what they need beside it (passt). Errors may have words of *devices. */
+/* Connects them to KVM, and waits for what else they need (passt). Errors may point to words in *devices. */
 int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error);
 
 /*
- * What the kernel's command line needs beside what the user wrote: root= (unless `line` has one), and where the devices
- * are, for kernels that do not look into ACPI's tables. Begins with a blank, if it is not empty. False: it does not
- * fit.
+ * What to add to the user's command line: root= (unless `line` has one), and the devices' addresses, for kernels that
+ * do not read the ACPI tables. Starts with a space unless empty. False: it does not fit.
  */
 bool machine_devices_command_line(const struct machine_devices *devices, const struct machine_devices_config *config,
 				  const char *line, char *text, size_t room);
 
-/* Nothing is in flight afterwards; vCPUs do not run. */
+/* Afterwards nothing is in flight. The vCPUs must not be running. */
 void machine_devices_pause(struct machine_devices *devices);
 void machine_devices_resume(struct machine_devices *devices);
 
-/* Neither vCPUs nor the loop run. Works on what was made in part. */
+/* Neither vCPUs nor the loop may be running. Also cleans up after a partial machine_devices_make(). */
 void machine_devices_destroy(struct machine_devices *devices);
 
-/* network.c: for devices.c. The backend is open, or passt started, afterwards; with *blame set before. */
+/* network.c, for devices.c. Afterwards the backend is open, or passt has been started; sets *blame first. */
 int machine_net_make(struct machine_net_state *state, const struct machine_net *config, const char **blame,
 		     struct riffle_error *error);
 int machine_net_ready(struct machine_net_state *state, struct riffle_error *error);

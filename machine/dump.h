@@ -7,8 +7,8 @@
 #include "machine/machine.h"
 
 /*
- * Writes one to an empty file, in the event loop's thread, of a machine whose config has `can_save`. One that runs is
- * paused for it and goes on afterwards. Errors: IO, MEMORY, UNSUPPORTED.
+ * Writes the core file to an empty file, in the event loop's thread, for a machine whose config has `can_save`. A
+ * running machine is paused meanwhile and continues afterwards. Errors: IO, MEMORY, UNSUPPORTED.
  */
 int machine_dump(struct machine *machine, int fd, struct core_result *result, struct riffle_error *error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a machine, for the files of machine/ alone. */
+/* A machine's internals, only for the files of machine/. */
 #ifndef RIFFLE_MACHINE_INTERNAL_H
 #define RIFFLE_MACHINE_INTERNAL_H
 
@@ -27,21 +27,21 @@
 #define CONSOLE_INPUT_BYTES 1024u
 #define RESERVED_MAX 40u
 
-/* The console as the event loop serves it: input into the guest, and the reader or connection at the other end. */
+/* The console as the event loop serves it: input to the guest, and the reader or connection on the host. */
 struct machine_console {
-	struct console terminal; /* of the input; not a terminal with most kinds */
+	struct console terminal; /* for the input; most kinds of console have no terminal */
 	int in_fd, out_fd;       /* -1: none; the process's own with stdio */
-	int listen_fd, held_fd;  /* of a socket; the end of a pty that is kept open for its readers */
+	int listen_fd, held_fd;  /* a listening socket; the end of a pty that is kept open for its readers */
 	char pty_name[64];
 	bool owns_fds;
-	bool closed; /* the input came to its end */
+	bool closed; /* end of input was reached */
 	struct loop_source input, listener;
 	struct loop_task feed, reader_left, output_finished;
 	uint8_t bytes[CONSOLE_INPUT_BYTES + 1]; /* read but not yet taken by the guest */
 	unsigned count;
 };
 
-/* The far end of the command channel: the process's own standard streams. */
+/* The host's end of the command channel: the process's own standard streams. */
 struct machine_command {
 	struct command device;
 	struct command_host host;
@@ -50,7 +50,7 @@ struct machine_command {
 	struct loop_source input;
 	struct loop_task feed;
 	bool input_closed, input_added;
-	bool ring_refused;  /* COM1 did not take it yet */
+	bool ring_refused;  /* COM1 has not accepted the byte yet */
 	unsigned at, count; /* input read and not yet taken */
 	uint8_t bytes[4096 + 1];
 	uint32_t status; /* 0: none yet */
@@ -61,7 +61,7 @@ struct machine {
 	struct machine_observer observer;
 	struct phases *phases;
 	const char *blame;
-	char words[400]; /* an error's problem that is not known beforehand */
+	char words[400]; /* an error's problem text, if not constant */
 
 	struct vm *vm;
 	int kvm_fd; /* until the VM takes it */
@@ -81,18 +81,19 @@ struct machine {
 	struct machine_debug debug;
 	int dump_fd; /* -1: none, or used */
 
-	uint8_t layout_id[16]; /* drawn with the layout, and kept by all that is made of snapshots of this guest */
-	uint8_t save_id[MACHINE_ID_BYTES]; /* of the save that changes count from: the last one, or what was loaded */
+	uint8_t layout_id[16]; /* drawn with the layout, and inherited by every guest made from its snapshots */
+	uint8_t save_id[MACHINE_ID_BYTES]; /* of the save that changes are relative to: the last one, or the one that
+					      was loaded */
 	bool has_save;
-	int pagemap_fd; /* with config.can_save; -1: this host does not let us see it */
+	int pagemap_fd; /* with config.can_save; -1: not accessible on this host */
 	struct {
 		int listen_fd, connection_fd;
 		struct loop_source listener, connection;
-		struct loop_timer patience; /* with a client that says nothing */
+		struct loop_timer patience; /* for a client that sends nothing */
 	} snapshot;
 	struct loop_task save_at_mark;
 	struct riffle_error save_error; /* why that failed */
-	/* of one that is made of a snapshot */
+	/* for a machine restored from a snapshot */
 	bool restored, start_paused;
 	const struct guest_memory_file *memory_file; /* until the VM has it */
 	void *description_owner;                     /* json_t: strings of config */
@@ -111,10 +112,11 @@ struct machine {
 	struct riffle_loaded loaded;
 	struct machine_randomisation randomisation;
 	struct riffle_boot_registers registers;
-	uint16_t *order; /* layout.order, and after it where a shuffled load works; gone before the guest runs */
+	uint16_t
+	    *order; /* layout.order, followed by the workspace of a shuffled load; released before the guest runs */
 	void *workspace;
 	size_t workspace_bytes, shuffle_bytes;
-	bool shuffle_mapped; /* they are a mapping of their own, not a part of the plan's */
+	bool shuffle_mapped; /* these have their own mapping, not part of the plan's */
 
 	/* while it runs */
 	struct signal_state signals;
@@ -126,11 +128,11 @@ struct machine {
 	uint64_t halt_cpu_ns, halt_checked_ns;
 	uint64_t drain_progress, drain_since;
 	int end_signal;
-	bool give_up; /* the user wants out: do not wait for a stopped reader */
+	bool give_up; /* the user asked to quit: do not wait for a stopped reader */
 	bool draining;
 };
 
-/* The terminal that the process is in front of, raw while the guest runs. */
+/* The process's terminal, raw while the guest runs. */
 static inline struct console *machine_terminal(struct machine *m)
 {
 	return m->config.command ? &m->command.terminal : &m->console.terminal;
@@ -142,7 +144,7 @@ static inline bool machine_is_off(const struct machine *m)
 	return m->config.layout.mode == RIFFLE_MODE_OFF;
 }
 
-/* build.c's parts; all return a status and fill *error, and m->blame with the file that it is about */
+/* the steps of build.c; all return a status, fill in *error, and set m->blame to the file concerned */
 int machine_open_kernel(struct machine *m, struct riffle_error *error);
 int machine_choose_mode(struct machine *m, struct riffle_error *error);
 int machine_choose_layout(struct machine *m, struct riffle_error *error);
@@ -163,10 +165,10 @@ int machine_console_start(struct machine *m, struct riffle_error *error);
 void machine_console_watch(struct machine *m);
 void machine_console_close(struct machine *m);
 int machine_dump_open(struct machine *m, struct riffle_error *error);
-/* The console's key for it was pressed. */
+/* The dump key was pressed on the console. */
 void machine_dump_by_key(struct machine *m);
 
-/* All of these do nothing for a machine that runs no command. */
+/* None of these does anything for a machine that runs no command. */
 int machine_command_open(struct machine *m, struct riffle_error *error);
 int machine_command_start(struct machine *m, struct riffle_error *error);
 void machine_command_watch(struct machine *m);
@@ -176,7 +178,7 @@ bool machine_command_finished(struct machine *m);
 uint64_t machine_command_progress(struct machine *m);
 int machine_command_stop(struct machine *m);
 void machine_command_close(struct machine *m);
-/* COM1 would take a byte: perhaps a ring that it refused. */
+/* COM1 can take a byte again: retries a ring that it refused. */
 void machine_command_ring_again(struct machine *m);
 
 #endif

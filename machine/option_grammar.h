@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The grammar of options that describe a device: VALUE,key=value,flag and one error that says what was expected. */
+/* The grammar of device options, VALUE,key=value,flag, with one error message that says what was expected. */
 #ifndef RIFFLE_MACHINE_OPTION_GRAMMAR_H
 #define RIFFLE_MACHINE_OPTION_GRAMMAR_H
 
@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * An option's value is a list of parts separated by commas; a comma that belongs to a part is written twice. The first
- * part may have no name (a file); each other part is `key=value` or the name of a flag. No key comes twice, unless it
- * is a list.
+ * An option's value is a list of parts separated by commas; a comma within a part is written twice. The first part may
+ * have no name (a file); every other part is `key=value` or the name of a flag. No key may occur twice, unless it is a
+ * list.
  */
 enum option_kind {
 	OPTION_FLAG,   /* its name alone */
@@ -18,7 +18,7 @@ enum option_kind {
 	OPTION_NUMBER, /* decimal or 0x..., from min to max */
 	OPTION_SIZE,   /* a number of bytes, which may have a unit: K, M, G, T (powers of 1024) */
 	OPTION_CHOICE, /* one of `choices`, which end with NULL */
-	OPTION_MAC,    /* six bytes in hexadecimal with colons; the first of them even (not a group's) */
+	OPTION_MAC,    /* six hexadecimal bytes with colons; the first must be even (no group address) */
 };
 
 #define OPTION_LIST_MAX 16u
@@ -26,7 +26,7 @@ enum option_kind {
 struct option_key {
 	const char *name;
 	enum option_kind kind;
-	const char *expected; /* for the error: "writeback, none or unsafe"; NULL: said by kind and limits */
+	const char *expected; /* for the error: "writeback, none or unsafe"; NULL: derived from kind and limits */
 	uint64_t min, max;    /* NUMBER and SIZE; max 0: no limit */
 	const char *const *choices;
 	bool list; /* TEXT: may be given several times */
@@ -43,15 +43,14 @@ struct option_value {
 
 struct option_grammar {
 	const char *option; /* "--disk" */
-	const char *first;  /* what the part without a name is: "FILE"; NULL: there is none */
+	const char *first;  /* what the unnamed part is: "FILE"; NULL: there is none */
 	const struct option_key *keys;
 	size_t key_count;
 };
 
 /*
- * Parses `text`. values[i] is of keys[i], and values[key_count] of the first part. On success *storage is what the
- * texts point into, to be freed by the caller. False: `problem` is one line that names option, key and what was
- * expected.
+ * Parses `text`. values[i] belongs to keys[i], and values[key_count] to the first part. On success the texts point into
+ * *storage, which the caller frees. False: `problem` is one line that names option, key and what was expected.
  */
 bool option_grammar_parse(const struct option_grammar *grammar, const char *text, struct option_value *values,
 			  char **storage, char *problem, size_t room);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parts of building a machine that one made of a snapshot shares with others. */
+/* The steps of building a machine that restoring one from a snapshot shares. */
 #ifndef RIFFLE_MACHINE_RESTORE_H
 #define RIFFLE_MACHINE_RESTORE_H
 
@@ -12,7 +12,7 @@ int machine_build_platform(struct machine *m, struct riffle_error *error);
 
 /* snapshot_save.c */
 void machine_prepare_saving(struct machine *m);
-/* Has config.save_at_mark done, if it is set. */
+/* Arranges for config.save_at_mark, if set. */
 void machine_save_at_mark(struct machine *m);
 
 /* snapshot_socket.c: config.snapshot_socket, if there is one. */

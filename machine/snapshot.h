@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Machines saved into files and made of them again. */
+/* Saving machines into files and restoring them. */
 #ifndef RIFFLE_MACHINE_SNAPSHOT_H
 #define RIFFLE_MACHINE_SNAPSHOT_H
 
@@ -10,22 +10,22 @@
 #define MACHINE_ID_BYTES 16u
 
 /*
- * A snapshot is two files: guest memory, and the state of everything else, which riffle-snapshot(5) documents. What
- * stands for a whole snapshot is the state file; it is written last, when the memory has reached stable storage.
+ * A snapshot is two files: guest memory, and the state of everything else, which riffle-snapshot(5) documents. The
+ * state file represents the whole snapshot; it is written last, when the memory has reached stable storage.
  */
 struct machine_snapshot {
-	int state_fd; /* empty, or to be overwritten */
+	int state_fd; /* empty, or overwritten */
 	int memory_fd;
 	bool changed; /* memory: only what changed since the last save, or since the machine was loaded */
 	bool fresh;   /* the memory file is empty: zeros stay holes */
 	/* the result */
 	uint64_t memory_bytes; /* written */
-	uint64_t paused_ns;    /* how long the guest stood still */
+	uint64_t paused_ns;    /* how long the guest was paused */
 };
 
 /*
- * Saves a machine whose config has `can_save`, in the event loop's thread. One that runs is paused for it and goes on
- * afterwards, whether it was saved or not. Errors: UNSUPPORTED (a machine that runs a command), IO.
+ * Saves a machine whose config has `can_save`, in the event loop's thread. A running machine is paused meanwhile and
+ * continues afterwards, whether saving succeeded or not. Errors: UNSUPPORTED (a machine that runs a command), IO.
  */
 int machine_snapshot_write(struct machine *machine, struct machine_snapshot *snapshot, struct riffle_error *error);
 
@@ -33,14 +33,14 @@ int machine_snapshot_write(struct machine *machine, struct machine_snapshot *sna
 int machine_snapshot_may(const struct machine *machine, struct riffle_error *error);
 
 /*
- * The same by paths, for a loop that may open files (config.controlled). The files are new ones, which replace those of
- * an earlier snapshot together when both are complete; a failure leaves the earlier ones. With `changed`:
- *  - where there is no memory file of the memory's size, the new one has what changed since the last save and holes;
- *  - where there is one, what changed is written into it in place. The state file of that name is gone from then on
- *    until the new one is there;
- *  - but if there is a state file too, of another save than the last, all of the memory is written into a new file.
- * Refused before anything is touched: a path that is there and no regular file, two names of one file, and to be
- * changed in place a file that somebody else owns or may write to. On failure *blame is the file that it is about.
+ * The same by paths, for a loop that may open files (config.controlled). It writes new files, which together replace
+ * those of an earlier snapshot when both are complete; on failure the earlier ones remain. With `changed`:
+ *  - if there is no memory file of the memory's size, the new one holds what changed since the last save, and holes;
+ *  - if there is one, changes are written into it in place. The state file of that name is removed first, until the new
+ * one is complete;
+ *  - but if there is also a state file, of a save other than the last, all of the memory is written into a new file.
+ * Refused before anything is touched: a path that exists but is no regular file, two names of the same file, and
+ * changing in place a file that somebody else owns or may write to. On failure *blame is the file concerned.
  */
 int machine_snapshot_create(struct machine *machine, const char *state_path, const char *memory_path, bool changed,
 			    const char **blame, struct riffle_error *error);
@@ -49,23 +49,23 @@ struct machine_net_override {
 	const char *id, *tap;
 };
 
-/* How a machine is to be made of a snapshot. Paths may be fd:N. */
+/* How to restore a machine from a snapshot. Paths may be fd:N. */
 struct machine_load {
 	const char *state_path;
-	const char *memory_path; /* mapped, its pages read as they are needed; the file is not changed */
-	const char *uffd_path;   /* instead: a unix socket whose listener provides the pages, as Firecracker's does */
-	bool consume;            /* nobody else uses the memory file: the guest writes to it */
-	bool share_layout;       /* although a guest with the same kernel layout was made of it before */
-	bool clock_realtime;     /* kvm-clock goes on by the time that passed; otherwise it stood still */
-	bool start_paused;       /* machine_run() starts with the guest paused, until MACHINE_RESUME */
+	const char *memory_path; /* mapped, its pages read on demand; the file is not changed */
+	const char *uffd_path; /* instead: a unix socket whose listener provides the pages, by Firecracker's protocol */
+	bool consume;          /* the memory file has no other user: the guest writes to it */
+	bool share_layout;     /* even if a guest with the same kernel layout was restored from it before */
+	bool clock_realtime;   /* advance kvm-clock by the time that passed; otherwise it continues where it stopped */
+	bool start_paused;     /* machine_run() starts with the guest paused, until MACHINE_RESUME */
 	bool track_dirty;
 	const struct machine_net_override *nets;
 	size_t net_count;
 	const char *vsock_path; /* NULL: the saved one */
-	/* May add to the description what is the front end's own, before devices are made; NULL: has nothing to add */
+	/* May add the front end's own data to the description, before devices are made; NULL: nothing to add */
 	int (*described)(void *opaque, struct machine_devices_config *devices, struct riffle_error *error);
 	void *opaque;
-	const struct machine_config *host; /* what the description does not hold: console, confinement, emulation,
+	const struct machine_config *host; /* settings that are not in the description: console, confinement, emulation,
 					      can_save, controlled, vcpu_name, snapshot_socket */
 };
 
@@ -78,19 +78,19 @@ struct machine_snapshot_info {
 	uint32_t vcpus;
 	uint64_t memory_bytes;
 	uint64_t uses;
-	bool has_save;                     /* states of earlier versions have none */
+	bool has_save;                     /* earlier versions' states have none */
 	uint8_t save_id[MACHINE_ID_BYTES]; /* drawn at random with each save */
 };
 
 /*
- * machine_build() for a snapshot: everything up to the first guest instruction, then machine_run(). The second guest of
- * one snapshot is refused (*error: TRUST, field "uses") unless share_layout. *info may be NULL.
+ * machine_build() for a snapshot: everything up to the first guest instruction; machine_run() follows. A second guest
+ * from one snapshot is refused (*error: TRUST, field "uses") unless share_layout. *info may be NULL.
  */
 int machine_snapshot_load(struct machine **machine, const struct machine_load *load,
 			  const struct machine_observer *observer, struct phases *phases,
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
 
-/* What it is made of: of a loaded machine, what its snapshot and the overrides say. */
+/* The machine's description; for a restored machine, from its snapshot and the overrides. */
 const struct machine_config *machine_description(const struct machine *machine);
 
 int machine_snapshot_look(const char *state_path, struct machine_snapshot_info *info, struct riffle_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two files of a snapshot as they replace an earlier one: both, or neither. */
+/* Replaces the two files of an earlier snapshot atomically: both, or neither. */
 #ifndef RIFFLE_MACHINE_SNAPSHOT_FILES_H
 #define RIFFLE_MACHINE_SNAPSHOT_FILES_H
 
@@ -18,33 +18,36 @@ struct snapshot_file {
 };
 
 /*
- * What a new file may replace: nothing, or a regular file; not a symbolic link, whatever it leads to. *st is the
- * file's, or has st_mode 0. Errors: ARGUMENT, IO.
+ * A new file may replace nothing or a regular file, but no symbolic link, wherever it leads. *st describes the file, or
+ * has st_mode 0. Errors: ARGUMENT, IO.
  */
 int snapshot_file_check(int directory, const char *name, struct stat *st, struct riffle_error *error);
 
-/* Whether both names are, or would be, one file. Both have been checked. */
+/* Whether both names are, or would be, the same file. Both have been checked. */
 bool snapshot_files_are_one(const char *one, const struct stat *one_st, const char *other, const struct stat *other_st);
 
 /* Errors: TRUST, if somebody other than the caller and root owns the file or directory, or may write to it. */
 int snapshot_file_trust(const struct stat *st, struct riffle_error *error);
 
-/* A new file beside the one that it will be, mode 0600. `tag` is part of its name until then. Errors: IO, ARGUMENT. */
+/*
+ * Makes a new file of mode 0600 in the directory of its final name. `tag` is part of its temporary name. Errors: IO,
+ * ARGUMENT.
+ */
 int snapshot_file_make(struct snapshot_file *file, int directory, const char *name, const char *tag,
 		       struct riffle_error *error);
 
 /*
- * Names the new files. An earlier snapshot is away before the first of them has its name, so that no state ever stands
- * beside another save's memory, and is back if one of them cannot be named. `memory` may have no new file. On failure
- * *blame is the name that it is about.
+ * Gives the new files their names. An earlier snapshot is moved away first, so that no state is ever paired with
+ * another save's memory, and moved back if a new file cannot get its name. `memory` may have no new file. On failure
+ * *blame is the name concerned.
  */
 int snapshot_files_name(struct snapshot_file *memory, struct snapshot_file *state, const char **blame,
 			struct riffle_error *error);
 
-/* Removes what has not been named. */
+/* Removes a new file that has not got its name. */
 void snapshot_file_drop(struct snapshot_file *file);
 
-/* The directory of a name onto stable storage. */
+/* Flushes the directory of a name to stable storage. */
 void snapshot_file_sync(int directory, const char *name);
 
 #endif

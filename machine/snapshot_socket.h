@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is said on a machine's snapshot socket. */
+/* The protocol of a machine's snapshot socket. */
 #ifndef RIFFLE_MACHINE_SNAPSHOT_SOCKET_H
 #define RIFFLE_MACHINE_SNAPSHOT_SOCKET_H
 
@@ -9,12 +9,13 @@
 #include <riffle/error.h>
 
 /*
- * A unix socket of type SOCK_SEQPACKET, which serves one connection after the other. A request is one message, and so
- * is its answer. One request to save or to dump ends the connection; so does the monitor when a client says nothing for
+ * A unix socket of type SOCK_SEQPACKET, which serves one connection at a time. A request is one message, and so is its
+ * answer. The connection ends after one request to save or to dump, or when a client sends nothing for
  * SNAPSHOT_PATIENCE_S seconds.
  *
- * "last": tells that the connection is being served, and which save the guest's changes count from. Answer: "last ID",
- * 32 hexadecimal digits, "last none", or "error TEXT" if the guest cannot be saved. Another request may follow.
+ * "last": asks whether the connection is being served, and which save the guest's changes are relative to. Answer:
+ * "last ID", 32 hexadecimal digits, "last none", or "error TEXT" if the guest cannot be saved. Another request may
+ * follow.
  *
  * To save: the words below and two descriptors by SCM_RIGHTS, the state file's and the memory file's, both open for
  * reading and writing. Answer: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT".
@@ -22,10 +23,13 @@
 #define SNAPSHOT_LAST "last"
 #define SNAPSHOT_PATIENCE_S 5u
 #define SNAPSHOT_ALL "save all" /* the memory file is empty */
-/* A space, and the ID of the save that the memory file holds, follow. If that is not the last nothing is written. */
+/*
+ * Followed by a space and the ID of the save that the memory file holds. If that is not the last save, nothing is
+ * written.
+ */
 #define SNAPSHOT_CHANGED "save changed"
-#define SNAPSHOT_AND_END " end" /* may follow: the guest ends when it is saved */
-/* With one descriptor, of an empty file: an ELF core file goes there. Answer: "dumped VMCOREINFO(0 or 1) MAPPINGS". */
+#define SNAPSHOT_AND_END " end" /* optional suffix: end the guest when it is saved */
+/* With one descriptor, of an empty file, for an ELF core file. Answer: "dumped VMCOREINFO(0 or 1) MAPPINGS". */
 #define SNAPSHOT_DUMP "dump"
 #define SNAPSHOT_MESSAGE_MAX 512u
 #define SNAPSHOT_ID_DIGITS 32u
@@ -34,8 +38,8 @@
 int snapshot_address(struct sockaddr_un *address, const char *path, struct riffle_error *error);
 
 /*
- * For a client: connects, asks for "last" and has the answer in `words`. Errors: IO, also if nobody answers for
- * SNAPSHOT_WAIT_S seconds; ARGUMENT (too long). On success *fd waits without limit.
+ * For a client: connects, sends "last" and puts the answer into `words`. Errors: IO, also if nobody answers for
+ * SNAPSHOT_WAIT_S seconds; ARGUMENT (too long). On success *fd has no timeout.
  */
 #define SNAPSHOT_WAIT_S 30u
 int snapshot_connect(int *fd, const char *path, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error);

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What devices and vCPUs count of their work, for whoever watches a machine. */
+/* Counters of devices and vCPUs, for monitoring a machine. */
 #ifndef RIFFLE_MONITOR_COUNTERS_H
 #define RIFFLE_MONITOR_COUNTERS_H
 
 #include "common/counter.h"
 
 /*
- * Each struct is nothing but counters, in the order in which api/metrics.c names them. All only ever grow, but for the
- * extremes of a latency. A struct belongs to its device, whose lock is held by who counts.
+ * Each struct holds only counters, in the order in which api/metrics.c names them. All only ever grow, except the
+ * extremes of a latency. A struct belongs to its device, whose lock must be held for counting.
  */
 
 struct block_counters {
 	counter activate_fails, config_fails;
-	counter no_buffers; /* a notification, and nothing in the queue */
+	counter no_buffers; /* a notification with nothing in the queue */
 	counter event_fails;
-	counter execute_fails; /* requests that failed, or of a type that is not known */
+	counter execute_fails; /* requests that failed or had an unknown type */
 	counter invalid;       /* malformed ones */
 	counter flushes, queue_events, limiter_events;
 	counter updates, update_fails; /* of the file, its size, the limits */
 	counter read_bytes, write_bytes, reads, writes;
 	counter limited, engine_limited;
-	counter remaining; /* requests that were left in the queue for later */
+	counter remaining; /* requests left in the queue for later */
 	struct latency read_time, write_time;
 };
 
@@ -44,7 +44,7 @@ struct vsock_counters {
 	counter rx_queue_events, tx_queue_events;
 	counter to_guest_bytes, to_host_bytes, to_guest_packets, to_host_packets;
 	counter added, killed, removed;
-	counter kill_resyncs; /* of a queue of killed connections, which there is none of */
+	counter kill_resyncs; /* always 0: there is no queue of killed connections */
 	counter flush_fails, write_fails, read_fails;
 };
 
@@ -77,7 +77,7 @@ struct interrupt_counters {
 	counter triggers, config_updates;
 };
 
-/* Of a file that is mapped into the guest as persistent memory. */
+/* For a file mapped into the guest as persistent memory. */
 struct pmem_counters {
 	counter activate_fails, config_fails, event_fails, queue_events, limited, limiter_events;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small encoder of ACPI machine language (ACPI 6.5, chapter 20): as much as a table of fixed devices needs. */
+/* A small encoder of ACPI machine language (ACPI 6.5, chapter 20), sufficient for a table of fixed devices. */
 #ifndef RIFFLE_BOOT_AML_H
 #define RIFFLE_BOOT_AML_H
 
@@ -27,8 +27,8 @@ void riffle_boot_aml_name(struct riffle_boot_aml *aml, const char name[4]);
 void riffle_boot_aml_notify(struct riffle_boot_aml *aml, const char scope[4], const char name[4], uint8_t value);
 
 /*
- * Terms with a length: each open returns where the term's length will stand, to be given to close when everything
- * inside has been written. Terms nest.
+ * Terms with a length: open returns the position of the term's length, to be passed to close when everything inside has
+ * been written. Terms nest.
  */
 size_t riffle_boot_aml_open_scope(struct riffle_boot_aml *aml, const char name[4]); /* Scope(\NAME) */
 size_t riffle_boot_aml_open_device(struct riffle_boot_aml *aml, const char name[4]);

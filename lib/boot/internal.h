@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share: the sorted RAM map, the setup header's fields, and who writes what where. */
+/*
+ * Shared by the files of this component: the sorted RAM map, the setup header's fields, and the writers' entry points.
+ */
 #ifndef RIFFLE_BOOT_INTERNAL_H
 #define RIFFLE_BOOT_INTERNAL_H
 
@@ -8,7 +10,7 @@
 #include <riffle/boot.h>
 
 #define RBOOT_RUNS_MAX 126u            /* the zero page holds 128 e820 entries */
-#define RBOOT_BASE_MEMORY_END 0x9fc00u /* what a PC calls base memory, less its last KiB */
+#define RBOOT_BASE_MEMORY_END 0x9fc00u /* a PC's base memory without its last KiB */
 #define RBOOT_SETUP_DATA_END (RIFFLE_BOOT_SETUP_DATA + 0x1000u)
 #define RBOOT_MP_TABLE_END 0xa0000u
 #define RBOOT_LAPIC 0xfee00000u
@@ -20,24 +22,24 @@
 struct riffle_boot_map {
 	const struct riffle_ram *ram; /* as the caller gave it, in any order */
 	size_t ram_count;
-	struct riffle_range run[RBOOT_RUNS_MAX]; /* ascending, adjacent stretches joined */
+	struct riffle_range run[RBOOT_RUNS_MAX]; /* ascending, adjacent ranges joined */
 	unsigned run_count;
 };
 
-/* Errors: ARGUMENT. Reads ram and ram_count alone; host addresses may be NULL here. */
+/* Errors: ARGUMENT. Reads only ram and ram_count; host addresses may be NULL here. */
 int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machine *machine, struct riffle_error *error);
-/* the stretch with the lowest address that is not below `from`; NULL when there is none */
+/* the range with the lowest address that is not below `from`; NULL if there is none */
 const struct riffle_ram *riffle_boot_map_next(const struct riffle_boot_map *map, uint64_t from);
-/* true when [address, address + bytes) is RAM throughout */
+/* true if all of [address, address + bytes) is RAM */
 bool riffle_boot_map_holds(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
-/* true when [address, address + bytes) and RAM have a byte in common; the range must not wrap */
+/* true if [address, address + bytes) overlaps RAM; the range must not wrap */
 bool riffle_boot_map_touches(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
-/* host address of a range inside one stretch, else NULL */
+/* host address of a range that lies in one RAM range, otherwise NULL */
 uint8_t *riffle_boot_map_host(const struct riffle_boot_map *map, uint64_t address, uint64_t bytes);
 
 /*
- * The setup header is zero page bytes 0x1f1 to 0x270. RBOOT_HDR turns the zero page's offset of a field, which is how
- * boot.rst names it, into one of a struct riffle_boot_setup.
+ * The setup header is zero page bytes 0x1f1 to 0x270. RBOOT_HDR converts a field's zero page offset, which boot.rst
+ * gives, into an offset in struct riffle_boot_setup.
  */
 #define RBOOT_HDR_START 0x1f1u
 #define RBOOT_HDR_BYTES 128u
@@ -76,10 +78,10 @@ struct riffle_boot_setup {
 	uint8_t bytes[RBOOT_HDR_BYTES];
 };
 
-/* A header as a bzImage has it (`available` bytes from 0x1f1 on), less what lies behind its end. Errors: FORMAT. */
+/* A bzImage's header (`available` bytes from 0x1f1 on), without what lies after its end. Errors: FORMAT. */
 int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from, size_t available,
 			   struct riffle_error *error);
-/* The plan's header, or one made up when the plan has none or is NULL. Errors: FORMAT. */
+/* The plan's header, or a synthesised one if the plan has none or is NULL. Errors: FORMAT. */
 int riffle_boot_setup_from_plan(struct riffle_boot_setup *setup, const struct riffle_plan *plan,
 				struct riffle_error *error);
 /* highest address an initrd's last byte may have */
@@ -87,7 +89,10 @@ uint32_t riffle_boot_setup_initrd_max(const struct riffle_boot_setup *setup);
 /* longest command line, without its NUL */
 uint32_t riffle_boot_setup_cmdline_max(const struct riffle_boot_setup *setup);
 
-/* The initrd that *machine names lies where this kernel may have it, clear of `kernel`. Errors: ARGUMENT, SPACE. */
+/*
+ * Checks that the initrd of *machine lies where this kernel accepts it and does not overlap `kernel`. Errors: ARGUMENT,
+ * SPACE.
+ */
 int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct riffle_machine *machine,
 			     const struct riffle_boot_setup *setup, const struct riffle_range *kernel,
 			     struct riffle_error *error);
@@ -95,7 +100,7 @@ int riffle_boot_check_initrd(const struct riffle_boot_map *map, const struct rif
 /* `low` is the host address of the first MiB from here on. */
 int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 				const struct riffle_boot_setup *setup, struct riffle_error *error);
-/* where the page tables for this RAM end; SPACE when there is no room for them */
+/* where the page tables for this RAM end; SPACE if there is no room for them */
 int riffle_boot_page_tables_end(uint32_t *end, const struct riffle_boot_map *map, bool gib_pages,
 				struct riffle_error *error);
 void riffle_boot_write_page_tables(uint8_t *low, const struct riffle_boot_map *map, bool gib_pages);
@@ -119,7 +124,7 @@ static inline bool riffle_boot_overlap(uint64_t a, uint64_t a_bytes, uint64_t b,
 	return a_bytes && b_bytes && a < b + b_bytes && b < a + a_bytes;
 }
 
-/* the byte that makes `bytes` bytes sum up to 0, when the byte at its place is 0 now */
+/* the checksum byte that makes `bytes` bytes sum to 0; its place must be 0 now */
 static inline uint8_t riffle_boot_checksum(const uint8_t *p, size_t bytes)
 {
 	uint8_t sum = 0;

@@ -48,13 +48,13 @@ static inline void riffle_put64(void *p, uint64_t v)
 	memcpy(p, &v, sizeof v);
 }
 
-/* true when [offset, offset + bytes) lies inside [0, limit); no sum is formed that could wrap */
+/* true if [offset, offset + bytes) lies inside [0, limit); computed without a sum that could wrap */
 static inline bool riffle_inside(uint64_t offset, uint64_t bytes, uint64_t limit)
 {
 	return offset <= limit && bytes <= limit - offset;
 }
 
-/* x rounded up to a power of two `align`; false when that wraps */
+/* x rounded up to a power of two `align`; false if that wraps */
 static inline bool riffle_round_up(uint64_t x, uint64_t align, uint64_t *rounded)
 {
 	uint64_t sum;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The checksum of a prepared kernel's header and plan, shared by the side that writes it and the side that reads it. */
+/* The checksum of a prepared kernel's header and plan, shared by writer and reader. */
 #ifndef RIFFLE_COMMON_CHECKSUM_H
 #define RIFFLE_COMMON_CHECKSUM_H
 
@@ -9,8 +9,10 @@
 
 #include <riffle/format.h>
 
-/* A file that includes this may have set XXH_VECTOR; otherwise it is what the compiler may use, which is scalar code in
- * a guest. */
+/*
+ * A file that includes this may set XXH_VECTOR first; the default is what the compiler may use, which is scalar code in
+ * a guest.
+ */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -20,7 +22,7 @@ static inline uint64_t riffle_checksum(const void *bytes, size_t count)
 	return XXH3_64bits(bytes, count);
 }
 
-/* header_checksum as it ought to be: over the whole header, the field itself taken as zero */
+/* the expected header_checksum: over the whole header, with the field itself as zero */
 static inline uint64_t riffle_checksum_header(const struct riffle_header *header)
 {
 	struct riffle_header copy = *header;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counts of events that one thread at a time writes and any thread, or a signal's handler, reads without a lock. */
+/* Event counters that one thread at a time writes and any thread or signal handler reads without a lock. */
 #ifndef RIFFLE_COMMON_COUNTER_H
 #define RIFFLE_COMMON_COUNTER_H
 
@@ -19,7 +19,7 @@ static inline uint64_t counter_get(const counter *count)
 	return atomic_load_explicit((counter *)count, memory_order_relaxed);
 }
 
-/* How long something took: shortest (0: it never happened), longest and all together, in microseconds. */
+/* Durations: shortest (0: it never happened), longest and total, in microseconds. */
 struct latency {
 	counter min_us, max_us, sum_us;
 };

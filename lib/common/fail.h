@@ -43,7 +43,7 @@ static inline int riffle_fail_expected(struct riffle_error *error, enum riffle_s
 	return riffle_fail_full(error, status, 0, field, problem, 1, found, 1, expected);
 }
 
-/* riffle_fail_found() and riffle_fail_expected() with values that are shown in another way. */
+/* riffle_fail_found() and riffle_fail_expected() with values that are printed differently. */
 static inline int riffle_fail_found_as(struct riffle_error *error, enum riffle_status status, enum riffle_show show,
 				       const char *field, const char *problem, uint64_t found)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where x86-64 Linux maps its image: link_virt is this and link_phys. */
+/* Where x86-64 Linux maps its image: link_virt is this plus link_phys. */
 #ifndef RIFFLE_COMMON_KERNEL_MAP_H
 #define RIFFLE_COMMON_KERNEL_MAP_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Refuses a public struct whose reserved words are not zero: what they will mean later was not asked of this version.
+/* Refuses a public struct whose reserved words are not zero, because this version does not know their later meaning.
  */
 #ifndef RIFFLE_COMMON_RESERVED_H
 #define RIFFLE_COMMON_RESERVED_H

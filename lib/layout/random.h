@@ -11,8 +11,8 @@
 void riffle_chacha20(uint8_t out[RIFFLE_CHACHA20_BYTES], const uint8_t key[32], uint64_t counter);
 
 /*
- * Permutes order[0 .. count-1], which must hold what is to be permuted, uniformly, by the key stream from *counter on;
- * *counter is moved past what was used.
+ * Permutes the contents of order[0 .. count-1] uniformly by the key stream from *counter on, and moves *counter past
+ * what was used.
  */
 void riffle_permute(uint16_t *order, uint32_t count, const uint8_t key[32], uint64_t *counter);
 

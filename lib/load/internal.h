@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that load a kernel share: one load in progress, and the areas of it that are not simply copied. */
+/* Shared by the files that load a kernel: one load in progress, and the areas that are not simply copied. */
 #ifndef RIFFLE_LOAD_INTERNAL_H
 #define RIFFLE_LOAD_INTERNAL_H
 
@@ -20,23 +20,23 @@ struct load {
 	uint64_t load_ticks, relocate_ticks; /* atomic */
 	struct riffle_error *error;
 	/* of a shuffled load; otherwise nothing */
-	struct plan_areas areas; /* left out by the plain copy: chunks and tables are brought by others */
+	struct plan_areas areas; /* skipped by the plain copy: other jobs write chunks and tables */
 	const int32_t *shift;    /* how far each chunk moves; 0 at chunk_count */
 	const uint16_t *order;
 };
 
-/* Checks what all loads have in common and fills *load. */
+/* Makes the checks common to all loads and fills in *load. */
 int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
 		      const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
 		      struct riffle_error *error);
 /* How many jobs the plain copy has, and one of them. */
 unsigned riffle_load_blocks(const struct load *load);
 void riffle_load_block_job(struct load *load, unsigned index);
-/* Adds the virtual delta to what of the image's fields lies wholly in [start, end), whose bytes these are. */
+/* Adds the virtual delta to the image's fields that lie wholly in [start, end), whose bytes these are. */
 void riffle_load_relocate(const struct load *load, uint8_t *bytes, uint64_t start, uint64_t end);
-/* After all jobs: what no job could do alone; then the answer. */
+/* After all jobs: does what no job could do alone, then returns the result. */
 int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struct riffle_layout *layout);
-/* Notes a job's failure; the first one counts. */
+/* Records a job's failure; the first one counts. */
 void riffle_load_fail(struct load *load, int status, const struct riffle_error *error);
 
 /* The kernel's bytes at an image offset. */

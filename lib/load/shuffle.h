@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A shuffled load in progress: the workspace divided, and the jobs it has. */
+/* A shuffled load in progress: the divisions of the workspace, and the jobs. */
 #ifndef RIFFLE_LOAD_SHUFFLE_H
 #define RIFFLE_LOAD_SHUFFLE_H
 
 #include "load/internal.h"
 #include "load/vector.h"
 
-#define BATCH_BYTES (6 * RIFFLE_GROUP_BYTES_MAX) /* groups without a gap between them are read so much at a time */
+#define BATCH_BYTES (6 * RIFFLE_GROUP_BYTES_MAX) /* adjacent groups are read in batches of this size */
 #define MAP_BYTES (RIFFLE_GROUP_BYTES_MAX / RIFFLE_CHUNK_ALIGN * 4 + 64) /* a group's shifts: a word for 16 bytes */
 #define SCRATCHES 4u
 
@@ -21,27 +21,27 @@ struct shuffle_load {
 	struct group_start *group; /* group_count */
 	uint32_t *batch;           /* each batch's first group; batch_count + 1 of them */
 	uint32_t batch_count;
-	uint8_t *scratch; /* SCRATCHES times scratch_bytes: a batch and a map, or a number for each chunk */
+	uint8_t *scratch; /* SCRATCHES × scratch_bytes: a batch and a map, or a number for each chunk */
 	size_t scratch_bytes;
 	uint32_t scratch_taken; /* atomic: a bit for each */
 	uint32_t scratch_used;  /* atomic: those that ever were */
 	/*
-	 * For tables as they are in the file: a stage for each of as many jobs as there is space for, one at least.
-	 * That is guest memory which the largest region's chunks fill later: bytes are taken from it, never an offset
-	 * or a count.
+	 * Staging buffers for tables as they are in the file, for as many jobs as there is space, at least one. This is
+	 * guest memory that the largest region's chunks fill later: only bytes are copied from it, never an offset or a
+	 * count.
 	 */
 	uint8_t *stage;
 	size_t stage_bytes;
 	unsigned stages;
 };
 
-/* One of the first `count` scratch buffers for this job alone; given back by its number. */
+/* Takes one of the first `count` scratch buffers for this job alone; it is released by its number. */
 uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned count, unsigned *number);
 void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number);
 
 /* Bytes of a stage. */
 uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan);
-/* How many jobs the tables are, and one of them: all of them before the first batch of chunks. */
+/* The number of table jobs, and one of them. All of them must run before the first batch of chunks. */
 uint32_t riffle_shuffle_table_jobs(const struct riffle_plan *plan);
 int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint8_t *stage,
 			     struct riffle_error *error);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Short copies of any length, forty thousand times a table: in vectors, with a plain twin that gives the same bytes. */
+/* Short copies of any length, forty thousand per table: with vectors, or in plain C with the same result. */
 #ifndef RIFFLE_LOAD_VECTOR_H
 #define RIFFLE_LOAD_VECTOR_H
 
 #include "common/bytes.h"
 
-/* Small functions that run once a chunk's run or a group, in loops: each use is compiled for its own kind of entry. */
+/* Small functions that run once per chunk run or group, in loops: each use is compiled for its own kind of entry. */
 #define HOT static inline __attribute__((always_inline))
 
 #if defined(RIFFLE_FREESTANDING) || defined(RIFFLE_PLAIN)
@@ -15,9 +15,9 @@
 #endif
 
 /*
- * riffle_copy_short() and riffle_copy_add32() neither read nor write a byte that is not asked for: what follows a
- * destination may be in place already. The last vector overlaps the one before instead. Nothing between source and
- * destination overlaps.
+ * riffle_copy_short() and riffle_copy_add32() neither read nor write bytes beyond the requested ones, because what
+ * follows the destination may be in place already. Instead, the last vector overlaps the previous one. Source and
+ * destination do not overlap.
  */
 #if !RIFFLE_VECTORS
 
@@ -89,8 +89,8 @@ static inline void riffle_copy_add32(uint8_t *to, const uint8_t *from, uint32_t 
 #endif
 
 /*
- * The same where up to RUN_STEP - 1 more bytes may be read, and written too: those of the run that is written next. A
- * short run is one step without a branch that depends on its length. `step` is a constant, 16 to RUN_STEP.
+ * The same if up to RUN_STEP - 1 more bytes may be read and also written: those of the run that is written next. A
+ * short run is a single step without a branch that depends on its length. `step` is a constant, 16 to RUN_STEP.
  */
 #define RUN_STEP 64u
 

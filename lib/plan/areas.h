@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The areas of an image that a shuffled load writes by itself: regions of chunks and sorted tables. */
+/* The areas of an image that a shuffled load writes itself: regions of chunks and sorted tables. */
 #ifndef RIFFLE_PLAN_AREAS_H
 #define RIFFLE_PLAN_AREAS_H
 
@@ -20,9 +20,9 @@ struct plan_areas {
 };
 
 /*
- * Collects the areas of a plan. Of a load those alone that are not simply copied: sites stay in their places, and
- * change there; with LAZY the tables that a lazy load leaves as they are count as plain bytes too. Counts of regions
- * and tables must have been checked against the maxima, ends against 32 bits.
+ * Collects the areas of a plan; for a load, only those that are not simply copied. Sites stay in place and change
+ * there; with LAZY the tables that a lazy load leaves unchanged count as plain bytes too. Counts of regions and tables
+ * must have been checked against the maxima, ends against 32 bits.
  */
 #define PLAN_AREAS_ALL 0u
 #define PLAN_AREAS_LOAD 1u

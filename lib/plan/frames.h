@@ -16,20 +16,20 @@ static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
 	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
 }
 
-/* Makes *plan empty, whatever it held but for its size, which is checked. Errors: ARGUMENT. */
+/* Empties *plan, except for its size, which is checked. Errors: ARGUMENT. */
 int riffle_plan_clear(struct riffle_plan *plan, struct riffle_error *error);
 
-/* What tells a header that can be believed so far as to read the plan by it: magic, version, features, checksum. */
+/* Checks a header enough to read the plan by it: magic, version, features, checksum. */
 int riffle_plan_check_identity(const struct riffle_header *h, struct riffle_error *error);
 
 /*
- * Reads the first `bytes` of the plan, however it is stored. They are at most header->plan_bytes, and these at most
- * RIFFLE_PLAN_MAX; everything else in the header and the source may lie.
+ * Reads the first `bytes` of the plan, however it is stored. `bytes` is at most header->plan_bytes, which is at most
+ * RIFFLE_PLAN_MAX; everything else in the header and the source may be wrong.
  */
 int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source *source, uint8_t *plan, uint64_t bytes,
 		      struct riffle_error *error);
 
-/* Index of the first frame that ends behind `image_offset`; frame_count when there is none. */
+/* Index of the first frame that ends after `image_offset`; frame_count if there is none. */
 static inline uint32_t plan_frame_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
 	uint32_t low = 0, high = plan->frame_count;
@@ -45,7 +45,7 @@ static inline uint32_t plan_frame_at(const struct riffle_plan *plan, uint64_t im
 	return low;
 }
 
-/* Where the frame ends that `image_offset` is in, or UINT64_MAX. */
+/* Where the frame that contains `image_offset` ends, or UINT64_MAX. */
 static inline uint64_t plan_frame_end(const struct riffle_plan *plan, uint64_t image_offset)
 {
 	uint32_t i = plan_frame_at(plan, image_offset);

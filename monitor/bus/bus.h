@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Brings a guest's port and MMIO accesses to the device whose range they fall into. */
+/* Dispatches a guest's port and MMIO accesses to the device that owns the range. */
 #ifndef RIFFLE_MONITOR_BUS_H
 #define RIFFLE_MONITOR_BUS_H
 
@@ -12,8 +12,8 @@
 
 /*
  * A device's registers. `offset` counts from the base of its range; `bytes` is 1, 2, 4 or 8 (ports: at most 4) and the
- * access lies wholly inside the range. What a register means at a width is the device's business. Called by vCPU
- * threads with the range's lock held, one call at a time; must not block.
+ * access lies wholly inside the range. The device defines what an access of each width means. Called by vCPU threads
+ * with the range's lock held, one call at a time; must not block.
  */
 struct bus_ops {
 	void (*read)(void *device, uint64_t offset, void *data, unsigned bytes);
@@ -34,8 +34,8 @@ struct bus_space {
 };
 
 /*
- * `lock` is held around accesses, so devices need no locks of their own; whoever else changes a device (the event loop)
- * takes the same lock.
+ * `lock` is held around accesses, so devices need no locks of their own; other code that changes a device (the event
+ * loop) must take the same lock.
  */
 struct bus {
 	pthread_mutex_t lock;
@@ -51,20 +51,20 @@ void bus_destroy(struct bus *bus);
  */
 int bus_add(struct bus_space *space, const struct bus_range *range, struct riffle_error *error);
 
-/* Takes away the range that starts at `base`; not while vCPUs run. */
+/* Removes the range that starts at `base`; not while vCPUs run. */
 void bus_remove(struct bus_space *space, uint64_t base);
 
 /*
- * One access of `bytes` bytes at `data`, which a read fills; where nothing answers it reads all ones and a write is
- * lost. Any address, width and direction is safe.
+ * One access of `bytes` bytes at `data`, which a read fills in. Where there is no device, reads return all ones and
+ * writes are lost. Any address, width and direction is safe.
  */
 void bus_port(struct bus *bus, uint16_t port, unsigned bytes, bool write, void *data);
 void bus_mmio(struct bus *bus, uint64_t address, unsigned bytes, bool write, void *data);
 
 /*
- * For devices of the PC whose registers are a byte each: `bus_byte_ops` with a struct bus_bytes as the device. Other
- * widths read all ones and write nothing: on a PC's bus they would be split over the ports that follow, and a 32-bit
- * write to the PCI address port 0xcf8 would reach the reset register 0xcf9.
+ * For PC devices with one-byte registers: `bus_byte_ops` with a struct bus_bytes as the device. Other widths read all
+ * ones and write nothing: a PC's bus would split them across the following ports, and a 32-bit write to the PCI address
+ * port 0xcf8 would reach the reset register 0xcf9.
  */
 struct bus_bytes {
 	uint8_t (*read)(void *device, unsigned offset);

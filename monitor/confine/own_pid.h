@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The number that stands for the process's own id in the filters made at build time, and is replaced at run time. */
+/* The placeholder for the process's own id in the filters made at build time; it is replaced at run time. */
 #ifndef RIFFLE_MONITOR_OWN_PID_H
 #define RIFFLE_MONITOR_OWN_PID_H
 

@@ -11,26 +11,26 @@
 
 enum cpu_register { CPU_EAX, CPU_EBX, CPU_ECX, CPU_EDX };
 
-/* The bits of `filter` in one register of one CPUID leaf become those of `value`. */
+/* Replaces the bits of `filter` in one register of one CPUID leaf by those of `value`. */
 struct cpu_cpuid_modifier {
 	uint32_t leaf, subleaf;
 	enum cpu_register reg;
 	uint32_t filter, value;
 };
 
-/* The same of an MSR. */
+/* The same for an MSR. */
 struct cpu_msr_modifier {
 	uint32_t index;
 	uint64_t filter, value;
 };
 
-/* A KVM capability that must be there; or one that is expected otherwise and need not be (`!ID` in files). */
+/* A KVM capability that is required; or one that is required by default and is waived (`!ID` in files). */
 struct cpu_capability {
 	uint32_t id;
 	bool waived;
 };
 
-/* Firecracker's static templates: what a model of CPU shows to guests that are moved between models. */
+/* Firecracker's static templates, which hide differences between CPU models from guests that move between them. */
 enum cpu_template {
 	CPU_TEMPLATE_NONE,
 	CPU_TEMPLATE_T2,
@@ -38,10 +38,12 @@ enum cpu_template {
 	CPU_TEMPLATE_T2CL,
 	CPU_TEMPLATE_T2A,
 	CPU_TEMPLATE_C3,
-	CPU_TEMPLATE_V1N1, /* of Arm hosts: never fits here */
+	CPU_TEMPLATE_V1N1, /* for Arm hosts: never applies here */
 };
 
-/* The template first, then the modifiers. Arrays stay the caller's, as long as the machine. */
+/*
+ * The template is applied first, then the modifiers. The caller owns the arrays and keeps them as long as the machine.
+ */
 struct cpu_config {
 	enum cpu_template template;
 	const struct cpu_cpuid_modifier *cpuid;
@@ -53,20 +55,20 @@ struct cpu_config {
 };
 
 /*
- * Reads "0b" and then 0, 1 (replaced bits) and x (bits left alone), most significant first, with underscores between
- * them as one likes; at most `bits` of them, and those that are missing are left alone. False: it is not that.
+ * Parses "0b" followed by 0, 1 (replaced bits) and x (unchanged bits), most significant first, with optional
+ * underscores; at most `bits` of them, missing ones are unchanged. False: bad syntax.
  */
 bool cpu_bitmap_parse(const char *text, unsigned bits, uint64_t *filter, uint64_t *value);
 
-/* "T2" and so on; NULL for a value that is none. */
+/* "T2" and so on; NULL for an invalid value. */
 const char *cpu_template_name(enum cpu_template template);
 
 /*
- * The template's own modifiers, put into *config (whose `template` is left). Errors: UNSUPPORTED, when this host's CPU
- * is none of those that the template is for.
+ * Puts the template's own modifiers into *config (whose `template` is unchanged). Errors: UNSUPPORTED, if the template
+ * is not for this host's CPU.
  */
 int cpu_template_get(struct cpu_config *config, enum cpu_template template, struct riffle_error *error);
-/* The same whatever the host is. */
+/* The same for any host. */
 void cpu_template_modifiers(struct cpu_config *config, enum cpu_template template);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What KVM_RUN came back for, and what to do about it. */
+/* Handles the exits of KVM_RUN. */
 #ifndef RIFFLE_MONITOR_EXITS_H
 #define RIFFLE_MONITOR_EXITS_H
 

@@ -20,23 +20,23 @@ struct guest_cpuid {
 };
 
 /*
- * Asks KVM, carries out the template and the modifiers of *config, and adjusts what comes of that for `vcpus` vCPUs.
- * `tsc_deadline`: KVM's LAPIC has that timer mode. Errors: IO, UNSUPPORTED (a leaf that KVM does not have; the template
- * is for other hosts).
+ * Gets KVM's supported CPUID, applies the template and the modifiers of *config, and adjusts the result for `vcpus`
+ * vCPUs. `tsc_deadline`: KVM's LAPIC has that timer mode. Errors: IO, UNSUPPORTED (a leaf that KVM does not have; the
+ * template is for other hosts).
  */
 int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, const struct cpu_config *config, unsigned vcpus,
 		     bool tsc_deadline, struct riffle_error *error);
 
-/* The modifiers alone. Errors: UNSUPPORTED, with the leaf. */
+/* Applies only the modifiers. Errors: UNSUPPORTED, with the leaf. */
 int guest_cpuid_modify(struct guest_cpuid *cpuid, const struct cpu_cpuid_modifier *modifiers, size_t count,
 		       struct riffle_error *error);
 
-/* The adjustment alone. */
+/* Makes only the adjustment. */
 void guest_cpuid_adjust(struct guest_cpuid *cpuid, unsigned vcpus, bool tsc_deadline);
 
 /*
- * Tells the TSC's frequency where a guest without kvm-clock looks for it: leaves 0x15 and 0x16 on Intel, and the
- * hypervisor's timing leaf 0x40000010, which many systems know from VMware. 0 kHz changes nothing.
+ * Reports the TSC's frequency where a guest without kvm-clock looks for it: leaves 0x15 and 0x16 on Intel, and the
+ * hypervisor's timing leaf 0x40000010, which many systems support because of VMware. 0 kHz changes nothing.
  */
 void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of a VM, for the files of monitor/core and monitor/snapshot alone. */
+/* A VM's internals, only for the files of monitor/core and monitor/snapshot. */
 #ifndef RIFFLE_MONITOR_CORE_INTERNAL_H
 #define RIFFLE_MONITOR_CORE_INTERNAL_H
 
@@ -14,7 +14,7 @@
 
 #define VM_MSRS_MAX 512u
 
-/* What saving and restoring state has to know of KVM; filled with vm_config.can_save. */
+/* KVM capabilities for saving and restoring state; filled in with vm_config.can_save. */
 struct vm_capabilities {
 	size_t xsave_bytes; /* 0: none */
 	bool xsave2, xcrs, tsc_control;
@@ -39,14 +39,14 @@ struct vm {
 	/* under state_lock: */
 	enum vm_state wanted;
 	unsigned threads; /* vCPUs that have a thread, until they are joined */
-	unsigned parked;  /* of these, how many wait to be let in, or are through */
+	unsigned parked;  /* of these, how many are waiting to enter the guest, or have finished */
 
 	atomic_int end;            /* VM_NOT_ENDED, or an enum vm_end */
-	struct riffle_error error; /* written once, by who set VM_END_ERROR */
+	struct riffle_error error; /* written once, by the thread that set VM_END_ERROR */
 	_Atomic uint64_t fault_rip;
 };
 
-/* Begins a pause without waiting for it: for a vCPU's own thread, which parks when it comes back. */
+/* Begins a pause without waiting for it: for a vCPU's own thread, which parks after it returns. */
 void vm_begin_pause(struct vm *vm);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /dev/kvm and one VM of it: capabilities, reserved pages, interrupt controllers and timer. */
+/* /dev/kvm and one VM: capabilities, reserved pages, interrupt controllers and timer. */
 #ifndef RIFFLE_MONITOR_KVM_H
 #define RIFFLE_MONITOR_KVM_H
 
@@ -13,18 +13,19 @@
 int kvm_open(struct riffle_error *error);
 
 /*
- * Whether it can run `vcpus` vCPUs and has what the monitor needs, less what *config waives, and what *config wants.
+ * Checks that it can run `vcpus` vCPUs and has the capabilities that the monitor needs, except those that *config
+ * waives, and those that *config requires.
  * Errors: UNSUPPORTED.
  */
 int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struct riffle_error *error);
 
-/* Makes a VM with the pages that Intel hosts need reserved. Returns the descriptor, or -1. */
+/* Creates a VM and reserves the pages that Intel hosts need. Returns the descriptor, or -1. */
 int kvm_create_vm(int kvm_fd, struct riffle_error *error);
 
-/* Makes PICs, IOAPIC, LAPICs and the PIT, in the kernel. Memory slots have to be there already. */
+/* Creates PICs, IOAPIC, LAPICs and the PIT in the kernel. Memory slots must exist already. */
 int kvm_create_chips(int vm_fd, struct riffle_error *error);
 
-/* Whether KVM_GET_SUPPORTED_CPUID leaves the TSC-deadline bit to us. */
+/* Whether KVM supports the TSC-deadline timer, whose bit KVM_GET_SUPPORTED_CPUID leaves to the monitor. */
 bool kvm_has_tsc_deadline(int kvm_fd);
 
 #endif

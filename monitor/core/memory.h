@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM: one mapping, anonymous or of a file, cut by the hole below 4 GiB into at most two stretches. */
+/* Guest RAM: one mapping, anonymous or of a file, split by the hole below 4 GiB into at most two ranges. */
 #ifndef RIFFLE_MONITOR_MEMORY_H
 #define RIFFLE_MONITOR_MEMORY_H
 
@@ -17,29 +17,31 @@
 
 #define GUEST_MEMORY_ADDED_MAX 16u
 #define GUEST_MEMORY_ADDED_FROM (UINT64_C(512) << 30)
-/* A file that holds the RAM: byte n of it is byte n of the RAM, without the hole. */
+/* A file that holds the RAM: byte n of the file is byte n of the RAM, not counting the hole. */
 struct guest_memory_file {
-	int fd;      /* the memory's own from then on, also after an error */
-	bool shared; /* the guest writes to the file: for one that nobody else will use. False: it stays as it is */
+	int fd;      /* ownership passes to the memory, also after an error */
+	bool shared; /* the guest writes to the file, which must have no other user. False: the file is not changed */
 };
 
 struct guest_memory {
 	struct riffle_ram ram[2];
 	size_t count;
-	/* what devices add to it, above all RAM and GUEST_MEMORY_ADDED_FROM (or half of what the host's CPU addresses):
-	 * no RAM, but as good to devices */
+	/*
+	 * memory that devices add, above all RAM and GUEST_MEMORY_ADDED_FROM (or half of the host CPU's address space):
+	 * not RAM, but devices may access it like RAM
+	 */
 	struct riffle_ram added[GUEST_MEMORY_ADDED_MAX];
-	bool added_read_only[GUEST_MEMORY_ADDED_MAX]; /* to the guest's CPUs; the host's mapping is writable */
+	bool added_read_only[GUEST_MEMORY_ADDED_MAX]; /* for the guest's CPUs; the host's mapping is writable */
 	size_t added_count;
-	/* what the guest's CPUs may read and not write, and is no memory to devices; bytes 0: nothing */
+	/* readable but not writable by the guest's CPUs, and no memory to devices; bytes 0: nothing */
 	struct riffle_ram registers;
-	void *reservation; /* RAM with its guard pages; NULL: nothing mapped */
+	void *reservation; /* RAM including guard pages; NULL: nothing mapped */
 	size_t reservation_bytes;
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
-	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
+	bool unsaved; /* no file holds any earlier state of it: the first difference is all of it */
 	_Atomic uint64_t
-	    *dirty; /* a bit a page, of what the monitor wrote since the last snapshot; NULL: not tracked */
+	    *dirty; /* one bit per page that the monitor wrote since the last snapshot; NULL: not tracked */
 };
 
 /* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY. */
@@ -49,44 +51,49 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 			  struct riffle_error *error);
 void guest_memory_unmap(struct guest_memory *memory);
 
-/* Where the next stretch can be added: a multiple of 1 GiB. */
+/* Where the next range can be added: a multiple of 1 GiB. */
 uint64_t guest_memory_next_added(const struct guest_memory *memory);
-/* Adds it, there, before guest_memory_register(); it stays its owner's. Errors: ARGUMENT (more than there is room for).
+/* Adds a range there, before guest_memory_register(); its owner keeps it. Errors: ARGUMENT (no room for more).
  */
 int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *region, bool read_only,
 		     struct riffle_error *error);
-/* All RAM as the one mapping that it is. */
+/* The start of the mapping that holds all RAM. */
 uint8_t *guest_memory_start(const struct guest_memory *memory);
 uint64_t guest_memory_bytes(const struct guest_memory *memory);
 
 /*
- * Notes which pages are written, for snapshots of what changed: KVM does for the guest, and those of the monitor that
- * write to the memory call guest_memory_mark(). Before guest_memory_register(). Errors: MEMORY.
+ * Tracks which pages are written, for snapshots of changes: KVM tracks the guest's writes, and the monitor's own code
+ * calls guest_memory_mark(). Before guest_memory_register(). Errors: MEMORY.
  */
 int guest_memory_track(struct guest_memory *memory, struct riffle_error *error);
 void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, size_t bytes);
 
-/* [at, at + bytes), which is RAM, is about to be written. Any thread. */
+/* Marks [at, at + bytes), which is RAM and about to be written, as dirty. Any thread. */
 static inline void guest_memory_mark(const struct guest_memory *memory, const void *at, size_t bytes)
 {
 	if (memory->dirty)
 		guest_memory_mark_pages(memory, at, bytes);
 }
 
-/* Gives whole pages back to the host, which read as zero afterwards. False: the host keeps them as they are. */
+/* Returns whole pages to the host; they read as zero afterwards. False: the host left them unchanged. */
 bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t bytes);
 
 /*
  * The one translation of guest addresses: the host address of [gpa, gpa + bytes), or NULL unless all of it lies in one
- * stretch of RAM. 0 bytes are inside wherever a byte would be. Any values are safe.
+ * RAM range. 0 bytes are inside wherever one byte would be. Any values are safe.
  */
 void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t bytes);
 
-/* Copies in or out, once: what was checked is what is used. False, and nothing copied, unless all of it is RAM. */
+/*
+ * Copies in or out once, so that the data used is the data that was checked. False, with nothing copied, unless all of
+ * it is RAM.
+ */
 bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t bytes);
 bool guest_memory_write(const struct guest_memory *memory, uint64_t gpa, const void *data, size_t bytes);
 
-/* Tells KVM of it; to be called before KVM_CREATE_IRQCHIP, after which each slot waits for an RCU grace period. */
+/*
+ * Registers the memory with KVM; call before KVM_CREATE_IRQCHIP, after which each slot waits for an RCU grace period.
+ */
 int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct riffle_error *error);
 
 #endif

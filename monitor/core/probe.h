@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells a /dev/kvm that virtualises from one that emulates every instruction. */
+/* Distinguishes a /dev/kvm that virtualises from one that emulates every instruction. */
 #ifndef RIFFLE_MONITOR_PROBE_H
 #define RIFFLE_MONITOR_PROBE_H
 
@@ -7,12 +7,12 @@
 
 #include <riffle/error.h>
 
-/* UNSUPPORTED, with advice, when this KVM only emulates. Costs nothing where CPUID has VMX or SVM. */
+/* Returns UNSUPPORTED, with advice, if this KVM only emulates. Free if CPUID has VMX or SVM. */
 int probe_refuse_emulation(int kvm_fd, struct riffle_error *error);
 
 /*
- * Whether a breakpoint instruction in a guest brings it out to the monitor. QEMU's software emulation of a host with
- * SVM takes it for the guest's own.
+ * Whether a breakpoint instruction in a guest exits to the monitor. QEMU's software emulation of an SVM host handles it
+ * as the guest's own.
  */
 bool probe_breakpoints(int kvm_fd);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads with small stacks, the signals of a running microVM, and the one that gets a thread out of a system call. */
+/* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #ifndef RIFFLE_MONITOR_THREAD_H
 #define RIFFLE_MONITOR_THREAD_H
 
@@ -16,10 +16,10 @@ struct signal_state {
 };
 
 /*
- * Blocks every signal that a running microVM does not take by a handler, and makes KICK_SIGNAL the kick: it interrupts
- * system calls and does nothing else. Fills *taken with the signals that the caller should read through a signalfd: all
- * that would end the process, but for those that a fault of its own raises, and those of job control. Threads started
- * afterwards inherit the mask. Undone by signals_restore().
+ * Blocks every signal for which a running microVM has no handler, and installs KICK_SIGNAL, which only interrupts
+ * system calls. Fills *taken with the signals that the caller should read through a signalfd: all that would end the
+ * process, except those raised by its own faults, and those of job control. Threads started afterwards inherit the
+ * mask. Undone by signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
 /* The kick alone: every other signal is left to the process. */

@@ -31,14 +31,14 @@ struct vm_config {
 /* How a VM ended. */
 enum vm_end {
 	VM_END_POWEROFF,     /* ACPI S5 */
-	VM_END_RESET,        /* keyboard controller, ACPI reset register, port 0xcf9, a reset by the BIOS's entry */
+	VM_END_RESET,        /* keyboard controller, ACPI reset register, port 0xcf9, a jump to the BIOS's entry */
 	VM_END_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
 	VM_END_SIGNAL,       /* a signal asked the process to end */
 	VM_END_ESCAPE,       /* console escape: Ctrl-A x, on a terminal only */
-	VM_END_HALTED,       /* every vCPU halted with interrupts off: nothing can wake it any more */
+	VM_END_HALTED,       /* every vCPU is halted with interrupts off: nothing can wake them */
 	VM_END_PANIC,        /* the guest's kernel reported a panic */
 	VM_END_COMMAND,      /* the guest's command ended and its status was reported */
-	VM_END_ERROR,        /* KVM said something that no guest should bring about; see vm_error() */
+	VM_END_ERROR,        /* KVM reported something that no guest should cause; see vm_error() */
 };
 
 /* Where exits go. Called by vCPU threads, several at a time; `ended` once, by whichever thread ended the VM. */
@@ -47,25 +47,26 @@ struct vm_handlers {
 	void (*mmio)(void *opaque, uint64_t address, unsigned bytes, bool write, void *data);
 	void (*ended)(void *opaque);
 	/*
-	 * A vCPU came to something that KVM_SET_GUEST_DEBUG asked for; NULL: nobody debugs. The VM is being paused by
-	 * then, which vm_pause() waits for.
+	 * A vCPU hit a condition requested by KVM_SET_GUEST_DEBUG; NULL: no debugger. The VM is already being paused;
+	 * vm_pause() waits for that.
 	 */
 	void (*debug)(void *opaque, unsigned vcpu, const struct kvm_debug_exit_arch *stop);
-	uint16_t debug_port; /* a byte written there is a breakpoint too, told as vector 3 with a pc of 0; 0: none */
+	uint16_t
+	    debug_port; /* a byte written there is a breakpoint too, reported as vector 3 with a pc of 0; 0: none */
 	void *opaque;
 };
 
 /*
- * Makes a VM's memory, all zero, without KVM yet: a kernel can be loaded into vm_memory() from now on, by another
- * thread if need be. On success the caller owns *vm. Errors: ARGUMENT (config), MEMORY.
+ * Creates a VM's memory, all zero, without KVM yet: from now on a kernel can be loaded into vm_memory(), even by
+ * another thread. On success the caller owns *vm. Errors: ARGUMENT (config), MEMORY.
  */
 int vm_new(struct vm **vm, const struct vm_config *config, const struct vm_handlers *handlers,
 	   struct riffle_error *error);
 
 /*
- * Gives the memory to a VM of /dev/kvm, opened by kvm_open() and found good by kvm_check(); the descriptor is the VM's
- * from now on, also after an error. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would wait for
- * an RCU grace period. Once per VM, before anything below. Errors: IO.
+ * Gives the memory to a VM of /dev/kvm, which was opened by kvm_open() and passed kvm_check(). The VM takes ownership
+ * of the descriptor, also after an error. KVM_SET_USER_MEMORY_REGION comes before the irqchip, after which it would
+ * wait for an RCU grace period. Once per VM, before anything below. Errors: IO.
  */
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error);
 void vm_destroy(struct vm *vm);
@@ -80,24 +81,25 @@ int vm_descriptor(const struct vm *vm);
 /* Whether the guest's CPUID has 1 GiB pages and RAM is large enough that the boot tables should use them. */
 bool vm_gib_pages(const struct vm *vm);
 
-/* Makes irqchip, PIT, vCPUs with CPUID and MSRs. May run while another thread loads the kernel. */
+/* Creates irqchip, PIT, and vCPUs with CPUID and MSRs. May run while another thread loads the kernel. */
 int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
 /* Sets the registers with which vCPU 0 enters the kernel. */
 int vm_set_entry(struct vm *vm, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
 /*
- * Starts a thread for each vCPU. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is taken for getting
- * them out of the guest, and must be blocked in the caller and in every other thread (signals_take()). Errors: IO.
+ * Starts a thread for each vCPU. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is used to kick them
+ * out of the guest, and must be blocked in the caller and in every other thread (signals_take()). Errors: IO.
  */
 int vm_start(struct vm *vm, struct riffle_error *error);
 
 /*
- * Any number of times, by any thread but a vCPU's, without a lock that a device takes. vm_pause() returns when no vCPU
- * is in the guest or in a device any more, with the accesses they had begun completed: their state can be read and set.
- * A VM that has ended stays ended.
+ * Any number of times, by any thread except a vCPU's, without holding a lock that a device takes. vm_pause() returns
+ * when no vCPU is in the guest or in a device any more and the accesses that they had begun are complete: their state
+ * can be read and set. A VM that has ended stays ended.
  */
 void vm_pause(struct vm *vm);
-/* While it is paused: the guest's watchdogs do not take the pause for a lock-up. Guests without kvm-clock do not hear.
+/* While paused: keeps the guest's watchdogs from taking the pause for a lock-up. Has no effect on guests without
+ * kvm-clock.
  */
 void vm_tell_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
@@ -107,7 +109,7 @@ void vm_resume(struct vm *vm);
  */
 void vm_pause_soon(struct vm *vm);
 
-/* Keeps one vCPU where it is when the VM goes on, or lets it go on too. While the VM is paused. */
+/* Holds one vCPU when the VM is resumed, or releases it again. While the VM is paused. */
 void vm_hold(struct vm *vm, unsigned vcpu, bool hold);
 /* For KVM's ioctls of a vCPU while the VM is paused; belongs to the VM. */
 int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu);
@@ -116,7 +118,7 @@ int vm_vcpu_descriptor(const struct vm *vm, unsigned vcpu);
 void vm_end(struct vm *vm, enum vm_end end);
 /* Ends it with VM_END_ERROR and this error. */
 void vm_fail(struct vm *vm, const struct riffle_error *error);
-/* Waits until the vCPUs' threads are gone, after vm_end(). */
+/* Waits until the vCPU threads have ended, after vm_end(). */
 void vm_join(struct vm *vm);
 
 enum vm_state { VM_PAUSED, VM_RUNNING, VM_ENDED };
@@ -126,8 +128,8 @@ enum vm_end vm_how_ended(const struct vm *vm);
 const struct riffle_error *vm_error(const struct vm *vm);
 
 /*
- * The guest's instruction pointer where KVM gave up (VM_END_ERROR), 0 when unknown. It tells where the guest's kernel
- * lies: not for logs, unless somebody asked.
+ * The guest's instruction pointer where KVM gave up (VM_END_ERROR), 0 when unknown. It reveals where the guest's kernel
+ * lies: not to be logged unless requested.
  */
 uint64_t vm_fault_rip(const struct vm *vm);
 
@@ -135,22 +137,22 @@ uint64_t vm_fault_rip(const struct vm *vm);
 uint64_t vm_cpu_ns(const struct vm *vm);
 
 /*
- * Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Takes running vCPUs out
- * of the guest for a moment, which a halted guest does not notice. Not for vCPU threads.
+ * Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Briefly kicks running
+ * vCPUs out of the guest, which a halted guest does not notice. Not for vCPU threads.
  */
 bool vm_is_halted(struct vm *vm);
 
-/* What the /dev/kvm of this host is: for `riffle doctor` and for the refusal. */
+/* The kind of this host's /dev/kvm: for `riffle doctor` and for refusing to run. */
 enum kvm_kind {
-	KVM_NONE, /* no /dev/kvm, or not KVM's */
+	KVM_NONE, /* no /dev/kvm, or it is not KVM */
 	KVM_NO_PERMISSION,
-	KVM_EMULATING, /* runs guests instruction by instruction: no Linux */
+	KVM_EMULATING, /* emulates guests instruction by instruction: too slow for Linux */
 	KVM_HARDWARE,
 };
 
 /*
- * A host whose CPUID has VMX or SVM virtualises, at no further cost; on any other a tiny guest is timed, 1 to 15 ms.
- * `error` (may be NULL) says what is wrong when the answer is not KVM_HARDWARE.
+ * A host whose CPUID has VMX or SVM virtualises, without further checks; on any other host a tiny guest is timed, which
+ * takes 1 to 15 ms. `error` (may be NULL) describes the problem if the result is not KVM_HARDWARE.
  */
 enum kvm_kind vm_probe_kvm(struct riffle_error *error);
 

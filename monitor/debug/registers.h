@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vCPU's registers as gdb knows them: one file of bytes, its description, and the way from and to KVM's structures.
+/* A vCPU's registers as gdb sees them: one register file, its description, and the conversion from and to KVM's
+ * structures.
  */
 #ifndef RIFFLE_MONITOR_DEBUG_REGISTERS_H
 #define RIFFLE_MONITOR_DEBUG_REGISTERS_H
@@ -9,14 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What gdb's features core, sse and segments hold, and some control registers. */
+/* The contents of gdb's features core, sse and segments, and some control registers. */
 #define REGISTER_FILE_BYTES (17u * 8 + 7 * 4 + 8 * 10 + 8 * 4 + 16 * 16 + 4 + 3 * 8 + 6 * 8)
 
 struct register_file {
 	uint8_t bytes[REGISTER_FILE_BYTES];
 };
 
-/* What KVM keeps them in. */
+/* KVM's structures for them. */
 struct register_sources {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -25,10 +26,10 @@ struct register_sources {
 };
 
 void registers_collect(struct register_file *file, const struct register_sources *sources);
-/* Selectors, bases and control registers are left as they are: a debugger that writes them all back changes none. */
+/* Selectors, bases and control registers are not changed, so a debugger that writes everything back does no harm. */
 void registers_spread(const struct register_file *file, struct register_sources *sources);
 
-/* Where register `number` of the description lies in the file. False: there is none of that number. */
+/* Where register `number` of the description lies in the file. False: there is no such register. */
 bool registers_find(unsigned number, size_t *offset, size_t *bytes);
 
 /* The target description that gdb reads (target.xml), NUL-terminated. Thread-safe after the first call returned. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The GDB remote serial protocol: commands of a debugger, carried out on whatever a table of functions stands for. */
+/* The GDB remote serial protocol: carries out a debugger's commands on a target given as a table of functions. */
 #ifndef RIFFLE_MONITOR_DEBUG_STUB_H
 #define RIFFLE_MONITOR_DEBUG_STUB_H
 
@@ -24,8 +24,10 @@ enum stub_point {
 
 enum stub_go { STUB_STAY, STUB_CONTINUE, STUB_STEP };
 
-/* Threads are vCPUs, counted from 0 here and from 1 in the protocol. Everything is called between stops alone, but
- * interrupt. */
+/*
+ * Threads are vCPUs, counted from 0 here and from 1 in the protocol. Everything except interrupt is called only while
+ * the threads are stopped.
+ */
 struct stub_target {
 	unsigned threads;
 	bool (*read_registers)(void *opaque, unsigned thread, struct register_file *file);
@@ -35,10 +37,10 @@ struct stub_target {
 	size_t (*write_memory)(void *opaque, unsigned thread, uint64_t address, const void *data, size_t bytes);
 	bool (*insert)(void *opaque, unsigned thread, enum stub_point kind, uint64_t address, uint64_t bytes);
 	bool (*remove)(void *opaque, enum stub_point kind, uint64_t address, uint64_t bytes);
-	/* Lets the threads go; stub_stopped() tells when they are stopped again. */
+	/* Resumes the threads; stub_stopped() reports when they have stopped again. */
 	void (*resume)(void *opaque, const enum stub_go go[STUB_THREADS_MAX]);
 	void (*interrupt)(void *opaque);
-	void (*detach)(void *opaque); /* every breakpoint is taken away and every thread runs */
+	void (*detach)(void *opaque); /* every breakpoint is removed and every thread runs */
 	void (*kill)(void *opaque);
 	void *opaque;
 };
@@ -73,11 +75,11 @@ struct stub {
 /* A debugger has connected; the threads are stopped. */
 void stub_begin(struct stub *stub, const struct stub_target *target,
 		void (*send)(void *opaque, const char *bytes, size_t count), void *opaque);
-/* What it sent. Returns false when it has said good-bye (detach or kill) and the connection is to be closed. */
+/* Handles received bytes. Returns false after a detach or kill, when the connection is to be closed. */
 bool stub_take(struct stub *stub, const uint8_t *bytes, size_t count);
-/* The threads stopped after they had been let go. */
+/* The threads have stopped after they were resumed. */
 void stub_stopped(struct stub *stub, unsigned thread, enum stub_stop why, uint64_t address);
-/* The machine is no more. */
+/* The machine has ended. */
 void stub_exited(struct stub *stub);
 
 #endif

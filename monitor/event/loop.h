@@ -13,21 +13,21 @@
 #define LOOP_BATCH 16
 
 /*
- * Sources, timers and tasks are embedded in their owner, which fills the callback and zeroes the rest, and must stay
- * where they are while the loop knows them. All functions but loop_post() and loop_stop() belong to the loop's own
- * thread (or to whoever sets the loop up before that thread runs); callbacks run in that thread and may call any of
- * them, on themselves too. Callbacks never block.
+ * Sources, timers and tasks are embedded in their owner, which sets the callback and zeroes the rest, and must stay in
+ * place while the loop uses them. All functions except loop_post() and loop_stop() may only be called in the loop's own
+ * thread (or by the code that sets up the loop before that thread runs). Callbacks run in that thread and may call any
+ * of them, even on their own source. Callbacks never block.
  */
 
-/* A descriptor. Level-triggered: `ready` is called again as long as something is left to do. */
+/* A descriptor. Level-triggered: `ready` is called again as long as the condition holds. */
 struct loop_source {
-	void (*ready)(void *opaque, uint32_t events); /* EPOLLIN, EPOLLOUT; EPOLLHUP and EPOLLERR unasked */
+	void (*ready)(void *opaque, uint32_t events); /* EPOLLIN, EPOLLOUT; always EPOLLHUP and EPOLLERR */
 	void *opaque;
 	/* the loop's own: */
 	int fd;
 	uint32_t events;
 	bool added, in_epoll;
-	bool always; /* a regular file, which epoll does not take: ready whenever it is asked for */
+	bool always; /* a regular file, which epoll refuses: always ready */
 	struct loop_source *next_always;
 };
 
@@ -57,7 +57,7 @@ struct loop {
 	pthread_mutex_t lock;       /* of what follows */
 	struct loop_task *first_task, **last_task;
 	bool woken, stop;
-	/* what one epoll_wait() returned, so that a source removed on the way is not called any more */
+	/* the result of one epoll_wait(), so that a source removed meanwhile is not called any more */
 	struct epoll_event batch[LOOP_BATCH];
 	int batch_count;
 };
@@ -67,22 +67,22 @@ int loop_init(struct loop *loop, struct riffle_error *error);
 void loop_destroy(struct loop *loop);
 
 /*
- * Watches `fd` for `events` (0: for nothing yet; a hang-up is not reported then either). A source is added once; its
- * descriptor stays its owner's, to be closed after loop_remove(). Errors: IO.
+ * Watches `fd` for `events` (0: for nothing yet; then not even a hang-up is reported). A source is added once; its
+ * owner keeps the descriptor and closes it after loop_remove(). Errors: IO.
  */
 int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events, struct riffle_error *error);
 void loop_watch(struct loop *loop, struct loop_source *source, uint32_t events);
 void loop_remove(struct loop *loop, struct loop_source *source);
 
-/* Arms a timer, which may be armed already, for a moment of CLOCK_MONOTONIC. Each arming expires at most once. */
+/* Arms a timer, which may be armed already, for a time of CLOCK_MONOTONIC. Each arming expires at most once. */
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop *loop, struct loop_timer *timer);
 uint64_t loop_now(void);
 
-/* Any thread: has the loop run the task once, soon. Posting it again before it ran changes nothing. Never waits. */
+/* Any thread: makes the loop run the task once, soon. Posting it again before it has run has no effect. Never waits. */
 void loop_post(struct loop *loop, struct loop_task *task);
 
-/* Serves until loop_stop(), which any thread may call, also before. Tasks posted before the stop are run. */
+/* Runs until loop_stop(), which any thread may call, even before loop_run(). Tasks posted before the stop are run. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Notes the moment at which the guest's init says that it runs, and those of other marks on the way. */
+/* Records when the guest's init reports that it runs, and other marks before and after. */
 #ifndef RIFFLE_MONITOR_BOOT_TIMER_H
 #define RIFFLE_MONITOR_BOOT_TIMER_H
 
@@ -10,9 +10,9 @@
 
 #define BOOT_TIMER_MARK 123
 
-#define BOOT_TIMER_MARKS_MAX 32u /* what a guest marks beyond is let go */
+#define BOOT_TIMER_MARKS_MAX 32u /* further marks are ignored */
 
-/* Another value than init's: which, and when by CLOCK_MONOTONIC. */
+/* A mark other than init's: its value, and its time by CLOCK_MONOTONIC. */
 struct boot_mark {
 	uint8_t value;
 	uint64_t ns;
@@ -23,7 +23,7 @@ struct boot_timer {
 	/* under the bus's lock; read when no vCPU runs any more */
 	struct boot_mark mark[BOOT_TIMER_MARKS_MAX];
 	unsigned marks;
-	/* told of init's first mark, in the vCPU's thread; set before boot_timer_attach(), NULL: nobody */
+	/* called at init's first mark, in the vCPU's thread; set before boot_timer_attach(); NULL: none */
 	void (*marked)(void *opaque, uint64_t ns);
 	void *opaque;
 	struct bus_bytes registers;

@@ -13,16 +13,16 @@
 
 enum command_stream { COMMAND_OUT, COMMAND_ERR, COMMAND_STREAMS };
 
-/* What the channel asks of the monitor around it; called with the bus's lock held, must not block. */
+/* Callbacks into the monitor; called with the bus's lock held, must not block. */
 struct command_host {
-	/* bytes that put() would take now; any large number when nobody reads the stream */
+	/* bytes that put() would accept now; any large number if nobody reads the stream */
 	uint32_t (*room)(void *opaque, enum command_stream stream);
 	bool (*gone)(void *opaque, enum command_stream stream);
-	/* at most what there is room for */
+	/* at most room() bytes */
 	void (*put)(void *opaque, enum command_stream stream, const uint8_t *data, unsigned bytes);
 	/* a byte to COM1 */
 	void (*ring)(void *opaque);
-	/* command_input() would take something again */
+	/* command_input() would accept data again */
 	void (*input_wanted)(void *opaque);
 	/* a valid CHANNEL_STATUS was written; once */
 	void (*ended)(void *opaque, uint32_t status);
@@ -35,7 +35,7 @@ struct command {
 	bool ended;
 	bool input_ended, input_refused;
 	uint32_t window;
-	uint32_t latched; /* what a register read byte by byte gives */
+	uint32_t latched; /* the value of a register that is read byte by byte */
 	unsigned latched_register;
 	uint32_t written; /* bytes of a status written byte by byte */
 	unsigned input_head, input_count;
@@ -47,8 +47,8 @@ int command_attach(struct command *command, struct bus *bus, const struct comman
 		   struct riffle_error *error);
 
 /*
- * All of these with the bus's lock held. Input: returns how many bytes were taken; when fewer than all, input_wanted()
- * says when to try again. After the end there is no more.
+ * Call all of these with the bus's lock held. Input: returns how many bytes were taken; if not all, input_wanted() is
+ * called when to try again. No input follows the end.
  */
 unsigned command_input(struct command *command, const uint8_t *data, unsigned bytes);
 void command_input_end(struct command *command);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The terminal under the serial console: raw while the guest runs, put right whatever happens, and the escape. */
+/* The terminal of the serial console: raw while the guest runs, restored whatever happens, with an escape key. */
 #ifndef RIFFLE_MONITOR_CONSOLE_H
 #define RIFFLE_MONITOR_CONSOLE_H
 
@@ -13,7 +13,7 @@ struct console {
 	bool terminal;
 	bool raw;
 	bool escape_begun; /* the last key was Ctrl-A */
-	bool dump_asked;   /* Ctrl-A d was typed; whoever sees to it clears this */
+	bool dump_asked;   /* Ctrl-A d was typed; cleared by the code that handles it */
 	struct termios saved;
 };
 
@@ -21,7 +21,7 @@ void console_init(struct console *console, int fd);
 
 /*
  * Makes a terminal raw, unless the process is in the background (then again at SIGCONT). From then until
- * console_leave() a crash of the process puts the terminal right before it dies. One console at a time.
+ * console_leave(), a crash of the process restores the terminal first. One console at a time.
  */
 void console_enter(struct console *console);
 void console_leave(struct console *console);
@@ -31,8 +31,9 @@ bool console_readable(const struct console *console);
 
 /*
  * Takes the escape sequences out of `count` bytes of input: Ctrl-A x sets *escape (what follows is dropped), Ctrl-A d
- * sets console->dump_asked, Ctrl-A Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key passes with it. `out` needs
- * count + 1 bytes and may not be `in`. Returns how many bytes are for the guest. Only a terminal has escapes.
+ * sets console->dump_asked, Ctrl-A Ctrl-A becomes one Ctrl-A, Ctrl-A before any other key is passed on with it. `out`
+ * needs count + 1 bytes and may not be `in`. Returns how many bytes are for the guest. Escapes apply only to a
+ * terminal.
  */
 size_t console_filter(struct console *console, const uint8_t *in, size_t count, uint8_t *out, bool *escape);
 

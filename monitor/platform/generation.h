@@ -7,20 +7,23 @@
 
 #include "monitor/core/memory.h"
 
-/* Below the ACPI tables, where the guest sees no RAM. Announced by struct riffle_machine's fields of these names. */
+/*
+ * Below the ACPI tables, where the guest sees no RAM. Announced through the fields of these names in struct
+ * riffle_machine.
+ */
 #define GENERATION_VMGENID 0xdfff0u
 #define GENERATION_VMCLOCK 0xde000u
-#define GENERATION_GSI 3u /* COM2's, which is not there; the devices' interrupts are all taken */
+#define GENERATION_GSI 3u /* COM2's, which does not exist; all device interrupts are in use */
 
 /*
- * A new machine: a random id, and a clock page that counts restores and tells no time. Before the guest runs.
+ * For a new machine: a random id, and a clock page that counts restores but has no time. Call before the guest runs.
  * Errors: RANDOM; ARGUMENT (the guest has less than 1 MiB of RAM).
  */
 int generation_begin(const struct guest_memory *memory, struct riffle_error *error);
 
 /*
- * A machine that goes on from a copy of its memory: a new id, and the clock's disruption marker and generation counter
- * go up by one. While no vCPU runs; afterwards the GED's interrupt is raised (an edge on GENERATION_GSI).
+ * For a machine that continues from a copy of its memory: a new id, and the clock's disruption marker and generation
+ * counter are incremented. Call while no vCPU runs; afterwards raise the GED's interrupt (an edge on GENERATION_GSI).
  * Errors: RANDOM; ARGUMENT.
  */
 int generation_renew(const struct guest_memory *memory, struct riffle_error *error);

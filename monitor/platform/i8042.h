@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keyboard controller: a keyboard that knows one chord, Ctrl-Alt-Del, no mouse, and the reset line. */
+/* The keyboard controller: a keyboard with a single chord, Ctrl-Alt-Del, no mouse, and the reset line. */
 #ifndef RIFFLE_MONITOR_I8042_H
 #define RIFFLE_MONITOR_I8042_H
 
@@ -13,11 +13,11 @@ struct i8042 {
 	const struct platform *platform;
 	uint8_t control; /* the controller's command byte */
 	uint8_t output_port;
-	uint8_t command;            /* controller command that waits for its data byte, 0: none */
-	uint8_t keyboard_command;   /* keyboard command that waits for its data byte, 0: none */
+	uint8_t command;            /* controller command awaiting its data byte, 0: none */
+	uint8_t keyboard_command;   /* keyboard command awaiting its data byte, 0: none */
 	uint8_t queue[I8042_QUEUE]; /* bytes for the guest to read */
 	unsigned queue_head, queue_count;
-	uint8_t last; /* what an empty queue reads as */
+	uint8_t last; /* what reading an empty queue returns */
 	bool held;    /* the chord's keys are down */
 	bool irq;
 	struct bus_bytes data_port, command_port;

@@ -9,15 +9,15 @@
 
 #include <riffle/error.h>
 
-#define OUTPUT_BURST 16u /* what a UART's driver sends without asking in between */
+#define OUTPUT_BURST 16u /* what a UART driver sends without polling in between */
 
 /* Who reads the output, which decides what a full ring means. */
 enum output_reader {
 	OUTPUT_NOBODY,  /* everything is dropped */
-	OUTPUT_STREAM,  /* one descriptor for good: the guest waits for a slow reader, as on a slow line */
-	OUTPUT_READERS, /* a connection after another (output_connect()); between them output is kept, and when
-			   the ring is full the oldest of it is dropped. While there is one it is a stream. */
-	OUTPUT_DEVICE,  /* a pseudo-terminal, which does not show whether anybody reads, or whatever may lose
+	OUTPUT_STREAM,  /* one permanent descriptor: the guest waits for a slow reader, as on a slow line */
+	OUTPUT_READERS, /* one connection after another (output_connect()); between them output is kept, and when the
+			   ring is full the oldest is dropped. During a connection it is a stream. */
+	OUTPUT_DEVICE,  /* a pseudo-terminal, which does not show whether anybody reads, or anything else that may lose
 			   output: non-blocking; kept and dropped as between readers */
 };
 
@@ -28,38 +28,38 @@ struct output {
 	enum output_reader reader;
 	bool started;
 	bool confined;  /* the thread confines itself */
-	bool finish;    /* write what is there, then end */
+	bool finish;    /* write what is left, then end */
 	bool abandon;   /* end now */
-	bool gone;      /* the reader went away: everything is dropped from here on */
+	bool gone;      /* the reader went away: everything is dropped from now on */
 	bool writing;   /* the thread is in write(), without the lock */
-	bool full_seen; /* somebody was told that there is no room */
+	bool full_seen; /* a caller was told that there is no room */
 	bool gone_told;
 	int fd;         /* -1: no reader now */
 	int retired_fd; /* to be closed by the thread, which is writing to it */
-	int broken_fd;  /* the thread writes no more to it; closed by output_disconnect() */
+	int broken_fd;  /* the thread no longer writes to it; closed by output_disconnect() */
 	int failed;     /* errno of a write that a file or device refused, 0: none */
-	/* called by the thread, without the lock, when a full ring has room again, and when the reader has gone */
+	/* called by the thread, without the lock, when a full ring has room again, and when the reader has left */
 	void (*room_again)(void *opaque);
 	void (*reader_left)(void *opaque); /* the same, when a connection turns out to be broken */
 	void (*finished)(void *opaque);    /* the same, once, after output_finish(): everything is written or dropped */
 	void *opaque;
 	uint32_t head, count, size; /* first byte to write, bytes to write; size is a power of two */
-	uint64_t written;           /* bytes that left the ring: the sign of progress */
+	uint64_t written;           /* bytes that left the ring, to detect progress */
 	uint8_t *ring;
 };
 
-/* `fd` is the caller's; -1 for OUTPUT_NOBODY and OUTPUT_READERS. Errors: MEMORY. */
+/* The caller owns `fd`; -1 for OUTPUT_NOBODY and OUTPUT_READERS. Errors: MEMORY. */
 int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error);
 void output_destroy(struct output *output);
 
-/* True when a burst fits. After false the caller hears by room_again(). */
+/* True if a burst fits. After false, room_again() will be called. */
 bool output_has_room(struct output *output);
 
-/* Take bytes; what does not fit is dropped, as a UART does with a byte written too early. Never wait. */
+/* Accept bytes; what does not fit is dropped, like a byte written to a UART too early. Never wait. */
 void output_put(struct output *output, uint8_t byte);
 
 void output_write(struct output *output, const uint8_t *bytes, uint32_t count);
-/* How many bytes fit now. After 0 the caller hears by room_again(). When nobody reads any more, as many as ever. */
+/* How many bytes fit now. After 0, room_again() will be called. If nobody reads any more, a large number. */
 uint32_t output_room(struct output *output);
 bool output_is_gone(struct output *output);
 
@@ -69,27 +69,27 @@ bool output_is_gone(struct output *output);
  */
 int output_start(struct output *output, bool confined, struct riffle_error *error);
 
-/* OUTPUT_READERS: gives the thread a connection to write to, and takes it away; it is closed then. */
+/* OUTPUT_READERS: gives the thread a connection to write to, and removes it again, which closes it. */
 void output_connect(struct output *output, int fd);
 void output_disconnect(struct output *output);
-/* Whether the connection turned out to be broken and was not taken away yet. */
+/* Whether the connection turned out to be broken and has not been removed yet. */
 bool output_is_broken(struct output *output);
 
 /*
- * Has the thread end once it wrote the rest; it calls finished() then. It may never come to that: where nobody reads
- * now, or a reader stalls, which output_progress() shows: it changes as long as bytes are taken. Neither waits.
+ * Makes the thread end once it has written the rest; it then calls finished(). That may never happen if nobody reads or
+ * a reader stalls; output_progress() changes as long as bytes are accepted. Neither waits.
  */
 void output_finish(struct output *output);
 uint64_t output_progress(struct output *output);
-/* Whether what is left has a reader; a pseudo-terminal's is not known. */
+/* Whether the remaining output has a reader; unknown for a pseudo-terminal. */
 bool output_has_reader(struct output *output);
 
-/* Ends the thread at once, whatever is left, and joins it. */
+/* Ends the thread at once, dropping what is left, and joins it. */
 void output_stop(struct output *output);
 
 /*
- * After the run: what OUTPUT_READERS has kept for a reader that never came, its last `bytes` bytes at most, copied to
- * `to`. Returns how many.
+ * After the run: copies at most the last `bytes` bytes that OUTPUT_READERS kept for a reader that never came to `to`.
+ * Returns how many.
  */
 uint32_t output_kept(const struct output *output, uint8_t *to, uint32_t bytes);
 

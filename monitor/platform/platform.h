@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fixed places of the platform, and what a device asks of the machine around it. */
+/* The platform's fixed addresses, and the devices' interface to the machine. */
 #ifndef RIFFLE_MONITOR_PLATFORM_H
 #define RIFFLE_MONITOR_PLATFORM_H
 
@@ -18,14 +18,14 @@
 #define RESET_VALUE 0x06u
 #define MMIO_BOOT_TIMER UINT64_C(0xc0000000)
 
-/* BIOS data area: how the machine is to be reset */
+/* BIOS data area: the kind of reset */
 #define BIOS_RESET_MODE 0x472u
 #define BIOS_WARM_RESET 0x1234u
 
 #define IRQ_KEYBOARD 1u
 #define IRQ_COM1 4u
 
-/* The machine as its devices see it; tests put a machine of their own here. */
+/* The machine as its devices see it; tests substitute their own. */
 struct platform {
 	void (*set_irq)(void *opaque, unsigned irq, bool level);
 	void (*end)(void *opaque, enum vm_end end); /* the guest asked for this end; returns */

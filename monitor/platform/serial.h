@@ -19,18 +19,18 @@ struct serial {
 	bool fifo;
 	bool overrun;
 	bool transmitter_empty_pending; /* the THRE interrupt is due */
-	bool input_refused;             /* serial_receive() took less than there was */
+	bool input_refused;             /* serial_receive() did not take everything */
 	unsigned status_polls;          /* line status reads in a row, with nothing in between */
-	bool polled;                    /* somebody polls for input, until the port is set up anew */
+	bool polled;                    /* the guest polls for input, until it sets up the port again */
 	bool irq;
-	/* what came from outside, and what the guest sends itself in loopback mode */
+	/* received data, including what the guest sends itself in loopback mode */
 	struct serial_fifo {
 		unsigned head, count;
 		uint8_t bytes[SERIAL_FIFO];
 	} received, looped;
 	struct bus_bytes registers;
 	struct serial_counters counters;
-	struct limiter_bucket limit; /* of bytes to the output; counters.limited_bytes are beyond that */
+	struct limiter_bucket limit; /* limit on bytes to the output; counters.limited_bytes counts the excess */
 };
 
 /* Errors: those of bus_add(). */
@@ -38,12 +38,12 @@ int serial_attach(struct serial *serial, struct bus *bus, const struct platform 
 		  struct riffle_error *error);
 
 /*
- * Hands console input to the guest; the bus's lock is held. Returns how many of the bytes were taken; when fewer than
- * all, platform->input_wanted() says when to try again.
+ * Passes console input to the guest; the bus's lock must be held. Returns how many bytes were taken; if not all,
+ * platform->input_wanted() is called when to try again.
  */
 unsigned serial_receive(struct serial *serial, const uint8_t *bytes, unsigned count);
 
-/* What the guest sends beyond this limit is lost. After serial_attach(). */
+/* Output beyond this limit is lost. Call after serial_attach(). */
 void serial_limit(struct serial *serial, const struct limiter_bucket_config *limit);
 
 /* The output has room again; the bus's lock is held. */

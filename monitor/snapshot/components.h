@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* State out of and into each component of a paused VM, as sections of a state file. */
+/* Saves and restores the state of each component of a paused VM, as sections of a state file. */
 #ifndef RIFFLE_MONITOR_SNAPSHOT_COMPONENTS_H
 #define RIFFLE_MONITOR_SNAPSHOT_COMPONENTS_H
 
@@ -12,16 +12,16 @@
 #include "monitor/virtio/mmio.h"
 
 /*
- * The vCPUs are parked, and stay so. Restoring comes after vm_prepare_vcpus() and in this order: vCPUs, then chips,
- * whose interrupts go to local APICs that have their state by then. Of the VM, vm_config.can_save must have been set.
- * Errors: IO (KVM), FORMAT (the file), UNSUPPORTED (this host cannot be what the guest was on).
+ * The vCPUs are and stay parked. Restore after vm_prepare_vcpus() and in this order: vCPUs, then chips, so that their
+ * interrupts reach local APICs that already have their state. vm_config.can_save must have been set.
+ * Errors: IO (KVM), FORMAT (the file), UNSUPPORTED (this host cannot provide what the guest's host did).
  */
 int vcpus_save(struct vm *vm, struct state_writer *writer, struct riffle_error *error);
 int vcpus_restore(struct vm *vm, const struct state_file *file, struct riffle_error *error);
 
 /* Interrupt controllers, PIT, and kvm-clock. */
 int chips_save(struct vm *vm, struct state_writer *writer, struct riffle_error *error);
-/* `advance_clock`: kvm-clock goes on by the time that passed since it was saved, if this host can do that. */
+/* `advance_clock`: advance kvm-clock by the time that passed since the save, if this host can do that. */
 int chips_restore(struct vm *vm, const struct state_file *file, bool advance_clock, struct riffle_error *error);
 
 /* The small devices, with the bus's lock held or before vCPUs run. Restoring raises interrupts that were due. */
@@ -35,8 +35,8 @@ void power_save(const struct power *power, struct state_writer *writer);
 int power_restore(struct power *power, const struct state_file *file, struct riffle_error *error);
 
 /*
- * A virtio device and its transport. It is paused (virtio_pause()) before it is saved; a device that is restored has
- * just been attached, is left paused, and starts with virtio_resume().
+ * A virtio device and its transport. Pause it (virtio_pause()) before saving. A restored device has just been attached,
+ * stays paused, and starts with virtio_resume().
  */
 int virtio_save(struct virtio_mmio *mmio, unsigned slot, struct state_writer *writer, struct riffle_error *error);
 int virtio_restore(struct virtio_mmio *mmio, unsigned slot, const struct state_file *file, struct riffle_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state file of a snapshot: a header and checksummed sections, written whole and read with nothing trusted. */
+/* The state file of a snapshot: a header and checksummed sections, written as a whole and read without trust. */
 #ifndef RIFFLE_MONITOR_SNAPSHOT_STATE_H
 #define RIFFLE_MONITOR_SNAPSHOT_STATE_H
 
@@ -13,7 +13,7 @@
  * The layout is documented in riffle-snapshot(5). All integers are little-endian.
  *
  *	header   magic[8] "RIFFLSNP", version u32, bytes u32 (of the file), checksum u64 (XXH3, 64 bits, no seed, of
- *	         what follows the header), uses u64 (restores so far; alone in not being covered), reserved[32] zero
+ *	         what follows the header), uses u64 (restores so far; the only field not covered), reserved[32] zero
  *	sections id u32, instance u32, version u32, bytes u32, data, zeros up to a multiple of 8
  */
 #define STATE_HEADER_BYTES 64u
@@ -24,7 +24,7 @@
 
 #define STATE_ID(a, b, c, d) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define STATE_MACHINE STATE_ID('M', 'A', 'C', 'H') /* what was saved, when, and its memory */
-#define STATE_SAVE STATE_ID('S', 'A', 'V', 'E')    /* which save it was; may be missing */
+#define STATE_SAVE STATE_ID('S', 'A', 'V', 'E')    /* identifies the save; may be missing */
 #define STATE_CONFIG STATE_ID('C', 'O', 'N', 'F')  /* the machine's description, as JSON */
 #define STATE_CHIPS STATE_ID('C', 'H', 'I', 'P')   /* interrupt controllers, timer, clock */
 #define STATE_VCPU STATE_ID('V', 'C', 'P', 'U')    /* instance: the vCPU's number */
@@ -38,7 +38,7 @@
 struct state_writer {
 	uint8_t *data;
 	size_t bytes, room;
-	size_t section; /* where the open one begins, 0: none */
+	size_t section; /* where the open section begins, 0: none */
 	bool failed;    /* out of memory, or too large */
 };
 
@@ -62,14 +62,14 @@ struct state_file {
 
 /*
  * Checks magic, version, size, checksum and the list of sections: each within the file, with a known id and version,
- * none twice. *data must stay. Errors: FORMAT, UNSUPPORTED (another version, a section that this version does not
- * know), CHECKSUM.
+ * none twice. *data must outlive *file. Errors: FORMAT, UNSUPPORTED (another version, a section that this version does
+ * not know), CHECKSUM.
  */
 int state_open(struct state_file *file, const void *data, size_t bytes, struct riffle_error *error);
 
 /*
- * Reads a section's fields in their order. After a read past its end, or a value that is out of range, everything reads
- * as zero and state_close_section() says which field it was.
+ * Reads a section's fields in their order. After a read past its end, or an out-of-range value, everything reads as
+ * zero and state_close_section() reports the field.
  */
 struct state_reader {
 	const uint8_t *at;
@@ -83,9 +83,9 @@ bool state_section(const struct state_file *file, uint32_t id, uint32_t instance
 /* How many sections have this id. */
 unsigned state_count(const struct state_file *file, uint32_t id);
 void state_get(struct state_reader *reader, const char *field, void *data, size_t bytes);
-/* A block of at most `room` bytes; returns how many it has. */
+/* Reads a block of at most `room` bytes; returns its length. */
 size_t state_get_block(struct state_reader *reader, const char *field, void *data, size_t room);
-/* A block where it lies. */
+/* Returns a block in place. */
 const void *state_get_block_at(struct state_reader *reader, const char *field, size_t *bytes);
 uint8_t state_get8(struct state_reader *reader, const char *field);
 uint16_t state_get16(struct state_reader *reader, const char *field);
@@ -96,7 +96,7 @@ bool state_get_bool(struct state_reader *reader, const char *field);
 /* At most `most`. */
 uint32_t state_get_limited(struct state_reader *reader, const char *field, uint32_t most);
 void state_refuse(struct state_reader *reader, const char *field, const char *problem, uint64_t found);
-/* Whether all of the section was read and every value was good. Errors: FORMAT. */
+/* Checks that all of the section was read and every value was valid. Errors: FORMAT. */
 int state_close_section(const struct state_reader *reader, struct riffle_error *error);
 /* The same for a section that is missing. */
 int state_missing(const char *section, struct riffle_error *error);

@@ -11,7 +11,7 @@
 
 struct uffd {
 	int fd;     /* userfaultfd; stays open as long as the guest has memory */
-	int socket; /* to the handler, which sees its end */
+	int socket; /* to the handler, which notices when it closes */
 	/* while the machine is loaded */
 	const struct guest_memory *memory;
 	pthread_t watch;
@@ -22,16 +22,16 @@ struct uffd {
 };
 
 /*
- * Registers all of the memory, which nobody has touched, and sends the handler one message: a JSON array of
+ * Registers all of the memory, which must be untouched, and sends the handler one message: a JSON array of
  * {base_host_virt_addr, size, offset, page_size, page_size_kib}, and the userfaultfd. `uffd` is {-1, -1} before.
- * Errors: IO, UNSUPPORTED (no userfaultfd that the kernel's faults reach), ARGUMENT (path).
+ * Errors: IO, UNSUPPORTED (no userfaultfd that handles kernel faults), ARGUMENT (path).
  */
 int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char *path, struct riffle_error *error);
 
 /*
- * From one to the other, memory may be used by a thread that must come back: if that takes longer than the handler is
- * given, its pages become zeros, and uffd_watch_end() fails. For a load, whose machine is not run then. Nothing is done
- * without a handler. Errors: IO.
+ * Between the two, a thread that must not hang may use the memory: if the handler takes too long, its pages become
+ * zeros, and uffd_watch_end() fails. For a load, whose machine is then not run. Does nothing without a handler. Errors:
+ * IO.
  */
 #define UFFD_PATIENCE_S 10u
 int uffd_watch_begin(struct uffd *uffd, const struct guest_memory *memory, unsigned patience_s,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the shuffle analysis found, as the sections of a plan. */
+/* Encodes the result of the shuffle analysis as the sections of a plan. */
 #ifndef RIFFLE_PREPARE_ENCODE_H
 #define RIFFLE_PREPARE_ENCODE_H
 
@@ -18,9 +18,9 @@ struct encoded {
 extern const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT];
 
 /*
- * Encodes a shuffle of `image`. Checks on the way what a load takes for granted: every absolute field inside a chunk is
- * among the references, tables and kallsyms are sorted by address, a chunk's entries are neighbours. On success ended
- * with encoded_free(). Errors: UNSUPPORTED (with the link address), MEMORY.
+ * Encodes a shuffle of `image`. Also checks what a load assumes: every absolute field inside a chunk is among the
+ * references, tables and kallsyms are sorted by address, a chunk's entries are adjacent. On success release it with
+ * encoded_free(). Errors: UNSUPPORTED (with the link address), MEMORY.
  */
 int encode_shuffle(struct encoded *encoded, const struct riffle_image *image, const struct shuffle *shuffle,
 		   struct riffle_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A kernel file, whatever its kind, read once into private memory and understood: segments, entry, relocations. */
+/* A kernel file of any format, read once into private memory and parsed: segments, entry, relocations. */
 #ifndef RIFFLE_PREPARE_IMAGE_H
 #define RIFFLE_PREPARE_IMAGE_H
 
@@ -20,7 +20,7 @@ struct image_segment {
 	uint8_t *bytes;
 };
 
-/* One section header, when the file has a readable section table (symbols and -dbg files; bzImage payloads too). */
+/* One section header, if the file has a readable section table (symbols and -dbg files; bzImage payloads too). */
 struct image_section {
 	const char *name;
 	uint64_t address;
@@ -30,8 +30,8 @@ struct image_section {
 };
 
 /*
- * A section of instructions that run where they lie. One that can be written too is data: from 6.14 on .data holds the
- * code that kexec copies to another place before it runs there, which cannot refer to anything outside of itself.
+ * A section of code that runs in place. A writable one counts as data: since 6.14 .data holds the code that kexec
+ * copies elsewhere before running it, which cannot refer to anything outside itself.
  */
 #define IMAGE_IS_CODE(sh_flags) (((sh_flags) & (SHF_ALLOC | SHF_EXECINSTR | SHF_WRITE)) == (SHF_ALLOC | SHF_EXECINSTR))
 
@@ -67,44 +67,47 @@ struct riffle_image {
 	uint8_t build_id[32];
 	uint32_t build_id_bytes;
 	/*
-	 * SHA-256 of what was read, the kernel file before the relocation file: of a bzImage and of a relocation file
-	 * all bytes in order (what sha256sum prints for a bzImage), of an ELF only the parts that are used, each as it
-	 * was read, since the debug information around them is ten times as large.
+	 * SHA-256 of what was read, first the kernel file, then the relocation file: all bytes in order for a bzImage
+	 * (as sha256sum prints) and for a relocation file; for an ELF only the parts that are used, in the order read,
+	 * because the debug information around them is ten times as large.
 	 */
 	uint8_t source_digest[32];
-	uint64_t uncompressed_bytes; /* bzImage: length of the decompressed payload, else 0 */
-	/* bzImage: what a decoder takes (no appended size word) and what it gives, for measurements; else NULL */
+	uint64_t uncompressed_bytes; /* bzImage: length of the decompressed payload; otherwise 0 */
+	/* bzImage: a decoder's input (without the appended size word) and output, for measurements; otherwise NULL */
 	const uint8_t *payload;
 	uint64_t payload_bytes;
 	const uint8_t *uncompressed;
 
-	void *owned; /* private to the room */
+	void *owned; /* private to the component */
 };
 
 /*
  * Reads a kernel from an open descriptor (regular file, read by pread; never mapped) and, for the pair vmlinux +
- * vmlinux.relocs, a second one (else -1). Kinds are told apart by content. On success *image is the caller's, to be
- * ended with riffle_image_close(). Every offset, length and count of the file is hostile until checked. A pair whose
+ * vmlinux.relocs, a second one (otherwise -1). The format is identified by content. On success the caller releases
+ * *image with riffle_image_close(). Every offset, length and count of the file is hostile until checked. A pair whose
  * first file is a bzImage or has a list appended is refused: it would have two lists.
- * Errors: ARGUMENT, FORMAT, UNSUPPORTED, CHANGED (the file became shorter or was written to meanwhile), IO, MEMORY.
+ * Errors: ARGUMENT, FORMAT, UNSUPPORTED, CHANGED (the file was truncated or written to meanwhile), IO, MEMORY.
  */
 int riffle_image_open(struct riffle_image **image, int kernel_fd, int relocs_fd, struct riffle_error *error);
 /*
- * The same; and a bzImage's payload has been unpacked when `unpacked` is called, but none of what came out been looked
- * at: the time to give up what only running lzop needs. Of other kinds of file it is called as soon as the kind is
- * known. Its error is the result.
+ * The same, but calls `unpacked` when a bzImage's payload has been unpacked and before any of the output is examined:
+ * the time to drop the privileges that only running lzop needs. For other formats it is called as soon as the format is
+ * known. Its error is returned.
  */
 int riffle_image_open_confined(struct riffle_image **image, int kernel_fd, int relocs_fd,
 			       int (*unpacked)(struct riffle_error *error), struct riffle_error *error);
 void riffle_image_close(struct riffle_image *image);
 
 /*
- * Unpacks a bzImage's payload once more, for measurements; `output` has room for uncompressed_bytes + 1.
+ * Unpacks a bzImage's payload again, for measurements; `output` has room for uncompressed_bytes + 1.
  * Errors: those of riffle_image_open(), and ARGUMENT for an image that is no bzImage.
  */
 int riffle_image_unpack(const struct riffle_image *image, uint8_t *output, struct riffle_error *error);
 
-/* Compression of a bzImage's payload by a look at the file, or NONE for anything else; lzo needs a program run. */
+/*
+ * The compression of a bzImage's payload according to its header, or NONE for anything else; lzo requires running a
+ * program.
+ */
 enum riffle_compression riffle_image_peek_compression(int kernel_fd);
 
 /* image offset [offset, offset + bytes) lies in the file bytes of one segment */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share: bytes to read from, memory owned by an image, and the readers' entry points. */
+/* Shared by the files of this component: input sources, memory owned by an image, and the readers' entry points. */
 #ifndef RIFFLE_PREPARE_IMAGE_INTERNAL_H
 #define RIFFLE_PREPARE_IMAGE_INTERNAL_H
 
@@ -15,19 +15,19 @@
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
-/* what startup_64 demands of its load address (arch/x86/kernel/head64.c), and CONFIG_PHYSICAL_ALIGN's range */
+/* the load address alignment that startup_64 requires (arch/x86/kernel/head64.c), and CONFIG_PHYSICAL_ALIGN's range */
 #define MIN_KERNEL_ALIGN (2 * MIB)
 #define MAX_KERNEL_ALIGN (16 * MIB)
 
 /*
- * Bytes to parse: a file, read piece by piece into private memory, or bytes that are private memory already. Whatever
- * is read from a file goes through `digest` in the order of reading.
+ * Bytes to parse: a file, read piece by piece into private memory, or bytes that are already in private memory.
+ * Whatever is read from a file goes through `digest` in the order of reading.
  */
 struct image_source {
 	const char *name; /* field name of errors that concern it as a whole */
 	int fd;           /* -1: memory */
 	uint8_t *memory;
-	uint64_t start; /* of a file: where its first byte lies, when it is part of another */
+	uint64_t start; /* for a file within another file: where it starts */
 	uint64_t bytes;
 	struct sha256_ctx *digest;
 	struct stat opened;
@@ -40,16 +40,16 @@ void image_source_from_memory(struct image_source *source, uint8_t *memory, uint
 /* Reads exactly [offset, offset + bytes), which must lie inside the source. Errors: IO, CHANGED. */
 int image_source_read(const struct image_source *source, uint64_t offset, void *buffer, uint64_t bytes,
 		      struct riffle_error *error);
-/* Says CHANGED when the file has another size or time than when it was opened. */
+/* Fails with CHANGED if the file's size or times differ from when it was opened. */
 int image_source_unchanged(const struct image_source *source, struct riffle_error *error);
 
-/* Memory that lives as long as the image; NULL and a filled error when there is none. */
+/* Memory that lives as long as the image; NULL and *error set if there is none. */
 void *image_alloc(struct riffle_image *image, uint64_t bytes, struct riffle_error *error);
-/* A range of the source as private memory of the image: a copy of a file's, the bytes themselves of memory. */
+/* A range of the source as private memory of the image: a copy for a file, no copy for memory. */
 int image_take(uint8_t **bytes, struct riffle_image *image, const struct image_source *source, uint64_t offset,
 	       uint64_t count, struct riffle_error *error);
 
-/* The section table with what image_section leaves out. */
+/* A section header with the fields that image_section omits. */
 struct elf_section {
 	uint32_t name, type;
 	uint64_t flags, address, offset, bytes;
@@ -59,27 +59,27 @@ struct elf_section {
 struct elf {
 	struct elf_section *section; /* belongs to the image */
 	uint32_t section_count;
-	uint64_t end; /* first byte of the source behind everything the ELF's headers name */
+	uint64_t end; /* first byte of the source after everything that the ELF's headers refer to */
 };
 
 /* Reads headers, segments, sections and build id of a kernel ELF into `image`. */
 int image_elf_read(struct riffle_image *image, struct elf *elf, const struct image_source *source,
 		   struct riffle_error *error);
 
-/* Parses a list as arch/x86/tools/relocs writes it; the words stay the caller's. */
+/* Parses a list in the format of arch/x86/tools/relocs; the caller keeps the words. */
 int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes, struct riffle_error *error);
 
-/* Whether the code's own relocations are there (a stripped vmlinux may have kept those of small data sections). */
+/* Whether the relocations of code are present (a stripped vmlinux may retain those of small data sections). */
 bool image_has_rela(const struct elf *elf);
 int image_relocs_from_rela(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
 			   struct riffle_error *error);
 
-/* Where things are in a bzImage; every offset has been checked against the file's size. */
+/* The layout of a bzImage; every offset has been checked against the file's size. */
 struct bzimage {
 	uint64_t setup_bytes;    /* boot sector and setup code: the protected-mode part follows */
 	uint64_t payload_offset; /* in the file */
-	uint64_t payload_bytes;  /* as the setup header has it: with the size word */
-	uint32_t header_end;     /* first byte behind the setup header */
+	uint64_t payload_bytes;  /* from the setup header: includes the size word */
+	uint32_t header_end;     /* first byte after the setup header */
 	uint32_t init_size;
 	uint32_t kernel_alignment;
 	uint32_t version_offset; /* of the version string in the file, 0: none */
@@ -90,36 +90,39 @@ struct bzimage {
 bool image_is_bzimage(const uint8_t *head, uint64_t bytes);
 /* `source` is the whole file, in memory or not. */
 int image_bzimage_parse(struct bzimage *bzimage, const struct image_source *source, struct riffle_error *error);
-/* Reads the whole file, unpacks its payload and fills the bzImage's part of `image`; *payload is the unpacked part. */
+/*
+ * Reads the whole file, unpacks its payload and fills in the bzImage members of `image`; *payload is the unpacked
+ * payload.
+ */
 int image_bzimage_read(struct riffle_image *image, struct image_source *payload, const struct image_source *source,
 		       struct riffle_error *error);
 
 /*
- * Unpacks `input` (without an appended size word) into exactly output_bytes bytes. `output` has room for one byte more,
- * by which a stream that is too long is told from one that fits.
+ * Unpacks `input` (without an appended size word) into exactly output_bytes bytes. `output` has room for one more byte,
+ * to detect a stream that is too long.
  */
 int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
 		     size_t output_bytes, struct riffle_error *error);
-/* What every decoder ends with: `produced` counts up to output_bytes + 1. */
+/* The common end of every decoder: `produced` counts up to output_bytes + 1. */
 int image_decompressed(uint64_t produced, uint64_t output_bytes, struct riffle_error *error);
 int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
 			 struct riffle_error *error);
 
 /*
- * A whole file compressed by gzip, xz or zstd, told by its first bytes; NONE for any other. Unpacked it is *content,
- * and image->compression is set.
+ * Unpacks a file compressed as a whole by gzip, xz or zstd, which its first bytes show, into *content and sets
+ * image->compression; NONE for any other file.
  */
 enum riffle_compression image_compression_of_file(const uint8_t *head, uint64_t bytes);
 int image_unpack_file(struct riffle_image *image, struct image_source *content, enum riffle_compression compression,
 		      const struct image_source *source, struct riffle_error *error);
 
-/* The error for what is no kernel for x86-64, with a name for what it is; `head` is its first `bytes` bytes. */
+/* The error for a file that is no x86-64 kernel, saying what it is instead; `head` is its first `bytes` bytes. */
 int image_not_a_kernel(const uint8_t *head, uint64_t bytes, const struct uki *uki, struct riffle_error *error);
 /* What is wrong with an ELF's e_machine and e_type. */
 const char *image_elf_machine(uint16_t machine);
 const char *image_elf_type(uint16_t type);
 
-/* Copies a version string into image->kernel_version: printable characters up to the first other. */
+/* Copies a version string into image->kernel_version, up to the first non-printable character. */
 void image_set_version(struct riffle_image *image, const uint8_t *text, uint64_t bytes);
 /* Looks for the kernel's "Linux version ..." banner in the segments. */
 void image_find_version(struct riffle_image *image);

@@ -10,13 +10,13 @@
 
 #include <riffle/error.h>
 
-/* Bytes of the file; none where there is no such section. */
+/* A range of the file; empty if there is no such section. */
 struct uki_part {
 	uint64_t offset, bytes;
 };
 
 struct uki {
-	bool is_pe;       /* an EFI program at least */
+	bool is_pe;       /* at least an EFI program */
 	uint16_t machine; /* of its COFF header */
 	struct uki_part kernel, initrd,
 	    command_line; /* .linux, .initrd, .cmdline: the first of each, of the default profile */
@@ -31,8 +31,8 @@ static inline bool uki_is(const struct uki *uki)
 }
 
 /*
- * Looks at an open file of `file_bytes` bytes. Any other file than a PE is none, and no error. Needs no memory but the
- * stack. Errors: FORMAT (a header or section leads past the end of the file), IO.
+ * Examines an open file of `file_bytes` bytes. A file that is no PE is not an error. Uses no memory except the stack.
+ * Errors: FORMAT (a header or section leads past the end of the file), IO.
  */
 int uki_read(struct uki *uki, int fd, uint64_t file_bytes, struct riffle_error *error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a debug vmlinux knows of an image: its symbols with their sizes, and the relocations it was linked with. */
+/* What a debug vmlinux tells about an image: its symbols with their sizes, and the relocations it was linked with. */
 #ifndef RIFFLE_PREPARE_SHUFFLE_DEBUG_H
 #define RIFFLE_PREPARE_SHUFFLE_DEBUG_H
 
@@ -17,7 +17,7 @@ struct debug_symbol {
 	char letter;        /* as nm has it: t T w W d D r R b B A … */
 };
 
-/* An entry of a .rela of a section that is loaded; ascending by field. */
+/* A .rela entry of a loaded section; ascending by field. */
 struct debug_rela {
 	uint32_t field;  /* image offset */
 	uint32_t type;   /* R_X86_64_* */
@@ -28,10 +28,10 @@ struct debug_rela {
 struct shuffle_debug {
 	struct debug_symbol *symbol;
 	uint32_t symbol_count;
-	bool has_rela; /* of .text: a few small data sections may keep theirs in a stripped vmlinux */
+	bool has_rela; /* for .text: a stripped vmlinux may retain those of a few small data sections */
 	struct debug_rela *rela;
 	uint32_t rela_count;
-	uint16_t percpu_section; /* linked at 0 (up to 6.14): its symbols are no addresses; 0 when there is none */
+	uint16_t percpu_section; /* linked at 0 (up to 6.14): its symbols are not addresses; 0 if there is none */
 	char *names;
 	uint64_t names_bytes;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can be shuffled in a kernel, found once: chunks of functions, every reference that must follow, sorted tables.
+/* Finds what can be shuffled in a kernel: chunks of functions, every reference that must follow, sorted tables.
  */
 #ifndef RIFFLE_PREPARE_SHUFFLE_H
 #define RIFFLE_PREPARE_SHUFFLE_H
@@ -14,16 +14,16 @@
 
 /* All offsets are image offsets: distances from the lowest p_paddr, at link addresses. */
 
-#define SHUFFLE_ALIGN 16u /* every chunk starts on it and ends where the next begins: any order fits */
+#define SHUFFLE_ALIGN 16u /* chunks start on multiples of it and end where the next begins, so any order fits */
 #define SHUFFLE_CHUNK_MAX RIFFLE_CHUNK_BYTES_MAX /* a larger one is pinned */
-#define SHUFFLE_REGIONS_MAX 1024u /* movable stretches between pinned code; of more, the smallest are pinned */
-#define SHUFFLE_CHUNKS_MAX 65000u /* chunk numbers have 16 bits, and the top ones mean something else */
+#define SHUFFLE_REGIONS_MAX 1024u /* movable ranges between pinned code; beyond that, the smallest are pinned */
+#define SHUFFLE_CHUNKS_MAX 65000u /* chunk numbers have 16 bits, and the highest have other meanings */
 
-/* Why bytes of .text stay where they are: what `riffle inspect --chunks` prints. */
+/* Why bytes of .text stay in place, as `riffle inspect --chunks` prints. */
 enum shuffle_pin {
 	SHUFFLE_PIN_NONE = 0,
 	SHUFFLE_PIN_HEAD,        /* the first bytes of the image, and what is tied to them */
-	SHUFFLE_PIN_SECTION,     /* entry code, thunks, holes that the linker left between such */
+	SHUFFLE_PIN_SECTION,     /* entry code, thunks, gaps that the linker left between these */
 	SHUFFLE_PIN_UNEXPLAINED, /* bytes of unknown role */
 	SHUFFLE_PIN_LARGE,       /* ties would make a chunk above SHUFFLE_CHUNK_MAX */
 	SHUFFLE_PIN_ALIGNED,     /* needs more alignment than SHUFFLE_ALIGN */
@@ -39,19 +39,19 @@ struct shuffle_range {
 	const char *name;   /* first symbol; belongs to the shuffle */
 };
 
-/* How a field's value depends on where things are. */
+/* How a field's value depends on addresses. */
 enum shuffle_field {
-	SHUFFLE_PC32,  /* s32, relative to the field's own place */
+	SHUFFLE_PC32,  /* s32, relative to the field's own address */
 	SHUFFLE_ABS32, /* u32, low half of a kernel address */
 	SHUFFLE_ABS64,
-	SHUFFLE_INVERSE32, /* s32, percpu minus the field's place: follows the field alone */
+	SHUFFLE_INVERSE32, /* s32, percpu minus the field's address: depends only on the field */
 };
 
 /*
- * One field whose value changes when chunks move: it is in one chunk and refers to another, or to something fixed; or
- * it is in a fixed place and refers to a chunk; or it is absolute and lies in a chunk. Fields inside sorted tables are
- * not listed. `target` is the image offset that decides which chunk the field follows (of the symbol, where that is
- * known, not of symbol + addend); UINT32_MAX when it follows none (a percpu or absolute target).
+ * One field whose value changes when chunks move: it is in a chunk and refers to another, or to something fixed; or it
+ * is in fixed code or data and refers to a chunk; or it is absolute and lies in a chunk. Fields inside sorted tables
+ * are not listed. `target` is the image offset that determines which chunk the field follows (of the symbol, if known,
+ * not of symbol + addend); UINT32_MAX if it follows none (a percpu or absolute target).
  */
 struct shuffle_ref {
 	uint32_t field;
@@ -60,7 +60,7 @@ struct shuffle_ref {
 	uint8_t found_by; /* enum shuffle_source */
 };
 
-/* Where the knowledge of a reference came from: for the judgement of one source by another. */
+/* The sources that a reference was found in, for checking one source against another. */
 enum shuffle_source {
 	SHUFFLE_BY_CODE = 1,  /* a decoded instruction */
 	SHUFFLE_BY_RELOC = 2, /* the kernel's absolute relocations */
@@ -68,7 +68,7 @@ enum shuffle_source {
 	SHUFFLE_BY_TABLE = 8, /* an entry of a known table */
 };
 
-/* Tables that the kernel searches by halving and does not sort itself. */
+/* Tables that the kernel searches by binary search but does not sort itself. */
 enum shuffle_table_kind {
 	SHUFFLE_TABLE_EXTABLE, /* 12 bytes: s32 insn, s32 fixup, then u32 data or s32 handler */
 	SHUFFLE_TABLE_ORC,     /* s32 ip at `offset`, 6 bytes of state at `second` */
@@ -82,7 +82,7 @@ struct shuffle_table {
 	uint32_t entries;
 };
 
-/* The kernel's own symbol table, where it has one. */
+/* The kernel's own symbol table, if it has one. */
 struct shuffle_kallsyms {
 	bool present;
 	bool self_relative;   /* offsets are distances from the entry itself (7.2) */
@@ -95,22 +95,22 @@ struct shuffle_kallsyms {
 	uint64_t relative_base; /* the link-time value; 0 when self_relative */
 };
 
-/* What the completeness scan saw, for `riffle inspect --chunks` and the documents. */
+/* Results of the completeness scan, for `riffle inspect --chunks` and the documents. */
 struct shuffle_census {
 	uint64_t instructions, branches, rip_operands;
-	uint64_t function_bytes; /* bytes of ordinary C functions: what the 95 % are of */
+	uint64_t function_bytes; /* bytes of ordinary C functions: the base of the 95 % */
 	uint64_t movable_bytes;
-	uint64_t multi_function_bytes;     /* in chunks of more than one function, __pfx_ apart */
-	uint64_t words_scanned;            /* words outside code and known tables that were tried as PC-relative */
-	uint64_t words_chance;             /* of these, what looked like a reference and is taken for chance */
-	uint64_t rela_checked, rela_agree; /* with a .rela: entries compared, entries found by our own means */
+	uint64_t multi_function_bytes;     /* in chunks of more than one function, not counting __pfx_ */
+	uint64_t words_scanned;            /* words outside code and known tables that were tested as PC-relative */
+	uint64_t words_chance;             /* of these, apparent references taken for chance matches */
+	uint64_t rela_checked, rela_agree; /* with a .rela: entries compared, entries also found without it */
 };
 
 struct shuffle {
 	struct shuffle_range *range;
 	uint32_t range_count;
 	uint32_t chunk_count;
-	struct shuffle_ref *ref; /* ascending by field, one a field */
+	struct shuffle_ref *ref; /* ascending by field, one per field */
 	uint32_t ref_count;
 	struct shuffle_table table[8]; /* ascending by offset */
 	unsigned table_count;
@@ -123,12 +123,12 @@ struct shuffle {
 struct shuffle_debug;
 
 /*
- * Finds out what can move in `image`. Everything it needs is in the image itself: symbols from its kallsyms, sections
+ * Determines what can move in `image`. Everything it needs is in the image itself: symbols from its kallsyms, sections
  * from the headers it kept, absolute references from its relocations, PC-relative ones from a disassembly of all its
- * text and from its known tables. `debug` (NULL: none) adds a debug vmlinux's symbols and, when it has them, .rela.*:
- * then each reference is checked against those, and tables nobody knows are explained by them.
- * A kernel with anything unexplained is refused: UNSUPPORTED, field and problem say what and found says where (link
- * address). On success *shuffle is the caller's, ended with shuffle_free().
+ * text and from its known tables. `debug` (NULL: none) adds a debug vmlinux's symbols and, if it has them, .rela.*:
+ * then each reference is checked against those, and they explain unknown tables. A kernel with anything unexplained is
+ * refused: UNSUPPORTED, with what it is in field and problem, and its link address in found. On success the caller
+ * releases *shuffle with shuffle_free().
  */
 int shuffle_analyse(struct shuffle **shuffle, const struct riffle_image *image, const struct shuffle_debug *debug,
 		    struct riffle_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this component share: text as it runs, where gadgets start in it, and what one gadget does. */
+/* Shared by the files of this component: text as it runs, where gadgets start in it, and what one gadget does. */
 #ifndef RIFFLE_PREPARE_STRENGTH_INTERNAL_H
 #define RIFFLE_PREPARE_STRENGTH_INTERNAL_H
 
@@ -7,27 +7,27 @@
 
 #include "prepare/strength/strength.h"
 
-/* .text, patched; `steps` has for each byte how many instructions a gadget that starts there has, 0: none does. */
+/* .text, patched; `steps` has for each byte the number of instructions of a gadget that starts there, 0: none. */
 struct gadget_text {
 	uint8_t *code;
 	uint32_t offset, bytes; /* the image offset of code[0] */
-	uint8_t *length;        /* of the instruction at each byte; 0 where none decodes */
+	uint8_t *length;        /* of the instruction at each byte; 0 if none decodes */
 	uint8_t *steps;
 	ZydisDecoder decoder;
 };
 
-/* gadgets.c. Ended with gadgets_free(), also after an error. */
+/* gadgets.c. Release with gadgets_free(), also after an error. */
 int gadgets_find(struct gadget_text *text, const struct riffle_image *image, struct riffle_error *error);
 void gadgets_free(struct gadget_text *text);
 
-/* What one gadget does. Registers are bits, rax 0 to r15 15, as the instruction set numbers them. */
+/* What one gadget does. Registers are bits, from rax 0 to r15 15, in the instruction set's numbering. */
 struct gadget_effect {
 	uint32_t classes;    /* without STRENGTH_CALL_LOADED, unless the gadget loads the register itself */
 	uint16_t loaded;     /* registers that end up with values from memory */
 	uint16_t stacked;    /* of these: from the stack */
 	uint16_t fetched;    /* of these: from memory that another register points to */
-	uint16_t pointers;   /* which registers those are, as far as the gadget does not load them itself */
-	uint16_t through;    /* the registers that its last jump or call needs */
+	uint16_t pointers;   /* those other registers, unless the gadget loads them itself */
+	uint16_t through;    /* the registers that its final jump or call uses */
 	bool through_memory; /* not their values, but what they point to */
 	bool returns;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A guest's console log with its kernel addresses turned back into link-time ones and symbols. */
+/* Translates the kernel addresses in a guest's console log into link-time addresses and symbols. */
 #ifndef RIFFLE_PREPARE_ANNOTATE_H
 #define RIFFLE_PREPARE_ANNOTATE_H
 
@@ -9,7 +9,7 @@
 #define ANNOTATE_ADDRESS_MAX 2048u
 
 struct annotator {
-	/* an address of the guest's kernel as it was linked; false when it is none */
+	/* converts an address of the guest's kernel to its link address; false if it is not one */
 	bool (*to_link)(const void *map, uint64_t address, uint64_t *link);
 	const void *map;
 	const struct symbols *symbols;                              /* at link addresses; NULL: addresses alone */
@@ -22,16 +22,16 @@ struct annotator {
 };
 
 /*
- * Takes the log piece by piece, cut anywhere, and writes it as it is but for the addresses in it: whole words (of
- * letters, digits and _; not those of a terminal's escape sequences, such as a colour's) that are 16 hexadecimal
- * digits, or 0x and up to 16, and have a link-time address. They become `ADDRESS [symbol+0xoffset/0xsize]`, ADDRESS
- * being the link-time one. Returns what write returned.
+ * Takes the log in pieces, split anywhere, and copies it unchanged except for addresses: whole words (of letters,
+ * digits and _; not within a terminal's escape sequences, such as for colours) that are 16 hexadecimal digits, or 0x
+ * and up to 16, and have a link-time address. They become `ADDRESS [symbol+0xoffset/0xsize]`, where ADDRESS is the
+ * link-time address. Returns what write returned.
  */
 int annotate(struct annotator *annotator, const char *text, size_t bytes);
 /* Ends the log: the last word may still be waiting. */
 int annotate_end(struct annotator *annotator);
 
-/* The same for one address; `text` has ANNOTATE_ADDRESS_MAX bytes. false: it is not in the kernel's image. */
+/* The same for one address; `text` has ANNOTATE_ADDRESS_MAX bytes. False: it is not in the kernel's image. */
 bool annotate_address(char *text, const struct annotator *annotator, uint64_t address);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The header and the sections of an ELF for x86-64, and how the rest of the file is read. */
+/* Reads the header, the sections and other parts of an x86-64 ELF file. */
 #ifndef RIFFLE_PREPARE_ELF_FILE_H
 #define RIFFLE_PREPARE_ELF_FILE_H
 
@@ -22,27 +22,27 @@ struct elf_file {
 };
 
 /*
- * Reads header and sections, by pread(); the descriptor stays the caller's. After success ended with elf_file_close().
+ * Reads header and sections, by pread(); the caller keeps the descriptor. After success release with elf_file_close().
  * Errors: FORMAT, UNSUPPORTED (another machine), IO, CHANGED, MEMORY.
  */
 int elf_file_open(struct elf_file *file, int fd, struct riffle_error *error);
 void elf_file_close(struct elf_file *file);
 
-/* Reads a stretch of the file; `field` is what an error calls it. */
+/* Reads a range of the file; `field` names it in errors. */
 int elf_file_read(const struct elf_file *file, uint64_t offset, void *to, size_t bytes, const char *field,
 		  struct riffle_error *error);
-/* The same into memory that the caller frees; one byte more is there, and 0. More than `most` bytes are refused. */
+/* The same into memory that the caller frees, with a 0 byte appended. More than `most` bytes are refused. */
 int elf_file_read_new(void **to, const struct elf_file *file, uint64_t offset, uint64_t bytes, uint64_t most,
 		      const char *field, struct riffle_error *error);
 
 /*
- * The symbol table: *symbol and *names are the caller's to free, and each st_name is below *names_bytes or is no name.
- * Behind the names is a 0. Errors: FORMAT (there is none: the file was stripped).
+ * The symbol table: the caller frees *symbol and *names. An st_name that is not below *names_bytes is no name. The
+ * names are followed by a 0. Errors: FORMAT (there is none: the file was stripped).
  */
 int elf_file_symbols(const struct elf_file *file, Elf64_Sym **symbol, uint64_t *count, char **names,
 		     uint64_t *names_bytes, struct riffle_error *error);
 
-/* Empty when the file gives it none. Ends with NUL. */
+/* Empty if the file gives it none. NUL-terminated. */
 const char *elf_file_section_name(const struct elf_file *file, const Elf64_Shdr *section);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kallsyms tables of a kernel's image: where each of them lies, and every symbol of theirs with its type. */
+/* The kallsyms tables of a kernel's image: where each of them lies, and every symbol with its type. */
 #ifndef RIFFLE_PREPARE_KALLSYMS_H
 #define RIFFLE_PREPARE_KALLSYMS_H
 
@@ -14,9 +14,9 @@ struct kallsyms_place {
 	bool self_relative;   /* offsets are distances from the entry itself (7.2) */
 	bool absolute_percpu; /* negative offsets count down from base - 1, others are absolute */
 	uint32_t count;
-	size_t num_syms; /* where the count itself stands */
+	size_t num_syms; /* where the count is stored */
 	size_t offsets;  /* s32[count] */
-	size_t base;     /* where relative_base stands; 0 when self_relative */
+	size_t base;     /* where relative_base is stored; 0 if self_relative */
 	uint64_t relative_base;
 	size_t names, names_bytes;
 	size_t markers;              /* u32[(count + 255) / 256] */
@@ -31,13 +31,14 @@ struct kallsyms_place {
 int kallsyms_find(struct kallsyms_place *place, const uint8_t *image, size_t bytes, uint64_t address,
 		  struct riffle_error *error);
 
-/* Takes a symbol. `address` of a percpu symbol up to 6.14 is an offset into a CPU's area; `name` is plain text. */
+/*
+ * Receives a symbol. For a percpu symbol up to 6.14 `address` is an offset into a CPU's area; `name` is uncompressed.
+ */
 typedef void kallsyms_add(void *opaque, uint64_t address, char type, const char *name);
 
 /*
- * Hands out all symbols in the order of the table: ascending by address, aliases as the kernel orders them. *names
- * holds their names, and is to be freed when these are not needed any more. Errors: FORMAT, MEMORY, before the first is
- * handed out.
+ * Passes all symbols to `add` in table order: ascending by address, aliases as the kernel orders them. *names holds
+ * their names; free it when these are no longer needed. Errors: FORMAT, MEMORY, before the first symbol is passed.
  */
 int kallsyms_read(char **names, const struct kallsyms_place *place, const uint8_t *image, size_t bytes,
 		  uint64_t address, kallsyms_add *add, void *opaque, struct riffle_error *error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share: the link-time image, the references found in it, the sorted tables. */
+/* Shared by the files of this component: the link-time image, the references found in it, the sorted tables. */
 #ifndef RIFFLE_PREPARE_VERIFY_INTERNAL_H
 #define RIFFLE_PREPARE_VERIFY_INTERNAL_H
 
@@ -8,7 +8,7 @@
 #include "prepare/verify/verify.h"
 
 /* All offsets are image offsets at link time. In place of a target: */
-#define TARGET_IMAGE 0xfffffffeu /* moves with the image as a whole, and with no chunk */
+#define TARGET_IMAGE 0xfffffffeu /* moves with the image as a whole, not with a chunk */
 #define TARGET_STAYS 0xffffffffu /* does not move at all: percpu, numbers */
 
 enum ref_kind {
@@ -20,24 +20,24 @@ enum ref_kind {
 
 struct ref {
 	uint32_t field;
-	uint32_t target; /* what decides where the target goes */
-	uint32_t leads;  /* RANK_RELA…: symbol + addend, to be held against what others read */
+	uint32_t target; /* what determines where the target goes */
+	uint32_t leads;  /* RANK_RELA…: symbol + addend, to compare with other sources */
 	uint8_t kind;    /* enum ref_kind */
 	uint8_t part;    /* index in verify.part */
-	uint8_t rank;    /* of several about one field the highest wins */
+	uint8_t rank;    /* of several for one field, the highest wins */
 };
 
 enum rank {
-	RANK_RELA_SECTION, /* of a section's symbol: an instruction tells better where it leads */
+	RANK_RELA_SECTION, /* relative to a section symbol: an instruction tells more precisely where it leads */
 	RANK_OBJDUMP,
 	RANK_TABLE,
 	RANK_LIST,
-	RANK_RELA, /* of a named symbol, which the reference follows wherever symbol + addend lies */
+	RANK_RELA, /* relative to a named symbol, which the reference follows wherever symbol + addend lies */
 };
 
 #define PARTS_MAX 64u
 
-/* The bytes a part is made of, where it is a table; 0 for references all over the image. */
+/* The bytes of a part that is a table; 0 for references throughout the image. */
 struct part {
 	char name[48];
 	uint64_t fields;
@@ -51,17 +51,17 @@ struct symbol {
 	const char *name;
 };
 
-/* kallsyms, found and decoded here; offsets 0 when the kernel has none. */
+/* kallsyms, found and decoded here; offsets are 0 if the kernel has none. */
 struct names {
 	bool present, self_relative, absolute_percpu;
 	uint32_t count;
 	uint32_t offsets, base, names, names_bytes, markers, seqs, tokens, token_index;
 	uint32_t *name;    /* where each symbol's compressed name begins; count + 1 long */
 	uint64_t *address; /* of each symbol at link time */
-	uint64_t work;     /* names looked at until these were found */
+	uint64_t work;     /* names examined until these were found */
 };
 
-/* A table of entries that go with an address: extable, ORC, mcount. Empty when absent. */
+/* A table of entries that belong to an address: extable, ORC, mcount. Empty if absent. */
 struct sorted {
 	uint32_t offset, second, entries;
 	bool handlers; /* extable: the third word is a distance too */
@@ -89,19 +89,20 @@ struct verify {
 	uint32_t symbol_count;
 	char *symbol_names;
 
-	struct ref *ref; /* ascending by field, one a field */
+	struct ref *ref; /* ascending by field, one per field */
 	size_t ref_count, ref_room;
-	uint8_t *start;    /* a bit a byte: objdump saw an instruction begin there */
-	uint8_t *stop;     /* a bit a byte: at the start of one that control does not run past */
-	uint8_t *padding;  /* a bit a byte: at the start of a nop or int3 */
-	uint32_t *restart; /* places where a decoder must begin anew, beside symbols: replacements */
+	uint8_t *start; /* one bit per byte: objdump found an instruction start there */
+	uint8_t *stop;  /* one bit per byte: at the start of an instruction that control flow does not continue past */
+	uint8_t *padding;  /* one bit per byte: at the start of a nop or int3 */
+	uint32_t *restart; /* where a decoder must resynchronise, in addition to symbols: replacements */
 	uint32_t restart_count;
 
 	struct sorted extable, orc, mcount;
 	struct part part[PARTS_MAX];
 	unsigned part_count;
 	struct verify_rela rela;
-	uint64_t data_in_code; /* what objdump read as jumps, and the kernel's relocations as something else */
+	uint64_t
+	    data_in_code; /* what objdump decoded as jumps, but the kernel's relocations show to be something else */
 };
 
 static inline bool bit_get(const uint8_t *bits, uint32_t i)
@@ -130,13 +131,13 @@ static inline bool verify_in_code(const struct verify *v, uint32_t offset)
 	return false;
 }
 
-/* A byte of what lld fills holes between input sections with. */
+/* A byte that lld fills gaps between input sections with. */
 static inline bool verify_is_hole(uint8_t byte)
 {
 	return !byte || byte == 0xcc;
 }
 
-/* What a terminal shows: names come from a file that anybody may have made. */
+/* A character that is safe to print: names come from an untrusted file. */
 static inline char verify_printable(char c)
 {
 	return (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
@@ -153,8 +154,8 @@ bool verify_is_inverse(const struct verify *v, uint32_t field);
 /* the link-time symbol at or before an offset; NULL when there is none */
 const struct symbol *verify_symbol_at(const struct verify *v, uint32_t offset);
 /*
- * Where a reference to an offset leads: gcc folds PFN_ALIGN(_text) to _text + 4095, which no symbol but _text explains
- * unless one is there.
+ * Where a reference to an offset leads: gcc folds PFN_ALIGN(_text) to _text + 4095, which refers to _text unless there
+ * is a symbol.
  */
 uint32_t verify_meant(const struct verify *v, uint32_t target);
 /* by name; false when there is none */
@@ -172,9 +173,9 @@ struct objdump_line {
 	bool branch, rip;
 	uint64_t target;      /* of a direct branch, or of the %rip operand */
 	int64_t displacement; /* of the %rip operand */
-	bool stops, padding;  /* control does not run past it; it does nothing */
+	bool stops, padding;  /* control flow does not continue past it; it does nothing */
 };
-/* false for a line that is no instruction */
+/* false for a line that is not an instruction */
 bool verify_parse_line(struct objdump_line *line, const char *text);
 int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error);
 
@@ -184,7 +185,7 @@ int verify_read_rela(struct verify *v, int fd, struct riffle_error *error);
 /* Where everything goes under one layout: places.c */
 struct places {
 	const struct riffle_plan *plan;
-	int32_t *shift;  /* of each chunk, and 0 behind them */
+	int32_t *shift;  /* of each chunk, followed by 0 */
 	uint32_t *chunk; /* of each 16 bytes of the image: chunk number, or plan->chunk_count */
 	uint64_t delta;
 	uint64_t moved;
@@ -204,7 +205,7 @@ static inline uint32_t place_of(const struct places *p, uint32_t offset)
 	return offset + (uint32_t)place_shift(p, offset);
 }
 
-/* A link address where it is after the shuffle, without delta; others than the image's are unchanged. */
+/* A link address after the shuffle, without the virtual delta; addresses outside the image are unchanged. */
 static inline uint64_t place_address(const struct places *p, const struct verify *v, uint64_t address)
 {
 	uint32_t offset;
@@ -214,7 +215,7 @@ static inline uint64_t place_address(const struct places *p, const struct verify
 
 /* sorted tables and kallsyms into `image`, in their new order: order.c */
 int verify_write_sorted(const struct verify *v, const struct places *p, uint8_t *image, struct riffle_error *error);
-/* unwind.c: every instruction finds the same unwind state as before; returns those that do not */
+/* unwind.c: checks that every instruction finds the same unwind state as before; returns how many do not */
 int verify_unwind(const struct verify *v, const struct places *p, const uint8_t *image, uint64_t *looked_up,
 		  uint64_t *wrong, unsigned limit, FILE *report, struct riffle_error *error);
 
