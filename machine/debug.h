@@ -14,7 +14,7 @@
 /* Of a machine without a debugger all of it stays zero, but the descriptors. */
 struct machine_debug {
 	bool wanted;
-	bool by_port;      /* guest.by_port, from before there is a VM */
+	bool by_port, has_registers; /* guest.by_port and guest.hard_works, from before there is a VM */
 	int listen_fd, fd; /* -1: none */
 	struct loop *loop;
 	struct loop_source listener, connection;
