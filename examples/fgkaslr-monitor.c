@@ -10,6 +10,7 @@
  *
  * Without arguments after the kernel it boots until the kernel finds that it has no root file system.
  */
+#define _GNU_SOURCE 1
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -174,7 +175,7 @@ struct vm {
 	struct kvm_run *run;
 };
 
-static int kvm(int fd, unsigned long request, const void *argument, const char *name)
+static int kvm(int fd, unsigned long request, void *argument, const char *name)
 {
 	int result = ioctl(fd, request, argument);
 
@@ -182,7 +183,7 @@ static int kvm(int fd, unsigned long request, const void *argument, const char *
 		err(EXIT_FAILURE, "%s", name);
 	return result;
 }
-#define KVM(fd, request, argument) kvm(fd, request, (const void *)(uintptr_t)(argument), #request)
+#define KVM(fd, request, argument) kvm(fd, request, (void *)(uintptr_t)(argument), #request)
 
 /* Maps and registers each stretch of the guest's RAM. */
 static void map_memory(const struct vm *vm, struct riffle_ram *ram, unsigned count)

@@ -9,6 +9,7 @@
  * One vCPU, 256 MiB, a serial port that only prints, and a reset line: enough for a kernel to run until it finds that
  * it has no root file system. In a monitor of yours the part headed "libriffle" can stay as it is.
  */
+#define _GNU_SOURCE 1
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,7 @@ struct vm {
 	struct kvm_run *run;
 };
 
-static int kvm(int fd, unsigned long request, const void *argument, const char *name)
+static int kvm(int fd, unsigned long request, void *argument, const char *name)
 {
 	int result = ioctl(fd, request, argument);
 
@@ -92,7 +93,7 @@ static int kvm(int fd, unsigned long request, const void *argument, const char *
 		err(EXIT_FAILURE, "%s", name);
 	return result;
 }
-#define KVM(fd, request, argument) kvm(fd, request, (const void *)(uintptr_t)(argument), #request)
+#define KVM(fd, request, argument) kvm(fd, request, (void *)(uintptr_t)(argument), #request)
 
 static void create_vm(struct vm *vm)
 {

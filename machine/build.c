@@ -160,8 +160,14 @@ static int choose_breakpoints(struct machine *m, struct riffle_error *error)
 		return status;
 	m->debug.by_port = !probe_breakpoints(m->kvm_fd);
 	if (m->debug.by_port)
-		machine_notice(m, "this KVM keeps breakpoints to itself: they are made of port writes, in the guest's "
-				  "kernel alone, and there are no watchpoints");
+		m->debug.has_registers = probe_debug_registers(m->kvm_fd);
+	if (m->debug.by_port)
+		machine_notice(
+		    m, m->debug.has_registers
+			   ? "this KVM does not report breakpoint instructions and watchpoints: there are none of "
+			     "the latter, and breakpoints after the fourth are port writes, in the guest's kernel alone"
+			   : "this KVM reports no breakpoints: they are made of port writes, in the guest's kernel "
+			     "alone, and there are no watchpoints");
 	return 0;
 }
 

@@ -239,6 +239,7 @@ int machine_debug_start(struct machine_debug *debug, struct vm *vm, struct loop 
 	debug->loop = loop;
 	debug->guest.vm = vm;
 	debug->guest.by_port = debug->by_port;
+	debug->guest.hard_works = debug->has_registers || !debug->by_port;
 	debug->target = (struct stub_target){.threads = vm_vcpus(vm),
 					     .read_registers = read_registers,
 					     .write_registers = write_registers,

@@ -14,8 +14,8 @@
 /* Without a debugger all of it stays zero, except the descriptors. */
 struct machine_debug {
 	bool wanted;
-	bool by_port;      /* guest.by_port, known before there is a VM */
-	int listen_fd, fd; /* -1: none */
+	bool by_port, has_registers; /* guest.by_port and guest.hard_works, from before there is a VM */
+	int listen_fd, fd;           /* -1: none */
 	struct loop *loop;
 	struct loop_source listener, connection;
 	struct loop_task stopped;

@@ -29,6 +29,7 @@
 #define EMULATION_NS 400u
 #define GUEST_ADDRESS 0x1000u
 #define GUEST_BYTES 4096u
+#define DR7_GLOBAL_EXACT_0 0x602u /* an execution breakpoint at DR0's address */
 
 static const uint8_t loop_guest[] = {
     0x49,       /* dec %cx */
@@ -152,6 +153,16 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
 			   "hardware virtualisation; run the command under tools/kvmbox");
 }
 
+static bool probe_debug(int kvm_fd, const uint8_t *guest, size_t guest_bytes, const struct kvm_guest_debug *debug)
+{
+	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};
+	bool works = probe_open(&probe, kvm_fd, guest, guest_bytes, NULL) == 0 &&
+		     ioctl(probe.vcpu_fd, KVM_SET_GUEST_DEBUG, debug) == 0 && run_guest(&probe) == KVM_EXIT_DEBUG;
+
+	probe_close(&probe);
+	return works;
+}
+
 bool probe_breakpoints(int kvm_fd)
 {
 	static const uint8_t guest[] = {
@@ -159,12 +170,17 @@ bool probe_breakpoints(int kvm_fd)
 	    0xf4, /* hlt: the handler of the real mode's vector 3, at address 0, is memory that nobody has */
 	};
 	const struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP};
-	struct probe probe = {.vm_fd = -1, .vcpu_fd = -1, .memory = MAP_FAILED, .run = MAP_FAILED};
-	bool works = probe_open(&probe, kvm_fd, guest, sizeof guest, NULL) == 0 &&
-		     ioctl(probe.vcpu_fd, KVM_SET_GUEST_DEBUG, &debug) == 0 && run_guest(&probe) == KVM_EXIT_DEBUG;
 
-	probe_close(&probe);
-	return works;
+	return probe_debug(kvm_fd, guest, sizeof guest, &debug);
+}
+
+bool probe_debug_registers(int kvm_fd)
+{
+	static const uint8_t guest[] = {0x90 /* nop */, 0xf4 /* hlt */};
+	const struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+					      .arch.debugreg = {[0] = GUEST_ADDRESS + 1, [7] = DR7_GLOBAL_EXACT_0}};
+
+	return probe_debug(kvm_fd, guest, sizeof guest, &debug);
 }
 
 enum kvm_kind vm_probe_kvm(struct riffle_error *error)

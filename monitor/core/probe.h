@@ -15,5 +15,7 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error);
  * as the guest's own.
  */
 bool probe_breakpoints(int kvm_fd);
+/* The same for breakpoints in debug registers. A KVM that emulates honours these and not the instruction. */
+bool probe_debug_registers(int kvm_fd);
 
 #endif

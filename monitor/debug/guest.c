@@ -170,9 +170,11 @@ bool debug_insert(struct debug_guest *guest, unsigned vcpu, enum stub_point kind
 	for (unsigned i = 0; i < DEBUG_SOFT_POINTS; i++)
 		if (is_point(&guest->soft[i].point, kind, address))
 			return true;
-	if (guest->by_port)
-		return kind <= STUB_BREAK_HARD && insert_soft(guest, vcpu, &point);
-	return insert_hard(guest, &point) || (kind == STUB_BREAK_SOFT && insert_soft(guest, vcpu, &point));
+	if (guest->by_port && kind > STUB_BREAK_HARD)
+		return false;
+	if (guest->hard_works && insert_hard(guest, &point))
+		return true;
+	return (guest->by_port || kind == STUB_BREAK_SOFT) && insert_soft(guest, vcpu, &point);
 }
 
 static void remove_soft(struct debug_guest *guest, struct debug_soft_point *soft)

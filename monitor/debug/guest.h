@@ -30,9 +30,11 @@ struct debug_guest {
 	struct vm *vm;
 	/*
 	 * Breakpoints are `out %al, $DEBUG_PORT` instead of the processor's own, for a KVM on an emulated processor
-	 * that does not report those. They work only in the guest's kernel, and there are no watchpoints.
+	 * that does not report those. They work only in the guest's kernel, and there are no watchpoints. They take two
+	 * bytes: a jump to the second one goes wrong.
 	 */
 	bool by_port;
+	bool hard_works;                            /* breakpoints in debug registers reach the monitor */
 	struct debug_point hard[DEBUG_HARD_POINTS]; /* in the processor's debug registers */
 	struct debug_soft_point soft[DEBUG_SOFT_POINTS];
 	bool stepping[STUB_THREADS_MAX];

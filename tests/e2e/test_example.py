@@ -46,6 +46,15 @@ def test_it_needs_the_public_headers_alone(name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_it_compiles_without_warnings(tree, tmp_path, name, compiler):
+    """By any level of optimisation, each of which warns of other things, and by strict C."""
+    for options in ("", "-O1", "-Og", "-O2 -D_FORTIFY_SOURCE=2", "-O3", "-std=c17 -pedantic"):
+        output(compiler, *options.split(), "-Wall", "-Wextra", "-Wshadow", "-Werror", "-c", "-o", tmp_path / "object",
+               EXAMPLES[name], *tree.pkg_config("--cflags", "riffle"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_it_links_with_the_static_library_too(tree, tmp_path, name):
     program = tmp_path / name
     output("cc", "-O2", "-pthread", "-o", program, EXAMPLES[name], *tree.pkg_config("--cflags", "riffle"), tree.libdir / "libriffle.a")
