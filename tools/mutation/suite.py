@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of the tree with a build of its own, the unit tests in it, and a run of one that ends what makes no progress."""
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -112,11 +113,12 @@ class Tree:
                 if not name.startswith("build/") and name not in wanted:
                     path.unlink()
 
-    def ninja(self, *targets):
-        """Whether they could be built."""
+    def ninja(self, *targets, mutant=False):
+        """Whether they could be built. Nobody compiles a mutant again: a cache is not to keep it."""
+        more = {"CCACHE_DISABLE": "1"} if mutant else {}
         with open(self.log, "wb") as log:
             return subprocess.run(["ninja", "-C", str(self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
-                                  env={**os.environ, "CCACHE_DISABLE": "1"}, check=False).returncode == 0
+                                  env={**os.environ, **more}, check=False).returncode == 0
 
     def introspect(self, what):
         told = subprocess.run(["meson", "introspect", f"--{what}", str(self.build)], stdout=subprocess.PIPE, check=True)
@@ -154,9 +156,14 @@ def linked(program):
     return frozenset(re.findall(r"\bFILE +LOCAL +DEFAULT +ABS +(\S+\.c)$", told, re.M))
 
 
-def baseline(test, log):
-    """Runs a test unmutated; False when it fails, which says nothing of mutants then."""
-    passed, test.cpu, test.silence = run(test, log, silent_limit=300)
+def baseline(test, log, kept):
+    """Runs a test unmutated, unless the same program was before; False when it fails: what it says of mutants is nothing."""
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    digest = hashlib.sha256(pathlib.Path(test.command[0]).read_bytes()).hexdigest()
+    if known.get(test.name, [None])[0] != digest:
+        known[test.name] = [digest, *run(test, log, silent_limit=300)]
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    _, passed, test.cpu, test.silence = known[test.name]
     return passed
 
 

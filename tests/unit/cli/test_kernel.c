@@ -187,6 +187,39 @@ static void test_kernel_changed_in_place(void **state)
 	assert_int_equal(entries(f->cache, NULL, 0), 3);
 }
 
+/* Each of the five alone makes another name: ctime is what a program that sets mtime back cannot set. */
+static void test_name_has_all_of_an_identity(void **state)
+{
+	const struct stat plain = {.st_dev = 3, .st_ino = 5, .st_size = 7, .st_mtim = {11, 13}, .st_ctim = {17, 19}};
+	struct stat other[7];
+	char name[CACHE_NAME_BYTES], names[15][CACHE_NAME_BYTES];
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++)
+		other[i] = plain;
+	other[0].st_dev++;
+	other[1].st_ino++;
+	other[2].st_size++;
+	other[3].st_mtim.tv_sec++;
+	other[4].st_mtim.tv_nsec++;
+	other[5].st_ctim.tv_sec++;
+	other[6].st_ctim.tv_nsec++;
+	cache_entry_name(names[0], &plain, &plain);
+	for (unsigned i = 0; i < 7; i++) {
+		cache_entry_name(names[1 + i], &other[i], &plain);
+		cache_entry_name(names[8 + i], &plain, &other[i]);
+	}
+	for (unsigned i = 0; i < 15; i++) {
+		for (unsigned j = 0; j < i; j++)
+			assert_string_not_equal(names[i], names[j]);
+		assert_null(strchr(names[i], '/'));
+	}
+	cache_entry_name(name, &plain, &plain);
+	assert_string_equal(name, names[0]);
+	cache_entry_name(name, &plain, NULL);
+	assert_string_not_equal(name, names[0]);
+}
+
 /* Whatever is wrong with an entry: it is prepared anew, and the entry is whole again afterwards. */
 static void test_bad_entries_are_replaced(void **state)
 {
@@ -622,6 +655,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_miss_then_hit),
 	    TEST(test_no_cache),
+	    TEST(test_name_has_all_of_an_identity),
 	    TEST(test_kernel_changed_in_place),
 	    TEST(test_bad_entries_are_replaced),
 	    TEST(test_cache_that_others_can_write),

@@ -164,6 +164,57 @@ static void loads_to_the_byte(void **state)
 	}
 }
 
+/*
+ * A field that ends behind the edge of a piece is whole only once the next piece has been read. Each here is changed in
+ * every byte, by a carry, so that one that was changed too soon lacks what the next piece brings.
+ */
+static void fields_across_edges_are_changed_once_they_are_whole(void **state)
+{
+	static const struct {
+		uint32_t bytes;
+		uint64_t value;
+	} kinds[] = {{8, 0x00ffffffffffffff}, {4, 0x00ffffff}, {4, 0x01000000}};
+	struct riffle_layout layout = {RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000 + 4 * MIB};
+
+	(void)state;
+	for (unsigned kind = 0; kind < 3; kind++) {
+		for (uint32_t before = 0; before <= kinds[kind].bytes; before++) {
+			struct riffle_plan plan = RIFFLE_PLAN_INIT;
+			struct riffle_source_memory bytes;
+			struct riffle_source source;
+			struct riffle_loaded loaded;
+			struct riffle_error error;
+			struct builder b;
+			struct guest g;
+			uint32_t *list = calloc(3, sizeof *list);
+			uint8_t *file, *expected;
+
+			builder_start(&b, IMAGE, MIB / 2);
+			builder_extent(&b, 0, (uint32_t)(4 * MIB));
+			for (uint32_t edge = 1; edge <= 3; edge++) {
+				list[edge - 1] = (uint32_t)(edge * MIB - before);
+				memcpy(b.image + list[edge - 1], &kinds[kind].value, kinds[kind].bytes);
+			}
+			*(kind == 0 ? &b.reloc64 : kind == 1 ? &b.reloc32 : &b.inverse) = list;
+			*(kind == 0 ? &b.count64 : kind == 1 ? &b.count32 : &b.count_inverse) = 3;
+			builder_seal(&b);
+			file = builder_file(&b);
+			expected = naive(&b, layout.virtual_base - b.header.link_virt);
+			guest_start(&g, 0);
+			riffle_source_from_bytes(&source, &bytes, file, b.header.file_bytes);
+			assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+			assert_int_equal(riffle_load(&loaded, &plan, &source, &layout, &g.memory, 0, NULL, &error), 0);
+			if (memcmp((uint8_t *)g.ram.host + layout.physical_base, expected, IMAGE))
+				fail_msg("kind %u, %u bytes before the edge", kind, before);
+			riffle_plan_close(&plan);
+			free(g.ram.host);
+			free(expected);
+			free(file);
+			builder_end(&b);
+		}
+	}
+}
+
 /* Pages that stay zero are not touched: they must not even become resident. */
 static void zero_pages_stay_away(void **state)
 {
@@ -287,6 +338,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(loads_to_the_byte),
+	    cmocka_unit_test(fields_across_edges_are_changed_once_they_are_whole),
 	    cmocka_unit_test(zero_pages_stay_away),
 	    cmocka_unit_test(layouts_that_do_not_fit_are_refused),
 	    cmocka_unit_test(failing_source_is_an_error),

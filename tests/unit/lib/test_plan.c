@@ -52,6 +52,21 @@ static void right_plan_is_taken(void **state)
 	builder_end(&b);
 }
 
+static void extents_may_touch(void **state)
+{
+	struct riffle_error error;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct builder b;
+
+	(void)state;
+	good_kernel(&b);
+	b.extent[0].bytes = 0x10000;
+	builder_seal(&b);
+	assert_int_equal(check(&b, &plan, &error), RIFFLE_OK);
+	assert_int_equal(plan.extents[0].image_offset + plan.extents[0].bytes, plan.extents[1].image_offset);
+	builder_end(&b);
+}
+
 /* One lie: a number in the header (by offset) or in the plan, and what must be said of it. */
 struct lie {
 	const char *what;
@@ -112,6 +127,7 @@ LIE(lie_segment_file, segments(b)->file_bytes = segments(b)->memory_bytes + 1)
 LIE(lie_segment_end, segments(b)->memory_bytes++)
 LIE(lie_extent_order, extents(b)[1].image_offset = 0x2000;
     extents(b)[1].file_offset = b->header.payload_offset + 0x2000)
+LIE(lie_extent_overlap, extents(b)[0].bytes = 0x10001)
 LIE(lie_extent_empty, extents(b)[0].bytes = 0)
 LIE(lie_extent_bss, extents(b)[1].bytes = 2 << 20)
 LIE(lie_extent_outside, extents(b)[1].image_offset = 0xfffff000)
@@ -156,6 +172,7 @@ static const struct lie lies[] = {
     {"segment larger in file", lie_segment_file, RIFFLE_ERR_FORMAT, "segment file_bytes"},
     {"segment past image", lie_segment_end, RIFFLE_ERR_FORMAT, "segment"},
     {"extents overlap", lie_extent_order, RIFFLE_ERR_FORMAT, "extent image_offset"},
+    {"extents overlap by a byte", lie_extent_overlap, RIFFLE_ERR_FORMAT, "extent image_offset"},
     {"empty extent", lie_extent_empty, RIFFLE_ERR_FORMAT, "extent image_offset"},
     {"extent in bss", lie_extent_bss, RIFFLE_ERR_FORMAT, "extent image_offset"},
     {"extent outside", lie_extent_outside, RIFFLE_ERR_FORMAT, "extent image_offset"},
@@ -294,9 +311,13 @@ static void errors_read_well(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(right_plan_is_taken),          cmocka_unit_test(every_lie_is_refused),
-	    cmocka_unit_test(changed_bytes_are_noticed),    cmocka_unit_test(every_truncation_is_refused),
-	    cmocka_unit_test(a_file_cut_short_is_an_error), cmocka_unit_test(errors_read_well),
+	    cmocka_unit_test(extents_may_touch),
+	    cmocka_unit_test(right_plan_is_taken),
+	    cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(changed_bytes_are_noticed),
+	    cmocka_unit_test(every_truncation_is_refused),
+	    cmocka_unit_test(a_file_cut_short_is_an_error),
+	    cmocka_unit_test(errors_read_well),
 	};
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

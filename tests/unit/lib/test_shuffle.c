@@ -527,6 +527,31 @@ static void every_lie_is_refused(void **state)
 	}
 }
 
+/* The greatest index stands for no chunk: one chunk fewer are the most that a plan may have. */
+static void the_most_chunks_are_taken(void **state)
+{
+	struct riffle_chunk *chunks = calloc(RIFFLE_CHUNKS_MAX, sizeof *chunks);
+
+	(void)state;
+	for (uint32_t count = RIFFLE_CHUNKS_MAX - 1; count <= RIFFLE_CHUNKS_MAX; count++) {
+		struct shuffled_kernel *k = sk_make(&shapes[0]);
+		struct riffle_plan plan = RIFFLE_PLAN_INIT;
+		struct riffle_error error = {0};
+
+		memcpy(chunks, k->chunk, k->chunks * sizeof *chunks);
+		builder_extra(&k->b, RIFFLE_SECTION_CHUNKS, chunks, count, sizeof *chunks);
+		builder_seal(&k->b);
+		assert_int_equal(
+		    riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes, &error),
+		    RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "chunks");
+		assert_string_equal(error.problem,
+				    count == RIFFLE_CHUNKS_MAX ? "are none or too many" : "lie in no region");
+		sk_free(k);
+	}
+	free(chunks);
+}
+
 /* A field outside its group is noticed by the load, which reads each reference once anyway. */
 static void fields_outside_groups_are_refused(void **state)
 {
@@ -820,6 +845,7 @@ int main(void)
 	    cmocka_unit_test(regions_are_limited),
 	    cmocka_unit_test(wrong_orders_are_refused),
 	    cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(the_most_chunks_are_taken),
 	    cmocka_unit_test(fields_outside_groups_are_refused),
 	    cmocka_unit_test(mutated_plans_stay_within_their_memory),
 	    cmocka_unit_test(base_alone_is_a_plan),
