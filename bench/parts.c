@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where a load with FGKASLR spends its processor time: each job of it is timed by its thread's clock, over many loads,
- * of which the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR and the floor.
+ * of which the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR, the floor, what
+ * the host takes to clear the fresh pages that a load writes to, and the parts of opening the prepared kernel.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -47,6 +48,10 @@ struct kind {
 	bool faulted;
 	double job[2][JOBS_MAX], draw, load, kaslr;
 	unsigned jobs[2];
+};
+
+struct opening {
+	double touch, read, check;
 };
 
 static double cpu_ms(void)
@@ -114,6 +119,53 @@ static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struc
 	return status;
 }
 
+/* The host's part of a load into fresh memory: each huge page that has bytes of an extent, touched and no more. */
+static int touch(struct parts *p, double *least, struct riffle_error *error)
+{
+	const struct riffle_plan *plan = &p->kernel.plan;
+	uint8_t *memory = map_huge(&p->bytes);
+	double before = cpu_ms();
+
+	if (!memory)
+		return riffle_fail_system(error, errno, "memory", "for a kernel cannot be had");
+	for (uint32_t i = 0; i < plan->extent_count; i++) {
+		uint64_t start = plan->extents[i].image_offset, end = start + plan->extents[i].bytes;
+
+		for (uint64_t at = start; at < end; at = (at | (HUGE_PAGE_BYTES - 1)) + 1)
+			*(volatile uint8_t *)(memory + at) = 1;
+	}
+	keep(least, cpu_ms() - before);
+	munmap(memory, p->bytes);
+	return RIFFLE_OK;
+}
+
+/* What riffle_plan_open() does, in parts: fresh pages touched, header and plan read, everything checked. */
+static int open_parts(struct parts *p, struct opening *o, struct riffle_error *error)
+{
+	const struct riffle_source *source = &p->kernel.source;
+	size_t used = RIFFLE_HEADER_BYTES + p->kernel.plan.header->plan_bytes, mapped = used;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	uint8_t *memory = map_huge(&mapped);
+	double before = cpu_ms(), touched, done;
+	int status;
+
+	if (!memory)
+		return riffle_fail_system(error, errno, "memory", "for a plan cannot be had");
+	for (size_t at = 0; at < used; at += HUGE_PAGE_BYTES)
+		*(volatile uint8_t *)(memory + at) = 1;
+	touched = cpu_ms();
+	status = source->read(source->opaque, 0, memory, used, error);
+	done = cpu_ms();
+	if (!status)
+		status = riffle_plan_check(&plan, memory, memory + RIFFLE_HEADER_BYTES, used - RIFFLE_HEADER_BYTES,
+					   source->bytes, error);
+	keep(&o->check, cpu_ms() - done);
+	keep(&o->read, done - touched);
+	keep(&o->touch, touched - before);
+	munmap(memory, mapped);
+	return status;
+}
+
 static double sum(const double *ms, unsigned from, unsigned to)
 {
 	double all = 0;
@@ -123,7 +175,7 @@ static double sum(const double *ms, unsigned from, unsigned to)
 	return all;
 }
 
-static void print(const struct kind kinds[2], double floor)
+static void print(const struct kind kinds[2], double touched, double floor)
 {
 	double rest[2];
 
@@ -141,10 +193,18 @@ static void print(const struct kind kinds[2], double floor)
 	printf("%-48s %8.2f %8.2f\n", "order checked, shifts; what the rest leaves", rest[0], rest[1]);
 	printf("%-48s %8.2f %8.2f\n", "load, FGKASLR", kinds[0].load, kinds[1].load);
 	printf("%-48s %8.2f %8.2f\n", "load, KASLR", kinds[0].kaslr, kinds[1].kaslr);
+	printf("%-48s %8.2f\n", "of these: fresh huge pages cleared by the host", touched);
 	printf("%-48s %8.2f %8.2f\n", "floor", floor, floor);
 }
 
-static int measure(struct parts *p, struct kind kinds[2], double *floor, struct riffle_error *error)
+static void print_opening(const struct opening *o)
+{
+	printf("\n%-48s %8.2f\n%-48s %8.2f\n%-48s %8.2f\n", "opening: fresh huge pages for the plan", o->touch,
+	       "opening: header and plan read", o->read, "opening: everything checked", o->check);
+}
+
+static int measure(struct parts *p, struct kind kinds[2], struct opening *opening, double *touched, double *floor,
+		   struct riffle_error *error)
 {
 	int status = RIFFLE_OK;
 
@@ -153,6 +213,9 @@ static int measure(struct parts *p, struct kind kinds[2], double *floor, struct 
 
 		memcpy(p->faulted, p->source, p->kernel.plan.header->load_bytes);
 		keep(floor, cpu_ms() - before);
+		status = touch(p, touched, error);
+		if (!status && !p->kernel.plan.frame_count)
+			status = open_parts(p, opening, error);
 		for (unsigned k = 0; !status && k < 2; k++) {
 			status = load(p, &kinds[k], RIFFLE_MODE_FGKASLR, error);
 			if (!status)
@@ -192,19 +255,22 @@ int main(int argc, char **argv)
 	static struct kind kinds[2] = {{.faulted = false}, {.faulted = true}};
 	static struct parts parts;
 	struct riffle_error error;
-	double floor = 0;
+	struct opening opening = {0};
+	double floor = 0, touched = 0;
 	char line[300];
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: bench-parts KERNEL\n");
 		return 2;
 	}
-	if (set_up(&parts, argv[1], &error) || measure(&parts, kinds, &floor, &error)) {
+	if (set_up(&parts, argv[1], &error) || measure(&parts, kinds, &opening, &touched, &floor, &error)) {
 		riffle_error_format(&error, line, sizeof line);
 		fprintf(stderr, "bench-parts: %s: %s\n", argv[1], line);
 		return 1;
 	}
 	bench_file_print(&parts.file);
-	print(kinds, floor);
+	print(kinds, touched, floor);
+	if (opening.check)
+		print_opening(&opening);
 	return 0;
 }

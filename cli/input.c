@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,8 +144,12 @@ int with_output(int code)
 
 void open_standard_descriptors(void)
 {
+	struct pollfd standard[] = {{.fd = STDIN_FILENO}, {.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}};
+
+	if (poll(standard, 3, 0) < 0)
+		_exit(EXIT_FAILURE);
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		/* the lowest free number is the closed one, since those below are open by now */
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+		if (standard[fd].revents & POLLNVAL && open("/dev/null", O_RDWR) != fd)
 			_exit(EXIT_FAILURE);
 }

@@ -88,10 +88,11 @@ static void before_run(void *opaque)
 	struct run *run = opaque;
 
 	phases_end(&run->phases, "first guest instruction");
+	if (!run->options.machine.boot_timer)
+		return;
 	phases_add(&run->phases, "CPU, all threads", phases_process_cpu());
 	phases_total(&run->phases);
-	if (run->options.machine.boot_timer)
-		phases_print(&run->phases, stderr);
+	phases_print(&run->phases, stderr);
 }
 
 /* What the guest told the boot timer. */

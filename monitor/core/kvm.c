@@ -64,14 +64,15 @@ static int check_wanted(int kvm_fd, const struct cpu_config *config, struct riff
 
 int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struct riffle_error *error)
 {
+	/*
+	 * Not all that is needed, for each question is a system call of every start: where there is immediate exit
+	 * (Linux 4.12), there is everything older that cannot be configured away; and the PIT comes and goes with the
+	 * interrupt controllers.
+	 */
 	static const struct {
 		int capability;
 		const char *name;
 	} needed[] = {
-	    {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
-	    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
-	    {KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
-	    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
 	    {KVM_CAP_PIT2, "KVM_CAP_PIT2"},
 	    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
@@ -79,7 +80,7 @@ int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struc
 		if (!is_waived(config, (uint32_t)needed[i].capability) &&
 		    ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
 			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, needed[i].name, "missing in this host's KVM");
-	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	int most = vcpus > 1 ? ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS) : 0;
 	if (most > 0 && vcpus > (unsigned)most)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "vcpus", "more than this host's KVM allows",
 					    vcpus, (uint64_t)most);
