@@ -18,12 +18,21 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	const uint64_t begun = counts_clock_us();
 	struct riffle_error error;
 	const char *blame = NULL;
-	char words[300];
+	char words[300], *view;
+	int status;
 
 	if (vmm->state != VMM_PAUSED)
 		return reply_fault(reply,
 				   "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
-	if (machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &blame, &error)) {
+	view = vmm_view_config(vmm);
+	if (!view)
+		return reply_fault(reply, "Create snapshot error: Out of memory.");
+	machine_set_front_end(vmm->machine, view);
+	status =
+	    machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &blame, &error);
+	machine_set_front_end(vmm->machine, NULL);
+	free(view);
+	if (status) {
 		riffle_error_format(&error, words, sizeof words);
 		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "",
 				   words);
@@ -31,95 +40,6 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	reply_done(reply);
 	counts_carried_out(ACTION_SNAPSHOT_CREATE, changed, begun, reply);
 	return true;
-}
-
-/* ---- what GET shows, and PATCH looks for, of a machine that was loaded ---- */
-
-static void adopt_bucket(bool *has, struct body_bucket *to, const struct limiter_bucket_config *from)
-{
-	*has = from->size && from->refill_ms;
-	*to = (struct body_bucket){.size = from->size,
-				   .one_time_burst = from->one_time_burst,
-				   .refill_time = from->refill_ms,
-				   .has_burst = from->one_time_burst};
-}
-
-static void adopt_limits(bool *has, struct body_limiter *to, const struct limiter_config *from)
-{
-	adopt_bucket(&to->has_bandwidth, &to->bandwidth, &from->bytes);
-	adopt_bucket(&to->has_ops, &to->ops, &from->ops);
-	*has = to->has_bandwidth || to->has_ops;
-}
-
-static void adopt_drive(struct vmm_drive *to, const struct machine_disk *from)
-{
-	to->fd = -1;
-	to->body = (struct body_drive){.drive_id = arena_copy(&to->arena, from->id ? from->id : ""),
-				       .partuuid = from->partuuid ? arena_copy(&to->arena, from->partuuid) : NULL,
-				       .path_on_host = arena_copy(&to->arena, from->path),
-				       .is_root_device = from->root,
-				       .is_read_only = from->read_only,
-				       .io_engine = from->async ? ENGINE_ASYNC : ENGINE_SYNC,
-				       .cache_type = from->cache == DISK_CACHE_UNSAFE ? CACHE_UNSAFE : CACHE_WRITEBACK,
-				       .has_read_only = true};
-	adopt_limits(&to->body.has_limiter, &to->body.rate_limiter, &from->limits);
-}
-
-static void adopt_net(struct vmm_net *to, const struct machine_net *from)
-{
-	to->fd = -1;
-	to->mmds = from->hook != NULL;
-	to->body = (struct body_net){.iface_id = arena_copy(&to->arena, from->id ? from->id : ""),
-				     .host_dev_name = arena_copy(&to->arena, from->tap ? from->tap : ""),
-				     .mtu = from->mtu,
-				     .has_mtu = from->mtu,
-				     .has_mac = from->mac_kind == MACHINE_MAC_GIVEN};
-	memcpy(to->body.guest_mac, from->mac, sizeof from->mac);
-	adopt_limits(&to->body.has_rx, &to->body.rx, &from->rx);
-	adopt_limits(&to->body.has_tx, &to->body.tx, &from->tx);
-}
-
-static void adopt_pmem(struct vmm_pmem *to, const struct machine_pmem *from)
-{
-	to->fd = -1;
-	to->body = (struct body_pmem){.id = arena_copy(&to->arena, from->id ? from->id : ""),
-				      .path_on_host = arena_copy(&to->arena, from->path),
-				      .root_device = from->root,
-				      .read_only = from->read_only};
-	adopt_limits(&to->body.has_limiter, &to->body.rate_limiter, &from->limits);
-}
-
-static void adopt(struct vmm *vmm, const struct machine_config *config)
-{
-	const struct machine_devices_config *d = &config->devices;
-	struct vmm_resources *r = &vmm->resources;
-
-	r->machine.vcpu_count = (uint8_t)config->vcpus;
-	r->machine.mem_size_mib = config->memory_bytes >> 20;
-	r->machine.smt = config->smt;
-	r->machine.huge_pages = config->huge_2m ? HUGE_2M : config->huge_pages ? HUGE_TRANSPARENT : HUGE_NONE;
-	r->machine.track_dirty_pages = config->track_dirty;
-	r->boot_source.body.boot_args = arena_copy(&r->boot_source.arena, config->command_line);
-	for (unsigned i = 0; i < d->disk_count; i++)
-		adopt_drive(&r->drives[r->drive_count++], &d->disks[i]);
-	for (unsigned i = 0; i < d->net_count; i++)
-		adopt_net(&r->nets[r->net_count++], &d->nets[i]);
-	for (unsigned i = 0; i < d->pmem_count; i++)
-		adopt_pmem(&r->pmems[r->pmem_count++], &d->pmems[i]);
-	r->vsock.set = d->vsock.path != NULL;
-	r->vsock.listener = -1;
-	if (r->vsock.set) {
-		r->vsock.body.guest_cid = (uint32_t)d->vsock.cid;
-		r->vsock.body.uds_path = arena_copy(&r->vsock.arena, d->vsock.path);
-	}
-	r->has_entropy = d->rng.wanted;
-	adopt_limits(&r->entropy.has_limiter, &r->entropy.rate_limiter, &d->rng.limits);
-	r->has_balloon = d->balloon.wanted;
-	r->balloon = (struct body_balloon){.amount_mib = (uint32_t)(d->balloon.balloon.target_bytes >> 20),
-					   .deflate_on_oom = d->balloon.balloon.deflate_on_oom,
-					   .free_page_hinting = d->balloon.balloon.hinting,
-					   .free_page_reporting = d->balloon.balloon.reporting,
-					   .stats_polling_interval_s = d->balloon.balloon.stats_s};
 }
 
 /* ---- loading ---- */
@@ -185,6 +105,10 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 				      .share_layout = !l->vmm->settings.one_time_snapshots,
 				      .clock_realtime = body->clock_realtime,
 				      .start_paused = !body->resume_vm,
+				      .has_pages = body->huge_pages != HUGE_SNAPSHOT,
+				      .huge_pages = body->huge_pages > HUGE_NONE + 1,
+				      .huge_2m = body->huge_pages == HUGE_2M + 1,
+				      .strict_pages = true,
 				      .track_dirty = body->track_dirty_pages || body->enable_diff_snapshots,
 				      .net_count = body->network_overrides.count,
 				      .vsock_path = body->vsock_override,
@@ -251,7 +175,10 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 			    "guests made of this snapshot before: %llu. They all have one kernel layout, and what "
 			    "is learned of it in one serves against the others. --one-time-snapshots refuses this.",
 			    (unsigned long long)info.uses);
-		adopt(vmm, machine_description(vmm->machine));
+		status = vmm_adopt(vmm, machine_description(vmm->machine), error);
+		blame = status ? load.state_path : NULL;
+	}
+	if (!status) {
 		status = watch_machine(vmm->machine, error);
 	}
 	if (!status) {

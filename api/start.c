@@ -47,8 +47,6 @@ static void describe_memory(struct machine_config *config, const struct body_mac
 	config->memory_bytes = given << 20;
 	config->huge_pages = m->huge_pages != HUGE_NONE;
 	config->huge_2m = m->huge_pages == HUGE_2M;
-	if (m->huge_pages == HUGE_2M)
-		log_always(LOG_WARN, "vmm", "Guest memory is in transparent huge pages, none of hugetlbfs.");
 }
 
 static void describe_layout(struct machine_config *config, const struct body_boot_source *b)

@@ -157,6 +157,12 @@ char *vmm_view_machine(const struct vmm *vmm);
 char *vmm_view_balloon(const struct vmm *vmm);
 char *vmm_view_config(const struct vmm *vmm);
 
+/*
+ * adopt.c: what GET shows, and PATCH looks for, of a machine that was made of a snapshot. Errors: FORMAT, if what the
+ * snapshot says of it is not of that machine.
+ */
+int vmm_adopt(struct vmm *vmm, const struct machine_config *config, struct riffle_error *error);
+
 /* snapshot.c. Loading is vmm_run() with a snapshot; on failure vmm->fatal is set as well. */
 bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_may_load(const struct vmm *vmm, struct reply *reply);

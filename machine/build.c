@@ -176,7 +176,9 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	const struct vm_config config = {
 	    .vcpus = m->config.vcpus,
 	    .memory_bytes = m->config.memory_bytes,
-	    .huge_pages = m->config.huge_pages,
+	    .pages = m->config.huge_2m      ? GUEST_PAGES_HUGETLB
+		     : m->config.huge_pages ? GUEST_PAGES_TRANSPARENT
+					    : GUEST_PAGES_SMALL,
 	    .unconfined = m->config.unconfined,
 	    .timed = m->config.timed,
 	    .thread_name = m->config.vcpu_name,

@@ -63,12 +63,13 @@ struct machine_initrd {
 
 /* Strings are owned by whoever fills in the struct and must stay valid until machine_destroy(). */
 struct machine_config {
-	unsigned vcpus;                      /* 1 to 32 */
-	uint64_t memory_bytes;               /* a multiple of 2 MiB */
-	bool smt, huge_2m;                   /* requested by an API client: reported back, without effect */
-	bool huge_pages;                     /* ask for transparent huge pages */
-	const char *kernel;                  /* a path, or fd:N */
-	const char *relocs;                  /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
+	unsigned vcpus;        /* 1 to 32 */
+	uint64_t memory_bytes; /* a multiple of 2 MiB */
+	bool smt;              /* requested by an API client: reported back, without effect */
+	bool huge_pages;       /* ask for transparent huge pages */
+	bool huge_2m;       /* memory of pages of 2 MiB from the host's pool (hugetlbfs); not with a snapshot's file */
+	const char *kernel; /* a path, or fd:N */
+	const char *relocs; /* vmlinux.relocs of a stripped vmlinux, path or fd:N; NULL: none */
 	const char *initrd_path;             /* or fd:N; NULL: none */
 	const struct machine_initrd *initrd; /* instead of a path; NULL: none */
 	char command_line[RIFFLE_BOOT_CMDLINE_MAX];
@@ -104,6 +105,8 @@ struct machine_config {
 	const char *dump_path;             /* a new file for the console's key; NULL: none. With can_save */
 	const char *snapshot_socket;       /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name;             /* of the vCPUs' threads, before their number; NULL: "vcpu" */
+	const char *front_end; /* UTF-8: what the front end will want to know of a machine made of a snapshot; NULL:
+				  nothing */
 };
 
 /* The defaults: 1 vCPU, 256 MiB, stdio, automatic layout, MACHINE_COMMAND_LINE; no kernel. */

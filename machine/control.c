@@ -55,6 +55,15 @@ int machine_disk_set_file(struct machine *m, const char *id, const char *path, s
 	return status;
 }
 
+/* What a snapshot is to say from now on. */
+static void note_limits(struct limiter_config *limits, const struct limiter_update *update)
+{
+	if (update->has_bytes)
+		limits->bytes = update->bytes;
+	if (update->has_ops)
+		limits->ops = update->ops;
+}
+
 int machine_disk_set_limits(struct machine *m, const char *id, const struct limiter_update *update,
 			    struct riffle_error *error)
 {
@@ -63,6 +72,9 @@ int machine_disk_set_limits(struct machine *m, const char *id, const struct limi
 	if (!disk)
 		return no_device(error);
 	block_limit(disk, update);
+	for (unsigned i = 0; i < m->config.devices.disk_count; i++)
+		if (is(m->config.devices.disks[i].id, id))
+			note_limits(&m->config.devices.disks[i].limits, update);
 	return 0;
 }
 
@@ -74,7 +86,19 @@ int machine_net_set_limits(struct machine *m, const char *id, const struct limit
 	if (!net)
 		return no_device(error);
 	net_set_limits(net, rx, tx);
+	for (unsigned i = 0; i < m->config.devices.net_count; i++)
+		if (is(m->config.devices.nets[i].id, id)) {
+			note_limits(&m->config.devices.nets[i].rx, rx);
+			note_limits(&m->config.devices.nets[i].tx, tx);
+		}
 	return 0;
+}
+
+static void note_pmem_limits(struct machine *m, const char *id, const struct limiter_update *update)
+{
+	for (unsigned i = 0; i < m->config.devices.pmem_count; i++)
+		if (is(m->config.devices.pmems[i].id, id))
+			note_limits(&m->config.devices.pmems[i].limits, update);
 }
 
 int machine_pmem_set_limits(struct machine *m, const char *id, const struct limiter_update *update,
@@ -83,6 +107,7 @@ int machine_pmem_set_limits(struct machine *m, const char *id, const struct limi
 	for (unsigned i = 0; i < m->devices.pmem_count; i++)
 		if (is(m->devices.pmem_ids[i], id)) {
 			pmem_limit(m->devices.pmems[i], update);
+			note_pmem_limits(m, id, update);
 			return 0;
 		}
 	return no_device(error);
@@ -114,7 +139,9 @@ int machine_balloon_set_interval(struct machine *m, uint16_t seconds, struct rif
 	struct virtio_device *balloon;
 	int status = find_balloon(m, &balloon, error);
 
-	return status ? status : balloon_set_stats_interval(balloon, seconds, error);
+	if (!status && !(status = balloon_set_stats_interval(balloon, seconds, error)))
+		m->config.devices.balloon.balloon.stats_s = seconds;
+	return status;
 }
 
 int machine_balloon_state(struct machine *m, struct balloon_state *state, struct riffle_error *error)

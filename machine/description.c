@@ -101,10 +101,11 @@ static json_t *devices(const struct machine_devices_config *d)
 
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
 {
-	json_t *json = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:o}", "vcpus", (int)config->vcpus, "memory",
-				 (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m,
-				 "huge_pages", config->huge_pages, "command_line", config->command_line, "boot_timer",
-				 config->boot_timer, "devices", devices(&config->devices));
+	json_t *json =
+	    json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:s*, s:o}", "vcpus", (int)config->vcpus, "memory",
+		      (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m, "huge_pages",
+		      config->huge_pages, "command_line", config->command_line, "boot_timer", config->boot_timer,
+		      "front_end", config->front_end, "devices", devices(&config->devices));
 	const json_t *d = json_object_get(json, "devices");
 	/* jansson leaves out what it cannot make */
 	bool complete = json_array_size(json_object_get(d, "disks")) == config->devices.disk_count &&
@@ -338,12 +339,12 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 {
 	int vcpus, huge, timer, smt = 0, huge_2m = 0;
 	json_int_t memory;
-	const char *line;
+	const char *line, *front_end = NULL;
 	json_t *d;
 
-	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s:o !}", "vcpus", &vcpus, "memory", &memory, "smt",
-			&smt, "huge_2m", &huge_2m, "huge_pages", &huge, "command_line", &line, "boot_timer", &timer,
-			"devices", &d))
+	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s?s, s:o !}", "vcpus", &vcpus, "memory", &memory,
+			"smt", &smt, "huge_2m", &huge_2m, "huge_pages", &huge, "command_line", &line, "boot_timer",
+			&timer, "front_end", &front_end, "devices", &d))
 		return refuse(parse, "machine");
 	if (vcpus < 1 || vcpus > (int)RIFFLE_BOOT_VCPUS_MAX)
 		return refuse(parse, "vcpus");
@@ -357,6 +358,7 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 	config->huge_2m = huge_2m;
 	config->huge_pages = huge;
 	config->boot_timer = timer;
+	config->front_end = front_end;
 	strcpy(config->command_line, line);
 	return read_devices(parse, d, &config->devices);
 }

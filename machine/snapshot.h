@@ -59,6 +59,10 @@ struct machine_load {
 	bool clock_realtime;   /* advance kvm-clock by the time that passed; otherwise it continues where it stopped */
 	bool start_paused;     /* machine_run() starts with the guest paused, until MACHINE_RESUME */
 	bool track_dirty;
+	bool has_pages; /* other pages than the saved guest's: huge_pages and huge_2m as in machine_config */
+	bool huge_pages, huge_2m;
+	bool strict_pages; /* with a memory file: refuse huge_2m, which its pages cannot be. False: they are what they
+			      are */
 	const struct machine_net_override *nets;
 	size_t net_count;
 	const char *vsock_path; /* NULL: the saved one */
@@ -89,6 +93,9 @@ struct machine_snapshot_info {
 int machine_snapshot_load(struct machine **machine, const struct machine_load *load,
 			  const struct machine_observer *observer, struct phases *phases,
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
+
+/* What later saves keep for the front end (config.front_end), which stays the caller's. */
+void machine_set_front_end(struct machine *machine, const char *text);
 
 /* The machine's description; for a restored machine, from its snapshot and the overrides. */
 const struct machine_config *machine_description(const struct machine *machine);

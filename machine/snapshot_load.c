@@ -194,6 +194,14 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 	config->can_save = host->can_save;
 	config->snapshot_socket = host->snapshot_socket;
 	config->track_dirty = load->track_dirty;
+	if (load->has_pages) {
+		config->huge_pages = load->huge_pages;
+		config->huge_2m = load->huge_2m;
+	}
+	if (load->strict_pages && config->huge_2m && !load->uffd_path)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "huge_pages",
+				   "Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use "
+				   "uffd.");
 	return 0;
 }
 

@@ -39,6 +39,11 @@ void machine_prepare_saving(struct machine *m)
 		prctl(PR_SET_DUMPABLE, 0);
 }
 
+void machine_set_front_end(struct machine *m, const char *text)
+{
+	m->config.front_end = text;
+}
+
 static void save_machine(const struct machine *m, struct state_writer *writer)
 {
 	struct timespec now;

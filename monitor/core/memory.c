@@ -5,6 +5,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
+#include <linux/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,7 +29,9 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 {
 	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
 	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int kind = memory->fd < 0   ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+	/* without MAP_NORESERVE a pool that is too small is an error here, and no SIGBUS later */
+	int kind = memory->hugetlb  ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
+		   : memory->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 		   : memory->shared ? MAP_SHARED
 				    : MAP_PRIVATE | MAP_NORESERVE;
 
@@ -82,19 +85,19 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 	return 0;
 }
 
-int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error)
+int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pages pages, struct riffle_error *error)
 {
 	uint8_t *ram;
 	int status = check_size(bytes, error);
 
-	*memory = (struct guest_memory){.fd = -1, .unsaved = true};
+	*memory = (struct guest_memory){.fd = -1, .unsaved = true, .hugetlb = pages == GUEST_PAGES_HUGETLB};
 	if (status || (status = map(memory, bytes, &ram, error)))
 		return status;
 	/*
 	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are
 	 * written before a guest starts, which cost less than clearing them all.
 	 */
-	if (huge_pages && bytes > GUEST_MEMORY_STEP)
+	if (pages == GUEST_PAGES_TRANSPARENT && bytes > GUEST_MEMORY_STEP)
 		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
 	return 0;
 }
@@ -170,6 +173,8 @@ void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, 
 bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t bytes)
 {
 	guest_memory_mark(memory, at, bytes);
+	if (memory->hugetlb && ((uintptr_t)at % GUEST_MEMORY_STEP || bytes % GUEST_MEMORY_STEP))
+		return false;
 	if (memory->fd < 0)
 		return madvise(at, bytes, MADV_DONTNEED) == 0;
 	if (memory->shared)

@@ -17,6 +17,13 @@
 
 #define GUEST_MEMORY_ADDED_MAX 16u
 #define GUEST_MEMORY_ADDED_FROM (UINT64_C(512) << 30)
+/* What anonymous RAM consists of. */
+enum guest_pages {
+	GUEST_PAGES_SMALL,
+	GUEST_PAGES_TRANSPARENT, /* huge ones, where the host can give them */
+	GUEST_PAGES_HUGETLB,     /* of 2 MiB, all of them taken from the host's pool at once */
+};
+
 /* A file that holds the RAM: byte n of the file is byte n of the RAM, not counting the hole. */
 struct guest_memory_file {
 	int fd;      /* ownership passes to the memory, also after an error */
@@ -39,13 +46,14 @@ struct guest_memory {
 	size_t reservation_bytes;
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
-	bool unsaved; /* no file holds any earlier state of it: the first difference is all of it */
+	bool hugetlb; /* of pages of 2 MiB: fewer bytes than one cannot be given back */
+	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
 	_Atomic uint64_t
 	    *dirty; /* one bit per page that the monitor wrote since the last snapshot; NULL: not tracked */
 };
 
-/* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY. */
-int guest_memory_map(struct guest_memory *memory, uint64_t bytes, bool huge_pages, struct riffle_error *error);
+/* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY (also: the pool has not that many pages). */
+int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pages pages, struct riffle_error *error);
 /* The same from a file of this size. Errors: also FORMAT (its size), IO. */
 int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,
 			  struct riffle_error *error);

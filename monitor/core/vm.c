@@ -48,7 +48,7 @@ int vm_new(struct vm **result, const struct vm_config *config, const struct vm_h
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct vm", "out of memory");
 	int status = config->memory_file
 			 ? guest_memory_map_file(&vm->memory, config->memory_bytes, config->memory_file, error)
-			 : guest_memory_map(&vm->memory, config->memory_bytes, config->huge_pages, error);
+			 : guest_memory_map(&vm->memory, config->memory_bytes, config->pages, error);
 
 	vm->config.memory_file = NULL;
 	if (!status && config->track_dirty)

@@ -18,7 +18,7 @@ struct kvm_debug_exit_arch;
 struct vm_config {
 	unsigned vcpus;                              /* 1 to 32 */
 	uint64_t memory_bytes;                       /* multiple of 2 MiB, at least 2 MiB */
-	bool huge_pages;                             /* ask for transparent huge pages */
+	enum guest_pages pages;                      /* of anonymous memory */
 	const struct guest_memory_file *memory_file; /* NULL: anonymous memory */
 	bool track_dirty;                            /* for snapshots of what changed */
 	bool can_save;                               /* its state will be saved or restored (monitor/snapshot) */

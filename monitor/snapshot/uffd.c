@@ -55,6 +55,7 @@ static int set_up(int fd, const struct guest_memory *memory, struct riffle_error
 
 static int describe(const struct guest_memory *memory, char *text, size_t room)
 {
+	const unsigned page = memory->hugetlb ? (unsigned)GUEST_MEMORY_STEP : GUEST_PAGE;
 	size_t at = 1;
 	uint64_t offset = 0;
 
@@ -66,8 +67,7 @@ static int describe(const struct guest_memory *memory, char *text, size_t room)
 				       "%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,"
 				       "\"page_size\":%u,\"page_size_kib\":%u}",
 				       i ? "," : "", (unsigned long long)(uintptr_t)ram->host,
-				       (unsigned long long)ram->bytes, (unsigned long long)offset, GUEST_PAGE,
-				       GUEST_PAGE);
+				       (unsigned long long)ram->bytes, (unsigned long long)offset, page, page);
 		offset += ram->bytes;
 	}
 	return (int)(at + (size_t)snprintf(text + at, room - at, "]"));

@@ -94,7 +94,7 @@ def test_go_sdk_and_firectl(start, kernel, taps, stop):
     assert b"The API server received a Put request on \"/actions\"" in os.read(readers[0], 1 << 20)
     assert json.loads(os.read(readers[1], 1 << 20).splitlines()[0])["utc_timestamp_ms"]
     if stop == "Shutdown":
-        vmm.wait_for(lambda: "tiny guest" in vmm.out)
+        vmm.wait_for(lambda: "tiny guest" in vmm.console)
         go.put("/actions", {"action_type": "SendCtrlAltDel"})
         assert vmm.wait() == 0, vmm.output
     else:

@@ -49,7 +49,7 @@ def test_view_equals_the_file(run, kernel, tmp_path):
     assert vmm.get("/machine-config") == config["machine-config"]
     vmm.wait_for(lambda: STARTED in vmm.out)
     assert vmm.request("PUT", "/actions", {"action_type": "InstanceStart"}).raw == AFTER
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
 # ---- what is accepted: it runs
@@ -146,7 +146,7 @@ def test_refused(run, kernel, row, api):
 
 def test_no_api(run, kernel):
     vmm = run(base(kernel), "--no-api", "--api-sock", "unused.sock", api=False)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     directory = f"/proc/{vmm.process.pid}/task"
     names = {open(f"{directory}/{t}/comm").read().strip() for t in os.listdir(directory)}
     assert "fc_api" not in names and "fc_vcpu 0" in names
@@ -174,7 +174,7 @@ def test_flintlock(run, kernel, tmp_path, taps):
     (tmp_path / "metadata.json").write_text(
         '{"latest":{"meta-data":"aW5zdGFuY2VfaWQ6IG5zL3ZtMQo=","user-data":"I2Nsb3VkLWNvbmZpZwo="}}\n')
     vmm = run(config, "--id", "01HFK9ZQ", "--boot-timer", "--no-api", "--metadata", tmp_path / "metadata.json", api=False)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     log = vmm.wait_for(lambda: (t := (tmp_path / "firecracker.log").read_text()) and "Guest-boot-time" in t and t)
     assert re.search(r"\[01HFK9ZQ:[^:]+:INFO:[^:]+:\d+\] Guest-boot-time = +\d+ us \d+ ms, +\d+ CPU us \d+ CPU ms", log), log
     assert STARTED in log

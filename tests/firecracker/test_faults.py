@@ -211,7 +211,7 @@ def test_fifos_without_reader_while_it_runs(start, kernel, needs_kvm):
     vmm.put("/metrics", {"metrics_path": "metrics.fifo"})
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     vmm.put("/actions", {"action_type": "InstanceStart"})
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     for _ in range(40):
         assert vmm.request("PUT", "/actions", {"action_type": "FlushMetrics"}).status in (204, 400)
     assert vmm.get("/")["state"] == "Running"

@@ -26,7 +26,7 @@ def start_guest(vmm, kernel, drives=("a",), **machine):
     for name in drives:
         vmm.put(f"/drives/{name}", {"drive_id": name, "is_root_device": False, "path_on_host": disk})
     vmm.put("/actions", {"action_type": "InstanceStart"})
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
 @pytest.mark.parametrize("good", [False, True])
@@ -67,7 +67,7 @@ def test_snapshot_names_the_last_file(start, kernel, needs_kvm):
 
 
 @pytest.mark.parametrize("engine", ["Sync", "Async", None])
-@pytest.mark.parametrize("huge,smt", [("2M", True), ("None", False)])
+@pytest.mark.parametrize("huge,smt", [("Transparent", True), ("None", False)])
 def test_configuration_of_a_snapshot(start, kernel, needs_kvm, engine, huge, smt):
     """What was configured is shown of each clone as of the machine that was saved."""
     vmm = start()

@@ -21,7 +21,7 @@ def boot(vmm, kernel):
     vmm.put("/drives/a_drive", {"drive_id": "a_drive", "is_root_device": False,
                                                   "path_on_host": vmm.file("disk", size=4096)})
     vmm.put("/actions", {"action_type": "InstanceStart"})
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
 def metrics(vmm):

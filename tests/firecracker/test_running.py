@@ -47,7 +47,7 @@ def running(tmp_path_factory, kernel):
     configure(vmm, kernel)
     vmm.before = vmm.get("/vm/config")
     instance_start(vmm)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     yield vmm
     assert vmm.running, vmm.output
     vmm.stop()
@@ -59,7 +59,7 @@ def small(start, kernel):
     vmm = start("--boot-timer")
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     instance_start(vmm)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     return vmm
 
 
@@ -407,7 +407,7 @@ LINES = {
 
 
 def told_line(vmm):
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     return re.search(r"cmdline=(.*)\n", vmm.out).group(1)
 
 
@@ -473,7 +473,7 @@ def test_guest_resets(start, kernel):
     vmm = start(stdin=subprocess.PIPE)
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     instance_start(vmm)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     vmm.process.stdin.write(b"hello")
     vmm.process.stdin.flush()
     vmm.wait_for(lambda: "hello" in vmm.out)
@@ -509,7 +509,7 @@ def test_start_that_fails_can_be_repaired(start, kernel):
     vmm.put("/machine-config", {"vcpu_count": 2, "mem_size_mib": 64})
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     instance_start(vmm)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
 def test_kernel_of_another_system(start, other_kernel):
@@ -529,7 +529,7 @@ def test_kernel_replaced_between_put_and_start(start, kernel):
     os.rename(path, path + ".old")
     vmm.file("vmlinux", b"something else")
     instance_start(vmm)
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
 def test_drive_removed_between_put_and_start(start, kernel):

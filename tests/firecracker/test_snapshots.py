@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots by the API: when they can be made and loaded, what is asked for, what a failure does to the process."""
+import json
 import os
 import resource
 
@@ -19,7 +20,7 @@ def made(start, kernel):
     vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": "console=ttyS0 marker"})
     vmm.put("/drives/a", {"drive_id": "a", "is_root_device": False, "path_on_host": vmm.file("disk", size=4096)})
     vmm.put("/actions", {"action_type": "InstanceStart"})
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     vmm.patch("/vm", {"state": "Paused"})
     r = vmm.request("PUT", "/snapshot/create", {"snapshot_path": "state", "mem_file_path": "mem"})
     assert r.raw == no_content(), (r.raw, vmm.output[-2000:])
@@ -41,7 +42,7 @@ def test_made_machine_goes_on(start, kernel):
     vmm = start()
     vmm.put("/boot-source", {"kernel_image_path": kernel})
     vmm.put("/actions", {"action_type": "InstanceStart"})
-    vmm.wait_for(lambda: "tiny guest" in vmm.out)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
     vmm.patch("/vm", {"state": "Paused"})
     vmm.put("/snapshot/create", {"snapshot_type": "Full", "snapshot_path": "state", "mem_file_path": "mem"})
     assert vmm.get("/")["state"] == "Paused"
@@ -165,6 +166,84 @@ def test_metadata_service(start, kernel, taps):
     assert clone.request("PATCH", "/mmds", {"a": 1}).fault == "MMDS error: The MMDS data store is not initialized."
     clone.put("/mmds", {"a": 1})
     assert clone.get("/mmds") == {"a": 1}
+
+
+@pytest.fixture
+def every(start, kernel, taps):
+    """A paused machine with everything that GET shows, its limits changed while it ran."""
+    vmm = start()
+    path = {name: vmm.file(name, size=2 << 20) for name in ("root", "other", "pmem", "initrd")}
+    vmm.put("/machine-config", {"vcpu_count": 2, "mem_size_mib": 129, "smt": True, "track_dirty_pages": True})
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "initrd_path": "initrd", "boot_args": "console=ttyS0 -- init",
+                             "randomize": "off"})
+    vmm.put("/drives/r", {"drive_id": "r", "is_root_device": True, "path_on_host": path["root"], "partuuid": "0f-01",
+                          "rate_limiter": {"ops": {"size": 7, "refill_time": 8, "one_time_burst": 9}}})
+    vmm.put("/drives/o", {"drive_id": "o", "is_root_device": False, "path_on_host": path["other"], "is_read_only": True,
+                          "cache_type": "Writeback", "io_engine": "Async"})
+    vmm.put("/network-interfaces/n", {"iface_id": "n", "host_dev_name": taps[0], "guest_mac": "06:00:00:00:00:01", "mtu": 1400})
+    vmm.put("/pmem/p", {"id": "p", "path_on_host": path["pmem"], "read_only": True})
+    vmm.put("/vsock", {"guest_cid": 9, "uds_path": "v.sock"})
+    vmm.put("/entropy", {"rate_limiter": {"bandwidth": {"size": 1000, "refill_time": 100}}})
+    vmm.put("/balloon", {"amount_mib": 1, "deflate_on_oom": True, "stats_polling_interval_s": 5, "free_page_hinting": True})
+    vmm.put("/hotplug/memory", {"total_size_mib": 1024, "slot_size_mib": 512})
+    vmm.put("/mmds/config", {"network_interfaces": ["n"]}, deprecated=True)
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    limit = {"bandwidth": {"size": 4096, "refill_time": 50}}
+    vmm.patch("/drives/r", {"drive_id": "r", "rate_limiter": {**limit, "ops": {"size": 0, "refill_time": 0}}})
+    vmm.patch("/network-interfaces/n", {"iface_id": "n", "rx_rate_limiter": limit})
+    vmm.patch("/pmem/p", {"id": "p", "rate_limiter": limit})
+    vmm.patch("/balloon", {"amount_mib": 2})
+    vmm.patch("/balloon/statistics", {"stats_polling_interval_s": 6})
+    vmm.patch("/vm", {"state": "Paused"})
+    assert create(vmm, "state", "mem").status == 204, vmm.output[-2000:]
+    return vmm
+
+
+def test_whole_configuration_comes_back(start, every, taps):
+    """To the byte, but for what belongs to the load: dirty pages, and where networks and the vsock are."""
+    before = every.request("GET", "/vm/config").body.decode()
+    every.stop()
+    clone = start()
+    assert load(clone, every.directory, track_dirty_pages=True).status == 204, clone.output[-2000:]
+    assert clone.request("GET", "/vm/config").body.decode() == before
+    # of a clone's clone too
+    assert create(clone, "state", "mem").status == 204
+    clone.stop()
+    third = start()
+    r = load(third, clone.directory, network_overrides=[{"iface_id": "n", "host_dev_name": taps[1]}],
+             vsock_override={"uds_path": "w.sock"})
+    assert r.status == 204, third.output[-2000:]
+    after = before.replace(f'"{taps[0]}"', f'"{taps[1]}"').replace('"v.sock"', '"w.sock"').replace(
+        '"track_dirty_pages":true', '"track_dirty_pages":false')
+    assert third.request("GET", "/vm/config").body.decode() == after
+    assert third.get("/balloon") == json.loads(before)["balloon"]
+
+
+def test_limits_of_a_snapshot_are_those_of_its_devices(every):
+    """What was changed while the machine ran is in its description, from which devices are made again."""
+    state = (every.directory / "state").read_bytes()
+    description = json.JSONDecoder().raw_decode(state[state.index(b'{\n "vcpus"'):].decode("latin-1"))[0]
+    devices = description["devices"]
+    changed = {"bytes": [4096, 50, 0], "ops": [0, 0, 0]}
+    assert devices["disks"][0]["limits"] == changed
+    assert devices["nets"][0]["rx"] == changed and devices["pmems"][0]["limits"] == changed
+    assert devices["nets"][0]["tx"] == {"bytes": [0, 0, 0], "ops": [0, 0, 0]}
+    assert devices["balloon"]["stats"] == 6 and devices["balloon"]["target"] == 2 << 20
+
+
+@pytest.mark.parametrize("pages,shown", [("Snapshot", "None"), ("None", "None"), ("Transparent", "Transparent")])
+def test_pages_of_a_load(start, made, pages, shown):
+    vmm = start()
+    assert load(vmm, made, huge_pages=pages).status == 204, vmm.output[-2000:]
+    assert vmm.get("/machine-config")["huge_pages"] == shown
+
+
+def test_huge_pages_are_not_a_files(start, made):
+    vmm = start()
+    r = load(vmm, made, huge_pages="2M")
+    assert r.status == 400 and ("Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use uffd."
+                                in r.fault), r.raw
+    assert vmm.wait() == 1
 
 
 def test_load_by_the_old_name(start, made):

@@ -6,6 +6,7 @@ whether a test is right.
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -85,6 +86,11 @@ class Vmm:
     @property
     def out(self):
         return (self.directory / "out").read_text(errors="replace")
+
+    @property
+    def console(self):
+        """Of the guest alone: a line of the log may begin anywhere in what it writes."""
+        return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9} \[.*?\n", "", self.out)
 
     @property
     def err(self):

@@ -298,6 +298,61 @@ static void test_file(void **state)
 				      sizeof problem));
 }
 
+/* What a snapshot says that the client had configured has to be of the machine that it holds. */
+static void test_view_of_a_snapshot(void **state)
+{
+	static const char view[] =
+	    "{\"balloon\":null,\"drives\":[{\"drive_id\":\"d\",\"is_root_device\":true,\"path_on_host\":\"/d\"}],"
+	    "\"boot-source\":{\"kernel_image_path\":\"/k\",\"initrd_path\":\"/i\",\"boot_args\":\"a\"},"
+	    "\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":129,\"cpu_template\":\"T2\"},"
+	    "\"network-interfaces\":[],\"vsock\":null,\"entropy\":null,\"pmem\":[],"
+	    "\"memory-hotplug\":{\"total_size_mib\":256}}";
+	static const char *const changes[][2] = {
+	    {"\"vcpu_count\":2", "\"vcpu_count\":4"},
+	    {"\"vcpu_count\":2", "\"vcpu_count\":256"},
+	    {"\"drive_id\":\"d\"", "\"drive_id\":\"e\""},
+	    {"\"path_on_host\":\"/d\"", "\"path_on_host\":null"},
+	    {"\"vsock\":null", "\"vsock\":{\"guest_cid\":3,\"uds_path\":\"v\"}"},
+	    {"\"entropy\":null", "\"entropy\":{}"},
+	    {"\"balloon\":null", "\"balloon\":{\"amount_mib\":1,\"deflate_on_oom\":true}"},
+	    {"\"network-interfaces\":[]", "\"network-interfaces\":[{\"iface_id\":\"n\",\"host_dev_name\":\"t\"}]"},
+	    {"\"pmem\":[]", "\"pmem\":[{\"id\":\"p\",\"path_on_host\":\"/p\"}]"},
+	    {"\"machine-config\":{", "\"other\":{"},
+	    {"\"total_size_mib\":256", "\"total_size_mib\":-1"},
+	    {"{\"balloon\"", "[\"balloon\""},
+	};
+	static struct machine_config config;
+	struct riffle_error error;
+	char changed[2048];
+
+	(void)state;
+	machine_config_init(&config);
+	config.vcpus = 2;
+	config.devices.disk_count = 1;
+	config.devices.disks[0] = (struct machine_disk){.id = "d", .path = "/d", .root = true};
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		const char *at = strstr(view, changes[i][0]);
+
+		assert_non_null(at);
+		snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - view), view, changes[i][1],
+			 at + strlen(changes[i][0]));
+		config.front_end = changed;
+		assert_int_equal(vmm_adopt(&vmm, &config, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "front_end");
+		tear_down(NULL);
+		set_up(NULL);
+	}
+	config.front_end = view;
+	config.track_dirty = true;
+	config.huge_pages = false;
+	assert_int_equal(vmm_adopt(&vmm, &config, &error), 0);
+	assert_int_equal(ask(HTTP_GET, "/vm/config", NULL), 200);
+	assert_non_null(strstr(answer, "\"kernel_image_path\":\"/k\",\"initrd_path\":\"/i\",\"boot_args\":\"a\"}"));
+	assert_non_null(strstr(answer, "\"mem_size_mib\":129,\"smt\":false,\"cpu_template\":\"T2\","
+				       "\"track_dirty_pages\":true,\"huge_pages\":\"None\"}"));
+	assert_non_null(strstr(answer, "\"total_size_mib\":256,\"block_size_mib\":2,\"slot_size_mib\":128}"));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -310,6 +365,7 @@ int main(void)
 	    TEST(test_memory),
 	    TEST(test_snapshot_after_configuration),
 	    TEST(test_file),
+	    TEST(test_view_of_a_snapshot),
 	};
 
 	return cmocka_run_group_tests(tests, make_files, remove_files);

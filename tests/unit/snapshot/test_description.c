@@ -20,7 +20,8 @@ static struct machine_config full(void)
 	machine_config_init(&config);
 	config.vcpus = 8;
 	config.memory_bytes = UINT64_C(5) << 30;
-	config.boot_timer = true;
+	config.boot_timer = config.huge_2m = true;
+	config.front_end = "{\"a\": \"\xc3\xa9\"}";
 	strcpy(config.command_line, "console=ttyS0 a=\"b c\"");
 	config.devices.disk_count = 2;
 	config.devices.disks[0] = (struct machine_disk){.id = "root",
@@ -79,6 +80,7 @@ static void test_round_trip(void **unused)
 	assert_string_equal(text, again);
 	assert_int_equal(back.vcpus, 8);
 	assert_string_equal(back.command_line, config.command_line);
+	assert_string_equal(back.front_end, config.front_end);
 	assert_string_equal(back.devices.disks[0].partuuid, "0f-01");
 	assert_null(back.devices.disks[1].id);
 	assert_int_equal(back.devices.disks[0].limits.ops.one_time_burst, INT64_MAX);
