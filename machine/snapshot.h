@@ -49,6 +49,9 @@ struct machine_net_override {
 	const char *id, *tap;
 };
 
+/* Pages of memory that a page fault handler provides; those of a file are the file's. */
+enum machine_load_pages { MACHINE_PAGES_AS_SAVED, MACHINE_PAGES_SMALL, MACHINE_PAGES_HUGE, MACHINE_PAGES_2M };
+
 /* How a machine is to be made of a snapshot. Paths may be fd:N. */
 struct machine_load {
 	const char *state_path;
@@ -59,11 +62,12 @@ struct machine_load {
 	bool clock_realtime;     /* kvm-clock goes on by the time that passed; otherwise it stood still */
 	bool start_paused;       /* machine_run() starts with the guest paused, until MACHINE_RESUME */
 	bool track_dirty;
+	enum machine_load_pages pages;
 	const struct machine_net_override *nets;
 	size_t net_count;
 	const char *vsock_path; /* NULL: the saved one */
-	/* May add to the description what is the front end's own, before devices are made; NULL: has nothing to add */
-	int (*described)(void *opaque, struct machine_devices_config *devices, struct riffle_error *error);
+	/* May refuse the description, and change in it what is the front end's own, before devices are made; may be NULL */
+	int (*described)(void *opaque, struct machine_config *config, struct riffle_error *error);
 	void *opaque;
 	const struct machine_config *host; /* what the description does not hold: console, confinement, emulation,
 					      can_save, controlled, vcpu_name, snapshot_socket */

@@ -29,6 +29,13 @@ bool snapshot_files_are_one(const char *one, const struct stat *one_st, const ch
 /* Errors: TRUST, if somebody other than the caller and root owns the file or directory, or may write to it. */
 int snapshot_file_trust(const struct stat *st, struct riffle_error *error);
 
+/*
+ * What a process that was killed left beside `name`: new files that it had not finished, or with `old` earlier ones that
+ * it had set aside. Those that somebody is writing, and other users', stay. Tags are SNAPSHOT_TAG_DIGITS hexadecimal digits.
+ */
+#define SNAPSHOT_TAG_DIGITS 8u
+void snapshot_files_sweep(int directory, const char *name, bool old);
+
 /* A new file beside the one that it will be, mode 0600. `tag` is part of its name until then. Errors: IO, ARGUMENT. */
 int snapshot_file_make(struct snapshot_file *file, int directory, const char *name, const char *tag,
 		       struct riffle_error *error);

@@ -20,7 +20,12 @@
 /* A file that holds the RAM: byte n of it is byte n of the RAM, without the hole. */
 struct guest_memory_file {
 	int fd;      /* the memory's own from then on, also after an error */
-	bool shared; /* the guest writes to the file: for one that nobody else will use. False: it stays as it is */
+	/*
+	 * The guest writes to the file: for one that nobody else will use. Its holes are anonymous memory, so that a guest
+	 * that runs needs no room on the file's disk. False: the file stays as it is.
+	 */
+	bool shared;
+	bool huge_pages; /* for what is anonymous */
 };
 
 struct guest_memory {
@@ -35,6 +40,11 @@ struct guest_memory {
 	size_t reservation_bytes;
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
+	/* of a shared file: what is mapped of it, sorted; the rest is anonymous */
+	struct guest_memory_extent {
+		uint64_t from, to;
+	} * extents;
+	size_t extent_count;
 	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
 	_Atomic uint64_t
 	    *dirty; /* a bit a page, of what the monitor wrote since the last snapshot; NULL: not tracked */
