@@ -56,7 +56,7 @@ static const char help[] =
     "      --socket PATH        give items to those who connect to PATH, too\n"
     "      --max-bytes SIZE     at most so much in items\n"
     "      --min-free SIZE      make none while the file system has less than this free [64M]\n"
-    "      --once               fill up and end\n"
+    "      --once               fill up and end; not at idle priority, as somebody waits\n"
     "      --take TO            take an item: its files become TO/state and TO/memory, for\n"
     "                           `riffle resume TO` or a PUT /snapshot/load, once. TO is a new\n"
     "                           directory on DIR's file system\n"
@@ -209,7 +209,8 @@ static void run_maker(const struct daemon *d, pid_t parent, const char *director
 		_exit(127);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	be_idle();
+	if (!d->once) /* whom somebody waits for */
+		be_idle();
 	int log = openat(d->stock.directory_fd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (log >= 0) {
