@@ -72,6 +72,7 @@ static const struct schema_field boot_source_fields[] = {
     FIELD(CHOICE, boot_source, "randomize", randomize, N | SCHEMA_HIDDEN, GIVEN(boot_source, has_randomize),
 	  .choices = body_randomize_words),
     FIELD(PATH, boot_source, "layout_out", layout_out, N | SCHEMA_HIDDEN),
+    FIELD(PATH, boot_source, "stock", stock, N | SCHEMA_HIDDEN),
 };
 BODY(boot_source, "BootSourceConfig", boot_source);
 

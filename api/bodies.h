@@ -35,7 +35,7 @@ struct body_boot_source {
 	/* ours */
 	int randomize;
 	bool has_randomize;
-	const char *layout_out;
+	const char *layout_out, *stock;
 };
 enum { RANDOMIZE_OFF, RANDOMIZE_PHYSICAL, RANDOMIZE_KASLR, RANDOMIZE_FGKASLR, RANDOMIZE_AUTO };
 extern const char *const body_randomize_words[];

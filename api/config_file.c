@@ -65,6 +65,7 @@ static bool apply_boot_source(struct apply *a, struct body_boot_source b)
 	b.initrd_path = copied(&action.arena, b.initrd_path, &failed);
 	b.boot_args = copied(&action.arena, b.boot_args, &failed);
 	b.layout_out = copied(&action.arena, b.layout_out, &failed);
+	b.stock = copied(&action.arena, b.stock, &failed);
 	return failed ? no_memory(a) : apply_one(a, "Boot source error", vmm_put_boot_source, &action, &b, sizeof b);
 }
 

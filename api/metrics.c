@@ -46,6 +46,8 @@ static struct {
 	struct source sources[SOURCES_MAX];
 	unsigned source_count;
 	struct metrics_layout layout;
+	enum metrics_origin origin;
+	uint64_t uses, bad_items;
 	bool has_layout;
 	void (*update)(void *opaque);
 	void *update_opaque;
@@ -190,6 +192,21 @@ void metrics_before_line(void (*update)(void *opaque), void *opaque)
 	pthread_mutex_unlock(&state.lock);
 }
 
+void metrics_set_origin(enum metrics_origin origin, uint64_t uses)
+{
+	pthread_mutex_lock(&state.lock);
+	state.origin = origin;
+	state.uses = uses;
+	pthread_mutex_unlock(&state.lock);
+}
+
+void metrics_count_bad_item(void)
+{
+	pthread_mutex_lock(&state.lock);
+	state.bad_items++;
+	pthread_mutex_unlock(&state.lock);
+}
+
 void metrics_set_layout(const struct metrics_layout *layout)
 {
 	pthread_mutex_lock(&state.lock);
@@ -324,6 +341,11 @@ static void add_decimals(struct metrics_line *line, double value)
 
 static void add_layout(struct metrics_line *line)
 {
+	static const char *const origins[] = {[METRICS_FRESH] = "fresh",
+					      [METRICS_FROM_SNAPSHOT] = "snapshot",
+					      [METRICS_FROM_STOCK] = "stock",
+					      [METRICS_STOCK_EMPTY] = "fresh"};
+
 	metrics_line_member(line, "riffle");
 	metrics_line_text(line, "{");
 	metrics_line_member(line, "mode");
@@ -338,6 +360,14 @@ static void add_layout(struct metrics_line *line)
 	metrics_line_number(line, state.layout.load_us);
 	metrics_line_member(line, "start_us");
 	metrics_line_number(line, state.layout.start_us);
+	metrics_line_member(line, "origin");
+	metrics_line_string(line, origins[state.origin]);
+	metrics_line_member(line, "shared_layout_restores");
+	metrics_line_number(line, state.uses != 0);
+	metrics_line_member(line, "stock_empty");
+	metrics_line_number(line, state.origin == METRICS_STOCK_EMPTY);
+	metrics_line_member(line, "stock_bad_items");
+	metrics_line_number(line, state.bad_items);
 	metrics_line_text(line, "}");
 }
 

@@ -64,6 +64,13 @@ struct metrics_layout {
 };
 void metrics_set_layout(const struct metrics_layout *layout);
 
+/* Where the machine came from; shown with that. */
+enum metrics_origin { METRICS_FRESH, METRICS_FROM_SNAPSHOT, METRICS_FROM_STOCK, METRICS_STOCK_EMPTY };
+/* `uses`: of a snapshot, how many guests were made of it before, which all have this layout. */
+void metrics_set_origin(enum metrics_origin origin, uint64_t uses);
+/* One of the stock's items was damaged. */
+void metrics_count_bad_item(void);
+
 /*
  * Writes a line, and from then on one each minute of the machine's event loop, but while it is frozen (Paused). In the
  * loop's thread, or before it runs.

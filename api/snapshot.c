@@ -88,9 +88,9 @@ static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const stru
 }
 
 /* The metadata service, but not what is stored in it, comes with the snapshot. */
-static int described(void *opaque, struct machine_devices_config *devices, struct riffle_error *error)
+static int described(void *opaque, struct machine_config *config, struct riffle_error *error)
 {
-	return vmm_adopt_mmds(opaque, devices, error);
+	return vmm_adopt_mmds(opaque, &config->devices, error);
 }
 
 static bool describe_load(struct loading *l, struct machine_load *load, const struct body_snapshot_load *body)
@@ -105,9 +105,7 @@ static bool describe_load(struct loading *l, struct machine_load *load, const st
 				      .share_layout = !l->vmm->settings.one_time_snapshots,
 				      .clock_realtime = body->clock_realtime,
 				      .start_paused = !body->resume_vm,
-				      .has_pages = body->huge_pages != HUGE_SNAPSHOT,
-				      .huge_pages = body->huge_pages > HUGE_NONE + 1,
-				      .huge_2m = body->huge_pages == HUGE_2M + 1,
+				      .pages = (enum machine_load_pages)body->huge_pages,
 				      .strict_pages = true,
 				      .track_dirty = body->track_dirty_pages || body->enable_diff_snapshots,
 				      .net_count = body->network_overrides.count,
@@ -137,6 +135,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	struct loading loading = {.vmm = vmm, .deprecated = action->deprecated, .begun = counts_clock_us()};
 	const struct machine_observer observer = {
 	    .notice = notice, .before_run = before_run, .booted = watch_booted, .opaque = &loading};
+	const struct body_snapshot_load *body = &action->u.snapshot_load;
 	struct machine_config *host = calloc(1, sizeof *host);
 	struct machine_snapshot_info info;
 	struct machine_load load;
@@ -150,7 +149,7 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 	vmm->load_arena = action->arena;
 	action->arena = (struct arena){0};
 
-	if (!host || !describe_load(&loading, &load, &action->u.snapshot_load)) {
+	if (!host || !describe_load(&loading, &load, body)) {
 		error->status = RIFFLE_ERR_MEMORY;
 		*error =
 		    (struct riffle_error){.status = RIFFLE_ERR_MEMORY, .field = "snapshot", .problem = "out of memory"};
@@ -169,6 +168,9 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 		status = machine_snapshot_load(&vmm->machine, &load, &observer, &phases, &info, &blame, error);
 	}
 	if (!status) {
+		if (load.pages > MACHINE_PAGES_SMALL && !load.uffd_path)
+			log_always(LOG_WARN, "vmm", "Guest memory is a file's: its pages are as large as the file's.");
+		metrics_set_origin(METRICS_FROM_SNAPSHOT, info.uses);
 		if (info.uses)
 			log_always(
 			    LOG_WARN, "vmm",

@@ -12,6 +12,7 @@
 #include "api/process.h"
 #include "api/vmm.h"
 #include "api/watch.h"
+#include "machine/stock_start.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
@@ -353,7 +354,9 @@ bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error)
 	phases_start(&phases, 0);
 	watch_start();
 	log_always(LOG_DEBUG, "vmm", "event_start: build microvm for boot");
-	status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
+	status = vmm_start_from_stock(vmm, config, &observer, &phases, &blame, error);
+	if (status == STOCK_EMPTY)
+		status = machine_build(&vmm->machine, config, &observer, &phases, &blame, error);
 	if (!status) {
 		blame = NULL;
 		log_always(LOG_DEBUG, "vmm", "Kernel loaded using Linux 64-bit boot protocol");

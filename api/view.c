@@ -267,6 +267,8 @@ static void add_boot_source(struct view *v, const struct vmm_boot_source *b)
 		add_text(v, "randomize", body_randomize_words[b->body.randomize]);
 	if (b->body.layout_out)
 		add_text(v, "layout_out", b->body.layout_out);
+	if (b->body.stock)
+		add_text(v, "stock", b->body.stock);
 	print(v, "}");
 }
 

@@ -118,6 +118,13 @@ void vmm_handle(struct vmm *vmm, struct action *action, struct reply *reply);
  */
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error);
 
+/*
+ * stock.c: machine_build() for an item of boot-source's `stock`, with the devices of *config. STOCK_EMPTY: it has none, or
+ * no stock was configured.
+ */
+int vmm_start_from_stock(struct vmm *vmm, struct machine_config *config, const struct machine_observer *observer,
+			 struct phases *phases, const char **blame, struct riffle_error *error);
+
 /* resources.c, resources_net.c: what PUTs before the start do. False after reply_fault(). */
 bool vmm_put_boot_source(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_put_machine(struct vmm *vmm, struct action *action, struct reply *reply);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -34,40 +33,14 @@ static int usage(const char *problem, const char *found)
 	return EXIT_USAGE;
 }
 
-static int ask(int fd, int file, char *words, size_t room, struct riffle_error *error)
-{
-	char text[] = SNAPSHOT_DUMP;
-	struct iovec part = {.iov_base = text, .iov_len = strlen(text)};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof file)];
-	} control = {0};
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof file);
-	memcpy(CMSG_DATA(header), &file, sizeof file);
-	if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
-		return riffle_fail_system(error, errno, "socket", "cannot be written");
-	ssize_t got = recv(fd, words, room - 1, 0);
-
-	if (got < 0)
-		return riffle_fail_system(error, errno, "socket", "cannot be read");
-	words[got] = 0;
-	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was dumped");
-}
-
-static int talk(const char *path, int file, char *words, size_t room, struct riffle_error *error)
+static int talk(const char *path, int file, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)
 {
 	char served[SNAPSHOT_MESSAGE_MAX];
 	int fd, status = snapshot_connect(&fd, path, served, error);
 
 	if (status)
 		return status;
-	status = ask(fd, file, words, room, error);
+	status = snapshot_ask(fd, SNAPSHOT_DUMP, &file, 1, words, error);
 	close(fd);
 	return status;
 }
@@ -84,7 +57,7 @@ static int dump(const char *path, const char *output)
 		report_error(output, &error);
 		return EXIT_FAILURE;
 	}
-	int status = talk(path, file, words, sizeof words, &error);
+	int status = talk(path, file, words, &error);
 	bool dumped = !status && sscanf(words, "dumped %u %u", &vmcoreinfo, &mappings) == 2;
 
 	close(file);

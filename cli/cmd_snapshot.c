@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +34,7 @@ static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
 struct snapshot {
 	const char *socket, *directory;
 	bool changed, end, show;
+	bool made; /* the directory */
 	int directory_fd;
 	struct snapshot_file state, memory; /* new ones */
 	int changed_fd;                     /* the memory file that is changed in place */
@@ -57,7 +57,8 @@ static int open_directory(struct snapshot *s, struct riffle_error *error)
 	struct stat st;
 	int status;
 
-	if (mkdir(s->directory, 0700) < 0 && errno != EEXIST)
+	s->made = mkdir(s->directory, 0700) == 0;
+	if (!s->made && errno != EEXIST)
 		return riffle_fail_system(error, errno, "directory", "cannot be made");
 	s->directory_fd = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->directory_fd < 0 || fstat(s->directory_fd, &st) < 0)
@@ -158,32 +159,11 @@ static int read_id(struct snapshot *s, const char **blame, struct riffle_error *
 static int ask(struct snapshot *s, int fd, struct riffle_error *error)
 {
 	const int files[2] = {s->state.fd, s->changed ? s->changed_fd : s->memory.fd};
-	char text[SNAPSHOT_MESSAGE_MAX];
-	struct iovec part = {.iov_base = text};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof files)];
-	} control = {0};
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	char request[SNAPSHOT_MESSAGE_MAX];
 
-	part.iov_len = (size_t)snprintf(text, sizeof text, "%s%s%s%s", s->changed ? SNAPSHOT_CHANGED : SNAPSHOT_ALL,
-					s->changed ? " " : "", s->id, s->end ? SNAPSHOT_AND_END : "");
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof files);
-	memcpy(CMSG_DATA(header), files, sizeof files);
-	if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
-		return riffle_fail_system(error, errno, "socket", "cannot be written");
-	ssize_t got = recv(fd, s->words, sizeof s->words - 1, 0);
-
-	if (got < 0)
-		return riffle_fail_system(error, errno, "socket", "cannot be read");
-	s->words[got] = 0;
-	if (!got)
-		return riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was saved");
-	return 0;
+	snprintf(request, sizeof request, "%s%s%s%s", s->changed ? SNAPSHOT_CHANGED : SNAPSHOT_ALL,
+		 s->changed ? " " : "", s->id, s->end ? SNAPSHOT_AND_END : "");
+	return snapshot_ask(fd, request, files, 2, s->words, error);
 }
 
 static int talk(struct snapshot *s, struct riffle_error *error)
@@ -200,10 +180,13 @@ static int talk(struct snapshot *s, struct riffle_error *error)
 	return status;
 }
 
+/* Of a failure nothing stays. */
 static void drop_files(struct snapshot *s)
 {
 	snapshot_file_drop(&s->state);
 	snapshot_file_drop(&s->memory);
+	if (s->made)
+		rmdir(s->directory); /* unless there is a snapshot in it */
 }
 
 static int save(struct snapshot *s)

@@ -23,19 +23,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include <riffle/version.h>
 
 #include "cli/commands.h"
 #include "cli/input.h"
 #include "cli/memory_size.h"
 #include "cli/shown.h"
-#include "cli/stock.h"
 #include "cli/suggest.h"
 #include "common/checksum.h"
 #include "common/fail.h"
+#include "machine/stock.h"
+#include "monitor/event/descriptors.h"
 
 static const char help[] =
     "Usage: riffle stock --dir DIR --keep N [OPTIONS] -- OPTIONS-OF-RIFFLE-RUN KERNEL\n"
+    "       riffle stock --dir DIR --keep N [OPTIONS] --machine CONFIG [-- OPTIONS-OF-RIFFLE-RUN]\n"
+    "       riffle stock --dir DIR --take TO\n"
     "       riffle stock --dir DIR --status [--json]\n"
     "\n"
     "Keeps N microVMs ready in DIR, each with a kernel layout of its own, each for one\n"
@@ -44,24 +49,29 @@ static const char help[] =
     "\n"
     "      --dir DIR            where the stock is\n"
     "      --keep N             how many are to be ready\n"
+    "      --machine CONFIG     of the machine in this file, as of riffle run --config\n"
     "      --stage laid|booted  laid: the kernel is loaded and shuffled, and the start enters it;\n"
     "                           booted: the guest ran up to its mark at the boot timer (a write\n"
     "                           of 123 to port 0xf4 or address 0xc0000000), and goes on [laid]\n"
     "      --socket PATH        give items to those who connect to PATH, too\n"
     "      --max-bytes SIZE     at most so much in items\n"
     "      --min-free SIZE      make none while the file system has less than this free [64M]\n"
-    "      --once               fill up and end\n"
+    "      --once               fill up and end; not at idle priority, as somebody waits\n"
+    "      --take TO            take an item: its files become TO/state and TO/memory, for\n"
+    "                           `riffle resume TO` or a PUT /snapshot/load, once. TO is a new\n"
+    "                           directory on DIR's file system\n"
     "      --status             say how many there are, and were\n"
     "      --json               as JSON\n"
     "  -h, --help               this text\n";
 
+#define ARGUMENTS_MAX 500
 #define TICK_MS 200
 #define LOCK_TRIES 10u
 #define PATIENCE_S 600 /* with a guest that does not come to its mark */
 #define FAILURE_WAIT_MAX_S 60
 
 struct daemon {
-	const char *directory, *socket_path, *stage;
+	const char *directory, *socket_path, *stage, *machine, *take;
 	char **arguments;
 	unsigned keep;
 	uint64_t max_bytes, min_free;
@@ -91,23 +101,50 @@ static time_t now(void)
 
 /* ---- what the items are of ---- */
 
-/* The words of the command line, and of each that names a file which file that is now. */
+/* A word, and if it names a file which file that is now. */
+static void add_to_key(XXH64_state_t *hash, const char *word)
+{
+	struct stat st;
+
+	XXH64_update(hash, word, strlen(word) + 1);
+	if (stat(word, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	const uint64_t identity[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
+				     (uint64_t)st.st_mtim.tv_nsec};
+
+	XXH64_update(hash, identity, sizeof identity);
+}
+
+/* The kernel and initrd that a machine's file names. */
+static void add_machine_to_key(XXH64_state_t *hash, const char *path)
+{
+	static const char *const members[] = {"kernel_image_path", "initrd_path"};
+	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+	const json_t *source = json_object_get(json, "boot-source");
+
+	add_to_key(hash, path);
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+		const char *name = json_string_value(json_object_get(source, members[i]));
+
+		if (name)
+			add_to_key(hash, name);
+	}
+	json_decref(json);
+}
+
 static void make_key(const struct daemon *d, char key[STOCK_KEY_DIGITS + 1])
 {
 	XXH64_state_t hash;
-	struct stat st;
 
 	XXH64_reset(&hash, 0);
 	XXH64_update(&hash, RIFFLE_VERSION_STRING, sizeof RIFFLE_VERSION_STRING);
 	XXH64_update(&hash, d->stage, strlen(d->stage) + 1);
+	if (d->machine)
+		add_machine_to_key(&hash, d->machine);
 	for (char **word = d->arguments; *word; word++) {
-		XXH64_update(&hash, *word, strlen(*word) + 1);
-		if (stat(*word, &st) < 0 || !S_ISREG(st.st_mode))
-			continue;
-		const uint64_t identity[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
-					     (uint64_t)st.st_mtim.tv_nsec};
-
-		XXH64_update(&hash, identity, sizeof identity);
+		if (!strcmp(*word, "--config") && word[1])
+			add_machine_to_key(&hash, word[1]);
+		add_to_key(&hash, *word);
 	}
 	snprintf(key, STOCK_KEY_DIGITS + 1, "%016llx", (unsigned long long)XXH64_digest(&hash));
 }
@@ -155,20 +192,25 @@ static void be_idle(void)
 
 static void run_maker(const struct daemon *d, pid_t parent, const char *directory)
 {
-	const char *words[512] = {"riffle",    "run",       "--save-to",
+	const char *words[ARGUMENTS_MAX + 16] = {"riffle",    "run",       "--save-to",
 				  directory,   "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
 				  "--console", "none"};
 	size_t count = 8;
 	sigset_t none;
 
-	for (char **word = d->arguments; *word && count < sizeof words / sizeof *words - 1; word++)
+	if (d->machine) {
+		words[count++] = "--config";
+		words[count++] = d->machine;
+	}
+	for (char **word = d->arguments; *word; word++)
 		words[count++] = *word;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(127);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	be_idle();
+	if (!d->once) /* whom somebody waits for */
+		be_idle();
 	int log = openat(d->stock.directory_fd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (log >= 0) {
@@ -222,6 +264,37 @@ static bool is_complete(const struct daemon *d)
 	return fstatat(d->stock.directory_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
 }
 
+/* The last line that who made the item has written: why it failed. */
+static void read_reason(const struct daemon *d, char *text, size_t room)
+{
+	int fd = openat(d->stock.directory_fd, "log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END), from = end > (off_t)room - 1 ? end - (off_t)room + 1 : 0;
+	ssize_t got = fd < 0 ? 0 : pread(fd, text, room - 1, from);
+
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = 0;
+	while (got > 0 && text[got - 1] == '\n')
+		text[--got] = 0;
+	char *line = strrchr(text, '\n');
+
+	if (line)
+		memmove(text, line + 1, strlen(line + 1) + 1);
+}
+
+static void tell_failure(const struct daemon *d, int status)
+{
+	char reason[300];
+
+	if (!WIFEXITED(status) || (WEXITSTATUS(status) == 0 && !is_complete(d)))
+		snprintf(reason, sizeof reason, "%s %d",
+			 WIFEXITED(status) ? "the guest ended before its mark, status" : "ended by signal",
+			 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+	else
+		read_reason(d, reason, sizeof reason);
+	fprintf(stderr, "riffle: %s/log: item: could not be made: %s\n", SHOWN(d->directory), SHOWN(reason));
+}
+
 static void end_item(struct daemon *d, int status)
 {
 	char from[128], to[128];
@@ -239,7 +312,7 @@ static void end_item(struct daemon *d, int status)
 
 		d->failures++;
 		d->retry_at = now() + (wait < FAILURE_WAIT_MAX_S ? wait : FAILURE_WAIT_MAX_S);
-		fprintf(stderr, "riffle: stock: an item could not be made (%s/log says why)\n", SHOWN(d->directory));
+		tell_failure(d, status);
 	}
 	stock_sweep(&d->stock, d->key); /* also what was left in `making` */
 }
@@ -260,37 +333,20 @@ static void look_after_child(struct daemon *d)
 
 static void give(struct daemon *d)
 {
-	int peer = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC), fds[2];
+	int peer = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	struct stock_item item;
-	char word = '1';
-	struct iovec part = {.iov_base = &word, .iov_len = 1};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof fds)];
-	} control = {0};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
 	if (peer < 0)
 		return;
-	if (stock_take(&d->stock, &item)) {
-		fds[0] = item.state_fd;
-		fds[1] = item.memory_fd;
-		message.msg_control = &control;
-		message.msg_controllen = sizeof control.bytes;
-		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof fds);
-		memcpy(CMSG_DATA(header), fds, sizeof fds);
-	}
+	bool taken = stock_take(&d->stock, &item);
+	const int fds[] = {item.state_fd, item.memory_fd};
 	/* who is gone meanwhile had the item: it is not given twice */
-	ssize_t ignored = sendmsg(peer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t ignored = descriptors_send(peer, "1", 1, fds, taken ? 2 : 0, MSG_DONTWAIT);
 
 	(void)ignored;
-	if (message.msg_control) {
-		close(fds[0]);
-		close(fds[1]);
+	if (taken) {
+		close(item.state_fd);
+		close(item.memory_fd);
 	}
 	close(peer);
 }
@@ -329,8 +385,10 @@ static int take_lock(const struct daemon *d, struct riffle_error *error)
 	if (lock < 0)
 		return riffle_fail_system(error, errno, "lock", "cannot be made");
 	for (unsigned i = 0; flock(lock, LOCK_EX | LOCK_NB) < 0; i++) {
-		if (errno != EWOULDBLOCK || i == LOCK_TRIES)
-			return riffle_fail_system(error, errno, "lock", "another riffle stock has it");
+		if (errno != EWOULDBLOCK)
+			return riffle_fail_system(error, errno, "lock", "cannot be taken");
+		if (i == LOCK_TRIES)
+			return riffle_fail(error, RIFFLE_ERR_IO, "lock", "is held: another riffle stock keeps this directory");
 		poll(NULL, 0, TICK_MS);
 	}
 	return 0;
@@ -378,7 +436,10 @@ static int serve(struct daemon *d, struct riffle_error *error)
 		if (!d->child && now() >= d->retry_at && has_room(d))
 			begin_item(d);
 		if (d->once && !d->child && (stock_ready(&d->stock, &bytes) >= d->keep || d->failures))
-			return d->failures ? riffle_fail(error, RIFFLE_ERR_IO, "item", "could not be made") : 0;
+			return d->failures ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items",
+								 "are not as many as are to be kept",
+								 stock_ready(&d->stock, &bytes), d->keep)
+					   : 0;
 		if (poll(fds, 2, TICK_MS) <= 0)
 			continue;
 		if (fds[0].revents)
@@ -425,16 +486,47 @@ static int show_status(struct daemon *d)
 	return EXIT_SUCCESS;
 }
 
+/* An item's files under names of the caller's. */
+static int take_item(struct daemon *d)
+{
+	struct riffle_error error;
+	int to = -1, taken = 0;
+	bool made = mkdir(d->take, 0700) == 0;
+	const char *blame = d->take;
+
+	if (!made)
+		riffle_fail_system(&error, errno, "--take", "cannot be made");
+	else if ((to = open(d->take, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		riffle_fail_system(&error, errno, "--take", "cannot be opened");
+	else if (stock_open(&d->stock, d->directory, &error))
+		blame = d->directory;
+	else if ((taken = stock_move(&d->stock, to, &error)) == 0) {
+		blame = d->directory;
+		riffle_fail(&error, RIFFLE_ERR_IO, "stock", "is empty");
+	}
+	stock_close(&d->stock);
+	if (to >= 0)
+		close(to);
+	if (taken > 0)
+		return EXIT_SUCCESS;
+	if (made)
+		rmdir(d->take);
+	report_error(blame, &error);
+	return EXIT_FAILURE;
+}
+
 /* -1: go on. */
 static int parse(struct daemon *d, int argc, char **argv)
 {
-	enum { DIR_ = 256, KEEP, STAGE, SOCKET, MAX, FREE, ONCE, STATUS, JSON };
+	enum { DIR_ = 256, KEEP, STAGE, SOCKET, MAX, FREE, ONCE, STATUS, JSON, MACHINE, TAKE };
 	static const struct option options[] = {{"dir", required_argument, NULL, DIR_},
 						{"keep", required_argument, NULL, KEEP},
 						{"stage", required_argument, NULL, STAGE},
 						{"socket", required_argument, NULL, SOCKET},
 						{"max-bytes", required_argument, NULL, MAX},
 						{"min-free", required_argument, NULL, FREE},
+						{"machine", required_argument, NULL, MACHINE},
+						{"take", required_argument, NULL, TAKE},
 						{"once", no_argument, NULL, ONCE},
 						{"status", no_argument, NULL, STATUS},
 						{"json", no_argument, NULL, JSON},
@@ -468,7 +560,15 @@ static int parse(struct daemon *d, int argc, char **argv)
 		case MAX:
 		case FREE:
 			if (memory_size_parse(optarg, option == MAX ? &d->max_bytes : &d->min_free))
-				return usage("is no size", optarg);
+				return usage(option == MAX ? "--max-bytes must be a size, as 512M"
+							   : "--min-free must be a size, as 64M",
+					     optarg);
+			break;
+		case MACHINE:
+			d->machine = optarg;
+			break;
+		case TAKE:
+			d->take = optarg;
 			break;
 		case ONCE:
 			d->once = true;
@@ -492,10 +592,14 @@ static int parse(struct daemon *d, int argc, char **argv)
 		return usage("--dir is missing", "");
 	if (d->status)
 		return show_status(d);
+	if (d->take)
+		return take_item(d);
 	if (!d->keep)
 		return usage("--keep is missing", "");
-	if (optind == argc)
+	if (optind == argc && !d->machine)
 		return usage("what to run is missing after --", "");
+	if (argc - optind > ARGUMENTS_MAX)
+		return usage("too many words after --", argv[optind + ARGUMENTS_MAX]);
 	return -1;
 }
 

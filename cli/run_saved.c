@@ -6,15 +6,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/input.h"
-#include "cli/stock.h"
 #include "common/fail.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
+#include "machine/stock_start.h"
 
 static int make_file(int directory, const char *name)
 {
@@ -58,23 +57,6 @@ int run_saved_now(struct machine *machine, const struct run_options *o, struct r
 	return machine_snapshot_write(machine, &snapshot, error);
 }
 
-/* Takes an item, by the directory or by the daemon's socket. 0: none. */
-static int take(const struct run_options *o, struct stock *stock, struct stock_item *item, const char **blame,
-		struct riffle_error *error)
-{
-	*blame = o->from_stock;
-	if (strncmp(o->from_stock, "unix:", 5) == 0) {
-		int taken = stock_ask(o->from_stock + 5, item);
-
-		if (taken < 0)
-			riffle_fail_system(error, errno, "stock", "its socket does not answer");
-		return taken;
-	}
-	if (stock->directory_fd < 0 && stock_open(stock, o->from_stock, error))
-		return -1;
-	return stock_take(stock, item);
-}
-
 /* What this run says of networks and vsock stands instead of what the item was made with. */
 static size_t overrides(const struct run_options *o, struct machine_net_override *nets, char (*ids)[12])
 {
@@ -92,63 +74,32 @@ static size_t overrides(const struct run_options *o, struct machine_net_override
 	return count;
 }
 
-static int load(struct machine **machine, const struct run_options *o, const struct stock_item *item,
-		const struct machine_observer *observer, struct phases *phases, const char **blame,
-		struct riffle_error *error)
+static void thrown_away(void *opaque, const char *blame, const struct riffle_error *error)
 {
-	struct machine_net_override nets[MACHINE_NETS_MAX];
-	char ids[MACHINE_NETS_MAX][12], state[24], memory[24];
-	struct machine_load load = {.consume = true,
-				    .track_dirty = o->machine.track_dirty,
-				    .state_path = state,
-				    .memory_path = memory,
-				    .vsock_path = o->machine.devices.vsock.path,
-				    .nets = nets,
-				    .host = &o->machine};
-
-	load.net_count = overrides(o, nets, ids);
-	snprintf(state, sizeof state, "fd:%d", item->state_fd);
-	snprintf(memory, sizeof memory, "fd:%d", item->memory_fd);
-	int status = machine_snapshot_load(machine, &load, observer, phases, NULL, blame, error);
-
-	close(item->state_fd);
-	close(item->memory_fd);
-	*blame = *blame == state || *blame == memory ? o->from_stock : *blame;
-	return status;
-}
-
-/* The item itself is at fault, and another may be good. */
-static bool is_bad(int status)
-{
-	return status == RIFFLE_ERR_FORMAT || status == RIFFLE_ERR_CHECKSUM || status == RIFFLE_ERR_CHANGED ||
-	       status == RIFFLE_ERR_TRUST;
+	(void)opaque;
+	report_error(blame, error);
+	fputs("riffle: that item of the stock is thrown away\n", stderr);
 }
 
 int run_from_stock(struct machine **machine, const struct run_options *o, const struct machine_observer *observer,
 		   struct phases *phases, const char **blame, struct riffle_error *error)
 {
-	struct stock stock = {.directory_fd = -1};
-	struct stock_item item;
-	int status = RUN_NOT_FROM_STOCK, taken;
+	struct machine_net_override nets[MACHINE_NETS_MAX];
+	char ids[MACHINE_NETS_MAX][12];
+	struct stock_start start = {.from = o->from_stock,
+				    .load = {.track_dirty = o->machine.track_dirty,
+					     .vsock_path = o->machine.devices.vsock.path,
+					     .nets = nets,
+					     .host = &o->machine},
+				    .thrown_away = thrown_away};
 
 	if (!o->from_stock)
+		return RUN_NOT_FROM_STOCK;
+	start.load.net_count = overrides(o, nets, ids);
+	int status = stock_start(machine, &start, observer, phases, blame, error);
+
+	if (status != STOCK_EMPTY)
 		return status;
-	while ((taken = take(o, &stock, &item, blame, error)) > 0) {
-		status = load(machine, o, &item, observer, phases, blame, error);
-		if (!is_bad(status))
-			break;
-		report_error(*blame, error);
-		fputs("riffle: that item of the stock is thrown away\n", stderr);
-		if (stock.directory_fd >= 0)
-			stock_count(&stock, "bad");
-		machine_destroy(*machine);
-		*machine = NULL;
-	}
-	stock_close(&stock);
-	if (taken > 0)
-		return status;
-	if (taken < 0)
-		return (int)error->status;
 	if (!o->machine.kernel)
 		return riffle_fail(error, RIFFLE_ERR_IO, "stock", "is empty, and no kernel is given");
 	if (observer->notice)

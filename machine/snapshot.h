@@ -49,6 +49,9 @@ struct machine_net_override {
 	const char *id, *tap;
 };
 
+/* Pages of memory that a page fault handler provides; those of a file are the file's. */
+enum machine_load_pages { MACHINE_PAGES_AS_SAVED, MACHINE_PAGES_SMALL, MACHINE_PAGES_HUGE, MACHINE_PAGES_2M };
+
 /* How to restore a machine from a snapshot. Paths may be fd:N. */
 struct machine_load {
 	const char *state_path;
@@ -59,15 +62,13 @@ struct machine_load {
 	bool clock_realtime;   /* advance kvm-clock by the time that passed; otherwise it continues where it stopped */
 	bool start_paused;     /* machine_run() starts with the guest paused, until MACHINE_RESUME */
 	bool track_dirty;
-	bool has_pages; /* other pages than the saved guest's: huge_pages and huge_2m as in machine_config */
-	bool huge_pages, huge_2m;
-	bool strict_pages; /* with a memory file: refuse huge_2m, which its pages cannot be. False: they are what they
-			      are */
+	enum machine_load_pages pages;
+	bool strict_pages; /* with a memory file: refuse pages of 2 MiB, which its pages cannot be; false: ignore */
 	const struct machine_net_override *nets;
 	size_t net_count;
 	const char *vsock_path; /* NULL: the saved one */
-	/* May add the front end's own data to the description, before devices are made; NULL: nothing to add */
-	int (*described)(void *opaque, struct machine_devices_config *devices, struct riffle_error *error);
+	/* May refuse the description or change the front end's own part of it, before devices are made; may be NULL */
+	int (*described)(void *opaque, struct machine_config *config, struct riffle_error *error);
 	void *opaque;
 	const struct machine_config *host; /* settings that are not in the description: console, confinement, emulation,
 					      can_save, controlled, vcpu_name, snapshot_socket */

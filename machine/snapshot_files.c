@@ -2,6 +2,7 @@
 /* The two files of a snapshot as they replace an earlier one: both, or neither. */
 #include "machine/snapshot_files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -66,6 +67,13 @@ int snapshot_file_trust(const struct stat *st, struct riffle_error *error)
 	return 0;
 }
 
+static int lock(int fd)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_OFD_SETLK, &whole);
+}
+
 int snapshot_file_make(struct snapshot_file *file, int directory, const char *name, const char *tag,
 		       struct riffle_error *error)
 {
@@ -75,7 +83,51 @@ int snapshot_file_make(struct snapshot_file *file, int directory, const char *na
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is too long");
 	/* it shows the kernel's layout: for nobody else to read, and not a file that somebody has opened already */
 	file->fd = openat(directory, file->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return file->fd < 0 ? riffle_fail_system(error, errno, "file", "cannot be made") : 0;
+	if (file->fd < 0)
+		return riffle_fail_system(error, errno, "file", "cannot be made");
+	/* nobody sweeps away what its writer has; a file system without locks has nothing swept either */
+	lock(file->fd);
+	return 0;
+}
+
+/* Whether a name is of those that snapshot_file_make() gives beside `name`. */
+static bool is_left_of(const char *entry, const char *name, const char *suffix)
+{
+	size_t bytes = strlen(name);
+
+	return !strncmp(entry, name, bytes) && entry[bytes] == '.' &&
+	       strspn(entry + bytes + 1, "0123456789abcdef") == SNAPSHOT_TAG_DIGITS &&
+	       !strcmp(entry + bytes + 1 + SNAPSHOT_TAG_DIGITS, suffix);
+}
+
+/* It is this user's, and nobody is writing it. */
+static bool is_abandoned(int directory, const char *entry)
+{
+	int fd = openat(directory, entry, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+	bool abandoned =
+	    fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && lock(fd) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return abandoned;
+}
+
+void snapshot_files_sweep(int directory, const char *name, bool old)
+{
+	char path[4096];
+	int fd =
+	    directory_of(name, path, sizeof path) ? openat(directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+
+	for (struct dirent *entry; list && (entry = readdir(list));)
+		if (is_left_of(entry->d_name, last_part(name), old ? ".old" : ".part") &&
+		    is_abandoned(fd, entry->d_name))
+			unlinkat(fd, entry->d_name, 0);
+	if (list)
+		closedir(list);
+	else if (fd >= 0)
+		close(fd);
 }
 
 static int set_aside(struct snapshot_file *file, struct riffle_error *error)

@@ -30,6 +30,14 @@ bool snapshot_files_are_one(const char *one, const struct stat *one_st, const ch
 int snapshot_file_trust(const struct stat *st, struct riffle_error *error);
 
 /*
+ * What a process that was killed left beside `name`: new files that it had not finished, or with `old` earlier ones
+ * that it had set aside. Those that somebody is writing, and other users', stay. Tags are SNAPSHOT_TAG_DIGITS
+ * hexadecimal digits.
+ */
+#define SNAPSHOT_TAG_DIGITS 8u
+void snapshot_files_sweep(int directory, const char *name, bool old);
+
+/*
  * Makes a new file of mode 0600 in the directory of its final name. `tag` is part of its temporary name. Errors: IO,
  * ARGUMENT.
  */

@@ -194,9 +194,9 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 	config->can_save = host->can_save;
 	config->snapshot_socket = host->snapshot_socket;
 	config->track_dirty = load->track_dirty;
-	if (load->has_pages) {
-		config->huge_pages = load->huge_pages;
-		config->huge_2m = load->huge_2m;
+	if (load->pages != MACHINE_PAGES_AS_SAVED) {
+		config->huge_pages = load->pages != MACHINE_PAGES_SMALL;
+		config->huge_2m = load->pages == MACHINE_PAGES_2M;
 	}
 	if (load->strict_pages && config->huge_2m && !load->uffd_path)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "huge_pages",
@@ -273,9 +273,10 @@ static int restore(struct machine *m, const struct machine_load *load, const str
 	return status;
 }
 
-static int open_memory(struct guest_memory_file *file, const struct machine_load *load, struct riffle_error *error)
+static int open_memory(struct guest_memory_file *file, const struct machine_load *load, bool huge_pages,
+		       struct riffle_error *error)
 {
-	*file = (struct guest_memory_file){.fd = -1, .shared = load->consume};
+	*file = (struct guest_memory_file){.fd = -1, .shared = load->consume, .huge_pages = huge_pages};
 	if (load->uffd_path)
 		return 0;
 	file->fd = open_name(load->memory_path, load->consume ? O_RDWR : O_RDONLY);
@@ -293,13 +294,13 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "memory_bytes",
 				   "the state and its description do not agree");
 	if ((status = override_devices(&m->config, load, error)) ||
-	    (load->described && (status = load->described(load->opaque, &m->config.devices, error))))
+	    (load->described && (status = load->described(load->opaque, &m->config, error))))
 		return status;
 	m->blame = NULL;
 	if ((status = machine_ask_kvm(m, error)))
 		return status;
 	m->blame = load->uffd_path ? load->uffd_path : load->memory_path;
-	if ((status = open_memory(&memory, load, error)))
+	if ((status = open_memory(&memory, load, m->config.huge_pages, error)))
 		return status;
 	m->memory_file = memory.fd >= 0 ? &memory : NULL;
 	memcpy(m->layout_id, info->layout_id, sizeof m->layout_id);

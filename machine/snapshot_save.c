@@ -352,12 +352,14 @@ static int make_files(struct snapshot_file *state, const char *state_path, struc
 		      struct riffle_error *error)
 {
 	uint32_t number;
-	char tag[9];
+	char tag[SNAPSHOT_TAG_DIGITS + 1];
 	int status;
 
 	if (getrandom(&number, sizeof number, 0) != sizeof number)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	snprintf(tag, sizeof tag, "%08x", number);
+	snapshot_files_sweep(AT_FDCWD, state_path, false);
+	snapshot_files_sweep(AT_FDCWD, memory_path, false);
 	*blame = state_path;
 	if ((status = snapshot_file_make(state, AT_FDCWD, state_path, tag, error)))
 		return status;
@@ -383,6 +385,11 @@ static int create(struct machine *m, struct snapshot_file *state, struct snapsho
 	if (!status)
 		status = snapshot_files_name(memory, state, blame, error);
 	end_saving(&saving, !status);
+	if (!status) {
+		snapshot_files_sweep(AT_FDCWD, state->name, true);
+		if (memory->fd >= 0)
+			snapshot_files_sweep(AT_FDCWD, memory->name, true);
+	}
 	return status;
 }
 

@@ -15,6 +15,7 @@
 #include "machine/snapshot.h"
 #include "machine/snapshot_socket.h"
 #include "machine/unix_socket.h"
+#include "monitor/event/descriptors.h"
 
 enum { FILES = 2 }; /* state, memory */
 
@@ -31,28 +32,12 @@ static void close_files(struct request *request)
 	request->count = 0;
 }
 
-/* Descriptors beyond those that are asked for are closed by the kernel, for want of room. */
 static ssize_t receive(int fd, struct request *request)
 {
-	struct iovec part = {.iov_base = request->text, .iov_len = sizeof request->text - 1};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(FILES * sizeof(int))];
-	} control;
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-	ssize_t bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t bytes = descriptors_receive(fd, request->text, sizeof request->text - 1, request->fds, FILES,
+					    &request->count, MSG_DONTWAIT);
 
-	request->count = 0;
-	if (bytes < 0)
-		return bytes;
-	request->text[bytes] = 0;
-	for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-			continue;
-		request->count = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(request->fds, CMSG_DATA(header), request->count * sizeof(int));
-	}
+	request->text[bytes > 0 ? bytes : 0] = 0;
 	return bytes;
 }
 
@@ -236,6 +221,21 @@ static int greet(int fd, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *
 		return riffle_fail_system(error, errno, "socket", "cannot be used");
 	words[got] = 0;
 	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was asked");
+}
+
+int snapshot_ask(int fd, const char *request, const int *files, unsigned count, char words[SNAPSHOT_MESSAGE_MAX],
+		 struct riffle_error *error)
+{
+	ssize_t got = descriptors_send(fd, request, strlen(request), files, count, 0);
+
+	if (got >= 0)
+		do
+			got = recv(fd, words, SNAPSHOT_MESSAGE_MAX - 1, 0);
+		while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return riffle_fail_system(error, errno, "socket", "cannot be used");
+	words[got] = 0;
+	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it answered");
 }
 
 int snapshot_connect(int *fd, const char *path, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)

@@ -113,7 +113,7 @@ static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    0};
 /* by paths, where files may be opened */
 static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  SCMP_SYS(renameat),
-					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), END_OF_LIST};
+					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64), END_OF_LIST};
 
 /* A driver that resets a disk waits in its own thread for what is in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
@@ -228,8 +228,8 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFL)));
 	}
-	/* a disk image's lock is given up before the file is */
-	if (kind->unlocks)
+	/* a disk image's lock is given up before the file is; a snapshot's new files are locked */
+	if (kind->unlocks || (kind->opens && kind->saves))
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
 	/*

@@ -4,6 +4,7 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/mman.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "common/fail.h"
 
 #define ADDED_STEP (UINT64_C(1) << 30)
+#define EXTENTS_MAX 512u /* of a file that are mapped one by one */
 
 /*
  * A reservation without access holds the RAM and at least a page of guard on either side, so that no length that
@@ -29,11 +31,11 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 {
 	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
 	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	bool anonymous = memory->fd < 0 || memory->shared;
 	/* without MAP_NORESERVE a pool that is too small is an error here, and no SIGBUS later */
-	int kind = memory->hugetlb  ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
-		   : memory->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-		   : memory->shared ? MAP_SHARED
-				    : MAP_PRIVATE | MAP_NORESERVE;
+	int kind = memory->hugetlb ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
+		   : anonymous     ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+				   : MAP_PRIVATE | MAP_NORESERVE;
 
 	if (reservation == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
@@ -41,7 +43,7 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 	uintptr_t start = ((uintptr_t)reservation + GUEST_MEMORY_STEP) & ~(uintptr_t)(GUEST_MEMORY_STEP - 1);
 
 	*ram = reservation + (start - (uintptr_t)reservation);
-	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED, memory->fd, 0) == MAP_FAILED) {
+	if (mmap(*ram, bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED, anonymous ? -1 : memory->fd, 0) == MAP_FAILED) {
 		int saved = errno;
 
 		munmap(reservation, reserve);
@@ -85,6 +87,16 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 	return 0;
 }
 
+/*
+ * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are
+ * written before a guest starts, which cost less than clearing them all.
+ */
+static void advise_huge(uint8_t *ram, uint64_t bytes)
+{
+	if (bytes > GUEST_MEMORY_STEP)
+		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
+}
+
 int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pages pages, struct riffle_error *error)
 {
 	uint8_t *ram;
@@ -93,13 +105,80 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pag
 	*memory = (struct guest_memory){.fd = -1, .unsaved = true, .hugetlb = pages == GUEST_PAGES_HUGETLB};
 	if (status || (status = map(memory, bytes, &ram, error)))
 		return status;
-	/*
-	 * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are
-	 * written before a guest starts, which cost less than clearing them all.
-	 */
-	if (pages == GUEST_PAGES_TRANSPARENT && bytes > GUEST_MEMORY_STEP)
-		madvise(ram + GUEST_MEMORY_STEP, bytes - GUEST_MEMORY_STEP, MADV_HUGEPAGE);
+	if (pages == GUEST_PAGES_TRANSPARENT)
+		advise_huge(ram, bytes);
 	return 0;
+}
+
+/* The next stretch of a file that has data, holes of up to `gap` bytes among it; false: there is none. */
+static bool next_extent(int fd, uint64_t at, uint64_t end, uint64_t gap, struct guest_memory_extent *extent)
+{
+	off_t from = lseek(fd, (off_t)at, SEEK_DATA), to;
+
+	if (from < 0 || (uint64_t)from >= end)
+		return false;
+	extent->from = (uint64_t)from & ~(uint64_t)(GUEST_PAGE - 1);
+	for (extent->to = (uint64_t)from; from >= 0 && (uint64_t)from < end && (uint64_t)from - extent->to <= gap;
+	     from = lseek(fd, (off_t)extent->to, SEEK_DATA)) {
+		to = lseek(fd, from, SEEK_HOLE);
+		extent->to =
+		    to < 0 || (uint64_t)to > end ? end : ((uint64_t)to + GUEST_PAGE - 1) & ~(uint64_t)(GUEST_PAGE - 1);
+		if (extent->to == end)
+			break;
+	}
+	return true;
+}
+
+/* How many there are; beyond the limit it is not counted to the end. */
+static size_t find_extents(int fd, uint64_t end, uint64_t gap, struct guest_memory_extent extents[EXTENTS_MAX])
+{
+	size_t count = 0;
+
+	for (uint64_t at = 0; count <= EXTENTS_MAX && at < end; count++) {
+		struct guest_memory_extent extent;
+
+		if (!next_extent(fd, at, end, gap, &extent))
+			break;
+		if (count < EXTENTS_MAX)
+			extents[count] = extent;
+		at = extent.to;
+	}
+	return count;
+}
+
+static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct guest_memory_extent *extent, bool gaps,
+		      struct riffle_error *error)
+{
+	uint64_t bytes = extent->to - extent->from;
+
+	/* where the guest writes into a gap, there is room */
+	if (gaps && fallocate(memory->fd, 0, (off_t)extent->from, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
+		return riffle_fail_system(error, errno, "memory file", "has no room for what the guest will write");
+	if (mmap(ram + extent->from, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->fd,
+		 (off_t)extent->from) == MAP_FAILED)
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
+					0, 0);
+	madvise(ram + extent->from, bytes, MADV_DONTDUMP);
+	madvise(ram + extent->from, bytes, MADV_DONTFORK);
+	return 0;
+}
+
+/* What a file that is the guest's alone has, over anonymous memory. */
+static int map_extents(struct guest_memory *memory, uint64_t bytes, struct riffle_error *error)
+{
+	uint64_t gap = 0;
+	size_t count;
+	int status = 0;
+
+	memory->extents = malloc(EXTENTS_MAX * sizeof *memory->extents);
+	if (!memory->extents)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "guest memory", "out of memory");
+	while ((count = find_extents(memory->fd, bytes, gap, memory->extents)) > EXTENTS_MAX)
+		gap = gap ? 4 * gap : 4 * GUEST_PAGE;
+	memory->extent_count = count;
+	for (size_t i = 0; !status && i < count; i++)
+		status = map_extent(memory, guest_memory_start(memory), &memory->extents[i], gap, error);
+	return status;
 }
 
 int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,
@@ -119,6 +198,11 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 					      "has another size than the guest's memory", (uint64_t)st.st_size, bytes);
 	if (!status)
 		status = map(memory, bytes, &ram, error);
+	if (!status && memory->shared) {
+		if (file->huge_pages)
+			advise_huge(ram, bytes);
+		status = map_extents(memory, bytes, error);
+	}
 	if (status)
 		guest_memory_unmap(memory);
 	return status;
@@ -131,6 +215,7 @@ void guest_memory_unmap(struct guest_memory *memory)
 	if (memory->fd >= 0 && (memory->reservation || memory->fd > 0))
 		close(memory->fd);
 	free(memory->dirty);
+	free(memory->extents);
 	*memory = (struct guest_memory){.fd = -1};
 }
 
@@ -170,6 +255,41 @@ void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, 
 	}
 }
 
+/* The first extent that ends after `offset`, or the end of them. */
+static const struct guest_memory_extent *extent_after(const struct guest_memory *memory, uint64_t offset)
+{
+	size_t low = 0, high = memory->extent_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (memory->extents[middle].to > offset)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return memory->extents + low;
+}
+
+/* Some of it is of the file, some anonymous. */
+static bool discard_shared(const struct guest_memory *memory, uint64_t from, uint64_t to)
+{
+	const struct guest_memory_extent *end = memory->extents + memory->extent_count;
+	uint8_t *start = guest_memory_start(memory);
+	bool good = true;
+
+	for (const struct guest_memory_extent *e = extent_after(memory, from); from < to;) {
+		bool of_file = e < end && e->from <= from;
+		uint64_t until = of_file ? e->to : e < end ? e->from : to;
+
+		until = until < to ? until : to;
+		good &= madvise(start + from, until - from, of_file ? MADV_REMOVE : MADV_DONTNEED) == 0;
+		e += of_file && until == e->to;
+		from = until;
+	}
+	return good;
+}
+
 bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t bytes)
 {
 	guest_memory_mark(memory, at, bytes);
@@ -177,8 +297,11 @@ bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t by
 		return false;
 	if (memory->fd < 0)
 		return madvise(at, bytes, MADV_DONTNEED) == 0;
-	if (memory->shared)
-		return madvise(at, bytes, MADV_REMOVE) == 0;
+	if (memory->shared) {
+		uint64_t from = (uint64_t)((uint8_t *)at - guest_memory_start(memory));
+
+		return discard_shared(memory, from, from + bytes);
+	}
 	/* without the page the file's would be seen again */
 	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		    0) != MAP_FAILED;

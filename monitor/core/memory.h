@@ -26,8 +26,13 @@ enum guest_pages {
 
 /* A file that holds the RAM: byte n of the file is byte n of the RAM, not counting the hole. */
 struct guest_memory_file {
-	int fd;      /* ownership passes to the memory, also after an error */
-	bool shared; /* the guest writes to the file, which must have no other user. False: the file is not changed */
+	int fd; /* the memory's own from then on, also after an error */
+	/*
+	 * The guest writes to the file: for one that nobody else will use. Its holes are anonymous memory, so that a
+	 * guest that runs needs no room on the file's disk. False: the file stays as it is.
+	 */
+	bool shared;
+	bool huge_pages; /* for what is anonymous */
 };
 
 struct guest_memory {
@@ -47,6 +52,11 @@ struct guest_memory {
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
 	bool hugetlb; /* of pages of 2 MiB: fewer bytes than one cannot be given back */
+	/* of a shared file: what is mapped of it, sorted; the rest is anonymous */
+	struct guest_memory_extent {
+		uint64_t from, to;
+	} * extents;
+	size_t extent_count;
 	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
 	_Atomic uint64_t
 	    *dirty; /* one bit per page that the monitor wrote since the last snapshot; NULL: not tracked */

@@ -87,8 +87,6 @@ static void add_touched(struct page_set *set, const struct guest_memory *memory,
 {
 	if (memory->fd >= 0)
 		add_file(set, memory);
-	if (memory->shared)
-		return;
 	if (pagemap_fd < 0 || !add_present(set, memory, pagemap_fd, false))
 		add_range(set, 0, set->pages);
 }

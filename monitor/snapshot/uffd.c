@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "monitor/event/descriptors.h"
 
 /* Faults that KVM takes for the guest must be handled too, for which the call needs a privilege and the device none. */
 static int open_uffd(void)
@@ -76,20 +77,9 @@ static int describe(const struct guest_memory *memory, char *text, size_t room)
 static int hand_over(const struct uffd *uffd, const struct guest_memory *memory, struct riffle_error *error)
 {
 	char text[512];
-	struct iovec part = {.iov_base = text, .iov_len = (size_t)describe(memory, text, sizeof text)};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	int bytes = describe(memory, text, sizeof text);
 
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &uffd->fd, sizeof(int));
-	if (sendmsg(uffd->socket, &message, MSG_NOSIGNAL) != (ssize_t)part.iov_len)
+	if (descriptors_send(uffd->socket, text, (size_t)bytes, &uffd->fd, 1, 0) != bytes)
 		return riffle_fail_system(error, errno, "page fault handler", "cannot be told of the memory");
 	return 0;
 }

@@ -249,8 +249,11 @@ int virtio_device_restore(struct virtio_device *device, bool active, bool failed
 	int status;
 
 	device->paused = true;
-	/* a device whose driver changes it has its configuration in its own state */
-	if (!device->config_writable && device->config_bytes &&
+	/*
+	 * A device whose driver changes it has its configuration in its own state. One that no driver has begun with may
+	 * be another disk or network than it was.
+	 */
+	if (!device->config_writable && atomic_load(&device->status) && device->config_bytes &&
 	    memcmp(device->config, config, device->config_bytes) != 0)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, device->name,
 				   "is not what the guest's driver knows (a disk of another size?)");

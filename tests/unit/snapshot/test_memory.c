@@ -251,6 +251,84 @@ static void test_from_file(void **unused)
 	close(whole);
 }
 
+/* A file that is the guest's alone: what it has is used as it is, and what the guest adds takes no room in it. */
+static void test_own_file(void **unused)
+{
+	struct guest_memory_file from = {.fd = file(), .shared = true};
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+	struct stat before, after;
+	int kept = dup(from.fd);
+	uint8_t byte;
+
+	(void)unused;
+	assert_int_equal(ftruncate(from.fd, BYTES), 0);
+	assert_int_equal(pwrite(from.fd, "abc", 3, 0x300ffd), 3);
+	assert_int_equal(pwrite(from.fd, "def", 3, 0x301000), 3);
+	assert_int_equal(pwrite(from.fd, "z", 1, BYTES - 1), 1);
+	assert_int_equal(fstat(from.fd, &before), 0);
+	struct vm *vm = make_vm(&from, false);
+
+	assert_memory_equal(guest_memory_at(&vm->memory, 0x300ffd, 6), "abcdef", 6);
+	assert_memory_equal(guest_memory_at(&vm->memory, BYTES - 1, 1), "z", 1);
+	put(vm, 0, 1);
+	put(vm, 0x2fffff, 2);
+	put(vm, 0x302000, 3);
+	put(vm, BYTES - 4097, 4);
+	put(vm, 0x300000, 5);
+	put(vm, 0x301fff, 6);
+	assert_int_equal(fstat(kept, &after), 0);
+	assert_int_equal(after.st_blocks, before.st_blocks);
+	assert_int_equal(pread(kept, &byte, 1, 0x300000), 1);
+	assert_int_equal(byte, 5);
+	assert_int_equal(pread(kept, &byte, 1, 0x301fff), 1);
+	assert_int_equal(byte, 6);
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_int_equal(save.written, 7 * 4096);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	/* across both ends of what the file has */
+	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x2ff000, 4 * 4096), 4 * 4096));
+	assert_int_equal(fstat(kept, &after), 0);
+	assert_int_equal(after.st_blocks, before.st_blocks - 2 * 8);
+	for (unsigned at = 0x2ff000; at < 0x303000; at++)
+		assert_int_equal(*(uint8_t *)guest_memory_at(&vm->memory, at, 1), 0);
+	assert_memory_equal(guest_memory_at(&vm->memory, BYTES - 4097, 1), "\4", 1);
+	vm_destroy(vm);
+	close(kept);
+	close(save.pagemap_fd);
+}
+
+/* In more pieces than are mapped one by one, and in just as many. */
+static void test_own_file_in_pieces(void **unused)
+{
+	(void)unused;
+	for (unsigned pieces = 511; pieces <= 514; pieces++) {
+		struct guest_memory_file from = {.fd = file(), .shared = true};
+		struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+
+		assert_int_equal(ftruncate(from.fd, BYTES), 0);
+		for (unsigned i = 0; i < pieces; i++)
+			assert_int_equal(pwrite(from.fd, "x", 1, (off_t)(2 * i + 1) * 4096 + i), 1);
+		struct vm *vm = make_vm(&from, false);
+
+		assert_true(vm->memory.extent_count >= 1 && vm->memory.extent_count <= 512);
+		if (pieces <= 512)
+			assert_int_equal(vm->memory.extent_count, pieces);
+		for (unsigned i = 0; i < pieces; i++) {
+			const uint8_t *page = guest_memory_at(&vm->memory, (2 * i + 1) * 4096, 4096);
+
+			for (unsigned at = 0; at < 4096; at++)
+				assert_int_equal(page[at], at == i ? 'x' : 0);
+			put(vm, 2 * i * 4096, 'y');
+		}
+		assert_int_equal(save_memory(vm, &save), 0);
+		assert_file_is(save.fd, vm);
+		vm_destroy(vm);
+		close(save.fd);
+		close(save.pagemap_fd);
+	}
+}
+
 static void test_wrong_files(void **unused)
 {
 	struct guest_memory memory;
@@ -397,6 +475,8 @@ int main(void)
 	    cmocka_unit_test(test_full_disk),
 	    cmocka_unit_test(test_given_back),
 	    cmocka_unit_test(test_from_file),
+	    cmocka_unit_test(test_own_file),
+	    cmocka_unit_test(test_own_file_in_pieces),
 	    cmocka_unit_test(test_wrong_files),
 	    cmocka_unit_test(test_uffd),
 	    cmocka_unit_test(test_silent_uffd),

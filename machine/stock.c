@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The directory of a stock: items that are ready, and how each of them goes to one taker. */
-#include "cli/stock.h"
+#include "machine/stock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "monitor/event/descriptors.h"
 
 int stock_open(struct stock *stock, const char *directory, struct riffle_error *error)
 {
@@ -102,36 +103,68 @@ int stock_take(struct stock *stock, struct stock_item *item)
 	return taken;
 }
 
+/* The state's name goes over by one rename, which succeeds once. */
+static int move(int list_fd, const char *name, int to_fd, struct riffle_error *error)
+{
+	char state[300], memory[300];
+	int problem = 0;
+
+	snprintf(state, sizeof state, "%s/state", name);
+	snprintf(memory, sizeof memory, "%s/memory", name);
+	if (renameat(list_fd, state, to_fd, "state") < 0)
+		return errno == ENOENT ? 0 : (riffle_fail_system(error, errno, "item", "cannot be moved there"), -1);
+	if (renameat(list_fd, memory, to_fd, "memory") < 0) {
+		problem = errno;
+		unlinkat(to_fd, "state", 0);
+	}
+	remove_item(list_fd, name);
+	return problem ? (riffle_fail_system(error, problem, "item", "its memory cannot be moved there"), -1) : 1;
+}
+
+int stock_move(struct stock *stock, int to_fd, struct riffle_error *error)
+{
+	char key[STOCK_KEY_DIGITS + 1];
+	DIR *list = stock_read_key(stock, key) ? open_list(stock, "ready") : NULL;
+	int taken = 0;
+
+	for (const char *name; list && !taken && (name = next_name(list));)
+		if (!strncmp(name, key, STOCK_KEY_DIGITS))
+			taken = move(dirfd(list), name, to_fd, error);
+	if (list)
+		closedir(list);
+	if (taken >= 0)
+		stock_count(stock, taken ? "taken" : "empty");
+	return taken;
+}
+
 int stock_ask(const char *socket_path, struct stock_item *item)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control;
-	char word;
-	struct iovec part = {.iov_base = &word, .iov_len = 1};
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
 	int fds[2], result = -1;
+	unsigned count = 0;
+	char word;
 
 	if (strlen(socket_path) >= sizeof address.sun_path)
-		return -1;
+		return errno = ENAMETOOLONG, -1;
 	strcpy(address.sun_path, socket_path);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-	    recvmsg(fd, &message, MSG_CMSG_CLOEXEC) == 1) {
-		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
+		ssize_t got = descriptors_receive(fd, &word, 1, fds, 2, &count, 0);
 
-		result = header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fds);
-		if (result) {
-			memcpy(fds, CMSG_DATA(header), sizeof fds);
-			*item = (struct stock_item){.state_fd = fds[0], .memory_fd = fds[1]};
-		}
+		if (got == 0)
+			errno = ECONNRESET; /* the daemon ended */
+		result = got == 1 ? count == 2 : -1;
 	}
+	if (result == 1)
+		*item = (struct stock_item){.state_fd = fds[0], .memory_fd = fds[1]};
+	for (unsigned i = 0; result != 1 && i < count; i++)
+		close(fds[i]);
+	int problem = errno;
+
 	if (fd >= 0)
 		close(fd);
+	errno = problem;
 	return result;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The directory of a stock: items that are ready, and how each of them goes to one taker. */
-#ifndef RIFFLE_CLI_STOCK_H
-#define RIFFLE_CLI_STOCK_H
+#ifndef RIFFLE_MACHINE_STOCK_H
+#define RIFFLE_MACHINE_STOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +34,12 @@ void stock_close(struct stock *stock);
 
 /* 1: *item is the caller's alone. 0: there is none, which is counted. */
 int stock_take(struct stock *stock, struct stock_item *item);
-/* The same from the daemon's socket, for takers who may not open files. -1: it does not answer. */
+/*
+ * The same under the names "state" and "memory" of an empty directory of the same file system. 1, 0, or -1 with an error
+ * (IO), when the item is gone nevertheless.
+ */
+int stock_move(struct stock *stock, int to_fd, struct riffle_error *error);
+/* The same as stock_take() from the daemon's socket, for takers who may not open files. -1: it does not answer. */
 int stock_ask(const char *socket_path, struct stock_item *item);
 
 /* Adds one to a counter: "taken", "empty", "bad", "made". */

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stocks under takers who race and are killed, full disks and damage, and what riffle-vmm takes from them. Without Linux
+running: /dev/kvm may only emulate, since what counts is whose the item is.
+"""
+import collections
+import json
+import mmap
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+
+from conftest import RIFFLE
+from guests import LONG
+from test_snapshot import Vmm, fill, kvm, left_of, prepared, resume, run, show, starts, status, stock, take  # noqa: F401
+
+TAKERS = 32
+CHURN = int(os.environ.get("RIFFLE_CHURN_SECONDS", "3600"))
+ARGUMENTS = "console=ttyS0 reboot=k"
+
+
+def items(directory):
+    return list((directory / "ready").iterdir())
+
+
+@pytest.fixture
+def tmpfs(tmp_path):
+    """A file system of its own, which can be filled."""
+    if os.geteuid():
+        pytest.skip("mounting takes root")
+    mounted = []
+
+    def mount(size):
+        path = tmp_path / f"tmpfs{len(mounted)}"
+        path.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path], check=False).returncode:
+            pytest.skip("no tmpfs can be mounted here")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+# ---- layouts
+
+
+def orders(files, windows=400, wanted=48):
+    """
+    In which order some pieces of the kernel's code lie in each memory file: pieces that hold no address, so that they are the
+    same in each, chosen by their being found just once in the first two.
+    """
+    maps = [mmap.mmap(os.open(f, os.O_RDONLY), 0, prot=mmap.PROT_READ) for f in files]
+    first, found = maps[0], []
+    start = next(at for at in range(16 << 20, len(first), 2 << 20) if any(first[at:at + 64]))
+    pick = random.Random(1)
+    for _ in range(windows):
+        at = start + (4 << 20) + pick.randrange(8 << 20)
+        piece = first[at:at + 40]
+        if len(set(piece)) > 12 and first.find(piece, start) == at and first.find(piece, at + 1) < 0 and maps[1].find(piece) >= 0:
+            found.append(piece)
+        if len(found) == wanted:
+            break
+    assert len(found) == wanted, len(found)
+    result = []
+    for m in maps:
+        places = [m.find(piece) for piece in found]
+        assert min(places) >= 0
+        result.append(tuple(sorted(range(wanted), key=places.__getitem__)))
+        m.close()
+    return result
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.skipif(not LONG, reason="make check-long"))])
+def test_layouts_are_pairwise_different(kvm, prepared, tmp_path, count):
+    """Their ids, and the order of the functions that the memory shows."""
+    directory = tmp_path / "stock"
+    r = stock(directory, "--keep", count, "--once", "--", "--accept-emulation", "-m", "128M", prepared, timeout=1200)
+    assert r.returncode == 0, r.stderr
+    assert len({show(item)["layout_id"] for item in items(directory)}) == count
+    assert len(set(orders([item / "memory" for item in items(directory)]))) == count
+    shutil.rmtree(directory)
+
+
+def test_mixed_kernels(kvm, fetch_kernel, prepared, tmp_path):
+    """A stock for each kernel, and one whose kernel changes while it is kept: no item is of another than the newest."""
+    other = tmp_path / "other-kernel"
+    assert run(RIFFLE, "prepare", fetch_kernel("cloud-6.12"), "-o", other, timeout=300).returncode == 0
+    for name, kernel in (("one", prepared), ("other", other)):
+        fill(tmp_path / name, 2, kernel)
+    kernel = tmp_path / "kernel"
+    shutil.copy(prepared, kernel)
+    fill(tmp_path / "changing", 1, kernel)
+    before = left_of(tmp_path / "changing")
+    shutil.copy(other, tmp_path / "new")
+    (tmp_path / "new").rename(kernel)
+    fill(tmp_path / "changing", 1, kernel)
+    after = left_of(tmp_path / "changing")
+    assert len(after) == 1 and not set(before) & set(after)
+    for name in ("one", "other", "changing"):
+        assert take(tmp_path / name)[0]
+
+
+# ---- disks
+
+
+def test_taking_while_the_disk_is_full(kvm, prepared, tmpfs):
+    """What the guest writes needs no room there: it goes on where a page more of the file would be an error."""
+    disk = tmpfs("256M")
+    directory = disk / "stock"
+    fill(directory, 2, prepared)
+    with open(disk / "filler", "wb") as filler:
+        try:
+            while True:
+                filler.write(bytes(1 << 16))
+                filler.flush()
+        except OSError:
+            pass
+    process = subprocess.Popen([str(w) for w in (RIFFLE, "run", "--from-stock", directory, "--accept-emulation", "--boot-timer",
+                                                 "--console", "none")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(3)
+    assert process.poll() is None, process.stderr.read()
+    process.kill()
+    assert b"first guest instruction" in process.communicate()[1]
+    assert len(items(directory)) == 1
+
+
+def test_making_while_the_disk_is_full(kvm, prepared, tmpfs):
+    """Nothing half-made becomes an item, and one is made as soon as there is room."""
+    disk = tmpfs("64M")
+    directory = disk / "stock"
+    filler = disk / "filler"
+    filler.write_bytes(bytes(50 << 20))
+    words = [RIFFLE, "stock", "--dir", directory, "--min-free", "0", "--keep", "1", "--", "--accept-emulation", "-m", "128M",
+             prepared]
+    with tempfile.TemporaryFile("w+") as err:
+        daemon = subprocess.Popen([str(w) for w in words], stderr=err)
+
+        def said():
+            err.seek(0)
+            return err.read()
+
+        deadline = time.monotonic() + 60
+        while "could not be made" not in said() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "memory file: cannot be written: No space left on device" in said()
+        assert items(directory) == []
+        filler.unlink()
+        while not items(directory) and time.monotonic() < deadline + 60:
+            time.sleep(0.1)
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    assert left_of(directory) and take(directory)[0]
+
+
+# ---- takers who race, and are killed
+
+
+class Churn:
+    """Takers and a daemon, each killed at random; which items they had, by the id of the layout."""
+
+    def __init__(self, directory, prepared, keep, seed):
+        self.directory, self.prepared, self.keep = directory, prepared, keep
+        self.random = random.Random(seed)
+        self.lock, self.stop = threading.Lock(), threading.Event()
+        self.seen, self.taken, self.killed, self.number = collections.Counter(), 0, 0, 0
+        self.daemon = None
+        self.start_daemon()
+
+    def start_daemon(self):
+        words = [RIFFLE, "stock", "--dir", self.directory, "--keep", self.keep, "--", "--accept-emulation", "-m", "128M",
+                 self.prepared]
+        self.daemon = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def take(self):
+        with self.lock:
+            self.number += 1
+            to = self.directory.parent / f"to-{self.number}"
+            seconds = self.random.choice([None, self.random.uniform(0, 0.1)])
+        process = subprocess.Popen([str(w) for w in (RIFFLE, "stock", "--dir", self.directory, "--take", to)],
+                                   stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if seconds is not None:
+            time.sleep(seconds)
+            process.kill()
+        code = process.wait(60)
+        if (to / "state").exists():
+            with self.lock:
+                self.seen[show(to)["layout_id"]] += 1
+                self.taken += 1
+        assert code or (to / "memory").exists()
+        self.killed += code == -signal.SIGKILL
+        shutil.rmtree(to, ignore_errors=True)
+        if code == 1:
+            time.sleep(0.2)     # it is empty
+
+    def run_taker(self):
+        while not self.stop.is_set():
+            self.take()
+
+    def resident(self):
+        with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+
+    def run(self, seconds, kill_every):
+        threads = [threading.Thread(target=self.run_taker) for _ in range(TAKERS)]
+        for t in threads:
+            t.start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(self.random.uniform(0, 2 * kill_every), max(0, end - time.monotonic())))
+            self.daemon.kill()
+            self.daemon.wait()
+            self.start_daemon()
+        self.stop.set()
+        for t in threads:
+            t.join()
+
+
+def churn(directory, prepared, seconds, kill_every, seed):
+    """Who is left has used nothing twice, and left nothing behind but what is ready."""
+    c = Churn(directory, prepared, 16, seed)
+    deadline = time.monotonic() + 60
+    while not ((directory / "ready").exists() and items(directory)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    early = c.resident(), c.descriptors()
+    c.run(seconds, kill_every)
+    while time.monotonic() < deadline + seconds + 60 and status(directory)["ready"] < 16:
+        time.sleep(0.1)
+    late = c.resident(), c.descriptors()
+    assert max(c.seen.values(), default=0) == 1, c.seen.most_common(3)
+    assert status(directory)["ready"] == 16
+    assert late[1] <= early[1] + 2 and late[0] <= early[0] + 2048, (early, late)
+    c.daemon.terminate()
+    assert c.daemon.wait(30) == 0
+    names = left_of(directory)
+    assert len(names) == 16 and all((directory / "ready" / n / "state").exists() for n in names)
+    assert list((directory / "making").iterdir()) == []
+    return c
+
+
+def test_takers_and_daemon_that_are_killed(kvm, prepared, tmp_path):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    c = churn(tmp_path / "stock", prepared, 10, 2, seed)
+    assert c.taken and c.killed, (c.taken, c.killed)
+    shutil.rmtree(tmp_path / "stock")
+
+
+@pytest.mark.skipif(not LONG, reason="make check-long; RIFFLE_CHURN_SECONDS says how long")
+def test_churn(kvm, prepared, tmpfs):
+    """No file, no memory, no page of the file system is left of it."""
+    disk = tmpfs("2G")
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    before = os.statvfs(disk).f_bfree
+    c = churn(disk / "stock", prepared, CHURN, 10, seed)
+    print(f"churn: {CHURN} s, {c.taken} items taken, {c.killed} takers killed, {status(disk / 'stock')['made']} made")
+    shutil.rmtree(disk / "stock")
+    assert before - os.statvfs(disk).f_bfree <= 16
+    assert list(disk.iterdir()) == []
+
+
+# ---- taken by name, and by riffle-vmm
+
+
+def test_taken_by_name(kvm, prepared, tmp_path):
+    """What `--take` gives is a snapshot of one use, for riffle and riffle-vmm."""
+    fill(tmp_path / "stock", 2, prepared)
+    r = stock(tmp_path / "stock", "--take", tmp_path / "to")
+    assert r.returncode == 0, r.stderr
+    assert sorted(p.name for p in (tmp_path / "to").iterdir()) == ["memory", "state"]
+    assert status(tmp_path / "stock")["ready"] == 1 and status(tmp_path / "stock")["taken"] == 1
+    assert resume(tmp_path / "to")[0] and not resume(tmp_path / "to")[0]
+    r = stock(tmp_path / "stock", "--take", tmp_path / "to")
+    assert r.returncode == 1 and r.stderr == f"riffle: {tmp_path}/to: --take: cannot be made: File exists\n"
+    assert status(tmp_path / "stock")["ready"] == 1
+    assert stock(tmp_path / "stock", "--take", tmp_path / "second").returncode == 0
+    r = stock(tmp_path / "stock", "--take", tmp_path / "third")
+    assert r.returncode == 1 and "stock: stock: is empty" in r.stderr and not (tmp_path / "third").exists()
+    vmm = Vmm(tmp_path, "--one-time-snapshots")
+    load = {"snapshot_path": str(tmp_path / "second/state"),
+            "mem_backend": {"backend_type": "File", "backend_path": str(tmp_path / "second/memory")}, "resume_vm": True}
+    assert vmm.ask("PUT", "/snapshot/load", load) == (204, None)
+    vmm.end()
+
+
+def machine(directory, kernel, **more):
+    """A configuration file, and what it says."""
+    disk = directory / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    config = {"boot-source": {"kernel_image_path": str(kernel), "boot_args": ARGUMENTS},
+              "machine-config": {"vcpu_count": 1, "mem_size_mib": 128},
+              "drives": [{"drive_id": "d", "path_on_host": str(disk), "is_root_device": False}], **more}
+    (directory / "machine.json").write_text(json.dumps(config))
+    return directory / "machine.json"
+
+
+def fill_with(directory, count, config):
+    r = stock(directory, "--keep", count, "--once", "--machine", config, "--", "--accept-emulation", timeout=300)
+    assert r.returncode == 0, r.stderr
+
+
+class Started:
+    """A riffle-vmm that was told to start from a stock, with a drive of its own, and its metrics."""
+
+    def __init__(self, tmp_path, kernel, directory, vcpus=1, arguments=ARGUMENTS, drives=1):
+        (tmp_path / "vmm").mkdir(exist_ok=True)
+        self.metrics = tmp_path / "vmm" / "metrics"
+        self.metrics.unlink(missing_ok=True)
+        self.vmm = Vmm(tmp_path / "vmm")
+        ask = self.vmm.ask
+        assert ask("PUT", "/metrics", {"metrics_path": str(self.metrics)})[0] == 204
+        source = {"kernel_image_path": str(kernel), "boot_args": arguments, "stock": str(directory)}
+        assert ask("PUT", "/boot-source", source)[0] == 204
+        assert ask("GET", "/vm/config")[1]["boot-source"]["stock"] == str(directory)
+        assert ask("PUT", "/machine-config", {"vcpu_count": vcpus, "mem_size_mib": 128})[0] == 204
+        for i in range(drives):
+            own = tmp_path / "vmm" / f"own{i}"
+            own.write_bytes(bytes(3 << 20))     # of another size than the item's: no driver has seen that one
+            assert ask("PUT", f"/drives/d{i}", {"drive_id": f"d{i}", "path_on_host": str(own), "is_root_device": False})[0] == 204
+        self.code, self.body = ask("PUT", "/actions", {"action_type": "InstanceStart"})
+
+    def end(self):
+        """What it logged, and its group of metrics; None: it wrote none."""
+        if self.code == 204:
+            assert self.vmm.ask("GET", "/")[1]["state"] == "Running"
+        log = self.vmm.end()
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        return log, next((json.loads(line)["riffle"] for line in lines if '"riffle"' in line), None)
+
+
+def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
+    """An item if there is one, with the drives that were configured; otherwise a fresh load; both told in the metrics."""
+    directory = tmp_path / "stock"
+    fill_with(directory, 2, machine(tmp_path, prepared))
+    damaged = items(directory)
+    for item in damaged:
+        state = item / "state"
+        state.write_bytes(state.read_bytes()[:-8])
+    fill_with(directory, 3, tmp_path / "machine.json")
+    taken_first = [item for item in items(directory)]
+    assert len(taken_first) == 3
+    one = Started(tmp_path, prepared, directory)
+    assert one.code == 204, one.body
+    log, riffle = one.end()
+    bad = status(directory)["bad"]
+    assert riffle["origin"] == "stock" and riffle["stock_empty"] == 0 and riffle["stock_bad_items"] == bad
+    assert log.count("An item of the stock is thrown away") == bad <= 2
+    while status(directory)["ready"]:
+        shutil.rmtree(items(directory)[0])
+    one = Started(tmp_path, prepared, directory)
+    assert one.code == 204, one.body
+    log, riffle = one.end()
+    assert riffle["origin"] == "fresh" and riffle["stock_empty"] == 1 and riffle["shared_layout_restores"] == 0
+    assert "The stock is empty: the kernel is loaded afresh." in log
+
+
+@pytest.mark.parametrize("what,message", [
+    ({"vcpus": 2}, "vcpu_count: the stock's item is of another machine than was configured (found 1, expected 2)"),
+    ({"arguments": "quiet"}, "boot_args: the stock's item has another kernel command line than was configured"),
+    ({"drives": 2}, "drives: the stock's item is of another machine than was configured (found 1, expected 2)"),
+])
+def test_items_of_another_machine(kvm, prepared, tmp_path, what, message):
+    """The start fails, as nobody would want that machine, and can be repaired."""
+    directory = tmp_path / "stock"
+    fill_with(directory, 1, machine(tmp_path, prepared))
+    one = Started(tmp_path, prepared, directory, **what)
+    assert one.code == 400 and message in one.body["fault_message"], one.body
+    assert one.vmm.ask("PUT", "/boot-source", {"kernel_image_path": str(prepared)})[0] == 204
+    assert one.vmm.ask("PUT", "/actions", {"action_type": "InstanceStart"})[0] == 204
+    one.end()
+
+
+def test_no_such_stock(kvm, prepared, tmp_path):
+    one = Started(tmp_path, prepared, tmp_path / "none")
+    assert one.code == 400 and f"{tmp_path}/none: stock: cannot be opened: No such file" in one.body["fault_message"]
+    one.end()
+
+
+def test_a_shared_layout_is_told_in_the_metrics(kvm, prepared, tmp_path):
+    fill(tmp_path / "stock", 1, prepared)
+    assert stock(tmp_path / "stock", "--take", tmp_path / "to").returncode == 0
+    (tmp_path / "vmm").mkdir()
+    for shared in (0, 1):
+        metrics = tmp_path / f"metrics{shared}"
+        vmm = Vmm(tmp_path / "vmm")
+        assert vmm.ask("PUT", "/metrics", {"metrics_path": str(metrics)})[0] == 204
+        load = {"snapshot_path": str(tmp_path / "to/state"), "mem_file_path": str(tmp_path / "to/memory"), "resume_vm": True}
+        assert vmm.ask("PUT", "/snapshot/load", load)[0] == 204
+        assert vmm.ask("PUT", "/actions", {"action_type": "FlushMetrics"})[0] == 204
+        vmm.end()
+        riffle = next(json.loads(line)["riffle"] for line in metrics.read_text().splitlines() if '"riffle"' in line)
+        assert riffle["origin"] == "snapshot" and riffle["shared_layout_restores"] == shared
+
+
+def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
+    """Items of a kernel that a configuration file names are gone when that kernel changes."""
+    kernel = tmp_path / "kernel"
+    shutil.copy(prepared, kernel)
+    directory = tmp_path / "stock"
+    config = machine(tmp_path, kernel)
+    fill_with(directory, 1, config)
+    before = left_of(directory)
+    os.utime(kernel, (1, 1))
+    fill_with(directory, 1, config)
+    assert len(left_of(directory)) == 1 and before != left_of(directory)
+
+
+@pytest.mark.parametrize("words,message", [
+    (["--keep", "0", "--", "k"], "riffle stock: --keep must be 1 to 100000 (found '0'); riffle stock --help tells more"),
+    (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help tells more"),
+    (["--keep", "1"], "riffle stock: what to run is missing after -- (found ''); riffle stock --help tells more"),
+    (["--keep", "1", "--once", "--", "/no/kernel"],
+     "riffle: DIR/log: item: could not be made: riffle: /no/kernel: cannot be opened: No such file or directory"),
+])
+def test_what_is_wrong_is_said(tmp_path, words, message):
+    r = stock(tmp_path / "stock", *words)
+    assert r.returncode in (1, 2)
+    assert r.stderr.splitlines()[0] == message.replace("DIR", str(tmp_path / "stock")), r.stderr
