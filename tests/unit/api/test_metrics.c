@@ -215,8 +215,12 @@ static void layout_once(void **state)
 	metrics_set_layout(&layout);
 	line = flushed();
 	group = json_object_get(line, "riffle");
-	assert_int_equal(json_object_size(group), 6);
+	assert_int_equal(json_object_size(group), 10);
 	assert_string_equal(json_string_value(json_object_get(group, "mode")), "fgkaslr");
+	assert_string_equal(json_string_value(json_object_get(group, "origin")), "fresh");
+	assert_int_equal(number(line, "riffle", "shared_layout_restores"), 0);
+	assert_int_equal(number(line, "riffle", "stock_empty"), 0);
+	assert_int_equal(number(line, "riffle", "stock_bad_items"), 0);
 	assert_true(json_real_value(json_object_get(group, "virtual_bits")) > 9.33);
 	assert_true(json_real_value(json_object_get(group, "virtual_bits")) < 9.36);
 	assert_true(json_real_value(json_object_get(group, "physical_bits")) == 10);
