@@ -6,11 +6,24 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
+
+void *virtio_allocate(size_t bytes)
+{
+	void *device = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return device == MAP_FAILED ? NULL : device;
+}
+
+void virtio_free(void *device, size_t bytes)
+{
+	munmap(device, bytes);
+}
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
 {
