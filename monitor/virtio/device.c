@@ -97,7 +97,7 @@ void virtio_fail(struct virtio_device *device, const char *why)
 /* Whoever reads the page takes no lock: a value that may be stored at once is. */
 void virtio_show_config(struct virtio_device *device, size_t offset, size_t bytes)
 {
-	if (!device->page)
+	if (!device->page || !bytes)
 		return;
 	uint8_t *to = (uint8_t *)device->page + VIRTIO_MMIO_CONFIG + offset;
 	const uint8_t *from = (const uint8_t *)device->config + offset;
