@@ -466,7 +466,7 @@ static void block_destroy(struct virtio_device *device)
 		free(block->free_buffers);
 		block->free_buffers = next;
 	}
-	free(block);
+	virtio_free(block, sizeof *block);
 }
 
 static const struct virtio_ops block_ops = {
@@ -540,7 +540,7 @@ static int open_all(struct block *block, const struct block_config *config, stru
 
 int block_new(struct block **result, const struct block_config *config, struct loop *loop, struct riffle_error *error)
 {
-	struct block *block = calloc(1, sizeof *block);
+	struct block *block = virtio_allocate(sizeof *block);
 
 	*result = NULL;
 	if (!block)

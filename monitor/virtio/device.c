@@ -6,11 +6,24 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/fail.h"
+
+void *virtio_allocate(size_t bytes)
+{
+	void *device = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return device == MAP_FAILED ? NULL : device;
+}
+
+void virtio_free(void *device, size_t bytes)
+{
+	munmap(device, bytes);
+}
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
 {
@@ -84,7 +97,7 @@ void virtio_fail(struct virtio_device *device, const char *why)
 /* Whoever reads the page takes no lock: a value that may be stored at once is. */
 void virtio_show_config(struct virtio_device *device, size_t offset, size_t bytes)
 {
-	if (!device->page)
+	if (!device->page || !bytes)
 		return;
 	uint8_t *to = (uint8_t *)device->page + VIRTIO_MMIO_CONFIG + offset;
 	const uint8_t *from = (const uint8_t *)device->config + offset;

@@ -111,6 +111,13 @@ static inline void virtio_show(struct virtio_device *device, size_t offset, uint
 /* [offset, offset + bytes) of the configuration space, with config_lock held. */
 void virtio_show_config(struct virtio_device *device, size_t offset, size_t bytes);
 
+/*
+ * Zeros for a device that is large, in pages of its own, which are touched when they are used: calloc() writes to what
+ * it cannot know to be fresh. NULL: out of memory.
+ */
+void *virtio_allocate(size_t bytes);
+void virtio_free(void *device, size_t bytes);
+
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name);
 void virtio_device_destroy(struct virtio_device *device);
 

@@ -562,7 +562,7 @@ static void destroy(struct virtio_device *device)
 	}
 	net_backend_destroy(net->backend);
 	free(net->for_hook);
-	free(net);
+	virtio_free(net, sizeof *net);
 }
 
 static const struct virtio_ops net_ops = {
@@ -602,11 +602,11 @@ int net_new(struct virtio_device **device, const struct net_config *config, stru
 
 	if (config->mtu && config->mtu < MTU_MIN)
 		status = riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "mtu", "too small", config->mtu, MTU_MIN);
-	net = status ? NULL : calloc(1, sizeof *net);
+	net = status ? NULL : virtio_allocate(sizeof *net);
 	if (net && config->hook) {
 		net->for_hook = malloc(NET_FRAME_MAX);
 		if (!net->for_hook) {
-			free(net);
+			virtio_free(net, sizeof *net);
 			net = NULL;
 		}
 	}
