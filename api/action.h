@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request that was understood, and its answer. */
+/* A parsed request and its reply. */
 #ifndef RIFFLE_API_ACTION_H
 #define RIFFLE_API_ACTION_H
 
@@ -17,7 +17,7 @@ enum action_kind {
 	ACTION_GET_HINTING,
 	ACTION_GET_HOTPLUG,
 	ACTION_PUT_BOOT_SOURCE,
-	ACTION_PUT_MACHINE, /* PATCH too: what is absent keeps its value */
+	ACTION_PUT_MACHINE, /* PATCH too: missing members keep their values */
 	ACTION_PUT_CPU,
 	ACTION_PUT_DRIVE,
 	ACTION_PUT_NET,
@@ -54,8 +54,9 @@ enum action_kind {
 
 struct action {
 	enum action_kind kind;
-	struct arena arena; /* of what the body points to; whoever keeps the body takes it and leaves an empty one */
-	const char *deprecated; /* what the log says of it; NULL: nothing */
+	struct arena
+	    arena; /* holds what the body points to; code that keeps the body takes it and leaves an empty one */
+	const char *deprecated; /* logged as a deprecation; NULL: none */
 	const char *id;         /* of what is to be deleted */
 	struct schema_raw json; /* of MMDS; part of the request */
 	union {
@@ -86,21 +87,21 @@ struct action {
 
 struct reply {
 	unsigned status;
-	char *body; /* malloc()ed: JSON, or from 400 on the fault's words; NULL: none */
+	char *body; /* malloc()ed: JSON, or from status 400 on the error's text; NULL: none */
 	bool deprecated;
 };
 
-/* 204; 400 with what is wrong; 200 with a body that is the reply's from now on. False for a fault. */
+/* 204; 400 with an error text; 200 with a body that the reply takes over. False for an error. */
 bool reply_done(struct reply *reply);
 __attribute__((format(printf, 2, 3))) bool reply_fault(struct reply *reply, const char *format, ...);
 bool reply_body(struct reply *reply, char *body);
-/* The body as it is sent, malloc()ed; NULL: none. */
+/* The body to send, malloc()ed; NULL: none. */
 char *reply_text(const struct reply *reply);
 void reply_free(struct reply *reply);
 
 /*
- * What is asked for: true with *action, which is to be ended by arena_free(&action->arena); false with a *reply that
- * says what is wrong. *action points into *request.
+ * Parses a request: true with *action, which the caller releases with arena_free(&action->arena); false with an error
+ * in *reply. *action points into *request.
  */
 bool router_parse(const struct http_request *request, struct action *action, struct reply *reply);
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* NULL and false: not given. Strings are argv's own. Values that are no files are checked by whoever uses them. */
+/* NULL and false: not given. Strings are argv's own. Values are checked where they are used, except files. */
 struct arguments {
 	const char *api_sock, *id, *config_file, *metadata;
 	const char *log_path, *level, *module, *metrics_path;
@@ -20,12 +20,12 @@ struct arguments {
 };
 
 /*
- * False: the command line is wrong, with `problem` a sentence that says how. --help, and failing that --version, wins
- * over all that is wrong.
+ * False: the command line is invalid, and `problem` says why. --help, and after it --version, takes precedence over all
+ * errors.
  */
 bool arguments_parse(struct arguments *arguments, int argc, char **argv, char *problem, size_t room);
 
-/* An unsigned decimal number of at most `max`; false: it is none. NULL is none. */
+/* Parses an unsigned decimal number of at most `max`; false: it is not one, also for NULL. */
 bool arguments_number(const char *text, uint64_t max, uint64_t *number);
 
 /* 1 to 64 letters, digits and minus signs. */

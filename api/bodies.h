@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What requests and the configuration file say, as C structs; the tables that read them are in bodies.c. */
+/* The contents of requests and of the configuration file as C structs; the tables for reading them are in bodies.c. */
 #ifndef RIFFLE_API_BODIES_H
 #define RIFFLE_API_BODIES_H
 
 #include "api/schema.h"
 
-/* has_x: x was given, and is not null. Strings are NULL where none was given. */
+/* has_x: x was given, and is not null. Strings that were not given are NULL. */
 
 struct body_bucket {
 	uint64_t size, one_time_burst, refill_time;
@@ -165,7 +165,7 @@ struct body_mem_backend {
 struct body_net_override {
 	const char *iface_id, *host_dev_name;
 };
-enum { HUGE_SNAPSHOT }; /* what the snapshot says; then HUGE_NONE + 1 and so on */
+enum { HUGE_SNAPSHOT }; /* as in the snapshot; then HUGE_NONE + 1 and so on */
 struct body_snapshot_load {
 	const char *snapshot_path, *mem_file_path;
 	struct body_mem_backend mem_backend;
@@ -210,7 +210,7 @@ struct body_file {
 	bool has_balloon, has_cpu, has_logger, has_machine, has_metrics, has_mmds, has_vsock, has_entropy, has_hotplug;
 };
 
-/* What is not given and not zero. */
+/* Defaults that are not zero. */
 #define BODY_HOTPLUG_DEFAULTS ((struct body_hotplug){.block_size_mib = 2, .slot_size_mib = 128})
 #define BODY_SNAPSHOT_DEFAULTS ((struct body_snapshot_create){.snapshot_type = SNAPSHOT_FULL})
 

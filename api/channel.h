@@ -12,10 +12,10 @@
 struct channel {
 	pthread_mutex_t lock;
 	pthread_cond_t asked, answered;
-	struct action *action; /* asked and not yet answered */
+	struct action *action; /* requested and not yet answered */
 	struct reply *reply;
-	bool sending;            /* answered, and not yet out on the socket */
-	struct machine *machine; /* whose event loop is told of requests; NULL: channel_wait() is */
+	bool sending;            /* answered, but not yet sent on the socket */
+	struct machine *machine; /* whose event loop is notified of requests; NULL: channel_wait() is */
 	struct loop_task task;   /* runs in that loop */
 };
 
@@ -25,18 +25,20 @@ void channel_init(struct channel *channel, void (*task)(void *opaque), void *opa
 /* The asking side: returns when *reply is filled. */
 void channel_ask(struct channel *channel, struct action *action, struct reply *reply);
 
-/* The other side: waits for a request; or has the machine's event loop told of each from now on (NULL: no more). */
+/*
+ * The other side: waits for a request; or has the machine's event loop notified of each from now on (NULL: no longer).
+ */
 struct action *channel_wait(struct channel *channel);
 void channel_follow(struct channel *channel, struct machine *machine);
 /* The request that waits for its answer, or NULL. */
 struct action *channel_asked(struct channel *channel);
 /*
- * The asking side has sent its answer to the client; the other side waits for that, at most `ms` milliseconds, where
- * the process is about to end with it.
+ * The requesting side has sent the reply to the client; the other side waits for that, at most `ms` milliseconds, if
+ * the process is about to end.
  */
 void channel_sent(struct channel *channel);
 void channel_wait_sent(struct channel *channel, unsigned ms);
-/* Moves *reply to who asked. */
+/* Moves *reply to the requester. */
 void channel_answer(struct channel *channel, struct reply *reply);
 
 #endif

@@ -8,7 +8,7 @@
 /*
  * Applies a configuration file's text in Firecracker's order: logger, metrics, machine, CPU, boot source, drives,
  * networks, vsock, balloon, then what `metadata` does, the metadata service's configuration, entropy, pmem, hotplug.
- * False: `problem` says what is wrong, with line and column if it is the JSON. Nothing is undone then.
+ * False: `problem` says what is wrong, with line and column for JSON errors. Nothing is undone.
  */
 bool config_file_apply(struct vmm *vmm, const char *text, bool (*metadata)(void *opaque), void *opaque, char *problem,
 		       size_t room);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whom riffle-vmm passes for: versions and exit codes of Firecracker, which its users' tools parse. */
+/* The Firecracker versions and exit codes that riffle-vmm reports, because its users' tools parse them. */
 #ifndef RIFFLE_API_FIRECRACKER_H
 #define RIFFLE_API_FIRECRACKER_H
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Characters of UTF-8 that are not seen, or change how what is around them is seen: shown by their numbers instead. */
+/*
+ * UTF-8 characters that are invisible or change the display of their surroundings, which are shown by number instead.
+ */
 #ifndef RIFFLE_API_HIDDEN_H
 #define RIFFLE_API_HIDDEN_H
 
 #include <stddef.h>
 
 /*
- * The character at `text`, of `bytes` bytes, if it is one of those beyond ASCII that Rust shows by its number: C1
- * controls, marks of direction and width, line separators. *length is that of its UTF-8. 0: it is none of them.
+ * The character at `text`, of `bytes` bytes, if it is a non-ASCII one that Rust prints by number: C1 controls,
+ * direction and width marks, line separators. *length is its UTF-8 length. 0: it is not one.
  */
 static inline unsigned hidden_character(const unsigned char *text, size_t bytes, size_t *length)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.x as a small server needs it: bytes in, requests out, one at a time; and the head of a response. */
+/* HTTP/1.x for a small server: parses bytes into requests, one at a time, and writes the head of a response. */
 #ifndef RIFFLE_API_HTTP_H
 #define RIFFLE_API_HTTP_H
 
@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * The grammar is that of Firecracker's HTTP server: lines end in CR LF, a body has a Content-Length, no chunks. What a
- * server does not act upon is ignored. All input is hostile.
+ * The grammar is that of Firecracker's HTTP server: lines end in CR LF, a body has a Content-Length, no chunks. Headers
+ * that the server does not use are ignored. All input is hostile.
  */
 
 enum http_method { HTTP_GET, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
@@ -30,7 +30,7 @@ struct http_request {
 	const char *uri; /* as sent, valid UTF-8 */
 	/* the path: what follows the host in http://host/path; "" if the URI does not begin with a slash */
 	const char *path;
-	bool accepts_json; /* by its last Accept header that names a type that is known */
+	bool accepts_json; /* by its last Accept header with a known type */
 	const char
 	    *kept[HTTP_KEPT_MAX]; /* trimmed values of limits.keep's headers; NULL: not sent; the last one wins */
 	const uint8_t *body;      /* NUL follows it */
@@ -38,7 +38,7 @@ struct http_request {
 };
 
 enum http_event {
-	HTTP_NOTHING,  /* all that was fed is consumed */
+	HTTP_NOTHING,  /* all input is consumed */
 	HTTP_REQUEST,  /* http_parser_request() is complete */
 	HTTP_CONTINUE, /* the client waits for "100 Continue" before it sends the body */
 	HTTP_BAD,      /* refused: http_parser_error() says why, in Firecracker's words; what follows is parsed */
@@ -52,8 +52,8 @@ struct http_parser *http_parser_new(const struct http_limits *limits);
 void http_parser_destroy(struct http_parser *parser);
 
 /*
- * Feeds the bytes of one read; they must stay there until http_next() returns HTTP_NOTHING. Where one read ends is
- * used to find the next request after one that was refused: a client that was answered sends no more of it.
+ * Feeds the bytes of one read; they must stay there until http_next() returns HTTP_NOTHING. The end of a read is used
+ * to find the next request after a refused one: a client that got its reply sends no more of it.
  */
 void http_feed(struct http_parser *parser, const void *bytes, size_t count);
 enum http_event http_next(struct http_parser *parser);
@@ -74,7 +74,8 @@ struct http_response {
  */
 size_t http_response_head(const struct http_response *response, char *text, size_t room);
 
-/* Whether the bytes are UTF-8; *valid is how many of the first are, *wrong how many the first fault has (0: cut off).
+/* Whether the bytes are UTF-8; *valid is the number of valid bytes at the start, *wrong the length of the first fault
+ * (0: truncated).
  */
 bool http_utf8(const uint8_t *bytes, size_t count, size_t *valid, unsigned *wrong);
 

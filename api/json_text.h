@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON read from its beginning to its end, token by token; what is wrong is said in serde_json's words. */
+/* A streaming JSON parser with serde_json's error messages. */
 #ifndef RIFFLE_API_JSON_TEXT_H
 #define RIFFLE_API_JSON_TEXT_H
 
@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * Firecracker's clients see what serde_json says, with line and column, and so jansson, which reads everything before
- * anything is looked at and forgets where it was, cannot be what reads a request. All input is hostile. Functions that
- * return bool return false after a fault, once and for all.
+ * Firecracker's clients see serde_json's messages with line and column, so requests cannot be read by jansson, which
+ * parses everything first and keeps no positions. All input is hostile. Functions that return bool keep returning false
+ * after a fault.
  */
 
 #define JSON_ERROR_BYTES 3072u
@@ -20,28 +20,28 @@ struct json_text {
 	const char *start, *at, *end;
 	unsigned depth;
 	bool failed;
-	bool placed; /* the error has its line and column */
+	bool placed; /* the error already has its line and column */
 	char error[JSON_ERROR_BYTES];
 };
 
 void scan_begin(struct json_text *t, const char *text, size_t bytes);
-/* Nothing but blanks may follow. */
+/* Only white space may follow. */
 bool scan_end(struct json_text *t);
 
-/* The next character that is no blank, or -1 at the end. */
+/* The next character that is not white space, or -1 at the end. */
 int scan_peek(struct json_text *t);
 
-/* A fault in what was read last; in what comes next; and one of the value, whose place is said by scan_place(). */
+/* A fault in what was read last; in what comes next; or in the value, whose place scan_place() adds. */
 bool scan_fail(struct json_text *t, const char *reason);
 bool scan_fail_next(struct json_text *t, const char *reason);
 __attribute__((format(printf, 2, 3))) bool scan_fail_value(struct json_text *t, const char *format, ...);
 /* Adds line and column of what was read last to an error that has none. Returns !failed. */
 bool scan_place(struct json_text *t);
 
-/* Consumes a value that is not of the kind expected. */
+/* Consumes a value of an unexpected type. */
 bool scan_mismatch(struct json_text *t, const char *expected);
 
-/* Consumes `null`, if that is next: true. A fault on the way: t->failed. */
+/* Consumes `null` and returns true, if that is next. On a fault t->failed is set. */
 bool scan_null(struct json_text *t);
 bool scan_bool(struct json_text *t, bool *value);
 
@@ -64,8 +64,8 @@ bool scan_string(struct json_text *t, char **string, size_t *bytes);
 
 /*
  * Objects and lists: scan_enter() consumes the opening bracket. scan_next_key() leaves the key to scan_string();
- * scan_next_element() the element. *more is false at the closing bracket, which scan_leave() consumes. After a fault
- * in between, scan_leave() adds what serde adds: the place, as far as it reads on.
+ * scan_next_element() the element. *more is false at the closing bracket, which scan_leave() consumes. After a fault in
+ * between, scan_leave() adds the place where serde would have stopped.
  */
 bool scan_enter(struct json_text *t);
 bool scan_next_key(struct json_text *t, bool *first, bool *more);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values as serde's messages show them. */
+/* Values as serde's messages print them. */
 #ifndef RIFFLE_API_JSON_WORDS_H
 #define RIFFLE_API_JSON_WORDS_H
 

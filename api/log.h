@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log of riffle-vmm: one line an event, in Firecracker's format, to stdout until it is sent elsewhere. */
+/* The log of riffle-vmm: one line per event, in Firecracker's format, on stdout unless redirected. */
 #ifndef RIFFLE_API_LOG_H
 #define RIFFLE_API_LOG_H
 
@@ -12,15 +12,16 @@
 enum log_level { LOG_OFF, LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 
 /*
- * What PUT /logger, --log-path and their like change. A member that is NULL or negative changes nothing, but the level:
- * it is set to LOG_INFO by whoever does not name one.
+ * Settings changed by PUT /logger, --log-path and similar options. A member that is NULL or negative changes nothing,
+ * except the level: callers without one set LOG_INFO.
  */
 struct log_settings {
-	const char *path; /* a file, created if need be and overwritten from its start, or a FIFO; never waited for */
+	const char *path; /* a file, created if necessary and overwritten from its start, or a FIFO; never blocks */
 	enum log_level level;
 	int show_level;
 	int show_origin;
-	const char *module; /* only lines of modules whose path, or the end of it, begins so; copied; "" for all */
+	const char *module; /* only lines of modules whose path, or a trailing part of it, starts with this; copied; ""
+			       for all */
 };
 #define LOG_SETTINGS_NONE ((struct log_settings){.level = LOG_INFO, .show_level = -1, .show_origin = -1})
 
@@ -31,19 +32,19 @@ struct log_settings {
 void log_start(const char *id);
 
 /*
- * Errors: IO, with the field "log_path"; nothing is changed then. Lines that other threads write at the same time go to
+ * Errors: IO, with the field "log_path"; nothing is changed then. Lines written concurrently by other threads go to
  * either file.
  */
 int log_configure(const struct log_settings *settings, struct riffle_error *error);
 
-/* The level of this word, any case, "Warning" too; -1: it is none. */
+/* Parses a level in any case, also "Warning"; -1: not a level. */
 int log_level_parse(const char *word);
 
-/* Lines that were lost because their reader was slow or their disk full; lines that were too many of a kind. */
+/* The number of lines lost to a slow reader or a full disk, and of lines dropped by the rate limit. */
 uint64_t log_missed(void);
 uint64_t log_suppressed(void);
 
-/* One place in the source that writes lines: ten at once, and one more each half second. */
+/* The rate limit of one place in the source that logs: ten lines at once, and one more each half second. */
 struct log_site {
 	const char *file;
 	int line;
@@ -55,9 +56,9 @@ struct log_site {
 #define LOG_FORMAT __attribute__((format(printf, 4, 5)))
 
 /*
- * log_write(LEVEL, MODULE, FORMAT, ...): for lines that a guest can bring about, so that it cannot fill the disk; what
- * was left out is told before the next line. Debug and Trace are not limited. log_always() is for lines that a user of
- * the host brings about. Any thread, also confined; never waits for the reader. A line feed is added.
+ * log_write(LEVEL, MODULE, FORMAT, ...): for lines that a guest can cause, limited so that it cannot fill the disk; the
+ * number of dropped lines is logged before the next one. Debug and Trace are not limited. log_always() is for lines
+ * caused by a user of the host. Any thread, also confined; never waits for the reader. A line feed is added.
  */
 #define log_write(level, module, ...) log_at(level, module, true, __VA_ARGS__)
 #define log_always(level, module, ...) log_at(level, module, false, __VA_ARGS__)

@@ -3,7 +3,7 @@
 #ifndef RIFFLE_API_METRIC_NAMES_H
 #define RIFFLE_API_METRIC_NAMES_H
 
-/* COUNT(group, name): shown as the increment since the last line. STORE: shown as it is. */
+/* COUNT(group, name): printed as the increment since the last line. STORE: printed as it is. */
 #define METRICS_API_SERVER(COUNT, STORE)                                                                               \
 	STORE(api_server, process_startup_time_us)                                                                     \
 	STORE(api_server, process_startup_time_cpu_us)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metrics of riffle-vmm: one JSON object a line, with Firecracker's groups and names. */
+/* The metrics of riffle-vmm: one JSON object per line, with Firecracker's groups and names. */
 #ifndef RIFFLE_API_METRICS_H
 #define RIFFLE_API_METRICS_H
 
@@ -39,27 +39,27 @@ struct metrics_property {
 };
 
 /*
- * Opens where lines go: a file that is created if need be and written from its start, or a FIFO, which is never waited
- * for: a line that it does not take is counted as missed, its increments come with the next, and no line is ever torn.
- * Once; `id` (NULL: none) and the properties are copied. Errors: IO, with the field "metrics_path"; ARGUMENT when it
- * was done before (metrics_configured()); MEMORY.
+ * Opens the destination: a file that is created if necessary and written from its start, or a FIFO, which never blocks:
+ * a line that it does not accept is counted as missed, its increments are included in the next line, and no line is
+ * ever torn. Call once; `id` (NULL: none) and the properties are copied. Errors: IO, with the field "metrics_path";
+ * ARGUMENT if it was called before (metrics_configured()); MEMORY.
  */
 int metrics_configure(const char *path, const char *id, const struct metrics_property *properties, unsigned count,
 		      struct riffle_error *error);
 bool metrics_configured(void);
 
 /*
- * Shows the counters of a machine's devices and vCPUs from now on; before machine_destroy(): metrics_forget_machine().
- * Between machine_build() and machine_run(), or in the loop's thread. Errors: MEMORY.
+ * Includes the counters of a machine's devices and vCPUs from now on; call metrics_forget_machine() before
+ * machine_destroy(). Between machine_build() and machine_run(), or in the loop's thread. Errors: MEMORY.
  */
 int metrics_watch_machine(struct machine *machine, struct riffle_error *error);
 void metrics_forget_machine(void);
 
-/* How the kernel was randomised and what that took; shown once, in the next line, in a group "riffle". */
+/* How the kernel was randomised and how long that took; printed once, in the next line, in a group "riffle". */
 struct metrics_layout {
 	char mode[16];                      /* off, physical, kaslr, fgkaslr */
 	double virtual_bits, physical_bits; /* of the two bases */
-	uint64_t chunks;                    /* of functions, in any order; 0: they stay as they were */
+	uint64_t chunks;                    /* of functions, permuted; 0: functions stay in place */
 	uint64_t load_us, start_us;         /* loading the kernel; all of InstanceStart */
 };
 void metrics_set_layout(const struct metrics_layout *layout);
@@ -72,18 +72,18 @@ void metrics_set_origin(enum metrics_origin origin, uint64_t uses);
 void metrics_count_bad_item(void);
 
 /*
- * Writes a line, and from then on one each minute of the machine's event loop, but while it is frozen (Paused). In the
- * loop's thread, or before it runs.
+ * Writes a line, and from then on one each minute in the machine's event loop, except while it is paused. In the loop's
+ * thread, or before it runs.
  */
 void metrics_begin(struct loop *loop);
 void metrics_end(void); /* before the loop goes away; writes no line */
 void metrics_freeze(bool frozen);
 
-/* Called before each line, to bring counters up to date that are kept elsewhere; one at a time, NULL: none. */
+/* Sets a callback that updates counters kept elsewhere before each line; only one, NULL: none. */
 void metrics_before_line(void (*update)(void *opaque), void *opaque);
 
 /*
- * Writes a line now; nothing if no destination was configured. Errors: IO, when the line was not taken. Any thread.
+ * Writes a line now; nothing if no destination was configured. Errors: IO, if the line was not accepted. Any thread.
  * metrics_flush_from_signal() is for a handler of a fatal signal.
  */
 int metrics_flush(struct riffle_error *error);

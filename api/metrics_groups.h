@@ -6,14 +6,14 @@
 #include "common/counter.h"
 
 /*
- * How a name is shown: "name" as the increment since the last line; "=name" as it is; "*name" is a latency, of three
+ * How a name is printed: "name" as the increment since the last line; "=name" as it is; "*name" is a latency of three
  * counters, whose sum is an increment.
  */
 struct metrics_group {
 	const char *name;
 	const char *const *fields; /* NULL at the end */
 	int kind;                  /* an enum machine_counters, or METRICS_OWN */
-	unsigned first;            /* of a group of the process's own: its first counter */
+	unsigned first;            /* for a group of the process itself: its first counter */
 };
 
 #define METRICS_OWN (-1)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A line of metrics as it grows: JSON into a buffer, without the C library's help, so that a signal's handler can. */
+/* Builds a line of metrics as JSON in a buffer, without libc, so that signal handlers can use it. */
 #ifndef RIFFLE_API_METRICS_LINE_H
 #define RIFFLE_API_METRICS_LINE_H
 
@@ -15,7 +15,7 @@ struct metrics_line {
 
 void metrics_line_text(struct metrics_line *line, const char *text);
 void metrics_line_number(struct metrics_line *line, uint64_t value);
-/* In quotes, with what JSON wants escaped. */
+/* In quotes, escaped as JSON requires. */
 void metrics_line_string(struct metrics_line *line, const char *text);
 /* Members of an object: a comma unless it is the first, and `"name":`. */
 void metrics_line_member(struct metrics_line *line, const char *name);

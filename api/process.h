@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the process of riffle-vmm ends: fatal signals and what Firecracker calls a panic, each with its last words. */
+/* How the riffle-vmm process ends: fatal signals and what Firecracker calls a panic, with their final messages. */
 #ifndef RIFFLE_API_PROCESS_H
 #define RIFFLE_API_PROCESS_H
 
 #include <riffle/error.h>
 
 /*
- * Handlers of the signals whose end is told by an exit code: log and metrics are written, then the process exits.
- * SIGPIPE is counted and ignored. SIGTERM and SIGINT keep their default. Errors: IO.
+ * Installs handlers for the signals that have an exit code: they write log and metrics, then the process exits. SIGPIPE
+ * is counted and ignored. SIGTERM and SIGINT keep their default. Errors: IO.
  */
 int process_handle_signals(struct riffle_error *error);
 
 /*
- * Unmaps the program's own code and constants, of which running a guest needs a small part: that part comes back page
- * by page from the page cache as it is used, and what only the start needed does not count as this process's memory.
+ * Unmaps the pages of the program's own code and constants, most of which only the start needed. The part that running
+ * a guest needs comes back from the page cache page by page; the rest no longer counts as this process's memory.
  */
 void process_drop_code(void);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON into C structs, by tables that say what serde's attributes say for Firecracker. */
+/* Reads JSON into C structs, driven by tables that correspond to Firecracker's serde attributes. */
 #ifndef RIFFLE_API_SCHEMA_H
 #define RIFFLE_API_SCHEMA_H
 
 #include "api/json_text.h"
 
-/* Memory of the strings and lists of one request: all of it goes at once. Zeroed is empty. */
+/* Memory for the strings and lists of one request, freed all at once. Zeroed is empty. */
 struct arena {
 	struct arena_block *first;
 };
@@ -22,7 +22,7 @@ enum schema_kind {
 	SCHEMA_U64,
 	SCHEMA_USIZE,  /* uint64_t */
 	SCHEMA_STRING, /* const char * */
-	SCHEMA_PATH,   /* the same, by another name */
+	SCHEMA_PATH,   /* the same, under another name */
 	SCHEMA_CHOICE, /* int: which of `choices` */
 	SCHEMA_TEXT,   /* a string that `convert` turns into something */
 	SCHEMA_STRUCT, /* a struct of `schema` */
@@ -40,7 +40,7 @@ struct schema_pair {
 	const char *name, *value;
 };
 
-/* Where a value begins in the text, and how long it is. */
+/* Where a value starts in the text, and how long it is. */
 struct schema_raw {
 	const char *text;
 	size_t bytes;
@@ -49,8 +49,8 @@ struct schema_raw {
 enum {
 	SCHEMA_REQUIRED = 1, /* an error if it is missing */
 	SCHEMA_NULLABLE = 2, /* null is the same as nothing */
-	SCHEMA_HIDDEN = 4,   /* one of ours: not named where Firecracker lists what it expects */
-	SCHEMA_LATE = 8,     /* TEXT: what `convert` says is placed where the struct ends */
+	SCHEMA_HIDDEN = 4,   /* an extension: omitted from Firecracker's lists of expected names */
+	SCHEMA_LATE = 8,     /* TEXT: an error of `convert` is reported at the end of the struct */
 };
 
 struct schema;
@@ -59,11 +59,11 @@ struct schema_field {
 	enum schema_kind kind;
 	unsigned flags;
 	size_t offset;
-	size_t given; /* offset of a bool that says that a value, not null, was given, and 1; 0: nobody asks */
+	size_t given; /* 1 + offset of a bool that is set if a value other than null was given; 0: none */
 	const char *const *choices;
-	/* NULL, or what is wrong with it: words that are there for good, with %s for the string */
+	/* NULL, or a static error text with %s for the string */
 	const char *(*convert)(const char *string, size_t bytes, void *to);
-	const char *expected; /* TEXT: what a value that is no string is not */
+	const char *expected; /* TEXT: what was expected, for a value that is not a string */
 	const struct schema *schema;
 	const struct schema_field *element;
 	size_t bytes; /* TEXT as an element of a list: what `convert` writes */
@@ -74,7 +74,7 @@ struct schema {
 	const struct schema_field *fields;
 	size_t count; /* at most 64 */
 	size_t bytes; /* of the C struct */
-	bool open;    /* what is not known is ignored */
+	bool open;    /* unknown members are ignored */
 };
 
 #define SCHEMA(variable, rust_name, type, table, ...)                                                                  \
@@ -84,7 +84,7 @@ struct schema {
 					.bytes = sizeof(type),                                                         \
 					__VA_ARGS__}
 
-/* Reads one object into *object, which holds the defaults. Strings are the arena's. False: t->error says why. */
+/* Reads one object into *object, which holds the defaults. Strings are in the arena. False: see t->error. */
 bool schema_read_struct(struct json_text *t, const struct schema *schema, void *object, struct arena *arena);
 
 /* The same for a whole text. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the process asks of the VMM: to serve the API, or a configuration file, until the machine has ended. */
+/* Serves the API, or a configuration file, until the machine has ended. */
 #ifndef RIFFLE_API_SERVE_H
 #define RIFFLE_API_SERVE_H
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file that a load is measured on: a fresh copy of the prepared kernel, since how the page cache holds a file tells
- * in the result. */
+/*
+ * The file that a load is measured on: a fresh copy of the prepared kernel, because the result depends on how the page
+ * cache holds the file.
+ */
 #ifndef RIFFLE_CLI_BENCH_FILE_H
 #define RIFFLE_CLI_BENCH_FILE_H
 
@@ -12,12 +14,14 @@
 #include "cli/page_cache.h"
 
 struct bench_file {
-	bool fresh; /* a copy; else no directory would hold one, and the kernel's own file is read */
+	bool fresh; /* a copy; otherwise none could be made, and the kernel's own file is read */
 	struct page_cache_state cache;
 };
 
-/* Makes an opened kernel read from a fresh copy in the directory of `name`, or else of temporary files, and looks at
- * that. */
+/*
+ * Makes an opened kernel read from a fresh copy in the directory of `name`, or else in that of temporary files, and
+ * examines its page cache.
+ */
 void bench_file_take(struct bench_file *file, struct opened_kernel *kernel, const char *name);
 /* One line. */
 void bench_file_print(const struct bench_file *file);

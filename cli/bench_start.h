@@ -10,7 +10,7 @@
 
 struct start_figures {
 	double start_ms;    /* exec to first KVM_RUN */
-	double cpu_ms;      /* processor time of all threads up to there */
+	double cpu_ms;      /* processor time of all threads until then */
 	double load_cpu_ms; /* of that, copying and relocating the kernel */
 };
 
@@ -23,8 +23,8 @@ struct start_request {
 };
 
 /*
- * `runs` rounds, each a copy of load_bytes and a start of the riffle beside this program with 256 MiB on whatever
- * /dev/kvm opens. Errors: IO, MEMORY; what riffle itself said last is valid until the next call.
+ * `runs` rounds, each a copy of load_bytes and a start of the riffle in this program's directory with 256 MiB on any
+ * /dev/kvm. Errors: IO, MEMORY; riffle's own last message is valid until the next call.
  */
 int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, const struct start_request *request,
 		uint64_t load_bytes, struct riffle_error *error);

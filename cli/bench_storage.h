@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which way to store a kernel makes it boot soonest, as a function of how fast its file is read. */
+/* Measures which storage method boots a kernel fastest, as a function of the bandwidth at which its file is read. */
 #ifndef RIFFLE_CLI_BENCH_STORAGE_H
 #define RIFFLE_CLI_BENCH_STORAGE_H
 
@@ -14,7 +14,7 @@ enum storage {
 	STORAGE_NONE,
 	STORAGE_LZ4,
 	STORAGE_ZSTD,
-	STORAGE_BZIMAGE, /* not ours: decompressed by the kernel's own bootstrap loader */
+	STORAGE_BZIMAGE, /* not a prepared kernel: decompressed by the kernel's own bootstrap loader */
 	STORAGE_COUNT,
 };
 
@@ -31,10 +31,10 @@ struct storage_figures {
 	char version[192];
 	const char *bzimage_compression;
 	unsigned runs;
-	uint64_t extent_bytes;                            /* what a load brings, decompressed */
-	uint64_t read_bytes[STORAGE_COUNT][METHOD_COUNT]; /* what must be read of the file for it */
+	uint64_t extent_bytes;                            /* what a load writes, decompressed */
+	uint64_t read_bytes[STORAGE_COUNT][METHOD_COUNT]; /* what must be read from the file for it */
 	uint64_t decompressed[STORAGE_COUNT][METHOD_COUNT];
-	double *ms[STORAGE_COUNT][METHOD_COUNT]; /* processor time of each run; NULL: there is no such load */
+	double *ms[STORAGE_COUNT][METHOD_COUNT]; /* processor time of each run; NULL: not applicable */
 };
 
 struct storage_request {
@@ -44,14 +44,16 @@ struct storage_request {
 };
 
 /*
- * Prepares the kernel in each way into memory and measures. *figures is to be ended with bench_storage_free(), also
- * after a failure; error's words may point into *words.
+ * Prepares the kernel in memory by each method and measures. Release *figures with bench_storage_free(), also after a
+ * failure; the error's texts may point into *words.
  */
 int bench_storage(struct storage_figures *figures, const struct storage_request *request, struct spawn_words *words,
 		  struct riffle_error *error);
 void bench_storage_free(struct storage_figures *figures);
 
-/* Prints what was found; reads are a model: bytes / bandwidth, before the processor's work and not beside it. */
+/*
+ * Prints the results; reads are modelled as bytes / bandwidth, done before the processor's work and not overlapping it.
+ */
 void bench_storage_text(const struct storage_figures *figures);
 void bench_storage_csv(const struct storage_figures *figures);
 void bench_storage_json(const struct storage_figures *figures);

@@ -10,11 +10,11 @@
 #include "stage/stage.h"
 
 /*
- * What lies before the first segment. Loaders look for a multiboot header in the first 8 KiB and for a bzImage's at
- * 0x202: neither is there, since nothing of a kernel is.
+ * The space before the first segment. Loaders look for a multiboot header in the first 8 KiB and for a bzImage header
+ * at 0x202; the space holds neither, because it holds no part of a kernel.
  */
 #define BOOT_ELF_HEADERS_BYTES 8192u
-/* More than any kernel that was seen needs, and few enough for every loader. */
+/* More than any known kernel needs, and few enough for every loader. */
 #define BOOT_ELF_SEGMENTS_MAX 64u
 
 /* One PT_LOAD; physical and virtual address are the same. */
@@ -22,7 +22,7 @@ struct boot_elf_segment {
 	uint64_t file_offset;
 	uint64_t file_bytes;
 	uint64_t address;
-	uint64_t memory_bytes; /* what follows file_bytes is zero, also after a reset */
+	uint64_t memory_bytes; /* zero after file_bytes, also after a reset */
 };
 
 /*
@@ -31,7 +31,7 @@ struct boot_elf_segment {
  */
 void boot_elf_headers(uint8_t headers[BOOT_ELF_HEADERS_BYTES], const struct boot_elf_segment *segments, unsigned count);
 
-/* Fills the page that the PVH entry makes its zero page of, with the plan's setup header. Errors: FORMAT. */
+/* Fills the page that the PVH entry turns into its zero page, with the plan's setup header. Errors: FORMAT. */
 int boot_elf_zero_page(uint8_t page[STAGE_PAGE], const struct riffle_plan *plan, struct riffle_error *error);
 
 #endif

@@ -6,7 +6,7 @@
 /* exit codes; `riffle run` adds those of enum run_exit */
 #define EXIT_USAGE 2
 
-/* How a guest ended, as `riffle run` tells it; an error is 1, a signal 128 + its number. */
+/* Exit codes of `riffle run` for how a guest ended; an error is 1, a signal 128 + its number. */
 enum run_exit {
 	RUN_EXIT_POWEROFF = 0,
 	RUN_EXIT_RESET = 3,
@@ -16,7 +16,7 @@ enum run_exit {
 	RUN_EXIT_PANIC = 7,
 };
 
-/* In the place of all these when a command was to be run and there is no status of it; riffle-run(1) documents them. */
+/* These replace all of the above if a command was given and did not report a status; documented in riffle-run(1). */
 enum command_exit {
 	COMMAND_EXIT_PANIC = 123,      /* the guest's kernel panicked */
 	COMMAND_EXIT_LOST = 124,       /* the guest ended in another way without a status */

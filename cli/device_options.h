@@ -8,8 +8,10 @@
 
 #include "machine/device_config.h"
 
-/* The values of --disk, --rng, --net, --vsock and --balloon. False: `problem` is one line. Texts stay for the life of
- * the process. */
+/*
+ * The values of --disk, --rng, --net, --vsock and --balloon. False: `problem` is one line. Strings are kept for the
+ * life of the process.
+ */
 bool device_options_disk(struct machine_devices_config *config, const char *text, char *problem, size_t room);
 bool device_options_rng(struct machine_devices_config *config, const char *text, char *problem, size_t room);
 bool device_options_net(struct machine_devices_config *config, const char *text, char *problem, size_t room);

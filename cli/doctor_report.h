@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `riffle doctor` found out about a host, and the words it puts that into. */
+/* The findings of `riffle doctor` about a host, and their report. */
 #ifndef RIFFLE_CLI_DOCTOR_REPORT_H
 #define RIFFLE_CLI_DOCTOR_REPORT_H
 
@@ -14,7 +14,7 @@ enum thp_mode { THP_UNKNOWN, THP_ALWAYS, THP_MADVISE, THP_NEVER };
 
 struct doctor_facts {
 	enum kvm_kind kvm;
-	const char *kvm_problem; /* a line, when kvm is not KVM_HARDWARE */
+	const char *kvm_problem; /* one line, if kvm is not KVM_HARDWARE */
 	bool kvm_device;         /* there is a /dev/kvm */
 	bool cpu_virtualises;    /* CPUID shows VMX or SVM */
 	bool in_kvmbox;          /* this is tools/kvmbox's machine */
@@ -22,10 +22,10 @@ struct doctor_facts {
 	const char *user;        /* who runs this, NULL when unknown */
 	enum thp_mode thp;
 	uint64_t memory_bytes;       /* of the host; 0 when unknown */
-	uint64_t available_bytes;    /* what programs can have of it now */
+	uint64_t available_bytes;    /* available to programs now */
 	const char *prepare_program; /* path of riffle-prepare, NULL when there is none */
-	const char *cache_directory; /* where prepared kernels are kept, NULL when HOME is not set */
-	const char *cache_problem;   /* why it cannot be used, NULL when it can */
+	const char *cache_directory; /* where prepared kernels are kept, NULL if HOME is not set */
+	const char *cache_problem;   /* why it cannot be used, NULL if it can */
 };
 
 /* The word in brackets of "always [madvise] never". */
@@ -34,8 +34,8 @@ enum thp_mode doctor_parse_thp(const char *text);
 uint64_t doctor_parse_meminfo(const char *text, const char *field);
 
 /*
- * Writes one line for each matter and what to do about those that are not well. Returns the exit code: 0 when Linux
- * guests can run at hardware speed, else 1.
+ * Writes one line for each matter, with advice where something is wrong. Returns the exit code: 0 if Linux guests can
+ * run at hardware speed, otherwise 1.
  */
 int doctor_report(FILE *to, const struct doctor_facts *facts);
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A kernel at its layout as an ELF that any monitor can load: the stub at 1 MiB, the kernel's extents in their places.
+/* A kernel at its layout as an ELF that any monitor can load: the stub at 1 MiB, the kernel's extents at their
+ * addresses.
  */
 #ifndef RIFFLE_CLI_EMIT_IMAGE_H
 #define RIFFLE_CLI_EMIT_IMAGE_H
@@ -8,21 +9,21 @@
 
 #include "cli/boot_elf.h"
 
-/* Room for a kernel's segments beside the stub's. */
+/* Room for a kernel's segments, without the stub's. */
 #define EMIT_SEGMENTS_MAX (BOOT_ELF_SEGMENTS_MAX - 1)
 
-/* Where the kernel's bytes begin in the file: file offset, address and image offset are congruent modulo 2 MiB. */
+/* The file offset of the kernel's bytes: file offset, address and image offset are congruent modulo 2 MiB. */
 #define EMIT_IMAGE_OFFSET (UINT64_C(2) << 20)
 
 /*
- * One segment for each extent, or, where these are more than EMIT_SEGMENTS_MAX, for several with the smallest gaps
- * between them. Each reaches up to the next in memory, the last one to the image's end. Returns how many;
- * `physical_base` is image offset 0's address.
+ * One segment for each extent or, if there are more than EMIT_SEGMENTS_MAX, for several extents with the smallest gaps
+ * between them. Each extends to the next in memory, the last one to the image's end. Returns how many; `physical_base`
+ * is the address of image offset 0.
  */
 unsigned emit_segments(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan,
 		       uint64_t physical_base);
 
-/* How a kernel is to be loaded: what riffle_load_shuffled() takes. */
+/* How to load a kernel: the arguments of riffle_load_shuffled(). */
 struct emit_load {
 	const struct riffle_plan *plan;
 	const struct riffle_source *source;

@@ -8,7 +8,7 @@
 
 #include <riffle/layout.h>
 
-/* Monitors put an initrd below this, whatever the guest's memory: a kernel is not drawn above it. */
+/* Monitors put an initrd below this address, however large the memory: a kernel is never placed above it. */
 #define EMIT_TOP_MAX (UINT64_C(2) << 30)
 
 struct emit_options {
@@ -20,17 +20,17 @@ struct emit_options {
 	bool no_cache;
 	uint64_t memory_bytes;
 	uint64_t reserve_top;
-	bool randomize_auto;        /* the best the kernel allows, never below kaslr */
+	bool randomize_auto;        /* the strongest mode that the kernel allows, never below kaslr */
 	enum riffle_mode randomize; /* otherwise */
-	char **monitor;             /* its argv, ended by NULL, each @ as it was given; NULL: none */
+	char **monitor;             /* its argv, NULL-terminated, with each @ not yet replaced; NULL: none */
 };
 
 enum emit_parsed { EMIT_GO, EMIT_HELPED, EMIT_WRONG };
 
-/* Parses and checks; prints help to stdout, and what is wrong to stderr. Strings in *options point into argv. */
+/* Parses and checks; prints help to stdout and errors to stderr. Strings in *options point into argv. */
 enum emit_parsed emit_options_parse(struct emit_options *options, int argc, char **argv);
 
-/* Whether an argument of a monitor names the kernel, as "@" or "…=@": the length of what comes before the @, or -1. */
+/* Whether a monitor's argument names the kernel, as "@" or "…=@": the length of what precedes the @, or -1. */
 int emit_place_of_kernel(const char *argument);
 
 #endif

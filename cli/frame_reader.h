@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decompresses the frames of a prepared kernel that is stored compressed: what libriffle leaves to its user. */
+/* Decompresses the frames of a prepared kernel that is stored compressed, which libriffle leaves to its user. */
 #ifndef RIFFLE_CLI_FRAME_READER_H
 #define RIFFLE_CLI_FRAME_READER_H
 
@@ -8,15 +8,15 @@
 struct frame_reader;
 
 /*
- * Makes a source read frames too; threads may do so at the same time. On success ended with frame_reader_end(), after
- * which the source must not be used. Errors: MEMORY.
+ * Makes a source read frames too; several threads may do so at the same time. On success release with
+ * frame_reader_end(), after which the source must not be used. Errors: MEMORY.
  */
 int frame_reader_begin(struct frame_reader **reader, struct riffle_source *source, struct riffle_error *error);
 
 /* NULL is allowed. */
 void frame_reader_end(struct frame_reader *reader);
 
-/* Bytes that have been decompressed so far: more than were read when a part of a frame was asked for. */
+/* Bytes decompressed so far: more than were read if only part of a frame was requested. */
 uint64_t frame_reader_decompressed(const struct frame_reader *reader);
 
 #endif

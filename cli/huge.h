@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private memory in whole huge pages, where the host has them. */
+/* Private memory in whole huge pages, if the host has them. */
 #ifndef RIFFLE_CLI_HUGE_H
 #define RIFFLE_CLI_HUGE_H
 
@@ -9,7 +9,9 @@
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
-/* Zeroed memory aligned to 2 MiB, *bytes rounded up to it; NULL with errno. Ended with munmap(memory, *bytes). */
+/*
+ * Zeroed memory aligned to 2 MiB, with *bytes rounded up to that; NULL with errno. Release with munmap(memory, *bytes).
+ */
 static inline void *map_huge(size_t *bytes)
 {
 	size_t whole = (*bytes + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1), before;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `riffle inspect` tells of a kernel's shuffle: a line or two, an object, or the whole account of its chunks. */
+/* The output of `riffle inspect` about a kernel's shuffle: a line or two, an object, or the details of its chunks. */
 #ifndef RIFFLE_CLI_INSPECT_SHUFFLE_H
 #define RIFFLE_CLI_INSPECT_SHUFFLE_H
 
@@ -11,22 +11,22 @@
 struct shuffle_account {
 	const struct riffle_plan *plan;
 	struct chunk_stats stats;
-	const struct shuffle *shuffle; /* the analysis; NULL: only what the plan has is told */
+	const struct shuffle *shuffle; /* the analysis; NULL: only the plan's data is printed */
 	uint64_t virtual_slots;        /* 0: not known */
 };
 
-/* What an attacker has to guess, in bits, of a kernel that is shuffled. */
+/* What an attacker must guess about a shuffled kernel, in bits. */
 struct shuffle_entropy {
 	double place_bits;   /* of one function's place in the largest region */
 	double base_bits;    /* of the virtual base */
-	double address_bits; /* of its address, at the least */
-	uint64_t bases_left; /* when one address of a function is known */
-	double other_bits;   /* of another function's place then */
+	double address_bits; /* of its address, at least */
+	uint64_t bases_left; /* if one function's address is known */
+	double other_bits;   /* of another function's place, in that case */
 };
 
 struct shuffle_entropy shuffle_entropy(const struct shuffle_account *account);
 
-/* Symbols' names are a file's: nothing in them may speak to the terminal. Returns `to`. */
+/* Makes a symbol name safe to print: names come from an untrusted file. Returns `to`. */
 const char *shuffle_plain(char *to, size_t bytes, const char *from);
 
 void print_shuffle_summary(const struct shuffle_account *account);

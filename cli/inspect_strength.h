@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `riffle inspect --strength` tells: the gadgets that keep their places, and what one leaked pointer leaves to
- * guess. */
+/*
+ * The output of `riffle inspect --strength`: the gadgets that do not move, and what is left to guess after one pointer
+ * has leaked.
+ */
 #ifndef RIFFLE_CLI_INSPECT_STRENGTH_H
 #define RIFFLE_CLI_INSPECT_STRENGTH_H
 
@@ -18,7 +20,7 @@ struct strength_account {
 	struct leak_limits limits;
 };
 
-/* Measures the kernel of which `account` tells. Ended with strength_account_end(), also after an error. */
+/* Measures the kernel described by `account`. Release with strength_account_end(), also after an error. */
 int strength_account_make(struct strength_account *s, const struct riffle_image *image,
 			  const struct shuffle_account *account, struct riffle_error *error);
 void strength_account_end(struct strength_account *s);

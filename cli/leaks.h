@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one leaked pointer leaves to guess, in bits, for each mode of randomisation. */
+/* What is left to guess after one pointer has leaked, in bits, for each randomisation mode. */
 #ifndef RIFFLE_CLI_LEAKS_H
 #define RIFFLE_CLI_LEAKS_H
 
@@ -7,14 +7,14 @@
 
 enum leak_mode { LEAK_MODE_OFF, LEAK_MODE_KASLR, LEAK_MODE_FGKASLR, LEAK_MODES };
 
-/* What the leaked pointer leads to. */
+/* What the leaked pointer points to. */
 enum leak {
 	LEAK_NONE,     /* nothing is known */
 	LEAK_FUNCTION, /* a function that moves when functions are shuffled */
-	LEAK_FIXED,    /* code that does not */
+	LEAK_FIXED,    /* code that does not move */
 	LEAK_RODATA,
 	LEAK_DATA,  /* data, bss */
-	LEAK_READS, /* no leak of one pointer: memory can be read at will, from any one known address on */
+	LEAK_READS, /* not a single leak: any memory can be read once one address is known */
 	LEAKS,
 };
 
@@ -23,17 +23,17 @@ struct leak_limits {
 	double base_bits; /* of the virtual base */
 	bool shuffles;
 	double place_bits;   /* of one function's place, base known */
-	double address_bits; /* of its address, base unknown, at the least */
+	double address_bits; /* of its address, base unknown, at least */
 	double other_bits;   /* of another function's place, when one is known */
 	double bases_bits;   /* of the base, when one moved function's address is known */
 	bool kit;            /* code at a fixed distance from the base is enough to look up a function's address */
 };
 
 struct leak_left {
-	double base; /* the text base, and with it all that does not move */
+	double base; /* the text base, and with it everything that does not move */
 	double rodata, data;
-	double function;       /* another function that moves, for whoever cannot reuse code */
-	double function_reuse; /* the same for whoever controls a stack and can run code that does not move */
+	double function;       /* another function that moves, for an attacker who cannot reuse code */
+	double function_reuse; /* the same for one who controls a stack and can run code that does not move */
 };
 
 /* false: this kernel has no such mode. */

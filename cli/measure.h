@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the benchmarks share: a clock, a median, memory, and the least that a bootstrap loader does. */
+/* Shared by the benchmarks: a clock, a median, memory, and the minimum work of a bootstrap loader. */
 #ifndef RIFFLE_CLI_MEASURE_H
 #define RIFFLE_CLI_MEASURE_H
 
@@ -13,14 +13,14 @@
 
 double now_ms(void);
 
-/* 0 when there is no memory to sort in. */
+/* 0 if there is no memory for sorting. */
 double median(const double *values, unsigned count);
 
-/* Anonymous memory aligned to 2 MiB, of huge pages or of none; NULL with errno. `bytes` is a multiple of 2 MiB. */
+/* Anonymous memory aligned to 2 MiB, with or without huge pages; NULL with errno. `bytes` is a multiple of 2 MiB. */
 uint8_t *map_aligned(uint64_t bytes, bool huge_pages);
 
 /*
- * What any bootstrap loader must do at least: unpack, copy each PT_LOAD to its place, relocate. `unpacked` has room for
+ * The minimum work of any bootstrap loader: unpack, copy each PT_LOAD to its place, relocate. `unpacked` has room for
  * image->uncompressed_bytes + 1, `memory` for the plan's image.
  */
 int bootstrap_bound(double *ms, const struct riffle_image *image, const struct riffle_plan *plan, uint8_t *unpacked,

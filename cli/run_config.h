@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine's description out of a configuration file, for `riffle run --config`. */
+/* Reads a machine's description from a configuration file, for `riffle run --config`. */
 #ifndef RIFFLE_CLI_RUN_CONFIG_H
 #define RIFFLE_CLI_RUN_CONFIG_H
 
@@ -8,18 +8,18 @@
 
 #include "machine/config.h"
 
-/* The file's text, ended by NUL and free()d by the caller. NULL: it cannot be read, which was said on stderr. */
+/* The file's text, NUL-terminated; the caller calls free(). NULL: it cannot be read, and an error was printed. */
 char *run_config_read(const char *path, size_t *bytes);
 
 /*
- * Fills *config with what the file says; false: a line on stderr says why not. What *config points to stays for the
- * process's life. Once.
+ * Fills in *config from the file; false: an error was printed. What *config points to lives as long as the process.
+ * Call once.
  */
 bool run_config_apply(struct machine_config *config, const char *path);
 
 /*
- * Metrics, where the file asked for some: between machine_build() and machine_run(), and before machine_destroy().
- * Nothing is done without a file. Errors: MEMORY.
+ * Metrics, if the file requested them: call between machine_build() and machine_run(), and before machine_destroy().
+ * Does nothing without a file. Errors: MEMORY.
  */
 struct machine;
 int run_config_begin(struct machine *machine, struct riffle_error *error);

@@ -11,23 +11,23 @@
 
 struct run_options {
 	struct machine_config machine;
-	uint64_t start_time; /* CLOCK_MONOTONIC in ns when riffle was started; 0: not told */
+	uint64_t start_time; /* CLOCK_MONOTONIC in ns when riffle was started; 0: not given */
 	char **command;      /* the command to run in the guest and its arguments; NULL: none */
 	size_t command_count;
 	const char *root;             /* a directory that becomes the guest's root; NULL: the command's own files */
 	const char *initrd_directory; /* -i with a directory */
 	const char *workdir;
 	const char *status_out;
-	const char *save_to;                          /* a directory for a snapshot, which is all that is wanted */
+	const char *save_to;                          /* a directory for a snapshot, after which riffle exits */
 	const char *from_stock;                       /* its directory, or unix:PATH */
-	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or NAME alone: as it is here */
+	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or just NAME: copied from riffle's environment */
 	size_t environment_count;
 };
 
 /* What to do after parsing. */
 enum run_parsed { RUN_GO, RUN_HELPED, RUN_WRONG };
 
-/* Parses and checks; prints help to stdout, and what is wrong to stderr. Strings in *options point into argv. */
+/* Parses and checks; prints help to stdout and errors to stderr. Strings in *options point into argv. */
 enum run_parsed run_options_parse(struct run_options *options, int argc, char **argv);
 
 /* The value of --console. NULL, or what is wrong with it. */

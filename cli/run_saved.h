@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs that end in a snapshot, and those that begin with an item of a stock. */
+/* Runs that end in a snapshot, and runs that start from an item of a stock. */
 #ifndef RIFFLE_CLI_RUN_SAVED_H
 #define RIFFLE_CLI_RUN_SAVED_H
 
@@ -14,8 +14,8 @@ bool run_saved_open(struct run_options *options);
 int run_saved_now(struct machine *machine, const struct run_options *options, struct riffle_error *error);
 
 /*
- * --from-stock: machine_build() for an item of the stock. One that is not whole is thrown away, and another taken.
- * RUN_NOT_FROM_STOCK: no stock is wanted, or it is empty and a kernel was given.
+ * --from-stock: machine_build() for an item of the stock. A damaged item is discarded, and another one taken.
+ * RUN_NOT_FROM_STOCK: no stock was requested, or it is empty and a kernel was given.
  */
 int run_from_stock(struct machine **machine, const struct run_options *options, const struct machine_observer *observer,
 		   struct phases *phases, const char **blame, struct riffle_error *error);

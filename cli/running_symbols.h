@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vmlinux's symbols at the addresses they have in one guest: as an ELF for debuggers, as a System.map for others. */
+/* A vmlinux's symbols at their addresses in one guest: as an ELF for debuggers, as a System.map for other tools. */
 #ifndef RIFFLE_CLI_RUNNING_SYMBOLS_H
 #define RIFFLE_CLI_RUNNING_SYMBOLS_H
 
@@ -7,7 +7,7 @@
 #include "prepare/symbols/elf_file.h"
 
 struct running_symbols {
-	struct elf_file file; /* its sections' addresses are the guest's, too */
+	struct elf_file file; /* its sections' addresses are also the guest's */
 	Elf64_Sym *symbol;    /* named and defined ones only */
 	uint64_t count;
 	char *names;
@@ -15,29 +15,33 @@ struct running_symbols {
 };
 
 /*
- * Reads the symbols of an ELF and moves each by the layout. What lies outside the image (percpu symbols that count
- * from 0, absolute ones) stays what it is. After success ended with running_symbols_free(). Errors: those of
- * elf_file_open() and elf_file_symbols().
+ * Reads the symbols of an ELF and moves each by the layout. Symbols outside the image (zero-based percpu symbols,
+ * absolute ones) are unchanged. After success release with running_symbols_free(). Errors: those of elf_file_open() and
+ * elf_file_symbols().
  */
 int running_symbols_read(struct running_symbols *symbols, int vmlinux, const struct layout_file *layout,
 			 struct riffle_error *error);
 /*
- * The same from a kernel's own kallsyms: `image` is the kernel as it lies in memory where it was linked to. Its
- * sections are one, the whole image. Errors: those of kallsyms_find() and kallsyms_read(), MEMORY.
+ * The same from a kernel's own kallsyms: `image` is the kernel in memory, unrelocated. The only section is the whole
+ * image. Errors: those of kallsyms_find() and kallsyms_read(), MEMORY.
  */
 int running_symbols_from_kallsyms(struct running_symbols *symbols, const uint8_t *image, size_t bytes,
 				  const struct layout_file *layout, struct riffle_error *error);
-/* What both do: moves sections and symbols from where they were linked to, and drops what is of no use to a person. */
+/*
+ * The common part of both: moves sections and symbols from their link addresses, and drops symbols that are useless to
+ * a person.
+ */
 void running_symbols_move(struct running_symbols *symbols, const struct layout_file *layout);
 void running_symbols_free(struct running_symbols *symbols);
 
 /*
- * An ELF of nothing but the symbol table and the loaded sections' headers, without their bytes. It has no build id, by
- * which a debugger would find the vmlinux's debug information and take its addresses for the guest's. Errors: IO.
+ * An ELF with only the symbol table and the loaded sections' headers, without their contents. It has no build id,
+ * because a debugger would use it to find the vmlinux's debug information, and take its addresses for the guest's.
+ * Errors: IO.
  */
 int running_symbols_write_elf(const struct running_symbols *symbols, int fd, struct riffle_error *error);
 
-/* `address type name` a line, ascending, with the symbols that the kernel's build leaves in its own. Errors: IO,
+/* `address type name` per line, ascending, with the symbols that a kernel build keeps in its System.map. Errors: IO,
  * MEMORY. */
 int running_symbols_write_map(const struct running_symbols *symbols, int fd, struct riffle_error *error);
 

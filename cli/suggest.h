@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is said of an option that there is not, and which one may have been meant. */
+/* The error for an unknown option, with a suggestion of the one that was meant. */
 #ifndef RIFFLE_CLI_SUGGEST_H
 #define RIFFLE_CLI_SUGGEST_H
 
 #include <getopt.h>
 
 /*
- * The long option, without its hyphens, that differs least from `word` ("--randomise=off"): by no more than a third of
- * its letters, of which each put in, left out, changed, or swapped with the next counts once. NULL: none, or `word` is
- * one.
+ * The long option, without its hyphens, closest to `word` ("--randomise=off"), within an edit distance (insertion,
+ * deletion, change, swap) of a third of its letters. NULL: none, or `word` is an option.
  */
 const char *suggest_option(const char *word, const struct option *options);
 
-/* The line on stderr for a word that getopt_long() refused. `command` is "run" of `riffle run`. */
+/* Prints the error for a word that getopt_long() refused. `command` is "run" for `riffle run`. */
 void say_no_option(const char *command, const char *word, const struct option *options);
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Symbols for a layout's kernel, from the file that the command line names, once it is known to be that kernel's. */
+/*
+ * Symbols for a layout's kernel, from the file that the command line names, after checking that it belongs to that
+ * kernel.
+ */
 #ifndef RIFFLE_CLI_SYMBOL_SOURCE_H
 #define RIFFLE_CLI_SYMBOL_SOURCE_H
 
@@ -17,26 +20,26 @@ struct symbol_source {
 };
 
 /*
- * Opens the file, which source->kind and source->name tell; for a kernel, all that kernel_open() does. After this
- * nothing needs to be opened any more. Errors: those of input_open() and kernel_open().
+ * Opens the file given by source->kind and source->name; for a kernel, does what kernel_open() does. Afterwards nothing
+ * else needs to be opened. Errors: those of input_open() and kernel_open().
  */
 int symbol_source_open(struct symbol_source *source, struct riffle_error *error);
 
 /*
  * Reads the symbols into a table that symbols_init() made for the layout's link addresses. Errors: those of the
- * readers, and ARGUMENT when the file is of another kernel than the layout.
+ * readers, and ARGUMENT if the file belongs to a different kernel than the layout.
  */
 int symbol_source_read(struct symbols *symbols, const struct symbol_source *source, const struct layout_file *layout,
 		       struct riffle_error *error);
 
 /*
- * A kernel's image as it lies in memory when nothing is randomised, of layout->image_bytes bytes, to be unmapped; once
- * it is known to be the layout's kernel. Errors: ARGUMENT (another kernel), MEMORY, and those of reading it.
+ * Maps a kernel's image as it lies in memory when nothing is randomised, layout->image_bytes long, after checking that
+ * it is the layout's kernel; the caller unmaps it. Errors: ARGUMENT (another kernel), MEMORY, and those of reading it.
  */
 int symbol_source_map_kernel(uint8_t **image, const struct opened_kernel *kernel, const struct layout_file *layout,
 			     struct riffle_error *error);
 
-/* Ends what symbol_source_open() began. */
+/* Closes what symbol_source_open() opened. */
 void symbol_source_close(struct symbol_source *source);
 
 /* The vmlinux is the layout's kernel, as far as both tell. Errors: ARGUMENT. */

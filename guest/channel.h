@@ -6,8 +6,8 @@
  *
  * Registers are 32 bits wide. Read byte by byte, a register's first byte fixes the other three; written byte by byte,
  * the last one makes the value count. The data ports take and give 1, 2 or 4 bytes of the stream at each access,
- * whatever its offset in the register. They are not to be read by string instructions: KVM fetches for INS ahead, and
- * loses what it fetched when storing it faults.
+ * whatever its offset in the register. Do not read them with string instructions: KVM reads ahead for INS, and loses
+ * that data if storing it faults.
  */
 #ifndef RIFFLE_GUEST_CHANNEL_H
 #define RIFFLE_GUEST_CHANNEL_H
@@ -27,20 +27,20 @@
 #define CHANNEL_MAGIC_VALUE 0x314e4843u /* "CHN1" */
 
 #define CHANNEL_IN_END 1u   /* input has ended, and all of it was read */
-#define CHANNEL_OUT_GONE 2u /* nobody reads standard output any more: what is written is dropped */
+#define CHANNEL_OUT_GONE 2u /* standard output has no reader any more: writes are dropped */
 #define CHANNEL_ERR_GONE 4u
 
 /*
- * A ring is one byte, of any value, that COM1 receives: input, room, window or a flag changed since STATE was read.
- * COM1 has no other input while a command runs.
+ * A ring is one byte, of any value, that COM1 receives when input, room, window or a flag has changed since STATE was
+ * read. COM1 has no other input while a command runs.
  */
 
-/* CHANNEL_STATUS: kind << 16 | value. Any other kind is taken as no status at all. */
+/* CHANNEL_STATUS: kind << 16 | value. Any other kind is ignored. */
 #define CHANNEL_STATUS_EXITED 1u       /* value: 0 to 255 */
 #define CHANNEL_STATUS_SIGNALED 2u     /* value: the guest's signal number, 1 to 64 */
-#define CHANNEL_STATUS_NOT_FOUND 3u    /* value: errno of the last try to run the command */
+#define CHANNEL_STATUS_NOT_FOUND 3u    /* value: errno of the last attempt to run the command */
 #define CHANNEL_STATUS_CANNOT_RUN 4u   /* value: errno */
 #define CHANNEL_STATUS_NO_DIRECTORY 5u /* value: errno of entering the working directory */
-#define CHANNEL_STATUS_INIT_FAILED 6u  /* value: errno; init told more on the console */
+#define CHANNEL_STATUS_INIT_FAILED 6u  /* value: errno; init printed details on the console */
 
 #endif

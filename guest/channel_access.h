@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's side of the command channel: by port instructions, or by /dev/port where a kernel does not grant those.
+/* The guest's side of the command channel: by port instructions, or by /dev/port if the kernel does not permit those.
  */
 #ifndef RIFFLE_GUEST_CHANNEL_ACCESS_H
 #define RIFFLE_GUEST_CHANNEL_ACCESS_H
@@ -13,10 +13,10 @@ struct channel {
 	int port_fd; /* /dev/port; -1: instructions */
 };
 
-/* 0, or a negative errno: the kernel grants no port, or there is no channel (-ENODEV). */
+/* 0, or a negative errno: the kernel permits no port access, or there is no channel (-ENODEV). */
 int channel_open(struct channel *channel);
 
-/* In a child: gives the access up before another program is executed. */
+/* In a child: drops the access before another program is executed. */
 void channel_drop(const struct channel *channel);
 
 uint32_t channel_get(const struct channel *channel, unsigned reg);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest's init is to run, as a file of strings that each end with a NUL: CONFIG_FORMAT first, then "KEY=VALUE"
- * in any order but that of the arguments among them. Keys that init does not know are an error, since they would change
- * what runs.
+ * What a guest's init should run, as a file of NUL-terminated strings: CONFIG_FORMAT first, then "KEY=VALUE" in any
+ * order, except for the order of arguments. Unknown keys are an error, since they would change what runs.
  *
  *   arg        the command's name, then its arguments
  *   env        NAME=VALUE of its environment
@@ -31,10 +30,10 @@ struct config {
 	unsigned terminal;
 };
 
-/* How many pointers config_parse() needs for a file of these bytes. */
+/* How many pointers config_parse() needs for this file. */
 size_t config_pointers(const char *text, size_t bytes);
 
-/* Fills *config with pointers into `text`. Returns NULL, or what is wrong. Needs no libc. */
+/* Fills *config with pointers into `text`. Returns NULL or an error text. Needs no libc. */
 const char *config_parse(struct config *config, char *text, size_t bytes, char **pointers);
 
 #endif

@@ -14,7 +14,10 @@
 /* A line on the kernel's console, where the monitor keeps it. */
 void complain(const char *what, long error);
 
-/* Mounts what programs expect; what a kernel lacks is left out. Sets the host name and brings the loopback up. */
+/*
+ * Mounts the file systems that programs expect, except those that the kernel lacks. Sets the host name and brings up
+ * the loopback interface.
+ */
 void system_set_up(const struct config *config);
 
 /* The command, and the ends of its streams that init holds; -1: none. */
@@ -31,7 +34,10 @@ struct child {
 uint32_t child_start(struct child *child, const struct config *config, const struct channel *channel);
 void child_set_window(const struct child *child, uint32_t window);
 
-/* Passes the streams until the command has ended and its output is out; reaps orphans. Returns the CHANNEL_STATUS. */
+/*
+ * Forwards the streams until the command has ended and its output is written; reaps orphans. Returns the
+ * CHANNEL_STATUS.
+ */
 uint32_t pump(struct child *child, const struct channel *channel);
 
 #endif

@@ -9,7 +9,7 @@
 /* The kernel's command line needs this, so that it starts the init that initramfs_add_command() adds. */
 #define INITRAMFS_RDINIT "rdinit=" CONFIG_INIT_PATH
 
-/* See guest/config.h, whose configuration this becomes. */
+/* Becomes the configuration described in guest/config.h. */
 struct initramfs_command {
 	const char *const *argv; /* at least one */
 	size_t argc;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an ELF file asks of its loader: interpreter, libraries, and where to look for them. */
+/* What an ELF file requires from its loader: interpreter, libraries, and where to look for them. */
 #ifndef RIFFLE_INITRAMFS_ELF_H
 #define RIFFLE_INITRAMFS_ELF_H
 

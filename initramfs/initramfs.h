@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A guest's initial file system, packed as a newc cpio archive straight into the memory that is to hold it. */
+/* A guest's initial file system, packed as a newc cpio archive directly into the destination memory. */
 #ifndef RIFFLE_INITRAMFS_H
 #define RIFFLE_INITRAMFS_H
 
@@ -24,7 +24,7 @@ struct initramfs;
 int initramfs_new(struct initramfs **archive, struct riffle_error *error);
 void initramfs_free(struct initramfs *archive);
 
-/* The file that the last error was about, as it is named in the archive or on the host; NULL when it is about none. */
+/* The file that the last error concerns, by its name in the archive or on the host; NULL if none. */
 const char *initramfs_blame(const struct initramfs *archive);
 
 struct initramfs_directory {
@@ -34,42 +34,41 @@ struct initramfs_directory {
 	struct {
 		dev_t device;
 		ino_t inode;
-	} skip[2]; /* files that are left out, such as the archive itself */
+	} skip[2]; /* files to leave out, such as the archive itself */
 	unsigned skip_count;
 };
 
 /*
- * Collects a directory as it is. Symbolic links are never followed. File systems mounted below it are included, but of
- * those that the kernel makes up (proc, sysfs, cgroup and the like) the mount point alone. At most one directory an
- * archive, and before any other entry. Errors: IO, MEMORY, UNSUPPORTED (a file over 4 GiB, a path over 4095 bytes).
+ * Collects a directory. Symbolic links are never followed. File systems mounted below it are included, except that for
+ * virtual ones (proc, sysfs, cgroup and the like) only the mount point is. At most one directory per archive, before
+ * any other entry. Errors: IO, MEMORY, UNSUPPORTED (a file over 4 GiB, a path over 4095 bytes).
  */
 int initramfs_add_directory(struct initramfs *archive, const struct initramfs_directory *directory,
 			    struct riffle_error *error);
 
-/* An entry that is no file of the host. */
+/* An entry that is not a file of the host. */
 struct initramfs_entry {
-	const char *path;      /* absolute; directories above it are made where they are missing */
-	uint32_t mode;         /* with its type; owner and group are root */
+	const char *path;      /* absolute; missing parent directories are created */
+	uint32_t mode;         /* including the type; owner and group are root */
 	uint32_t major, minor; /* of a device */
 	const void *data;      /* a regular file's content or a symbolic link's target; copied */
 	size_t bytes;
 };
 
 /*
- * Adds an entry, which takes the place of whatever has its path: a directory with all that is in it, unless the entry
- * is a directory too. A symbolic link or a file on the way to it gives way to a directory. Errors: ARGUMENT, MEMORY,
- * UNSUPPORTED.
+ * Adds an entry, replacing whatever has its path, including the contents of a directory unless the entry is a directory
+ * too. A symbolic link or a file on the way to it is replaced by a directory. Errors: ARGUMENT, MEMORY, UNSUPPORTED.
  */
 int initramfs_add(struct initramfs *archive, const struct initramfs_entry *entry, struct riffle_error *error);
 
 /*
  * Adds a file of the host under its own absolute path, together with each symbolic link that leads to it, so that the
  * path means the same in the guest. Relative links and ".." are followed as the kernel does. What the archive already
- * has under these paths stays. Errors: IO, MEMORY, UNSUPPORTED (not a regular file, too many links).
+ * has under these paths is kept. Errors: IO, MEMORY, UNSUPPORTED (not a regular file, too many links).
  */
 int initramfs_add_host_file(struct initramfs *archive, const char *path, struct riffle_error *error);
 
-/* Whether the archive has something at this absolute path, whose links are not followed. */
+/* Whether the archive has an entry at this absolute path; links are not followed. */
 bool initramfs_has(const struct initramfs *archive, const char *path);
 
 /*
@@ -78,7 +77,10 @@ bool initramfs_has(const struct initramfs *archive, const char *path);
  */
 int initramfs_layout(struct initramfs *archive, uint64_t *bytes, struct riffle_error *error);
 
-/* About how much memory the guest's kernel needs for the unpacked files, the archive not included; after the layout. */
+/*
+ * Approximately how much memory the guest's kernel needs for the unpacked files, not including the archive; call after
+ * the layout.
+ */
 uint64_t initramfs_unpacked_bytes(const struct initramfs *archive);
 
 /*

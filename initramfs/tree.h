@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files of an archive as a tree, each directory's entries in the order of their names. */
+/* The files of an archive as a tree, with each directory's entries sorted by name. */
 #ifndef RIFFLE_INITRAMFS_TREE_H
 #define RIFFLE_INITRAMFS_TREE_H
 
@@ -10,8 +10,8 @@
 /* Where the content of a regular file comes from. */
 enum node_source {
 	SOURCE_MEMORY,    /* `data` */
-	SOURCE_DIRECTORY, /* the packed directory, under the node's own path */
-	SOURCE_HOST,      /* the host's file `data` names */
+	SOURCE_DIRECTORY, /* the packed directory, at the node's own path */
+	SOURCE_HOST,      /* the host file named by `data` */
 };
 
 struct node {
@@ -27,11 +27,11 @@ struct node {
 	int64_t mtime;
 	dev_t device; /* of the host's file, for SOURCE_DIRECTORY and SOURCE_HOST */
 	ino_t inode;
-	bool linked; /* the host's file has other names */
+	bool linked; /* the host's file has other hard links */
 	bool sparse;
 
 	uint32_t number, links; /* inode number and link count in the archive */
-	bool carries;           /* the one of its links that has the content */
+	bool carries;           /* the one of its links that holds the content */
 	uint64_t at;            /* offset of its header */
 };
 
@@ -47,11 +47,11 @@ struct initramfs {
 /* The child of this name (`bytes` long), or NULL. */
 struct node *node_find(const struct node *parent, const char *name, size_t bytes);
 
-/* Makes a child that is not there yet. Errors: MEMORY, UNSUPPORTED (the path is too long). */
+/* Makes a child that does not exist yet. Errors: MEMORY, UNSUPPORTED (the path is too long). */
 int node_add(struct initramfs *archive, struct node *parent, const char *name, size_t bytes, struct node **child,
 	     struct riffle_error *error);
 
-/* Forgets all that is below a node. */
+/* Removes everything below a node. */
 void node_empty(struct initramfs *archive, struct node *node);
 
 /* The next node after `node` with parents before their children; the root comes first, and NULL at the end. */

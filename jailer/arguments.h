@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The jailer's command line: read, checked, and its paths made canonical, before anything is changed. */
+/* The jailer's command line: parsed, checked, and its paths made canonical, before anything is changed. */
 #ifndef RIFFLE_JAILER_ARGUMENTS_H
 #define RIFFLE_JAILER_ARGUMENTS_H
 
@@ -11,7 +11,7 @@
 
 #include "jailer/failure.h"
 
-/* More than any caller gives; a longer list is refused. */
+/* More than any caller uses; a longer list is refused. */
 #define LIST_MAX 128
 
 struct arguments {
@@ -28,17 +28,17 @@ struct arguments {
 	size_t cgroup_count;
 	uint64_t file_size; /* UINT64_MAX: no limit */
 	uint64_t open_files;
-	char *const *extra; /* NULL at the end: what follows "--" */
+	char *const *extra; /* NULL-terminated: what follows "--" */
 
 	/* filled by arguments_resolve() */
 	char exec_path[PATH_MAX], base_path[PATH_MAX];
 	const char *exec_name; /* the last component of exec_path */
 };
 
-/* Reads argv alone. Errors are told in *failure. Points into argv. */
+/* Reads only argv. Errors are reported in *failure. Points into argv. */
 int arguments_parse(struct arguments *arguments, int argc, char *const *argv, struct failure *failure);
 
-/* Looks at the files that were named. */
+/* Examines the named files. */
 int arguments_resolve(struct arguments *arguments, struct failure *failure);
 
 /* Whether a relative path stays below where it starts: not empty, and no component is "", "." or "..". */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens and makes files below an open directory, where somebody else may put links: none is ever followed. */
+/* Opens and creates files below an open directory in which somebody else may put links: none is ever followed. */
 #ifndef RIFFLE_JAILER_BELOW_H
 #define RIFFLE_JAILER_BELOW_H
 
@@ -15,13 +15,12 @@
 int below_open(int directory, const char *path, int flags, mode_t mode);
 
 /*
- * Opens a directory below `directory` (O_PATH), and makes each component that is not there. The path is relative,
- * without
- * "." and "..". -1: see errno.
+ * Opens a directory below `directory` (O_PATH), creating missing components. The path is relative, without "." and
+ * "..". -1: see errno.
  */
 int below_make_directory(int directory, const char *path, mode_t mode, struct undo *undo);
 
-/* Writes all of `text` into a file that is there, in one call: what cgroup files want. -1: see errno. */
+/* Writes all of `text` into an existing file in one call, as cgroup files require. -1: see errno. */
 int below_write(int directory, const char *path, const char *text);
 
 /* Reads the first line of a short file, without its line feed. -1: see errno. */

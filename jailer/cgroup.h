@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Puts the jailer, and so what it runs, into cgroups of its own, of version 1 or 2. */
+/* Puts the jailer, and so what it runs, into its own cgroups, of version 1 or 2. */
 #ifndef RIFFLE_JAILER_CGROUP_H
 #define RIFFLE_JAILER_CGROUP_H
 
 #include "jailer/arguments.h"
 #include "jailer/undo.h"
 
-/* One hierarchy that --cgroup needs: of version 1 one for each controller, of version 2 the only one. */
+/* One hierarchy that --cgroup needs: for version 1 one per controller, for version 2 the only one. */
 struct cgroup {
 	char controller[32];
 	char mount[PATH_MAX]; /* where the hierarchy is mounted */
@@ -25,7 +25,7 @@ struct cgroups {
 int cgroups_find(struct cgroups *cgroups, const struct arguments *arguments, const char *mounts,
 		 struct failure *failure);
 
-/* Makes PARENT/ID in each hierarchy, writes the values, and then moves this process there. */
+/* Creates PARENT/ID in each hierarchy, writes the values, and then moves this process there. */
 int cgroups_enter(struct cgroups *cgroups, const struct arguments *arguments, struct undo *undo,
 		  struct failure *failure);
 

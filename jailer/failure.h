@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a step of the jailer says when it fails, in Firecracker's words: tools that start jailers look for them. */
+/* Error messages of the jailer, in Firecracker's wording, which tools that start jailers look for. */
 #ifndef RIFFLE_JAILER_FAILURE_H
 #define RIFFLE_JAILER_FAILURE_H
 
 #include <limits.h>
 
-/* Two paths and the words between them fit. */
+/* Large enough for two paths and the words between them. */
 struct failure {
 	char text[2 * PATH_MAX + 256];
 };

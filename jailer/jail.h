@@ -12,25 +12,25 @@ struct jail {
 };
 
 /*
- * A mount namespace of its own, from which nothing is propagated. Made before the jail's directory is opened: only
- * mounts of the own namespace can be moved.
+ * Creates a mount namespace from which nothing is propagated, before the jail's directory is opened: only mounts of the
+ * own namespace can be moved.
  */
 int jail_separate_mounts(struct failure *failure);
 
-/* Makes the directories that are not there. A jail that is there already is taken: its owner puts files in it first. */
+/* Creates missing directories. An existing jail is used, because its owner puts files into it first. */
 int jail_make(struct jail *jail, const struct arguments *arguments, struct undo *undo, struct failure *failure);
 
-/* Copies the program into it. What is there under its name must be an ordinary file without a second name. */
+/* Copies the program into it. An existing file of that name must be a regular file with a single link. */
 int jail_copy(const struct jail *jail, const struct arguments *arguments, struct undo *undo, struct failure *failure);
 
-/* Makes it the root directory, in the mount namespace in which nothing else is left then. */
+/* Makes it the root directory of the mount namespace, in which nothing else remains. */
 int jail_enter(struct jail *jail, struct failure *failure);
 
-/* Directories and devices in it, owned by the user. userfaultfd: its minor number, or -1 where there is none. */
+/* Creates directories and devices in it, owned by the user. userfaultfd: its minor number, or -1 if there is none. */
 int jail_furnish(const struct jail *jail, const struct arguments *arguments, int userfaultfd, struct undo *undo,
 		 struct failure *failure);
 
-/* The minor number of /dev/userfaultfd, which is drawn when Linux starts; -1: there is none. */
+/* The minor number of /dev/userfaultfd, which Linux assigns at boot; -1: there is none. */
 int userfaultfd_minor(void);
 
 #endif

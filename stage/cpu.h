@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Single instructions that C has no words for. */
+/* Single instructions that C cannot express. */
 #ifndef RIFFLE_STAGE_CPU_H
 #define RIFFLE_STAGE_CPU_H
 
@@ -32,7 +32,7 @@ static inline uint64_t cpu_cr4(void)
 	return value;
 }
 
-/* An exception with no table to look it up in: the processor shuts down, and the machine resets or ends. */
+/* Raises an exception without an IDT: the processor shuts down, and the machine resets or ends. */
 static inline __attribute__((noreturn)) void cpu_triple_fault(void)
 {
 	static const struct {

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the loader stage and the stub agree on with the programs that put them in front of a kernel. */
+/* The interface between the loader stage or stub and the programs that prepend them to a kernel. */
 #ifndef RIFFLE_STAGE_STAGE_H
 #define RIFFLE_STAGE_STAGE_H
 
 /* Offsets from the start of the image: of a bzImage the protected-mode part, of an ELF its first segment. */
 #define STAGE_DESCRIPTOR 0x20
 #define STAGE_STUB_KERNEL 0x80
-#define STAGE_ENTRY_PVH 0x100 /* 32-bit, in an ELF only: the code there works at STAGE_ELF_BASE alone */
+#define STAGE_ENTRY_PVH 0x100 /* 32-bit, in an ELF only: its code works only at STAGE_ELF_BASE */
 #define STAGE_ENTRY_64 0x200  /* Documentation/arch/x86/boot.rst, 64-bit boot protocol */
 
-/* Where an ELF has the image: the lowest address that every loader takes, and the same for every kernel and layout. */
+/* The image's address in an ELF: the lowest that every loader accepts, and the same for every kernel and layout. */
 #define STAGE_ELF_BASE 0x100000
 
 #define STAGE_PAGE 4096
 #define STAGE_STACK_BYTES 0x20000
-#define STAGE_GIBS_MAX 64 /* of memory that its page tables reach; RAM above it is not drawn from */
+#define STAGE_GIBS_MAX 64 /* of memory that its page tables map; RAM above is not used */
 #define STAGE_TABLES_BYTES ((3 + STAGE_GIBS_MAX) * STAGE_PAGE)
-/* What the PVH entry maps 4 GiB with, before the tables proper are written: behind the stack, in the work area. */
+/*
+ * Page tables with which the PVH entry maps 4 GiB before the real tables are written: after the stack, in the work
+ * area.
+ */
 #define STAGE_FIRST_TABLES_BYTES (6 * STAGE_PAGE)
 
 /* fields of the descriptor, for the assembler */
@@ -29,9 +32,9 @@
 #include <stdint.h>
 
 /*
- * At STAGE_DESCRIPTOR: filled in by the packer. After the file's bytes, and inside what init_size or p_memsz asks the
- * loader for, follow the work area (stack, order of the chunks, the load's workspace: wiped in the end) and the page
- * tables. All offsets are multiples of STAGE_PAGE.
+ * At STAGE_DESCRIPTOR: filled in by the packer. The file's bytes are followed, within init_size or p_memsz, by the work
+ * area (stack, order of the chunks, the load's workspace: wiped at the end) and the page tables. All offsets are
+ * multiples of STAGE_PAGE.
  */
 struct stage_descriptor {
 	uint64_t package_offset; /* the prepared kernel, packed (stage/package.h); the stub has none */
@@ -39,12 +42,12 @@ struct stage_descriptor {
 	uint64_t work_offset;
 	uint64_t work_bytes; /* at least STAGE_STACK_BYTES and, in an ELF, STAGE_FIRST_TABLES_BYTES */
 	uint64_t tables_offset;
-	uint64_t window_bytes; /* init_size, p_memsz */
-	uint64_t
-	    zero_page_offset; /* what the PVH entry makes its zero page of: zero but for the setup header; 0: none */
+	uint64_t window_bytes;     /* init_size, p_memsz */
+	uint64_t zero_page_offset; /* the page that the PVH entry turns into its zero page: zero except for the setup
+				      header; 0: none */
 };
 
-/* At STAGE_STUB_KERNEL, for the stub, which wipes it: where a kernel lies that is loaded already. */
+/* At STAGE_STUB_KERNEL, for the stub, which wipes it: where the loaded kernel lies. */
 struct stage_stub_kernel {
 	uint64_t address;
 	uint64_t bytes;

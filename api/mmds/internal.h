@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the metadata service share. */
+/* Shared by the files of the metadata service. */
 #ifndef RIFFLE_API_MMDS_INTERNAL_H
 #define RIFFLE_API_MMDS_INTERNAL_H
 
@@ -17,12 +17,12 @@ struct mmds {
 	struct mmds_stack *stacks;
 	void (*changed)(void *opaque, const struct mmds_counters *counters);
 	void *opaque;
-	uint64_t (*now)(void); /* nanoseconds; loop_now() but in tests */
+	uint64_t (*now)(void); /* nanoseconds; loop_now() except in tests */
 };
 
 /*
- * Appends the response to a request's head, which ends with an empty line; *body_bytes of a body, which the service
- * has no use for, follow in the stream. text->failed: no memory.
+ * Appends the response to a request's head, which ends with an empty line; a body of *body_bytes, which the service
+ * ignores, follows in the stream. text->failed: no memory.
  */
 void mmds_answer(struct mmds *mmds, const char *head, size_t bytes, struct text *text, uint32_t *body_bytes);
 

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-/* A new reference; NULL: it is no JSON, or there is no memory. Integers beyond 64 bits become reals. */
+/* A new reference; NULL: not JSON, or no memory. Integers beyond 64 bits become reals. */
 json_t *json_in_parse(const char *text, size_t bytes);
 
 #endif

@@ -29,13 +29,13 @@ struct mmds_config {
 
 /* Named as Firecracker's metrics. They only grow. */
 struct mmds_counters {
-	uint64_t rx_accepted;         /* frames that were for the service */
+	uint64_t rx_accepted;         /* frames for the service */
 	uint64_t rx_accepted_err;     /* of these: broken, or not for its port */
-	uint64_t rx_accepted_unusual; /* of these: not TCP, or out of what its connection expects */
+	uint64_t rx_accepted_unusual; /* of these: not TCP, or not what the connection expects */
 	uint64_t rx_bad_eth;
 	uint64_t rx_invalid_token, rx_no_token;
 	uint64_t rx_count;            /* TCP segments */
-	uint64_t tx_bytes, tx_frames; /* as the guest's device took them */
+	uint64_t tx_bytes, tx_frames; /* accepted by the guest's device */
 	uint64_t tx_count, tx_errors;
 	uint64_t connections_created, connections_destroyed;
 };
@@ -43,38 +43,41 @@ struct mmds_counters {
 struct mmds;
 
 /*
- * All of this belongs to one thread, which is the event loop's once the guest runs. The store may grow to `size_limit`
+ * All functions must be called in one thread, the event loop's once the guest runs. The store may grow to `size_limit`
  * bytes of compact JSON; tokens are bound to the instance. Version 1 at the default address. Errors: MEMORY, RANDOM.
  */
 int mmds_new(struct mmds **mmds, size_t size_limit, const char *instance_id, struct riffle_error *error);
-/* After the machine whose devices have its hooks. */
+/* Call after the machine whose devices use its hooks is gone. */
 void mmds_destroy(struct mmds *mmds);
 
 /* Before the guest runs. */
 void mmds_configure(struct mmds *mmds, const struct mmds_config *config);
 const struct mmds_config *mmds_config(const struct mmds *mmds);
 
-/* A dotted address that the service may have: 169.254.1.0 to 169.254.254.255. */
+/* Whether the service may have this address: 169.254.1.0 to 169.254.254.255. */
 bool mmds_address_allowed(uint32_t address);
 
-/* The store: replaced, or changed by a JSON Merge Patch (RFC 7396); as text an empty object while nothing is set. */
+/*
+ * Replaces the store, changes it by a JSON Merge Patch (RFC 7396), or returns it as text; an empty object while nothing
+ * is set.
+ */
 enum mmds_status mmds_put(struct mmds *mmds, const char *json, size_t bytes);
 enum mmds_status mmds_patch(struct mmds *mmds, const char *json, size_t bytes);
 enum mmds_status mmds_text(const struct mmds *mmds, struct text *text);
-/* What Firecracker says of it. */
+/* Firecracker's message for the status. */
 const char *mmds_status_text(enum mmds_status status);
 
 const struct mmds_counters *mmds_counters(const struct mmds *mmds);
-/* `changed` is called when counters have changed; NULL: nobody is. */
+/* `changed` is called when counters have changed; may be NULL. */
 void mmds_watch_counters(struct mmds *mmds, void (*changed)(void *opaque, const struct mmds_counters *counters),
 			 void *opaque);
 
 /*
- * What a network device needs as its hook so that its guest reaches the service: it lives until mmds_destroy() or
- * mmds_forget_hooks(). Each device gets one of its own. NULL: no memory.
+ * The hook through which a network device's guest reaches the service, valid until mmds_destroy() or
+ * mmds_forget_hooks(). Each device needs its own. NULL: no memory.
  */
 const struct net_hook *mmds_hook(struct mmds *mmds);
-/* After the machine that had them is gone, or was never built. */
+/* Call after the machine that used them is gone, or was never built. */
 void mmds_forget_hooks(struct mmds *mmds);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ethernet frames with ARP, and with TCP over IPv4, taken apart and put together. */
+/* Parses and builds Ethernet frames with ARP, and with TCP over IPv4. */
 #ifndef RIFFLE_API_MMDS_PACKET_H
 #define RIFFLE_API_MMDS_PACKET_H
 
@@ -24,12 +24,15 @@ struct packet {
 bool packet_is_for(const uint8_t *frame, size_t bytes, uint32_t address);
 
 /*
- * Takes apart a frame that is for the address. Checksums are not looked at: they may have been left to an offload, and
- * between a guest and its device nothing gets lost.
+ * Parses a frame for the address. Checksums are not verified: they may have been left to an offload, and nothing gets
+ * lost between a guest and its device.
  */
 enum packet_kind packet_read(const uint8_t *frame, size_t bytes, struct packet *packet);
 
-/* Writes a frame, whole; the length, or 0: there is no room for it. `packet` is whom it is sent to, and what. */
+/*
+ * Writes a complete frame; returns the length, or 0: there is no room for it. `packet` has the destination and the
+ * contents.
+ */
 size_t packet_write_arp(uint8_t *frame, size_t room, uint32_t address, const struct packet *packet);
 size_t packet_write_tcp(uint8_t *frame, size_t room, uint32_t address, const struct packet *packet);
 

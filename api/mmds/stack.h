@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service's end of one network device: its address, its connections, and what is to be sent to the guest. */
+/* The service's side of one network device: its address, its connections, and what is to be sent to the guest. */
 #ifndef RIFFLE_API_MMDS_STACK_H
 #define RIFFLE_API_MMDS_STACK_H
 
@@ -7,8 +7,8 @@
 #include "api/mmds/packet.h"
 
 #define MMDS_CONNECTIONS 30u
-#define MMDS_RESETS 32u                    /* that wait to be sent; those beyond are not sent at all */
-#define MMDS_IDLE_NS UINT64_C(10000000000) /* of a connection that another one may take the place of */
+#define MMDS_RESETS 32u                    /* waiting to be sent; further ones are dropped */
+#define MMDS_IDLE_NS UINT64_C(10000000000) /* after which a connection may be replaced by another one */
 #define MMDS_PORT 80u
 
 struct mmds_connection {
@@ -20,7 +20,7 @@ struct mmds_stack {
 	struct mmds_stack *next;
 	struct mmds *mmds;
 	struct net_hook hook;
-	/* given by the device, once it runs; NULL in tests */
+	/* set by the device, once it runs; NULL in tests */
 	struct virtio_device *device;
 	struct loop_timer timer;
 	bool arp_due;
@@ -28,7 +28,7 @@ struct mmds_stack {
 	struct packet resets[MMDS_RESETS];
 	unsigned reset_count;
 	struct mmds_connection *connections[MMDS_CONNECTIONS];
-	unsigned turn; /* whose it is to send */
+	unsigned turn; /* whose turn it is to send */
 };
 
 struct mmds_stack *mmds_stack_new(struct mmds *mmds);

@@ -9,13 +9,13 @@
 #include "api/mmds/text.h"
 
 struct mmds_store {
-	json_t *value; /* NULL: nothing was stored yet */
+	json_t *value; /* NULL: nothing has been stored yet */
 	size_t limit;  /* in bytes of compact JSON */
 };
 
 void mmds_store_clear(struct mmds_store *store);
 
-/* Takes a reference of its own. */
+/* Takes its own reference. */
 enum mmds_status mmds_store_put(struct mmds_store *store, json_t *value);
 /* JSON Merge Patch, RFC 7396. */
 enum mmds_status mmds_store_patch(struct mmds_store *store, const json_t *patch);
@@ -25,7 +25,7 @@ enum mmds_status mmds_store_text(const struct mmds_store *store, struct text *te
 
 /*
  * The value at a path, which is a JSON pointer (RFC 6901) but may end in a slash and have several where one would do;
- * as JSON, or as EC2's IMDS has it: of an object the keys, sorted, one a line, those of objects with a slash; of a
+ * as JSON, or in EC2's IMDS format: for an object its sorted keys, one per line, those of objects with a slash; for a
  * string the string.
  */
 enum mmds_status mmds_store_get(const struct mmds_store *store, const char *path, size_t length, bool as_json,

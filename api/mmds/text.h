@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A text that grows as it is written. */
+/* A growing text buffer. */
 #ifndef RIFFLE_API_MMDS_TEXT_H
 #define RIFFLE_API_MMDS_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* All zeros is an empty text. Writing never fails by itself: check `failed`, which means no memory, once at the end. */
+/* All zeros is an empty text. Writes do not return errors: check `failed`, which means no memory, once at the end. */
 struct text {
 	char *bytes;
 	size_t length, room;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Session tokens of MMDS version 2: when they expire, encrypted and authenticated by a key that nobody else has. */
+/* Session tokens of MMDS version 2: their expiry time, encrypted and authenticated with a secret key. */
 #ifndef RIFFLE_API_MMDS_TOKEN_H
 #define RIFFLE_API_MMDS_TOKEN_H
 
@@ -16,14 +16,14 @@
 
 struct mmds_tokens {
 	struct gcm_aes256_ctx cipher;
-	uint64_t issued;   /* the nonce: no two tokens of a key have the same */
-	char bound_to[96]; /* what the tokens are good for alone */
+	uint64_t issued;   /* the nonce, unique for each token of a key */
+	char bound_to[96]; /* what the tokens are restricted to */
 };
 
-/* Tokens are good in this instance alone. Errors: RANDOM. */
+/* Tokens are valid only in this instance. Errors: RANDOM. */
 int mmds_tokens_init(struct mmds_tokens *tokens, const char *instance_id, struct riffle_error *error);
 
-/* A token that is valid until the moment given, in milliseconds of any clock that only goes forward. */
+/* A token that is valid until the given time, in milliseconds of any monotonic clock. */
 void mmds_token_make(struct mmds_tokens *tokens, uint64_t expires_ms, char token[MMDS_TOKEN_LENGTH + 1]);
 bool mmds_token_valid(struct mmds_tokens *tokens, const char *token, size_t length, uint64_t now_ms);
 

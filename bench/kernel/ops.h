@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An operation of the kernel that is measured: how it is set up, done a number of times, and cleared away. */
+/* A measured kernel operation: set-up, repeated execution, and clean-up. */
 #ifndef RIFFLE_BENCH_KERNEL_OPS_H
 #define RIFFLE_BENCH_KERNEL_OPS_H
 
@@ -9,9 +9,9 @@
 struct op {
 	const char *name;
 	long size;               /* pages, bytes, descriptors or mappings; 0 where there is nothing to choose */
-	unsigned iterations;     /* in each round, so that a guest takes some seconds where it is emulated */
+	unsigned iterations;     /* per round, chosen so that an emulated guest takes some seconds */
 	int (*start)(long size); /* 0, or a negative errno: the kernel lacks it; NULL: nothing to do */
-	int64_t (*run)(long size, unsigned iterations); /* nanoseconds in all, or a negative errno */
+	int64_t (*run)(long size, unsigned iterations); /* total nanoseconds, or a negative errno */
 	void (*end)(long size); /* NULL: nothing to do; called after a start that failed as well */
 };
 

@@ -9,7 +9,7 @@
 
 #define AREA (RIFFLE_BOOT_RESET_VECTOR - RIFFLE_BOOT_ACPI)
 #define RSDP_BYTES 36u
-#define HEADER_BYTES 36u /* of every table but the RSDP */
+#define HEADER_BYTES 36u /* of every table except the RSDP */
 #define FADT_BYTES 276u  /* ACPI 6.3 */
 #define MADT_LAPIC_BYTES 8u
 #define MADT_IOAPIC_BYTES 12u
@@ -33,7 +33,7 @@
 
 #define S5_SLEEP_TYPE ((RIFFLE_BOOT_SLEEP_S5 >> 2) & 7)
 
-/* All tables but the DSDT, which comes first and may take what is left, fit into this, gaps between them included. */
+/* All tables except the DSDT, which comes first and may take the rest, fit into this, including gaps. */
 #define FIXED_TABLES_BYTES 1024u
 _Static_assert(FADT_BYTES + HEADER_BYTES + 8 + RIFFLE_BOOT_VCPUS_MAX * MADT_LAPIC_BYTES + MADT_IOAPIC_BYTES +
 		       MADT_OVERRIDE_BYTES + MADT_NMI_BYTES + 2 * FACS_BYTES + HEADER_BYTES + 16 + 4 * 16 <=
@@ -53,7 +53,7 @@ static uint64_t next_table(struct area *area)
 	return RIFFLE_BOOT_ACPI + area->used;
 }
 
-/* Puts a header in front of a table that is complete but for it, and sums it up. `bytes` counts the header. */
+/* Writes the header of an otherwise complete table, with its checksum. `bytes` includes the header. */
 static void finish_table(uint8_t *table, const char signature[4], uint8_t revision, size_t bytes)
 {
 	memset(table, 0, HEADER_BYTES);
@@ -169,7 +169,7 @@ static void put_vmclock(struct riffle_boot_aml *aml, uint32_t address)
 	riffle_boot_aml_close(aml, device);
 }
 
-/* The generic event device, whose one event is that the guest is another than before. */
+/* The generic event device, whose only event is that the guest has been copied or restored. */
 static void put_events(struct riffle_boot_aml *aml, const struct riffle_machine *machine)
 {
 	size_t device, term;
@@ -402,7 +402,7 @@ static int check_device(const struct riffle_boot_device *d, const struct riffle_
 	return RIFFLE_OK;
 }
 
-/* A page or part of one that the guest reads and does not take for RAM: [0xa0000, 0xe0000) is not in our e820. */
+/* A page or part of one that the guest reads but does not use as RAM: [0xa0000, 0xe0000) is not in the e820 map. */
 static int check_event_memory(const char *field, uint32_t address, uint32_t bytes, uint32_t alignment,
 			      const struct riffle_boot_map *map, struct riffle_error *error)
 {

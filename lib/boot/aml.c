@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The AML encoder: bytes are appended, and a term's length is put in front when the term is closed. */
+/* The AML encoder: bytes are appended, and a term's length is inserted when the term is closed. */
 #include "boot/aml.h"
 
 #include "common/bytes.h"
@@ -71,7 +71,7 @@ static unsigned hex_digit(char c)
 	return (unsigned)(c <= '9' ? c - '0' : c - 'A' + 10);
 }
 
-/* five bits a letter, four a digit, most significant byte first (ACPI 6.5, 19.3.4) */
+/* five bits per letter, four per digit, most significant byte first (ACPI 6.5, 19.3.4) */
 void riffle_boot_aml_eisa_id(struct riffle_boot_aml *aml, const char id[7])
 {
 	uint32_t v = 0;
@@ -156,7 +156,9 @@ size_t riffle_boot_aml_open_resources(struct riffle_boot_aml *aml)
 	return opened;
 }
 
-/* PkgLength counts itself and what follows it: one byte up to 63, else the low 4 bits and one or two bytes more. */
+/*
+ * PkgLength counts itself and what follows it: one byte up to 63, otherwise the low 4 bits and one or two more bytes.
+ */
 void riffle_boot_aml_close(struct riffle_boot_aml *aml, size_t opened)
 {
 	uint8_t length[3];

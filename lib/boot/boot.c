@@ -6,7 +6,7 @@
 #include "common/fail.h"
 #include "common/reserved.h"
 
-/* arch/x86/include/asm/segment.h: what boot.rst demands of selectors at the 64-bit entry */
+/* arch/x86/include/asm/segment.h: the selectors that boot.rst requires at the 64-bit entry */
 #define BOOT_CS 0x10u
 #define BOOT_DS 0x18u
 #define FLAT_CODE64 UINT64_C(0x00af9b000000ffff) /* present, accessed, execute/read, L, 4 GiB */
@@ -17,7 +17,7 @@
 #define CR0_ET (UINT64_C(1) << 4)
 #define CR0_NE (UINT64_C(1) << 5)
 #define CR0_PG (UINT64_C(1) << 31)
-#define CR4_PAE (UINT64_C(1) << 5) /* and not LA57: the kernel would take 5 levels for granted */
+#define CR4_PAE (UINT64_C(1) << 5) /* and not LA57: the kernel would assume 5-level paging */
 #define EFER_LME (UINT64_C(1) << 8)
 #define EFER_LMA (UINT64_C(1) << 10)
 #define RFLAGS_FIXED 2u
@@ -52,7 +52,7 @@ static void set_registers(struct riffle_boot_registers *registers, uint64_t entr
 	};
 }
 
-/* What of the machine depends on which tables tell of it. */
+/* Checks what depends on the selected tables. */
 static int check_tables(const struct riffle_boot_map *map, const struct riffle_machine *machine,
 			struct riffle_error *error)
 {
@@ -84,7 +84,7 @@ static int check_tables(const struct riffle_boot_map *map, const struct riffle_m
 	return RIFFLE_OK;
 }
 
-/* The host address of 0 up to the end of what will be written. */
+/* The host address of [0, end of what will be written). */
 static int find_low(uint8_t **low, const struct riffle_boot_map *map, const struct riffle_machine *machine,
 		    struct riffle_error *error)
 {
@@ -147,7 +147,7 @@ static int take_header(struct riffle_boot_setup *setup, const struct riffle_plan
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "loadflags", "has bits other than KASLR_FLAG",
 					 loaded->loadflags);
 	setup->bytes[RBOOT_HDR(RBOOT_TYPE_OF_LOADER)] = RBOOT_LOADER_UNDEFINED;
-	/* the other flags speak of the real-mode code, which does not run */
+	/* the other flags concern the real-mode code, which does not run */
 	setup->bytes[RBOOT_HDR(RBOOT_LOADFLAGS)] = (uint8_t)(RBOOT_LOADED_HIGH | loaded->loadflags);
 	return RIFFLE_OK;
 }

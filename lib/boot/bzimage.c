@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bzImage booted as such: its protected-mode part in guest memory, entered where it unpacks itself in 64-bit mode. */
+/*
+ * Boots a bzImage as a bootloader does: puts its protected-mode part into guest memory and enters its 64-bit
+ * decompressor.
+ */
 #include "boot/internal.h"
 
 #include "common/bytes.h"
@@ -12,12 +15,12 @@
 #define MIN_HEADER_END 0x264u /* behind init_size */
 #define ALIGNMENT_MIN 4096u
 
-/* What of a bzImage goes where. */
+/* The parts of a bzImage. */
 struct bzimage {
 	struct riffle_boot_setup setup;
 	const uint8_t *code; /* protected-mode part: the rest of the file */
 	uint64_t code_bytes;
-	uint64_t window; /* init_size: memory it needs from its start on until the kernel has its own map */
+	uint64_t window; /* init_size: memory it needs from its start until the kernel has its own map */
 	uint64_t preferred;
 	uint64_t alignment;
 	bool relocatable;
@@ -51,7 +54,7 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 					    code_start + ENTRY_64, bytes);
 	image->code = file + code_start;
 	image->code_bytes = bytes - code_start;
-	/* in paragraphs: the last need not be whole; what follows is not the kernel's (a signature, padding) */
+	/* in paragraphs: the last may be incomplete; what follows is not part of the kernel (a signature, padding) */
 	said = (uint64_t)riffle_get32(h + RBOOT_HDR(RBOOT_SYSSIZE)) * 16;
 	if (said > image->code_bytes + 15)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "reaches past the end of the file",
@@ -71,7 +74,10 @@ static int parse(struct bzimage *image, const uint8_t *file, size_t bytes, struc
 	return RIFFLE_OK;
 }
 
-/* The first address at or above *address where the window fits into `ram`, clear of the initrd; false when none. */
+/*
+ * The first address at or above *address where the window fits into `ram` without overlapping the initrd; false if
+ * none.
+ */
 static bool fit(uint64_t *address, const struct bzimage *image, const struct riffle_ram *ram,
 		const struct riffle_range *initrd)
 {
@@ -96,8 +102,8 @@ static bool fit(uint64_t *address, const struct bzimage *image, const struct rif
 }
 
 /*
- * The unpacker moves up to the preferred address when it starts lower (arch/x86/boot/compressed/head_64.S), so places
- * below it are no use. A kernel that is not relocatable has that one place.
+ * The decompressor moves up to the preferred address if it starts lower (arch/x86/boot/compressed/head_64.S), so lower
+ * addresses are useless. A kernel that is not relocatable only has that address.
  */
 static int place(uint64_t *address, const struct bzimage *image, const struct riffle_boot_map *map,
 		 const struct riffle_range *initrd, struct riffle_error *error)
@@ -129,7 +135,7 @@ int riffle_boot_write_bzimage(struct riffle_boot_registers *registers, const str
 	kernel.bytes = image.window;
 	if ((status = place(&kernel.address, &image, &map, &initrd, error)))
 		return status;
-	/* read by nobody on the 64-bit path, but true where it fits the field */
+	/* not read on the 64-bit path, but correct if it fits the field */
 	if (kernel.address <= UINT32_MAX)
 		riffle_put32(image.setup.bytes + RBOOT_HDR(RBOOT_CODE32_START), (uint32_t)kernel.address);
 	status =

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where an initrd goes, by sizes alone, and whether one lies where this kernel may have it. */
+/* Places an initrd, based only on sizes, and checks that one lies where this kernel accepts it. */
 #include "boot/internal.h"
 
 #include "common/bytes.h"
@@ -7,7 +7,7 @@
 
 #define PAGE_MASK UINT64_C(0xfff)
 
-/* The part of a run of RAM that an initrd may use: [*start, *end), whole pages; false when there is none. */
+/* The part of a run of RAM that an initrd may use: [*start, *end), whole pages; false if there is none. */
 static bool usable(const struct riffle_range *run, uint32_t last, uint64_t *start, uint64_t *end)
 {
 	uint64_t limit = (uint64_t)last + 1;

@@ -33,7 +33,7 @@ static uint8_t *put_processor(uint8_t *p, unsigned id)
 	return p + PROCESSOR_BYTES;
 }
 
-/* an interrupt entry: flags 0 means as the bus has it, for ISA edge-triggered and active high */
+/* an interrupt entry: flags 0 means the bus's default, for ISA edge-triggered and active high */
 static uint8_t *put_interrupt(uint8_t *p, uint8_t type, uint8_t kind, uint8_t irq, uint8_t apic, uint8_t pin)
 {
 	memset(p, 0, ENTRY_BYTES);

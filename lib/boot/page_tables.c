@@ -13,7 +13,7 @@
 #define DIRTY 0x040u
 #define LARGE 0x080u
 #define TABLE (PRESENT | WRITABLE | ACCESSED)
-/* accessed and dirty from the start: a vCPU whose memory accesses are emulated need not come back to set them */
+/* accessed and dirty from the start, so that a vCPU with emulated memory accesses need not exit to set them */
 #define LEAF (PRESENT | WRITABLE | ACCESSED | DIRTY | LARGE)
 
 #define GIB (UINT64_C(1) << 30)
@@ -23,8 +23,8 @@
 #define FEW ((RIFFLE_BOOT_CMDLINE - DIRECTORIES) / PAGE)
 #define MORE_END 0x90000u
 #define MORE ((MORE_END - RIFFLE_BOOT_MORE_TABLES) / PAGE)
-#define SMALL_GIBS 4u                /* mapped by 2 MiB pages always: MMIO lies here, and its 1 GiB also holds RAM */
-#define GIBS_MAX (UINT64_C(1) << 18) /* what four levels reach */
+#define SMALL_GIBS 4u                /* always mapped by 2 MiB pages: MMIO lies here, in a GiB that also holds RAM */
+#define GIBS_MAX (UINT64_C(1) << 18) /* the range of 4-level paging */
 #define GIBS_OF_PDPT 512u
 
 static uint32_t page_address(unsigned index)
@@ -32,7 +32,7 @@ static uint32_t page_address(unsigned index)
 	return index < FEW ? DIRECTORIES + index * PAGE : RIFFLE_BOOT_MORE_TABLES + (index - FEW) * PAGE;
 }
 
-/* The next GiB to map, from *gib on: the first four, then those that hold RAM; false when there is none. */
+/* The next GiB to map, from *gib on: the first four, then those that hold RAM; false if there is none. */
 static bool next_gib(const struct riffle_boot_map *map, uint64_t *gib)
 {
 	if (*gib < SMALL_GIBS)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's RAM as the boot room needs it: checked, ascending, adjacent stretches joined. */
+/* The guest's RAM for the boot component: checked, ascending, with adjacent ranges joined. */
 #include "boot/internal.h"
 
 #include "common/bytes.h"
@@ -53,7 +53,7 @@ int riffle_boot_map_init(struct riffle_boot_map *map, const struct riffle_machin
 	for (size_t i = 0; i < machine->ram_count; i++)
 		if ((status = check_stretch(&machine->ram[i], error)))
 			return status;
-	/* from each stretch's end to the next one: what is left out begins inside another */
+	/* from each range's end to the next one: a start that is skipped lies inside another range */
 	for (size_t i = 0; i < machine->ram_count; i++) {
 		const struct riffle_ram *ram = riffle_boot_map_next(map, end);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The setup header that goes into the zero page: the bzImage's own, or one made up for a kernel that came without. */
+/*
+ * The setup header that goes into the zero page: the bzImage's own, or a synthesised one for a kernel that came
+ * without.
+ */
 #include "boot/internal.h"
 
 #include "common/bytes.h"
@@ -31,7 +34,7 @@ int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from,
 		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "setup header magic",
 					       "is not \"HdrS\", as a bzImage has it",
 					       riffle_get32(from + RBOOT_HDR(RBOOT_MAGIC)), MAGIC);
-	/* the header ends where the jump at 0x200 leads (boot.rst, 64-bit boot protocol); code follows it */
+	/* the header ends at the target of the jump at 0x200 (boot.rst, 64-bit boot protocol), where code starts */
 	end = RBOOT_HDR(RBOOT_MAGIC) + from[RBOOT_HDR(RBOOT_JUMP + 1)];
 	if (end > RBOOT_HDR_BYTES)
 		end = RBOOT_HDR_BYTES;
@@ -46,7 +49,7 @@ static void make_up(struct riffle_boot_setup *setup, const struct riffle_header 
 	uint8_t *p = setup->bytes;
 
 	memset(setup, 0, sizeof *setup);
-	riffle_put16(p + RBOOT_HDR(RBOOT_ROOT_FLAGS), 1); /* root read-only until told otherwise, as in bzImages */
+	riffle_put16(p + RBOOT_HDR(RBOOT_ROOT_FLAGS), 1); /* root read-only by default, as in bzImages */
 	riffle_put16(p + RBOOT_HDR(RBOOT_VID_MODE), VID_MODE_NORMAL);
 	riffle_put16(p + RBOOT_HDR(RBOOT_BOOT_FLAG), BOOT_FLAG);
 	riffle_put32(p + RBOOT_HDR(RBOOT_MAGIC), MAGIC);

@@ -14,7 +14,7 @@
 #define E820_RESERVED 2u
 
 #define SETUP_DATA_HEADER_BYTES 16u
-#define SETUP_RNG_SEED 9u /* arch/x86/include/uapi/asm/bootparam.h, Linux 6.0; older kernels pass over it */
+#define SETUP_RNG_SEED 9u /* arch/x86/include/uapi/asm/bootparam.h, Linux 6.0; older kernels ignore it */
 
 _Static_assert(RIFFLE_BOOT_SETUP_DATA + SETUP_DATA_HEADER_BYTES + RIFFLE_BOOT_RNG_SEED_MAX <= RBOOT_SETUP_DATA_END,
 	       "setup_data fits its page");
@@ -94,7 +94,7 @@ int riffle_boot_write_zero_page(uint8_t *low, const struct riffle_boot_map *map,
 	    (status = write_setup_data(low, machine, &setup_data, error)))
 		return status;
 
-	/* all zero first: a non-zero sentinel (0x1ef) tells the kernel of a loader that left garbage around the header
+	/* all zero first: a non-zero sentinel (0x1ef) tells the kernel that the loader left garbage around the header
 	 */
 	memset(page, 0, ZERO_PAGE_BYTES);
 	memcpy(page + RBOOT_HDR_START, setup->bytes, sizeof setup->bytes);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns a struct riffle_error into one line of words. */
+/* Formats a struct riffle_error as one line. */
 #include <stdio.h>
 #include <string.h>
 
 #include <riffle/error.h>
 
-/* small numbers are counts and read best in decimal, large ones are addresses and offsets */
+/* small numbers are counts, which read best in decimal; large ones are addresses and offsets */
 static void number(char *text, size_t bytes, uint64_t value, unsigned char show)
 {
 	if (show == RIFFLE_SHOW_VERSION)

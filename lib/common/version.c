@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which version of the library this is, for programs that were built with another one's headers. */
+/* The version of this library, for programs built with the headers of another version. */
 #include <riffle/format.h>
 #include <riffle/version.h>
 

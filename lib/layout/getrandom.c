@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The operating system's randomness: what every real boot draws its layout from. */
+/* The operating system's randomness, from which every real boot draws its layout. */
 #include <errno.h>
 #include <sys/random.h>
 

@@ -13,8 +13,8 @@ struct gap {
 };
 
 /*
- * Finds the next gap at or after *position inside one stretch of RAM; false when there is none. Reserved ranges come in
- * any order and may overlap, so each step looks at all of them: there are a handful.
+ * Finds the next gap at or after *position inside one RAM range; false if there is none. Reserved ranges come in any
+ * order and may overlap, so each step examines all of them: there are only a few.
  */
 static bool next_gap(struct gap *gap, const struct riffle_ram *ram, const struct riffle_memory *memory,
 		     uint64_t image_bytes, uint64_t *position)
@@ -130,7 +130,7 @@ static bool is_physical_slot(const struct riffle_plan *plan, const struct riffle
 	return false;
 }
 
-/* riffle_plan_check() has made sure that the image at its link address fits the window. */
+/* riffle_plan_check() has checked that the image at its link address fits the window. */
 static uint64_t count_virtual(const struct riffle_plan *plan)
 {
 	const struct riffle_header *h = plan->header;
@@ -200,7 +200,7 @@ static int draw_order(struct riffle_layout *layout, const struct riffle_plan *pl
 	return RIFFLE_OK;
 }
 
-/* Each region's places hold each of its chunks once. */
+/* Each region's positions hold each of its chunks once. */
 int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
 			      struct riffle_error *error)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A uniform permutation: Fisher and Yates, with numbers from ChaCha20 and none of them biased. */
+/* A uniform permutation: Fisher-Yates, with unbiased numbers from ChaCha20. */
 #include "layout/random.h"
 
 #include "common/bytes.h"
@@ -28,7 +28,7 @@ static inline uint32_t next32(struct stream *stream)
 
 /*
  * Below `bound`, by the high half of a product (Lemire, "Fast Random Integer Generation in an Interval", 2019): a
- * division only for the few draws that might have to be thrown away.
+ * division only for the few draws that might have to be rejected.
  */
 static inline uint32_t below(struct stream *stream, uint32_t bound)
 {
@@ -55,7 +55,7 @@ void riffle_permute(uint16_t *order, uint32_t count, const uint8_t key[32], uint
 		order[i - 1] = taken;
 	}
 	*counter = stream.counter;
-	/* what is left of the stream would tell the last draws */
+	/* the rest of the stream would reveal the last draws */
 	memset(&stream, 0, sizeof stream);
 	__asm__ volatile("" : : "r"(&stream) : "memory");
 }

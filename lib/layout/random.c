@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Uniform numbers by rejection, and a replayable source: ChaCha20's key stream. */
+/* Uniform numbers by rejection, and a reproducible source: ChaCha20's key stream. */
 #include "layout/random.h"
 
 #include "common/bytes.h"
@@ -23,7 +23,7 @@ int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_ra
 	status = RIFFLE_CHECK_ZERO(random->reserved_zero, "random", error);
 	if (status)
 		return status;
-	/* the draws below 2^64 mod bound would make the first numbers likelier than the others */
+	/* draws below 2^64 mod bound would make the smallest numbers more likely than the others */
 	reject = -bound % bound;
 	do {
 		if (random->fill(random->opaque, &draw, sizeof draw))
@@ -33,10 +33,10 @@ int riffle_random_below(uint64_t *number, uint64_t bound, const struct riffle_ra
 	return RIFFLE_OK;
 }
 
-/* Four blocks side by side: the compiler makes vector code of it, or plain code where there are no vectors. */
+/* Four blocks side by side, which the compiler turns into vector code, or plain code if there are no vectors. */
 typedef uint32_t lanes __attribute__((vector_size(16)));
 
-/* by address, for a vector cannot be returned where there are no vector registers */
+/* by address, because without vector registers a vector cannot be returned */
 static inline void mix(lanes *x, const lanes *y, unsigned by)
 {
 	*x ^= *y;
@@ -51,7 +51,7 @@ static inline void quarter(lanes *a, lanes *b, lanes *c, lanes *d)
 	*c += *d, mix(b, c, 7);
 }
 
-/* RFC 8439 section 2.3, with the 32-bit counter and the nonce's first word taken as one 64-bit counter */
+/* RFC 8439 section 2.3, with the 32-bit counter and the nonce's first word used as one 64-bit counter */
 void riffle_chacha20(uint8_t out[RIFFLE_CHACHA20_BYTES], const uint8_t key[32], uint64_t counter)
 {
 	static const uint32_t constants[4] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Overwrites secrets where a compiler may not leave it out. */
+/* Overwrites secrets in a way that the compiler cannot remove. */
 #include <string.h>
 
 #include <riffle/layout.h>

@@ -5,7 +5,8 @@
 #include "common/search.h"
 #include "plan/frames.h"
 
-#define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault the same page */
+#define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault on the same page  \
+				   */
 #define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
@@ -32,9 +33,9 @@ static struct cursor cursor_end(const struct riffle_plan *plan)
 }
 
 /*
- * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that reaches past
- * it waits for the bytes behind. `bytes` are those of the image from `start` on. A 32-bit field holds the low half of
- * an address in the top 2 GiB, so a sum modulo 2^32 is right.
+ * Relocates every field from the cursor on, and before `end`, that ends at or before `stop`; a field that extends past
+ * it waits for the following bytes. `bytes` are the image's from `start` on. A 32-bit field holds the low half of an
+ * address in the top 2 GiB, so a sum modulo 2^32 is right.
  */
 static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
 		     const struct cursor *end, uint64_t stop)
@@ -69,7 +70,7 @@ void riffle_load_relocate(const struct load *load, uint8_t *bytes, uint64_t star
 		relocate(load, bytes, start, &at, &all, end);
 }
 
-/* The same for fields in fixed places that refer to chunks: they follow what they refer to. */
+/* The same for fields in fixed code and data that refer to chunks: they follow their targets. */
 static void follow_chunks(const struct load *load, struct cursor *at, const struct cursor *end, uint64_t stop)
 {
 	const struct riffle_plan *plan = load->plan;
@@ -90,8 +91,8 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 }
 
 /*
- * Sites stay in their places, so that each follows its chunk and nothing else: those that end in (from, stop] and do
- * not start before `start`.
+ * Sites stay in place, so each changes only by its chunk's shift: those that end in (from, stop] and do not start
+ * before `start`.
  */
 static void follow_sites(const struct load *load, uint64_t start, uint64_t from, uint64_t stop)
 {
@@ -135,7 +136,7 @@ static void patch(const struct load *load, struct cursor *at, uint64_t start, ui
 	*ticks += __builtin_ia32_rdtsc() - before;
 }
 
-/* First area that ends behind `image_offset`; an empty one far away when there is none. */
+/* First area that ends after `image_offset`; an empty one at the end if there is none. */
 static struct plan_area area_at(const struct load *load, uint64_t image_offset)
 {
 	unsigned low = 0, high = load->areas.count;
@@ -156,7 +157,7 @@ static uint64_t min64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* First extent that ends behind `image_offset`. */
+/* First extent that ends after `image_offset`. */
 static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
 	uint32_t low = 0, high = plan->extent_count;
@@ -251,8 +252,9 @@ static void plain_job(void *argument, unsigned index)
 }
 
 /*
- * The few fields that lie across two blocks: no job had all their bytes. Each list from the first field that could, to
- * the end of those that start before the edge; none lies across the edge of an area (riffle_plan_check()).
+ * Relocates the few fields that straddle two blocks, because no job had all their bytes. Each list is walked from the
+ * first field that could to the last one that starts before the boundary; none straddles the boundary of an area
+ * (riffle_plan_check()).
  */
 static void relocate_across(const struct load *load)
 {

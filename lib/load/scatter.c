@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies chunks to their places all over a region, by the widest vectors that the processor has. */
+/* Copies chunks to their places throughout a region, with the widest vectors that the processor has. */
 #include "load/shuffle.h"
 
 #if RIFFLE_VECTORS && defined(__x86_64__)
@@ -9,7 +9,7 @@
 #define AHEAD 8u /* chunks */
 #define AHEAD_BYTES 512u
 
-/* Asking for a coming chunk's lines ahead hides most of what fetching them costs. */
+/* Prefetching the lines of later chunks hides most of their latency. */
 HOT void ask_ahead(const uint8_t *image, const struct riffle_chunk *c, const int32_t *shift, uint32_t i, uint32_t count)
 {
 	if (i + AHEAD < count) {
@@ -39,8 +39,8 @@ static void scatter(const struct shuffle_load *s, uint32_t first, uint32_t count
 #if RIFFLE_VECTORS && defined(__x86_64__)
 
 /*
- * Chunks are multiples of 16 bytes, so that masks of words start and end each exactly; between them stores are aligned,
- * since one across two lines costs as much as two.
+ * Chunks are multiples of 16 bytes, so masked word stores handle their start and end exactly; the stores in between are
+ * aligned, because a store across two cache lines costs as much as two.
  */
 __attribute__((target("avx512f"))) static void scatter_wide(const struct shuffle_load *s, uint32_t first,
 							    uint32_t count, const uint8_t *bytes)

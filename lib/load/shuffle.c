@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads a kernel with its functions in another order: chunks are patched in source order, then copied to their places.
+/* Loads a kernel with its functions permuted: chunks are patched in source order, then copied to their places.
  */
 #include "load/shuffle.h"
 
@@ -21,7 +21,10 @@ static const struct riffle_region *largest_region(const struct riffle_plan *plan
 	return largest;
 }
 
-/* Tables are staged where chunks go later; how many fit there. With none, there is memory for one in the workspace. */
+/*
+ * Tables are staged where chunks are written later: returns how many fit there. If none does, the workspace has room
+ * for one.
+ */
 static unsigned stages_in_image(const struct riffle_plan *plan)
 {
 	uint64_t bytes = riffle_shuffle_stage_bytes(plan), fit = 0;
@@ -32,7 +35,7 @@ static unsigned stages_in_image(const struct riffle_plan *plan)
 	return fit < SCRATCHES ? (unsigned)fit : SCRATCHES;
 }
 
-/* Divides the workspace, or with none only tells how long it is. What is used by some loads alone comes last. */
+/* Divides the workspace, or without one only returns its size. Parts that only some loads use come last. */
 static size_t divide(struct shuffle_load *s, const struct riffle_plan *plan, uint8_t *workspace)
 {
 	size_t batch = aligned(BATCH_BYTES) + aligned(MAP_BYTES);
@@ -75,7 +78,7 @@ uint8_t *riffle_shuffle_scratch(struct shuffle_load *s, unsigned count, unsigned
 		unsigned i = (unsigned)__builtin_ctz(~taken);
 
 		if (i >= count) {
-			/* more workers than buffers: one will be back soon */
+			/* more workers than buffers: one will be released soon */
 			__builtin_ia32_pause();
 			continue;
 		}
@@ -93,7 +96,10 @@ void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number)
 	__atomic_fetch_and(&s->scratch_taken, ~(1u << number), __ATOMIC_RELEASE);
 }
 
-/* From the order: how far each chunk moves. An order that is no permutation of each region's chunks is refused. */
+/*
+ * Computes from the order how far each chunk moves. An order that is not a permutation of each region's chunks is
+ * refused.
+ */
 static int find_shifts(struct shuffle_load *s, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = s->load.plan;
@@ -101,7 +107,7 @@ static int find_shifts(struct shuffle_load *s, struct riffle_error *error)
 
 	for (uint32_t i = 0; i < plan->chunk_count; i++)
 		shift[i] = SHIFT_UNSET;
-	shift[plan->chunk_count] = 0; /* what does not move; riffle_plan_check() let no higher number pass */
+	shift[plan->chunk_count] = 0; /* for what does not move; riffle_plan_check() has refused higher numbers */
 	for (uint32_t i = 0; i < plan->region_count; i++) {
 		const struct riffle_region *r = &plan->regions[i];
 		const uint16_t *order = s->load.order + r->first_chunk;
@@ -123,7 +129,7 @@ static int find_shifts(struct shuffle_load *s, struct riffle_error *error)
 	return RIFFLE_OK;
 }
 
-/* Where each group starts in the plan's lists, and which groups are read together. */
+/* Determines where each group starts in the plan's lists, and which groups are read together. */
 static void start_groups(struct shuffle_load *s)
 {
 	const struct riffle_plan *plan = s->load.plan;
@@ -159,8 +165,10 @@ struct patch {
 	uint32_t *own;
 };
 
-/* Sixteen words at a time, which is enough for most chunks: those too many become the next chunk's, or lie in the
- * padding. */
+/*
+ * Sixteen words at a time, which is enough for most chunks: the excess is overwritten by the next chunk, or lies in the
+ * padding.
+ */
 static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint32_t first, uint32_t count)
 {
 	const struct riffle_chunk *chunk = &s->load.plan->chunks[first];
@@ -180,8 +188,8 @@ static void map_shifts(const struct shuffle_load *s, const struct patch *p, uint
 }
 
 /*
- * The PC-relative fields that a list of steps leads to: each loses what its own chunk moves by, and gains what its
- * target does, where there are targets. False if one does not lie in the group.
+ * Fixes up the PC-relative fields given by a list of steps: subtracts the shift of the field's own chunk and adds that
+ * of its target, if there are targets. False if a field does not lie in the group.
  */
 HOT bool patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps, const uint16_t *target,
 		     const int32_t *shift)
@@ -202,7 +210,7 @@ HOT bool patch_steps(const struct patch *p, const uint8_t *step, uint32_t steps,
 	return true;
 }
 
-/* Patches a group's references where it lies; false if one has a field outside the group. */
+/* Patches a group's references in place; false if one has a field outside the group. */
 static bool patch_refs(const struct shuffle_load *s, const struct patch *p, const struct riffle_group *g,
 		       const struct group_start *at)
 {
@@ -248,7 +256,7 @@ static int patch_group(const struct shuffle_load *s, uint32_t index, uint8_t *by
 	return RIFFLE_OK;
 }
 
-/* Groups without a gap between them: read at once, patched one by one, and scattered. */
+/* Adjacent groups: read together, patched one by one, and scattered. */
 static int shuffle_batch(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint64_t *patch_ticks,
 			 struct riffle_error *error)
 {
@@ -282,7 +290,7 @@ static int shuffle_batch(struct shuffle_load *s, uint32_t index, uint8_t *scratc
  * staged. */
 struct shuffle_jobs {
 	struct shuffle_load *s;
-	uint32_t tables, batches, blocks; /* in a round without one of these, 0 of them */
+	uint32_t tables, batches, blocks; /* 0 if the round has none */
 };
 
 static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)

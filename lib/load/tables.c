@@ -3,23 +3,23 @@
 #include "load/shuffle.h"
 
 /*
- * A chunk's entries are neighbours in each of these tables, because the tables are sorted by address and a chunk is one
- * stretch of addresses. In the new order they are neighbours again, in the same order among themselves. So a chunk's
- * run moves as a whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's
- * own. Entries that belong to no chunk stay in their places: the entries between two regions are as many as before.
+ * A chunk's entries are adjacent in each of these tables, because the tables are sorted by address and a chunk is one
+ * address range. In the new order they are adjacent again, in the same relative order. So a chunk's run moves as a
+ * whole, and each of its PC-relative fields changes by one number: the chunk's shift minus the run's own. Entries that
+ * belong to no chunk stay in place, because the number of entries between two regions does not change.
  *
- * A table is read whole, and written from its start to its end by collecting runs: reads go anywhere, which a processor
- * overlaps, and writes go forwards, so that a run may overwrite the start of the next one with anything.
+ * A table is read as a whole, and written from start to end by collecting runs: reads are random, which a processor
+ * overlaps, and writes are sequential, so a run may overwrite the start of the next one.
  */
 
 /* One array of entries on its way into the new order. */
 struct array {
 	const struct shuffle_load *s;
-	const uint32_t *gaps; /* entries of no chunk: before each region, and after the last one */
+	const uint32_t *gaps; /* entries that belong to no chunk: before each region, and after the last one */
 	uint32_t *from;       /* find_runs() */
-	uint8_t *in, *out;    /* the table as linked, with RUN_STEP bytes to spare, and its place in the image */
+	uint8_t *in, *out;    /* the table as linked, followed by RUN_STEP spare bytes, and its place in the image */
 	uint64_t bytes;
-	/* kinds of entries use what they need */
+	/* each kind of entry uses what it needs */
 	uint64_t delta;
 	uint32_t *symbol_place;
 	uint32_t flags;
@@ -27,15 +27,16 @@ struct array {
 };
 
 typedef uint32_t count_entries(const struct riffle_chunk *chunk);
-/* Moves a run of entries whose code moves by `shift`; often there are none, which is cheaper to move than to test for.
+/* Moves a run of entries whose code moves by `shift`; often the run is empty, which is cheaper to move than to test
+ * for.
  */
 typedef void move_run(struct array *a, uint32_t from, uint32_t to, uint32_t entries, uint32_t shift);
 
 #define AHEAD 24u /* chunks: their entries are anywhere */
 
 /*
- * Where each chunk's entries start in link order, and after those of a region's last chunk where they end: so a chunk's
- * are from[c + region] up to from[c + region + 1].
+ * Where each chunk's entries start in link order, with an extra entry after each region's last chunk for where they
+ * end: a chunk's entries are from[c + region] up to from[c + region + 1].
  */
 HOT void find_runs(struct array *a, count_entries *count)
 {
@@ -55,7 +56,7 @@ HOT void find_runs(struct array *a, count_entries *count)
 	}
 }
 
-/* Each use is compiled for its own kind of entry. riffle_plan_check() has seen that all runs and gaps fill the table.
+/* Each use is compiled for its own kind of entry. riffle_plan_check() has checked that runs and gaps fill the table.
  */
 HOT void collect(struct array *a, count_entries *count, move_run *move, uint32_t entry_bytes)
 {
@@ -120,14 +121,14 @@ HOT void move_exceptions(struct array *a, uint32_t from, uint32_t to, uint32_t e
 
 		riffle_put32(out, riffle_get32(in) + shift - own);
 		riffle_put32(out + 4, riffle_get32(in + 4) + (uint32_t)shifts[target[0]] - own);
-		/* data, which no shuffle changes, or a pointer to a handler */
+		/* data, which a shuffle does not change, or a pointer to a handler */
 		if (target[1] <= plan->chunk_count)
 			third += (uint32_t)shifts[target[1]] - own;
 		riffle_put32(out + 8, third);
 	}
 }
 
-/* ORC: places in code, and what the unwinder does there, in two arrays. */
+/* ORC: code addresses, and the unwind state there, in two arrays. */
 
 HOT uint32_t count_orc(const struct riffle_chunk *chunk)
 {
@@ -166,7 +167,7 @@ HOT uint32_t count_mcount(const struct riffle_chunk *chunk)
 	return chunk->mcount;
 }
 
-/* An entry of a weak function that was overridden is 0 in kernels from 6.15 on, and stays it. */
+/* In kernels since 6.15 the entry of an overridden weak function is 0, and stays 0. */
 HOT void move_address(const struct array *a, uint32_t from, uint32_t to, uint64_t add)
 {
 	uint64_t address = riffle_get64(a->in + (size_t)from * 8);
@@ -217,7 +218,7 @@ HOT uint32_t count_name_bytes(const struct riffle_chunk *chunk)
 	return chunk->name_bytes;
 }
 
-/* Offset of the name after the one at `at`; stays inside the names whatever they hold. */
+/* Offset of the name after the one at `at`; stays inside the names whatever they contain. */
 static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 {
 	uint32_t length = at < end ? names[at++] : 0;
@@ -227,7 +228,7 @@ static uint32_t skip_name(const uint8_t *names, uint32_t at, uint32_t end)
 	return length < end - at ? at + length : end;
 }
 
-/* Each 256th symbol's place in the names. Those of symbols that do not move are as they were. */
+/* Each 256th symbol's offset in the names. Those of symbols that do not move are unchanged. */
 static __attribute__((noinline)) void mark(const struct array *a, uint32_t symbol, uint32_t end, uint32_t from,
 					   uint32_t to)
 {
@@ -274,7 +275,7 @@ static void write_markers(struct array *a)
 	}
 }
 
-/* The by-name sequence keeps its order; each number in it is a symbol's place, which may have changed. */
+/* The by-name sequence keeps its order; each number in it is a symbol's index, which may have changed. */
 static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, struct riffle_error *error)
 {
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
@@ -284,7 +285,7 @@ static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, stru
 	for (uint32_t i = 0; !status && i < k->symbols; i++, at += 3) {
 		uint32_t seq = (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2];
 
-		/* the kernel's own bytes: one that names no symbol is its own affair, and not followed */
+		/* the kernel's own data: an invalid symbol number is left unchanged */
 		if (seq < k->symbols)
 			seq = symbol_place[seq];
 		riffle_put16(at, __builtin_bswap16((uint16_t)(seq >> 8)));
@@ -293,7 +294,7 @@ static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, stru
 	return status;
 }
 
-/* The arrays of all tables, each a job. */
+/* The arrays of all tables; each is a job. */
 
 enum part {
 	PART_ORC_STATES, /* the longest first */
@@ -363,7 +364,7 @@ uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan)
 	for (unsigned i = 0; i < PARTS; i++) {
 		uint64_t bytes = staged(parts[i].bytes);
 
-		/* each symbol's new place follows the offsets */
+		/* each symbol's new index is computed with the offsets */
 		if (i == PART_OFFSETS && k && k->seqs)
 			bytes += staged(parts[i].bytes);
 		most = bytes > most ? bytes : most;

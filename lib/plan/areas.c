@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collects the areas that a shuffled load writes by itself. */
+/* Collects the areas that a shuffled load writes itself. */
 #include "plan/areas.h"
 
 #include <stdbool.h>
 
-/* Insertion keeps them in order: regions come sorted, and tables are a few dozen at most. */
+/* Insertion sort: regions are already sorted, and there are at most a few dozen tables. */
 static void add(struct plan_areas *areas, uint32_t start, uint32_t bytes)
 {
 	unsigned i = areas->count++;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks the bytes of a prepared kernel and turns them into a plan: after this nothing in it needs checking again. */
+/*
+ * Checks the bytes of a prepared kernel and turns them into a plan: nothing in it needs to be checked again afterwards.
+ */
 #include <riffle/plan.h>
 
 #include "common/bytes.h"
@@ -19,7 +21,7 @@ int riffle_plan_clear(struct riffle_plan *plan, struct riffle_error *error)
 {
 	size_t size = plan->size;
 
-	/* a caller built against a later header may have a longer struct: what this version does not know is 0 */
+	/* a caller built against a later header may have a longer struct: the unknown part is set to 0 */
 	if (size < sizeof *plan || size > PLAN_SIZE_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "plan size",
 					    "is not that of a struct riffle_plan: start from RIFFLE_PLAN_INIT", size,
@@ -99,7 +101,7 @@ static int check_places(const struct riffle_header *h, uint64_t file_bytes, stru
 	return RIFFLE_OK;
 }
 
-/* Text of a kernel's, which users print: it ends, and nothing in it speaks to a terminal. */
+/* Text from a kernel, which users print: it must be NUL-terminated and free of control characters. */
 static int check_text(const char *text, size_t bytes, const char *field, struct riffle_error *error)
 {
 	for (size_t i = 0; i < bytes; i++) {
@@ -142,7 +144,7 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 	return status ? status : check_text(h->no_shuffle, sizeof h->no_shuffle, "no_shuffle", error);
 }
 
-/* The address and count of one section of the plan, or an error that names it. */
+/* Returns the address and count of one section of the plan, or an error that names it. */
 static int find_section(const struct riffle_header *h, const uint8_t *plan, enum riffle_section_kind kind,
 			const char *name, size_t entry_bytes, const void **entries, uint32_t *count,
 			struct riffle_error *error)
@@ -188,7 +190,10 @@ static int check_segments(const struct riffle_plan *plan, struct riffle_error *e
 	return RIFFLE_OK;
 }
 
-/* Every extent inside the file bytes of one segment, in order, and where the format says it is in the file. */
+/*
+ * Every extent must lie inside the file bytes of one segment, in order, and at the file offset that the format
+ * requires.
+ */
 static int check_extents(const struct riffle_plan *plan, struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
@@ -213,7 +218,7 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 		if (e->image_offset % PAGE && e->image_offset != plan->segments[seg].image_offset)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "extent image_offset",
 						 "starts neither on a page nor with its segment", e->image_offset);
-		/* where compressed bytes are is the frames' affair */
+		/* the offsets of compressed data are in the frames */
 		if (h->features & RIFFLE_FEATURE_COMPRESSED
 			? e->file_offset != 0
 			: e->file_offset != h->payload_offset + e->image_offset ||
@@ -225,7 +230,9 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 	return RIFFLE_OK;
 }
 
-/* Strictly ascending, and each field wholly inside one extent (so inside its segment, and among the bytes loaded). */
+/*
+ * Strictly ascending, and each field wholly inside one extent (and so inside its segment, and among the loaded bytes).
+ */
 static int check_relocs(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
 			const char *name, struct riffle_error *error)
 {

@@ -20,8 +20,7 @@ struct counts {
 	uint32_t fixed32_targets, fixed64_targets, gaps, site_targets, extable_targets;
 };
 
-/* What the chunks' entries in the sorted tables add up to: fewer than 65535 numbers of 16 bits each, so 32 bits hold a
- * sum. */
+/* The sums of the chunks' entries in the sorted tables: fewer than 65535 16-bit numbers each, so 32 bits hold a sum. */
 struct sums {
 	uint32_t orc, mcount, exceptions, symbols, name_bytes;
 };
@@ -120,7 +119,7 @@ static int check_chunks(const struct riffle_plan *plan, struct sums *sums, struc
 	return RIFFLE_OK;
 }
 
-/* A reader that does not know that an entry can move would enter the kernel somewhere. */
+/* A reader that does not know that the entry can move would enter the kernel at the wrong address. */
 static int check_entry(const struct riffle_plan *plan, struct riffle_error *error)
 {
 	bool moves = riffle_plan_chunk_at(plan, plan->header->entry_offset) != plan->chunk_count;
@@ -133,7 +132,9 @@ static int check_entry(const struct riffle_plan *plan, struct riffle_error *erro
 	return RIFFLE_OK;
 }
 
-/* Each group within one region and no longer than its fields' offsets reach; all chunks and all references in one. */
+/*
+ * Each group lies within one region and within reach of its fields' offsets; all chunks and references are in a group.
+ */
 static int check_groups(const struct riffle_plan *plan, struct riffle_error *error)
 {
 	uint64_t steps = 0, targets = 0, own = 0, abs32 = 0, abs64 = 0;
@@ -159,7 +160,7 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		    RIFFLE_GROUP_BYTES_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", i,
 						    RIFFLE_GROUP_BYTES_MAX);
-		/* the last group too: its counts, and whatever stands behind it, are used as they are */
+		/* also for the last group: its counts are used without further checks */
 		if (g->pc_steps > plan->pc_step_count - steps)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "pc_steps", "are more than there are",
 						    g->pc_steps, plan->pc_step_count - steps);
@@ -182,7 +183,7 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 	return RIFFLE_OK;
 }
 
-/* Chunk numbers up to and with the one that means "does not move". */
+/* Chunk numbers up to and including the one that means "does not move". */
 static int check_targets(const uint16_t *targets, uint32_t count, uint32_t stride, uint32_t chunk_count,
 			 const char *name, struct riffle_error *error)
 {
@@ -224,7 +225,7 @@ static int check_fixed(const struct riffle_plan *plan, const uint32_t *list, uin
 	return RIFFLE_OK;
 }
 
-/* Takes a sorted table's gaps and holds what they and the chunks' entries come to against what the table says. */
+/* Checks that a sorted table's gaps and the chunks' entries add up to the table's number of entries. */
 static int check_gaps(const struct riffle_plan *plan, const struct counts *counts, uint32_t first, uint32_t *next_gap,
 		      uint64_t chunks, uint64_t entries, const char *name, struct riffle_error *error)
 {
@@ -321,7 +322,7 @@ static int check_kallsyms(const struct riffle_plan *plan, const struct counts *c
 	return status;
 }
 
-/* A list with no field across `edge`. */
+/* Whether a field of the list straddles `edge`. */
 static bool crosses(const uint32_t *list, uint32_t count, uint32_t field_bytes, uint32_t edge)
 {
 	uint32_t i = riffle_first_at_least(list, count, edge < field_bytes ? 0 : (uint64_t)edge - field_bytes + 1);
@@ -336,7 +337,7 @@ static bool is_between(const uint32_t *list, uint32_t count, const struct plan_a
 	return i < count && list[i] < area->end;
 }
 
-/* Tables but MCOUNT hold no relocated fields: a shuffled load would leave those out. */
+/* Tables except MCOUNT hold no relocated fields: a shuffled load would skip those. */
 static bool has_relocs(const struct riffle_plan *plan, const struct plan_area *area)
 {
 	for (uint32_t i = 0; i < plan->region_count; i++)
@@ -351,7 +352,7 @@ static bool has_relocs(const struct riffle_plan *plan, const struct plan_area *a
 	       is_between(plan->reloc32_inverse, plan->reloc32_inverse_count, area);
 }
 
-/* Areas apart from each other, each inside one extent, and no field half in one; fixed references are in none. */
+/* Areas are disjoint, each inside one extent, and no field is partly in one; fixed references are in none. */
 static int check_areas(const struct riffle_plan *plan, struct riffle_error *error)
 {
 	struct plan_areas areas;

@@ -33,8 +33,8 @@ static int check_frame(const struct riffle_frame *frame, uint64_t image_offset, 
 }
 
 /*
- * Extents are disjoint and end inside an image of less than 1 GiB, and no frame is stored in more bytes than it has: no
- * sum here leaves 32 bits.
+ * Extents are disjoint and end inside an image of less than 1 GiB, and no frame's stored size exceeds its size: every
+ * sum here fits 32 bits.
  */
 int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error *error)
 {
@@ -80,7 +80,7 @@ int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error
 #define PIECE RIFFLE_FRAME_BYTES_MAX
 #define PIECES_MAX (RIFFLE_PLAN_MAX / PIECE)
 
-/* The pieces that hold the plan's first `bytes`, and of the last of these no more than is asked for. */
+/* Reads the pieces that hold the plan's first `bytes`, and of the last one no more than requested. */
 static int fetch_pieces(const struct riffle_header *h, const struct riffle_source *source, const uint32_t *stored,
 			uint64_t at, uint8_t *plan, uint64_t bytes, struct riffle_error *error)
 {

@@ -14,8 +14,8 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 /*
- * What an order and a workspace take, of the largest number of chunks too, if the tables are staged elsewhere. Memory
- * that is not used is not taken.
+ * Enough for an order and a workspace, even for the largest number of chunks, if the tables are staged elsewhere.
+ * Unused memory is never populated.
  */
 #define SPARE_BYTES ((size_t)4 << 20)
 #define SPARE_ALIGN ((size_t)64)
@@ -74,8 +74,8 @@ void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source
 }
 
 /*
- * Private memory in whole huge pages: a plan of 800 KB would take 200 faults of small ones, which cost several times
- * what reading and checking it does. NULL with errno when there is none.
+ * Private memory in whole huge pages: with small pages a plan of 800 KB would take 200 faults, which cost several times
+ * as much as reading and checking it. NULL with errno if there is none.
  */
 static void *map_private(size_t bytes, size_t *mapped)
 {
@@ -112,7 +112,7 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 	status = source->read(source->opaque, 0, &start, sizeof start, error);
 	if (status)
 		return status;
-	/* before memory is taken on its word; riffle_plan_check() gives the reasons in full */
+	/* checked before its size is trusted for an allocation; riffle_plan_check() reports the detailed error */
 	if (!riffle_plan_is_prepared(&start, sizeof start))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "magic", "is not that of a prepared kernel");
 	if (start.plan_bytes > RIFFLE_PLAN_MAX ||

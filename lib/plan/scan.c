@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scans of a plan as every processor can do them, and the choice. */
+/* Scans of a plan for every processor, and the choice of implementation. */
 #include "plan/scan_loops.h"
 
 #if defined(__x86_64__) && !defined(RIFFLE_FREESTANDING)

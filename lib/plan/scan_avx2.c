@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scans of a plan for processors with AVX2: used after asking for it only. */
+/* Scans of a plan for processors with AVX2, used only after checking for it. */
 #if defined(__x86_64__)
 
 #include <immintrin.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kinds of block engine have in common. */
+/* Shared by the block engines. */
 #ifndef RIFFLE_MONITOR_VIRTIO_BLOCK_ENGINE_H
 #define RIFFLE_MONITOR_VIRTIO_BLOCK_ENGINE_H
 
@@ -8,7 +8,7 @@
 struct block_engine_ops {
 	void (*submit)(struct block_engine *engine, struct block_io *io);
 	void (*run)(struct block_engine *engine);
-	void (*wait)(struct block_engine *engine); /* until something is done, and ends it */
+	void (*wait)(struct block_engine *engine); /* waits until an operation completes, and reports it */
 	int (*set_image)(struct block_engine *engine, struct riffle_error *error);
 	void (*close)(struct block_engine *engine);
 };
@@ -34,10 +34,13 @@ struct block_call {
 
 void block_io_call(struct block_io *io, struct block_call *call);
 
-/* What a call returned, negative errno or bytes. True: the operation is done, with io->result; false: call again. */
+/*
+ * Handles a call's result, negative errno or bytes. True: the operation is complete, with io->result; false: make the
+ * next call.
+ */
 bool block_io_returned(struct block_io *io, int64_t returned);
 
-/* Makes the call and returns what it does: for engines that call by themselves. */
+/* Makes the call and returns its result: for engines that make system calls themselves. */
 int64_t block_call_make(const struct block_call *call, int fd);
 
 int block_engine_open_uring(struct block_engine **engine, struct riffle_error *error);

@@ -17,43 +17,46 @@
 enum block_op {
 	BLOCK_READ,
 	BLOCK_WRITE,
-	BLOCK_WRITE_THROUGH, /* and on stable storage when it is done */
+	BLOCK_WRITE_THROUGH, /* and on stable storage when it completes */
 	BLOCK_FLUSH,
 	BLOCK_DISCARD,    /* a hint: it may read as anything afterwards */
 	BLOCK_ZERO,       /* reads as zeros; space stays allocated where that is possible */
 	BLOCK_ZERO_UNMAP, /* reads as zeros; space is given back where that is possible */
 };
 
-/* One operation, embedded in its owner. The buffers, and the array that names them, change while it is under way. */
+/*
+ * One operation, embedded in its owner. The buffers, and the array that lists them, are modified while it is in
+ * progress.
+ */
 struct block_io {
 	enum block_op op;
 	uint64_t offset, bytes;
 	struct iovec *buffers;
 	unsigned count;
-	int result; /* when done: 0, or an errno value */
+	int result; /* when complete: 0, or an errno value */
 	/* the engine's own */
 	uint64_t progress;
-	unsigned attempt; /* which way of doing it */
+	unsigned attempt; /* which method is being tried */
 	struct iovec zeros;
 	struct block_io *next;
 };
 
 enum block_engine_kind {
 	BLOCK_ENGINE_AUTO,   /* the best that works here */
-	BLOCK_ENGINE_INLINE, /* by the caller itself: for files in memory, which never make it wait */
+	BLOCK_ENGINE_INLINE, /* in the caller's thread: for files in memory, which never block */
 	BLOCK_ENGINE_URING,
 	BLOCK_ENGINE_WORKERS,
 };
 
 struct block_engine;
 
-/* Each operation's end, out of one of the functions below. It may submit another. */
+/* Called at the end of each operation, from one of the functions below. It may submit another. */
 typedef void block_io_done(void *opaque, struct block_io *io);
 
 /*
- * An engine for one image, whose descriptor stays the caller's. At most BLOCK_IO_DEPTH operations at a time. Not for
- * use by two threads at once. To be opened before the process is confined. Errors: MEMORY, IO, UNSUPPORTED (io_uring
- * was asked for and is refused here).
+ * An engine for one image, whose descriptor the caller keeps. At most BLOCK_IO_DEPTH operations at a time. Not
+ * thread-safe. Open it before the process is confined. Errors: MEMORY, IO, UNSUPPORTED (io_uring was requested but is
+ * unavailable).
  */
 int block_engine_open(struct block_engine **engine, enum block_engine_kind kind, const struct disk_image *image,
 		      block_io_done *done, void *opaque, struct riffle_error *error);
@@ -61,19 +64,19 @@ void block_engine_close(struct block_engine *engine); /* drained; NULL: nothing 
 
 enum block_engine_kind block_engine_kind(const struct block_engine *engine);
 
-/* Readable when something is done, edge-triggered: watch it with EPOLLET, do not read it. -1: never needed. */
+/* Readable when operations have completed, edge-triggered: watch it with EPOLLET, do not read it. -1: never needed. */
 int block_engine_event(const struct block_engine *engine);
 
-/* Begins an operation, at the latest in the next block_engine_run(). */
+/* Starts an operation, at the latest in the next block_engine_run(). */
 void block_engine_submit(struct block_engine *engine, struct block_io *io);
 
-/* Hands over what was submitted, and ends what is done, without waiting. Arms the event for the rest. */
+/* Passes on submitted operations and reports completed ones, without waiting. Arms the event for the rest. */
 void block_engine_run(struct block_engine *engine);
 
-/* Waits until everything is done. */
+/* Waits until everything is complete. */
 void block_engine_drain(struct block_engine *engine);
 
-/* Another image; drained. */
+/* Switches to another image; the engine must be drained. */
 int block_engine_set_image(struct block_engine *engine, const struct disk_image *image, struct riffle_error *error);
 
 #endif

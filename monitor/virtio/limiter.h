@@ -8,21 +8,21 @@
 
 #include "monitor/event/loop.h"
 
-/* `size` tokens come in `refill_ms`, and no more than `size` are ever saved up. Either 0: no limit. */
+/* `size` tokens are added per `refill_ms`, and at most `size` are kept. Either 0: no limit. */
 struct limiter_bucket_config {
 	uint64_t size;
 	uint64_t refill_ms;
-	uint64_t one_time_burst; /* spent before all else, and never refilled */
+	uint64_t one_time_burst; /* spent first, and never refilled */
 };
 
 struct limiter_config {
 	struct limiter_bucket_config bytes, ops;
 };
 
-/* A change of limits while running: of the buckets that it has. */
+/* A change of limits while running, of the buckets that it includes. */
 struct limiter_update {
 	bool has_bytes, has_ops;
-	struct limiter_bucket_config bytes, ops; /* size or refill_ms 0: no limit any more */
+	struct limiter_bucket_config bytes, ops; /* size or refill_ms 0: removes the limit */
 };
 
 struct limiter_bucket {
@@ -41,26 +41,26 @@ struct limiter {
 	uint64_t (*now)(void); /* loop_now(), but for tests */
 };
 
-/* A bucket alone, for whoever drops what it does not give: full at first; size 0 gives everything. */
+/* A single bucket, for callers that drop what exceeds it: full at first; size 0 allows everything. */
 void limiter_bucket_init(struct limiter_bucket *bucket, const struct limiter_bucket_config *config);
 bool limiter_bucket_take(struct limiter_bucket *bucket, uint64_t tokens);
 
-/* `again` is called by the loop when what limiter_take() refused may be had. The limiter must stay where it is. */
+/* The loop calls `again` when what limiter_take() refused is available. The limiter must stay in place. */
 void limiter_init(struct limiter *limiter, const struct limiter_config *config, struct loop *loop,
 		  void (*again)(void *opaque), void *opaque);
 
-/* New limits while running; buckets start full. Whoever waits is called again. */
+/* Sets new limits while running; buckets start full. A waiting caller is called again. */
 void limiter_configure(struct limiter *limiter, const struct limiter_config *config);
-/* The same of the buckets in *update; the others keep their limits and what they hold. */
+/* The same for the buckets in *update; the others keep their limits and tokens. */
 void limiter_update(struct limiter *limiter, const struct limiter_update *update);
 
 /*
- * Takes `ops` operations and `bytes` bytes, or neither: false, and `again` will be called. While it waits nothing is
- * given. A request larger than a bucket is given at once, and paid for before the next one is.
+ * Takes `ops` operations and `bytes` bytes, or neither: false, and `again` will be called. Until then every request is
+ * refused. A request larger than a bucket is granted at once, and paid off before the next one is granted.
  */
 bool limiter_take(struct limiter *limiter, uint64_t ops, uint64_t bytes);
 
-/* Gives back what was taken and not used. */
+/* Returns tokens that were taken and not used. */
 void limiter_refund(struct limiter *limiter, uint64_t ops, uint64_t bytes);
 
 /* True while limiter_take() refuses everything. */
@@ -71,7 +71,7 @@ static inline bool limiter_blocked(const struct limiter *limiter)
 
 void limiter_stop(struct limiter *limiter);
 
-/* What is left in the buckets, for a snapshot. What is restored is cut to what the limiter may hold. */
+/* The tokens left in the buckets, for a snapshot. Restored values are capped at the limiter's sizes. */
 struct limiter_state {
 	uint64_t burst[2], tokens[2], debt[2]; /* of bytes, of operations */
 };

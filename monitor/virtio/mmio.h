@@ -24,8 +24,8 @@ struct virtio_doorbell {
 };
 
 /*
- * `lock` guards the registers. It is not the device's, so that a vCPU that reads why it was interrupted does not wait
- * for the loop to finish a batch of the device.
+ * `lock` protects the registers. It is separate from the device's lock, so that a vCPU that reads the interrupt status
+ * does not wait for the loop to finish a batch of the device.
  */
 struct virtio_mmio {
 	struct virtio_device *device;
@@ -37,8 +37,8 @@ struct virtio_mmio {
 };
 
 /*
- * Puts `device` at `address` with interrupt `gsi`, before vCPUs run. vm_fd -1: KVM does not know of it yet; without
- * virtio_mmio_connect() every notification is an exit and interrupts are kept.
+ * Puts `device` at `address` with interrupt `gsi`, before vCPUs run. vm_fd -1: not connected to KVM yet; until
+ * virtio_mmio_connect() every notification is an exit and interrupts are held back.
  * Errors: those of irq_open(), loop_add(), bus_add() and virtio_mmio_connect().
  */
 int virtio_mmio_attach(struct virtio_mmio *mmio, struct virtio_device *device, uint64_t address, uint32_t gsi,
@@ -46,22 +46,22 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct virtio_device *device, u
 		       struct riffle_error *error);
 
 /*
- * From now on what the guest may read stands in `page`, of VIRTIO_MMIO_BYTES zeros at a multiple of that, which is the
- * caller's and is mapped at `address` for the guest to read: reading a register needs no exit then. Without it, and for
- * a KVM that cannot map it so, reads come by the bus. Before vCPUs run.
+ * From now on keeps the readable registers in `page`, which is owned by the caller, zeroed, VIRTIO_MMIO_BYTES long and
+ * aligned to that, and mapped at `address` read-only for the guest: reading a register then needs no exit. Without
+ * this, and on a KVM that cannot map it like that, reads come through the bus. Call before vCPUs run.
  */
 void virtio_mmio_show(struct virtio_mmio *mmio, void *page);
-/* All of it anew, when a device was restored; with the device's lock held. */
+/* Rewrites all of the page after a device was restored; with the device's lock held. */
 void virtio_mmio_refresh(struct virtio_mmio *mmio);
 
-/* Makes doorbells ioeventfds, and the interrupt a line of the VM. Errors: IO. */
+/* Connects the doorbells as ioeventfds, and the interrupt to the VM. Errors: IO. */
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error);
 
-/* Ends the transport and the device; neither vCPUs nor the loop run. Works on what was not attached.
+/* Ends the transport and the device; neither vCPUs nor the loop run. Also valid if nothing was attached.
  */
 void virtio_mmio_detach(struct virtio_mmio *mmio);
 
-/* What a driver may accept, the transport's own features included. */
+/* The features that a driver may accept, including the transport's own. */
 uint64_t virtio_mmio_features(const struct virtio_device *device);
 
 extern const struct bus_ops virtio_mmio_bus_ops;

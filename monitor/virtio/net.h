@@ -8,18 +8,19 @@
 #include "monitor/virtio/net_backend.h"
 
 /*
- * Somebody in the monitor who takes part in the guest's network: some of the guest's frames are his, and he has frames
- * for it. Frames are without header, and offloads are not for him: a frame may come with checksums left out and larger
- * than the MTU. Called by the event loop's thread, with the device's lock: he does not call the device.
+ * A hook for code in the monitor that takes part in the guest's network: it takes some of the guest's frames, and sends
+ * frames to the guest. Frames have no header, and offloads are not resolved: a frame may have incomplete checksums and
+ * exceed the MTU. Called by the event loop's thread, with the device's lock held: it must not call the device.
  */
 struct net_hook {
-	/* Before all else, and after it: the device that he may net_poll() and whose loop he may use. NULL: no need. */
+	/* Called first and last, with the device to pass to net_poll() and whose loop may be used. May be NULL. */
 	void (*attached)(void *opaque, struct virtio_device *device);
 	void (*detached)(void *opaque);
-	/* Whether he takes the frame that begins like this: at most NET_HOOK_HEAD bytes of it. */
+	/* Whether to take the frame that starts with these bytes, at most NET_HOOK_HEAD. */
 	bool (*wants)(void *opaque, const uint8_t *head, size_t bytes);
 	void (*take)(void *opaque, const uint8_t *frame, size_t bytes);
-	/* His next frame for the guest into `frame`, at most `room` bytes; 0: none. After net_poll(), and after take().
+	/* Puts the next frame for the guest into `frame`, at most `room` bytes; 0: none. Called after net_poll() and
+	 * after take().
 	 */
 	size_t (*give)(void *opaque, uint8_t *frame, size_t room);
 	void *opaque;
@@ -29,27 +30,27 @@ struct net_hook {
 
 struct net_config {
 	const char *name; /* for messages; stays */
-	bool has_mac;     /* false: the guest makes one up */
+	bool has_mac;     /* false: the guest chooses one */
 	uint8_t mac[6];
-	uint16_t mtu; /* told to the guest; 0: the backend's, if it has one */
+	uint16_t mtu; /* reported to the guest; 0: the backend's, if it has one */
 	struct limiter_config rx, tx;
-	const struct net_hook *hook; /* NULL: nobody; stays */
-	/* The network is gone (passt ended, the tap was deleted); the guest goes on without. NULL: nobody wants to know
+	const struct net_hook *hook; /* NULL: none; not copied */
+	/* The network is gone (passt ended, the tap was deleted); the guest continues without. May be NULL
 	 */
 	void (*lost)(void *opaque);
 	void *opaque;
 };
 
-/* The device owns the backend from now on, also after an error. Errors: ARGUMENT (mtu below 68), MEMORY. */
+/* The device takes ownership of the backend, also after an error. Errors: ARGUMENT (mtu below 68), MEMORY. */
 int net_new(struct virtio_device **device, const struct net_config *config, struct net_backend *backend,
 	    struct riffle_error *error);
 
-/* The rest belongs to the event loop's thread. */
+/* Call the following only in the event loop's thread. */
 
 void net_set_limits(struct virtio_device *device, const struct limiter_update *rx, const struct limiter_update *tx);
 const struct net_counters *net_counters(const struct virtio_device *device);
 
-/* The hook has something to give. */
+/* The hook has a frame for the guest. */
 void net_poll(struct virtio_device *device);
 
 /* A locally administered unicast address. Errors: RANDOM. */

@@ -13,7 +13,7 @@
 
 #define PASST_FORWARDS_MAX 16
 
-/* A port of the host that leads to a port of the guest. */
+/* A port of the host that is forwarded to a port of the guest. */
 struct passt_forward {
 	bool udp;
 	char address[INET6_ADDRSTRLEN]; /* of the host, numeric; empty: all of its addresses */
@@ -27,21 +27,21 @@ struct passt_config {
 };
 
 struct passt {
-	int fd;         /* our end: frames, each preceded by its length as 4 bytes, big-endian */
+	int fd;         /* riffle's end: frames, each preceded by its length as 4 bytes, big-endian */
 	int errors;     /* read end of its stderr, while it starts */
 	pid_t starting; /* the process that exits once passt is ready */
 };
 
 /*
- * Starts passt without waiting for it: that is passt_ready()'s. It lives as long as the other end of `fd` is open,
+ * Starts passt without waiting for it, which passt_ready() does. passt runs as long as its peer's end `fd` is open,
  * however this process ends. Frames may be sent at once. Errors: UNSUPPORTED (passt is not installed), ARGUMENT
  * (forwards: a port of the host is taken or not allowed), IO.
  */
 int passt_start(struct passt *passt, const struct passt_config *config, struct riffle_error *error);
 
 /*
- * Waits until passt serves its socket. When it ended instead, `said` receives what it wrote about that, as one line of
- * printable text. Errors: IO.
+ * Waits until passt serves its socket. If it ended instead, `said` receives its error output, as one line of printable
+ * text. Errors: IO.
  */
 int passt_ready(struct passt *passt, char *said, size_t bytes, struct riffle_error *error);
 
@@ -51,7 +51,7 @@ int passt_ready(struct passt *passt, char *said, size_t bytes, struct riffle_err
  */
 bool passt_parse_forward(const char *text, struct passt_forward *forward);
 
-/* Ends it. Also after a failed start. */
+/* Closes it, also after a failed start. */
 void passt_close(struct passt *passt);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-pmem: a file of the host that is the guest's persistent memory. */
+/* virtio-pmem: a host file as the guest's persistent memory. */
 #ifndef RIFFLE_MONITOR_VIRTIO_PMEM_H
 #define RIFFLE_MONITOR_VIRTIO_PMEM_H
 
@@ -14,25 +14,25 @@ struct pmem;
 
 struct pmem_config {
 	const char *path;
-	bool has_fd; /* the file is open already: `fd`, of which a copy is made */
+	bool has_fd; /* the file is already open as `fd`, which is duplicated */
 	int fd;
 	bool read_only;
-	struct limiter_config limits; /* of flushes: each batch of them is one operation and the file's size in bytes */
+	struct limiter_config limits; /* for flushes: each batch counts as one operation and the file's size in bytes */
 };
 
 /*
- * Opens, locks and maps the file, shared; what is missing to a multiple of PMEM_STEP is memory that is lost at the end.
- * Read-only, what the monitor's own devices write there stays in a private copy. `loop` is watched in.
+ * Opens, locks and maps the file, shared; it is padded to a multiple of PMEM_STEP with memory that is lost at the end.
+ * If read-only, writes by the monitor's own devices go to a private copy. Events are handled in `loop`.
  * Errors: those of disk_image_open() and block_engine_open(), MEMORY.
  */
 int pmem_new(struct pmem **pmem, const struct pmem_config *config, struct loop *loop, struct riffle_error *error);
 
-/* To be attached to a transport, with which it and the mapping end. */
+/* Attach it to a transport, which then destroys it and the mapping. */
 struct virtio_device *pmem_device(struct pmem *pmem);
 
 const struct pmem_counters *pmem_counters(const struct pmem *pmem);
 uint64_t pmem_bytes(const struct pmem *pmem);
-/* Says where it lies in the guest, before the guest runs; *region is it, for guest_memory_add(). */
+/* Sets its address in the guest, before the guest runs; *region is for guest_memory_add(). */
 void pmem_place(struct pmem *pmem, uint64_t address, struct riffle_ram *region);
 
 /* While it runs, from the loop's thread. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A split virtqueue, as the device sees it: chains of buffers out, used elements in, nothing of the driver's trusted.
+/* A split virtqueue, from the device's side: takes chains of buffers out, puts used elements in, and trusts nothing
+ * from the driver.
  */
 #ifndef RIFFLE_MONITOR_VIRTIO_QUEUE_H
 #define RIFFLE_MONITOR_VIRTIO_QUEUE_H
@@ -12,7 +13,7 @@
 #include "monitor/core/memory.h"
 
 #define VIRTQ_SIZE_MAX 256u
-#define VIRTQ_CHAIN_MAX 256u /* buffers of a chain, those in an indirect table included */
+#define VIRTQ_CHAIN_MAX 256u /* buffers of a chain, including those in an indirect table */
 
 /*
  * A queue belongs to one thread, the event loop's, from virtq_activate() until its device is reset. The driver may
@@ -24,16 +25,16 @@ struct virtq {
 	uint16_t size_max;
 	bool ready;
 	uint64_t descriptors, avail, used; /* guest addresses */
-	/* where that is; valid after virtq_activate() */
+	/* the rings' host addresses; valid after virtq_activate() */
 	const struct guest_memory *memory;
 	const uint8_t *descriptors_at;
 	const uint8_t *avail_at;
 	uint8_t *used_at;
 	bool event_idx, indirect; /* negotiated */
-	bool broken;              /* the ring lied: nothing is taken out any more */
-	uint16_t next_avail;      /* where the next chain is taken from */
-	uint16_t seen_avail;      /* the driver's index when it was last looked at */
-	uint16_t next_used;       /* where the next element goes; not published beyond published_used */
+	bool broken;              /* the ring is invalid: nothing more is taken */
+	uint16_t next_avail;      /* index of the next chain to take */
+	uint16_t seen_avail;      /* the driver's index when last read */
+	uint16_t next_used;       /* index of the next element; not published beyond published_used */
 	uint16_t published_used;
 };
 
@@ -47,33 +48,33 @@ struct virtq_chain {
 };
 
 /*
- * Checks size and addresses of the rings and keeps their host addresses; starts at index 0. False, with *problem set to
- * what is wrong: size, alignment, not in memory, rings that overlap.
+ * Checks size and addresses of the rings and keeps their host addresses; starts at index 0. False, with *problem set:
+ * size, alignment, not in memory, overlapping rings.
  */
 bool virtq_activate(struct virtq *queue, const struct guest_memory *memory, bool event_idx, bool indirect,
 		    const char **problem);
 
-/* Back to what it was before the driver did anything; size_max stays. */
+/* Back to the state before the driver did anything; size_max is kept. */
 void virtq_reset(struct virtq *queue);
 
 /*
- * The next chain that the driver made available: 1, or 0 when there is none. -1: the ring lies, and will say so again:
- * call virtio_fail(). At most `size` chains are out (popped and not pushed) at a time.
+ * Takes the next chain that the driver made available: 1, or 0 if there is none. -1: the ring is invalid, now and at
+ * further calls: call virtio_fail(). At most `size` chains are outstanding (popped and not pushed) at a time.
  */
 int virtq_pop(struct virtq *queue, struct virtq_chain *chain);
 
-/* Undoes the last virtq_pop(), before any other call; it will be read anew, and may then be another. */
+/* Undoes the last virtq_pop(), before any other call; the chain is read again later, and may then differ. */
 void virtq_unpop(struct virtq *queue);
 
-/* How many chains nobody has popped, of those that there were at the last look. */
+/* How many of the chains known at the last look have not been popped. */
 unsigned virtq_waiting(const struct virtq *queue);
 
 /* How many chains are popped and not pushed. */
 unsigned virtq_outstanding(const struct virtq *queue);
 
 /*
- * Gives a chain back, `written` bytes of its `in` buffers filled. The driver sees it after virtq_publish(), which is
- * called once a batch and says whether the driver wants an interrupt (virtio_publish() also raises it).
+ * Returns a chain, with `written` bytes of its `in` buffers filled. The driver sees it after virtq_publish(), which is
+ * called once per batch and returns whether the driver wants an interrupt (virtio_publish() also raises it).
  */
 void virtq_push(struct virtq *queue, uint16_t head, uint32_t written);
 bool virtq_publish(struct virtq *queue);
@@ -86,7 +87,7 @@ void virtq_unpush(struct virtq *queue, uint16_t count);
 
 /*
  * Asks the driver not to notify while the device is busy with the queue; or to notify again of the next chain. The
- * latter is true when there is one already, of which no notification will come: go on popping.
+ * latter is true if there is one already, for which no notification will come: continue popping.
  *
  *	do {
  *		virtq_stop_notify(queue);
@@ -97,11 +98,14 @@ void virtq_unpush(struct virtq *queue, uint16_t count);
 void virtq_stop_notify(struct virtq *queue);
 bool virtq_start_notify(struct virtq *queue);
 
-/* Copies from the `out` or to the `in` buffers, from `offset` on; the number of bytes there were. */
+/* Copies from the `out` or to the `in` buffers, from `offset` on; returns the number of bytes copied. */
 size_t virtq_chain_read(const struct virtq_chain *chain, size_t offset, void *data, size_t bytes);
 size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *data, size_t bytes);
 
-/* The part of `from` (count buffers) that starts at `offset` and is `bytes` long, into `to`; the number of buffers. */
+/*
+ * Puts the part of `from` (count buffers) that starts at `offset` and is `bytes` long into `to`; returns the number of
+ * buffers.
+ */
 unsigned virtq_slice(struct iovec *to, const struct iovec *from, unsigned count, size_t offset, size_t bytes);
 
 void virtq_chain_copy(struct virtq_chain *to, const struct virtq_chain *from);

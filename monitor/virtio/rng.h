@@ -11,7 +11,7 @@ struct rng;
 /* Errors: MEMORY. */
 int rng_new(struct rng **rng, const struct limiter_config *limits, struct loop *loop, struct riffle_error *error);
 
-/* To be attached to a transport, with which it ends. */
+/* Attach it to a transport, which then destroys it. */
 struct virtio_device *rng_device(struct rng *rng);
 const struct rng_counters *rng_counters(const struct rng *rng);
 void rng_limit(struct rng *rng, const struct limiter_config *limits);

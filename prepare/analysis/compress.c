@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compresses frames and plans, slowly and well: it is done once, and each is decompressed at every boot. */
+/* Compresses frames and plans, favouring size over speed: compression is done once, decompression at every boot. */
 #include "frames.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "common/fail.h"
 
-#define ZSTD_LEVEL 15 /* from 16 on the frames of a kernel become 1 % shorter, and preparing takes twice as long */
+#define ZSTD_LEVEL 15 /* level 16 and above make a kernel's frames 1 % smaller, but take twice as long */
 
 struct compressor {
 	enum riffle_compression method;
@@ -32,7 +32,7 @@ static int begin(struct compressor *c, enum riffle_compression method, struct ri
 	return riffle_fail(error, RIFFLE_ERR_MEMORY, "frames", "no memory to compress them");
 }
 
-/* Bytes compressed into at most `room`; 0 when they do not fit. */
+/* Compresses into at most `room` bytes; 0 if they do not fit. */
 static size_t compress(const struct compressor *c, const uint8_t *from, size_t bytes, uint8_t *to, size_t room)
 {
 	size_t made;
@@ -47,8 +47,8 @@ static size_t compress(const struct compressor *c, const uint8_t *from, size_t b
 }
 
 /*
- * What does not become shorter is stored as it is: its length says so. `to` has room for `bytes`. LZ4 is for files that
- * are read fast, where what it shortens by less than a quarter is read sooner than decompressed.
+ * Data that does not become shorter is stored uncompressed, which its length shows. `to` has room for `bytes`. LZ4 is
+ * for files that are read fast, where data that it shortens by less than a quarter is read faster than decompressed.
  */
 static uint32_t store(const struct compressor *c, const uint8_t *from, size_t bytes, uint8_t *to)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether a prepared kernel still holds, to the last byte, what was written when it was made. */
+/* Checks that a prepared kernel still holds exactly what was written when it was made. */
 #include "prepared.h"
 
 #include <errno.h>
@@ -57,7 +57,7 @@ static int check_zero(const struct walk *walk, uint64_t offset, uint64_t bytes, 
 	return 0;
 }
 
-/* A stretch that no extent covers has to read as zero; where the file has holes that is known without reading. */
+/* A range that no extent covers must read as zero; for holes in the file that is known without reading. */
 static int check_gap(const struct walk *walk, int fd, uint64_t start, uint64_t end, struct riffle_error *error)
 {
 	while (start < end) {
@@ -122,7 +122,7 @@ static int check_contents(const struct walk *walk, const struct riffle_plan *pla
 	return 0;
 }
 
-/* What is stored is what was written; that it also can be decompressed is worth a second look. */
+/* The stored bytes match the digest; also checks that they can be decompressed. */
 static int check_frames(const struct walk *walk, const struct riffle_plan *plan, struct riffle_error *error)
 {
 	for (uint32_t i = 0; i < plan->frame_count; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns chunks, references and tables into the compact streams that a load reads once, front to back. */
+/* Encodes chunks, references and tables as the compact streams that a load reads once, sequentially. */
 #include "encode.h"
 
 #include <stdlib.h>
@@ -43,14 +43,14 @@ struct encoder {
 	uint32_t room[RIFFLE_SECTION_COUNT];
 	const struct riffle_image *image;
 	const struct shuffle *shuffle;
-	struct riffle_chunk *chunk; /* out's; stays where it is once chunks are made */
+	struct riffle_chunk *chunk; /* out's; does not move once chunks are made */
 	uint32_t chunks;
 	uint8_t *bytes;       /* the image, flat */
 	uint32_t absolute[3]; /* fields met in chunks, by kind from SHUFFLE_ABS32 on */
 	struct riffle_error *error;
 };
 
-/* Room for one more entry of a section, zeroed; NULL when there is no memory. */
+/* Room for one more entry of a section, zeroed; NULL if there is no memory. */
 static void *append(struct encoder *e, enum riffle_section_kind kind)
 {
 	struct encoded *out = e->out;
@@ -165,7 +165,7 @@ static unsigned field_bytes(unsigned kind)
 struct group_maker {
 	struct riffle_group group;
 	uint32_t start;             /* of its first chunk */
-	uint32_t last_pc, last_own; /* how far its steps have come */
+	uint32_t last_pc, last_own; /* the position its steps have reached */
 };
 
 static int add_step(struct encoder *e, enum riffle_section_kind section, uint32_t distance, uint32_t *count)
@@ -220,7 +220,7 @@ static int add_chunk_ref(struct encoder *e, struct group_maker *m, uint32_t chun
 	return status ? status : append16(e, RIFFLE_SECTION_PC_TARGETS, target);
 }
 
-/* Neighbours of one region, as many as 16-bit offsets reach over. */
+/* Groups adjacent chunks of a region, as many as 16-bit offsets can span. */
 static int make_groups(struct encoder *e)
 {
 	const struct riffle_region *region = e->out->entries[RIFFLE_SECTION_REGIONS];
@@ -268,9 +268,9 @@ static int add_fixed_ref(struct encoder *e, const struct shuffle_ref *ref)
 		      : append16(e, wide ? RIFFLE_SECTION_FIXED64_TARGETS : RIFFLE_SECTION_FIXED32_TARGETS, target);
 }
 
-/* fewer of them cost less as single references */
+/* fewer entries are smaller as single references */
 #define SITES_MIN 512u
-/* a row of sites may have entries in between that no shuffle changes */
+/* a row of sites may include entries that a shuffle does not change */
 #define SITES_GAP_BYTES 64u
 
 static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t end)
@@ -289,9 +289,9 @@ static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t
 }
 
 /*
- * A row of PC-relative references in fixed places, four bytes apart, becomes a table when that is smaller: the kernel's
- * lists of return, retpoline and call sites, in which a field's place goes without saying. Returns how many references
- * were used, 0 when it is no such row (which ends at *row_end), or -1 with the error filled.
+ * A row of PC-relative references in fixed data, four bytes apart, becomes a table if that is smaller: the kernel's
+ * lists of return, retpoline and call sites, in which the fields' offsets are implicit. Returns how many references
+ * were used, 0 if there is no such row (which ends at *row_end), or -1 with the error filled in.
  */
 static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 {
@@ -306,7 +306,7 @@ static int32_t make_sites(struct encoder *e, uint32_t first, uint32_t *row_end)
 		end++;
 	*row_end = end;
 	stop = ref[end - 1].field + 4;
-	/* two bytes an entry, of which some may lead nowhere, against six a single reference */
+	/* two bytes per entry, some of which may be unused, against six per single reference */
 	if (end - first < SITES_MIN || (stop - start) / 4 >= (end - first) * 3 ||
 	    e->out->count[RIFFLE_SECTION_TABLES] >= PLAN_TABLES_MAX - 4 ||
 	    has_relocs(&e->image->reloc64, start, stop) || has_relocs(&e->image->reloc32, start, stop) ||
@@ -334,7 +334,7 @@ static int make_fixed_refs(struct encoder *e)
 	uint32_t row_end = 0;
 
 	for (uint32_t i = 0; i < e->shuffle->ref_count;) {
-		/* a row of sites that does not pay is not tried again from its second entry */
+		/* a row of sites that is not smaller as a table is not tried again from its second entry */
 		int32_t used = 0;
 		int status;
 
@@ -354,7 +354,7 @@ static int make_fixed_refs(struct encoder *e)
 	return 0;
 }
 
-/* A load takes a chunk's absolute fields from the kernel's relocations: they must be the references, all of them. */
+/* A load takes a chunk's absolute fields from the kernel's relocations, so these must be exactly the references. */
 static int check_relocs(struct encoder *e, const struct image_relocs *list, unsigned kind)
 {
 	uint32_t expected = 0, found = e->absolute[kind - SHUFFLE_ABS32];
@@ -403,13 +403,13 @@ static uint16_t *count_of(struct riffle_chunk *chunk, uint32_t kind)
 }
 
 /*
- * A walk along a sorted table: a chunk's entries are neighbours, the chunks' follow each other as the chunks do, and
- * what does not move lies in front of the first region, between two, or behind the last.
+ * A walk along a sorted table: a chunk's entries are adjacent, in the order of the chunks, and entries that do not move
+ * lie before the first region, between two, or after the last.
  */
 struct rows {
 	const char *name;
 	uint32_t first_gap, last; /* chunk of the entry before, of those that move */
-	uint32_t over;            /* regions whose entries are over: something fixed came behind them */
+	uint32_t over;            /* number of regions whose entries are complete, because a fixed entry followed */
 	bool any;
 };
 
@@ -439,7 +439,8 @@ static uint32_t region_of(const struct encoder *e, uint32_t chunk)
 	return low;
 }
 
-/* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is told in an error.
+/* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is reported in
+ * errors.
  */
 static int add_to_row(struct encoder *e, struct rows *rows, uint32_t chunk, uint16_t *count, uint32_t amount,
 		      uint32_t offset)
@@ -447,7 +448,7 @@ static int add_to_row(struct encoder *e, struct rows *rows, uint32_t chunk, uint
 	uint32_t *gap = (uint32_t *)e->out->entries[RIFFLE_SECTION_GAPS] + rows->first_gap;
 
 	if (chunk == e->chunks) {
-		/* within a region's addresses all is chunks, so a fixed entry comes when a region is over or not begun
+		/* a region's addresses are all chunks, so a fixed entry comes before or after a region's entries
 		 */
 		rows->over = rows->any ? region_of(e, rows->last) + 1 : 0;
 		gap[rows->over] += amount;
@@ -582,7 +583,7 @@ static int make_kallsyms(struct encoder *e)
 	return status;
 }
 
-/* Everything that is read here by offset was checked against the image by the analysis; checked once more all the same.
+/* The analysis has checked every offset used here against the image; this checks again.
  */
 static int check_bounds(struct encoder *e)
 {

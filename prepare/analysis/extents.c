@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which pages of an image have to be copied at a boot: those not zero, and those with a field to relocate. */
+/*
+ * Determines which pages of an image must be copied at boot: those that are not zero, and those with a field to
+ * relocate.
+ */
 #include "analysis.h"
 
 #include <stdlib.h>
@@ -13,7 +16,7 @@ struct extent_list {
 	uint32_t capacity;
 };
 
-/* what is left of each list of relocations; pages are asked for in ascending order */
+/* the rest of each relocation list; pages are queried in ascending order */
 struct reloc_cursor {
 	const struct image_relocs *list;
 	unsigned width;
@@ -54,7 +57,7 @@ static bool holds_relocation(struct reloc_cursor cursor[3], uint64_t start, uint
 	return found;
 }
 
-/* Areas that begin before the page in hand, and how far the farthest of them reaches. */
+/* Areas that start before the current page, and the end of the one that extends farthest. */
 struct area_cursor {
 	const struct plan_areas *areas;
 	unsigned next;
@@ -70,12 +73,12 @@ static bool is_in_area(struct area_cursor *at, uint64_t start, uint64_t end)
 }
 
 /*
- * Zeros that are copied rather than left out between two extents, each of which costs a load a system call: as long as
- * copying takes less time than that does. On 4 KiB pages each page of zeros costs a fault too.
+ * The longest run of zeros that is copied instead of splitting an extent, because each extent costs a load a system
+ * call, which takes longer than copying this much. With 4 KiB pages each page of zeros also costs a fault.
  */
 #define GAP_BYTES_MAX (4 * PAGE_BYTES)
 
-/* Adds a run of bytes, joined to the one before when little or nothing lies between. */
+/* Adds a run of bytes, merged with the previous one if the gap is small. */
 static int append(struct extent_list *list, uint64_t start, uint64_t end, bool may_join, struct riffle_error *error)
 {
 	if (may_join && list->count) {
@@ -113,7 +116,7 @@ static int add_segment(struct extent_list *list, const struct riffle_image *imag
 
 		if (end > limit)
 			end = limit;
-		/* the cursors have to move with every page, so they are asked first */
+		/* the cursors must advance with every page, so they are queried first */
 		wanted = holds_relocation(cursor, page, end);
 		wanted |= is_in_area(area, page, end);
 		wanted = wanted || !all_zero(segment->bytes + (page - start), end - page);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cuts a kernel into frames where a load's reads begin and end, so that hardly a frame is decompressed twice. */
+/* Cuts a kernel into frames where a load's reads begin and end, so that few frames are decompressed twice. */
 #include "frames.h"
 
 #include <stdlib.h>
@@ -7,9 +7,9 @@
 #include "common/fail.h"
 #include "load/shuffle.h"
 
-#define BLOCK (UINT32_C(2) << 20) /* a job of the plain load: no frame lies in two */
+#define BLOCK (UINT32_C(2) << 20) /* a job of the plain load: no frame crosses two */
 
-/* Image offsets, in no order until all are there. */
+/* Image offsets, unsorted until complete. */
 struct cuts {
 	uint32_t *at;
 	size_t count, room;
@@ -53,8 +53,8 @@ static int ascending(const void *a, const void *b)
 }
 
 /*
- * Adds the frames of one extent; counts them only while there is nowhere to put them. *cut is the first cut that may
- * matter: extents come in the order of their offsets.
+ * Adds the frames of one extent, or only counts them if there is no array yet. *cut is the first cut that may matter:
+ * extents come in order of offset.
  */
 static void add_frames(struct stored_frames *frames, const struct riffle_extent *extent, const struct cuts *cuts,
 		       size_t *cut)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether an image's segments and entry can be said in the prepared format at all. */
+/* Checks that the prepared format can express an image's segments and entry. */
 #include "analysis.h"
 
 #include "common/bytes.h"
@@ -29,7 +29,7 @@ static int check_base(const struct riffle_image *image, struct riffle_error *err
 	return 0;
 }
 
-/* `end` is the image offset where the segment before ends; moved on to the end of this one. */
+/* `end` is the image offset where the previous segment ends, and is advanced to the end of this one. */
 static int check_segment(const struct riffle_image *image, const struct image_segment *segment, uint64_t *end,
 			 struct riffle_error *error)
 {

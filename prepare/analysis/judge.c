@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether a list of relocations can be this image's own, told from the values of the fields it names. */
+/* Checks whether a list of relocations belongs to this image, from the values of the fields it lists. */
 #include "analysis.h"
 
 #include "common/bytes.h"
 #include "common/fail.h"
 
 /*
- * Values a little outside the image are right too: a table addressed with an index that never starts at 0 is linked
- * below its first entry, and _end itself is one past the last byte.
+ * Values slightly outside the image are valid too: a table whose index never starts at 0 is addressed below its first
+ * entry, and _end is one past the last byte.
  */
 #define SLACK_BYTES (UINT64_C(64) << 10)
 /*
- * Of the 194 469 absolute fields of Debian's 6.1 cloud kernel 5 hold no address at all (weak symbols that came to
- * nothing). Another kernel's list hits code and data at random and finds addresses almost nowhere.
+ * Of the 194 469 absolute fields of Debian's 6.1 cloud kernel 5 hold no address at all (unresolved weak symbols).
+ * Another kernel's list hits code and data at random and finds hardly any addresses.
  */
 #define WRONG_PER_MILLE_MAX 1u
 /*
- * A 64-bit field of zero is neither: since 6.12 the build clears the entries of __mcount_loc that belong to overridden
- * weak functions (scripts/sorttable.h) and leaves their relocations, 2.8 in 1000 of Debian's 6.12 cloud kernel, which
- * the kernel's own bootstrap applies too. A foreign list hits zeros at 90 in 1000 of its fields and more.
+ * A 64-bit field of zero counts as neither: since 6.12 the build clears the entries of __mcount_loc that belong to
+ * overridden weak functions (scripts/sorttable.h) and leaves their relocations, 2.8 in 1000 of Debian's 6.12 cloud
+ * kernel, which the kernel's own bootstrap applies too. With a wrong list 90 in 1000 fields or more are zero.
  */
 #define ZERO_PER_MILLE_MAX 10u
 
@@ -28,10 +28,10 @@ struct tally {
 
 struct field_walk {
 	const struct riffle_image *image;
-	unsigned segment; /* where the field before lay */
+	unsigned segment; /* where the previous field lay */
 };
 
-/* The bytes of a field, or NULL when no segment's file bytes hold all of it. Fields must come in ascending order. */
+/* The bytes of a field, or NULL if no segment's file bytes hold all of it. Fields must come in ascending order. */
 static const uint8_t *field_at(struct field_walk *walk, uint32_t offset, unsigned width)
 {
 	const struct riffle_image *image = walk->image;
@@ -51,7 +51,7 @@ static const uint8_t *field_at(struct field_walk *walk, uint32_t offset, unsigne
 }
 
 /*
- * True when the value is a link address of the image, or one less __START_KERNEL_map: the kernel's first page tables
+ * True if the value is a link address of the image, or one minus __START_KERNEL_map: the kernel's first page tables
  * (head_64.S) and its trampolines are linked with physical addresses, which are relocated like the others.
  */
 static bool is_link_address(const struct riffle_image *image, uint64_t value)
@@ -98,8 +98,8 @@ static const struct image_segment *find_percpu(const struct riffle_image *image)
 }
 
 /*
- * An inverse field is PC-relative to a symbol of the zero-based percpu segment: it holds S + A - P, so that with its
- * own link address P added, and 4 for the end of the field that the processor counts from, it must lead into percpu.
+ * An inverse field is PC-relative to a symbol of the zero-based percpu segment: it holds S + A - P, so adding its own
+ * link address P, and 4 because the processor counts from the end of the field, must give a percpu address.
  */
 static int judge_inverse(const struct riffle_image *image, struct riffle_error *error)
 {

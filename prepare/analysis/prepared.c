@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes a prepared kernel: plan, extents, and at the very end the header that makes the file one. */
+/* Writes a prepared kernel: plan, extents and, last of all, the header that makes the file valid. */
 #include "prepared.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "encode.h"
 #include "frames.h"
 
-/* everything that goes into the file before its payload, and a compressed payload too */
+/* everything that precedes the payload in the file, and a compressed payload too */
 struct draft {
 	struct riffle_header header;
 	uint8_t *plan;
@@ -45,7 +45,7 @@ static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset,
 	return 0;
 }
 
-/* Gives each section its place in the plan, 8-byte aligned, and returns how long the plan is. */
+/* Assigns each section its place in the plan, 8-byte aligned, and returns the plan's length. */
 static uint64_t place_sections(struct riffle_section *section, const uint64_t counts[RIFFLE_SECTION_COUNT])
 {
 	uint64_t offset = 0;
@@ -53,7 +53,7 @@ static uint64_t place_sections(struct riffle_section *section, const uint64_t co
 	for (int i = 0; i < RIFFLE_SECTION_COUNT; i++) {
 		section[i].offset = offset;
 		section[i].count = counts[i];
-		/* counts of 32 bits and entries of a few bytes: no sum comes near wrapping */
+		/* 32-bit counts and entries of a few bytes: no sum can wrap */
 		offset = (offset + counts[i] * encoded_entry_bytes[i] + 7) & ~UINT64_C(7);
 	}
 	return offset;
@@ -80,7 +80,7 @@ static void fill_relocs(uint8_t *plan, const struct riffle_section *section, con
 		memcpy(plan + section->offset, list->offset, (size_t)list->count * sizeof *list->offset);
 }
 
-/* A compressed plan is shorter, and so its payload begins earlier; nothing in the plan depends on where. */
+/* A compressed plan is shorter, so the payload starts earlier; nothing in the plan depends on that. */
 static int store_plan(struct draft *draft, struct riffle_error *error)
 {
 	struct riffle_header *header = &draft->header;
@@ -176,7 +176,7 @@ static void describe(struct draft *draft, const struct riffle_image *image)
 	memcpy(header->source_digest, image->source_digest, sizeof header->source_digest);
 }
 
-/* Writes the extents and hashes them as they go by. Both lists ascend and no extent leaves its segment. */
+/* Writes the extents and hashes them on the way. Both lists are ascending and no extent crosses its segment's end. */
 static int write_payload(const struct draft *draft, const struct riffle_image *image, int fd, struct sha256_ctx *digest,
 			 struct riffle_error *error)
 {
@@ -210,7 +210,7 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 	struct sha256_ctx digest;
 	int status;
 
-	/* the file gets its size first: where nothing is written there stays a hole */
+	/* set the file's size first, so that unwritten parts stay holes */
 	if (ftruncate(fd, (off_t)header->file_bytes) < 0)
 		return riffle_fail_system(error, errno, "output", "cannot be given its size");
 	sha256_init(&digest);
@@ -225,7 +225,7 @@ static int write_file(struct draft *draft, const struct riffle_image *image, int
 	return write_all(fd, header, sizeof *header, 0, error);
 }
 
-/* The areas that a shuffled load writes by itself, so that each of them lies in one extent. */
+/* The areas that a shuffled load writes itself, so that each of them lies in one extent. */
 static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 {
 	const struct riffle_plan plan = {

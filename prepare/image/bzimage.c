@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads a bzImage: the setup header's numbers, each checked against the file, and the payload, unpacked. */
+/* Reads a bzImage: checks the setup header's numbers against the file, and unpacks the payload. */
 #include <elf.h>
 
 #include "prepare/image/internal.h"
@@ -56,7 +56,7 @@ bool image_is_bzimage(const uint8_t *head, uint64_t bytes)
 	       !memcmp(head + HEADER_MAGIC, "HdrS", 4);
 }
 
-/* What kind of kernel the header announces. */
+/* Checks the kind of kernel that the header announces. */
 static int check_kind(const uint8_t *head, struct riffle_error *error)
 {
 	if (riffle_get16(head + PROTOCOL_VERSION) < PROTOCOL_WITH_XLOADFLAGS)
@@ -72,7 +72,7 @@ static int check_kind(const uint8_t *head, struct riffle_error *error)
 	return 0;
 }
 
-/* Where the header says the parts are. */
+/* Checks the parts' bounds from the header. */
 static int check_bounds(struct bzimage *b, const uint8_t *head, uint64_t file_bytes, struct riffle_error *error)
 {
 	uint64_t sectors = head[SETUP_SECTS] ? head[SETUP_SECTS] : SETUP_SECTS_DEFAULT;
@@ -87,7 +87,7 @@ static int check_bounds(struct bzimage *b, const uint8_t *head, uint64_t file_by
 	if (b->setup_bytes > file_bytes)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup_sects", "lead past the end of the file",
 					    b->setup_bytes, file_bytes);
-	/* it counts paragraphs: the last one need not be whole */
+	/* it counts paragraphs: the last one may be incomplete */
 	if (system_bytes > file_bytes - b->setup_bytes + 15)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "syssize", "leads past the end of the file",
 					    b->setup_bytes + system_bytes, file_bytes);
@@ -103,7 +103,7 @@ static int check_bounds(struct bzimage *b, const uint8_t *head, uint64_t file_by
 	if (b->payload_bytes < 16)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "payload_length", "leaves no payload",
 					    b->payload_bytes, 16);
-	/* the pointer is less 0x200; a kernel without a version string has 0 there */
+	/* the pointer is relative to 0x200; 0 means no version string */
 	if (version && version + 0x200 < b->setup_bytes)
 		b->version_offset = version + 0x200;
 	return 0;
@@ -127,7 +127,7 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 		status = image_source_read(source, b->payload_offset, magic, sizeof magic, error);
 	if (status)
 		return status;
-	/* cli/bootstrap_image.c makes such files; what lies in front of the kernel there is no bootstrap of Linux */
+	/* made by cli/bootstrap_image.c; the code before the kernel in such files is not Linux's bootstrap */
 	if (!memcmp(magic, RIFFLE_MAGIC, sizeof magic))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "payload",
 				   "is a kernel prepared with --bootstrap, behind riffle's own loader: riffle run "
@@ -142,13 +142,13 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 	return 0;
 }
 
-/* Linux for x86 has no such payload, but patched bootstraps do, that copy where the others decompress. */
+/* Linux for x86 has no such payload, but patched bootstraps do, which copy instead of decompressing. */
 static bool is_stored(const uint8_t *payload)
 {
 	return !memcmp(payload, ELFMAG, SELFMAG);
 }
 
-/* The last word of the payload says how much it unpacks to: gzip's own, or one that the kernel's build appends. */
+/* The last word of the payload gives its unpacked size: gzip's own, or one appended by the kernel build. */
 static int unpacked_size(uint64_t *size, const struct bzimage *b, const uint8_t *payload, struct riffle_error *error)
 {
 	*size = riffle_get32(payload + b->payload_bytes - 4);
@@ -216,7 +216,7 @@ int image_bzimage_read(struct riffle_image *image, struct image_source *payload,
 		return status;
 	image->compression = b.compression;
 	image->has_setup_header = true;
-	/* what lies behind the header's end is code of the setup: boot.rst has loaders copy no more */
+	/* setup code follows the header's end: boot.rst tells loaders to copy no more */
 	memcpy(image->setup_header, file + SETUP_SECTS,
 	       b.header_end - SETUP_SECTS < sizeof image->setup_header ? b.header_end - SETUP_SECTS
 								       : sizeof image->setup_header);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unpacks a vmlinux that was compressed as a file is, by gzip, xz or zstd, whose size only the decoder can tell. */
+/* Unpacks a vmlinux that was compressed as a file, by gzip, xz or zstd, whose size only the decoder knows. */
 #include <lzma.h>
 #include <stdlib.h>
 #include <zlib.h>

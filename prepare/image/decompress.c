@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unpacks a kernel's payload into exactly as many bytes as its size word says: neither more nor fewer are accepted. */
+/* Unpacks a kernel's payload into exactly the size that its size word gives: neither more nor less is accepted. */
 #include <bzlib.h>
 #include <lz4.h>
 #include <lzma.h>
@@ -9,7 +9,7 @@
 
 #include "prepare/image/internal.h"
 
-/* what a decoder may take for itself: xz's largest preset needs 65 MiB, the kernel's build since 6.15 128 MiB */
+/* the memory limit of a decoder: xz's largest preset needs 65 MiB, a kernel build since 6.15 needs 128 MiB */
 #define LZMA_MEMORY_MAX (512 * MIB)
 
 /* Documentation of lz4: the legacy frame, blocks of 8 MiB, each with its compressed length before it */
@@ -105,7 +105,7 @@ static int unlzma(bool xz, const uint8_t *input, size_t input_bytes, uint8_t *ou
 	s.avail_in = input_bytes;
 	s.next_out = output;
 	s.avail_out = output_bytes + 1;
-	/* one that is cut off answers OK to the call that takes its last byte, and BUF_ERROR to the next */
+	/* a truncated stream returns OK for the call that takes its last byte, and BUF_ERROR for the next */
 	do
 		rc = lzma_code(&s, LZMA_FINISH);
 	while (rc == LZMA_OK && s.avail_out);
@@ -146,7 +146,8 @@ static int unlz4(const uint8_t *input, size_t input_bytes, uint8_t *output, size
 		if (room > LZ4_LEGACY_BLOCK)
 			room = LZ4_LEGACY_BLOCK;
 		n = LZ4_decompress_safe((const char *)input + in, (char *)output + out, (int)block, (int)room);
-		if (n < 0 && room < LZ4_LEGACY_BLOCK) /* too little room, or broken: the decoder does not tell */
+		if (n < 0 &&
+		    room < LZ4_LEGACY_BLOCK) /* too little room, or corrupt: the decoder does not distinguish these */
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload",
 						 "is broken or unpacks to more than its size word says", output_bytes);
 		if (n < 0)
@@ -159,7 +160,7 @@ static int unlz4(const uint8_t *input, size_t input_bytes, uint8_t *output, size
 	return image_decompressed(out, output_bytes, error);
 }
 
-/* In one call: no window is allocated, and frames that follow each other are taken as one. */
+/* In one call: no window is allocated, and consecutive frames are treated as one. */
 static int unzstd(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
 		  struct riffle_error *error)
 {
@@ -190,7 +191,7 @@ static int copy(const uint8_t *input, size_t input_bytes, uint8_t *output, size_
 int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
 		     size_t output_bytes, struct riffle_error *error)
 {
-	/* the decoders count in 32 bits, signed in places */
+	/* the decoders use 32-bit counts, sometimes signed */
 	if (input_bytes > GIB || output_bytes > GIB)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "payload", "is too large",
 					    input_bytes > output_bytes ? input_bytes : output_bytes, GIB);

@@ -14,7 +14,10 @@ static int check_ident(const Elf64_Ehdr *h, struct riffle_error *error)
 {
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "e_ident", "is not that of an ELF file");
-	/* first of all: it says most of a kernel for another machine, where class or byte order may differ as well */
+	/*
+	 * checked first: it is the most helpful error for another machine's kernel, whose class or byte order may
+	 * differ as well
+	 */
 	if (h->e_ident[EI_DATA] == ELFDATA2LSB && h->e_machine != EM_X86_64)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine", image_elf_machine(h->e_machine),
 					    h->e_machine, EM_X86_64);
@@ -84,7 +87,7 @@ static int by_phys(const void *a, const void *b)
 	return (x->phys > y->phys) - (x->phys < y->phys);
 }
 
-/* Places of the segments against each other, and the image's bounds that follow. */
+/* Checks the segments' places against each other and computes the image's bounds. */
 static int place_segments(struct riffle_image *image, struct riffle_error *error)
 {
 	const struct image_segment *s = image->segment;
@@ -118,7 +121,7 @@ static int place_segments(struct riffle_image *image, struct riffle_error *error
 	return 0;
 }
 
-/* The largest power of two from 2 to 16 MiB that divides the load address and that p_align does not exceed. */
+/* The largest power of two from 2 to 16 MiB that divides the load address and does not exceed p_align. */
 static uint64_t alignment(uint64_t link_phys, uint64_t p_align)
 {
 	uint64_t align = MIN_KERNEL_ALIGN;
@@ -128,7 +131,7 @@ static uint64_t alignment(uint64_t link_phys, uint64_t p_align)
 	return align;
 }
 
-/* elf(5): a note is three words, then name and descriptor, each padded to words. Broken ones are passed over. */
+/* elf(5): a note is three words, then name and descriptor, each padded to words. Invalid ones are skipped. */
 static void find_build_id(struct riffle_image *image, const uint8_t *notes, uint64_t bytes)
 {
 	uint64_t at = 0;
@@ -207,7 +210,7 @@ static int read_segments(struct riffle_image *image, struct elf *elf, const Elf6
 		return status;
 	image->kernel_alignment = alignment(lowest, lowest_align);
 
-	/* only now, when the segments are known to be disjoint and below 1 GiB, is memory taken for their bytes */
+	/* memory is allocated only now that the segments are known to be disjoint and below 1 GiB */
 	for (i = 0; i < h->e_phnum; i++) {
 		if (riffle_inside(p[i].p_offset, p[i].p_filesz, source->bytes))
 			reach(elf, p[i].p_offset + p[i].p_filesz);
@@ -229,7 +232,7 @@ static int read_segments(struct riffle_image *image, struct elf *elf, const Elf6
 	return 0;
 }
 
-/* e_shnum and e_shstrndx, or what section 0 holds in their place when there are too many sections for 16 bits */
+/* e_shnum and e_shstrndx, or their replacements in section 0 if there are too many sections for 16 bits */
 static int section_numbers(uint64_t *count, uint32_t *names, const Elf64_Ehdr *h, const struct image_source *source,
 			   struct riffle_error *error)
 {

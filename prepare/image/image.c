@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells kinds of kernel files apart by content and assembles the image from what the readers found. */
+/* Identifies the format of a kernel file by content and assembles the image from the readers' results. */
 #include <elf.h>
 #include <stdlib.h>
 
 #include "prepare/image/internal.h"
 
-#define HEAD_BYTES BZIMAGE_HEAD_BYTES /* enough for every mark that is looked for */
+#define HEAD_BYTES BZIMAGE_HEAD_BYTES /* enough for every signature */
 
 const char *riffle_compression_name(enum riffle_compression compression)
 {
@@ -47,7 +47,7 @@ const char *riffle_source_kind_name(enum riffle_source_kind kind)
 	return "unknown";
 }
 
-/* The list of a separate file, read whole. */
+/* Reads the relocation list from a separate file. */
 static int relocs_from_file(struct riffle_image *image, int fd, struct sha256_ctx *digest, struct riffle_error *error)
 {
 	struct image_source source;
@@ -69,8 +69,8 @@ static int relocs_from_file(struct riffle_image *image, int fd, struct sha256_ct
 }
 
 /*
- * How much of a tail is its list: a zero word may end it, where the last list is empty, but more zeros, or a part of a
- * word, are padding. 0: zeros alone.
+ * How much of a tail is the list: a zero word may end it, if the last list is empty, but more zeros, or a partial word,
+ * are padding. 0: only zeros.
  */
 static uint64_t without_padding(const uint8_t *tail, uint64_t bytes)
 {
@@ -81,13 +81,13 @@ static uint64_t without_padding(const uint8_t *tail, uint64_t bytes)
 	if (!end)
 		return 0;
 	end = (end + 3) & ~UINT64_C(3);
-	/* a last word that is cut off is no list's end */
+	/* a truncated last word cannot end a list */
 	return end > bytes || bytes - end == 4 ? bytes : end;
 }
 
 /*
- * Whatever lies behind the end of the ELF proper is a relocation list: what the kernel's build appends before it
- * compresses; and possibly padding.
+ * Everything after the end of the ELF proper is a relocation list, which the kernel build appends before compressing,
+ * and possibly padding.
  */
 static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
 			    struct riffle_error *error)
@@ -160,14 +160,14 @@ static int read_elf(struct riffle_image *image, const struct image_source *sourc
 	return status;
 }
 
-/* What a kernel file is read with, beside its bytes. */
+/* The context for reading a kernel file. */
 struct reading {
 	int relocs_fd;
 	struct sha256_ctx *digest;
 	confine *unpacked;
 };
 
-/* An ELF, as a file or unpacked: nothing runs a program for it. */
+/* An ELF, as a file or unpacked, which requires running no program. */
 static int read_elf_confined(struct riffle_image *image, const struct image_source *source, const struct reading *r,
 			     struct riffle_error *error)
 {
@@ -190,7 +190,7 @@ static uint64_t head_bytes(const struct image_source *source)
 	return source->bytes < HEAD_BYTES ? source->bytes : HEAD_BYTES;
 }
 
-/* A file compressed as a whole: an ELF is in it, or something that has a name. */
+/* A file compressed as a whole: it must contain an ELF; anything else is named in the error. */
 static int read_compressed(struct riffle_image *image, const struct image_source *source, const struct reading *r,
 			   enum riffle_compression compression, struct riffle_error *error)
 {
@@ -212,7 +212,7 @@ static int read_compressed(struct riffle_image *image, const struct image_source
 	return image_not_a_kernel(head, head_bytes(&content), NULL, error);
 }
 
-/* The kernel of a unified kernel image is read in its place, as if it were a file. */
+/* The kernel within a unified kernel image is read in place, as if it were a file. */
 static int find_in_uki(struct uki *uki, struct image_source *source, struct riffle_error *error)
 {
 	int status = uki_read(uki, source->fd, source->bytes, error);

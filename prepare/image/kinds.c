@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Says of a file that is no x86-64 kernel what it is, by what it begins with. */
+/* Identifies a file that is not an x86-64 kernel by its first bytes. */
 #include <elf.h>
 
 #include "prepare/image/internal.h"
