@@ -11,12 +11,6 @@
  */
 int process_handle_signals(struct riffle_error *error);
 
-/*
- * Unmaps the pages of the program's own code and constants, most of which only the start needed. The part that running
- * a guest needs comes back from the page cache page by page; the rest no longer counts as this process's memory.
- */
-void process_drop_code(void);
-
 /* The process cannot go on: says why in the log and on stderr, writes the metrics, restores the terminal, aborts. */
 _Noreturn void process_panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -9,9 +9,9 @@
 
 #include "api/log.h"
 #include "api/metrics.h"
-#include "api/process.h"
 #include "api/vmm.h"
 #include "api/watch.h"
+#include "machine/drop_code.h"
 #include "machine/stock_start.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
@@ -295,7 +295,7 @@ static void before_run(void *opaque)
 
 	vmm->state = VMM_RUNNING;
 	log_always(LOG_DEBUG, "vmm", "event_end: boot microvm");
-	process_drop_code();
+	machine_drop_code();
 	reply_done(&reply);
 	vmm->started(vmm->opaque, &reply);
 }

@@ -356,6 +356,10 @@ static void print_text(const struct bench *b, const char *name)
 		       paired_difference(b, ROW_SHUFFLE_FAULTED, ROW_KASLR_FAULTED),
 		       paired_difference(b, ROW_SHUFFLE_FAULTED, ROW_KASLR_FAULTED) / floor,
 		       median(b->ms[ROW_SHUFFLE_FRESH], b->runs) / median(b->ms[ROW_KASLR_FRESH], b->runs));
+	if (b->have[ROW_SHUFFLE_TWO_THREADS])
+		printf("FGKASLR adds to KASLR, two threads, fresh: %+.3f ms, %.2f of the floor\n",
+		       paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS),
+		       paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS) / floor);
 	if (b->have[ROW_BOOTSTRAP])
 		printf("load with KASLR into fresh memory / bootstrap's bound: %.2f\n",
 		       median(b->ms[ROW_KASLR_FRESH], b->runs) / median(b->ms[ROW_BOOTSTRAP], b->runs));
@@ -391,6 +395,9 @@ static void print_json(const struct bench *b, const char *name)
 	if (b->have[ROW_SHUFFLE_FRESH])
 		json_object_set_new(root, "fgkaslr_adds_ms",
 				    json_real(paired_difference(b, ROW_SHUFFLE_FRESH, ROW_KASLR_FRESH)));
+	if (b->have[ROW_SHUFFLE_TWO_THREADS])
+		json_object_set_new(root, "fgkaslr_adds_two_threads_ms",
+				    json_real(paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS)));
 	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(root);

@@ -14,6 +14,7 @@
 #include "cli/run_initramfs.h"
 #include "cli/run_options.h"
 #include "cli/run_saved.h"
+#include "machine/drop_code.h"
 #include "machine/machine.h"
 
 /* One run, and the line that shows on a terminal that a kernel is being prepared. */
@@ -95,6 +96,12 @@ static void before_run(void *opaque)
 	phases_print(&run->phases, stderr);
 }
 
+static void running(void *opaque)
+{
+	(void)opaque;
+	machine_drop_code();
+}
+
 /* What the guest told the boot timer. */
 static void print_timer(const struct run *run)
 {
@@ -109,8 +116,12 @@ static void print_timer(const struct run *run)
 /* Builds and runs it; false when that failed, which was reported. */
 static bool run_machine(struct run *run, struct run_end *end)
 {
-	const struct machine_observer observer = {
-	    .notice = notice, .announce = announce, .preparing = preparing, .before_run = before_run, .opaque = run};
+	const struct machine_observer observer = {.notice = notice,
+						  .announce = announce,
+						  .preparing = preparing,
+						  .before_run = before_run,
+						  .running = running,
+						  .opaque = run};
 	const char *blame = NULL;
 	struct riffle_error error;
 	bool building = true;

@@ -212,6 +212,8 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 				machine_devices_resume(&m->devices);
 			vm_resume(m->vm);
 		}
+		if (m->observer.running)
+			m->observer.running(m->observer.opaque);
 		loop_run(&m->loop);
 	}
 	stop(m);

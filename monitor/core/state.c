@@ -73,11 +73,14 @@ void vm_resume(struct vm *vm)
 	/* those whom a pause has called out but who are not parked yet would take the order back for a spurious kick */
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
-	if (vm->wanted == VM_PAUSED) {
+	bool paused = vm->wanted == VM_PAUSED;
+
+	if (paused)
 		vm->wanted = VM_RUNNING;
-		pthread_cond_broadcast(&vm->state_changed);
-	}
 	pthread_mutex_unlock(&vm->state_lock);
+	/* with the lock held, each would wake up to wait for it */
+	if (paused)
+		pthread_cond_broadcast(&vm->state_changed);
 }
 
 static void come_to_an_end(struct vm *vm)

@@ -373,6 +373,25 @@ def test_signal(programs, guest, code, cpus, number):
         assert p.wait(10) == 128 + number
 
 
+def test_code_of_the_start_is_unmapped(programs, guest):
+    """What only the start needed is not resident while the guest runs, though it does run, and ends as it should."""
+    with running(programs, guest(SPIN), stdin=subprocess.DEVNULL) as p:
+        for _ in range(100):
+            mapping, size, resident = "", 0, 0
+            for line in pathlib.Path(f"/proc/{p.pid}/smaps").read_text().splitlines():
+                if re.match("[0-9a-f]+-", line):
+                    mapping = line
+                elif " r-xp " in mapping and mapping.endswith("/riffle"):
+                    size += int(line.split()[1]) if line.startswith("Size:") else 0
+                    resident += int(line.split()[1]) if line.startswith("Rss:") else 0
+            if 0 < resident < size / 2:
+                break
+            time.sleep(0.1)
+        assert 0 < resident < size / 2, (resident, size)
+        p.terminate()
+        assert p.wait(10) == 128 + signal.SIGTERM
+
+
 def test_console_is_binary_clean(programs, guest):
     data = bytes(b for b in range(256) if b != ord("q")) * 2
     r = subprocess.run([RIFFLE, *guest(ECHO)], cwd=programs.directory, env=programs.environment, capture_output=True,
