@@ -27,7 +27,9 @@ build: setup
 compile: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
-demo: build
+demo:
+	@tools/setup demo
+	@$(MAKE) --no-print-directory compile
 	@tools/demo
 
 check: setup

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cells
+import plots
 
 sys.path.insert(0, str(cells.ROOT / "bench" / "kernel"))
 import ratios  # noqa: E402
@@ -19,7 +20,7 @@ STORED = {"none": "prepared", "lz4": "prepared, LZ4", "zstd": "prepared, Zstanda
 PHASES = [("set-up", None, 2), ("decompress", 2, 3), ("parse ELF", 3, 4), ("relocate", 4, 5)]
 # methods of riffle bench load
 LOADS = ("floor", "direct-off", "direct-kaslr", "direct-fgkaslr", "direct-fgkaslr-lazy")
-COLOURS = ("#4477aa", "#cc6677", "#ddaa33", "#228833")
+COLOURS = plots.COLOURS
 
 
 def number(value, digits=1):
@@ -44,6 +45,7 @@ set title "{title}"
 set ylabel "{ylabel}"
 set grid ytics
 set pointintervalbox 0
+set bmargin 4
 {settings}
 {blocks}
 plot {", ".join(plots)}
@@ -58,7 +60,8 @@ def phases(figures, condition="256M"):
     rows = []
     for kernel in figures.kernels():
         for method in figures.methods(kernel, condition):
-            marks = {n: figures.median(kernel, method, condition, f"mark{n}") for n in range(1, 6)}
+            where = figures.where(kernel, method, condition)
+            marks = {n: figures.median(kernel, method, where, f"mark{n}") for n in range(1, 6)}
             if marks[1] is None or marks[5] is None:
                 continue
             parts = [None if marks[a or 1] is None or marks[b] is None else marks[b] - marks[a or 1] for _, a, b in PHASES]
@@ -67,27 +70,6 @@ def phases(figures, condition="256M"):
             parts[0] = None if first is None else first - marks[1]
             rows.append((kernel, method, parts, marks[5] - marks[1]))
     return rows
-
-
-def phases_plot(figures, out):
-    told = phases(figures)
-    if not told:
-        return False
-    lines = []
-    for kernel, method, parts, total in told:
-        spans = [b - a for a, b in zip(*(figures.of(kernel, method, "256M", mark) for mark in ("mark1", "mark5")))]
-        lines.append(f'"{kernel}, {method}" ' + " ".join(f"{p or 0:.4f}" for p in parts)
-                     + f" {total:.4f} {min(spans):.4f} {max(spans):.4f}")
-    unit = "million instructions" if figures.unit() == "Minstr" else "ms"
-    draw(out, "From the first instruction of the bootstrap to the kernel's", unit,
-         "set style data histograms\nset style histogram rowstacked\nset style fill solid 0.7\nset boxwidth 0.6\n"
-         f"set xrange [-0.6:{len(lines) - 0.4}]\nset yrange [0:*]\nset xtics rotate by -35 left nomirror\n"
-         "set rmargin 14\nset key outside top center horizontal",
-         {"data": lines},
-         [f'$data using {i + 2}{":xtic(1)" if i == 0 else ""} lc rgb "{COLOURS[i]}" title "{name}"'
-          for i, (name, _, _) in enumerate(PHASES)]
-         + ['$data using 0:6:7:8 with yerrorbars lc rgb "#222222" pt 7 ps 0.2 title "all: least to most"'])
-    return True
 
 
 # ---- figure 4 ----
@@ -124,7 +106,7 @@ def cold_plot(figures, kernel, out):
         plots.append(f'$d{i} using 1:2:3:4 with yerrorlines lc rgb "{COLOURS[i]}" pt 7 ps 0.5 title "{words}"')
     if not plots:
         return False
-    draw(out, f"{kernel}, KASLR: from a cold file to the loaded kernel (reads modelled, processor measured: quartiles)", "ms",
+    draw(out, f"{kernel}, KASLR: from a cold file to the loaded kernel (lower is better; reads modelled, processor measured)", "ms",
          'set logscale xy\nset xlabel "read bandwidth, MB/s"\nset xrange [40:8000]\nset key top right', data, plots)
     return True
 
@@ -238,12 +220,12 @@ def scale(figures, directory):
         off = max(abs(base + per_thousand * x1 + per_mb * x2 - y) for x1, x2, y in points)
         lines += ["", f"By least squares FGKASLR adds {per_thousand:.3f} ms for each thousand chunks and {per_mb:.3f} ms for each MB "
                   f"to a constant {base:.2f} ms; the worst point lies {off:.2f} ms off."]
-    draw(directory / "scale.svg", "Load into fresh memory, kernels made larger (medians and quartiles)", "ms",
-         'set xlabel "loadable bytes, MB (thousands of chunks above the points)"\nset yrange [0:*]\nset key top left',
+    draw(directory / "scale.svg", "Load into fresh memory, kernels made larger (lower is better; medians and quartiles)", "ms",
+         'set xlabel "loadable bytes, MB (thousands of chunks beside the points)"\nset yrange [0:*]\nset key top left',
          {"d": sorted(data, key=lambda row: float(row.split()[0]))},
          [f'$d using 1:{2 + 3 * i}:{3 + 3 * i}:{4 + 3 * i} with yerrorbars lc rgb "{COLOURS[i]}" pt 7 ps 0.5 title "{words}"'
           for i, words in enumerate(("floor (memcpy)", "KASLR", "FGKASLR"))] +
-         ['$d using 1:8:(sprintf("%.0f", $11)) with labels offset 0,0.8 font ",10" notitle'])
+         ['$d using 1:8:(sprintf("%.0f", $11)) with labels offset 1.5,0 left font ",10" notitle'])
     return lines + ["", "![Load against the size of a kernel](evaluation/scale.svg)"]
 
 
@@ -292,15 +274,6 @@ def work(figures, directory):
                      + " |")
         lines.append("")
         out = directory / f"work-{kernel}.svg"
-        rows = {f"d{i}": [f'{n + 0.3 * i} "{name}" {row[i].mean:.5f} '
-                          + ("NaN NaN" if math.isnan(row[i].low) else f"{row[i].low:.5f} {row[i].high:.5f}")
-                          for n, (name, row) in enumerate(each.items())] for i in range(len(methods))}
-        draw(out, f"{kernel}: a kernel at work, ratios of {what} to no KASLR, 95 % intervals over layouts", "ratio",
-             'set xtics rotate by -60 left nomirror font ",9"\n' + f"set xrange [-0.6:{len(each)}]\n"
-             "set rmargin 8\nset key outside top center horizontal maxrows 2", rows,
-             [f'$d{i} using 1:3{":xtic(2)" if i == 0 else ""} with points pt 7 ps 0.6 lc rgb "{COLOURS[i]}" title "{m}", '
-              f'$d{i} using 1:3:4:5 with yerrorbars pt 7 ps 0.2 lc rgb "{COLOURS[i]}" notitle, '
-              f'{PAPER_WORK[m]} lc rgb "{COLOURS[i]}" dt 2 title "the paper\'s mean, {m} (times)"'
-              for i, m in enumerate(methods)])
+        plots.work(kernel, what, methods, each, [PAPER_WORK[m] for m in methods], out)
         lines += [f"![{kernel} at work](evaluation/work-{kernel}.svg)", ""]
     return lines[:-1]

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 
+import patience
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -36,6 +37,19 @@ class Programs:
 
     def prepare(self, *arguments, **kwargs):
         return self.run(PREPARE, *arguments, **kwargs)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A kernel that could not be built fails the first test that wanted it; what else wanted it was not tested."""
+    outcome = yield
+    if call.excinfo and isinstance(call.excinfo.value, patience.BuildFailed):
+        name, told = call.excinfo.value.name, item.session.__dict__.setdefault("failed_builds", set())
+        if name in told:
+            report = outcome.get_result()
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), 0, f"Skipped: {name} could not be built, which another test says")
+        told.add(name)
 
 
 @pytest.fixture

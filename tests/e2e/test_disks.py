@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import patience
 import pytest
 
 from conftest import RIFFLE, ROOT
@@ -39,8 +40,9 @@ def test_other_kernels(fetch_kernel, tmp_path, name, cpus, append):
     """
     initrd = tmp_path / "initrd"
     if name == "lupine":
-        kernel = subprocess.run([ROOT / "tools/build-kernel", name], check=True, capture_output=True, text=True,
-                                timeout=900).stdout.strip()
+        build = patience.run([ROOT / "tools/build-kernel", name])
+        assert build.returncode == 0, build.stderr
+        kernel = build.stdout.strip()
         modules, checks = [], [check for check in CHECKS if check != "lie"]
     else:
         kernel, modules, checks = fetch_kernel(name), ["--modules", f"{name}:{MODULES}"], CHECKS

@@ -3,7 +3,10 @@
 import importlib.machinery
 import importlib.util
 import os
+import pathlib
+import re
 import sys
+import tempfile
 
 import pytest
 from conftest import BUILD, ROOT
@@ -291,3 +294,89 @@ def test_larger_kernels_are_fitted(report, tmp_path):
 
 def test_kernels_of_one_size_are_not_fitted():
     assert sides.least_squares([(1, 2, 3), (1, 2, 4), (1, 2, 5), (1, 2, 6)]) is None
+
+
+# ---- command lines, the archive, plots
+
+
+def test_boots_have_riffles_own_command_line():
+    """Nothing is said of it for riffle, which has it by itself; another monitor is given the same words."""
+    plain, _ = cells.commands(cells.Cell("k", "direct-kaslr"), None, ROOT / "kernel")
+    assert "--cmdline" not in plain and "--append 'quiet riffle.do=reboot'" in plain
+    tests, _ = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), None, ROOT / "kernel")
+    assert "--cmdline 'console=ttyS0 " in tests and "notests" not in tests
+    other, _ = cells.commands(cells.Cell("k", "monitor", monitor="vmm {cmdline}"), None, ROOT / "kernel")
+    assert "cryptomgr.notests" in cells.default_line() and cells.default_line() in other
+    assert cells.Cell("k", "direct-off", selftests=True).name == "k_direct-off_256M-selftests"
+
+
+def test_ratios_are_of_one_command_line(report, tmp_path):
+    """A method that has only boots with the self-tests is compared with such, and marked."""
+    slow = "256M-selftests"
+    cells.write_rows(tmp_path / "a.csv", [row("direct-off", "init", 1, 50), row("direct-kaslr", "init", 1, 55),
+                                          row("direct-off", "init", 1, 100, condition=slow),
+                                          row("direct-kaslr", "init", 1, 300, condition=slow),
+                                          row("direct-fgkaslr", "init", 1, 150, condition=slow)])
+    figures = report.Figures([tmp_path / "a.csv"])
+    table = report.boots_table(figures, "lupine")
+    assert table[2].startswith("| direct-off | 50.0 |") and table[3].startswith("| direct-off † | 100.0 |")
+    assert table[4].startswith("| direct-kaslr | 55.0 |") and "| 1.1000 |" in table[4]
+    assert table[5].startswith("| direct-fgkaslr † | 150.0 |") and "| 1.5000 |" in table[5]
+    assert "| in-monitor FGKASLR / no KASLR | 1.5000 † | 2.491 |" in report.ratios_table(figures)
+    assert any(line.startswith("| in-monitor KASLR / no KASLR | 1.032 to 1.063 | 1.100 | ") for line in report.summary(figures))
+
+
+def test_the_archive_gives_back_what_was_put_into_it(report, tmp_path):
+    old, new, back = (tmp_path / name for name in ("old", "new", "back"))
+    for directory in (old, new, back):
+        directory.mkdir()
+    (old / "a_x_256M.csv").write_text("1\n")
+    (old / "a_y_256M.reason").write_text("no\n")
+    (old / "a_z_256M.csv").write_text("kept\n")
+    report.archive_all(tmp_path / "r.tar.xz", old)
+    once = (tmp_path / "r.tar.xz").read_bytes()
+    report.archive_all(tmp_path / "r.tar.xz", old)
+    assert (tmp_path / "r.tar.xz").read_bytes() == once
+    (new / "a_x_256M.csv").write_text("2\n")
+    (new / "a_y_256M.csv").write_text("had\n")
+    (new / "a_z_256M.reason").write_text("failed this time\n")
+    report.archived(tmp_path / "r.tar.xz", back)
+    report.take(new, back)
+    assert {p.name: p.read_text() for p in back.iterdir()} == {"a_x_256M.csv": "2\n", "a_y_256M.csv": "had\n",
+                                                               "a_z_256M.csv": "kept\n"}
+
+
+def test_the_page_is_what_its_archive_says(report):
+    """The tables and plots that are committed are those that the committed results make."""
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    with tempfile.TemporaryDirectory() as name:
+        results, plots = pathlib.Path(name, "results"), pathlib.Path(name, "plots")
+        results.mkdir()
+        plots.mkdir()
+        report.archived(ROOT / "docs" / "evaluation" / "results.tar.xz", results)
+        assert report.document(page, report.Figures(sorted(results.glob("*.csv"))), sorted(results.glob("*.reason")), plots) == page
+        committed = ROOT / "docs" / "evaluation"
+        assert {p.name for p in plots.iterdir()} == {p.name for p in committed.glob("*.svg")}
+        assert (plots / "boots.svg").read_text() == (committed / "boots.svg").read_text()
+
+
+def texts(svg):
+    """(left, right, baseline, words) of each text, by the width of a letter."""
+    for x, y, size, anchor, words in re.findall(
+            r'<text x="([\d.]+)" y="([\d.]+)" [^>]*?font-size="(\d+)" text-anchor="(\w+)"[^>]*>([^<]*)<', svg):
+        width = 0.6 * int(size) * len(words)
+        left = float(x) - {"start": 0, "middle": width / 2, "end": width}[anchor]
+        yield left, left + width, float(y), words
+
+
+@pytest.mark.parametrize("name", ["boots", "phases", "work-lupine", "work-microvm"])
+def test_no_label_is_turned_over_another_or_outside(name):
+    svg = (ROOT / "docs" / "evaluation" / f"{name}.svg").read_text()
+    assert "rotate" not in svg
+    labels = sorted(texts(svg), key=lambda label: label[2])
+    assert len(labels) > 30 and all(left > -1 and right < 900 for left, right, _, _ in labels)
+    for n, (left, right, y, words) in enumerate(labels):
+        for other_left, other_right, other_y, other in labels[n + 1:]:
+            if other_y - y >= 10:
+                break
+            assert right <= other_left or other_right <= left, (words, other)

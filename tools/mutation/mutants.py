@@ -155,7 +155,9 @@ class Finder:
             digits = number[1]
             octal = len(digits) > 1 and digits.isdigit() and digits.startswith(b"0")
             value = int(digits, 8) if octal else int(digits, 0)
-            for other in (value + 1, value - 1) if value else (1,):
+            for other in ((value + 1, value - 1) if value else (1,)):
+                if other >> 64:
+                    continue
                 new = hex(other) if digits[:2] in (b"0x", b"0X") else f"0{other:o}" if octal else str(other)
                 self.add(function, begin + number.start(), number[0], new.encode() + number[2])
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of the tree with a build of its own, the unit tests in it, and a run of one that ends what makes no progress."""
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +28,6 @@ class Test:
     command: list
     environment: dict
     directory: str
-    sources: frozenset  # base names of the files whose objects are in it
     cpu: float = 0.0    # of the unmutated run
     silence: float = 0.0
 
@@ -85,7 +85,13 @@ class Tree:
     def __init__(self, root, work):
         self.root, self.tree, self.build = root, work / "tree", work / "tree" / "build"
         work.mkdir(parents=True, exist_ok=True)
+        self.lock = open(work / "lock", "w", encoding="ascii")      # held until the end: two at once would judge each other's mutants
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"{work}: another run works there: --work names another directory") from None
         self.log = work / "log"
+        self.known_inputs, self.known_tests = {}, []
         self.update()
         if not (self.build / "build.ninja").exists():
             self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
@@ -124,23 +130,38 @@ class Tree:
         told = subprocess.run(["meson", "introspect", f"--{what}", str(self.build)], stdout=subprocess.PIPE, check=True)
         return json.loads(told.stdout)
 
-    def tests(self, path, build=True):
-        """The unit tests that have the object of a file in them, by what ninja says and then by the programs themselves."""
+    def inputs(self, target):
+        """All that a target is made from, as ninja names it; asked for once, for it takes as long as a link."""
+        if target not in self.known_inputs:
+            told = subprocess.run(["ninja", "-C", str(self.build), "-t", "inputs", target], stdout=subprocess.PIPE, check=True,
+                                  text=True)
+            self.known_inputs[target] = set(told.stdout.split())
+        return self.known_inputs[target]
+
+    def must_build(self, *targets):
+        if targets and not self.ninja(*targets):
+            raise RuntimeError(f"{' '.join(targets)}: cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+    def tests(self, path):
+        """
+        The unit tests that have the object of a file in them, by what ninja says and then by the programs themselves: which
+        objects they have does not change with what is in these, so that only those that count are brought up to date.
+        """
+        if not self.known_tests:
+            self.known_tests = self.introspect("tests")
         found = []
-        for told in self.introspect("tests"):
+        for told in self.known_tests:
             program = pathlib.Path(told["cmd"][0])
             if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
                 continue
             target = str(program.relative_to(self.build))
-            inputs = subprocess.run(["ninja", "-C", str(self.build), "-t", "inputs", target], stdout=subprocess.PIPE,
-                                    check=True, text=True).stdout.split()
-            if f"../{path}" not in inputs:
+            if f"../{path}" not in self.inputs(target):
                 continue
-            if build and not self.ninja(target):
-                raise RuntimeError(f"{target} cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
-            sources = linked(program)
-            if pathlib.Path(path).name in sources:
-                found.append(Test(told["name"], target, told["cmd"], told["env"], told["workdir"] or str(self.build), sources))
+            if not program.exists():
+                self.must_build(target)
+            if pathlib.Path(path).name in linked(program):
+                found.append(Test(told["name"], target, told["cmd"], told["env"], told["workdir"] or str(self.build)))
+        self.must_build(*(test.target for test in found))
         return found
 
     def objects(self, path):

@@ -50,6 +50,8 @@ static const uint8_t *table_at(const struct guest *guest, uint64_t address, cons
 	assert_memory_equal(t, signature, 4);
 	assert_in_range(address + riffle_get32(t + 4), address + 36, RIFFLE_BOOT_LOW_END);
 	assert_int_equal(sum(t, riffle_get32(t + 4)), 0);
+	/* OEM id and table id padded to their lengths, OEM revision, creator, its revision */
+	assert_memory_equal(t + 10, "RIFFLERIFFLEVM\1\0\0\0RIFL\1\0\0\0", 26);
 	return t;
 }
 

@@ -337,6 +337,38 @@ static void seeded_source_is_chacha20(void **state)
 	assert_memory_equal(out + 128, third, 16);
 }
 
+/* The RFC's counter of 32 bits goes on into the nonce's first word; expected: a model of it in another language. */
+static void the_key_streams_counter_has_64_bits(void **state)
+{
+	static const struct {
+		uint64_t block;
+		uint8_t bytes[16];
+	} at[] = {
+	    {UINT32_MAX,
+	     {0xac, 0xe4, 0xcd, 0x09, 0xe2, 0x94, 0xd1, 0x91, 0x2d, 0x4a, 0xd2, 0x05, 0xd0, 0x6f, 0x95, 0xd9}},
+	    {UINT64_C(1) << 32,
+	     {0x3d, 0xb4, 0x1d, 0x3a, 0xa0, 0xd3, 0x29, 0x28, 0x5d, 0xe6, 0xf2, 0x25, 0xe6, 0xe2, 0x4b, 0xd5}},
+	    {UINT64_C(1) << 33,
+	     {0x34, 0x32, 0xb7, 0xf8, 0x9b, 0x93, 0xff, 0xc5, 0x23, 0xdd, 0x37, 0x44, 0x3b, 0x93, 0xf6, 0x9e}},
+	};
+	uint8_t seed[32] = {0}, out[16];
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+		/* by each of the places of the four blocks that are made at once */
+		for (uint64_t before = 0; before < 4; before++) {
+			riffle_random_from_seed(&random, &seeded, seed);
+			seeded.block = at[i].block - before;
+			for (uint64_t k = 0; k < 4 * before; k++)
+				assert_int_equal(random.fill(random.opaque, out, sizeof out), 0);
+			assert_int_equal(random.fill(random.opaque, out, sizeof out), 0);
+			assert_memory_equal(out, at[i].bytes, sizeof out);
+		}
+	}
+}
+
 /* A source whose first number lies in the part that would bias the result: it must be drawn again. */
 static int two_numbers(void *opaque, void *buffer, size_t bytes)
 {
@@ -366,10 +398,15 @@ static void biased_draws_are_rejected(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(slots_are_counted_right),        cmocka_unit_test(draws_are_uniform),
-	    cmocka_unit_test(slots_are_independent),          cmocka_unit_test(modes_include_each_other),
-	    cmocka_unit_test(what_does_not_fit_is_refused),   cmocka_unit_test(replayed_layouts_are_checked),
-	    cmocka_unit_test(failing_randomness_is_an_error), cmocka_unit_test(seeded_source_is_chacha20),
+	    cmocka_unit_test(slots_are_counted_right),
+	    cmocka_unit_test(draws_are_uniform),
+	    cmocka_unit_test(slots_are_independent),
+	    cmocka_unit_test(modes_include_each_other),
+	    cmocka_unit_test(what_does_not_fit_is_refused),
+	    cmocka_unit_test(replayed_layouts_are_checked),
+	    cmocka_unit_test(failing_randomness_is_an_error),
+	    cmocka_unit_test(seeded_source_is_chacha20),
+	    cmocka_unit_test(the_key_streams_counter_has_64_bits),
 	    cmocka_unit_test(biased_draws_are_rejected),
 	};
 	return cmocka_run_group_tests_name("layout", tests, NULL, NULL);

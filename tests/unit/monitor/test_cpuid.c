@@ -231,9 +231,10 @@ static void templates(void **state)
 		const char *name;
 		uint32_t signature;
 		size_t msrs;
+		uint64_t filter, value; /* of IA32_ARCH_CAPABILITIES */
 	} cases[] = {{CPU_TEMPLATE_T2, "T2", 0x000306f2, 0},
-		     {CPU_TEMPLATE_T2S, "T2S", 0x000306f2, 1},
-		     {CPU_TEMPLATE_T2CL, "T2CL", 0x000306f2, 1},
+		     {CPU_TEMPLATE_T2S, "T2S", 0x000306f2, 1, UINT64_MAX, 0x0c0a0c4c},
+		     {CPU_TEMPLATE_T2CL, "T2CL", 0x000306f2, 1, UINT64_C(0xffffffffe2f51e00), 0},
 		     {CPU_TEMPLATE_T2A, "T2A", 0x000306f2, 0},
 		     {CPU_TEMPLATE_C3, "C3", 0x000306e4, 0}};
 	static const struct kvm_cpuid_entry2 all_ones[] = {
@@ -261,8 +262,11 @@ static void templates(void **state)
 		assert_int_equal(leaf(0xd, 0)->eax & 0xe0, 0);            /* and its state */
 		assert_int_equal(leaf(0x80000001, 0)->edx & 1u << 26, 0); /* 1 GiB pages */
 		assert_int_equal(config.msr_count, cases[i].msrs);
-		if (config.msr_count)
+		if (config.msr_count) {
 			assert_int_equal(config.msrs[0].index, 0x10a);
+			assert_true(config.msrs[0].filter == cases[i].filter);
+			assert_true(config.msrs[0].value == cases[i].value);
+		}
 	}
 	assert_int_equal(cpu_template_get(&config, CPU_TEMPLATE_NONE, NULL), 0);
 	assert_int_equal(config.cpuid_count + config.msr_count, 0);

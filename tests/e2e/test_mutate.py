@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/mutate: what it changes in a file, how it names that, what it lists as equivalent, and that it ends what hangs."""
+import importlib.machinery
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools" / "mutation"))
+pytest.importorskip("clang.cindex", reason="python3-clang is not installed: tools/setup test")
+import mutants  # noqa: E402
+import suite  # noqa: E402
+
+SOURCE = """\
+#define LIMIT 8u /* not 9 */
+enum kind { FIRST = 1 };
+static const unsigned table[4] = {0x10, 2};
+int f(int a, int b);
+int f(int a, int b)
+{
+	char room[32];
+	(void)room;
+	if (a < b && b != 3)
+		return -a;
+	for (int i = 0; i <= b; i++)
+		a += i << 1; /* a + b < 7 */
+	return a ? (int)table[0] : FIRST;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("mutate")
+    (directory / "f.c").write_text(SOURCE)
+    (directory / "compile_commands.json").write_text(json.dumps([
+        {"directory": str(directory), "file": "f.c", "command": "cc -std=gnu17 -c f.c", "output": "f.o"}]))
+    return mutants.of_file(directory, "f.c", directory / "compile_commands.json")
+
+
+@pytest.fixture(scope="module")
+def mutate():
+    loader = importlib.machinery.SourceFileLoader("mutate", str(ROOT / "tools" / "mutate"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def changes(found, line):
+    return {m.change for m in found if SOURCE.splitlines()[m.line - 1].strip().startswith(line)}
+
+
+def test_operators_bounds_constants_and_branches_are_changed(found):
+    assert changes(found, "#define LIMIT") == {"8u => 9u", "8u => 7u"}
+    assert changes(found, "enum kind") == {"1 => 2", "1 => 0"}
+    assert changes(found, "static const") == {"0x10 => 0x11", "0x10 => 0xf", "2 => 3", "2 => 1"}
+    assert changes(found, "if (a < b") == {"never", "always", "&& => ||", "< => <=", "< => >=", "!= => ==", "3 => 4", "3 => 2"}
+    assert changes(found, "return -a") == {"- => nothing"}
+    assert changes(found, "for (int i") == {"0 => 1", "<= => <", "<= => >", "++ => --"}
+    assert changes(found, "a += i") == {"+= => -=", "<< => >>", "1 => 2", "1 => 0"}
+    assert changes(found, "return a ?") == {"never", "always", "0 => 1"}
+    assert not changes(found, "char room")      # a larger array does nothing else
+
+
+def test_each_changes_one_place_and_has_a_key_of_its_own(found):
+    source = SOURCE.encode()
+    assert len({m.key for m in found}) == len(found)
+    for mutant in found:
+        after = mutant.apply(source)
+        assert after != source and after.count(b"\n") == source.count(b"\n")
+        before_line, after_line = (text.splitlines()[mutant.line - 1] for text in (source, after))
+        assert before_line != after_line and "\n" not in mutant.key
+
+
+def test_equivalents_need_a_reason(mutate):
+    assert mutate.equivalents("# why\n\na.c:f: x [0: 1 => 2]\n\tno caller\n\tasks\nb\n  because\n") == {
+        "a.c:f: x [0: 1 => 2]": "no caller asks", "b": "because"}
+    for bad in ("a.c:f: x\n", "\treason\n", "a\nb\n\treason\n"):
+        with pytest.raises(ValueError, match="equivalent: "):
+            mutate.equivalents(bad)
+    assert isinstance(mutate.equivalents(mutate.EQUIVALENT.read_text()), dict)
+
+
+def test_every_equivalent_is_still_a_mutant(mutate, tmp_path):
+    """A list that nobody cleans would excuse what is not there."""
+    listed = mutate.equivalents(mutate.EQUIVALENT.read_text())
+    database = suite.pathlib.Path(__import__("conftest").BUILD, "compile_commands.json")
+    for path in {key.split(":")[0] for key in listed}:
+        keys = {m.key for m in mutants.of_file(ROOT, path, database)}
+        assert not [key for key in listed if key.startswith(f"{path}:") and key not in keys]
+
+
+def test_the_score_counts_what_can_be_noticed(mutate):
+    assert mutate.score(["killed"] * 3 + ["survived", "same", "equivalent", "stillborn", "untried"])[0] == 75.0
+    assert mutate.score(["same"])[0] is None
+
+
+def test_results_are_of_one_content_of_a_file(mutate, tmp_path):
+    kept = mutate.Kept(tmp_path, "lib/a.c", b"one")
+    kept.keep("key", "killed", "test-a")
+    assert mutate.Kept(tmp_path, "lib/a.c", b"one").of == {"key": ["killed", "test-a"]}
+    assert mutate.Kept(tmp_path, "lib/a.c", b"two").of == {}
+
+
+def run(tmp_path, script, **limits):
+    test = suite.Test("t", "t", ["sh", "-c", script], {}, str(tmp_path))
+    try:
+        return suite.run(test, tmp_path / "log", **limits)
+    except OSError as error:
+        pytest.skip(f"unshare: {error}")
+
+
+def test_what_spins_or_hangs_is_ended(tmp_path):
+    if subprocess.run([*suite.APART, "sh", "-c", suite.INSIDE, "sh", "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    assert run(tmp_path, "exit 0")[0] and not run(tmp_path, "exit 1")[0]
+    assert not run(tmp_path, "while :; do :; done", cpu_limit=0.5, silent_limit=300)[0]
+    assert not run(tmp_path, "sleep 3600", cpu_limit=60, silent_limit=0.5)[0]
+    # a mutant that kills all processes or empties /tmp does so where nothing else is
+    (tmp_path / "outside").touch()
+    run(tmp_path, f"kill -9 -1; rm -rf {tmp_path}/outside /tmp/*")
+    assert (tmp_path / "outside").exists()
