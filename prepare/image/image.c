@@ -85,14 +85,23 @@ static uint64_t without_padding(const uint8_t *tail, uint64_t bytes)
 	return end > bytes || bytes - end == 4 ? bytes : end;
 }
 
+static bool all_zero(const uint8_t *bytes, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++)
+		if (bytes[i])
+			return false;
+	return true;
+}
+
 /*
- * Whatever lies behind the end of the ELF proper is a relocation list: what the kernel's build appends before it
- * compresses; and possibly padding.
+ * Whatever follows the end of the ELF proper is a relocation list, which the kernel's build appends before it
+ * compresses, and possibly padding before and after it. Without section headers the ELF's end is not known: sections
+ * that are not loaded come first.
  */
 static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, const struct image_source *source,
 			    struct riffle_error *error)
 {
-	uint64_t bytes = source->bytes - elf->end;
+	uint64_t bytes = source->bytes - elf->end, start, end;
 	uint8_t *tail;
 	int status;
 
@@ -105,7 +114,21 @@ static int relocs_from_tail(struct riffle_image *image, const struct elf *elf, c
 	if (status)
 		return status;
 	bytes = without_padding(tail, bytes);
-	return bytes ? image_relocs_from_list(image, tail, bytes, error) : 0;
+	if (!bytes)
+		return 0;
+	/* the last byte of an address of the kernel is not zero; what comes before need not be whole words */
+	for (end = bytes; !elf->section_count && !tail[end - 1];)
+		end--;
+	start = image_relocs_find(image, tail, end);
+	if (elf->section_count && !all_zero(tail, start))
+		start = 0;
+	if (start)
+		bytes = end;
+	if (!elf->section_count && !start && bytes >= 4 && riffle_get32(tail))
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "relocation list",
+				   "is not what the file ends with, and there are no section headers to tell what else "
+				   "follows the segments");
+	return image_relocs_from_list(image, tail + start, bytes - start, error);
 }
 
 typedef int confine(struct riffle_error *error);

@@ -66,6 +66,12 @@ struct elf {
 int image_elf_read(struct riffle_image *image, struct elf *elf, const struct image_source *source,
 		   struct riffle_error *error);
 
+/*
+ * Where in a tail the list begins that its last bytes end, told by its structure: ascending addresses of the kernel
+ * after zero words. 0: at its start, or nowhere.
+ */
+uint64_t image_relocs_find(const struct riffle_image *image, const uint8_t *tail, uint64_t bytes);
+
 /* Parses a list in the format of arch/x86/tools/relocs; the caller keeps the words. */
 int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes, struct riffle_error *error);
 

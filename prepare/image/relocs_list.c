@@ -42,6 +42,51 @@ static int one_list(struct image_relocs *relocs, struct riffle_image *image, con
 	return 0;
 }
 
+/* Whether a word may be an entry, the segments' gaps aside. */
+static bool is_entry(const struct riffle_image *image, uint32_t word)
+{
+	return word >= (uint32_t)image->link_virt && word - (uint32_t)image->link_virt < image->image_bytes;
+}
+
+/* The zero word before the list that ends before `end`; `end` itself when no ascending list preceded by a zero does. */
+static uint64_t list_before(const struct riffle_image *image, const uint8_t *tail, uint64_t end)
+{
+	uint64_t at = end;
+	uint32_t after = UINT32_MAX;
+
+	while (at >= 4) {
+		uint32_t word = riffle_get32(tail + at - 4);
+
+		at -= 4;
+		if (!word)
+			return at;
+		if (!is_entry(image, word) || word >= after)
+			return end;
+		after = word;
+	}
+	return end;
+}
+
+uint64_t image_relocs_find(const struct riffle_image *image, const uint8_t *tail, uint64_t bytes)
+{
+	uint64_t last = list_before(image, tail, bytes), middle, first;
+
+	/* a list that begins as it should is judged as a whole, not by a good part of it */
+	if (last + 4 >= bytes || (!riffle_get32(tail) && riffle_get32(tail + 4)))
+		return 0;
+	middle = list_before(image, tail, last);
+	if (middle == last)
+		return 0;
+	/* of three lists the first is never empty: what an empty one would begin with is padding */
+	first = list_before(image, tail, middle);
+	if (first + 4 < middle)
+		return first;
+	/* entries before two lists are a third that is broken */
+	if (middle + 4 == last || (middle >= 4 && is_entry(image, riffle_get32(tail + middle - 4))))
+		return 0;
+	return middle;
+}
+
 int image_relocs_from_list(struct riffle_image *image, const uint8_t *list, uint64_t bytes, struct riffle_error *error)
 {
 	uint64_t start[LISTS_MAX + 1], words = bytes / 4, i;

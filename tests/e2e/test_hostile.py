@@ -149,7 +149,7 @@ ROWS = [
     ("relocation below the image", words(lambda w: [0, 0x7f000000, *w[1:]]), r"relocation: lies outside .* \(found .*\)"),
     ("list not sorted", changed(reloc64=[0x5008, 0x100]), r"relocation list: is not sorted \(found .*, expected .*\)"),
     ("entry twice", changed(reloc64=[0x100, 0x100]), r"relocation list: has an entry twice \(found .*\)"),
-    ("list not terminated", words(lambda w: w[1:]), r"relocation list: does not start with the zero .*"),
+    ("list not terminated", words(lambda w: w[1:]), r"relocation list: is not what the file ends with, .*"),
     ("one list only", words(lambda w: [0, *[x for x in w if x]]), r"relocation list: lacks the zero .*"),
     ("four lists", words(lambda w: [*w, 0]), r"relocation list: has more zero words .* \(found .*, expected 3\)"),
     ("half a word", lambda: Kernel().appended() + b"\1", r"relocation list: is not made of whole words \(found .*\)"),

@@ -367,6 +367,42 @@ static void test_padded_list(void **state)
 	test_kernel_free(&k);
 }
 
+/* After sections that only their headers told of, whole words or not; or after padding, where headers tell of all. */
+static void test_list_after_more(void **state)
+{
+	static const struct {
+		unsigned before, after;
+		bool headers, junk;
+	} row[] = {{8, 0, true, false},  {4096, 64, true, false},  {1, 0, false, true}, {2, 7, false, true},
+		   {64, 0, false, true}, {333, 4096, false, true}, {4, 4, false, false}};
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_kernel k;
+
+	(void)state;
+	test_kernel_build(&k, &spec);
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		struct test_bytes file = {0};
+		struct riffle_image *image;
+
+		test_bytes_add(&file, k.elf.at, k.elf.count);
+		if (!row[i].headers)
+			((Elf64_Ehdr *)(void *)file.at)->e_shoff = 0, ((Elf64_Ehdr *)(void *)file.at)->e_shnum = 0,
+					     ((Elf64_Ehdr *)(void *)file.at)->e_shstrndx = 0;
+		for (unsigned n = 0; n < row[i].before; n++)
+			test_bytes_add(&file, row[i].junk ? "j" : "", 1);
+		test_bytes_add(&file, k.list.at, k.list.count);
+		test_bytes_zero(&file, row[i].after);
+		image = open_image(test_file_of(&file), -1);
+		assert_int_equal(image->kind, RIFFLE_SOURCE_ELF_APPENDED);
+		assert_relocs(&image->reloc64, &k.reloc64);
+		assert_relocs(&image->reloc32, &k.reloc32);
+		assert_relocs(&image->reloc32_inverse, &k.reloc32_inverse);
+		riffle_image_close(image);
+		test_bytes_free(&file);
+	}
+	test_kernel_free(&k);
+}
+
 static void test_bzimage_lzo(void **state)
 {
 	struct test_kernel_spec spec = test_kernel_spec();
@@ -451,6 +487,7 @@ int main(void)
 	    cmocka_unit_test(test_odd_build_ids),
 	    cmocka_unit_test(test_bzimage_compressions),
 	    cmocka_unit_test(test_padded_list),
+	    cmocka_unit_test(test_list_after_more),
 	    cmocka_unit_test(test_bzimage_lzo),
 	    cmocka_unit_test(test_bzimage_without_list),
 	    cmocka_unit_test(test_elf_alignment),
