@@ -35,6 +35,7 @@ check: setup
 
 check-long: setup
 	@tools/setup package
+	@tools/setup long
 	@tools/check --long
 
 # cells that are done are kept in ~/.cache/riffle-bench; BENCH="--limit 60 --kernels lupine" and the like choose
