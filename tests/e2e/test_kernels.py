@@ -17,7 +17,9 @@ from test_shuffle import COMPILE, PATIENT, do, numbers, said, without_complaint
 from test_verify import spoiled_parts, verify
 
 BUILD_KERNEL = ROOT / "tools" / "build-kernel"
-NAMES = sorted(p.stem for p in (ROOT / "kernels").glob("*.config"))
+FRAGMENTS = sorted(p.stem for p in (ROOT / "kernels").glob("*.config"))
+NAMES = [name for name in FRAGMENTS if not name.startswith("small")]
+ROWS = [name for name in FRAGMENTS if name.startswith("small-")]     # one thing changed in each
 LUPINE_SEEDS = 200 if LONG else 6
 SEEDS = 20
 LAYOUTS = 10 if LONG else 3
@@ -192,6 +194,26 @@ def test_option_that_cannot_be_had_is_named(small):
     assert not list(small.cache.glob("small_*"))
 
 
+def test_fragment_over_another(small):
+    """The last one decides; each of the chain makes the kernel what it is; a chain has an end."""
+    over = small.tree / "kernels" / "over.config"
+    over.write_text("# base: small\nCONFIG_SMP=y\nCONFIG_MORE=y\n")
+    small.command[-1] = "over"
+    r = small.run()
+    assert (r.returncode, r.stderr) == (0, ""), r.stderr
+    config = (pathlib.Path(r.stdout.strip()).parent / "config").read_text()
+    assert config.endswith("CONFIG_64BIT=y\n# CONFIG_SMP is not set\n# base: small\nCONFIG_SMP=y\nCONFIG_MORE=y\n")
+    small.fragment("CONFIG_64BIT=y\n# CONFIG_SMP is not set\nCONFIG_NOWHERE=y\n")
+    again = small.run()
+    assert (again.returncode, again.stdout) == (1, "") and "over: CONFIG_NOWHERE: wanted y, got n" in again.stderr
+    over.write_text("# base: over\nCONFIG_SMP=y\n")
+    r = small.run()
+    assert (r.returncode, r.stdout) == (1, "") and "the chain of fragments does not end" in r.stderr
+    over.write_text("# base: small\n# llvm: x; y\n")
+    r = small.run()
+    assert (r.returncode, r.stdout) == (1, "") and "is no version of LLVM" in r.stderr
+
+
 def image_of(small, kind):
     r = small.run("--image", kind)
     assert (r.returncode, r.stderr) == (0, ""), r.stderr
@@ -356,6 +378,15 @@ def test_fragment_is_taken_whole(built, name):
     assert not re.search(r"^CONFIG_\w+=m$", config, re.M)
 
 
+@long_only
+@pytest.mark.parametrize("name", ROWS)
+def test_row_is_verified(built, programs, name):
+    """Shuffled, and each layout right by verify's own path; that it boots is test_row_boots."""
+    image = built(name, seconds=3600)
+    r = programs.riffle("verify", "-n", "3", image, timeout=900)
+    assert r.returncode == 0 and r.stdout.count("all right\n") == 3, r.stdout + r.stderr
+
+
 class Kernels(Forms):
     """Kernels of ours where test_boot has Debian's: "lupine" is its bzImage, "lupine --vmlinux" its ELF file."""
 
@@ -424,6 +455,22 @@ def boxes(name, seeds, **kwargs):
     groups = {first: group(name, first, min(A_BOX, seeds + 1 - first), **kwargs)
               for first in range(1, seeds + 1, A_BOX)}
     return [(groups[s - (s - 1) % A_BOX], str(s)) for s in range(1, seeds + 1)]
+
+
+def rows(kernels):
+    """Every row's kernel, unshuffled and shuffled. KASAN's shadow takes an eighth of the memory, and time."""
+    return {f"{name} {mode}": Guest(kernels.fetch(name), (f"--randomize={mode}", "--seed", "5"), memory=256, seconds=600,
+                                    append="watchdog_thresh=60", do="kallsyms,panic")
+            for name in ROWS for mode in ("kaslr", "fgkaslr")}
+
+
+@long_only
+@pytest.mark.parametrize("mode", ["kaslr", "fgkaslr"])
+@pytest.mark.parametrize("name", ROWS)
+def test_row_boots(boots, name, mode):
+    guest = boots.guest(rows, f"{name} {mode}")
+    is_well(guest)
+    assert guest.told["mode"] == mode
 
 
 LUPINE = boxes("lupine", LUPINE_SEEDS, memory=64, do="kallsyms,panic")
