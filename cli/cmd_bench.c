@@ -541,7 +541,7 @@ static const char help[] =
 
 static int usage_error(const char *text)
 {
-	fprintf(stderr, "riffle bench: %s; riffle bench load --help tells more\n", text);
+	fprintf(stderr, "riffle bench: %s; riffle bench load --help shows more\n", text);
 	return EXIT_USAGE;
 }
 

@@ -79,7 +79,7 @@ int command_config(int argc, char **argv)
 		}
 	}
 	if (!checks || optind + 1 != argc) {
-		fprintf(stderr, "riffle config: %s; riffle config --help tells more\n",
+		fprintf(stderr, "riffle config: %s; riffle config --help shows more\n",
 			!checks ? "--check is missing" : "FILE: exactly one is wanted");
 		return EXIT_USAGE;
 	}

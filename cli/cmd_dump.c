@@ -19,17 +19,17 @@ static const char help[] =
     "Usage: riffle dump --socket PATH --output CORE\n"
     "\n"
     "Writes the memory and registers of the guest of a `riffle run --snapshot-socket PATH` into CORE,\n"
-    "a new ELF core file for gdb, crash and drgn. The guest stands still meanwhile, and goes on.\n"
+    "a new ELF core file for gdb, crash and drgn. The guest is paused meanwhile.\n"
     "\n"
     "  -s, --socket PATH   the guest's snapshot socket\n"
-    "  -o, --output CORE   the file, new and of mode 0600: it holds all that the guest knows\n"
+    "  -o, --output CORE   the file, new and of mode 0600: it holds all of the guest's memory\n"
     "  -h, --help          this text\n"
     "\n"
-    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+    "Exit code: 0 success, 1 error, 2 wrong usage.\n";
 
 static int usage(const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle dump: %s (found '%s'); riffle dump --help tells more\n", problem, SHOWN(found));
+	fprintf(stderr, "riffle dump: %s (found '%s'); riffle dump --help shows more\n", problem, SHOWN(found));
 	return EXIT_USAGE;
 }
 

@@ -25,7 +25,7 @@ static const char help[] =
     "Usage: riffle gdb-script --layout FILE --vmlinux FILE [--symbols OUT] [--system-map OUT]\n"
     "       riffle gdb-script --layout FILE --kernel FILE --symbols OUT [--system-map OUT]\n"
     "\n"
-    "Prints gdb commands that load the symbols of a randomised guest's kernel where it lies, and\n"
+    "Prints gdb commands that load the symbols of a randomised guest's kernel at its addresses, and\n"
     "unwind its stack by the kernel's own tables:\n"
     "  riffle run --gdb unix:gdb.sock --layout-out layout.json vmlinuz &\n"
     "  riffle gdb-script -l layout.json -k vmlinuz -s guest.elf >guest.gdb\n"
@@ -39,11 +39,11 @@ static const char help[] =
     "  -m, --system-map OUT   write them as a System.map, for crash and perf\n"
     "  -h, --help             this text\n"
     "\n"
-    "Where functions were permuted (fgkaslr) no one offset fits a vmlinux: --symbols is needed, or\n"
-    "--system-map alone, which prints no commands. Both files are new, of mode 0600, and as\n"
+    "If functions were permuted (fgkaslr), no single offset fits a vmlinux: use --symbols, or\n"
+    "--system-map alone, which prints no commands. Both files are created with mode 0600, and as\n"
     "secret as the layout.\n"
     "\n"
-    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+    "Exit code: 0 success, 1 error, 2 wrong usage.\n";
 
 static const char unwinder[] = {
 #include "cli/unwinder_bytes.h"
@@ -65,7 +65,7 @@ struct gdb_script {
 
 static int usage_error(const char *what)
 {
-	fprintf(stderr, "riffle gdb-script: %s; riffle gdb-script --help tells more\n", what);
+	fprintf(stderr, "riffle gdb-script: %s; riffle gdb-script --help shows more\n", what);
 	return EXIT_USAGE;
 }
 

@@ -22,16 +22,16 @@ static const char help[] =
     "Usage: riffle initramfs DIRECTORY [--reproducible] [--force] -o FILE\n"
     "\n"
     "Packs DIRECTORY as an initramfs, an uncompressed newc archive, as `riffle run -i DIRECTORY`\n"
-    "does on the fly: owners, modes, links, devices and times as they are, symbolic links not\n"
-    "followed. Extended attributes are lost. No privilege is needed.\n"
+    "does on the fly: owners, modes, links, devices and times are kept, symbolic links not\n"
+    "followed. Extended attributes are lost. No privileges are needed.\n"
     "\n"
-    "  -o, --output FILE   the archive; it appears whole or not at all\n"
-    "      --reproducible  everything belongs to root, and no file has a time: equal files give\n"
+    "  -o, --output FILE   the archive; it appears complete or not at all\n"
+    "      --reproducible  give everything to root and set all times to 0: equal files give\n"
     "                      equal bytes\n"
-    "  -f, --force         replace FILE if it is there\n"
+    "  -f, --force         replace FILE if it exists\n"
     "  -h, --help          this text\n"
     "\n"
-    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+    "Exit code: 0 success, 1 error, 2 wrong usage.\n";
 
 struct initramfs_options {
 	const char *directory, *output;
@@ -40,7 +40,7 @@ struct initramfs_options {
 
 static int usage_error(const char *what)
 {
-	fprintf(stderr, "riffle initramfs: %s; riffle initramfs --help tells more\n", what);
+	fprintf(stderr, "riffle initramfs: %s; riffle initramfs --help shows more\n", what);
 	return EXIT_USAGE;
 }
 

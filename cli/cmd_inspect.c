@@ -36,22 +36,22 @@ static const char help[] =
     "Usage: riffle inspect KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--chunks] [--strength]\n"
     "                      [--json] [--memory SIZE]\n"
     "\n"
-    "Says what KERNEL is (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
-    "open descriptor), and from how many places its layout is drawn.\n"
+    "Describes KERNEL (a bzImage, a vmlinux of any kind, or a prepared kernel; fd:N names an\n"
+    "open descriptor), and how many slots its layout is drawn from.\n"
     "\n"
     "  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
-    "  -m, --memory SIZE   the guest's memory, K, M or G behind the number [256M]\n"
+    "  -m, --memory SIZE   the guest's memory, K, M or G after the number [256M]\n"
     "  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
-    "                      and what an attacker has to guess\n"
-    "  -s, --strength      count the gadgets that keep their places when functions are shuffled, and\n"
-    "                      tell what one leaked pointer leaves to guess; not of a prepared kernel\n"
+    "                      and what an attacker must guess\n"
+    "  -s, --strength      count the gadgets that do not move when functions are shuffled, and show\n"
+    "                      what is left to guess after one leak; not for a prepared kernel\n"
     "  -d, --debug-vmlinux FILE\n"
     "                      vmlinux with symbols of the same build, as for riffle prepare\n"
-    "  -j, --json          the same as one JSON object; addresses are strings in hexadecimal\n"
+    "  -j, --json          the same as one JSON object; addresses are hexadecimal strings\n"
     "  -h, --help          this text\n"
     "\n"
-    "Entropy is counted in a guest whose RAM begins at 0 and leaves out 3 to 4 GiB, before initrd and\n"
-    "boot tables take their places: `riffle run` may have a few slots less.\n";
+    "Entropy is that of a guest whose RAM starts at 0, with a hole from 3 to 4 GiB, before initrd and\n"
+    "boot tables are placed: `riffle run` may have a few slots fewer.\n";
 
 /* what is known of the kernel in question */
 struct subject {
@@ -519,7 +519,7 @@ int command_inspect(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 1) {
-		fprintf(stderr, "riffle inspect: %s; riffle inspect --help tells more\n",
+		fprintf(stderr, "riffle inspect: %s; riffle inspect --help shows more\n",
 			argc == optind ? "no kernel given" : "more than one kernel given");
 		return EXIT_USAGE;
 	}

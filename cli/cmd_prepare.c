@@ -26,31 +26,31 @@ static const char help[] =
     "                      [--bootstrap [--elf]] [--force] -o FILE\n"
     "       riffle prepare --check FILE\n"
     "\n"
-    "Does once what need not be done at each boot: unpacks KERNEL, checks its relocations, finds\n"
-    "out which of its functions can be shuffled and which parts are not zero, and writes a prepared\n"
-    "kernel that later boots use as it is.\n"
+    "Prepares KERNEL once, ahead of its boots: unpacks it, checks its relocations, determines which\n"
+    "of its functions can be shuffled and which parts are not zero, and writes a prepared kernel\n"
+    "that boots directly.\n"
     "KERNEL is a bzImage or a vmlinux of any kind; fd:N names an open descriptor.\n"
     "\n"
     "  -o, --output FILE   the prepared kernel; it appears whole or not at all\n"
     "  -r, --relocs FILE   vmlinux.relocs that belongs to a stripped vmlinux\n"
     "  -d, --debug-vmlinux FILE\n"
-    "                      vmlinux with symbols of the very same build: what it says of the kernel's\n"
-    "                      functions and references is added, and held against what was found\n"
+    "                      vmlinux with symbols from the same build: its functions and references are\n"
+    "                      added to those found in the kernel, and checked against them\n"
     "  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
-    "                      the guest, in front of the prepared kernel, for riffle run --boot=bootstrap\n"
+    "                      the guest, followed by the prepared kernel, for riffle run --boot=bootstrap\n"
     "                      and any other loader of the 64-bit boot protocol\n"
     "  -e, --elf           with --bootstrap, write it as an ELF with a 64-bit and a PVH entry: for\n"
     "                      Firecracker, Cloud Hypervisor, qemu -kernel and other monitors\n"
     "  -z, --compress METHOD\n"
     "                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
     "                      unless reading the file is slow [none]\n"
-    "  -f, --force         replace FILE if it is there\n"
+    "  -f, --force         replace FILE if it exists\n"
     "      --check         compare a prepared kernel's contents with the digest stored in it\n"
     "  -h, --help          this text\n"
     "\n"
     "The kernel is read by a child process that has no privileges and may do little but compute.\n"
     "\n"
-    "Exit code: 0 done, 1 an error, 2 wrong usage.\n";
+    "Exit code: 0 success, 1 error, 2 wrong usage.\n";
 
 struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
@@ -60,7 +60,7 @@ struct prepare_options {
 
 static int usage_error(const char *what)
 {
-	fprintf(stderr, "riffle prepare: %s; riffle prepare --help tells more\n", what);
+	fprintf(stderr, "riffle prepare: %s; riffle prepare --help shows more\n", what);
 	return EXIT_USAGE;
 }
 

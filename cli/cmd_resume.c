@@ -16,27 +16,27 @@
 static const char help[] =
     "Usage: riffle resume [OPTIONS] DIR\n"
     "\n"
-    "Goes on with the guest that `riffle snapshot` saved in DIR. Its disks and sockets are\n"
-    "opened where they were; memory is read as it is needed, so DIR/memory must stay as it is\n"
-    "as long as the guest runs. A second guest of one snapshot would have the same kernel layout,\n"
+    "Resumes the guest that `riffle snapshot` saved in DIR. Its disks and sockets are\n"
+    "opened where they were; memory is read on demand, so DIR/memory must not be changed\n"
+    "while the guest runs. A second guest from one snapshot would have the same kernel layout,\n"
     "and is refused.\n"
     "\n"
-    "      --share-layout       allow it all the same\n"
-    "      --clock-realtime     the guest's clock goes on by the time that has passed; without it\n"
-    "                           the guest does not see that it stood still\n"
-    "      --net ID=TAP         the guest's network ID (from 0 on) is on the tap TAP of this host\n"
-    "      --vsock PATH         its vsock is at PATH\n"
+    "      --share-layout       allow it anyway\n"
+    "      --clock-realtime     advance the guest's clock by the time that has passed; without it\n"
+    "                           the guest does not notice the pause\n"
+    "      --net ID=TAP         connect the guest's network ID (from 0 on) to this host's TAP\n"
+    "      --vsock PATH         put its vsock at PATH\n"
     "      --uffd PATH          the listener at the unix socket PATH provides the memory, by\n"
     "                           Firecracker's protocol, instead of DIR/memory\n"
-    "      --console WHERE      as of riffle run [stdio]\n"
+    "      --console WHERE      as in riffle run [stdio]\n"
     "      --snapshot-socket PATH\n"
     "      --track-dirty\n"
     "      --accept-emulation\n"
     "      --boot-timer\n"
-    "      --start-time NS      as of riffle run\n"
+    "      --start-time NS      as in riffle run\n"
     "  -h, --help               this text\n"
     "\n"
-    "Exit code: as of riffle run.\n";
+    "Exit code: as in riffle run.\n";
 
 #define NETS_MAX 8u
 
@@ -68,7 +68,7 @@ static void before_run(void *opaque)
 
 static int usage(const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle resume: %s (found '%s'); riffle resume --help tells more\n", SHOWN(problem),
+	fprintf(stderr, "riffle resume: %s (found '%s'); riffle resume --help shows more\n", SHOWN(problem),
 		SHOWN(found));
 	return EXIT_USAGE;
 }

@@ -19,17 +19,18 @@
 #include "machine/snapshot_files.h"
 #include "machine/snapshot_socket.h"
 
-static const char help[] = "Usage: riffle snapshot [OPTIONS] DIR\n"
-			   "\n"
-			   "Saves the guest of a `riffle run --snapshot-socket PATH` into DIR, which is made if need\n"
-			   "be: the files `memory` and `state`. The guest goes on. `riffle resume DIR` makes a guest\n"
-			   "of it, once.\n"
-			   "\n"
-			   "  -s, --socket PATH   the guest's snapshot socket\n"
-			   "      --changed       DIR has this guest's last snapshot: write what changed since\n"
-			   "      --end           end the guest once it is saved\n"
-			   "      --show          say what is in DIR instead\n"
-			   "  -h, --help          this text\n";
+static const char help[] =
+    "Usage: riffle snapshot [OPTIONS] DIR\n"
+    "\n"
+    "Saves the guest of a `riffle run --snapshot-socket PATH` into DIR, which is created if\n"
+    "necessary: the files `memory` and `state`. The guest continues. `riffle resume DIR` resumes\n"
+    "it, once.\n"
+    "\n"
+    "  -s, --socket PATH   the guest's snapshot socket\n"
+    "      --changed       DIR has this guest's last snapshot: write what changed since\n"
+    "      --end           end the guest once it is saved\n"
+    "      --show          show what is in DIR instead\n"
+    "  -h, --help          this text\n";
 
 struct snapshot {
 	const char *socket, *directory;
@@ -47,7 +48,7 @@ struct snapshot {
 
 static int usage(const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle snapshot: %s (found '%s'); riffle snapshot --help tells more\n", problem, SHOWN(found));
+	fprintf(stderr, "riffle snapshot: %s (found '%s'); riffle snapshot --help shows more\n", problem, SHOWN(found));
 	return EXIT_USAGE;
 }
 

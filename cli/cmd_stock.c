@@ -43,24 +43,24 @@ static const char help[] =
     "       riffle stock --dir DIR --take TO\n"
     "       riffle stock --dir DIR --status [--json]\n"
     "\n"
-    "Keeps N microVMs ready in DIR, each with a kernel layout of its own, each for one\n"
-    "`riffle run --from-stock DIR`. DIR is best on a tmpfs. Runs until it is told to end; what\n"
-    "is ready stays ready.\n"
+    "Keeps N microVMs ready in DIR, each with its own kernel layout and for one\n"
+    "`riffle run --from-stock DIR`. DIR is best on a tmpfs. Runs until terminated; ready\n"
+    "items are kept.\n"
     "\n"
     "      --dir DIR            where the stock is\n"
-    "      --keep N             how many are to be ready\n"
+    "      --keep N             how many to keep ready\n"
     "      --machine CONFIG     of the machine in this file, as of riffle run --config\n"
     "      --stage laid|booted  laid: the kernel is loaded and shuffled, and the start enters it;\n"
     "                           booted: the guest ran up to its mark at the boot timer (a write\n"
-    "                           of 123 to port 0xf4 or address 0xc0000000), and goes on [laid]\n"
-    "      --socket PATH        give items to those who connect to PATH, too\n"
-    "      --max-bytes SIZE     at most so much in items\n"
+    "                           of 123 to port 0xf4 or address 0xc0000000), and continues [laid]\n"
+    "      --socket PATH        also give items to clients that connect to PATH\n"
+    "      --max-bytes SIZE     use at most this much for items\n"
     "      --min-free SIZE      make none while the file system has less than this free [64M]\n"
     "      --once               fill up and end; not at idle priority, as somebody waits\n"
     "      --take TO            take an item: its files become TO/state and TO/memory, for\n"
     "                           `riffle resume TO` or a PUT /snapshot/load, once. TO is a new\n"
     "                           directory on DIR's file system\n"
-    "      --status             say how many there are, and were\n"
+    "      --status             print how many there are, and were\n"
     "      --json               as JSON\n"
     "  -h, --help               this text\n";
 
@@ -87,7 +87,7 @@ struct daemon {
 
 static int usage(const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle stock: %s (found '%s'); riffle stock --help tells more\n", problem, SHOWN(found));
+	fprintf(stderr, "riffle stock: %s (found '%s'); riffle stock --help shows more\n", problem, SHOWN(found));
 	return EXIT_USAGE;
 }
 
@@ -192,9 +192,9 @@ static void be_idle(void)
 
 static void run_maker(const struct daemon *d, pid_t parent, const char *directory)
 {
-	const char *words[ARGUMENTS_MAX + 16] = {"riffle",    "run",       "--save-to",
-				  directory,   "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
-				  "--console", "none"};
+	const char *words[ARGUMENTS_MAX + 16] = {
+	    "riffle",    "run", "--save-to", directory, "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
+	    "--console", "none"};
 	size_t count = 8;
 	sigset_t none;
 
@@ -388,7 +388,8 @@ static int take_lock(const struct daemon *d, struct riffle_error *error)
 		if (errno != EWOULDBLOCK)
 			return riffle_fail_system(error, errno, "lock", "cannot be taken");
 		if (i == LOCK_TRIES)
-			return riffle_fail(error, RIFFLE_ERR_IO, "lock", "is held: another riffle stock keeps this directory");
+			return riffle_fail(error, RIFFLE_ERR_IO, "lock",
+					   "is held: another riffle stock keeps this directory");
 		poll(NULL, 0, TICK_MS);
 	}
 	return 0;
@@ -437,8 +438,8 @@ static int serve(struct daemon *d, struct riffle_error *error)
 			begin_item(d);
 		if (d->once && !d->child && (stock_ready(&d->stock, &bytes) >= d->keep || d->failures))
 			return d->failures ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items",
-								 "are not as many as are to be kept",
-								 stock_ready(&d->stock, &bytes), d->keep)
+								  "are not as many as are to be kept",
+								  stock_ready(&d->stock, &bytes), d->keep)
 					   : 0;
 		if (poll(fds, 2, TICK_MS) <= 0)
 			continue;

@@ -37,7 +37,7 @@ static const char help[] =
     "  -k, --kernel FILE      the kernel itself: bzImage, vmlinux or prepared kernel; its own\n"
     "                         kallsyms are used\n"
     "\n"
-    "Exit code: 0 done, 1 an error or an address that is not the kernel's, 2 wrong usage.\n";
+    "Exit code: 0 success, 1 error or an address outside the kernel, 2 wrong usage.\n";
 
 struct symbolize_options {
 	const char *layout;
@@ -49,7 +49,7 @@ struct symbolize_options {
 
 static int usage_error(const char *what)
 {
-	fprintf(stderr, "riffle symbolize: %s; riffle symbolize --help tells more\n", what);
+	fprintf(stderr, "riffle symbolize: %s; riffle symbolize --help shows more\n", what);
 	return EXIT_USAGE;
 }
 

@@ -31,23 +31,23 @@ static const char help[] =
     "Usage: riffle verify [OPTIONS] KERNEL\n"
     "\n"
     "Loads KERNEL (a bzImage or a vmlinux) at random layouts into private memory and proves that every\n"
-    "byte is right. What must be there is computed by another path than the one it was loaded by: code\n"
-    "references from objdump, addresses from the kernel's own relocations, tables read, moved, sorted and\n"
-    "written anew; of the plan only the chunks' link places are believed. Exit code 0: all is right;\n"
-    "3: something is not, and the first differences are printed; 1: an error.\n"
+    "byte is right. The expected bytes are computed independently of the loader: code references\n"
+    "from objdump, addresses from the kernel's own relocations, tables parsed, moved, sorted and\n"
+    "written again; from the plan only the chunks' link addresses are used. Exit code 0: no differences;\n"
+    "3: differences, the first of which are printed; 1: an error.\n"
     "\n"
-    "  -d, --debug-vmlinux FILE  a debug vmlinux of the same build: its .rela sections say which symbol each\n"
-    "                            reference follows, and what objdump and the tables do not know\n"
-    "  -p, --prepared FILE       verify this prepared kernel instead of what KERNEL is prepared to now\n"
+    "  -d, --debug-vmlinux FILE  a debug vmlinux of the same build: its .rela sections give the symbol of each\n"
+    "                            reference, and references that objdump and the tables do not show\n"
+    "  -p, --prepared FILE       verify this prepared kernel instead of preparing KERNEL now\n"
     "  -r, --relocs FILE         vmlinux.relocs that belongs to a stripped vmlinux\n"
-    "  -n, --count N             as many layouts, after one disassembly [1]\n"
-    "  -s, --seed HEX            the first layout's seed (64 digits at most); each further one's is one more\n"
-    "  -l, --layout FILE         this layout, as --layout-out of riffle run wrote it\n"
-    "      --randomize MODE      fgkaslr, kaslr, physical or off [the best that the kernel allows]\n"
-    "      --no-cache            prepare KERNEL anew\n"
-    "      --list                print the names of what is verified, and how many fields each has\n"
-    "      --spoil NAMES         for tests: parts with these names (commas between; all) are left stale, one\n"
-    "                            at a time, in a load of their own: each must be noticed\n"
+    "  -n, --count N             verify this many layouts, with one disassembly [1]\n"
+    "  -s, --seed HEX            the first layout's seed (at most 64 digits); each further one adds one\n"
+    "  -l, --layout FILE         a layout written by riffle run --layout-out\n"
+    "      --randomize MODE      fgkaslr, kaslr, physical or off [the strongest that the kernel allows]\n"
+    "      --no-cache            prepare KERNEL again\n"
+    "      --list                print the name of each verified part and its number of fields\n"
+    "      --spoil NAMES         for tests: leave the named parts (comma-separated, or all) stale, each in a\n"
+    "                            separate load: each must be noticed\n"
     "  -h, --help                this text\n";
 
 struct options {
@@ -445,7 +445,7 @@ static int run(struct job *job, bool *different)
 
 static int usage_error(const char *words, const char *value)
 {
-	fprintf(stderr, "riffle verify: %s%s%s; riffle verify --help tells more\n", words, value ? ": " : "",
+	fprintf(stderr, "riffle verify: %s%s%s; riffle verify --help shows more\n", words, value ? ": " : "",
 		SHOWN(value));
 	return EXIT_USAGE;
 }

@@ -24,8 +24,8 @@
 static const char help[] =
     "Usage: riffle doctor [--json]\n"
     "\n"
-    "Says what this host offers: a KVM that virtualises in hardware, one that only emulates, or none;\n"
-    "huge pages, memory, permissions; and what to do about each that is not well.\n"
+    "Reports what this host offers: a KVM that virtualises in hardware, one that only emulates, or none;\n"
+    "huge pages, memory, permissions; with advice for each problem.\n"
     "\n"
     "      --json   as JSON\n"
     "  -h, --help   this text\n"
@@ -108,7 +108,7 @@ int command_doctor(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--json")) {
 		json = true;
 	} else if (argc > 1) {
-		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help tells more\n",
+		fprintf(stderr, "riffle doctor: '%s' is not understood; riffle doctor --help shows more\n",
 			SHOWN(argv[1]));
 		return EXIT_USAGE;
 	}

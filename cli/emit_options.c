@@ -15,16 +15,16 @@ static const char help[] =
     "Usage: riffle emit KERNEL -o FILE -m SIZE [OPTIONS]\n"
     "       riffle emit KERNEL -m SIZE [OPTIONS] --exec MONITOR [ARGUMENT...] @ [ARGUMENT...]\n"
     "\n"
-    "Draws a layout for one guest and writes KERNEL as an ELF that has it already: relocated, its\n"
-    "functions shuffled, for a monitor that boots a vmlinux by its 64-bit or its PVH entry. Who can\n"
-    "read the file knows the layout: it is for one guest, and new at each call.\n"
-    "KERNEL is a bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
+    "Draws a layout for one guest and writes KERNEL as an ELF with it applied: relocated, its\n"
+    "functions shuffled, for a monitor that boots a vmlinux by its 64-bit or PVH entry. Anyone who can\n"
+    "read the file knows the layout: use it for one guest, and emit a new one for the next.\n"
+    "KERNEL is a bzImage, a vmlinux, or the output of `riffle prepare`; fd:N names an open descriptor.\n"
     "\n"
     "  -o, --output FILE        the ELF: a new file of mode 0600, or fd:N, an empty one open for\n"
     "                           reading and writing\n"
-    "  -x, --exec MONITOR ...   put the ELF into memory instead, and run MONITOR with its name in place\n"
+    "  -x, --exec MONITOR ...   keep the ELF in memory instead, and run MONITOR with its name in place\n"
     "                           of each argument @, or of the @ in an argument that ends with =@\n"
-    "  -m, --memory SIZE        the guest's memory, K, M or G behind the number\n"
+    "  -m, --memory SIZE        the guest's memory, K, M or G after the number\n"
     "  -t, --reserve-top SIZE   keep this much free at the end of it, or of its first 2G, for the initrd\n"
     "                           that the monitor puts there [64M, a quarter of smaller memories]\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
@@ -32,10 +32,10 @@ static const char help[] =
     "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
     "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
-    "      --no-cache           prepare anew, keep nothing\n"
+    "      --no-cache           prepare again, cache nothing\n"
     "  -h, --help               this text\n"
     "\n"
-    "Exit code: 0 done, 1 an error, 2 wrong usage; with --exec the monitor's, 126 it cannot be run,\n"
+    "Exit code: 0 success, 1 error, 2 wrong usage; with --exec the monitor's, 126 it cannot be run,\n"
     "127 it was not found.\n";
 
 static enum emit_parsed wrong(const char *option, const char *problem, const char *found)
@@ -43,7 +43,7 @@ static enum emit_parsed wrong(const char *option, const char *problem, const cha
 	fprintf(stderr, "riffle emit: %s: %s", option, problem);
 	if (found)
 		fprintf(stderr, " (found '%s')", found);
-	fputs("; riffle emit --help tells more\n", stderr);
+	fputs("; riffle emit --help shows more\n", stderr);
 	return EMIT_WRONG;
 }
 

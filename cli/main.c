@@ -17,21 +17,21 @@ static const struct {
 	int (*run)(int argc, char **argv); /* NULL: the work of riffle-prepare, which links whatever starts slowly */
 	const char *summary;
 } commands[] = {
-    {"run", command_run, "boot a kernel in a microVM, its layout randomised"},
+    {"run", command_run, "boot a kernel with a randomised layout in a microVM"},
     {"snapshot", command_snapshot, "save a running guest into a directory"},
-    {"resume", command_resume, "go on with a saved guest, once"},
+    {"resume", command_resume, "resume a saved guest, once"},
     {"dump", command_dump, "write a running guest's memory as a core file"},
     {"stock", command_stock, "keep microVMs ready, each for one start"},
-    {"doctor", NULL, "say what this host offers, and what to do about it"},
-    {"prepare", NULL, "do once what need not be done at each boot"},
+    {"doctor", NULL, "report what this host offers, with advice"},
+    {"prepare", NULL, "prepare a kernel once, ahead of its boots"},
     {"config", command_config, "check the configuration file of a microVM"},
-    {"emit", command_emit, "write a kernel at a layout of its own, for another monitor"},
+    {"emit", command_emit, "write a randomised kernel as an ELF file, for another monitor"},
     {"initramfs", NULL, "pack a directory as an initramfs"},
-    {"inspect", NULL, "say what a kernel file is and what entropy it gets"},
-    {"symbolize", NULL, "turn a guest's addresses back into symbols"},
-    {"gdb-script", NULL, "print what a debugger needs to know of a layout"},
-    {"verify", NULL, "prove that a loaded kernel is right, by an independent path"},
-    {"bench", NULL, "measure what loading and relocating costs here"},
+    {"inspect", NULL, "describe a kernel file and the entropy it gets"},
+    {"symbolize", NULL, "translate a guest's addresses back into symbols"},
+    {"gdb-script", NULL, "print the commands a debugger needs for a layout"},
+    {"verify", NULL, "check a loaded kernel by independent means"},
+    {"bench", NULL, "measure loading and relocating on this machine"},
 };
 
 static void usage(FILE *to)
@@ -39,7 +39,7 @@ static void usage(FILE *to)
 	fputs("Usage: riffle COMMAND [OPTIONS]\n\nA KVM microVM monitor that randomises the guest's kernel.\n\n", to);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
-	fputs("\nriffle COMMAND --help tells more; riffle --version prints the version.\n", to);
+	fputs("\nriffle COMMAND --help shows more; riffle --version prints the version.\n", to);
 }
 
 int main(int argc, char **argv)

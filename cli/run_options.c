@@ -19,13 +19,13 @@ static const char help[] =
     "Usage: riffle run [OPTIONS] KERNEL [-- COMMAND [ARGUMENT...]]\n"
     "       riffle run --config FILE [OPTIONS]\n"
     "\n"
-    "Boots KERNEL in a microVM, its layout randomised, console on the terminal. KERNEL is a\n"
-    "bzImage, a vmlinux, or what `riffle prepare` wrote; fd:N names an open descriptor.\n"
+    "Boots KERNEL with a randomised layout in a microVM, its console on the terminal. KERNEL is\n"
+    "a bzImage, a vmlinux, or the output of `riffle prepare`; fd:N names an open descriptor.\n"
     "\n"
     "Guest:\n"
-    "  -m, --memory SIZE        guest memory, K, M or G behind the number [256M]\n"
+    "  -m, --memory SIZE        guest memory, K, M or G after the number [256M]\n"
     "  -c, --cpus N             virtual CPUs, 1 to 32 [1]\n"
-    "  -i, --initrd FILE        initial RAM disk, or a directory that is packed as one\n"
+    "  -i, --initrd FILE        initial RAM disk, or a directory to pack as one\n"
     "  -k, --cmdline TEXT       kernel command line, instead of the default\n"
     "  -a, --append TEXT        add to the command line; several add up\n"
     "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
@@ -34,9 +34,9 @@ static const char help[] =
     "\n"
     "Command (after --): runs as the guest's only program, on riffle's stdin, stdout and stderr:\n"
     "      --root DIR           the guest's root directory, packed as an initramfs; without it the\n"
-    "                           guest has COMMAND as it is found here, and the libraries it needs\n"
-    "      --env NAME[=VALUE]   put into its environment; without a value as it is here\n"
-    "      --workdir DIR        where it starts [/]\n"
+    "                           guest has COMMAND as installed here, and the libraries it needs\n"
+    "      --env NAME[=VALUE]   set in its environment; without a value, copied from here\n"
+    "      --workdir DIR        its working directory [/]\n"
     "      --status-out FILE    write how the run ended to FILE, as JSON\n"
     "Devices (values: riffle-run(1)):\n"
     "      --disk FILE[,ro][,root][,cache=writeback|none|unsafe][,serial=TEXT][,...]\n"
@@ -56,29 +56,29 @@ static const char help[] =
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
     "                           the best the kernel allows, never below kaslr [auto]\n"
     "      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
-    "      --seed HEX           replay the layout this seed gives (at most 64 digits): debugging only\n"
+    "      --seed HEX           derive the layout from this seed (at most 64 digits): debugging only\n"
     "      --layout FILE        replay the layout in FILE: debugging only\n"
     "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
     "\n"
     "Host:\n"
-    "      --config FILE        the machine as this JSON file describes it, kernel included:\n"
-    "                           riffle-config(1); options change or add to it\n"
+    "      --config FILE        take the machine and its kernel from this JSON file:\n"
+    "                           riffle-config(1); options override it or add to it\n"
     "      --console WHERE      stdio, file:FILE (output alone), unix:PATH (a socket: one reader after\n"
     "                           another), pty, or none [stdio]\n"
     "      --snapshot-socket PATH\n"
-    "                           where `riffle snapshot` tells this guest to save itself\n"
-    "      --track-dirty        note which memory changes: cheaper snapshots of what changed\n"
-    "      --from-stock DIR     start what `riffle stock` keeps ready in DIR (or unix:PATH, its\n"
-    "                           socket); when it is empty, KERNEL as usual, if it is given\n"
-    "      --save-to DIR        save the guest into DIR, and end\n"
+    "                           a socket through which `riffle snapshot` saves this guest\n"
+    "      --track-dirty        track which memory changes: cheaper snapshots of changes\n"
+    "      --from-stock DIR     start an item of the stock that `riffle stock` keeps in DIR (or\n"
+    "                           unix:PATH, its socket); if empty, load KERNEL as usual, if given\n"
+    "      --save-to DIR        save the guest into DIR, and exit\n"
     "      --save-at WHEN       start: before its first instruction [default]; mark: when it\n"
     "                           writes 123 to the boot timer\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
-    "      --no-cache           prepare anew, keep nothing\n"
+    "      --no-cache           prepare again, cache nothing\n"
     "      --no-huge-pages      do not ask for huge pages for guest memory\n"
     "      --accept-emulation   run even where /dev/kvm only emulates: tiny guests, measurements\n"
     "      --gdb unix:PATH|tcp:PORT\n"
-    "                           wait for a debugger there, which has the whole guest\n"
+    "                           wait for a debugger there, which controls the whole guest\n"
     "      --dump-out FILE      for the console's Ctrl-A d: memory and registers, as an ELF core file\n"
     "      --boot-timer         print how long each phase of the start took\n"
     "      --start-time NS      CLOCK_MONOTONIC when riffle was started, for --boot-timer\n"
@@ -98,14 +98,14 @@ static const char help[] =
 
 static enum run_parsed wrong(const char *option, const char *problem, const char *found)
 {
-	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help tells more\n", SHOWN(option),
+	fprintf(stderr, "riffle run: %s: %s (found '%s'); riffle run --help shows more\n", SHOWN(option),
 		SHOWN(problem), SHOWN(found));
 	return RUN_WRONG;
 }
 
 static enum run_parsed wrong_device(const char *problem)
 {
-	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", SHOWN(problem));
+	fprintf(stderr, "riffle run: %s; riffle run --help shows more\n", SHOWN(problem));
 	return RUN_WRONG;
 }
 
@@ -198,7 +198,7 @@ static bool set_command_line(struct machine_config *m, const char *text, bool ap
 		return true;
 	fprintf(stderr,
 		"riffle run: %s: the command line is too long (found %llu bytes, expected at most %llu); "
-		"riffle run --help tells more\n",
+		"riffle run --help shows more\n",
 		append ? "--append" : "--cmdline", (unsigned long long)error.found, (unsigned long long)error.expected);
 	return false;
 }
@@ -268,7 +268,7 @@ static enum run_parsed check(const struct run_options *o, bool randomize_given)
 	if (!strcmp(error.field, "boot"))
 		return wrong("--boot=bootstrap", error.problem + strlen("with bootstrap "), "bootstrap");
 	riffle_error_format(&error, text, sizeof text);
-	fprintf(stderr, "riffle run: %s; riffle run --help tells more\n", text);
+	fprintf(stderr, "riffle run: %s; riffle run --help shows more\n", text);
 	return RUN_WRONG;
 }
 

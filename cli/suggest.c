@@ -68,7 +68,7 @@ void say_no_option(const char *command, const char *word, const struct option *o
 {
 	const char *meant = suggest_option(word, options);
 
-	fprintf(stderr, "riffle %s: '%s' is no option or lacks its argument; %s%s%sriffle %s --help tells more\n",
+	fprintf(stderr, "riffle %s: '%s' is no option or lacks its argument; %s%s%sriffle %s --help shows more\n",
 		command, SHOWN(word), meant ? "perhaps --" : "", meant ? meant : "", meant ? " is meant; " : "",
 		command);
 }

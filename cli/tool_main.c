@@ -17,14 +17,14 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-    {"prepare", command_prepare, "do once what need not be done at each boot"},
+    {"prepare", command_prepare, "prepare a kernel once, ahead of its boots"},
     {"initramfs", command_initramfs, "pack a directory as an initramfs"},
-    {"inspect", command_inspect, "say what a kernel file is and what entropy it gets"},
-    {"symbolize", command_symbolize, "turn a guest's addresses back into symbols"},
-    {"gdb-script", command_gdb_script, "print what a debugger needs to know of a layout"},
-    {"verify", command_verify, "prove that a loaded kernel is right, by an independent path"},
-    {"doctor", command_doctor, "say what this host offers, and what to do about it"},
-    {"bench", command_bench, "measure what loading and relocating costs here"},
+    {"inspect", command_inspect, "describe a kernel file and the entropy it gets"},
+    {"symbolize", command_symbolize, "translate a guest's addresses back into symbols"},
+    {"gdb-script", command_gdb_script, "print the commands a debugger needs for a layout"},
+    {"verify", command_verify, "check a loaded kernel by independent means"},
+    {"doctor", command_doctor, "report what this host offers, with advice"},
+    {"bench", command_bench, "measure loading and relocating on this machine"},
 };
 
 static void usage(FILE *to)
@@ -32,7 +32,7 @@ static void usage(FILE *to)
 	fputs("Usage: riffle-prepare COMMAND [OPTIONS]\n\nThe part of riffle that understands kernel files.\n\n", to);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
-	fputs("\nriffle-prepare COMMAND --help tells more; riffle-prepare --version prints the version.\n", to);
+	fputs("\nriffle-prepare COMMAND --help shows more; riffle-prepare --version prints the version.\n", to);
 }
 
 int main(int argc, char **argv)

@@ -100,22 +100,22 @@ BAD = [
 @pytest.mark.parametrize("option, value, message", BAD, ids=[str(row[1]) for row in BAD])
 def test_bad_option(programs, option, value, message):
     r = programs.riffle("run", option, *([value] if value is not None else []), "kernel")
-    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help tells more\n")
+    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help shows more\n")
 
 
 @pytest.mark.parametrize("option", ["--rng", "--balloon=1M", "--vsock=cid=3,path=/x"])
 def test_second_of_its_kind(programs, option):
     r = programs.riffle("run", option, option, "kernel")
     name = option.split("=")[0]
-    assert (r.returncode, r.stderr) == (2, f"riffle run: {name}: is given twice, expected once; riffle run --help tells more\n")
+    assert (r.returncode, r.stderr) == (2, f"riffle run: {name}: is given twice, expected once; riffle run --help shows more\n")
 
 
 def test_more_devices_than_slots(programs):
     r = programs.riffle("run", *[word for n in range(16) for word in ("--disk", str(n))], "--rng", "--balloon", "1M", "kernel")
     assert (r.returncode, r.stderr) == (2, "riffle run: devices: are more than there are slots (found 18, expected 17); "
-                                        "riffle run --help tells more\n")
+                                        "riffle run --help shows more\n")
 
 
 def test_two_roots(programs):
     r = programs.riffle("run", "--disk", "a,root", "--disk", "b,root", "kernel")
-    assert r.stderr == "riffle run: --disk: root: is given for two disks, expected for one; riffle run --help tells more\n"
+    assert r.stderr == "riffle run: --disk: root: is given for two disks, expected for one; riffle run --help shows more\n"

@@ -116,4 +116,4 @@ BAD = [
 @pytest.mark.parametrize("option, value, message", BAD, ids=[f"{row[0][2:]} {row[1]}" for row in BAD])
 def test_bad_option(programs, option, value, message):
     r = programs.riffle("run", option, value, "kernel")
-    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help tells more\n")
+    assert (r.returncode, r.stdout, r.stderr) == (2, "", f"riffle run: {message}; riffle run --help shows more\n")

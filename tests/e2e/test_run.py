@@ -142,7 +142,7 @@ def test_every_command_has_help(programs):
 def test_wrong_usage(programs, arguments, words):
     r = programs.riffle("run", *arguments)
     assert (r.returncode, r.stdout) == (2, ""), r.stderr
-    assert words in r.stderr and "riffle run --help tells more" in r.stderr
+    assert words in r.stderr and "riffle run --help shows more" in r.stderr
     assert list(programs.directory.iterdir()) == []
 
 

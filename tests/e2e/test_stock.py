@@ -418,9 +418,9 @@ def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
 
 
 @pytest.mark.parametrize("words,message", [
-    (["--keep", "0", "--", "k"], "riffle stock: --keep must be 1 to 100000 (found '0'); riffle stock --help tells more"),
-    (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help tells more"),
-    (["--keep", "1"], "riffle stock: what to run is missing after -- (found ''); riffle stock --help tells more"),
+    (["--keep", "0", "--", "k"], "riffle stock: --keep must be 1 to 100000 (found '0'); riffle stock --help shows more"),
+    (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help shows more"),
+    (["--keep", "1"], "riffle stock: what to run is missing after -- (found ''); riffle stock --help shows more"),
     (["--keep", "1", "--once", "--", "/no/kernel"],
      "riffle: DIR/log: item: could not be made: riffle: /no/kernel: cannot be opened: No such file or directory"),
 ])

@@ -224,7 +224,7 @@ def test_check_changes_nothing(check, tmp_path):
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["vm.json"], ["--check", "a", "b"], ["--nonsense"]])
 def test_wrong_usage(riffle, arguments):
     r = riffle("config", *arguments)
-    assert r.returncode == 2 and "riffle config --help tells more" in r.stderr
+    assert r.returncode == 2 and "riffle config --help shows more" in r.stderr
 
 
 def test_run_says_what_is_wrong(riffle, tmp_path):
