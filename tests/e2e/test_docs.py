@@ -195,7 +195,8 @@ def known_options():
     for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check", "bench-io"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program
-    for program in ("bench/evaluate", "bench/report", "bench/vmm-start", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many"):
+    for program in ("bench/evaluate", "bench/report", "bench/vmm-start", "bench/boot/main.py", "tools/bench-kernel", "tools/bench-many",
+                    "tools/mutate"):
         known |= options_of_help(help_of(ROOT / program, "--help"))
     return known
 
