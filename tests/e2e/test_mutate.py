@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from guests import LONG
 
 sys.path.insert(0, str(ROOT / "tools" / "mutation"))
 pytest.importorskip("clang.cindex", reason="python3-clang is not installed: tools/setup test")
@@ -84,6 +85,7 @@ def test_equivalents_need_a_reason(mutate):
     assert isinstance(mutate.equivalents(mutate.EQUIVALENT.read_text()), dict)
 
 
+@pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 def test_every_equivalent_is_still_a_mutant(mutate, tmp_path):
     """A list that nobody cleans would excuse what is not there."""
     listed = mutate.equivalents(mutate.EQUIVALENT.read_text())
