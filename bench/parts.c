@@ -243,7 +243,7 @@ static int set_up(struct parts *p, const char *name, struct riffle_error *error)
 	p->order = map_huge(&p->order_bytes);
 	p->workspace = map_huge(&p->workspace_bytes);
 	if (!p->faulted || !p->source || !p->order || !p->workspace)
-		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
+		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be allocated");
 	memset(p->faulted, 1, p->bytes);
 	memset(p->source, 1, p->bytes);
 	memset(p->workspace, 1, p->workspace_bytes);

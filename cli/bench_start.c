@@ -131,7 +131,7 @@ int bench_start(struct start_figures *figures, double *floor_ms, unsigned runs, 
 	int status = RIFFLE_OK;
 
 	if (!source || !target)
-		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
+		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be allocated");
 	if (!find_riffle(riffle, sizeof riffle))
 		return riffle_fail(error, RIFFLE_ERR_IO, "riffle", "is not beside this program");
 	memset(source, 1, bytes);

@@ -46,7 +46,7 @@ static int prepare_one(struct work *w, enum storage storage)
 {
 	w->stored[storage] = memfd_create("riffle-bench", MFD_CLOEXEC);
 	if (w->stored[storage] < 0)
-		return riffle_fail_system(w->error, errno, "memory", "for the prepared kernel cannot be had");
+		return riffle_fail_system(w->error, errno, "memory", "for the prepared kernel cannot be allocated");
 	if (isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[Kpreparing, %s ", riffle_compression_name(compressions[storage]));
 	w->files.out = w->stored[storage];

@@ -227,7 +227,7 @@ static int set_up_shuffle(struct bench *b, struct riffle_error *error)
 	b->order = map_huge(&b->order_bytes);
 	b->workspace = map_huge(&b->workspace_bytes);
 	if (!b->order || !b->workspace)
-		return riffle_fail_system(error, errno, "workspace", "cannot be had");
+		return riffle_fail_system(error, errno, "workspace", "cannot be allocated");
 	memset(b->workspace, 0, b->workspace_bytes);
 	make_text_plan(b);
 	return RIFFLE_OK;
@@ -276,7 +276,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 		return (int)error->status;
 	b->pool = pool_start(1);
 	if (!b->source || !b->faulted || (b->image && !b->unpacked) || !b->pool)
-		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be had");
+		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be allocated");
 	memset(b->faulted, 1, b->bytes);
 	status = load_once(b, &b->kernel.plan, b->source, RIFFLE_MODE_OFF, 0, NULL, &loaded, error);
 	/* every page of the floor's source is memory of its own, zeros included */

@@ -120,7 +120,7 @@ static int take_shuffle_memory(struct emit *emit)
 	emit->shuffle_bytes = order_bytes + emit->workspace_bytes;
 	emit->order = map_huge(&emit->shuffle_bytes);
 	if (!emit->order)
-		return riffle_fail_full(&emit->error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be had", 1,
+		return riffle_fail_full(&emit->error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be allocated", 1,
 					emit->shuffle_bytes, 0, 0);
 	emit->workspace = (uint8_t *)emit->order + order_bytes;
 	emit->layout.order = emit->order;
@@ -179,10 +179,10 @@ static int open_descriptor(struct emit *emit, const char *digits)
 		return riffle_fail_system(&emit->error, errno, "output", "is no open descriptor");
 	if (!S_ISREG(st.st_mode) || (fcntl(emit->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
 		return riffle_fail(&emit->error, RIFFLE_ERR_ARGUMENT, "output",
-				   "is no regular file open for reading and writing");
+				   "is not a regular file open for reading and writing");
 	if (st.st_size)
 		return riffle_fail_found(&emit->error, RIFFLE_ERR_ARGUMENT, "output",
-					 "has contents, and is not written over", (uint64_t)st.st_size);
+					 "has contents, and is not overwritten", (uint64_t)st.st_size);
 	return RIFFLE_OK;
 }
 
@@ -243,7 +243,7 @@ static int load(struct emit *emit)
 	int status;
 
 	if (!pool)
-		return riffle_fail(&emit->error, RIFFLE_ERR_MEMORY, "threads", "cannot be had");
+		return riffle_fail(&emit->error, RIFFLE_ERR_MEMORY, "threads", "cannot be started");
 	pool_workers(pool, &workers);
 	status = emit_image_write(emit->fd, &load, &emit->error);
 	pool_end(pool);

@@ -351,7 +351,7 @@ static int publish_all(const struct gdb_script *g)
 static int make_memory(struct product *product, struct riffle_error *error)
 {
 	product->fd = memfd_create("riffle-gdb-script", MFD_CLOEXEC);
-	return product->fd < 0 ? riffle_fail_system(error, errno, "memory", "cannot be had") : RIFFLE_OK;
+	return product->fd < 0 ? riffle_fail_system(error, errno, "memory", "cannot be allocated") : RIFFLE_OK;
 }
 
 /* *blame is the path that an error is about. */

@@ -380,7 +380,7 @@ static int open_files(struct inspection *i, struct subject *s, const struct insp
 	}
 	i->files.out = memfd_create("riffle-inspect", MFD_CLOEXEC);
 	if (i->files.out < 0)
-		return riffle_fail_system(&i->error, errno, "memory", "for the prepared kernel cannot be had");
+		return riffle_fail_system(&i->error, errno, "memory", "for the prepared kernel cannot be allocated");
 	return RIFFLE_OK;
 }
 

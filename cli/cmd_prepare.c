@@ -291,11 +291,11 @@ int command_prepare(int argc, char **argv)
 	options.kernel = argv[optind];
 	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap || options.elf ||
 			      options.force || options.compress))
-		return usage_error("--check goes with no other option");
+		return usage_error("--check cannot be combined with other options");
 	if (options.elf && !options.bootstrap)
-		return usage_error("--elf goes with --bootstrap");
+		return usage_error("--elf requires --bootstrap");
 	if (options.bootstrap && options.storage != RIFFLE_COMPRESSION_NONE)
-		return usage_error("--bootstrap stores its kernel as it is: no --compress goes with it");
+		return usage_error("--bootstrap stores its kernel uncompressed: --compress cannot be combined with it");
 	if (!options.check && !options.output)
 		return usage_error("no output given (-o FILE)");
 	return options.check ? check(options.kernel) : prepare(&options);

@@ -168,7 +168,7 @@ static int parse(struct resume *r, int argc, char **argv)
 		case START:
 			r->options.start_time = strtoull(optarg, &end, 10);
 			if (*end || end == optarg || *optarg == '-')
-				return usage("--start-time is no number of nanoseconds", optarg);
+				return usage("--start-time is not a number of nanoseconds", optarg);
 			break;
 		case 'h':
 			fputs(help, stdout);

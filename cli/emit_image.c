@@ -136,7 +136,7 @@ static int open_target(struct target *target, int fd, const struct boot_elf_segm
 		bytes = mmap(NULL, target->count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			     -1, 0);
 	if (bytes == MAP_FAILED)
-		return riffle_fail_system(error, errno, "memory", "for the kernel cannot be had");
+		return riffle_fail_system(error, errno, "memory", "for the kernel cannot be allocated");
 	target->bytes = bytes;
 	return RIFFLE_OK;
 }

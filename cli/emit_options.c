@@ -99,7 +99,7 @@ static enum emit_parsed check(struct emit_options *o, bool memory, bool reserve)
 		return wrong("--memory",
 			     "no size given (-m SIZE): a layout is drawn for the memory that the guest gets", NULL);
 	if (o->output && o->monitor)
-		return wrong("--exec", "puts the kernel into memory; no --output goes with it", o->output);
+		return wrong("--exec", "keeps the kernel in memory; --output cannot be combined with it", o->output);
 	if (!o->output && !o->monitor)
 		return wrong("--output", "no file given (-o FILE), and no --exec", NULL);
 	if (!reserve)

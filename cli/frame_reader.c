@@ -73,7 +73,7 @@ static int decompress(struct slot *slot, const struct riffle_frame_read *frame, 
 		if (n < 0)
 			return riffle_fail_found(
 			    error, RIFFLE_ERR_FORMAT, "frame",
-			    "is no LZ4 block, or one of more bytes than the plan says (file offset)",
+			    "is not an LZ4 block, or one of more bytes than the plan says (file offset)",
 			    frame->file_offset);
 		made = (size_t)n;
 	} else if (frame->method == RIFFLE_COMPRESSION_ZSTD) {
@@ -81,7 +81,7 @@ static int decompress(struct slot *slot, const struct riffle_frame_read *frame, 
 		if (ZSTD_isError(made))
 			return riffle_fail_found(
 			    error, RIFFLE_ERR_FORMAT, "frame",
-			    "is no Zstandard frame, or one of more bytes than the plan says (file offset)",
+			    "is not a Zstandard frame, or one of more bytes than the plan says (file offset)",
 			    frame->file_offset);
 	} else {
 		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage",

@@ -135,7 +135,7 @@ static int prepare_into_memory(struct opened_kernel *k, const struct kernel_requ
 
 	k->fd = memfd_create("riffle-prepared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (k->fd < 0)
-		return riffle_fail_system(error, errno, "memory", "for the prepared kernel cannot be had");
+		return riffle_fail_system(error, errno, "memory", "for the prepared kernel cannot be allocated");
 	status = prepare_into(k, request, inputs, k->fd, error);
 	if (status)
 		return status;

@@ -391,9 +391,9 @@ static int check_image(const struct layout_file *file, struct riffle_error *erro
 					    START_KERNEL_MAP + file->link_physical);
 	if (file->layout.virtual_base % RIFFLE_SLOT_BYTES || file->layout.virtual_base < START_KERNEL_MAP)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "virtual_base",
-					 "is no multiple of 2 MiB where kernels lie", file->layout.virtual_base);
+					 "is not a multiple of 2 MiB where kernels lie", file->layout.virtual_base);
 	if (file->layout.physical_base % RIFFLE_SLOT_BYTES)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "physical_base", "is no multiple of 2 MiB",
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "physical_base", "is not a multiple of 2 MiB",
 					 file->layout.physical_base);
 	return RIFFLE_OK;
 }

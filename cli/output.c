@@ -94,7 +94,7 @@ int output_file_create(struct output *output, const char *path, bool replace, st
 			status = riffle_fail_system(error, EISDIR, "output", "cannot be replaced");
 		else if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
 			status = riffle_fail(error, RIFFLE_ERR_IO, "output",
-					     "is there and is no regular file: it is not replaced");
+					     "is there and is not a regular file: it is not replaced");
 		else if (!replace)
 			status = riffle_fail_system(error, EEXIST, "output", "is there already (--force replaces it)");
 	}

@@ -218,7 +218,8 @@ static bool describe_command(struct run_options *o, bool console_given)
 static enum run_parsed check_command(const struct run_options *o)
 {
 	if (o->command && (o->machine.initrd_path || o->initrd_directory))
-		return wrong("--initrd", "does not go with a command, which has a root directory (--root) or none",
+		return wrong("--initrd",
+			     "cannot be combined with a command, which has a root directory (--root) or none",
 			     o->initrd_directory ? o->initrd_directory : o->machine.initrd_path);
 	if (o->command)
 		return RUN_GO;
@@ -513,7 +514,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			errno = 0;
 			o->start_time = strtoull(optarg, &end, 10);
 			if (errno || *end || end == optarg || *optarg == '-')
-				return wrong("--start-time", "is no number of nanoseconds", optarg);
+				return wrong("--start-time", "is not a number of nanoseconds", optarg);
 			break;
 		case ROOT:
 			o->root = optarg;
@@ -551,7 +552,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		}
 	}
 	if (config && (optind < argc || o->command))
-		return wrong(optind < argc ? "KERNEL" : "COMMAND", "cannot be had with --config",
+		return wrong(optind < argc ? "KERNEL" : "COMMAND", "cannot be combined with --config",
 			     optind < argc ? argv[optind] : "--");
 	if (m->save_at_mark && !o->save_to)
 		return wrong("--save-at", "needs --save-to", "");

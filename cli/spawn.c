@@ -194,7 +194,7 @@ static int start(pid_t *child, const int fds[CHILD_FILES], enum riffle_compressi
 		*path = 0;
 		if (own_program < 0)
 			return riffle_fail_system(error, ENOENT, PROGRAM,
-						  "is neither beside this program nor installed");
+						  "is neither next to this program nor installed");
 	}
 	for (int i = 0; i < CHILD_FILES; i++) {
 		number[i] = fds[i] < 0 ? -1 : next++;

@@ -107,7 +107,7 @@ static int check_layout(const struct machine_config *config, struct riffle_error
 
 	if (layout->replay && layout->has_seed)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "layout",
-				   "a file replays a whole layout; a seed does not go with it");
+				   "a file replays a whole layout; a seed cannot be combined with it");
 	if (config->boot == MACHINE_BOOT_DIRECT)
 		return 0;
 	if (layout->replay || layout->has_seed || layout->out || config->relocs || layout->lazy_tables)

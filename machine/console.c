@@ -63,7 +63,7 @@ static int open_pty(struct machine *m, struct riffle_error *error)
 
 		if (master >= 0)
 			close(master);
-		return riffle_fail_system(error, problem, "console", "a pseudo-terminal cannot be had");
+		return riffle_fail_system(error, problem, "console", "a pseudo-terminal cannot be opened");
 	}
 	c->in_fd = c->out_fd = master;
 	c->held_fd = open(c->pty_name, O_RDWR | O_NOCTTY | O_CLOEXEC);

@@ -171,7 +171,7 @@ static int take_shuffle_memory(struct machine *m, struct riffle_error *error)
 	m->shuffle_mapped = plan->spare_bytes < m->shuffle_bytes;
 	m->order = m->shuffle_mapped ? map_huge(&m->shuffle_bytes) : plan->spare;
 	if (!m->order)
-		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be had", 1,
+		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "workspace", "cannot be allocated", 1,
 					m->shuffle_bytes, 0, 0);
 	m->workspace = (uint8_t *)m->order + order_bytes;
 	m->layout.order = m->order;

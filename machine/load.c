@@ -70,7 +70,7 @@ int machine_load_kernel(struct machine *m, struct riffle_error *error)
 	int status;
 
 	if (!loader.pool)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "threads", "cannot be had");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "threads", "cannot be started");
 	if (pool_thread(&loader.thread, load_thread, &loader)) {
 		pool_end(loader.pool);
 		return riffle_fail_system(error, errno, "pthread_create", "failed");

@@ -11,7 +11,7 @@ static void lost(void *opaque)
 	struct machine_net_state *state = opaque;
 	const struct machine_devices *devices = state->devices;
 
-	snprintf(state->words, sizeof state->words, "%s: the network is gone; the guest goes on without it",
+	snprintf(state->words, sizeof state->words, "%s: the network is gone; the guest continues without it",
 		 state->name);
 	if (devices->notice)
 		devices->notice(devices->notice_opaque, state->words);

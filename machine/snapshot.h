@@ -39,7 +39,7 @@ int machine_snapshot_may(const struct machine *machine, struct riffle_error *err
  *  - if there is one, changes are written into it in place. The state file of that name is removed first, until the new
  * one is complete;
  *  - but if there is also a state file, of a save other than the last, all of the memory is written into a new file.
- * Refused before anything is touched: a path that exists but is no regular file, two names of the same file, and
+ * Refused before anything is touched: a path that exists but is not a regular file, two names of the same file, and
  * changing in place a file that somebody else owns or may write to. On failure *blame is the file concerned.
  */
 int machine_snapshot_create(struct machine *machine, const char *state_path, const char *memory_path, bool changed,

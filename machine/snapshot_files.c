@@ -22,7 +22,7 @@ int snapshot_file_check(int directory, const char *name, struct stat *st, struct
 	return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "file",
 			   S_ISLNK(st->st_mode)   ? "is a symbolic link, which a snapshot does not replace"
 			   : S_ISDIR(st->st_mode) ? "is a directory"
-						  : "is no regular file");
+						  : "is not a regular file");
 }
 
 /* The directory part of a path, "." without one. False: too long. */

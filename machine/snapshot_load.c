@@ -47,7 +47,7 @@ static int read_whole(struct opened_state *state, struct riffle_error *error)
 	if (fstat(state->fd, &st) < 0)
 		return riffle_fail_system(error, errno, "state file", "fstat failed");
 	if (!S_ISREG(st.st_mode))
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "state file", "is no regular file");
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "state file", "is not a regular file");
 	if (st.st_size > (off_t)STATE_BYTES_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "state file", "is too large",
 					    (uint64_t)st.st_size, STATE_BYTES_MAX);
@@ -149,10 +149,11 @@ static int check_use(const struct opened_state *state, const struct machine_load
 				   "the file cannot be written, so nothing tells whether another guest has its kernel "
 				   "layout");
 	if (uses)
-		return riffle_fail_found(error, RIFFLE_ERR_TRUST, "uses",
-					 "a guest was made of this snapshot before: another would have the same kernel "
-					 "layout",
-					 uses);
+		return riffle_fail_found(
+		    error, RIFFLE_ERR_TRUST, "uses",
+		    "a guest was restored from this snapshot before: another would have the same kernel "
+		    "layout",
+		    uses);
 	return 0;
 }
 

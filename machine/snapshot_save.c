@@ -318,7 +318,7 @@ static int open_in_place(int *fd, const char *path, struct riffle_error *error)
 	if (*fd < 0)
 		return riffle_fail_system(error, errno, "open", "cannot be opened");
 	if (fstat(*fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory file", "is no regular file");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory file", "is not a regular file");
 	return snapshot_file_trust(&st, error);
 }
 

@@ -104,7 +104,7 @@ static int find_low(uint8_t **low, const struct riffle_boot_map *map, const stru
 	*low = riffle_boot_map_host(map, 0, end);
 	if (!*low)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "ram",
-					    "has no stretch from 0 to the end of what is written", 0, end);
+					    "has no range from 0 to the end of what is written", 0, end);
 	return RIFFLE_OK;
 }
 

@@ -24,7 +24,7 @@ int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from,
 
 	memset(setup, 0, sizeof *setup);
 	if (available < RBOOT_HDR(RBOOT_VERSION + 2))
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is cut short", available,
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is truncated", available,
 					    RBOOT_HDR(RBOOT_VERSION + 2));
 	if (riffle_get16(from + RBOOT_HDR(RBOOT_BOOT_FLAG)) != BOOT_FLAG)
 		return riffle_fail_expected_as(error, RIFFLE_ERR_FORMAT, RIFFLE_SHOW_HEX, "boot_flag",
@@ -39,7 +39,7 @@ int riffle_boot_setup_take(struct riffle_boot_setup *setup, const uint8_t *from,
 	if (end > RBOOT_HDR_BYTES)
 		end = RBOOT_HDR_BYTES;
 	if (end > available)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is cut short", available, end);
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "setup header", "is truncated", available, end);
 	memcpy(setup->bytes, from, end);
 	return RIFFLE_OK;
 }

@@ -161,7 +161,7 @@ int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *pl
 		slots->physical = is_physical_slot(plan, memory, plan->header->link_phys);
 	if (!slots->physical)
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "guest memory",
-					 mode ? "holds the kernel nowhere (image with .bss and .brk, in bytes)"
+					 mode ? "has no place for the kernel (image with .bss and .brk, in bytes)"
 					      : "does not hold the kernel at its link address (image bytes)",
 					 plan->header->image_bytes);
 	return RIFFLE_OK;
@@ -215,7 +215,7 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 			if (chunk < r->first_chunk || chunk - r->first_chunk >= r->chunk_count ||
 			    seen[chunk / 8] & 1u << chunk % 8)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "order",
-							 "is no permutation of a region's chunks (place)", k);
+							 "is not a permutation of a region's chunks (place)", k);
 			seen[chunk / 8] |= (uint8_t)(1u << chunk % 8);
 		}
 	}
@@ -269,10 +269,10 @@ int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_
 	if (layout->mode == RIFFLE_MODE_OFF ? layout->physical_base != h->link_phys
 					    : !is_physical_slot(plan, memory, layout->physical_base))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
-					 "is no slot of this kernel in this guest's memory", layout->physical_base);
+					 "is not a slot of this kernel in this guest's memory", layout->physical_base);
 	if (layout->virtual_base < h->link_virt || delta % RIFFLE_SLOT_BYTES ||
 	    delta / RIFFLE_SLOT_BYTES >= slots.virtual_)
-		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base", "is no slot of this kernel",
+		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base", "is not a slot of this kernel",
 					 layout->virtual_base);
 	if (layout->mode < RIFFLE_MODE_FGKASLR)
 		return RIFFLE_OK;

@@ -5,7 +5,8 @@
 #include "common/search.h"
 #include "plan/frames.h"
 
-#define BLOCK (UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault on the same page  \
+#define BLOCK                                                                                                          \
+	(UINT64_C(2) << 20)       /* one job: a huge page of the guest, so that no two threads fault on the same page  \
 				   */
 #define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
@@ -306,7 +307,7 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 	if (plan->frame_count && !payload->read_frame)
 		return riffle_fail_no_frames(error);
 	if (layout->physical_base % RIFFLE_SLOT_BYTES)
-		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is no multiple of 2 MiB",
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is not a multiple of 2 MiB",
 					 layout->physical_base);
 	load->image = find_image(memory, layout->physical_base, h->image_bytes);
 	if (!load->image)

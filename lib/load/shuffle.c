@@ -118,7 +118,7 @@ static int find_shifts(struct shuffle_load *s, struct riffle_error *error)
 
 			if (chunk - r->first_chunk >= r->chunk_count || shift[chunk] != SHIFT_UNSET)
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "order",
-							 "is no permutation of a region's chunks (place)",
+							 "is not a permutation of a region's chunks (place)",
 							 r->first_chunk + n);
 			if (n + 16 < r->chunk_count)
 				__builtin_prefetch(&plan->chunks[order[n + 16]]);

@@ -122,8 +122,8 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "image_bytes", "is 0 or too large",
 					    h->image_bytes, RIFFLE_IMAGE_MAX);
 	if (h->link_phys % SLOT || h->link_phys > RIFFLE_IMAGE_MAX)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "link_phys", "is no multiple of 2 MiB below 1 GiB",
-					 h->link_phys);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "link_phys",
+					 "is not a multiple of 2 MiB below 1 GiB", h->link_phys);
 	if (h->link_virt != START_KERNEL_MAP + h->link_phys)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "link_virt", "does not belong to link_phys",
 					    h->link_virt, START_KERNEL_MAP + h->link_phys);

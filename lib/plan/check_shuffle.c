@@ -153,7 +153,7 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		r = &plan->regions[region];
 		if (!g->chunk_count || g->chunk_count > r->first_chunk + r->chunk_count - next)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "group",
-						 "is empty or reaches out of its region", i);
+						 "is empty or extends past its region", i);
 		start = plan->chunks[next].image_offset;
 		next += g->chunk_count;
 		if (plan->chunks[next - 1].image_offset + riffle_chunk_bytes(&plan->chunks[next - 1]) - start >

@@ -7,7 +7,7 @@
 static int fail_unknown_storage(struct riffle_error *error, uint32_t storage)
 {
 	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage",
-				 "is no compression that this library knows for frames", storage);
+				 "is not a compression that this library knows for frames", storage);
 }
 
 static int check_frame(const struct riffle_frame *frame, uint64_t image_offset, uint64_t image_end,
@@ -69,7 +69,7 @@ int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error
 		}
 	}
 	if (left)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "frames", "go on behind the last extent", left);
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "frames", "continue after the last extent", left);
 	if (h->file_bytes - h->payload_offset != stored)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "frames",
 					    "do not fill the file from payload_offset to its end", stored,

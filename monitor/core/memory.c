@@ -192,7 +192,7 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 	if (!status && fstat(file->fd, &st) < 0)
 		status = riffle_fail_system(error, errno, "memory file", "fstat failed");
 	else if (!status && !S_ISREG(st.st_mode))
-		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "memory file", "is no regular file");
+		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "memory file", "is not a regular file");
 	else if (!status && (uint64_t)st.st_size != bytes)
 		status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "memory file",
 					      "has another size than the guest's memory", (uint64_t)st.st_size, bytes);

@@ -162,7 +162,7 @@ int uffd_serve(struct uffd *uffd, const struct guest_memory *memory, const char 
 	uffd->fd = open_uffd();
 	if (uffd->fd < 0)
 		return riffle_fail_full(error, RIFFLE_ERR_UNSUPPORTED, errno, "userfaultfd",
-					"cannot be had: it takes CAP_SYS_PTRACE, access to /dev/userfaultfd, or "
+					"is unavailable: it requires CAP_SYS_PTRACE, access to /dev/userfaultfd, or "
 					"vm.unprivileged_userfaultfd=1",
 					0, 0, 0, 0);
 	if ((status = set_up(uffd->fd, memory, error)))

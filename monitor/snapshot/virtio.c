@@ -33,7 +33,7 @@ static void get_queue(struct state_reader *reader, struct virtq *queue)
 	queue->next_avail = state_get16(reader, "queue next_avail");
 	queue->next_used = state_get16(reader, "queue next_used");
 	if (queue->size > queue->size_max || (queue->size & (queue->size - 1)))
-		state_refuse(reader, "queue size", "is no power of two within its limit", queue->size);
+		state_refuse(reader, "queue size", "is not a power of two within its limit", queue->size);
 }
 
 /* What the device itself has, a block. */

@@ -166,7 +166,7 @@ int net_tap_descriptor(int *descriptor, const char *name, struct riffle_error *e
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 
 	if (!is_name(name))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "tap", "is no name of a network interface");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "tap", "is not the name of a network interface");
 	strcpy(request.ifr_name, name);
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
@@ -212,7 +212,7 @@ int net_tap_adopt(struct net_backend **backend, int fd, struct riffle_error *err
 		status = riffle_fail_full(error, RIFFLE_ERR_ARGUMENT, errno, "fd", "is no tap", 1, (uint64_t)fd, 0, 0);
 	else if ((request.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)) != (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
 		status = riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "fd",
-					      "is no tap with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
+					      "is not a tap with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
 					      (uint16_t)request.ifr_flags, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
 	else if ((flags = fcntl(fd, F_GETFL)) < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
 		 fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)

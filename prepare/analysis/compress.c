@@ -23,7 +23,7 @@ static int begin(struct compressor *c, enum riffle_compression method, struct ri
 	if (method == RIFFLE_COMPRESSION_LZ4)
 		return RIFFLE_OK;
 	if (method != RIFFLE_COMPRESSION_ZSTD)
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage", "is no compression for frames",
+		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "storage", "is not a compression for frames",
 					 (uint64_t)method);
 	c->zstd = ZSTD_createCCtx();
 	if (c->zstd && !ZSTD_isError(ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL)))

@@ -78,7 +78,7 @@ int analysis_check_geometry(const struct riffle_image *image, struct riffle_erro
 	if (status)
 		return status;
 	if (!image->segment_count || image->segment_count > SEGMENTS_MAX)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "e_phnum", "is no number of segments",
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "e_phnum", "is not a valid number of segments",
 					    image->segment_count, SEGMENTS_MAX);
 	for (unsigned i = 0; i < image->segment_count; i++) {
 		status = check_segment(image, &image->segment[i], &end, error);

@@ -138,7 +138,7 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 	if (b->kernel_alignment < MIN_KERNEL_ALIGN || b->kernel_alignment > MAX_KERNEL_ALIGN ||
 	    b->kernel_alignment & (b->kernel_alignment - 1))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kernel_alignment",
-					 "is no power of two from 2 to 16 MiB", b->kernel_alignment);
+					 "is not a power of two from 2 to 16 MiB", b->kernel_alignment);
 	return 0;
 }
 

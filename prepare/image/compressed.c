@@ -32,7 +32,7 @@ static int broken(struct riffle_error *error)
 
 static int no_memory(struct riffle_error *error)
 {
-	return riffle_fail(error, RIFFLE_ERR_MEMORY, "kernel file", "cannot be unpacked for want of memory");
+	return riffle_fail(error, RIFFLE_ERR_MEMORY, "kernel file", "cannot be unpacked for lack of memory");
 }
 
 static int measure_gzip(uint64_t *size, const uint8_t *input, size_t bytes, uint8_t *scratch,

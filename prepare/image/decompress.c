@@ -23,7 +23,7 @@ static int broken(struct riffle_error *error)
 
 static int trailing(struct riffle_error *error, uint64_t bytes)
 {
-	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload", "goes on behind the end of its compressed data",
+	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload", "continues after the end of its compressed data",
 				 bytes);
 }
 

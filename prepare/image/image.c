@@ -311,7 +311,7 @@ int riffle_image_open_confined(struct riffle_image **image, int kernel_fd, int r
 
 	*image = NULL;
 	if (!new)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "memory", "cannot be had");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "memory", "cannot be allocated");
 	status = read_kernel(new, kernel_fd, relocs_fd, unpacked, error);
 	if (status)
 		riffle_image_close(new);

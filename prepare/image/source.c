@@ -101,7 +101,7 @@ void *image_alloc(struct riffle_image *image, uint64_t bytes, struct riffle_erro
 	struct block *block = bytes <= SIZE_MAX - sizeof *block ? malloc(sizeof *block + (size_t)bytes) : NULL;
 
 	if (!block) {
-		riffle_fail_found(error, RIFFLE_ERR_MEMORY, "memory", "cannot be had in this amount", bytes);
+		riffle_fail_found(error, RIFFLE_ERR_MEMORY, "memory", "cannot be allocated in this amount", bytes);
 		return NULL;
 	}
 	block->next = image->owned;

@@ -90,7 +90,7 @@ static int read_names(struct opening *o, const struct elf_section *symtab, struc
 		return of_another_build(".symtab sh_link", "is no section", symtab->link, error);
 	strtab = &o->elf.section[symtab->link];
 	if (strtab->type != SHT_STRTAB || !strtab->bytes || strtab->bytes > NAMES_MAX)
-		return of_another_build(".strtab", "is no string table, or too long", strtab->bytes, error);
+		return of_another_build(".strtab", "is not a string table, or too long", strtab->bytes, error);
 	debug->names = malloc(strtab->bytes);
 	if (!debug->names)
 		return riffle_fail_found(error, RIFFLE_ERR_MEMORY, ".strtab", "needs more memory than there is",

@@ -66,7 +66,7 @@ static int read_header(struct elf_file *file, struct riffle_error *error)
 		return riffle_fail_system(error, errno, "vmlinux", "cannot be looked at");
 	file->bytes = st.st_size > 0 ? (uint64_t)st.st_size : 0;
 	if (file->bytes < sizeof *h)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "ELF header", "is cut short", file->bytes,
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "ELF header", "is truncated", file->bytes,
 					    sizeof *h);
 	if ((status = elf_file_read(file, 0, &file->header, sizeof *h, "ELF header", error)))
 		return status;
@@ -99,7 +99,8 @@ static int read_sections(struct elf_file *file, struct riffle_error *error)
 		names = first.sh_link;
 	if (file->section_count > SECTIONS_MAX || names >= file->section_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "e_shnum",
-					    "does not fit e_shstrndx, or is absurd", file->section_count, SECTIONS_MAX);
+					    "does not fit e_shstrndx, or is implausible", file->section_count,
+					    SECTIONS_MAX);
 	status = elf_file_read_new(&bytes, file, h->e_shoff, file->section_count * sizeof first, UINT64_MAX,
 				   "section headers", error);
 	if (status)

@@ -29,7 +29,7 @@ static int read_at(const struct debug *d, uint64_t offset, void *to, uint64_t by
 			continue;
 		if (n <= 0)
 			return riffle_fail_system(error, n < 0 ? errno : 0, "debug vmlinux",
-						  "cannot be read, or is cut short");
+						  "cannot be read, or is truncated");
 		done += (uint64_t)n;
 	}
 	return 0;
@@ -65,7 +65,7 @@ static int read_tables(struct debug *d, struct riffle_error *error)
 		return status;
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_machine != EM_X86_64 ||
 	    h->e_shentsize != sizeof *d->section || h->e_phentsize != sizeof *d->segment || h->e_shstrndx >= h->e_shnum)
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "debug vmlinux", "is no x86-64 ELF with sections");
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "debug vmlinux", "is not an x86-64 ELF with sections");
 	status = read_new(d, h->e_phoff, h->e_phnum * sizeof *d->segment, &d->segment, error);
 	if (!status)
 		status = read_new(d, h->e_shoff, h->e_shnum * sizeof *d->section, &d->section, error);

@@ -282,7 +282,7 @@ def test_usage(refused):
     assert "--workdir: needs a command" in refused("--workdir", "/", "kernel", code=2)
     assert "--workdir: must be an absolute path" in refused("--workdir", "x", "kernel", "--", "true")
     assert "--env: must name a variable" in refused("--env", "=1", "kernel", "--", "true")
-    assert "--initrd: does not go with a command" in refused("-i", ".", "kernel", "--", "true")
+    assert "--initrd: cannot be combined with a command" in refused("-i", ".", "kernel", "--", "true")
     assert "console: cannot be on stdio" in refused("--console", "stdio", "kernel", "--", "true")
 
 

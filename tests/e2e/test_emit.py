@@ -349,9 +349,9 @@ def test_descriptor_is_filled_or_left_empty(programs, prepared):
     assert (r.returncode, r.stdout) == (0, ""), r.stderr
     check_elf(f"/proc/self/fd/{fd}")
     r = programs.riffle("emit", prepared, "-o", f"fd:{fd}", "-m", "256M", pass_fds=[fd])
-    assert r.returncode == 1 and "output: has contents, and is not written over (found" in r.stderr, r.stderr
+    assert r.returncode == 1 and "output: has contents, and is not overwritten (found" in r.stderr, r.stderr
     os.ftruncate(fd, 0)
-    # a payload that is cut short is noticed while it is loaded
+    # a payload that is truncated is noticed while it is loaded
     cut = programs.directory / "cut"
     data = prepared.read_bytes()
     cut.write_bytes(data[:len(data) - 4096])
@@ -391,7 +391,7 @@ def test_wrong_usage(programs, prepared, options):
 def test_what_cannot_be_emitted_is_told(programs, forms, prepared):
     elf, relocs = forms.split(KERNEL)
     for kernel, options, told in (
-            (prepared, ["-m", "64M"], "guest memory: holds the kernel nowhere"),
+            (prepared, ["-m", "64M"], "guest memory: has no place for the kernel"),
             (prepared, ["-m", "128M", "-t", "128M"], "--reserve-top: leaves no memory"),
             (elf, ["-m", "256M"], "relocations: there are none"),
             (elf, ["-m", "256M", "-r", "fgkaslr"], "--randomize=fgkaslr: this kernel cannot be shuffled"),

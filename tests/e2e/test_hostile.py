@@ -367,7 +367,7 @@ def test_truncated_and_flipped_prepared_image(programs):
     check_left_nothing(programs, ["kernel", "prepared"])
 
 
-@pytest.mark.parametrize("method, field", [("lz4", "frame: is no LZ4 block"), ("zstd", "frame: is no Zstandard frame")])
+@pytest.mark.parametrize("method, field", [("lz4", "frame: is not an LZ4 block"), ("zstd", "frame: is not a Zstandard frame")])
 def test_compressed_prepared_image_with_other_frames(programs, method, field):
     """Header and plan are right: what is wrong shows when a frame is decompressed, before the guest starts."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):

@@ -76,7 +76,7 @@ def test_passt_comes_and_goes(seen):
     """Two of them, of which one is ended on the way: that is told, and the guest goes on. The other ends with riffle."""
     assert seen["passt"] == "2"
     assert [line for line in seen["err"].splitlines() if "network is gone" in line] == [
-        "riffle: notice: passt: the network is gone; the guest goes on without it"]
+        "riffle: notice: passt: the network is gone; the guest continues without it"]
     assert seen["passt_after"] == "0"
 
 

@@ -544,7 +544,7 @@ def test_force_replaces_regular_files_alone(programs):
     small(programs.directory)
     os.mkfifo(programs.directory / "fifo")
     r = programs.prepare("prepare", "-f", "kernel", "-o", "fifo")
-    assert r.returncode == 1 and r.stderr == "riffle: fifo: output: is there and is no regular file: it is not replaced\n"
+    assert r.returncode == 1 and r.stderr == "riffle: fifo: output: is there and is not a regular file: it is not replaced\n"
     assert stat.S_ISFIFO((programs.directory / "fifo").stat().st_mode)
 
 

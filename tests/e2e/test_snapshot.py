@@ -121,7 +121,7 @@ def test_a_snapshot_is_used_once(snapshot):
     assert resume(snapshot)[0]
     assert show(snapshot)["uses"] == 1
     good, said = resume(snapshot)
-    assert not good and "uses: a guest was made of this snapshot before" in said
+    assert not good and "uses: a guest was restored from this snapshot before" in said
     assert "--share-layout" in said
     assert resume(snapshot, "--share-layout")[0]
     assert show(snapshot)["uses"] == 2
@@ -395,7 +395,7 @@ def test_directories_that_are_not_for_a_guests_memory(guest, tmp_path):
         (directory / name).rename(tmp_path / "kept")
         os.mkfifo(directory / name)
         r = one.save(directory)
-        assert r.returncode == 1 and f"{name}: is no regular file" in r.stderr, r.stderr
+        assert r.returncode == 1 and f"{name}: is not a regular file" in r.stderr, r.stderr
         (directory / name).unlink()
         (tmp_path / "kept").rename(directory / name)
         assert content(directory) == before
@@ -466,7 +466,7 @@ def test_api(snapshot, tmp_path):
     # once, if that is asked for: the process ends with 1 after the answer
     vmm = Vmm(tmp_path, "--one-time-snapshots")
     code, body = load(vmm, mem_file_path=str(snapshot / "memory"))
-    assert code == 400 and "a guest was made of this snapshot before" in body["fault_message"]
+    assert code == 400 and "a guest was restored from this snapshot before" in body["fault_message"]
     assert vmm.process.wait(30) == 1
     # otherwise with a warning
     vmm = Vmm(tmp_path)

@@ -100,7 +100,7 @@ def test_changed_plan_is_refused(boots):
 def test_too_little_memory_is_refused(boots):
     guest = boots("small")
     assert not guest.reached and guest.code == 3, guest.everything()
-    assert "riffle stage: guest memory: holds the kernel nowhere" in guest.out, guest.everything()
+    assert "riffle stage: guest memory: has no place for the kernel" in guest.out, guest.everything()
 
 
 def test_setup_header(forms):

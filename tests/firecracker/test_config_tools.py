@@ -237,7 +237,7 @@ def test_run_says_what_is_wrong(riffle, tmp_path):
         (tmp_path / "vm.json").write_text(json.dumps({"boot-source": {"kernel_image_path": "vmlinux"}, "drives": []}))
         (tmp_path / "vmlinux").touch()
         r = riffle("run", "--config", "vm.json", *more)
-        assert r.returncode == code and "cannot be had with --config" in r.stderr
+        assert r.returncode == code and "cannot be combined with --config" in r.stderr
 
 
 def test_run(riffle, tmp_path, kernel, needs_kvm):

@@ -520,9 +520,9 @@ PLUGGABLE = {
     "block 0": ({"total_size_mib": 1024, "block_size_mib": 0}, None),
     "block is no power of 2": ({"total_size_mib": 1024, "block_size_mib": 3}, None),
     "slot below 128": ({"total_size_mib": 1024, "slot_size_mib": 64}, None),
-    "slot is no multiple of block": ({"total_size_mib": 1024, "slot_size_mib": 129}, None),
+    "slot is not a multiple of block": ({"total_size_mib": 1024, "slot_size_mib": 129}, None),
     "total below slot": ({"total_size_mib": 64}, None),
-    "total is no multiple of slot": ({"total_size_mib": 200}, None),
+    "total is not a multiple of slot": ({"total_size_mib": 200}, None),
     "nothing": ({"total_size_mib": 0}, None),
 }
 

@@ -81,7 +81,7 @@ KNOWN = ("s", "m", "hard", "soft", "fifo", "dir")  # beside logs, which grow
 
 @pytest.mark.parametrize("kind", ["Full", "Diff"])
 def test_paths_that_are_refused(paused, kind):
-    """Before anything is touched: one file by two names, and what is no regular file."""
+    """Before anything is touched: one file by two names, and what is not a regular file."""
     directory = paused.directory
     assert create(paused, "s", "m").status == 204
     os.link(directory / "s", directory / "hard")

@@ -407,7 +407,7 @@ static void test_geometry(void **state)
 	REFUSED(f->image.link_virt += 2 * MIB, "lowest p_vaddr", "mapping");
 	REFUSED(f->image.image_bytes = 1024 * MIB - LINK_PHYS + 1, "image size", "window");
 	REFUSED(f->image.image_bytes = 0, "image size", "window");
-	REFUSED(f->image.segment_count = 0, "e_phnum", "no number");
+	REFUSED(f->image.segment_count = 0, "e_phnum", "not a valid number");
 	REFUSED(f->segment[1].phys = LINK_PHYS + TEXT_BYTES - 1, "p_paddr", "overlaps");
 	REFUSED(f->segment[1].phys = LINK_PHYS - 1, "p_paddr", "below");
 	REFUSED(f->segment[0].phys += 2 * MIB - TEXT_BYTES;

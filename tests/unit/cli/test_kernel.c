@@ -476,7 +476,7 @@ static void test_child_that_fails(void **state)
 		assert_int_equal(entries(f->cache, NULL, 0), 0);
 	}
 	strcpy(test_directory, "/nowhere");
-	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither beside this program nor installed");
+	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither next to this program nor installed");
 }
 
 /* An analysis that crashes or takes for ever costs the shuffle and not the kernel. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A file that changes or is cut short between two reads is refused, wherever in the reading it happens. */
+/* A file that changes or is truncated between two reads is refused, wherever in the reading it happens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -169,7 +169,7 @@ static void test_broken_tables(void **state)
 	symtab->sh_link = 1000;
 	expect_refused(&p, &p.whole.elf, ".symtab sh_link", "no section");
 	symtab->sh_link = 1;
-	expect_refused(&p, &p.whole.elf, ".strtab", "no string table");
+	expect_refused(&p, &p.whole.elf, ".strtab", "not a string table");
 	end_pair(&p);
 }
 

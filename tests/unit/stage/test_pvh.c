@@ -175,7 +175,7 @@ static void lies_are_refused(void **state)
 	assert_int_equal(convert(), RIFFLE_ERR_UNSUPPORTED);
 	riffle_put32(guest + INFO, 0x336ec579);
 	assert_int_equal(convert(), RIFFLE_ERR_FORMAT);
-	/* one that is cut short by the end of memory: of version 1 it has 56 bytes */
+	/* one that is truncated by the end of memory: of version 1 it has 56 bytes */
 	start(state);
 	memmove(guest + sizeof guest - 56, guest + INFO, 56);
 	assert_int_equal(stage_pvh_zero_page(zero_page, sizeof guest - 56, &view, NULL), RIFFLE_OK);

@@ -158,7 +158,7 @@ static void lying_zero_pages_are_refused(void **state)
 
 	(void)state;
 	e820(MIB, 255 * MIB, 1);
-	riffle_put64(zero_page + 0x250, sizeof guest - 8); /* a head that is cut short */
+	riffle_put64(zero_page + 0x250, sizeof guest - 8); /* a head that is truncated */
 	assert_int_equal(reserve_all(&m), RIFFLE_ERR_FORMAT);
 	riffle_put64(zero_page + 0x250, UINT64_MAX - 3);
 	assert_int_equal(reserve_all(&m), RIFFLE_ERR_FORMAT);
