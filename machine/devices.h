@@ -55,6 +55,9 @@ int machine_devices_make(struct machine_devices *devices, const struct machine_d
 /* Tells KVM of them, and waits for what they need beside it (passt). Errors may have words of *devices. */
 int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error);
 
+/* Where devices will be that have not been made: all that machine_devices_command_line() needs of *devices. */
+void machine_devices_foresee(struct machine_devices *devices, const struct machine_devices_config *config);
+
 /*
  * What the kernel's command line needs beside what the user wrote: root= (unless `line` has one), and where the devices
  * are, for kernels that do not look into ACPI's tables. Begins with a blank, if it is not empty. False: it does not
