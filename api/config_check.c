@@ -299,6 +299,29 @@ static void find_section(void *opaque, const char *name, const char *at, const s
 			found[i] = *value;
 }
 
+/* What only all of it together shows: devices that find no place, in the machine or on the kernel's command line. */
+static void check_whole(struct meaning *m, const struct part *found)
+{
+	const struct part *drives = NULL, *boot = NULL;
+	struct riffle_error error;
+	char problem[300], key[KEY_BYTES];
+
+	for (size_t i = 0; i < SECTIONS; i++)
+		if (!strcmp(sections[i].name, "drives"))
+			drives = &found[i];
+		else if (!strcmp(sections[i].name, "boot-source"))
+			boot = &found[i];
+	if (!drives->text || !boot->text || !vmm_check_machine(m->vmm, &error))
+		return;
+	riffle_error_format(&error, problem, sizeof problem);
+	if (strcmp(error.field, "command line") != 0 && strcmp(error.field, "command_line") != 0) {
+		report(m->c, drives->text, drives->key, problem);
+		return;
+	}
+	join(key, boot->key, "boot_args");
+	report(m->c, boot->text, key, problem);
+}
+
 static void check_meaning(struct check *c, const struct part *file)
 {
 	const struct vmm_settings settings = {.id = FIRECRACKER_DEFAULT_ID, .checks_only = true};
@@ -322,6 +345,8 @@ static void check_meaning(struct check *c, const struct part *file)
 		else
 			try_cpu(&m, &found[i]);
 	}
+	if (!c->faults)
+		check_whole(&m, found);
 	vmm_destroy(vmm);
 	free(vmm);
 }

@@ -11,11 +11,13 @@
 #include "api/metrics.h"
 #include "api/vmm.h"
 #include "api/watch.h"
+#include "common/fail.h"
 #include "machine/drop_code.h"
 #include "machine/stock_start.h"
 
 #define DEFAULT_COMMAND_LINE                                                                                           \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
+#define LINUX_COMMAND_LINE_MAX 2047u
 #define MEMORY_MIB_MAX (UINT64_C(1022) << 10)
 
 static struct limiter_bucket_config bucket(bool has, const struct body_bucket *b)
@@ -32,20 +34,24 @@ static struct limiter_config limits(bool has, const struct body_limiter *l)
 	return (struct limiter_config){bucket(l->has_bandwidth, &l->bandwidth), bucket(l->has_ops, &l->ops)};
 }
 
+/* A multiple of 2 MiB, no more than was asked for unless that would be nothing. */
+static uint64_t memory_mib(const struct body_machine *m)
+{
+	uint64_t mib = m->mem_size_mib < MEMORY_MIB_MAX ? m->mem_size_mib : MEMORY_MIB_MAX;
+
+	return mib > 1 ? mib & ~UINT64_C(1) : 2;
+}
+
 static void describe_memory(struct machine_config *config, const struct body_machine *m)
 {
-	uint64_t mib = m->mem_size_mib, given;
+	uint64_t mib = memory_mib(m);
 
-	if (mib > MEMORY_MIB_MAX) {
-		log_always(LOG_WARN, "vmm", "The memory size is cut to %llu MiB.", (unsigned long long)MEMORY_MIB_MAX);
-		mib = MEMORY_MIB_MAX;
-	}
-	/* a multiple of 2 MiB, no more than was asked for unless that would be nothing */
-	given = mib > 1 ? mib & ~UINT64_C(1) : 2;
-	if (given != mib)
+	if (m->mem_size_mib > MEMORY_MIB_MAX)
+		log_always(LOG_WARN, "vmm", "The memory size is cut to %llu MiB.", (unsigned long long)mib);
+	else if (mib != m->mem_size_mib)
 		log_always(LOG_WARN, "vmm", "The guest gets %llu MiB of memory: a multiple of 2.",
-			   (unsigned long long)given);
-	config->memory_bytes = given << 20;
+			   (unsigned long long)mib);
+	config->memory_bytes = mib << 20;
 	config->huge_pages = m->huge_pages != HUGE_NONE;
 	config->huge_2m = m->huge_pages == HUGE_2M;
 }
@@ -161,7 +167,11 @@ static bool describe_devices(const struct vmm_resources *r, struct machine_devic
 	d->rng.wanted = r->has_entropy;
 	d->rng.limits = limits(r->entropy.has_limiter, &r->entropy.rate_limiter);
 	d->balloon.wanted = r->has_balloon;
-	d->balloon.balloon = (struct balloon_config){.target_bytes = (uint64_t)r->balloon.amount_mib << 20,
+	/* all of an odd number of MiB may have been asked for */
+	uint64_t target =
+	    r->balloon.amount_mib < memory_mib(&r->machine) ? r->balloon.amount_mib : memory_mib(&r->machine);
+
+	d->balloon.balloon = (struct balloon_config){.target_bytes = target << 20,
 						     .deflate_on_oom = r->balloon.deflate_on_oom,
 						     .reporting = r->balloon.free_page_reporting,
 						     .hinting = r->balloon.free_page_hinting,
@@ -266,6 +276,36 @@ bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *
 		log_always(LOG_WARN, "vmm", "The guest has no device for memory that is plugged: riffle has none.");
 	return describe_kernel(vmm, config, reply) && describe_devices(&vmm->resources, &config->devices, reply) &&
 	       vmm_describe_mmds(vmm, &config->devices, reply) && describe_cpu(vmm, &config->cpu, reply);
+}
+
+int vmm_check_machine(struct vmm *vmm, struct riffle_error *error)
+{
+	struct machine_config *config = calloc(1, sizeof *config);
+	struct reply reply = {0};
+	int status;
+
+	if (!config)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "machine", "out of memory");
+	machine_config_init(config);
+	config->vcpus = vmm->resources.machine.vcpu_count;
+	config->memory_bytes = memory_mib(&vmm->resources.machine) << 20;
+	if (!describe_kernel(vmm, config, &reply))
+		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command line", "has no room for pci=off");
+	else if (!describe_devices(&vmm->resources, &config->devices, &reply))
+		status = riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "devices", "are more than there are slots",
+					      vmm->resources.drive_count + vmm->resources.net_count +
+						  vmm->resources.pmem_count,
+					      MACHINE_DISKS_MAX);
+	else if (!(status = machine_config_check(config, error)))
+		status = machine_config_check_line(config, error);
+	/* what Linux takes, of which the setup header of the kernel tells; it is not opened here */
+	if (!status && strlen(config->command_line) > LINUX_COMMAND_LINE_MAX)
+		status =
+		    riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "command line", "is too long with its devices",
+					 strlen(config->command_line), LINUX_COMMAND_LINE_MAX);
+	reply_free(&reply);
+	free(config);
+	return status;
 }
 
 static void notice(void *opaque, const char *text)

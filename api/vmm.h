@@ -177,6 +177,11 @@ bool vmm_run_snapshot(struct vmm *vmm, struct action *action, enum vm_end *end, 
 
 /* start.c: what does not depend on the machine itself: the console, confinement. */
 bool vmm_describe_host(struct vmm *vmm, struct machine_config *config, struct reply *reply);
+/*
+ * start.c: whether InstanceStart would find a machine of what was configured, before it opens the kernel; nothing is
+ * logged. Errors: ARGUMENT, with "command_line" or what machine_config_check() names.
+ */
+int vmm_check_machine(struct vmm *vmm, struct riffle_error *error);
 /* start.c: the machine's description, of which *vmm keeps the memory. */
 bool vmm_describe(struct vmm *vmm, struct machine_config *config, struct reply *reply);
 

@@ -106,11 +106,32 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	return boot_timer_attach(&m->boot_timer, &m->bus, error);
 }
 
-/* After the platform and the guest's memory; the command line then tells where they are. */
-static int make_devices(struct machine *m, struct riffle_error *error)
+static int add_devices_to_line(struct machine_config *config, const struct machine_devices *devices,
+			       struct riffle_error *error)
 {
 	char words[RIFFLE_BOOT_CMDLINE_MAX];
 
+	if (!machine_devices_command_line(devices, &config->devices, config->command_line, words, sizeof words))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
+	return words[0] ? machine_config_kernel_words(config, words + 1, error) : 0;
+}
+
+int machine_config_check_line(struct machine_config *config, struct riffle_error *error)
+{
+	struct machine_devices *devices = calloc(1, sizeof *devices);
+	int status;
+
+	if (!devices)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "devices", "out of memory");
+	machine_devices_foresee(devices, &config->devices);
+	status = add_devices_to_line(config, devices, error);
+	free(devices);
+	return status;
+}
+
+/* After the platform and the guest's memory; the command line then tells where they are. */
+static int make_devices(struct machine *m, struct riffle_error *error)
+{
 	m->devices.notice = m->observer.notice;
 	m->devices.notice_opaque = m->observer.opaque;
 	m->config.devices.timed = m->config.timed;
@@ -121,12 +142,9 @@ static int make_devices(struct machine *m, struct riffle_error *error)
 		return status;
 	if (m->restored)
 		return 0; /* its command line was told when it booted */
-	if (!machine_devices_command_line(&m->devices, &m->config.devices, m->config.command_line, words, sizeof words))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "command_line", "has no room for the devices");
-	if (!words[0])
-		return 0;
-	phases_end(m->phases, "devices");
-	return machine_config_kernel_words(&m->config, words + 1, error);
+	if (m->devices.count)
+		phases_end(m->phases, "devices");
+	return add_devices_to_line(&m->config, &m->devices, error);
 }
 
 /* What the boot tables say of the machine; again after vm_open(), which finds out about 1 GiB pages. */

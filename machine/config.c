@@ -125,8 +125,7 @@ static int check_devices(const struct machine_config *config, struct riffle_erro
 {
 	const struct machine_devices_config *devices = &config->devices;
 	uint64_t balloon = devices->balloon.balloon.target_bytes;
-	unsigned roots = 0, count = devices->disk_count + devices->net_count + devices->pmem_count +
-				    devices->rng.wanted + devices->balloon.wanted + (devices->vsock.path != NULL);
+	unsigned roots = 0, count = machine_devices_wanted(devices);
 
 	for (unsigned i = 0; i < devices->disk_count; i++)
 		roots += devices->disks[i].root;

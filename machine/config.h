@@ -137,4 +137,10 @@ int machine_config_kernel_words(struct machine_config *config, const char *text,
  */
 int machine_config_check(const struct machine_config *config, struct riffle_error *error);
 
+/*
+ * Of a config that passed: whether its command line has room for what machine_build() adds of the devices, which is in
+ * it afterwards. Errors: ARGUMENT, as machine_config_kernel_words().
+ */
+int machine_config_check_line(struct machine_config *config, struct riffle_error *error);
+
 #endif

@@ -115,4 +115,10 @@ struct machine_devices_config {
 			     */
 };
 
+static inline unsigned machine_devices_wanted(const struct machine_devices_config *config)
+{
+	return config->disk_count + config->net_count + config->pmem_count + config->rng.wanted +
+	       config->balloon.wanted + (config->vsock.path != NULL);
+}
+
 #endif

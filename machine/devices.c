@@ -27,6 +27,14 @@ static uint32_t gsi_of(unsigned slot)
 	return gsi < RTC_GSI ? gsi : gsi + 2;
 }
 
+static void announce(struct machine_devices *devices, unsigned slot)
+{
+	devices->announced[slot] = (struct riffle_boot_device){.hid = "LNRO0005",
+							       .address = VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_BYTES,
+							       .bytes = VIRTIO_MMIO_BYTES,
+							       .gsi = gsi_of(slot)};
+}
+
 /* The device is the slot's from here on; after an error it is gone. */
 static int attach(const struct maker *maker, struct virtio_device *device, struct riffle_error *error)
 {
@@ -38,10 +46,7 @@ static int attach(const struct maker *maker, struct virtio_device *device, struc
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "devices", "are more than there are slots",
 					    slot + 1, VIRTIO_MMIO_SLOTS);
 	}
-	devices->announced[slot] = (struct riffle_boot_device){.hid = "LNRO0005",
-							       .address = VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_BYTES,
-							       .bytes = VIRTIO_MMIO_BYTES,
-							       .gsi = gsi_of(slot)};
+	announce(devices, slot);
 	devices->count++;
 	device->timed = maker->timed;
 	return virtio_mmio_attach(&devices->slots[slot], device, devices->announced[slot].address,
@@ -258,6 +263,14 @@ static size_t add_root(const struct machine_devices_config *config, unsigned slo
 		return (size_t)snprintf(text, room, " root=/dev/pmem%u %s", slot - pmems,
 					config->pmems[slot - pmems].read_only ? "ro" : "rw");
 	return 0;
+}
+
+void machine_devices_foresee(struct machine_devices *devices, const struct machine_devices_config *config)
+{
+	const unsigned wanted = machine_devices_wanted(config);
+
+	for (devices->count = 0; devices->count < wanted && devices->count < VIRTIO_MMIO_SLOTS; devices->count++)
+		announce(devices, devices->count);
 }
 
 bool machine_devices_command_line(const struct machine_devices *devices, const struct machine_devices_config *config,

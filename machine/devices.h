@@ -54,6 +54,9 @@ int machine_devices_make(struct machine_devices *devices, const struct machine_d
 /* Connects them to KVM, and waits for what else they need (passt). Errors may point to words in *devices. */
 int machine_devices_connect(struct machine_devices *devices, int vm_fd, struct riffle_error *error);
 
+/* Where devices will be that have not been made: all that machine_devices_command_line() needs of *devices. */
+void machine_devices_foresee(struct machine_devices *devices, const struct machine_devices_config *config);
+
 /*
  * What to add to the user's command line: root= (unless `line` has one), and the devices' addresses, for kernels that
  * do not read the ACPI tables. Starts with a space unless empty. False: it does not fit.

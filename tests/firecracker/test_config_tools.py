@@ -201,6 +201,25 @@ def test_lines_of_faults_in_any_order(check):
         {(6 + 3 * i, f"drives[{i}].drive_id") for i in range(5)} | {(7 + 3 * i, f"drives[{i}].path_on_host") for i in range(5)}
 
 
+@pytest.mark.parametrize("drives,good", [(16, True), (17, False)])
+def test_devices_that_find_no_slot(check, drives, good):
+    """17 of them with the vsock."""
+    config = {"boot-source": {"kernel_image_path": "vmlinux"}, "vsock": {"guest_cid": 3, "uds_path": "v.sock"},
+              "drives": [{"drive_id": str(i), "is_root_device": False, "path_on_host": "disk"} for i in range(drives)]}
+    faults = check(json.dumps(config))
+    assert faults == (set() if good else {(1, "drives", "devices: are more than there are slots (found 18, expected 17)")})
+
+
+@pytest.mark.parametrize("length,good", [(2004, True), (2005, False)])
+def test_command_line_without_room_for_devices(check, length, good):
+    """2047 bytes, of which " pci=off" takes 8 and a vsock's " virtio_mmio.device=4K@0xc0001000:5" 35."""
+    config = {"boot-source": {"kernel_image_path": "vmlinux", "boot_args": "x" * length}, "drives": [],
+              "vsock": {"guest_cid": 3, "uds_path": "v.sock"}}
+    faults = check(json.dumps(config))
+    problem = "command line: is too long with its devices (found 2048, expected 2047)"
+    assert faults == (set() if good else {(1, "boot-source.boot_args", problem)})
+
+
 @pytest.mark.parametrize("arguments", [["config", "--check"], ["run", "--config"]])
 def test_fifo(riffle, tmp_path, arguments):
     """Nobody is waited for; what the parent gives as a descriptor is read to its end."""

@@ -512,6 +512,21 @@ def test_start_that_fails_can_be_repaired(start, kernel):
     vmm.wait_for(lambda: "tiny guest" in vmm.console)
 
 
+def test_pool_of_huge_pages_is_empty(start, kernel):
+    """All pages are taken at the start, which fails without them; in other pages the same machine then starts."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        free = int(re.search(r"HugePages_Free: *(\d+)", f.read()).group(1))
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 2 * free + 64, "huge_pages": "2M"})
+    r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert r.status == 400 and r.fault == ("Start microvm error: Invalid Memory Configuration: Cannot create mmap region: "
+                                           "Out of memory (os error 12)"), r.raw
+    vmm.patch("/machine-config", {"huge_pages": "None", "mem_size_mib": 64})
+    instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
+
+
 def test_kernel_of_another_system(start, other_kernel):
     """What is linked otherwise than Linux is refused, and says why; the process lives."""
     vmm = start()
