@@ -11,6 +11,7 @@
 #include "api/metrics.h"
 #include "api/vmm.h"
 #include "api/watch.h"
+#include "common/fail.h"
 #include "machine/drop_code.h"
 #include "machine/stock_start.h"
 
