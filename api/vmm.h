@@ -119,8 +119,8 @@ void vmm_handle(struct vmm *vmm, struct action *action, struct reply *reply);
 bool vmm_run(struct vmm *vmm, enum vm_end *end, struct riffle_error *error);
 
 /*
- * stock.c: machine_build() for an item of boot-source's `stock`, with the devices of *config. STOCK_EMPTY: it has none, or
- * no stock was configured.
+ * stock.c: machine_build() for an item of boot-source's `stock`, with the devices of *config. STOCK_EMPTY: it has none,
+ * or no stock was configured.
  */
 int vmm_start_from_stock(struct vmm *vmm, struct machine_config *config, const struct machine_observer *observer,
 			 struct phases *phases, const char **blame, struct riffle_error *error);

@@ -45,8 +45,8 @@ int snapshot_address(struct sockaddr_un *address, const char *path, struct riffl
 int snapshot_connect(int *fd, const char *path, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error);
 
 /*
- * For a client: sends a request with its descriptors and has the answer in `words`, which may tell of an error. Errors: IO,
- * also if the guest ends before.
+ * For a client: sends a request with its descriptors and has the answer in `words`, which may tell of an error. Errors:
+ * IO, also if the guest ends before.
  */
 int snapshot_ask(int fd, const char *request, const int *files, unsigned count, char words[SNAPSHOT_MESSAGE_MAX],
 		 struct riffle_error *error);

@@ -35,8 +35,8 @@ void stock_close(struct stock *stock);
 /* 1: the caller alone owns *item. 0: there is none, which is counted. */
 int stock_take(struct stock *stock, struct stock_item *item);
 /*
- * The same under the names "state" and "memory" of an empty directory of the same file system. 1, 0, or -1 with an error
- * (IO), when the item is gone nevertheless.
+ * The same under the names "state" and "memory" of an empty directory of the same file system. 1, 0, or -1 with an
+ * error (IO), when the item is gone nevertheless.
  */
 int stock_move(struct stock *stock, int to_fd, struct riffle_error *error);
 /* As stock_take(), through the daemon's socket, for callers that may not open files. -1: it does not answer. */

@@ -16,8 +16,8 @@ struct stock_start {
 };
 
 /*
- * machine_build() for an item of the stock, which is gone from it whatever becomes of the machine. STOCK_EMPTY: there is
- * none. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon).
+ * machine_build() for an item of the stock, which is gone from it whatever becomes of the machine. STOCK_EMPTY: there
+ * is none. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon).
  */
 int stock_start(struct machine **machine, struct stock_start *start, const struct machine_observer *observer,
 		struct phases *phases, const char **blame, struct riffle_error *error);

@@ -113,7 +113,8 @@ static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    0};
 /* by paths, where files may be opened */
 static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  SCMP_SYS(renameat),
-					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64), END_OF_LIST};
+					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64),
+					 END_OF_LIST};
 
 /* A driver that resets a disk waits in its own thread for what is in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};

@@ -12,8 +12,8 @@
 ssize_t descriptors_send(int socket, const void *text, size_t bytes, const int *fds, unsigned count, int flags);
 
 /*
- * recvmsg() with at most `max` descriptors, close-on-exec; the kernel closes those beyond. *count is how many came, also
- * when nothing else did.
+ * recvmsg() with at most `max` descriptors, close-on-exec; the kernel closes those beyond. *count is how many came,
+ * also when nothing else did.
  */
 ssize_t descriptors_receive(int socket, void *text, size_t bytes, int *fds, unsigned max, unsigned *count, int flags);
 

@@ -263,8 +263,8 @@ int virtio_device_restore(struct virtio_device *device, bool active, bool failed
 
 	device->paused = true;
 	/*
-	 * A device whose driver changes it has its configuration in its own state. One that no driver has begun with may
-	 * be another disk or network than it was.
+	 * A device whose driver changes it has its configuration in its own state. One that no driver has begun with
+	 * may be another disk or network than it was.
 	 */
 	if (!device->config_writable && atomic_load(&device->status) && device->config_bytes &&
 	    memcmp(device->config, config, device->config_bytes) != 0)
