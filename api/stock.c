@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A start from a stock: the item must be the machine that was configured, and gets the devices of this host. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/log.h"
@@ -35,6 +36,20 @@ static int compare_devices(const struct machine_devices_config *item, const stru
 	return 0;
 }
 
+/* The item's line has the words for its devices, which ours gets when they are made. */
+static bool same_line(const struct machine_config *item, const struct machine_config *ours)
+{
+	struct machine_config *whole = malloc(sizeof *whole);
+	bool same = false;
+
+	if (whole) {
+		*whole = *ours;
+		same = !machine_config_check_line(whole, NULL) && !strcmp(item->command_line, whole->command_line);
+	}
+	free(whole);
+	return same;
+}
+
 static int described(void *opaque, struct machine_config *item, struct riffle_error *error)
 {
 	const struct machine_config *ours = opaque;
@@ -46,11 +61,11 @@ static int described(void *opaque, struct machine_config *item, struct riffle_er
 		return differs("smt", item->smt, ours->smt, error);
 	if (item->memory_bytes != ours->memory_bytes)
 		return differs("mem_size_mib", item->memory_bytes >> 20, ours->memory_bytes >> 20, error);
-	if (strcmp(item->command_line, ours->command_line) != 0)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot_args",
-				   "the stock's item has another kernel command line than was configured");
 	if ((status = compare_devices(&item->devices, &ours->devices, error)))
 		return status;
+	if (!same_line(item, ours))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot_args",
+				   "the stock's item has another kernel command line than was configured");
 	item->devices = ours->devices;
 	return 0;
 }

@@ -560,7 +560,9 @@ static int parse(struct daemon *d, int argc, char **argv)
 			break;
 		case MAX:
 		case FREE:
-			if (memory_size_parse(optarg, option == MAX ? &d->max_bytes : &d->min_free))
+			if (option == FREE && !strcmp(optarg, "0"))
+				d->min_free = 0;
+			else if (memory_size_parse(optarg, option == MAX ? &d->max_bytes : &d->min_free))
 				return usage(option == MAX ? "--max-bytes must be a size, as 512M"
 							   : "--min-free must be a size, as 64M",
 					     optarg);

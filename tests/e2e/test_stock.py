@@ -422,7 +422,7 @@ def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
     (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help shows more"),
     (["--keep", "1"], "riffle stock: what to run is missing after -- (found ''); riffle stock --help shows more"),
     (["--keep", "1", "--once", "--", "/no/kernel"],
-     "riffle: DIR/log: item: could not be made: riffle: /no/kernel: cannot be opened: No such file or directory"),
+     "riffle: DIR/log: item: could not be made: riffle: /no/kernel: file: cannot be opened: No such file or directory"),
 ])
 def test_what_is_wrong_is_said(tmp_path, words, message):
     r = stock(tmp_path / "stock", *words)
