@@ -221,8 +221,11 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		allow_all(filter, save_calls);
 		allow_ioctls(filter, save_ioctls);
 	}
-	if (kind->opens && kind->saves)
+	if (kind->opens && kind->saves) {
 		allow_all(filter, save_by_path_calls);
+		/* fdopendir() marks its descriptor as closed by exec */
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFD)));
+	}
 	if (kind->opens) {
 		allow_all(filter, open_calls);
 		allow_ioctls(filter, open_ioctls);

@@ -60,7 +60,8 @@ def test_layout_is_told_once_and_never_where(vmm, kernel, needs_kvm):
     boot(vmm, kernel)
     vmm.put("/actions", {"action_type": "FlushMetrics"})
     first, second = metrics(vmm)
-    assert set(first["riffle"]) == {"mode", "virtual_bits", "physical_bits", "chunks", "load_us", "start_us"}
+    assert set(first["riffle"]) == {"mode", "virtual_bits", "physical_bits", "chunks", "load_us", "start_us", "origin", "stock_empty",
+                                    "stock_bad_items", "shared_layout_restores"}
     assert first["riffle"]["mode"] == "off" and first["riffle"]["start_us"] >= first["riffle"]["load_us"] > 0
     assert "riffle" not in second
 
