@@ -53,29 +53,33 @@ def tmpfs(tmp_path):
 # ---- layouts
 
 
+def text_of(memory):
+    """The kernel's code in a memory file, which begins with the first 2 MiB that are not empty from 16 MiB on."""
+    with open(memory, "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:
+        start = next(at for at in range(16 << 20, len(m), 2 << 20) if any(m[at:at + 64]))
+        return m[start:start + (16 << 20)]
+
+
 def orders(files, windows=400, wanted=48):
     """
     In which order some pieces of the kernel's code lie in each memory file: pieces that hold no address, so that they are the
     same in each, chosen by their being found just once in the first two.
     """
-    maps = [mmap.mmap(os.open(f, os.O_RDONLY), 0, prot=mmap.PROT_READ) for f in files]
-    first, found = maps[0], []
-    start = next(at for at in range(16 << 20, len(first), 2 << 20) if any(first[at:at + 64]))
+    texts = [text_of(f) for f in files]
+    first, found = texts[0], []
     pick = random.Random(1)
     for _ in range(windows):
-        at = start + (4 << 20) + pick.randrange(8 << 20)
+        at = (4 << 20) + pick.randrange(8 << 20)
         piece = first[at:at + 40]
-        if len(set(piece)) > 12 and first.find(piece, start) == at and first.find(piece, at + 1) < 0 and maps[1].find(piece) >= 0:
+        if len(set(piece)) > 12 and first.find(piece) == at and first.find(piece, at + 1) < 0 and texts[1].find(piece) >= 0:
             found.append(piece)
         if len(found) == wanted:
             break
     assert len(found) == wanted, len(found)
-    places = [[m.find(piece, 16 << 20, start + (40 << 20)) for piece in found] for m in maps]
+    places = [[text.find(piece) for piece in found] for text in texts]
     # a piece across the end of a function may be there twice by chance, and is not in all of them
     everywhere = [i for i in range(wanted) if all(p[i] >= 0 for p in places)]
     assert len(everywhere) >= wanted / 2, len(everywhere)
-    for m in maps:
-        m.close()
     return [tuple(sorted(everywhere, key=p.__getitem__)) for p in places]
 
 
