@@ -30,7 +30,9 @@ resolve_more() {
 			xz -dc "$file" >"$tmp/unpacked/$name.ko"
 			file=$tmp/unpacked/$name.ko
 		fi
-		depends=$(objcopy -O binary --only-section=.modinfo "$file" /dev/stdout | tr '\0' '\n' | sed -n 's/^depends=//p')
+		# not to /dev/stdout: a minimal /dev has none
+		objcopy -O binary --only-section=.modinfo "$file" "$tmp/modinfo"
+		depends=$(tr '\0' '\n' <"$tmp/modinfo" | sed -n 's/^depends=//p')
 		# shellcheck disable=SC2086
 		resolve_more "$dir" ${depends//,/ } || return 1
 		printf '%s\n' "$file"
