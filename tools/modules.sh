@@ -12,7 +12,7 @@ resolve() {
 }
 
 resolve_more() {
-	local dir=$1 name file depends
+	local dir=$1 name file info depends
 	shift
 	for name; do
 		name=${name//-/_}
@@ -31,8 +31,10 @@ resolve_more() {
 			file=$tmp/unpacked/$name.ko
 		fi
 		# not to /dev/stdout: a minimal /dev has none
-		objcopy -O binary --only-section=.modinfo "$file" "$tmp/modinfo"
-		depends=$(tr '\0' '\n' <"$tmp/modinfo" | sed -n 's/^depends=//p')
+		info=$(mktemp)
+		objcopy -O binary --only-section=.modinfo "$file" "$info"
+		depends=$(tr '\0' '\n' <"$info" | sed -n 's/^depends=//p')
+		rm -f "$info"
 		# shellcheck disable=SC2086
 		resolve_more "$dir" ${depends//,/ } || return 1
 		printf '%s\n' "$file"
