@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 import threading
@@ -15,6 +16,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RIFFLE_BUILD", ROOT / "build")).resolve()
 RIFFLE = BUILD / "cli" / "riffle"
 PREPARE = BUILD / "cli" / "riffle-prepare"
+
+# what nohup or a background job ignores, the programs under test would ignore as well
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @dataclasses.dataclass

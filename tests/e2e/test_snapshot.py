@@ -335,7 +335,7 @@ def test_changes_count_from_the_last_save_alone(guest, tmp_path):
         assert r.returncode == 1 and said in r.stderr, r.stderr
         assert content(directory) == before
     r = one.save(tmp_path / "none", "--changed")
-    assert r.returncode == 1 and list((tmp_path / "none").iterdir()) == []
+    assert r.returncode == 1 and not (tmp_path / "none").exists()
     r = one.save(second, "--changed")
     assert r.returncode == 0, r.stderr
     assert sorted(content(second)) == ["memory", "state"]

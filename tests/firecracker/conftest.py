@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 
@@ -11,6 +12,11 @@ import pytest
 from vmm import VMM, Vmm
 
 HERE = pathlib.Path(__file__).resolve().parent
+
+# what nohup or a background job ignores, the programs under test would ignore as well
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 def pytest_sessionstart(session):
