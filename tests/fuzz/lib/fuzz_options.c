@@ -59,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		fuzz_accepted++;
 		if (strnlen(m->command_line, sizeof m->command_line) == sizeof m->command_line || m->vcpus < 1 ||
-		    m->vcpus > 32 || m->memory_bytes % (2 << 20) || !m->memory_bytes || !m->kernel)
+		    m->vcpus > 32 || m->memory_bytes % (2 << 20) || !m->memory_bytes ||
+		    (!m->kernel && !options.from_stock))
 			abort();
 		for (size_t i = 0; i < count; i++)
 			if (ranges[i].bytes > UINT64_MAX - ranges[i].address)
