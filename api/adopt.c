@@ -159,9 +159,9 @@ static int adopt_view(struct vmm_resources *r, const struct machine_config *conf
 	struct json_text t;
 
 	if (!schema_read(&t, config->front_end, strlen(config->front_end), &schema_file, &view, &r->boot_source.arena))
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "front_end", "is no configuration of a microVM");
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "front_end", "is not a microVM configuration");
 	if (!agrees(&view, config))
-		return riffle_fail(error, RIFFLE_ERR_FORMAT, "front_end", "and the machine's description do not agree");
+		return riffle_fail(error, RIFFLE_ERR_FORMAT, "front_end", "contradicts the machine's description");
 	r->machine = view.machine_config;
 	r->template = r->machine.has_template ? VMM_TEMPLATE_STATIC : VMM_TEMPLATE_NONE;
 	r->boot_source.set = true;

@@ -37,17 +37,21 @@ static int compare_devices(const struct machine_devices_config *item, const stru
 }
 
 /* The item's line has the words for its devices, which ours gets when they are made. */
-static bool same_line(const struct machine_config *item, const struct machine_config *ours)
+static int compare_lines(const struct machine_config *item, const struct machine_config *ours,
+			 struct riffle_error *error)
 {
 	struct machine_config *whole = malloc(sizeof *whole);
-	bool same = false;
+	int status;
 
-	if (whole) {
-		*whole = *ours;
-		same = !machine_config_check_line(whole, NULL) && !strcmp(item->command_line, whole->command_line);
-	}
+	if (!whole)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "machine", "out of memory");
+	*whole = *ours;
+	status = machine_config_check_line(whole, error);
+	if (!status && strcmp(item->command_line, whole->command_line) != 0)
+		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot_args",
+				     "the stock's item has another kernel command line than was configured");
 	free(whole);
-	return same;
+	return status;
 }
 
 static int described(void *opaque, struct machine_config *item, struct riffle_error *error)
@@ -61,11 +65,9 @@ static int described(void *opaque, struct machine_config *item, struct riffle_er
 		return differs("smt", item->smt, ours->smt, error);
 	if (item->memory_bytes != ours->memory_bytes)
 		return differs("mem_size_mib", item->memory_bytes >> 20, ours->memory_bytes >> 20, error);
-	if ((status = compare_devices(&item->devices, &ours->devices, error)))
+	if ((status = compare_devices(&item->devices, &ours->devices, error)) ||
+	    (status = compare_lines(item, ours, error)))
 		return status;
-	if (!same_line(item, ours))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "boot_args",
-				   "the stock's item has another kernel command line than was configured");
 	item->devices = ours->devices;
 	return 0;
 }

@@ -27,6 +27,7 @@
 #include "cli/spawn.h"
 #include "cli/suggest.h"
 #include "common/fail.h"
+#include "common/hex.h"
 #include "prepare/image/image.h"
 #include "prepare/image/uki.h"
 
@@ -99,13 +100,6 @@ static const char *storage_name(const struct subject *s)
 	return riffle_compression_name((enum riffle_compression)s->plan->header->storage);
 }
 
-static void hex(char *to, const uint8_t *bytes, size_t count)
-{
-	*to = 0;
-	for (size_t i = 0; i < count; i++)
-		sprintf(to + 2 * i, "%02x", bytes[i]);
-}
-
 static void flag_letters(char to[4], uint32_t flags)
 {
 	to[0] = flags & 4 ? 'r' : '-';
@@ -166,7 +160,7 @@ static void print_text(const struct subject *s)
 
 	printf("%-17s %s%s\n", "kind", s->prepared ? "prepared kernel, from " : "", kind_name(s));
 	printf("%-17s %s\n", "kernel version", *h->kernel_version ? h->kernel_version : "unknown");
-	hex(text, h->build_id, h->build_id_bytes);
+	riffle_hex(text, h->build_id, h->build_id_bytes);
 	printf("%-17s %s\n", "build id", *text ? text : "none");
 	printf("%-17s %s\n", "compression", compression_name(s));
 	print_size("file", s->file_bytes);
@@ -215,7 +209,7 @@ static json_t *json_hex(const uint8_t *bytes, size_t count)
 {
 	char text[65];
 
-	hex(text, bytes, count);
+	riffle_hex(text, bytes, count);
 	return count ? json_string(text) : json_null();
 }
 

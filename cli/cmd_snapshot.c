@@ -15,6 +15,7 @@
 #include "cli/shown.h"
 #include "cli/suggest.h"
 #include "common/fail.h"
+#include "common/hex.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
 #include "machine/snapshot_socket.h"
@@ -229,7 +230,7 @@ static int show_info(const struct snapshot *s)
 	static const char *const modes[] = {"off", "physical", "kaslr", "fgkaslr"};
 	struct machine_snapshot_info info;
 	struct riffle_error error;
-	char path[4096];
+	char path[4096], id[2 * sizeof info.layout_id + 1];
 
 	if ((size_t)snprintf(path, sizeof path, "%s/state", s->directory) >= sizeof path)
 		return usage("DIR is too long", s->directory);
@@ -237,13 +238,12 @@ static int show_info(const struct snapshot *s)
 		report_error(path, &error);
 		return EXIT_FAILURE;
 	}
-	printf("{\"riffle\": \"%s\", \"created\": %llu.%09llu, \"layout\": \"%s\", \"layout_id\": \"",
+	riffle_hex(id, info.layout_id, sizeof info.layout_id);
+	printf("{\"riffle\": \"%s\", \"created\": %llu.%09llu, \"layout\": \"%s\", \"layout_id\": \"%s\", "
+	       "\"uses\": %llu, \"vcpus\": %u, \"memory\": %llu}\n",
 	       SHOWN(info.riffle_version), (unsigned long long)(info.created_ns / 1000000000u),
-	       (unsigned long long)(info.created_ns % 1000000000u), modes[info.layout_mode]);
-	for (size_t i = 0; i < sizeof info.layout_id; i++)
-		printf("%02x", info.layout_id[i]);
-	printf("\", \"uses\": %llu, \"vcpus\": %u, \"memory\": %llu}\n", (unsigned long long)info.uses, info.vcpus,
-	       (unsigned long long)info.memory_bytes);
+	       (unsigned long long)(info.created_ns % 1000000000u), modes[info.layout_mode], id,
+	       (unsigned long long)info.uses, info.vcpus, (unsigned long long)info.memory_bytes);
 	return EXIT_SUCCESS;
 }
 

@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +34,7 @@
 #include "common/checksum.h"
 #include "common/fail.h"
 #include "machine/stock.h"
+#include "machine/unix_socket.h"
 #include "monitor/event/descriptors.h"
 
 static const char help[] =
@@ -334,7 +334,7 @@ static void look_after_child(struct daemon *d)
 static void give(struct daemon *d)
 {
 	int peer = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	struct stock_item item;
+	struct stock_item item = {.state_fd = -1, .memory_fd = -1};
 
 	if (peer < 0)
 		return;
@@ -349,29 +349,6 @@ static void give(struct daemon *d)
 		close(item.memory_fd);
 	}
 	close(peer);
-}
-
-static int listen_at(struct daemon *d, struct riffle_error *error)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	if (!d->socket_path)
-		return 0;
-	if (strlen(d->socket_path) >= sizeof address.sun_path)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "socket", "its path is too long",
-					    strlen(d->socket_path), sizeof address.sun_path - 1);
-	strcpy(address.sun_path, d->socket_path);
-	d->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (d->listen_fd < 0)
-		return riffle_fail_system(error, errno, "socket", "failed");
-	unlink(d->socket_path); /* ours: there is one daemon, which has the lock */
-	mode_t mask = umask(0177);
-	int bound = bind(d->listen_fd, (const struct sockaddr *)&address, sizeof address), problem = errno;
-
-	umask(mask);
-	if (bound < 0 || listen(d->listen_fd, 128) < 0)
-		return riffle_fail_system(error, bound < 0 ? problem : errno, "socket", "cannot be listened on");
-	return 0;
 }
 
 /* ---- the daemon ---- */
@@ -421,7 +398,8 @@ static int set_up(struct daemon *d, struct riffle_error *error)
 	d->signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (d->signal_fd < 0)
 		return riffle_fail_system(error, errno, "signalfd", "failed");
-	return listen_at(d, error);
+	return d->socket_path ? unix_socket_listen(&d->listen_fd, SOCK_SEQPACKET, d->socket_path, "socket", 128, error)
+			      : 0;
 }
 
 static int serve(struct daemon *d, struct riffle_error *error)

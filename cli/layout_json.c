@@ -14,6 +14,7 @@
 
 #include "cli/layout_json.h"
 #include "common/fail.h"
+#include "common/hex.h"
 #include "common/kernel_map.h"
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
@@ -23,13 +24,6 @@ static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
 const char *mode_name(enum riffle_mode mode)
 {
 	return mode_names[mode];
-}
-
-static void to_hex(char *text, const uint8_t *bytes, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		sprintf(text + 2 * i, "%02x", bytes[i]);
-	text[2 * count] = 0;
 }
 
 static int take_memory(struct layout_file *file, uint32_t chunks, struct riffle_error *error)
@@ -69,8 +63,8 @@ static int describe_chunks(struct layout_file *file, const struct riffle_layout 
 
 static void spell_digests(struct layout_file *file, const struct riffle_header *header)
 {
-	to_hex(file->content_digest, header->content_digest, sizeof header->content_digest);
-	to_hex(file->source_digest, header->source_digest, sizeof header->source_digest);
+	riffle_hex(file->content_digest, header->content_digest, sizeof header->content_digest);
+	riffle_hex(file->source_digest, header->source_digest, sizeof header->source_digest);
 	snprintf(file->shuffle_checksum, sizeof file->shuffle_checksum, "%016" PRIx64, header->shuffle_checksum);
 }
 
@@ -85,7 +79,7 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 	file->link_virtual = header->link_virt;
 	file->image_bytes = header->image_bytes;
 	memcpy(file->kernel_version, header->kernel_version, sizeof file->kernel_version);
-	to_hex(file->build_id, header->build_id, header->build_id_bytes);
+	riffle_hex(file->build_id, header->build_id, header->build_id_bytes);
 	spell_digests(file, header);
 	return layout->mode == RIFFLE_MODE_FGKASLR ? describe_chunks(file, layout, plan, error) : RIFFLE_OK;
 }

@@ -34,6 +34,14 @@ static bool directory_of(const char *path, char *directory, size_t room)
 	return (size_t)snprintf(directory, room, "%.*s", bytes, slash ? path : ".") < room;
 }
 
+/* The directory that a name is in; -1: it cannot be opened. */
+static int open_directory_of(int directory, const char *name)
+{
+	char path[4096];
+
+	return directory_of(name, path, sizeof path) ? openat(directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
 static const char *last_part(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -115,9 +123,7 @@ static bool is_abandoned(int directory, const char *entry)
 
 void snapshot_files_sweep(int directory, const char *name, bool old)
 {
-	char path[4096];
-	int fd =
-	    directory_of(name, path, sizeof path) ? openat(directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int fd = open_directory_of(directory, name);
 	DIR *list = fd < 0 ? NULL : fdopendir(fd);
 
 	for (struct dirent *entry; list && (entry = readdir(list));)
@@ -158,9 +164,7 @@ static void put_back(struct snapshot_file *file)
 
 void snapshot_file_sync(int directory, const char *name)
 {
-	char path[4096];
-	int fd =
-	    directory_of(name, path, sizeof path) ? openat(directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int fd = open_directory_of(directory, name);
 
 	if (fd < 0)
 		return;

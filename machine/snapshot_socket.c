@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/hex.h"
 #include "machine/dump.h"
 #include "machine/restore.h"
 #include "machine/snapshot.h"
@@ -203,28 +204,11 @@ int snapshot_address(struct sockaddr_un *address, const char *path, struct riffl
 
 void snapshot_print_id(char text[SNAPSHOT_ID_DIGITS + 1], const uint8_t id[SNAPSHOT_ID_DIGITS / 2])
 {
-	for (unsigned i = 0; i < SNAPSHOT_ID_DIGITS / 2; i++)
-		snprintf(text + 2 * (size_t)i, 3, "%02x", id[i]);
+	riffle_hex(text, id, SNAPSHOT_ID_DIGITS / 2);
 }
 
-static int greet(int fd, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)
-{
-	ssize_t got = send(fd, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST), MSG_NOSIGNAL);
-
-	if (got >= 0)
-		do
-			got = recv(fd, words, SNAPSHOT_MESSAGE_MAX - 1, 0);
-		while (got < 0 && errno == EINTR);
-	if (got < 0 && errno == EAGAIN)
-		return riffle_fail(error, RIFFLE_ERR_IO, "guest", "its monitor does not answer");
-	if (got < 0)
-		return riffle_fail_system(error, errno, "socket", "cannot be used");
-	words[got] = 0;
-	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was asked");
-}
-
-int snapshot_ask(int fd, const char *request, const int *files, unsigned count, char words[SNAPSHOT_MESSAGE_MAX],
-		 struct riffle_error *error)
+/* A request and its answer, as recv() returns it. */
+static ssize_t exchange(int fd, const char *request, const int *files, unsigned count, char words[SNAPSHOT_MESSAGE_MAX])
 {
 	ssize_t got = descriptors_send(fd, request, strlen(request), files, count, 0);
 
@@ -232,9 +216,29 @@ int snapshot_ask(int fd, const char *request, const int *files, unsigned count, 
 		do
 			got = recv(fd, words, SNAPSHOT_MESSAGE_MAX - 1, 0);
 		while (got < 0 && errno == EINTR);
+	if (got >= 0)
+		words[got] = 0;
+	return got;
+}
+
+static int greet(int fd, char words[SNAPSHOT_MESSAGE_MAX], struct riffle_error *error)
+{
+	ssize_t got = exchange(fd, SNAPSHOT_LAST, NULL, 0, words);
+
+	if (got < 0 && errno == EAGAIN)
+		return riffle_fail(error, RIFFLE_ERR_IO, "guest", "its monitor does not answer");
 	if (got < 0)
 		return riffle_fail_system(error, errno, "socket", "cannot be used");
-	words[got] = 0;
+	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it was asked");
+}
+
+int snapshot_ask(int fd, const char *request, const int *files, unsigned count, char words[SNAPSHOT_MESSAGE_MAX],
+		 struct riffle_error *error)
+{
+	ssize_t got = exchange(fd, request, files, count, words);
+
+	if (got < 0)
+		return riffle_fail_system(error, errno, "socket", "cannot be used");
 	return got ? 0 : riffle_fail(error, RIFFLE_ERR_IO, "guest", "ended before it answered");
 }
 

@@ -5,7 +5,6 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -14,24 +13,6 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__has_feature)
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define FROM_HEAP 1 /* where the leak checker looks for pointers, as it does not in a mapping */
-#endif
-#endif
-
-#ifdef FROM_HEAP
-void *virtio_allocate(size_t bytes)
-{
-	return calloc(1, bytes);
-}
-
-void virtio_free(void *device, size_t bytes)
-{
-	(void)bytes;
-	free(device);
-}
-#else
 void *virtio_allocate(size_t bytes)
 {
 	void *device = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -43,7 +24,6 @@ void virtio_free(void *device, size_t bytes)
 {
 	munmap(device, bytes);
 }
-#endif
 
 void virtio_device_init(struct virtio_device *device, const struct virtio_ops *ops, const char *name)
 {

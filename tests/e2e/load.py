@@ -21,13 +21,10 @@ import tempfile
 import threading
 import time
 
-GATEWAY = "10.77.0.1"
+from network import GATEWAY, Quiet, echo_server, sh
+
 BIG = 2 << 20
 WARM = 60       # seconds after which memory and descriptors are what they will be
-
-
-def sh(command):
-    subprocess.run(command, shell=True, check=True)
 
 
 class Guest:
@@ -69,32 +66,6 @@ class Guest:
         self.process.stdin.flush()
         code = self.process.wait(120)
         assert code == 0, code
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-def echo_server(path):
-    """Sends back what comes on each connection, and then ends its half."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen(100)
-
-    def serve(connection):
-        with connection:
-            try:
-                while block := connection.recv(65536):
-                    connection.sendall(block)
-            except OSError:
-                pass    # the guest's driver was taken off
-
-    def accept():
-        while True:
-            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
 
 
 def prepare(directory):

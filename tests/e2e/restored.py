@@ -16,11 +16,9 @@ import tempfile
 import threading
 import time
 
+from network import sh
+
 GAP = 20        # seconds that the guest is away
-
-
-def sh(command):
-    subprocess.run(command, shell=True, check=True)
 
 
 class Vmm:

@@ -340,6 +340,19 @@ static void test_bzimage_compressions(void **state)
 	test_kernel_free(&k);
 }
 
+/* Also frees the file. */
+static void assert_list_found(struct test_bytes *file, const struct test_kernel *k)
+{
+	struct riffle_image *image = open_image(test_file_of(file), -1);
+
+	assert_int_equal(image->kind, RIFFLE_SOURCE_ELF_APPENDED);
+	assert_relocs(&image->reloc64, &k->reloc64);
+	assert_relocs(&image->reloc32, &k->reloc32);
+	assert_relocs(&image->reloc32_inverse, &k->reloc32_inverse);
+	riffle_image_close(image);
+	test_bytes_free(file);
+}
+
 /* Zeros behind the appended list, as a build that aligns its files leaves them. */
 static void test_padded_list(void **state)
 {
@@ -351,18 +364,11 @@ static void test_padded_list(void **state)
 	test_kernel_build(&k, &spec);
 	for (unsigned i = 0; i < sizeof padding / sizeof *padding; i++) {
 		struct test_bytes file = {0};
-		struct riffle_image *image;
 
 		test_bytes_add(&file, k.elf.at, k.elf.count);
 		test_bytes_add(&file, k.list.at, k.list.count);
 		test_bytes_zero(&file, padding[i]);
-		image = open_image(test_file_of(&file), -1);
-		assert_int_equal(image->kind, RIFFLE_SOURCE_ELF_APPENDED);
-		assert_relocs(&image->reloc64, &k.reloc64);
-		assert_relocs(&image->reloc32, &k.reloc32);
-		assert_relocs(&image->reloc32_inverse, &k.reloc32_inverse);
-		riffle_image_close(image);
-		test_bytes_free(&file);
+		assert_list_found(&file, &k);
 	}
 	test_kernel_free(&k);
 }
@@ -382,7 +388,6 @@ static void test_list_after_more(void **state)
 	test_kernel_build(&k, &spec);
 	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
 		struct test_bytes file = {0};
-		struct riffle_image *image;
 
 		test_bytes_add(&file, k.elf.at, k.elf.count);
 		if (!row[i].headers)
@@ -392,13 +397,7 @@ static void test_list_after_more(void **state)
 			test_bytes_add(&file, row[i].junk ? "j" : "", 1);
 		test_bytes_add(&file, k.list.at, k.list.count);
 		test_bytes_zero(&file, row[i].after);
-		image = open_image(test_file_of(&file), -1);
-		assert_int_equal(image->kind, RIFFLE_SOURCE_ELF_APPENDED);
-		assert_relocs(&image->reloc64, &k.reloc64);
-		assert_relocs(&image->reloc32, &k.reloc32);
-		assert_relocs(&image->reloc32_inverse, &k.reloc32_inverse);
-		riffle_image_close(image);
-		test_bytes_free(&file);
+		assert_list_found(&file, &k);
 	}
 	test_kernel_free(&k);
 }
