@@ -56,7 +56,7 @@ static const char help[] =
     "      --socket PATH        also give items to clients that connect to PATH\n"
     "      --max-bytes SIZE     use at most this much for items\n"
     "      --min-free SIZE      make none while the file system has less than this free [64M]\n"
-    "      --once               fill up and end; not at idle priority, as somebody waits\n"
+    "      --once               fill the stock and exit, at normal priority\n"
     "      --take TO            take an item: its files become TO/state and TO/memory, for\n"
     "                           `riffle resume TO` or a PUT /snapshot/load, once. TO is a new\n"
     "                           directory on DIR's file system\n"
@@ -415,10 +415,10 @@ static int serve(struct daemon *d, struct riffle_error *error)
 		if (!d->child && now() >= d->retry_at && has_room(d))
 			begin_item(d);
 		if (d->once && !d->child && (stock_ready(&d->stock, &bytes) >= d->keep || d->failures))
-			return d->failures ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items",
-								  "are not as many as are to be kept",
-								  stock_ready(&d->stock, &bytes), d->keep)
-					   : 0;
+			return d->failures
+				   ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items", "too few could be made",
+							  stock_ready(&d->stock, &bytes), d->keep)
+				   : 0;
 		if (poll(fds, 2, TICK_MS) <= 0)
 			continue;
 		if (fds[0].revents)
