@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "api/config_file.h"
-#include "cli/input.h"
+#include "host/input.h"
 
 #define KEY_BYTES 256u
 

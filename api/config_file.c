@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/input.h"
+#include "host/input.h"
 
 #define CPU_FILE_MAX (1u << 20)
 

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-#include "cli/spawn.h"
-#include "cli/worker.h"
+#include "kernel/spawn.h"
+#include "kernel/worker.h"
 
 #define ARGUMENTS_MAX 10
 

@@ -19,7 +19,7 @@
 #include "api/process.h"
 #include "api/serve.h"
 #include "api/watch.h"
-#include "cli/input.h"
+#include "host/input.h"
 
 #define MODULE "firecracker"
 #define BACKLOG 128 /* clients that connect while others are served */

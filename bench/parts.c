@@ -14,10 +14,10 @@
 
 #include <riffle/riffle.h>
 
-#include "cli/bench_file.h"
-#include "cli/huge.h"
-#include "cli/kernel.h"
+#include "bench/load/file.h"
 #include "common/fail.h"
+#include "host/huge.h"
+#include "kernel/kernel.h"
 
 #define JOBS_MAX 4096u
 #define ROUNDS 61

@@ -13,9 +13,9 @@
 
 #include <riffle/riffle.h>
 
-#include "cli/huge.h"
-#include "cli/kernel.h"
 #include "common/fail.h"
+#include "host/huge.h"
+#include "kernel/kernel.h"
 
 #define PAGE 4096u
 #define LAYOUTS 5

@@ -3,9 +3,6 @@
 #ifndef RIFFLE_CLI_COMMANDS_H
 #define RIFFLE_CLI_COMMANDS_H
 
-/* exit codes; `riffle run` adds those of enum run_exit */
-#define EXIT_USAGE 2
-
 /* Exit codes of `riffle run` for how a guest ended; an error is 1, a signal 128 + its number. */
 enum run_exit {
 	RUN_EXIT_POWEROFF = 0,

@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
-#include "cli/input.h"
-#include "cli/shown.h"
-#include "cli/spawn.h"
 #include "cli/version.h"
+#include "host/input.h"
+#include "host/shown.h"
+#include "kernel/spawn.h"
 
 static const struct {
 	const char *name;

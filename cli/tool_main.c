@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/input.h"
-#include "cli/shown.h"
-#include "cli/spawn.h"
 #include "cli/version.h"
-#include "cli/worker.h"
+#include "host/input.h"
+#include "host/shown.h"
+#include "kernel/spawn.h"
+#include "kernel/worker.h"
 
 static const struct {
 	const char *name;

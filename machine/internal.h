@@ -5,7 +5,7 @@
 
 #include <stdatomic.h>
 
-#include "cli/kernel.h"
+#include "kernel/kernel.h"
 #include "machine/debug.h"
 #include "machine/devices.h"
 #include "machine/machine.h"

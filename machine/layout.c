@@ -8,9 +8,9 @@
 
 #include <riffle/riffle.h>
 
-#include "cli/huge.h"
-#include "cli/layout_json.h"
 #include "common/fail.h"
+#include "host/huge.h"
+#include "host/layout_json.h"
 #include "machine/cmdline.h"
 #include "machine/internal.h"
 

@@ -10,9 +10,9 @@
 
 #include <riffle/riffle.h>
 
-#include "cli/input.h"
-#include "cli/pool.h"
 #include "common/fail.h"
+#include "host/input.h"
+#include "host/pool.h"
 #include "machine/cmdline.h"
 #include "machine/internal.h"
 

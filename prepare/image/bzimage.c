@@ -127,7 +127,7 @@ int image_bzimage_parse(struct bzimage *b, const struct image_source *source, st
 		status = image_source_read(source, b->payload_offset, magic, sizeof magic, error);
 	if (status)
 		return status;
-	/* made by cli/bootstrap_image.c; the code before the kernel in such files is not Linux's bootstrap */
+	/* made by kernel/bootstrap_image.c; the code before the kernel in such files is not Linux's bootstrap */
 	if (!memcmp(magic, RIFFLE_MAGIC, sizeof magic))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "payload",
 				   "is a kernel prepared with --bootstrap, behind riffle's own loader: riffle run "

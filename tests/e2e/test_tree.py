@@ -32,12 +32,14 @@ LAYERS = {
     "monitor/virtio": ["monitor", "monitor/core", "monitor/bus", "monitor/event", "monitor/confine"],
     "monitor/debug": ["monitor/core"],
     "monitor/snapshot": ["monitor/*"],
-    "machine": ["monitor/*"],
+    "host": [],
+    "kernel": ["host", "stage", "prepare/*"],
+    "machine": ["host", "kernel/kernel.h", "monitor/*"],
     "api/mmds": ["api", "monitor/event", "monitor/virtio"],
-    "api": ["api/mmds", "machine", "monitor/*"],
+    "api": ["api/mmds", "host", "kernel", "machine", "monitor/*"],
     "jailer": [],
-    "cli": ["cli/*", "api", "machine", "monitor/*", "initramfs", "guest", "stage", "prepare/*"],
-    "bench": ["cli", "cli/*", "guest"],
+    "cli": ["cli/*", "api", "host", "kernel", "machine", "monitor/*", "initramfs", "guest", "stage", "prepare/*"],
+    "bench": ["bench/*", "cli", "host", "kernel", "guest", "stage", "prepare/*", "monitor/*"],
     "examples": [],
 }
 # What is not yet as the table says, file by file. Nothing may be added; what is mended is to be taken out.
@@ -46,18 +48,8 @@ KNOWN = {
     ("prepare/analysis/encode.c", "lib/plan/areas.h"),
     ("prepare/analysis/digest.c", "lib/plan/frames.h"),
     ("prepare/analysis/frames.c", "lib/load/shuffle.h"),
-    ("cli/boot_elf.c", "lib/boot/internal.h"),
-    ("cli/bootstrap_image.c", "lib/boot/internal.h"),
-    ("machine/internal.h", "cli/kernel.h"),
-    ("machine/layout.c", "cli/huge.h"),
-    ("machine/layout.c", "cli/layout_json.h"),
-    ("machine/load.c", "cli/input.h"),
-    ("machine/load.c", "cli/pool.h"),
-    ("api/config_check.c", "cli/input.h"),
-    ("api/config_file.c", "cli/input.h"),
-    ("api/own_worker.c", "cli/spawn.h"),
-    ("api/own_worker.c", "cli/worker.h"),
-    ("api/vmm_main.c", "cli/input.h"),
+    ("kernel/boot_elf.c", "lib/boot/internal.h"),
+    ("kernel/bootstrap_image.c", "lib/boot/internal.h"),
 }
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.M)
 
@@ -117,10 +109,10 @@ def test_every_include_is_one_that_the_table_allows():
 
 def test_a_crossing_is_noticed():
     """By the table itself, so that a rule too wide does not pass for a boundary."""
-    headers = dict.fromkeys(["lib/load/shuffle.h", "lib/plan/areas.h", "lib/boot/internal.h", "lib/common/bytes.h", "cli/kernel.h",
+    headers = dict.fromkeys(["lib/load/shuffle.h", "lib/plan/areas.h", "lib/boot/internal.h", "lib/common/bytes.h", "kernel/kernel.h",
                              "monitor/virtio/limiter.h", "monitor/virtio/queue.h", "prepare/image/image.h"], "")
     wrong = {"prepare/shuffle/a.c": '#include "load/shuffle.h"\n', "prepare/image/b.c": '# include "plan/areas.h"\n',
-             "lib/plan/c.c": '#include "prepare/image/image.h"\n', "monitor/core/d.c": '#include "cli/kernel.h"\n',
+             "lib/plan/c.c": '#include "prepare/image/image.h"\n', "monitor/core/d.c": '#include "kernel/kernel.h"\n',
              "monitor/platform/e.c": '#include "monitor/virtio/queue.h"\n'}
     right = {"prepare/shuffle/f.c": '#include "common/bytes.h"\n#include "prepare/image/image.h"\n',
              "lib/load/g.c": '#include "plan/areas.h"\n', "monitor/platform/h.c": '#include "monitor/virtio/limiter.h"\n'}

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/run_config.h"
-#include "cli/run_options.h"
+#include "cli/commands/run_config.h"
+#include "cli/commands/run_options.h"
 #include "machine/cmdline.h"
 #include "tests/fuzz/accepted.h"
 

@@ -15,9 +15,9 @@
 
 #include <riffle/plan.h>
 
-#include "cli/frame_reader.h"
 #include "common/bytes.h"
 #include "common/checksum.h"
+#include "kernel/frame_reader.h"
 #include "prepare/analysis/analysis.h"
 #include "prepare/analysis/frames.h"
 #include "prepare/analysis/prepared.h"

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "cli/chunk_stats.h"
+#include "cli/commands/chunk_stats.h"
 
 static void expect_near(double a, double b)
 {

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "cli/doctor_report.h"
+#include "cli/commands/doctor_report.h"
 
 static char *text;
 

@@ -8,8 +8,8 @@
 
 #include <stdlib.h>
 
-#include "cli/emit_image.h"
-#include "cli/emit_options.h"
+#include "cli/commands/emit_image.h"
+#include "cli/commands/emit_options.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define BASE (64 * MIB)

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "cli/leaks.h"
+#include "cli/commands/leaks.h"
 
 static const struct leak_limits limits = {.base_bits = 9,
 					  .shuffles = true,

@@ -15,7 +15,7 @@
 
 #include <riffle/load.h>
 
-#include "cli/frame_reader.h"
+#include "kernel/frame_reader.h"
 #include "shuffled_kernel.h"
 
 #define MIB (UINT64_C(1) << 20)

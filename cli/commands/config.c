@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* riffle config --check: names the faults of a configuration file. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/config_check.h"
+#include "cli/commands.h"
+#include "cli/commands/run_config.h"
+#include "host/input.h"
+#include "host/shown.h"
+#include "host/suggest.h"
+
+#define FAULTS_PRINTED 1000u
+
+static const char help[] =
+    "Usage: riffle config --check FILE\n"
+    "\n"
+    "Names each fault of a microVM's configuration file, as riffle run --config and\n"
+    "riffle-vmm --config-file take it, with its line and key.\n"
+    "\n"
+    "Options:\n"
+    "      --check              check the file\n"
+    "  -h, --help               this text\n"
+    "\n"
+    "Exit code: 0 there is no fault, 1 there are faults or the file cannot be read, 2 wrong usage.\n";
+
+/* The file, and how many faults of it were found. */
+struct printed {
+	const char *file;
+	unsigned faults;
+};
+
+static void print_fault(void *opaque, unsigned line, const char *key, const char *problem)
+{
+	struct printed *printed = opaque;
+	const char *file = printed->file;
+
+	if (++printed->faults > FAULTS_PRINTED)
+		return;
+	fprintf(stderr, "riffle: %s:%u: %s%s%s\n", SHOWN(file), line, SHOWN(key), *key ? ": " : "", SHOWN(problem));
+}
+
+static int check(const char *path)
+{
+	size_t bytes;
+	char *text = run_config_read(path, &bytes);
+	struct printed printed = {path, 0};
+
+	if (!text)
+		return EXIT_FAILURE;
+	config_check(text, bytes, print_fault, &printed);
+	free(text);
+	if (printed.faults > FAULTS_PRINTED)
+		fprintf(stderr, "riffle: %s: %u more faults\n", SHOWN(path), printed.faults - FAULTS_PRINTED);
+	return printed.faults ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int command_config(int argc, char **argv)
+{
+	static const struct option options[] = {
+	    {"check", no_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	bool checks = false;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			checks = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		default:
+			say_no_option("config", argv[optind - 1], options);
+			return EXIT_USAGE;
+		}
+	}
+	if (!checks || optind + 1 != argc) {
+		fprintf(stderr, "riffle config: %s; riffle config --help shows more\n",
+			!checks ? "--check is missing" : "FILE: exactly one is wanted");
+		return EXIT_USAGE;
+	}
+	return check(argv[optind]);
+}

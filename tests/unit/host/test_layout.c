@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layout files: what was drawn comes back from them, addresses find their chunk, and wrong ones are refused in words.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "host/layout_json.h"
+
+#define LINK UINT64_C(0xffffffff81000000)
+#define RUNNING UINT64_C(0xffffffff9a000000)
+#define IMAGE_BYTES 0x100000u
+#define REGIONS 3u
+#define CHUNKS 700u
+
+static char directory[] = "/tmp/riffle-layout-XXXXXX";
+static uint64_t seed;
+static struct riffle_error error;
+
+static uint32_t below(uint32_t bound)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (uint32_t)(seed >> 16) % bound;
+}
+
+/* A plan of which only the shape counts: chunks in three regions, the second of one chunk. */
+struct sample {
+	struct riffle_header header;
+	struct riffle_region region[REGIONS];
+	struct riffle_chunk chunk[CHUNKS];
+	struct riffle_plan plan;
+	uint16_t order[CHUNKS];
+	struct riffle_layout layout;
+};
+
+static void make_sample(struct sample *s)
+{
+	static const uint32_t count[REGIONS] = {300, 1, CHUNKS - 301};
+	uint32_t at = 0x1000, chunk = 0;
+
+	memset(s, 0, sizeof *s);
+	s->header = (struct riffle_header){.link_phys = 0x1000000, .link_virt = LINK, .image_bytes = IMAGE_BYTES};
+	strcpy(s->header.kernel_version, "6.1.0 \"test\"");
+	s->header.build_id_bytes = 20;
+	memset(s->header.build_id, 0xab, 20);
+	memset(s->header.content_digest, 0x12, sizeof s->header.content_digest);
+	memset(s->header.source_digest, 0x34, sizeof s->header.source_digest);
+	s->header.shuffle_checksum = 0x56789abcdef;
+	for (uint32_t r = 0; r < REGIONS; r++) {
+		s->region[r] =
+		    (struct riffle_region){.image_offset = at, .first_chunk = chunk, .chunk_count = count[r]};
+		for (uint32_t i = 0; i < count[r]; i++, chunk++) {
+			s->chunk[chunk].image_offset = at;
+			s->chunk[chunk].units = (uint16_t)(1 + below(20));
+			s->order[chunk] = (uint16_t)chunk;
+			at += riffle_chunk_bytes(&s->chunk[chunk]);
+		}
+		s->region[r].bytes = at - s->region[r].image_offset;
+		at += 16 * (1 + below(300));
+		for (uint32_t i = count[r] - 1; i; i--) {
+			uint16_t *a = &s->order[chunk - count[r] + i], *b = &s->order[chunk - count[r] + below(i + 1)];
+			uint16_t kept = *a;
+
+			*a = *b;
+			*b = kept;
+		}
+	}
+	s->plan = (struct riffle_plan){.header = &s->header,
+				       .regions = s->region,
+				       .region_count = REGIONS,
+				       .chunks = s->chunk,
+				       .chunk_count = CHUNKS};
+	s->layout = (struct riffle_layout){.mode = RIFFLE_MODE_FGKASLR,
+					   .physical_base = 0x5e00000,
+					   .virtual_base = RUNNING,
+					   .order = s->order,
+					   .order_count = CHUNKS};
+}
+
+static const char *path_of(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	unlink(path);
+	return path;
+}
+
+/* Where an image offset goes, by walking the regions in the order that was drawn. */
+static uint32_t moved(const struct sample *s, uint32_t offset)
+{
+	for (uint32_t r = 0; r < REGIONS; r++) {
+		uint32_t at = s->region[r].image_offset;
+
+		for (uint32_t i = 0; i < s->region[r].chunk_count; i++) {
+			const struct riffle_chunk *c = &s->chunk[s->order[s->region[r].first_chunk + i]];
+
+			if (offset >= c->image_offset && offset - c->image_offset < riffle_chunk_bytes(c))
+				return at + offset - c->image_offset;
+			at += riffle_chunk_bytes(c);
+		}
+	}
+	return offset;
+}
+
+static void expect_addresses(const struct layout_file *file, const struct sample *s)
+{
+	uint64_t link, address;
+
+	for (uint32_t offset = 0; offset < IMAGE_BYTES; offset += 8) {
+		assert_true(layout_file_from_link(file, LINK + offset, &address));
+		assert_int_equal(address, RUNNING + moved(s, offset));
+		assert_true(layout_file_to_link(file, address, &link));
+		assert_int_equal(link, LINK + offset);
+	}
+	assert_false(layout_file_to_link(file, RUNNING - 1, &link));
+	assert_false(layout_file_to_link(file, RUNNING + IMAGE_BYTES, &link));
+	assert_false(layout_file_to_link(file, LINK, &link));
+	assert_false(layout_file_from_link(file, LINK - 1, &address));
+	assert_false(layout_file_from_link(file, LINK + IMAGE_BYTES, &address));
+}
+
+static void test_round_trip(void **state)
+{
+	static struct sample s;
+	struct layout_file told, read;
+	uint16_t order[CHUNKS];
+	const char *path = path_of("layout");
+	struct stat st;
+
+	(void)state;
+	make_sample(&s);
+	assert_int_equal(layout_file_describe(&told, &s.layout, &s.plan, &error), 0);
+	expect_addresses(&told, &s);
+	assert_int_equal(layout_file_write(path, &told, &error), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(layout_file_read(path, &read, &error), 0);
+	assert_int_equal(read.layout.mode, RIFFLE_MODE_FGKASLR);
+	assert_int_equal(read.layout.physical_base, 0x5e00000);
+	assert_string_equal(read.kernel_version, "6.1.0 \"test\"");
+	assert_string_equal(read.build_id, "abababababababababababababababababababab");
+	expect_addresses(&read, &s);
+	assert_int_equal(layout_file_order(&read, &s.plan, order, &error), 0);
+	assert_memory_equal(order, s.order, sizeof order);
+	assert_string_equal(read.content_digest, told.content_digest);
+	assert_string_equal(read.source_digest, told.source_digest);
+	assert_string_equal(read.shuffle_checksum, "0000056789abcdef");
+	layout_file_free(&read);
+	layout_file_free(&read); /* once more does no harm */
+
+	/* neither over a file nor through a link */
+	assert_int_equal(layout_file_write(path, &told, &error), RIFFLE_ERR_IO);
+	path = path_of("link");
+	assert_int_equal(symlink("nowhere", path), 0);
+	assert_int_equal(layout_file_write(path, &told, &error), RIFFLE_ERR_IO);
+	layout_file_free(&told);
+}
+
+/* Without a shuffle there are no chunks, and the image moves as a whole. */
+static void test_plain(void **state)
+{
+	static struct sample s;
+	struct layout_file told, read;
+	const char *path = path_of("plain");
+	uint64_t link;
+
+	(void)state;
+	make_sample(&s);
+	s.layout.mode = RIFFLE_MODE_KASLR;
+	assert_int_equal(layout_file_describe(&told, &s.layout, &s.plan, &error), 0);
+	assert_int_equal(layout_file_write(path, &told, &error), 0);
+	layout_file_free(&told);
+	assert_int_equal(layout_file_read(path, &read, &error), 0);
+	assert_null(read.chunk);
+	assert_int_equal(read.chunk_count, 0);
+	assert_true(layout_file_to_link(&read, RUNNING + 0x12345, &link));
+	assert_int_equal(link, LINK + 0x12345);
+	layout_file_free(&read);
+}
+
+/* The same prepared file, or one of the same input with the same chunks. */
+static void test_which_kernel(void **state)
+{
+	static struct sample s;
+	struct riffle_header *h = &s.header;
+	struct layout_file told;
+
+	(void)state;
+	make_sample(&s);
+	assert_int_equal(layout_file_describe(&told, &s.layout, &s.plan, &error), 0);
+	h->content_digest[31] ^= 1;
+	assert_true(layout_file_is_for(&told, h));
+	h->shuffle_checksum ^= 1;
+	assert_false(layout_file_is_for(&told, h));
+	h->shuffle_checksum ^= 1;
+	h->source_digest[0] ^= 1;
+	assert_false(layout_file_is_for(&told, h));
+	h->content_digest[31] ^= 1;
+	assert_true(layout_file_is_for(&told, h));
+	/* what an older file does not tell is not equal to anything */
+	h->content_digest[31] ^= 1;
+	told.source_digest[0] = told.shuffle_checksum[0] = 0;
+	assert_false(layout_file_is_for(&told, h));
+	layout_file_free(&told);
+}
+
+static void test_another_kernels(void **state)
+{
+	static struct sample s;
+	struct layout_file told;
+	uint16_t order[CHUNKS];
+
+	(void)state;
+	make_sample(&s);
+	assert_int_equal(layout_file_describe(&told, &s.layout, &s.plan, &error), 0);
+	s.plan.chunk_count--;
+	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.found, CHUNKS);
+	s.plan.chunk_count++;
+	s.chunk[400].units += 1;
+	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.found, 400);
+	s.chunk[400].units -= 1;
+	s.chunk[0].image_offset -= 16;
+	assert_int_equal(layout_file_order(&told, &s.plan, order, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.found, 0);
+	layout_file_free(&told);
+}
+
+static void read_text(const char *text, enum riffle_status status, const char *field, const char *problem)
+{
+	struct layout_file file;
+	const char *path = path_of("hostile");
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), got;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	got = layout_file_read(path, &file, &error);
+	if (got != (int)status)
+		fail_msg("%s: %d instead of %d", text, got, status);
+	if (!got) {
+		layout_file_free(&file);
+		return;
+	}
+	if (strcmp(error.field, field) || !strstr(error.problem, problem))
+		fail_msg("%s: %s %s", text, error.field, error.problem);
+	assert_null(file.chunk);
+}
+
+#define ADDRESSES(virtual_base, link_virtual)                                                                          \
+	"\"physical_base\":\"0x5e00000\",\"virtual_base\":\"" virtual_base "\",\"link_physical\":\"0x1000000\","       \
+	"\"link_virtual\":\"" link_virtual "\","
+#define USUAL ADDRESSES("0xffffffff9a000000", "0xffffffff81000000")
+#define SHUFFLED(rows) "{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096,\"chunks\":" rows "}"
+
+static void test_hostile(void **state)
+{
+	static const struct {
+		const char *text, *field, *problem;
+	} cases[] = {
+	    {"", "layout file", "not JSON"},
+	    {"[]", "riffle_layout", "is not 1"},
+	    {"{\"riffle_layout\":2}", "riffle_layout", "is not 1"},
+	    {"{\"riffle_layout\":1,\"riffle_layout\":1}", "layout file", "not JSON"},
+	    {"{\"riffle_layout\":1,\"mode\":\"some\"}", "mode", "not known"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"}", "physical_base", "missing"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":\"4096\"}", "image_bytes", "positive"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":-1}", "image_bytes", "positive"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," USUAL "\"image_bytes\":1073741825}", "image_bytes", "1 GiB"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0xffffffffffffffff", "0x0") "\"image_bytes\":4096}",
+	     "image_bytes", "past the end"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("0x0", "0xffffffffffffffff") "\"image_bytes\":4096}",
+	     "image_bytes", "past the end"},
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr\"," ADDRESSES("81000000", "0x0") "\"image_bytes\":4096}",
+	     "virtual_base", "0x"},
+	    {"{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096}", "chunks", "missing"},
+	    {SHUFFLED("[]"), "chunks", "missing"},
+	    {SHUFFLED("{\"0\":[0,16,0]}"), "chunks", "missing"},
+	    {SHUFFLED("[16]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,0,0]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,\"0\"]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,0.5]]"), "chunks", "three numbers"},
+	    {SHUFFLED("[[0,16,99999999999999999999]]"), "layout file", "not JSON"},
+	    {SHUFFLED("[[0,0,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,-16,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[-16,16,16]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,4097,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[4096,16,-16]]"), "chunks", "outside"},
+	    {SHUFFLED("[[9223372036854775807,9223372036854775807,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,9223372036854775807,0]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,-9223372036854775807]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,9223372036854775807]]"), "chunks", "outside"},
+	    {SHUFFLED("[[16,16,-32]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,16,4096]]"), "chunks", "outside"},
+	    {SHUFFLED("[[0,32,0],[16,16,0]]"), "chunks", "overlap"},
+	    {SHUFFLED("[[32,16,0],[0,16,0]]"), "chunks", "overlap"},
+	    /* two at one place; one over half of another; into a place that none left; out of a hole that stays */
+	    {SHUFFLED("[[0,16,16],[16,16,0]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,32,16],[32,16,-16]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,64],[16,16,-16]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,32],[64,16,-64]]"), "chunks", "fill the places"},
+	    {SHUFFLED("[[0,16,1],[16,16,-16]]"), "chunks", "fill the places"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		read_text(cases[i].text, RIFFLE_ERR_FORMAT, cases[i].field, cases[i].problem);
+	read_text(SHUFFLED("[[0,16,0]]"), RIFFLE_OK, "", "");
+	read_text(SHUFFLED("[[0,16,32],[16,32,-16]]"), RIFFLE_OK, "", "");
+	read_text(SHUFFLED("[[0,16,4080],[4080,16,-4080]]"), RIFFLE_OK, "", "");
+	/* a later version's members, and chunks where nothing was shuffled, are nobody's business */
+	read_text("{\"riffle_layout\":1,\"mode\":\"off\",\"new\":{}," USUAL "\"chunks\":7,\"image_bytes\":4096}",
+		  RIFFLE_OK, "", "");
+}
+
+/* A row for each chunk that 16 bits can number, and one more. */
+static void test_too_many(void **state)
+{
+	static char text[65535 * 20 + 400];
+	char *at = text;
+
+	(void)state;
+	at += sprintf(at, "{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":1048576,\"chunks\":[");
+	for (unsigned i = 0; i < RIFFLE_CHUNKS_MAX; i++)
+		at += sprintf(at, "%s[%u,16,0]", i ? "," : "", 16 * i);
+	strcpy(at, "]}");
+	read_text(text, RIFFLE_ERR_FORMAT, "chunks", "too many");
+	*strrchr(text, ',') = ' '; /* not JSON any more, in the last row */
+	read_text(text, RIFFLE_ERR_FORMAT, "layout file", "not JSON");
+}
+
+static int remove_directory(void **state)
+{
+	static const char *const names[] = {"layout", "link", "plain", "hostile"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		path_of(names[i]);
+	return rmdir(directory);
+}
+
+/* A FIFO that nobody writes to would hold whoever opens it for ever. */
+static void test_odd_files(void **state)
+{
+	struct layout_file file;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/fifo", directory);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	alarm(20);
+	assert_int_equal(layout_file_read(path, &file, &error), RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.problem, "is not a regular file");
+	assert_int_equal(layout_file_read(directory, &file, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(layout_file_read("/dev/zero", &file, &error), RIFFLE_ERR_FORMAT);
+	alarm(0);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_plain),   cmocka_unit_test(test_which_kernel),
+	    cmocka_unit_test(test_another_kernels), cmocka_unit_test(test_hostile), cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_odd_files),
+	};
+	const char *given = getenv("RIFFLE_SEED");
+
+	seed = given ? strtoull(given, NULL, 0) | 1 : (uint64_t)time(NULL) << 1 | 1;
+	print_message("RIFFLE_SEED=%" PRIu64 "\n", seed);
+	if (!mkdtemp(directory))
+		return 1;
+	return cmocka_run_group_tests_name("layout", tests, NULL, remove_directory);
+}
