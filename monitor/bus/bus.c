@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Brings a guest's port and MMIO accesses to the device whose range they fall into. */
+/* Dispatches a guest's port and MMIO accesses to the device that owns the range. */
 #include "monitor/bus/bus.h"
 
 #include <stdlib.h>
