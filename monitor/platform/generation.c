@@ -11,7 +11,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 
-/* The VMClock page (Linux's uapi/linux/vmclock-abi.h, version 1): the fields that are not 0. */
+/* The VMClock page (Linux's uapi/linux/vmclock-abi.h, version 1): the non-zero fields. */
 #define VMCLOCK_MAGIC 0x4b4c4356u /* "VCLK" */
 #define VMCLOCK_VERSION 1u
 #define VMCLOCK_COUNTER_INVALID 0xffu
@@ -64,7 +64,7 @@ int generation_renew(const struct guest_memory *memory, struct riffle_error *err
 
 	if (!clock)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "has no room for VMClock");
-	/* the guest stands still, perhaps inside its own reading of the page, whose sequence it will compare */
+	/* the guest is paused, perhaps while reading the page; a changed sequence makes it read again */
 	riffle_put32(clock + AT_SEQUENCE, (riffle_get32(clock + AT_SEQUENCE) | 1) + 1);
 	add_one(clock + AT_DISRUPTION);
 	add_one(clock + AT_GENERATION);
