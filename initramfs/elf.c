@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an ELF file asks of its loader: interpreter, libraries, and where to look for them. */
+/* What an ELF file requires from its loader: interpreter, libraries, and where to look for them. */
 #include "initramfs/elf.h"
 
 #include <elf.h>
@@ -12,7 +12,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 
-#define DYNAMIC_MAX 65536u /* entries; real files have some thirty */
+#define DYNAMIC_MAX 65536u /* entries; real files have about thirty */
 #define NEEDED_MAX 4096u
 
 struct elf_file {
@@ -36,7 +36,7 @@ static int fail_format(const struct elf_file *file, const char *field, const cha
 	return riffle_fail(file->error, RIFFLE_ERR_FORMAT, field, problem);
 }
 
-/* All of [from, from + bytes), or an error. */
+/* Reads all of [from, from + bytes), or fails. */
 static int read_at(const struct elf_file *file, uint64_t from, void *to, size_t bytes, const char *field)
 {
 	size_t have = 0;
@@ -57,7 +57,7 @@ static int read_at(const struct elf_file *file, uint64_t from, void *to, size_t 
 	return RIFFLE_OK;
 }
 
-/* The string at a file offset, of less than PATH_MAX bytes and ending before `limit`. */
+/* Reads the string at a file offset, shorter than PATH_MAX and ending before `limit`. */
 static int read_string(const struct elf_file *file, uint64_t from, uint64_t limit, char **string, const char *field)
 {
 	char text[PATH_MAX];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files of an archive as a tree, each directory's entries in the order of their names. */
+/* The files of an archive as a tree, with each directory's entries sorted by name. */
 #include "initramfs/tree.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 #include "common/fail.h"
 
-/* As strcmp(), of a name without a NUL. */
+/* As strcmp(), for a name without a NUL. */
 static int compare(const char *name, size_t bytes, const char *other)
 {
 	size_t others = strlen(other);
@@ -19,12 +19,12 @@ static int compare(const char *name, size_t bytes, const char *other)
 	return order ? order : (bytes > others) - (bytes < others);
 }
 
-/* The first child whose name is not before `name`. */
+/* Index of the first child whose name does not sort before `name`. */
 static size_t first_not_before(const struct node *parent, const char *name, size_t bytes)
 {
 	size_t low = 0, high = parent->count;
 
-	/* a directory is read in order: mostly the place is the end */
+	/* directories are read in order, so the place is usually the end */
 	if (high && compare(name, bytes, parent->children[high - 1]->name) > 0)
 		return high;
 	while (low < high) {
@@ -112,7 +112,7 @@ struct node *node_next(const struct node *node)
 	return NULL;
 }
 
-/* Leaves first: without recursion, however deep the tree is. */
+/* Leaves first, without recursion, since the tree may be deep. */
 void node_empty(struct initramfs *archive, struct node *node)
 {
 	struct node *at = node;
