@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of a guest to which tests/e2e/control.sh does what a running machine allows; prints `NAME: ok` or
+# The init of a guest that tests/e2e/control.sh operates on while it runs; prints `NAME: ok` or
 # `NAME: FAILED` for each check, `ready: NAME` when the host is to act, and ends by Ctrl-Alt-Del.
 export PATH=/bin
 mount -t proc proc /proc
@@ -45,7 +45,7 @@ generation() { wait_until forked && grep -i ged /proc/interrupts; }
 
 sectors() { [ "$(cat "/sys/block/$1/size")" = "$2" ]; }
 
-# every letter of a sector of vda
+# the distinct bytes of a sector of vda
 letters() { dd if=/dev/vda bs=512 skip="$1" count=1 iflag=direct 2>/dev/null | tr -d "$2" | wc -c; }
 
 readers() {
@@ -60,7 +60,7 @@ patched() { wait_until sectors vda 81920 && [ "$(letters 0 c)" = 0 ] && [ "$(let
 
 operations() { dd if=/dev/vda of=/dev/null bs=4k count="$1" iflag=direct 2>/dev/null; }
 
-# so many in all, several at a time: what they take is the limiter's doing
+# COUNT reads in all, several at a time: the limiter determines how long they take
 many_operations() {
 	for _ in 1 2 3 4 5; do
 		operations "$(($1 / 5))" &

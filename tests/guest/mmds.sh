@@ -31,19 +31,19 @@ check() {
 	fi
 }
 
-# what the service says to a request of these lines, head and body
+# the service's response to a request of these lines, head and body
 talk() {
 	printf '%s\r\n' "$@" '' | nc -w 60 $service 80
 }
 
-# the body of an answer to GET PATH, with more headers
+# the body of the response to GET PATH, with additional headers
 get() {
 	path=$1
 	shift
 	wget -q -O - --header "X-metadata-token: $token" "$@" "http://$service$path"
 }
 
-status() { # WANTED PATH: also of answers that wget shows nothing of
+status() { # WANTED PATH: also for responses that wget does not show
 	talk "GET $2 HTTP/1.1" "X-aws-ec2-metadata-token: $token" | head -n 1 | grep -q "^HTTP/1.1 $1 "
 }
 
@@ -82,7 +82,7 @@ large() {
 	[ "$(get /large | wc -c)" = "$bytes" ] && [ "$(get /large | tr -d x | wc -c)" = 0 ]
 }
 
-# more at once than the service has places for none of them waits
+# more connections than the service has places: none of them waits
 many() {
 	for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 		get /name >/tmp/many.$i &

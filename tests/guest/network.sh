@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that uses its networks, vsock and balloon with the host side tests/e2e/network.py; prints
-# `NAME: ok` or `NAME: FAILED` for each check, `NAME=VALUE` for what the host side judges, and powers off.
+# `NAME: ok` or `NAME: FAILED` for each check, `NAME=VALUE` for the host side to check, and powers off.
 #
 # eth0 is on a tap, the host 192.168.77.1; eth1 on passt. net.user=GATEWAY and net.bytes=N are on the command line.
 export PATH=/bin
@@ -40,7 +40,7 @@ await() {
 	done
 }
 
-# the device virtioN of an interface, and the driver's directory
+# the device virtioN of an interface, and its driver's directory
 virtio_of() { basename "$(readlink "/sys/class/net/$1/device")"; }
 drivers=/sys/bus/virtio/drivers
 

@@ -21,7 +21,7 @@ wait_until() {
 	return 1
 }
 
-# another pattern in each round, past the page cache
+# a new pattern in each round, bypassing the page cache
 verify() {
 	n=0
 	while :; do
@@ -34,7 +34,7 @@ verify() {
 	done
 }
 
-# until it differs from what it is now: /tmp/verified, and each CPU's /tmp/cpuN
+# waits until /tmp/verified and each CPU's /tmp/cpuN have changed
 grows() {
 	old=$(cat "$1")
 	wait_until differs "$1"
@@ -49,7 +49,7 @@ all_grow() {
 
 local_timers() { awk '/^ *LOC:/ { for (i = 2; i <= cpus + 1; i++) print $i }' cpus="$cpus" /proc/interrupts; }
 
-# each CPU's timer interrupts go on
+# each CPU's timer interrupts continue
 timers() {
 	local_timers >/tmp/timers-before
 	sleep 3

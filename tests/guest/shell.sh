@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of a guest that does what it is told on its console: each line is a command, and "[N:STATUS]" follows its output,
-# N counting from 1. Prints "shell ready" first. The modules of the initramfs are loaded.
+# The init of a guest that runs commands from its console: each line is a command, and "[N:STATUS]" follows its output,
+# N counting from 1. Prints "shell ready" first. Loads the modules of the initramfs.
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of an initramfs: loads the modules in /modules, mounts what root= names, and goes on there.
+# The init of an initramfs: loads the modules in /modules, mounts the device named by root=, and switches to it.
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
