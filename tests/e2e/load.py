@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The host side of guests that are at work with all their devices at once (tests/guest/obey.sh): streams over tap, passt and
-vsock, drivers that go and come, and a soak. Runs as root in a box of its own (tools/kvmbox). Prints what it does, and
+The host side of guests that use all their devices at once (tests/guest/obey.sh): streams over tap, passt and vsock,
+drivers unbound and rebound, and a soak test. Runs as root in its own box (tools/kvmbox). Prints its progress, and
 `load: ok` at the end.
 
 usage: load.py streams RIFFLE KERNEL INITRD VCPUS MEGABYTES
@@ -24,11 +24,11 @@ import time
 from network import GATEWAY, Quiet, echo_server, sh
 
 BIG = 2 << 20
-WARM = 60       # seconds after which memory and descriptors are what they will be
+WARM = 60       # seconds until memory and descriptors have settled
 
 
 class Guest:
-    """A monitor with its console: commands are given to its init, and answered."""
+    """A monitor with its console, through which commands are sent to its init."""
 
     def __init__(self, command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -52,7 +52,7 @@ class Guest:
             return next((word for word in words if word in self.lines), None)
 
     def do(self, name, command, seconds=1500):
-        """The lines that the guest said about it."""
+        """The lines that the guest printed about it."""
         begun, before = time.monotonic(), len(self.lines)
         self.process.stdin.write(f"{name} {command}\n".encode())
         self.process.stdin.flush()
@@ -69,7 +69,7 @@ class Guest:
 
 
 def prepare(directory):
-    """Interfaces, servers, disks; the digest of what the HTTP server has."""
+    """Creates interfaces, servers, disks; returns the digest of the HTTP server's file."""
     os.chmod(directory, 0o755)
     (directory / "big").write_bytes(os.urandom(BIG))
     for name in "ab":
@@ -106,7 +106,7 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
         for direction, option in (("out", ""), ("in", "-R")):
             guest.do(f"iperf-{way}-{direction}", f"iperf3 -c {address} -n {part}M {option}")
     guest.do("vsock-echo", f"vsock call 1234 {int(megabytes) << 20}")
-    # loops that fail because their device is gone go on when it is back
+    # loops that failed because their device was gone continue once it is back
     start_loops(guest, digest)
     guest.do("rebind", "rebind 3")
     guest.do("up-again", "up")
@@ -135,7 +135,7 @@ def patch(api, path, body):
 
 
 def beside_guest(pid):
-    """KiB that are resident and no guest memory, whose mappings are the largest; and how many descriptors are open."""
+    """Resident KiB without guest memory (the largest mappings), and the number of open descriptors."""
     resident, size = 0, 0
     for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if line.startswith("Size:"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Saves and restores the guest of tests/guest/restored.sh twice by riffle-vmm's API: its network moves to another tap, its vsock
-to another path, and its clocks go on once from where they stood and once from the host's. Runs as root in a box of its own
-(tools/kvmbox). Prints a JSON object: what was seen.
+Saves and restores the guest of tests/guest/restored.sh twice by riffle-vmm's API: its network moves to another tap, its
+vsock to another path, and its clocks continue once from the saved time and once from the host's. Runs as root in its
+own box (tools/kvmbox). Prints its observations as a JSON object.
 
 usage: restored.py RIFFLE_VMM KERNEL INITRD CPUS
 """
@@ -18,7 +18,7 @@ import time
 
 from network import sh
 
-GAP = 20        # seconds that the guest is away
+GAP = 20        # seconds between save and restore
 
 
 class Vmm:
@@ -41,7 +41,7 @@ class Vmm:
             self.changed.notify_all()
 
     def wait_for(self, *starts, seconds=300):
-        """The line that begins with one of these words; None when the guest ended without."""
+        """The line that begins with one of these words; None if the guest ended without it."""
         def found():
             return next((line for line in self.lines if line.startswith(starts)), None)
 
@@ -118,7 +118,7 @@ def describe(vmm, d, kernel, initrd, cpus):
 
 
 def save(vmm, d, name, **more):
-    """While bytes are on their way to it and words typed that it has not read."""
+    """Saves while data is in flight to the guest and it has unread console input."""
     vmm.ask("PATCH", "/vm", {"state": "Paused"})
     vmm.say(f"typed-{name}")
     time.sleep(1)
@@ -128,7 +128,7 @@ def save(vmm, d, name, **more):
 
 
 def check_guest(seen, vmm, name, restores):
-    """What works the same after each restore."""
+    """Checks common to both restores."""
     def note(what, *command):
         seen[f"{name}-{what}"] = vmm.check(f"{name}-{what}", *command)
 
@@ -178,7 +178,7 @@ def main():
     seen["tcp-after"] = echoes(tcp, b"after" * 10000)
     seen["old-vsock-ends"] = old.recv(1) == b""
     check_guest(seen, vmm, "one", 1)
-    # a tick follows the last one as if nothing had been
+    # ticks continue as if nothing had happened
     first = vmm.ticks()[0]
     seen["stood"] = {"gap": back - away, "ticks": first[0] - last[0], "uptime": first[1] - last[1], "time": first[2] - last[2]}
     new, seen["vsock-moved"] = vsock_connect(str(d / "moved"))
@@ -187,7 +187,7 @@ def main():
     vmm.ask("PATCH", "/balloon", {"amount_mib": 0})
     seen["balloon-after"] = vmm.check("balloon-after", "wait_until", "memory_is", str(225 << 10), str(256 << 10))
 
-    # what changed is merged into a copy: the guest that runs reads the file itself
+    # merge the changes into a copy, because the running guest reads the file itself
     sh(f"cp --sparse=always {d}/memory {d}/memory-2 && mv {d}/memory-2 {d}/memory && rm -f {d}/state-two")
     away, last = save(vmm, d, "two", snapshot_type="Diff")
     time.sleep(GAP)
