@@ -42,15 +42,6 @@ LAYERS = {
     "bench": ["bench/*", "cli", "host", "kernel", "guest", "stage", "prepare/*", "monitor/*"],
     "examples": [],
 }
-# Known exceptions, file by file. Never add to them; remove those that are fixed.
-KNOWN = {
-    ("prepare/analysis/analysis.h", "lib/plan/areas.h"),
-    ("prepare/analysis/encode.c", "lib/plan/areas.h"),
-    ("prepare/analysis/digest.c", "lib/plan/frames.h"),
-    ("prepare/analysis/frames.c", "lib/load/shuffle.h"),
-    ("kernel/boot_elf.c", "lib/boot/internal.h"),
-    ("kernel/bootstrap_image.c", "lib/boot/internal.h"),
-}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.M)
 
 
@@ -101,10 +92,7 @@ def test_every_include_is_one_that_the_table_allows():
     files = {name: (ROOT / name).read_text(encoding="utf-8") for name in sources()}
     assert len(files) > 200
     assert not [name for name in files if not component(name) and not name.startswith(("include/", "tools/box/"))]
-    found = crossings(files)
-    assert not found - KNOWN, "includes across a boundary"
-    mended = {pair for pair in KNOWN - found}
-    assert not mended, "mended: take them out of KNOWN"
+    assert not crossings(files), "includes across a boundary"
 
 
 def test_a_crossing_is_noticed():
