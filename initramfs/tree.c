@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
 /* As strcmp(), for a name without a NUL. */
 static int compare(const char *name, size_t bytes, const char *other)
@@ -22,20 +23,13 @@ static int compare(const char *name, size_t bytes, const char *other)
 /* Index of the first child whose name does not sort before `name`. */
 static size_t first_not_before(const struct node *parent, const char *name, size_t bytes)
 {
-	size_t low = 0, high = parent->count;
+	size_t index = parent->count;
 
 	/* directories are read in order, so the place is usually the end */
-	if (high && compare(name, bytes, parent->children[high - 1]->name) > 0)
-		return high;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (compare(name, bytes, parent->children[middle]->name) > 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	if (index && compare(name, bytes, parent->children[index - 1]->name) > 0)
+		return index;
+	RIFFLE_FIRST_WHERE(index, parent->count, compare(name, bytes, parent->children[index]->name) <= 0);
+	return index;
 }
 
 struct node *node_find(const struct node *parent, const char *name, size_t bytes)

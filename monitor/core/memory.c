@@ -17,6 +17,7 @@
 #include <riffle/boot.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
 #define ADDED_STEP (UINT64_C(1) << 30)
 #define EXTENTS_MAX 512u /* of a file, mapped one by one */
@@ -258,17 +259,10 @@ void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, 
 /* The first extent that ends after `offset`, or the end of the array. */
 static const struct guest_memory_extent *extent_after(const struct guest_memory *memory, uint64_t offset)
 {
-	size_t low = 0, high = memory->extent_count;
+	size_t index;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (memory->extents[middle].to > offset)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return memory->extents + low;
+	RIFFLE_FIRST_WHERE(index, memory->extent_count, memory->extents[index].to > offset);
+	return memory->extents + index;
 }
 
 /* The range may be partly file-backed and partly anonymous. */
