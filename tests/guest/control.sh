@@ -2,33 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that tests/e2e/control.sh operates on while it runs; prints `NAME: ok` or
 # `NAME: FAILED` for each check, `ready: NAME` when the host is to act, and ends by Ctrl-Alt-Del.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
-
-# until a command succeeds; a minute at most
-wait_until() {
-	for _ in $(seq 300); do
-		! "$@" || return 0
-		usleep 200000
-	done
-	return 1
-}
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 
 pmem() {
 	wait_until [ -b /dev/pmem1 ] &&

@@ -4,24 +4,8 @@
 #
 # Disks, in this order: 32 MiB to write to (serial "scratch"); 8 MiB read-only, filled with 'r'; 16 MiB with one GPT
 # partition; 8 MiB whose ring will be corrupted.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 
 # the number N of the virtioN that a disk is
 virtio_of() { basename "$(readlink "/sys/block/$1/device")"; }

@@ -2,14 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that reads its metadata with the host side tests/e2e/mmds.py; prints `NAME: ok` or `NAME: FAILED` for
 # each check, and reboots. mmds.version=V1|V2 is on the command line, as is mmds.bytes=N, the length of /large.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 version='' bytes=0 token=''
 read -r line </proc/cmdline
 for word in $line; do
@@ -19,17 +14,6 @@ for word in $line; do
 	esac
 done
 service=169.254.169.254
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
 
 # the service's response to a request of these lines, head and body
 talk() {

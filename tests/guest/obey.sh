@@ -2,15 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that executes commands from its console: each line is a name and a command, answered by `NAME: ok`
 # or `NAME: FAILED` and the command's output. It powers off at the line `end` or the end of input.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mkdir -p /tmp /run
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 stty -echo
 
 # eth0, before and after its driver is unbound
