@@ -21,49 +21,30 @@ import tempfile
 import threading
 import time
 
+from console import Console
 from network import GATEWAY, Quiet, echo_server, sh
 
 BIG = 2 << 20
 WARM = 60       # seconds until memory and descriptors have settled
 
 
-class Guest:
-    """A monitor with its console, through which commands are sent to its init."""
+class Guest(Console):
+    """A guest that executes commands from its console."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            line = line.decode(errors="replace").strip()
-            print(f"guest: {line}", flush=True)
-            with self.changed:
-                self.lines.append(line)
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append(None)
-            self.changed.notify_all()
-
-    def wait_for(self, *words, seconds=1500):
-        with self.changed:
-            self.changed.wait_for(lambda: None in self.lines or any(word in self.lines for word in words), seconds)
-            return next((word for word in words if word in self.lines), None)
+        super().__init__(command, echo=True)
 
     def do(self, name, command, seconds=1500):
         """The lines that the guest printed about it."""
         begun, before = time.monotonic(), len(self.lines)
-        self.process.stdin.write(f"{name} {command}\n".encode())
-        self.process.stdin.flush()
+        self.say(f"{name} {command}")
         answer = self.wait_for(f"{name}: ok", f"{name}: FAILED", seconds=seconds)
         assert answer == f"{name}: ok", (name, answer)
         print(f"load: {name} took {time.monotonic() - begun:.1f} s", flush=True)
         return self.lines[before:]
 
     def end(self):
-        self.process.stdin.write(b"end\n")
-        self.process.stdin.flush()
+        self.say("end")
         code = self.process.wait(120)
         assert code == 0, code
 
@@ -98,7 +79,7 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
     guest = Guest([riffle, "run", "-m", "256M", "-c", vcpus, "-i", initrd, "--append", "quiet", "--disk", directory / "a",
                    "--disk", directory / "b", "--rng", "--balloon", "16M,reporting", "--net", "tap=tap0", "--net", "user,host",
                    "--vsock", f"cid=3,path={directory / 'vsock'}", kernel])
-    guest.wait_for("obey: ready")
+    guest.wait_for("obey: ready", seconds=1500)
     guest.do("up", "up")
     guest.do("user", "user_up")
     part = max(1, int(megabytes) // 16)
@@ -157,7 +138,7 @@ def soak(directory, vmm, kernel, initrd, vcpus, seconds):
         "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1},
         "entropy": {}}))
     guest = Guest([vmm, "--api-sock", api, "--config-file", directory / "config"])
-    guest.wait_for("obey: ready")
+    guest.wait_for("obey: ready", seconds=1500)
     guest.do("up", "up")
     start_loops(guest, digest)
     begun, first, rounds = time.monotonic(), None, 0
@@ -182,8 +163,7 @@ def soak(directory, vmm, kernel, initrd, vcpus, seconds):
     assert set(times) == {"disk", "read", "net", "vsock", "rng"} and min(times.values()) > 0, times
     assert last[0] - first[0] <= 256, (first, last)
     assert last[1] - first[1] <= 4, (first, last)   # connections that are just open
-    guest.process.stdin.write(b"end\n")
-    guest.process.stdin.flush()
+    guest.say("end")
     guest.process.wait(120)
 
 

@@ -20,6 +20,8 @@ import threading
 import time
 import urllib.request
 
+from console import Console
+
 GATEWAY = "10.77.0.1"
 FORWARDED = 8080
 
@@ -33,32 +35,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Guest:
-    """riffle with its console: collects lines, and sends input."""
+class Guest(Console):
+    """riffle, whose messages are kept apart from the console."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            with self.changed:
-                self.lines.append(line.decode(errors="replace").strip())
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append(None)
-            self.changed.notify_all()
-
-    def wait_for(self, word, seconds=400):
-        """Whether the guest printed this line; false if it ended without it."""
-        with self.changed:
-            self.changed.wait_for(lambda: word in self.lines or None in self.lines, seconds)
-            return word in self.lines
-
-    def say(self, word):
-        self.process.stdin.write(word.encode() + b"\n")
-        self.process.stdin.flush()
+        super().__init__(command, stderr=subprocess.PIPE)
 
     def resident(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -200,7 +181,7 @@ def main():
 
     try:
         talk()
-        guest.wait_for(None, 60)
+        guest.wait(lambda: guest.ended, 60)
     finally:
         try:
             seen["code"] = guest.process.wait(60)
@@ -209,7 +190,7 @@ def main():
             seen["code"] = "did not end"
     time.sleep(1)
     seen["passt_after"] = passt_processes()
-    seen["lines"] = [line for line in guest.lines if line is not None]
+    seen["lines"] = guest.lines
     seen["err"] = guest.process.stderr.read().decode(errors="replace")
     print(json.dumps(seen))
 

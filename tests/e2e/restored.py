@@ -16,46 +16,22 @@ import tempfile
 import threading
 import time
 
+from console import Console
 from network import sh
 
 GAP = 20        # seconds between save and restore
 
 
-class Vmm:
+class Vmm(Console):
     def __init__(self, program, path):
         self.path = str(path)
-        self.process = subprocess.Popen([program, "--api-sock", self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
+        super().__init__([program, "--api-sock", self.path], stderr=subprocess.STDOUT)
         while not path.exists():
             time.sleep(0.05)
 
-    def read(self):
-        for line in self.process.stdout:
-            with self.changed:
-                self.lines.append(line.decode(errors="replace").strip())
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append("(end)")
-            self.changed.notify_all()
-
-    def wait_for(self, *starts, seconds=300):
-        """The line that begins with one of these words; None if the guest ended without it."""
-        def found():
-            return next((line for line in self.lines if line.startswith(starts)), None)
-
-        with self.changed:
-            self.changed.wait_for(lambda: found() or "(end)" in self.lines, seconds)
-            return found()
-
-    def say(self, words):
-        self.process.stdin.write(words.encode() + b"\n")
-        self.process.stdin.flush()
-
     def check(self, name, *command):
         self.say(" ".join(["check", name, *command]))
-        return self.wait_for(f"{name}:") == f"{name}: ok"
+        return self.wait_for_start(f"{name}:") == f"{name}: ok"
 
     def ticks(self):
         """(number, uptime, seconds of the epoch) of each tick."""
@@ -132,7 +108,7 @@ def check_guest(seen, vmm, name, restores):
     def note(what, *command):
         seen[f"{name}-{what}"] = vmm.check(f"{name}-{what}", *command)
 
-    seen[f"{name}-typed"] = bool(vmm.wait_for(f"heard typed-{name}"))
+    seen[f"{name}-typed"] = bool(vmm.wait_for_start(f"heard typed-{name}"))
     note("disk", "grows", "/tmp/verified")
     note("cpus", "all_grow")
     note("timers", "timers")
@@ -155,9 +131,9 @@ def main():
 
     vmm = Vmm(program, d / "api-1")
     describe(vmm, d, kernel, initrd, cpus)
-    if not vmm.wait_for("ready", seconds=500):
+    if not vmm.wait_for_start("ready", seconds=500):
         raise RuntimeError("the guest is not ready:\n" + "\n".join(vmm.lines))
-    seen["cpus"], seen["clocksource"] = vmm.wait_for("cpus="), vmm.wait_for("clocksource=")
+    seen["cpus"], seen["clocksource"] = vmm.wait_for_start("cpus="), vmm.wait_for_start("clocksource=")
     tcp = socket.create_connection(("192.168.77.2", 5000), timeout=300)
     seen["tcp-before"] = echoes(tcp, b"before" * 10000)
     old, seen["vsock-before"] = vsock_connect(str(d / "vsock"))
@@ -202,7 +178,7 @@ def main():
     first = vmm.ticks()[0]
     seen["went on"] = {"gap": back - away, "ticks": first[0] - last[0], "time": first[2] - last[2]}
     vmm.say("quit")
-    seen["done"] = bool(vmm.wait_for("all-done"))
+    seen["done"] = bool(vmm.wait_for_start("all-done"))
     seen["code"] = vmm.process.wait(120)
     seen["pmem"] = (d / "pmem").read_bytes()[:6].decode()
     seen["lines"] = vmm.lines
