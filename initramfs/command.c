@@ -45,7 +45,7 @@ static int make_config(char **text, size_t *bytes, const struct initramfs_comman
 		return RIFFLE_OK;
 	if (to)
 		free(*text);
-	return riffle_fail(error, RIFFLE_ERR_MEMORY, "command", "cannot be held");
+	return riffle_fail(error, RIFFLE_ERR_MEMORY, "command", "out of memory");
 }
 
 int initramfs_add_command(struct initramfs *archive, const struct initramfs_command *command,

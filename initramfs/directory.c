@@ -87,7 +87,7 @@ static int fail_node(struct initramfs *archive, const struct node *node, int num
 {
 	blame_node(archive, node);
 	if (number == ENOMEM)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	return riffle_fail_system(error, number, call, "failed");
 }
 
@@ -124,8 +124,7 @@ int directory_describe(struct initramfs *archive, struct node *node, const struc
 	if ((uint64_t)st->st_size > FILE_MAX) {
 		blame_node(archive, node);
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "size",
-					    "is more than an initramfs can hold of one file", (uint64_t)st->st_size,
-					    FILE_MAX);
+					    "is too large for a file in an initramfs", (uint64_t)st->st_size, FILE_MAX);
 	}
 	node->size = (uint64_t)st->st_size;
 	node->linked = st->st_nlink > 1;
@@ -264,7 +263,7 @@ int initramfs_add_directory(struct initramfs *archive, const struct initramfs_di
 	int status = RIFFLE_OK;
 
 	if (archive->directory >= 0 || archive->root.count)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "directory", "is not the first of this initramfs");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "directory", "must be added before all other entries");
 	archive->directory = fcntl(directory->fd, F_DUPFD_CLOEXEC, 3);
 	if (archive->directory < 0)
 		return riffle_fail_system(error, errno, "directory", "cannot be duplicated");

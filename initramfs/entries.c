@@ -15,7 +15,7 @@
 
 static int fail_memory(struct riffle_error *error)
 {
-	return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+	return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 }
 
 static void clear_node(struct initramfs *archive, struct node *node)
@@ -61,7 +61,7 @@ int initramfs_add(struct initramfs *archive, const struct initramfs_entry *entry
 	int status;
 
 	if (entry->path[0] != '/' || !*at || entry->bytes > UINT32_MAX)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute one of a file");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute path of a file");
 	while (*at) {
 		size_t bytes = strcspn(at, "/"), gap = strspn(at + bytes, "/");
 		bool last = !at[bytes + gap];
@@ -245,7 +245,7 @@ int initramfs_add_host_file(struct initramfs *archive, const char *path, struct 
 
 	blame_name(archive, path);
 	if (path[0] != '/' || strlen(path) >= PATH_MAX)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute one of at most 4095 bytes");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute path of at most 4095 bytes");
 	memcpy(walk.rest, path, strlen(path) + 1);
 	while (walk.rest[0] && !status)
 		status = step(archive, &walk, error);

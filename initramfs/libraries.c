@@ -208,7 +208,7 @@ static int take(struct collection *c, const char *path, const char *name, const 
 	}
 	loaded = calloc(1, sizeof *loaded);
 	status = loaded ? elf_read_needs(&loaded->user.needs, fd, c->error)
-			: riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "cannot be held");
+			: riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "out of memory");
 	close(fd);
 	if (status) {
 		free(real);
@@ -222,7 +222,7 @@ static int take(struct collection *c, const char *path, const char *name, const 
 	c->end = &loaded->next;
 	c->count++;
 	if (!loaded->name || c->count > LIBRARIES_MAX)
-		return riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "are more than can be held");
+		return riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "out of memory");
 	return initramfs_add_host_file(c->archive, path, c->error);
 }
 
@@ -260,7 +260,7 @@ static int take_needs(struct collection *c, const struct library_user *user)
 		if (!library_find(&c->places, user, c->name, take_found, c)) {
 			blame_name(c->archive, c->name);
 			c->status = riffle_fail(c->error, RIFFLE_ERR_UNSUPPORTED, "library",
-						"is needed by the program and is nowhere where its loader looks");
+						"is needed by the program, but its loader would not find it");
 		}
 	}
 	return c->status;

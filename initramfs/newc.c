@@ -84,7 +84,7 @@ static int number_files(struct initramfs *archive, struct riffle_error *error)
 
 	if (!files || archive->nodes > UINT32_MAX) {
 		free(files);
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	}
 	for (struct node *node = &archive->root; node; node = node_next(node)) {
 		node->number = ++number;

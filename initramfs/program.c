@@ -105,7 +105,7 @@ static int add_script(struct initramfs *archive, const char *script, char *line,
 	if (!interpreter || interpreter[0] != '/' || depth == SCRIPTS_MAX) {
 		blame_name(archive, script);
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "#!",
-				   depth == SCRIPTS_MAX ? "names a script that names a script, and so on"
+				   depth == SCRIPTS_MAX ? "begins too long a chain of script interpreters"
 							: "names no interpreter by an absolute path");
 	}
 	name = strrchr(interpreter, '/') + 1;
@@ -115,7 +115,7 @@ static int add_script(struct initramfs *archive, const char *script, char *line,
 	number = find_of_env(line, search, path, sizeof path);
 	if (number) {
 		blame_name(archive, script);
-		return riffle_fail_system(error, number, "#!", "names an interpreter that env would not find");
+		return riffle_fail_system(error, number, "#!", "names an interpreter that env cannot find");
 	}
 	return path[0] ? add(archive, path, search, depth + 1, error) : RIFFLE_OK;
 }

@@ -66,15 +66,15 @@ int node_add(struct initramfs *archive, struct node *parent, const char *name, s
 	if (path_bytes >= NEWC_NAME_MAX) {
 		blame_node(archive, parent);
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "path",
-					    "of a file in this directory is longer than an initramfs can hold",
-					    path_bytes, NEWC_NAME_MAX - 1);
+					    "of a file in this directory is too long for an initramfs", path_bytes,
+					    NEWC_NAME_MAX - 1);
 	}
 	node = calloc(1, sizeof *node);
 	if (!node || !(node->name = strndup(name, bytes)) || !reserve_child(parent)) {
 		if (node)
 			free(node->name);
 		free(node);
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	}
 	node->parent = parent;
 	node->path_bytes = path_bytes;
@@ -168,7 +168,7 @@ int initramfs_new(struct initramfs **archive, struct riffle_error *error)
 	struct initramfs *made = calloc(1, sizeof *made);
 
 	if (!made)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	made->root.mode = S_IFDIR | 0755;
 	made->nodes = 1;
 	made->directory = -1;

@@ -115,8 +115,7 @@ static int check_host(const struct template *template, struct riffle_error *erro
 	unsigned eax = 0, ebx, ecx, edx;
 
 	if (!is_vendor(template->amd ? "AuthenticAMD" : "GenuineIntel"))
-		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template",
-				   "is for CPUs of another vendor than this host's");
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template", "is for CPUs of a different vendor");
 	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
 	for (size_t i = 0; i < COUNT(template->hosts); i++)
 		if (template->hosts[i] && template->hosts[i] == (eax & SIGNATURE_BITS))

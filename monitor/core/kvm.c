@@ -32,7 +32,7 @@ int kvm_open(struct riffle_error *error)
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION) {
 		if (version < 0)
-			riffle_fail_system(error, errno, "/dev/kvm", "is not KVM's");
+			riffle_fail_system(error, errno, "/dev/kvm", "is not a KVM device");
 		else
 			riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "KVM_GET_API_VERSION", "unknown version",
 					     (uint64_t)version, KVM_API_VERSION);

@@ -154,7 +154,8 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 
 	/* reserve space for guest writes into the gaps */
 	if (gaps && fallocate(memory->fd, 0, (off_t)extent->from, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
-		return riffle_fail_system(error, errno, "memory file", "has no room for what the guest will write");
+		return riffle_fail_system(error, errno, "memory file",
+					  "has too little disk space for the guest's writes");
 	if (mmap(ram + extent->from, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->fd,
 		 (off_t)extent->from) == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
@@ -196,7 +197,7 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "memory file", "is not a regular file");
 	else if (!status && (uint64_t)st.st_size != bytes)
 		status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "memory file",
-					      "has another size than the guest's memory", (uint64_t)st.st_size, bytes);
+					      "differs in size from the guest's memory", (uint64_t)st.st_size, bytes);
 	if (!status)
 		status = map(memory, bytes, &ram, error);
 	if (!status && memory->shared) {
@@ -328,7 +329,7 @@ int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *regio
 		     struct riffle_error *error)
 {
 	if (memory->added_count == GUEST_MEMORY_ADDED_MAX)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "pmem", "are more than there is room for",
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "pmem", "has too many devices",
 					    memory->added_count + 1, GUEST_MEMORY_ADDED_MAX);
 	memory->added_read_only[memory->added_count] = read_only;
 	memory->added[memory->added_count++] = *region;

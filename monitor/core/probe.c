@@ -120,9 +120,10 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
 	probe_close(&probe);
 	if (status || exit_reason == KVM_EXIT_HLT)
 		return status;
-	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
-			   "emulates guests instruction by instruction, which Linux does not survive: this host has no "
-			   "hardware virtualisation; run the command under tools/kvmbox");
+	return riffle_fail(
+	    error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
+	    "emulates guests instruction by instruction, which is too slow and incomplete for Linux: this host "
+	    "has no hardware virtualisation; run the command under tools/kvmbox");
 }
 
 static bool probe_debug(int kvm_fd, const uint8_t *guest, size_t guest_bytes, const struct kvm_guest_debug *debug)
