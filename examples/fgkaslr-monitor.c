@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A virtual machine monitor that boots a kernel with its functions shuffled (FGKASLR), and the rest of what
- * tiny-monitor.c leaves out: an initrd, RAM in two stretches, loading by threads, tables chosen, the layout wiped, and
- * a serial port that user space can print to.
- *
- *     riffle prepare /boot/vmlinuz-... -o kernel.riffle
- *     cc -o fgkaslr-monitor fgkaslr-monitor.c $(pkg-config --cflags --libs riffle) -pthread
- *     ./fgkaslr-monitor kernel.riffle initrd.img "console=ttyS0 reboot=k panic=-1"
- *
- * Without arguments after the kernel it boots until the kernel finds that it has no root file system.
+ * tiny-monitor.c leaves out: an initrd, RAM in two ranges, loading with threads, a choice of tables, wiping the layout,
+ * and a serial port that user space can print to. riffle prepare /boot/vmlinuz-... -o kernel.riffle cc -o
+ * fgkaslr-monitor fgkaslr-monitor.c $(pkg-config --cflags --libs riffle) -pthread ./fgkaslr-monitor kernel.riffle
+ * initrd.img "console=ttyS0 reboot=k panic=-1" Without arguments after the kernel it boots until the kernel finds that
+ * it has no root file system.
  */
 #define _GNU_SOURCE 1
 #include <err.h>
@@ -34,7 +31,7 @@
 #define COMMAND_LINE "console=ttyS0 reboot=k panic=-1 pci=off"
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* What must hold of a library call for the program to go on. */
+/* Ends the program if a library call failed. */
 static void check(int status, const char *what, const struct riffle_error *error)
 {
 	char text[256];
@@ -104,8 +101,8 @@ static void open_kernel(struct kernel *kernel, const char *file)
 }
 
 /*
- * One boot: a layout is drawn, the kernel loaded by it and described to itself. Everything that tells the layout is
- * wiped, but for the registers, which the caller needs.
+ * One boot: draws a layout, loads the kernel accordingly, and writes the boot data. Everything that reveals the layout
+ * is wiped, except the registers, which the caller needs.
  */
 static void boot_kernel(const struct kernel *kernel, const struct riffle_machine *machine,
 			struct riffle_boot_registers *registers)
@@ -143,7 +140,7 @@ static void boot_kernel(const struct kernel *kernel, const struct riffle_machine
 		plan->chunk_count);
 }
 
-/* Reads an initrd to where the library says that it belongs, which depends on sizes alone. */
+/* Reads an initrd to the place that the library chooses, which depends only on sizes. */
 static void load_initrd(struct riffle_machine *machine, const struct kernel *kernel, const char *file)
 {
 	const struct riffle_ram *ram = machine->ram;
@@ -156,7 +153,7 @@ static void load_initrd(struct riffle_machine *machine, const struct kernel *ker
 	machine->initrd_bytes = (uint64_t)st.st_size;
 	check(riffle_boot_place_initrd(&machine->initrd_address, machine, &kernel->plan, machine->initrd_bytes, &error),
 	      file, &error);
-	/* below 4 GiB, which is the first stretch here */
+	/* below 4 GiB, which is the first range here */
 	for (uint64_t done = 0; done < machine->initrd_bytes;) {
 		ssize_t got =
 		    read(fd, (char *)ram->host + machine->initrd_address + done, machine->initrd_bytes - done);
@@ -185,7 +182,7 @@ static int kvm(int fd, unsigned long request, void *argument, const char *name)
 }
 #define KVM(fd, request, argument) kvm(fd, request, (void *)(uintptr_t)(argument), #request)
 
-/* Maps and registers each stretch of the guest's RAM. */
+/* Maps and registers each range of guest RAM. */
 static void map_memory(const struct vm *vm, struct riffle_ram *ram, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
@@ -215,7 +212,7 @@ static void create_vm(struct vm *vm)
 	KVM(vm->fd, KVM_CREATE_PIT2, &pit);
 }
 
-/* The guest sees the CPU that KVM offers, under a hypervisor and with APIC id 0. */
+/* The guest sees the CPU that KVM supports, with the hypervisor bit and APIC id 0. */
 static void set_cpuid(const struct vm *vm)
 {
 	enum { ENTRIES = 256 };
@@ -261,7 +258,7 @@ static struct kvm_segment flat(uint16_t selector, int code)
 	};
 }
 
-/* What riffle_boot_write() asks for, in KVM's words. */
+/* Translates the result of riffle_boot_write() for KVM. */
 static void set_registers(const struct vm *vm, const struct riffle_boot_registers *r)
 {
 	struct kvm_regs regs = {.rip = r->rip, .rsi = r->rsi, .rsp = r->rsp, .rflags = r->rflags};
@@ -285,14 +282,14 @@ enum { COM1 = 0x3f8, COM1_IRQ = 4, RESET_PORT = 0x64, RESET_VALUE = 0xfe };
 enum { DATA, INTERRUPT_ENABLE, INTERRUPT_ID, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS, MODEM_STATUS, SCRATCH };
 enum { TRANSMITTER_EMPTY = 0x60, SENT = 2, NO_INTERRUPT = 1, DIVISOR_LATCH = 0x80, LOOPBACK = 0x10 };
 
-/* As much of a 16450 as Linux asks to take it for one: it sends at once, and never receives. */
+/* As much of a 16450 as Linux needs to recognise one: it transmits at once and never receives. */
 struct uart {
 	int vm;
 	uint8_t enabled, line_control, modem_control, scratch;
-	uint8_t sent; /* since the interrupt for it was last looked at */
+	uint8_t sent; /* since the guest last read the interrupt for it */
 };
 
-/* An edge whenever there is something to tell. */
+/* Raises an edge while an interrupt is pending. */
 static void interrupt(const struct uart *uart)
 {
 	struct kvm_irq_level level = {.irq = COM1_IRQ, .level = 1};
@@ -322,7 +319,7 @@ static uint8_t uart_read(struct uart *uart, unsigned reg)
 		return m;
 	case LINE_STATUS:
 		return TRANSMITTER_EMPTY;
-	case MODEM_STATUS: /* RTS, DTR, OUT1, OUT2 come back as CTS, DSR, RI, DCD; else all is well with the line */
+	case MODEM_STATUS: /* loopback: RTS, DTR, OUT1, OUT2 read as CTS, DSR, RI, DCD; otherwise the line is ready */
 		return m & LOOPBACK ? (uint8_t)((m & 2) << 3 | (m & 1) << 5 | (m & 4) << 4 | (m & 8) << 4) : 0xb0;
 	case SCRATCH:
 		return uart->scratch;
@@ -371,7 +368,7 @@ static int handle_io(struct kvm_run *run, struct uart *uart)
 
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_IN) {
-			memset(data, 0xff, run->io.size); /* nobody there, least of all a keyboard controller */
+			memset(data, 0xff, run->io.size); /* no device, in particular no keyboard controller */
 			if (reg <= SCRATCH)
 				data[0] = uart_read(uart, reg);
 		} else if (reg <= SCRATCH) {
@@ -417,7 +414,7 @@ int main(int argc, char **argv)
 	    .ram_count = COUNT(ram),
 	    .vcpus = 1,
 	    .command_line = argc > 3 ? argv[3] : COMMAND_LINE,
-	    /* no ACPI: an MP table is enough for a vCPU and an IOAPIC */
+	    /* no ACPI: an MP table is enough for one vCPU and an IOAPIC */
 	    .tables = RIFFLE_TABLES_E820 | RIFFLE_TABLES_MP | RIFFLE_TABLES_ENTRY,
 	};
 	struct riffle_boot_registers registers;
@@ -426,7 +423,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2 || argc > 4)
 		errx(2, "usage: fgkaslr-monitor PREPARED-KERNEL [INITRD [COMMAND-LINE]]");
-	/* no core file, and no other process of this user, shows the layout */
+	/* keeps the layout out of core files and from other processes of this user */
 	if (prctl(PR_SET_DUMPABLE, 0))
 		err(EXIT_FAILURE, "PR_SET_DUMPABLE");
 	setlinebuf(stdout);

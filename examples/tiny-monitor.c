@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole virtual machine monitor in one file that boots a randomised kernel through libriffle's public headers alone.
- *
- *     riffle prepare /boot/vmlinuz-... -o kernel.riffle
- *     cc -o tiny-monitor tiny-monitor.c $(pkg-config --cflags --libs riffle)
- *     ./tiny-monitor kernel.riffle
- *
- * One vCPU, 256 MiB, a serial port that only prints, and a reset line: enough for a kernel to run until it finds that
- * it has no root file system. In a monitor of yours the part headed "libriffle" can stay as it is.
+ * A whole virtual machine monitor in one file that boots a randomised kernel using only libriffle's public headers.
+ * riffle prepare /boot/vmlinuz-... -o kernel.riffle cc -o tiny-monitor tiny-monitor.c $(pkg-config --cflags --libs
+ * riffle) ./tiny-monitor kernel.riffle One vCPU, 256 MiB, a serial port that only prints, and a reset line: enough for
+ * a kernel to run until it finds that it has no root file system. The part headed "libriffle" can be used in another
+ * monitor unchanged.
  */
 #define _GNU_SOURCE 1
 #include <err.h>
@@ -26,7 +23,7 @@
 #include <riffle/riffle.h>
 
 #define MEMORY_BYTES (UINT64_C(256) << 20)
-/* reboot=k: with neither EFI nor a BIOS to ask, the keyboard controller's reset line is how a guest ends here */
+/* reboot=k: without EFI and BIOS, the guest ends by the keyboard controller's reset line */
 #define COMMAND_LINE "console=ttyS0 reboot=k panic=-1 pci=off"
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -43,8 +40,8 @@ static void check(int status, const char *file, const struct riffle_error *error
 }
 
 /*
- * Everything the library does for a boot. `machine` describes what the guest will find; its RAM is mapped and zero.
- * What the kernel may not be put on is asked for first, so that no layout can collide with it.
+ * Everything the library does for a boot. `machine` describes the guest; its RAM is mapped and zero. The ranges
+ * reserved for boot data are queried first, so that no layout can collide with them.
  */
 static void load_kernel(const char *file, const struct riffle_machine *machine, struct riffle_boot_registers *registers)
 {
@@ -69,7 +66,7 @@ static void load_kernel(const char *file, const struct riffle_machine *machine, 
 	check(riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error), file, &error);
 	check(riffle_boot_write(registers, machine, &plan, &loaded, &error), file, &error);
 
-	/* how many places, never which: a log is no place for a layout */
+	/* log how many places there are, never which one was chosen */
 	fprintf(stderr, "tiny-monitor: %.60s: one of %llu virtual and %llu physical places\n",
 		plan.header->kernel_version, (unsigned long long)slots.virtual_, (unsigned long long)slots.physical);
 	explicit_bzero(&layout, sizeof layout);
@@ -117,7 +114,7 @@ static void create_vm(struct vm *vm)
 	KVM(vm->fd, KVM_CREATE_PIT2, &pit);
 }
 
-/* The guest sees the CPU that KVM offers, under a hypervisor and with APIC id 0. */
+/* The guest sees the CPU that KVM supports, with the hypervisor bit and APIC id 0. */
 static void set_cpuid(struct vm *vm)
 {
 	enum { ENTRIES = 256 };
@@ -152,7 +149,7 @@ static struct kvm_segment flat(uint16_t selector, int code)
 	};
 }
 
-/* What riffle_boot_write() asks for, in KVM's words. */
+/* Translates the result of riffle_boot_write() for KVM. */
 static void set_registers(struct vm *vm, const struct riffle_boot_registers *r)
 {
 	struct kvm_regs regs = {.rip = r->rip, .rsi = r->rsi, .rsp = r->rsp, .rflags = r->rflags};
@@ -199,7 +196,7 @@ static uint8_t port_read(uint16_t port)
 	case COM1 + 6: /* no modem */
 		return 0;
 	default:
-		return 0xff; /* nobody there */
+		return 0xff; /* no device */
 	}
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's side of the command channel: by port instructions, or by /dev/port where a kernel does not grant those.
+/*
+ * The guest's side of the command channel: by port instructions, or by /dev/port if the kernel does not permit those.
  */
 #include "guest/channel_access.h"
 
@@ -11,7 +12,7 @@
 #define S_IFCHR_600 (0020000 | 0600)
 #define O_RDWR_CLOEXEC (2 | 02000000)
 
-/* /dev/port moves on to the next port with each byte, so each byte is an access of its own. */
+/* /dev/port advances to the next port with each byte, so each byte takes its own access. */
 static uint8_t get_byte(const struct channel *channel, unsigned port)
 {
 	uint8_t byte = 0xff;
@@ -49,7 +50,7 @@ void channel_put(const struct channel *channel, unsigned reg, uint32_t value)
 			put_byte(channel, port + i, (uint8_t)(value >> 8 * i));
 }
 
-/* Through a register, and so without a fault between a byte's leaving the channel and its arrival. */
+/* IN to a register: INS could lose data if storing it faults. */
 static uint32_t in_long(void)
 {
 	uint16_t port = CHANNEL_PORT + CHANNEL_IN_DATA;
@@ -82,7 +83,7 @@ void channel_read(const struct channel *channel, void *to, size_t bytes)
 		*at++ = channel->port_fd < 0 ? in_byte() : get_byte(channel, CHANNEL_PORT + CHANNEL_IN_DATA);
 }
 
-/* Each element is an exit, hence four bytes at a time where there are four. */
+/* Each element costs an exit, so write four bytes at a time where possible. */
 void channel_write(const struct channel *channel, unsigned reg, const void *from, size_t bytes)
 {
 	uint16_t port = (uint16_t)(CHANNEL_PORT + reg);
@@ -104,7 +105,7 @@ int channel_open(struct channel *channel)
 
 	channel->port_fd = -1;
 	if (SYS3(ioperm, CHANNEL_PORT, CHANNEL_PORTS, 1) < 0) {
-		/* without CONFIG_X86_IOPL_IOPERM */
+		/* a kernel without CONFIG_X86_IOPL_IOPERM */
 		SYS3(mknod, PORT_NODE, S_IFCHR_600, 1 << 8 | 4);
 		result = SYS3(open, PORT_NODE, O_RDWR_CLOEXEC, 0);
 		SYS1(unlink, PORT_NODE);
@@ -117,7 +118,7 @@ int channel_open(struct channel *channel)
 
 void channel_drop(const struct channel *channel)
 {
-	/* a descriptor is closed when a program is executed; the permission would be inherited */
+	/* the descriptor is close-on-exec, but the port permission would be inherited */
 	if (channel->port_fd < 0)
 		SYS3(ioperm, CHANNEL_PORT, CHANNEL_PORTS, 0);
 }

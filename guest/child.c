@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starts the guest's command, on pipes or on a terminal of its own. */
+/* Starts the guest's command, on pipes or on its own terminal. */
 #include <asm/errno.h>
 
 #include "guest/init.h"
@@ -45,9 +45,9 @@ static const char *path_of(char *const *environment)
 	return default_path;
 }
 
-/* ---- in the child, which only ever executes or reports ---- */
+/* ---- in the child, which either executes the command or reports an error ---- */
 
-/* A script without #! is the shell's, as for execvp(). */
+/* As execvp(), runs a script without #! by the shell. */
 static long execute_script(const char *file, const struct config *config)
 {
 	const char *argv[1024] = {"sh", file};
@@ -59,7 +59,7 @@ static long execute_script(const char *file, const struct config *config)
 	return SYS3(execve, "/bin/sh", argv, config->environment);
 }
 
-/* Returns only when it failed: the kind of status, and *error. */
+/* Returns only on failure: the kind of status, and *error. */
 static uint32_t execute_file(const char *file, const struct config *config, long *error)
 {
 	bool there;
@@ -67,7 +67,7 @@ static uint32_t execute_file(const char *file, const struct config *config, long
 	*error = SYS3(execve, file, config->argv, config->environment);
 	if (*error == -ENOEXEC)
 		*error = execute_script(file, config);
-	/* with the interpreter missing the file is there all the same */
+	/* ENOENT may also mean that the file's interpreter is missing */
 	there = (*error != -ENOENT && *error != -ENOTDIR) || SYS2(access, file, F_OK) >= 0;
 	return there ? CHANNEL_STATUS_CANNOT_RUN : CHANNEL_STATUS_NOT_FOUND;
 }
@@ -146,7 +146,7 @@ static _Noreturn void run_child(const struct config *config, const struct channe
 
 /* ---- its streams ---- */
 
-/* Descriptors 0 to 2 may be closed when init starts; what is made for the child must not be among them. */
+/* Descriptors 0 to 2 may be closed when init starts; the child's streams must not land there. */
 static long above_standard(long fd)
 {
 	long copy;
@@ -199,7 +199,7 @@ static long make_streams(struct child *child, const struct config *config, int s
 	const unsigned both = CONFIG_TERMINAL_IN | CONFIG_TERMINAL_OUT;
 	long error;
 
-	/* a kernel without pseudo terminals has pipes at least */
+	/* fall back to pipes if the kernel lacks pseudo-terminals */
 	if ((config->terminal & both) == both && open_terminal(&child->out, &streams[0]) >= 0) {
 		child->terminal = true;
 		child->in = child->out;
@@ -241,12 +241,11 @@ uint32_t child_start(struct child *child, const struct config *config, const str
 	if (child->pid == 0)
 		run_child(config, channel, streams, child->terminal, report[1]);
 	SYS1(close, report[1]);
-	/* a terminal stays open, so that it has another side as long as the command runs, whoever closes it in between
-	 */
+	/* the terminal's slave stays open while the command runs, so that closing it in between causes no hang-up */
 	for (int i = 0; i < 3; i++)
 		if (!child->terminal || streams[i] != streams[0])
 			SYS1(close, streams[i]);
-	/* the end of the file when the command's program was executed */
+	/* end of file: the command's program was executed */
 	if (SYS3(read, report[0], &status, sizeof status) != sizeof status)
 		status = 0;
 	SYS1(close, report[0]);

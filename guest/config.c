@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads what a guest's init is to run. */
+/* Parses the configuration of a guest's init. */
 #include "guest/config.h"
 
-/* What follows "KEY=" when the string begins so. */
+/* What follows "KEY=", or NULL if the string does not begin so. */
 static char *value_of(char *string, const char *key)
 {
 	while (*key)
@@ -42,7 +42,7 @@ static const char *parse_string(struct config *config, char *string)
 	char *value;
 
 	if ((value = value_of(string, "arg")) || (value = value_of(string, "env")))
-		return NULL; /* placed already */
+		return NULL; /* already stored */
 	if ((value = value_of(string, "program")))
 		config->program = value;
 	else if ((value = value_of(string, "workdir")))
@@ -56,7 +56,7 @@ static const char *parse_string(struct config *config, char *string)
 	return NULL;
 }
 
-/* The values of one key, with a NULL behind the last; returns the place after that. */
+/* Stores the values of one key, followed by a NULL; returns the next free place. */
 static char **collect(char *text, size_t bytes, const char *key, char **to, size_t *count)
 {
 	*count = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The first program of a guest that runs one command: sets the system up, runs it, reports how it ended. */
+/* The first program of a guest that runs one command: sets up the system, runs the command, reports how it ended. */
 #include <asm/errno.h>
 
 #include "guest/init.h"
@@ -12,7 +12,7 @@
 #define MAP_PRIVATE_ANONYMOUS 0x22
 #define O_CLOEXEC 02000000
 
-/* The compiler calls these by itself. */
+/* The compiler emits calls to these. */
 void *memset(void *to, int value, size_t bytes);
 void *memcpy(void *to, const void *from, size_t bytes);
 
@@ -63,7 +63,7 @@ static void *allocate(size_t bytes)
 	return at < 0 && at > -4096 ? NULL : (void *)at;
 }
 
-/* The whole configuration; 0 or a negative errno. */
+/* Reads the whole configuration; returns 0 or a negative errno. */
 static long read_config(char **text, size_t *bytes)
 {
 	long fd = SYS3(open, CONFIG_PATH, O_CLOEXEC, 0), size, n;
@@ -92,7 +92,7 @@ static uint32_t failed(const char *what, long error)
 	return CHANNEL_STATUS_INIT_FAILED << 16 | (uint32_t)(-error & 0xffff);
 }
 
-/* What was ours in the file system goes before anything of the user's starts. */
+/* Removes init's files from the file system before the user's command starts. */
 static void remove_traces(void)
 {
 	SYS1(unlink, CONFIG_INIT_PATH);
@@ -143,7 +143,7 @@ __attribute__((used)) static _Noreturn void init_main(void)
 	SYS0(sync);
 	if (error >= 0)
 		channel_put(&channel, CHANNEL_STATUS, status);
-	/* the monitor has ended the machine by now, unless there is none of ours */
+	/* reached only if the monitor did not end the machine */
 	SYS4(reboot, 0xfee1dead, 0x28121969, 0x4321fedc /* POWER_OFF */, 0);
 	for (;;)
 		SYS0(pause);

@@ -28,8 +28,8 @@ struct child {
 };
 
 /*
- * Starts the command in a session of its own. Returns 0, or the CHANNEL_STATUS that says why it could not be run.
- * SIGCHLD and SIGPIPE are blocked in the caller and not in the command.
+ * Starts the command in its own session. Returns 0, or the CHANNEL_STATUS that says why it could not be run. SIGCHLD
+ * and SIGPIPE are blocked in the caller and not in the command.
  */
 uint32_t child_start(struct child *child, const struct config *config, const struct channel *channel);
 void child_set_window(const struct child *child, uint32_t window);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Passes the command's streams between its descriptors and the channel, and waits for its end. */
+/* Forwards the command's streams between its descriptors and the channel, and waits for it to end. */
 #include <asm/errno.h>
 
 #include "guest/init.h"
@@ -15,8 +15,8 @@
 #define WNOHANG 1
 
 #define BUFFER 65536u
-#define REST_MAX (1u << 20) /* what a pipe can hold at most, by default (fs.pipe-max-size) */
-#define PATIENCE_MS 10      /* how often to look where nothing rings */
+#define REST_MAX (1u << 20) /* the most a pipe can hold by default (fs.pipe-max-size) */
+#define PATIENCE_MS 10      /* polling interval without rings */
 #define RING_WAIT_MS 1000
 
 struct pollfd {
@@ -29,7 +29,7 @@ enum { POLL_SIGNAL, POLL_RING, POLL_IN, POLL_OUT, POLL_ERR, POLLS };
 struct pump {
 	struct child *child;
 	const struct channel *channel;
-	int signal_fd, ring_fd; /* -1: none; then time has to do */
+	int signal_fd, ring_fd; /* -1: none, poll instead */
 	uint32_t window;
 	size_t pending_at, pending_end; /* input read and not yet taken by the command */
 	bool ended;
@@ -57,8 +57,7 @@ static void drain_ring(int fd)
 		;
 }
 
-/* Opens COM1 as a tty that passes bytes as they are, and tries whether a ring arrives: drivers and interrupts may lack.
- */
+/* Opens COM1 as a raw tty and tests whether a ring arrives: the driver or interrupts may be missing. */
 static int open_ring(const struct channel *channel)
 {
 	struct {
@@ -121,7 +120,8 @@ static void pump_in(struct pump *p, uint32_t state)
 		}
 		count = channel_get(p->channel, CHANNEL_IN_COUNT);
 		if (!count) {
-			/* What was taken after `state` was read may have been the last: its end is no event of its own.
+			/*
+			 * The data read after `state` may have been the last, and the end of input does not ring again.
 			 */
 			if (channel_get(p->channel, CHANNEL_STATE) & CHANNEL_IN_END)
 				close_in(p);
@@ -152,7 +152,7 @@ static bool pump_out(struct pump *p, int *fd, unsigned reg, bool *full)
 	n = SYS3(read, *fd, output, room < BUFFER ? room : BUFFER);
 	if (n == -EAGAIN || n == -EINTR)
 		return false;
-	if (n <= 0) { /* the end; of a terminal whose session has ended EIO */
+	if (n <= 0) { /* end of output; EIO if a terminal's session has ended */
 		SYS1(close, *fd);
 		if (*fd == p->child->in)
 			p->child->in = -1;
@@ -169,7 +169,7 @@ static void drop_if(bool gone, int *fd)
 {
 	if (!gone || *fd < 0)
 		return;
-	SYS1(close, *fd); /* the command gets SIGPIPE, as it would without a machine around it */
+	SYS1(close, *fd); /* the command gets SIGPIPE, as it would on the host */
 	*fd = -1;
 }
 
@@ -235,12 +235,12 @@ static bool turn(struct pump *p)
 		child_set_window(c, window);
 	}
 	pump_in(p, state);
-	/* the end first: what was written before it is in the pipes by then */
+	/* reap first: everything written before the end is then in the pipes */
 	reap(p);
 	more = pump_out(p, &c->out, CHANNEL_OUT, &p->out_full);
 	more |= pump_out(p, &c->err, CHANNEL_ERR, &p->err_full);
 	if (p->ended && !p->rest)
-		return false; /* somebody the command left behind goes on writing */
+		return false; /* a process the command left behind keeps writing */
 	if (p->ended && !more && !p->out_full && !p->err_full)
 		return false;
 	wait(p, more);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What programs expect to find on a Linux system: its pseudo file systems, a host name, a loopback. */
+/* Sets up what programs expect of a Linux system: pseudo file systems, a host name, loopback. */
 #include <asm/errno.h>
 
 #include "guest/init.h"
@@ -38,7 +38,7 @@ static bool is_empty(const char *path)
 	return n == 0 && entries == 2;
 }
 
-/* A file system for files that come and go, over a directory in which nothing is to be hidden. */
+/* Mounts a tmpfs over a directory, unless that would hide files. */
 static void mount_empty(const char *path, unsigned long flags, const char *options)
 {
 	SYS2(mkdir, path, 0755);
@@ -52,7 +52,7 @@ static void make_device(const char *path, unsigned mode, unsigned major, unsigne
 		SYS2(chmod, path, mode);
 }
 
-/* Where the kernel has no devtmpfs. */
+/* For a kernel without devtmpfs. */
 static void make_devices(void)
 {
 	make_device("/dev/null", 0666, 1, 3);

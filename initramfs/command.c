@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What makes an initramfs that of a guest which runs one command: our init, what it is told, two device nodes. */
+/* Adds to an initramfs what a guest that runs one command needs: riffle's init, its configuration, two device nodes. */
 #include "initramfs/command.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ static const uint8_t init_bytes[] = {
 #include "guest/init_bytes.h"
 };
 
-/* `key=value` and a NUL; NULL values are left out. The stream remembers its errors. */
+/* `key=value` and a NUL; NULL values are left out. Errors stick to the stream. */
 static void put(FILE *to, const char *key, const char *value)
 {
 	if (value) {
@@ -45,7 +45,7 @@ static int make_config(char **text, size_t *bytes, const struct initramfs_comman
 		return RIFFLE_OK;
 	if (to)
 		free(*text);
-	return riffle_fail(error, RIFFLE_ERR_MEMORY, "command", "cannot be held");
+	return riffle_fail(error, RIFFLE_ERR_MEMORY, "command", "out of memory");
 }
 
 int initramfs_add_command(struct initramfs *archive, const struct initramfs_command *command,

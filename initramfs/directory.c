@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collects a directory of the host: what is in it, never following a symbolic link; contents are read later. */
+/* Collects the entries of a host directory, never following symbolic links; contents are read later. */
 #include "initramfs/directory.h"
 
 #include <dirent.h>
@@ -17,7 +17,7 @@
 
 #define FILE_MAX UINT32_MAX /* newc's size is 32 bits wide */
 
-/* Of a directory below the packed one, by each of its names: no component is ever a symbolic link that is followed. */
+/* Opens part of a path below the packed directory, one name at a time, so that no symbolic link is followed. */
 static int open_step(int from, const char *path, size_t bytes)
 {
 	char name[NAME_MAX + 1];
@@ -49,7 +49,7 @@ int directory_open(const struct initramfs *archive, const struct node *node)
 	return fd;
 }
 
-/* File systems whose files the kernel makes up: endless, changing, or of the host alone. */
+/* Virtual file systems, whose files may be endless, changing, or specific to the host. */
 static bool is_made_up(int fd)
 {
 	static const uint32_t types[] = {PROC_SUPER_MAGIC,
@@ -87,7 +87,7 @@ static int fail_node(struct initramfs *archive, const struct node *node, int num
 {
 	blame_node(archive, node);
 	if (number == ENOMEM)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	return riffle_fail_system(error, number, call, "failed");
 }
 
@@ -124,8 +124,7 @@ int directory_describe(struct initramfs *archive, struct node *node, const struc
 	if ((uint64_t)st->st_size > FILE_MAX) {
 		blame_node(archive, node);
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "size",
-					    "is more than an initramfs can hold of one file", (uint64_t)st->st_size,
-					    FILE_MAX);
+					    "is too large for a file in an initramfs", (uint64_t)st->st_size, FILE_MAX);
 	}
 	node->size = (uint64_t)st->st_size;
 	node->linked = st->st_nlink > 1;
@@ -133,7 +132,7 @@ int directory_describe(struct initramfs *archive, struct node *node, const struc
 	return RIFFLE_OK;
 }
 
-/* One name of a directory. One that vanished since the directory was read was deleted before it was packed. */
+/* Collects one name of a directory, unless it was deleted after the directory was read. */
 static int collect(struct initramfs *archive, const struct initramfs_directory *how, struct node *parent, int parent_fd,
 		   const char *name, struct riffle_error *error)
 {
@@ -192,7 +191,7 @@ static void free_names(struct names *names)
 	free(names->name);
 }
 
-/* All names, sorted; 0 or an errno. */
+/* Reads all names, sorted; returns 0 or an errno. */
 static int read_names(DIR *stream, struct names *names)
 {
 	const struct dirent *entry;
@@ -264,11 +263,11 @@ int initramfs_add_directory(struct initramfs *archive, const struct initramfs_di
 	int status = RIFFLE_OK;
 
 	if (archive->directory >= 0 || archive->root.count)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "directory", "is not the first of this initramfs");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "directory", "must be added before all other entries");
 	archive->directory = fcntl(directory->fd, F_DUPFD_CLOEXEC, 3);
 	if (archive->directory < 0)
 		return riffle_fail_system(error, errno, "directory", "cannot be duplicated");
-	/* children are inserted behind their parent: the walk comes to what it has just collected */
+	/* children follow their parent, so the walk reaches the entries it has just collected */
 	for (node = &archive->root; node && !status; node = node_next(node))
 		if (S_ISDIR(node->mode))
 			status = collect_directory(archive, directory, node, error);

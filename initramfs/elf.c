@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an ELF file asks of its loader: interpreter, libraries, and where to look for them. */
+/* What an ELF file requires from its loader: interpreter, libraries, and where to look for them. */
 #include "initramfs/elf.h"
 
 #include <elf.h>
@@ -12,7 +12,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 
-#define DYNAMIC_MAX 65536u /* entries; real files have some thirty */
+#define DYNAMIC_MAX 65536u /* entries; real files have about thirty */
 #define NEEDED_MAX 4096u
 
 struct elf_file {
@@ -36,7 +36,7 @@ static int fail_format(const struct elf_file *file, const char *field, const cha
 	return riffle_fail(file->error, RIFFLE_ERR_FORMAT, field, problem);
 }
 
-/* All of [from, from + bytes), or an error. */
+/* Reads all of [from, from + bytes), or fails. */
 static int read_at(const struct elf_file *file, uint64_t from, void *to, size_t bytes, const char *field)
 {
 	size_t have = 0;
@@ -57,7 +57,7 @@ static int read_at(const struct elf_file *file, uint64_t from, void *to, size_t 
 	return RIFFLE_OK;
 }
 
-/* The string at a file offset, of less than PATH_MAX bytes and ending before `limit`. */
+/* Reads the string at a file offset, shorter than PATH_MAX and ending before `limit`. */
 static int read_string(const struct elf_file *file, uint64_t from, uint64_t limit, char **string, const char *field)
 {
 	char text[PATH_MAX];
@@ -70,7 +70,7 @@ static int read_string(const struct elf_file *file, uint64_t from, uint64_t limi
 	if (end == (size_t)n)
 		return fail_format(file, field, "is a string without an end");
 	*string = strdup(text);
-	return *string ? RIFFLE_OK : riffle_fail(file->error, RIFFLE_ERR_MEMORY, field, "cannot be held");
+	return *string ? RIFFLE_OK : riffle_fail(file->error, RIFFLE_ERR_MEMORY, field, "out of memory");
 }
 
 static int read_segments(struct elf_file *file)
@@ -84,15 +84,16 @@ static int read_segments(struct elf_file *file)
 		return fail_format(file, "e_ident", "is not an ELF file's");
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != EM_X86_64)
 		return riffle_fail_expected(file->error, RIFFLE_ERR_UNSUPPORTED, "e_machine",
-					    "is not a 64-bit x86 program's", h->e_machine, EM_X86_64);
+					    "is not that of a 64-bit x86 program", h->e_machine, EM_X86_64);
 	if (!h->e_phnum)
 		return RIFFLE_OK;
 	if (h->e_phentsize != sizeof *file->segments)
-		return riffle_fail_expected(file->error, RIFFLE_ERR_FORMAT, "e_phentsize", "is wrong", h->e_phentsize,
+		return riffle_fail_expected(file->error, RIFFLE_ERR_FORMAT, "e_phentsize",
+					    "is not the size of a program header", h->e_phentsize,
 					    sizeof *file->segments);
 	file->segments = calloc(h->e_phnum, sizeof *file->segments);
 	if (!file->segments)
-		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "program headers", "cannot be held");
+		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "program headers", "out of memory");
 	return read_at(file, h->e_phoff, file->segments, h->e_phnum * sizeof *file->segments, "program headers");
 }
 
@@ -127,7 +128,7 @@ static int read_dynamic(struct elf_file *file, const Elf64_Phdr *segment)
 		return fail_format(file, "PT_DYNAMIC", "is longer than any program's");
 	file->dynamic = calloc(count + 1, sizeof *file->dynamic);
 	if (!file->dynamic)
-		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "PT_DYNAMIC", "cannot be held");
+		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "PT_DYNAMIC", "out of memory");
 	status = read_at(file, segment->p_offset, file->dynamic, count * sizeof *file->dynamic, "PT_DYNAMIC");
 	if (status)
 		return status;
@@ -167,7 +168,7 @@ static int take_needed(struct elf_needs *needs, const struct elf_file *file, uin
 	int status;
 
 	if (!more)
-		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "DT_NEEDED", "cannot be held");
+		return riffle_fail(file->error, RIFFLE_ERR_MEMORY, "DT_NEEDED", "out of memory");
 	needs->needed = more;
 	more[needs->count] = NULL;
 	status = take_string(file, at, &more[needs->count], "DT_NEEDED");

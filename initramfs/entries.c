@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entries that do not come from the packed directory: made up in memory, or files of the host under their own paths. */
+/* Entries that do not come from the packed directory: built in memory, or host files under their own paths. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 
 static int fail_memory(struct riffle_error *error)
 {
-	return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+	return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 }
 
 static void clear_node(struct initramfs *archive, struct node *node)
@@ -30,7 +30,7 @@ static void clear_node(struct initramfs *archive, struct node *node)
 	node->linked = node->sparse = false;
 }
 
-/* The child, made as a directory where there is none. */
+/* Finds a child, creating a directory if there is none. */
 static int enter(struct initramfs *archive, struct node *parent, const char *name, size_t bytes, struct node **child,
 		 struct riffle_error *error)
 {
@@ -61,7 +61,7 @@ int initramfs_add(struct initramfs *archive, const struct initramfs_entry *entry
 	int status;
 
 	if (entry->path[0] != '/' || !*at || entry->bytes > UINT32_MAX)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute one of a file");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute path of a file");
 	while (*at) {
 		size_t bytes = strcspn(at, "/"), gap = strspn(at + bytes, "/");
 		bool last = !at[bytes + gap];
@@ -107,13 +107,13 @@ bool initramfs_has(const struct initramfs *archive, const char *path)
 	return node != NULL;
 }
 
-/* A path of the host that is followed component by component. */
+/* A host path, followed component by component. */
 struct walk {
-	char rest[2 * PATH_MAX]; /* what is still to be followed */
-	char path[PATH_MAX];     /* where it has led so far: no link in it; "" is the root */
+	char rest[2 * PATH_MAX]; /* remaining components */
+	char path[PATH_MAX];     /* resolved so far, without links; "" is the root */
 	struct node *node;       /* the same place in the archive */
 	unsigned links;
-	bool arrived; /* at a regular file */
+	bool arrived; /* reached a regular file */
 };
 
 static int fail_walk(struct initramfs *archive, const struct walk *walk, int number, struct riffle_error *error)
@@ -245,7 +245,7 @@ int initramfs_add_host_file(struct initramfs *archive, const char *path, struct 
 
 	blame_name(archive, path);
 	if (path[0] != '/' || strlen(path) >= PATH_MAX)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute one of at most 4095 bytes");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "path", "is not an absolute path of at most 4095 bytes");
 	memcpy(walk.rest, path, strlen(path) + 1);
 	while (walk.rest[0] && !status)
 		status = step(archive, &walk, error);

@@ -22,10 +22,10 @@
 #define CACHE_HEADER 48u
 #define CACHE_ENTRY 24u
 #define CACHE_MAX (64u << 20)
-#define CACHE_X86_64 0x0303u /* a library of glibc for 64-bit x86: FLAG_ELF_LIBC6 | FLAG_X8664_LIB64 */
+#define CACHE_X86_64 0x0303u /* a glibc library for x86-64: FLAG_ELF_LIBC6 | FLAG_X8664_LIB64 */
 #define LIBRARIES_MAX 4096u
 
-/* Debian's loader has its multi-architecture directories built in, Fedora's and Arch's have lib64. */
+/* Built into the loaders: Debian's multiarch directories, lib64 for Fedora and Arch. */
 static const char glibc_directories[] =
     "/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib";
 static const char musl_directories[] = "/lib:/usr/local/lib:/usr/lib";
@@ -45,7 +45,7 @@ static bool is_library(const char *path)
 	return is;
 }
 
-/* Replaces $ORIGIN, $LIB and $PLATFORM, with or without braces; false when the result does not fit. */
+/* Replaces $ORIGIN, $LIB and $PLATFORM, with or without braces; false if the result does not fit. */
 static bool expand(const char *from, size_t bytes, const char *object, char *to, size_t room)
 {
 	static const struct {
@@ -83,7 +83,7 @@ static bool expand(const char *from, size_t bytes, const char *object, char *to,
 	return true;
 }
 
-/* Looks into each directory of a colon-separated list until one has the library. */
+/* Searches the directories of a colon-separated list until one has the library. */
 static bool look_in(const char *list, const char *object, const char *name, library_found *found, void *opaque)
 {
 	while (list && *list) {
@@ -104,7 +104,7 @@ static bool look_in(const char *list, const char *object, const char *name, libr
 	return false;
 }
 
-/* A string of the cache, or NULL; offsets count from the cache's header. */
+/* A string in the cache, or NULL; offsets are relative to the cache's header. */
 static const char *cache_string(const uint8_t *cache, size_t bytes, uint32_t at)
 {
 	return at < bytes && memchr(cache + at, 0, bytes - at) ? (const char *)cache + at : NULL;
@@ -112,7 +112,7 @@ static const char *cache_string(const uint8_t *cache, size_t bytes, uint32_t at)
 
 /*
  * glibc's sysdeps/generic/dl-cache.h: after an obsolete cache that may come first, a header, entries {flags, key,
- * value, osversion, hwcap}, strings. Entries of one key are there for several levels of the processor.
+ * value, osversion, hwcap}, strings. A key may have several entries, one per processor level.
  */
 static bool look_in_cache(const struct library_places *places, const char *name, library_found *found, void *opaque)
 {
@@ -159,7 +159,7 @@ bool library_find(const struct library_places *places, const struct library_user
 			found(opaque, name);
 		return done;
 	}
-	/* DT_RPATH counts, also that of those who loaded this one, unless there is a DT_RUNPATH (ld.so(8)) */
+	/* without DT_RUNPATH, DT_RPATH of this object and of its loaders applies (ld.so(8)) */
 	if (!user->needs.runpath)
 		for (const struct library_user *u = user; u && !done; u = u->loader)
 			if (!u->needs.runpath)
@@ -176,7 +176,7 @@ bool library_find(const struct library_places *places, const struct library_user
 
 struct loaded {
 	struct library_user user;
-	char *name; /* the name it was asked for by */
+	char *name; /* the name it was requested by */
 	char *path;
 	struct loaded *next;
 };
@@ -186,14 +186,14 @@ struct collection {
 	struct library_places places;
 	struct loaded *first, **end;
 	unsigned count;
-	const char *name;                /* the library that is looked for, */
-	const struct library_user *user; /* by this one */
+	const char *name;                /* the library to find, */
+	const struct library_user *user; /* needed by this object */
 	bool found;
-	int status; /* of taking what was found */
+	int status; /* of adding the library found */
 	struct riffle_error *error;
 };
 
-/* Takes an ELF file in, whose own needs come in their turn. */
+/* Adds an ELF file; its own needs are processed later. */
 static int take(struct collection *c, const char *path, const char *name, const struct library_user *loader)
 {
 	struct loaded *loaded;
@@ -208,7 +208,7 @@ static int take(struct collection *c, const char *path, const char *name, const 
 	}
 	loaded = calloc(1, sizeof *loaded);
 	status = loaded ? elf_read_needs(&loaded->user.needs, fd, c->error)
-			: riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "cannot be held");
+			: riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "out of memory");
 	close(fd);
 	if (status) {
 		free(real);
@@ -222,13 +222,13 @@ static int take(struct collection *c, const char *path, const char *name, const 
 	c->end = &loaded->next;
 	c->count++;
 	if (!loaded->name || c->count > LIBRARIES_MAX)
-		return riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "are more than can be held");
+		return riffle_fail(c->error, RIFFLE_ERR_MEMORY, "libraries", "out of memory");
 	return initramfs_add_host_file(c->archive, path, c->error);
 }
 
 /*
- * Of the cache's entries all are taken along, because which one serves depends on the guest's processor. Elsewhere the
- * first one ends the search.
+ * All matching cache entries are added, because the guest's processor determines which one is used. Elsewhere the first
+ * match ends the search.
  */
 static void take_found(void *opaque, const char *path)
 {
@@ -260,7 +260,7 @@ static int take_needs(struct collection *c, const struct library_user *user)
 		if (!library_find(&c->places, user, c->name, take_found, c)) {
 			blame_name(c->archive, c->name);
 			c->status = riffle_fail(c->error, RIFFLE_ERR_UNSUPPORTED, "library",
-						"is needed by the program and is nowhere where its loader looks");
+						"is needed by the program, but its loader would not find it");
 		}
 	}
 	return c->status;
@@ -312,7 +312,7 @@ int libraries_add(struct initramfs *archive, const char *path, struct riffle_err
 		}
 		status = take_loader(&c, &c.first->user.needs);
 	}
-	/* the list grows at its end while it is gone through */
+	/* the list grows at its end during the walk */
 	for (struct loaded *l = c.first; l && !status; l = l->next)
 		status = take_needs(&c, &l->user);
 	if (!status)

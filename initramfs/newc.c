@@ -14,12 +14,12 @@
 
 #define HEADER_BYTES 110u
 #define TRAILER "TRAILER!!!"
-#define INODE_BYTES 1024u /* about what one file costs a kernel beside its content: inode, directory entry, name */
+#define INODE_BYTES 1024u /* what a file costs the kernel beyond its content, roughly: inode, directory entry, name */
 #define PAGE 4096u
 
 /*
- * A file in the root that is called as the end of an archive is gets another spelling of its path. What begins with
- * "./" is the same path to everybody who unpacks.
+ * A file in the root named like the end-of-archive marker gets a prefix of "./", which every unpacker treats as the
+ * same path.
  */
 static const char *prefix_of(const struct node *node)
 {
@@ -59,8 +59,7 @@ static int compare_files(const void *a, const void *b)
 	return (x->number > y->number) - (x->number < y->number);
 }
 
-/* Names of one file share an inode number; the last of them in the archive's order has the content, as GNU cpio does
- * it. */
+/* Hard links share an inode number; the last one in archive order has the content, as in GNU cpio. */
 static void link_names(struct node **files, size_t count)
 {
 	qsort(files, count, sizeof *files, compare_files);
@@ -85,7 +84,7 @@ static int number_files(struct initramfs *archive, struct riffle_error *error)
 
 	if (!files || archive->nodes > UINT32_MAX) {
 		free(files);
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	}
 	for (struct node *node = &archive->root; node; node = node_next(node)) {
 		node->number = ++number;
@@ -107,7 +106,7 @@ int initramfs_layout(struct initramfs *archive, uint64_t *bytes, struct riffle_e
 	if (status)
 		return status;
 	archive->unpacked = 0;
-	/* neither sum can wrap: each term is below 2^33, and there are fewer than 2^31 nodes in any memory */
+	/* neither sum can wrap: each term is below 2^33, and fewer than 2^31 nodes fit into memory */
 	for (struct node *node = &archive->root; node; node = node_next(node)) {
 		node->at = at;
 		at += padded(HEADER_BYTES + name_bytes(node)) + padded(content_bytes(node));
@@ -142,19 +141,20 @@ static uint32_t clamp_time(int64_t seconds)
 
 static uint8_t *write_header(uint8_t *to, const struct node *node, size_t name)
 {
-	const uint32_t fields[] = {node->number,
-				   node->mode,
-				   node->uid,
-				   node->gid,
-				   node->links,
-				   clamp_time(node->mtime),
-				   (uint32_t)content_bytes(node),
-				   0,
-				   0, /* the device it lies on: inode numbers are ours, so one is enough */
-				   node->major,
-				   node->minor,
-				   (uint32_t)name,
-				   0};
+	const uint32_t fields[] = {
+	    node->number,
+	    node->mode,
+	    node->uid,
+	    node->gid,
+	    node->links,
+	    clamp_time(node->mtime),
+	    (uint32_t)content_bytes(node),
+	    0,
+	    0, /* containing device: the inode numbers are newly assigned, so one device is enough */
+	    node->major,
+	    node->minor,
+	    (uint32_t)name,
+	    0};
 
 	memcpy(to, "070701", 6);
 	to += 6;
@@ -167,7 +167,7 @@ static uint8_t *write_header(uint8_t *to, const struct node *node, size_t name)
 
 struct packer {
 	struct initramfs *archive;
-	const struct node *directory; /* the one that directory_fd is */
+	const struct node *directory; /* the directory of directory_fd */
 	int directory_fd;
 	struct riffle_error *error;
 };
@@ -202,7 +202,7 @@ static int open_content(struct packer *packer, const struct node *node)
 	return openat(packer->directory_fd, node->name, flags);
 }
 
-/* Whether this is still the file that was collected. */
+/* Checks that this is still the file that was collected. */
 static int check_file(const struct packer *packer, const struct node *node, int fd)
 {
 	struct stat st;
@@ -235,7 +235,7 @@ static int read_run(const struct packer *packer, const struct node *node, int fd
 	return RIFFLE_OK;
 }
 
-/* The data of a file that may have holes, which are zeros already; where holes cannot be told everything is read. */
+/* Reads a file's data, skipping holes, which are already zero; reads everything if holes cannot be found. */
 static int read_sparse(const struct packer *packer, const struct node *node, int fd, uint8_t *to)
 {
 	uint64_t at = 0;

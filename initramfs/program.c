@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program of the host with all that starting it takes: interpreter, shared libraries, the links on the way. */
+/* A program of the host with everything needed to start it: interpreter, shared libraries, the links on the way. */
 #include "initramfs/program.h"
 
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include "initramfs/libraries.h"
 #include "initramfs/tree.h"
 
-#define SCRIPT_LINE 256u /* what the kernel reads of a script (BINPRM_BUF_SIZE) */
-#define SCRIPTS_MAX 5u   /* scripts run by scripts, as deep as the kernel goes */
+#define SCRIPT_LINE 256u /* how much of a script the kernel examines (BINPRM_BUF_SIZE) */
+#define SCRIPTS_MAX 5u   /* nesting of script interpreters, as in the kernel */
 
 static bool is_executable(const char *path, int *number)
 {
@@ -30,7 +30,7 @@ static bool is_executable(const char *path, int *number)
 	return false;
 }
 
-/* Puts the current directory in front of a relative path. */
+/* Prefixes a relative path with the current directory. */
 static int make_absolute(const char *directory, size_t bytes, const char *name, char *path, size_t room)
 {
 	char here[PATH_MAX] = "";
@@ -55,7 +55,7 @@ int program_find(const char *name, const char *search, char *path, size_t room)
 	}
 	for (const char *at = search; at;) {
 		size_t bytes = strcspn(at, ":");
-		/* an empty one is the current directory */
+		/* an empty entry means the current directory */
 		int error = bytes ? make_absolute(at, bytes, name, path, room) : make_absolute("", 0, name, path, room);
 
 		if (!error && is_executable(path, &number))
@@ -67,7 +67,7 @@ int program_find(const char *name, const char *search, char *path, size_t room)
 	return result;
 }
 
-/* Cuts the next word from *line; NULL when there is none. */
+/* Cuts the next word from *line; NULL if there is none. */
 static char *next_word(char **line)
 {
 	char *word = *line + strspn(*line, " \t");
@@ -105,7 +105,7 @@ static int add_script(struct initramfs *archive, const char *script, char *line,
 	if (!interpreter || interpreter[0] != '/' || depth == SCRIPTS_MAX) {
 		blame_name(archive, script);
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "#!",
-				   depth == SCRIPTS_MAX ? "names a script that names a script, and so on"
+				   depth == SCRIPTS_MAX ? "begins too long a chain of script interpreters"
 							: "names no interpreter by an absolute path");
 	}
 	name = strrchr(interpreter, '/') + 1;
@@ -115,7 +115,7 @@ static int add_script(struct initramfs *archive, const char *script, char *line,
 	number = find_of_env(line, search, path, sizeof path);
 	if (number) {
 		blame_name(archive, script);
-		return riffle_fail_system(error, number, "#!", "names an interpreter that env would not find");
+		return riffle_fail_system(error, number, "#!", "names an interpreter that env cannot find");
 	}
 	return path[0] ? add(archive, path, search, depth + 1, error) : RIFFLE_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files of an archive as a tree, each directory's entries in the order of their names. */
+/* The files of an archive as a tree, with each directory's entries sorted by name. */
 #include "initramfs/tree.h"
 
 #include <errno.h>
@@ -9,8 +9,9 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
-/* As strcmp(), of a name without a NUL. */
+/* As strcmp(), for a name without a NUL. */
 static int compare(const char *name, size_t bytes, const char *other)
 {
 	size_t others = strlen(other);
@@ -19,23 +20,16 @@ static int compare(const char *name, size_t bytes, const char *other)
 	return order ? order : (bytes > others) - (bytes < others);
 }
 
-/* The first child whose name is not before `name`. */
+/* Index of the first child whose name does not sort before `name`. */
 static size_t first_not_before(const struct node *parent, const char *name, size_t bytes)
 {
-	size_t low = 0, high = parent->count;
+	size_t index = parent->count;
 
-	/* a directory is read in order: mostly the place is the end */
-	if (high && compare(name, bytes, parent->children[high - 1]->name) > 0)
-		return high;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (compare(name, bytes, parent->children[middle]->name) > 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	/* directories are read in order, so the place is usually the end */
+	if (index && compare(name, bytes, parent->children[index - 1]->name) > 0)
+		return index;
+	RIFFLE_FIRST_WHERE(index, parent->count, compare(name, bytes, parent->children[index]->name) <= 0);
+	return index;
 }
 
 struct node *node_find(const struct node *parent, const char *name, size_t bytes)
@@ -72,15 +66,15 @@ int node_add(struct initramfs *archive, struct node *parent, const char *name, s
 	if (path_bytes >= NEWC_NAME_MAX) {
 		blame_node(archive, parent);
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "path",
-					    "of a file in this directory is longer than an initramfs can hold",
-					    path_bytes, NEWC_NAME_MAX - 1);
+					    "of a file in this directory is too long for an initramfs", path_bytes,
+					    NEWC_NAME_MAX - 1);
 	}
 	node = calloc(1, sizeof *node);
 	if (!node || !(node->name = strndup(name, bytes)) || !reserve_child(parent)) {
 		if (node)
 			free(node->name);
 		free(node);
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	}
 	node->parent = parent;
 	node->path_bytes = path_bytes;
@@ -112,7 +106,7 @@ struct node *node_next(const struct node *node)
 	return NULL;
 }
 
-/* Leaves first: without recursion, however deep the tree is. */
+/* Leaves first, without recursion, since the tree may be deep. */
 void node_empty(struct initramfs *archive, struct node *node)
 {
 	struct node *at = node;
@@ -174,7 +168,7 @@ int initramfs_new(struct initramfs **archive, struct riffle_error *error)
 	struct initramfs *made = calloc(1, sizeof *made);
 
 	if (!made)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "the list of its files does not fit");
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "initramfs", "out of memory for the list of files");
 	made->root.mode = S_IFDIR | 0755;
 	made->nodes = 1;
 	made->directory = -1;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The jailer's command line: read, checked, and its paths made canonical, before anything is changed. */
+/* The jailer's command line: parsed, checked, and its paths made canonical, before anything is changed. */
 #include "jailer/arguments.h"
 
 #include <ctype.h>
@@ -59,9 +59,9 @@ static const struct option {
     [OPTION_HELP] = {"--help", false, false, false, NULL, "print this (-h)"},
 };
 
-/* What was given, before it is checked. */
+/* The options as given, not yet checked. */
 struct given {
-	const char *value[OPTIONS]; /* the option's own name where it takes none; NULL: not given */
+	const char *value[OPTIONS]; /* for an option without a value, its own name; NULL: not given */
 	const char *limits[LIST_MAX];
 	size_t limit_count;
 };
@@ -106,7 +106,7 @@ static int take(struct arguments *arguments, struct given *given, int argc, char
 			    "this context.",
 			    !strncmp(word, "--", 2) ? word + 2 : word);
 	if (options[i].takes_value) {
-		/* an option where the value should be is a value forgotten */
+		/* an option in place of the value: the value was forgotten */
 		if (*at + 1 >= argc || !strncmp(argv[*at + 1], "--", 2))
 			return fail(failure,
 				    "Failed to parse arguments: The argument '%s' requires a value, but none was "
@@ -158,7 +158,7 @@ static int parse_limit(struct arguments *arguments, const char *text, struct fai
 	if (!value)
 		return fail(failure, "Invalid format for resources limits: %s", text);
 	length = (size_t)(value++ - text);
-	/* the highest value means no limit to the kernel */
+	/* for the kernel, the highest value means no limit */
 	if (!parse_number(value, UINT64_MAX, &number))
 		return fail(failure, "Invalid limit value for resource: %s: invalid digit found in string", value);
 	if (length == strlen("fsize") && !memcmp(text, "fsize", length))
@@ -183,7 +183,7 @@ bool path_stays_below(const char *path)
 	}
 }
 
-/* FILE=VALUE: what the file means is known when the hierarchies are. */
+/* Checks FILE=VALUE; the file's meaning is checked once the hierarchies are known. */
 static int check_cgroup(const char *text, struct failure *failure)
 {
 	const char *value = strchr(text, '=');
@@ -195,7 +195,7 @@ static int check_cgroup(const char *text, struct failure *failure)
 		return fail(failure, "Cgroup invalid file: %s", text);
 	memcpy(file, text, (size_t)(value - text));
 	file[value - text] = 0;
-	/* a name of one component, CONTROLLER.PROPERTY */
+	/* a single path component, CONTROLLER.PROPERTY */
 	if (!path_stays_below(file) || strchr(file, '/') || !strchr(file, '.') || file[0] == '.')
 		return fail(failure, "Cgroup invalid file: %s", text);
 	return 0;
@@ -210,14 +210,14 @@ static int check_required(const struct given *given, struct failure *failure)
 	return 0;
 }
 
-/* Numbers and names; files are looked at by arguments_resolve(). */
+/* Checks numbers and names; arguments_resolve() examines the files. */
 static int check_values(struct arguments *arguments, const struct given *given, struct failure *failure)
 {
 	uint64_t number;
 
 	if (parse_id(arguments->id, failure))
 		return -1;
-	/* the highest id is none: to chown it means "leave it" */
+	/* the highest value is not an id: chown takes it as "unchanged" */
 	if (!parse_number(given->value[OPTION_UID], UINT32_MAX - 1, &number))
 		return fail(failure, "Invalid uid: %s", given->value[OPTION_UID]);
 	arguments->uid = (uid_t)number;
@@ -256,7 +256,7 @@ int arguments_parse(struct arguments *arguments, int argc, char *const *argv, st
 			last = i;
 			break;
 		}
-	/* these win over everything else that is given */
+	/* --help and --version take precedence over everything else */
 	for (int i = 1; i < last; i++) {
 		arguments->help = arguments->help || !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
 		arguments->version = arguments->version || !strcmp(argv[i], "--version");

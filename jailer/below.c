@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens and makes files below an open directory, where somebody else may put links: none is ever followed. */
+/* Opens and creates files below an open directory in which somebody else may put links: none is ever followed. */
 #include "jailer/below.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@ int below_open(int directory, const char *path, int flags, mode_t mode)
 	};
 	long fd;
 
-	/* EAGAIN: a rename elsewhere meanwhile; the kernel asks to try again */
+	/* EAGAIN: raced with a rename; openat2(2) asks to try again */
 	do
 		fd = syscall(SYS_openat2, directory, path, &how, sizeof how);
 	while (fd < 0 && errno == EAGAIN);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Puts the jailer, and so what it runs, into cgroups of its own, of version 1 or 2. */
+/* Puts the jailer, and so the program it runs, into its own cgroups, of version 1 or 2. */
 #include "jailer/cgroup.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 #define LINE_MAX_BYTES 4096
 
-/* The part of FILE=VALUE before the first dot; arguments.c made sure of the form. */
+/* The part of FILE=VALUE before the first dot; arguments.c has checked the form. */
 static int controller_of(const char *setting, char controller[32], struct failure *failure)
 {
 	size_t length = strcspn(setting, ".=");
@@ -35,7 +35,7 @@ static int setting_of(const char *setting, char file[NAME_MAX + 1], const char *
 	return 0;
 }
 
-/* A word of a list such as "rw,cpu,cpuacct" or "cpu io memory". */
+/* Whether a word is in a list such as "rw,cpu,cpuacct" or "cpu io memory". */
 static bool has_word(const char *list, const char *word, const char *separators)
 {
 	size_t length = strlen(word);
@@ -51,7 +51,7 @@ static bool has_word(const char *list, const char *word, const char *separators)
 	}
 }
 
-/* Where the hierarchy of this controller (NULL: the unified one) is mounted. 1: there is one, 0: none. */
+/* Finds the mount point of this controller's hierarchy (NULL: the unified one). 1: found, 0: none. */
 static int find_mount(const char *mounts, const char *controller, char mount[PATH_MAX], bool *any)
 {
 	FILE *table = setmntent(mounts, "re");
@@ -187,7 +187,7 @@ static unsigned depth_of(const char *path)
 	return depth;
 }
 
-/* Version 1: a file such as cpuset.mems is empty in a new cgroup, and must not be while its child's is set. */
+/* Version 1: a file such as cpuset.mems is empty in a new cgroup, and must be set before that of a child is. */
 static int inherit(const struct cgroup *cgroup, const char *path, const char *file, struct failure *failure)
 {
 	char line[LINE_MAX_BYTES] = "", at[PATH_MAX], name[PATH_MAX + NAME_MAX + 2];
@@ -213,14 +213,14 @@ static int inherit(const struct cgroup *cgroup, const char *path, const char *fi
 	for (; full <= depth; full++) {
 		cut(at, path, full);
 		snprintf(name, sizeof name, "%s/%s", at, file);
-		/* of two starts at once the other may write it: only the last one counts */
+		/* a concurrent start may write it too; only the last level matters */
 		if (below_write(cgroup->root, name, line) && full == depth)
 			return fail_system(failure, errno, "Failed to write to %s/%s", cgroup->mount, name);
 	}
 	return 0;
 }
 
-/* Version 2: what a cgroup shall use must be enabled by each one above it. */
+/* Version 2: each ancestor must enable the controllers that a cgroup is to use. */
 static int enable(const struct cgroup *cgroup, const char *path, const char *controller, struct failure *failure)
 {
 	unsigned depth = depth_of(path);
@@ -274,7 +274,7 @@ int cgroups_enter(struct cgroups *cgroups, const struct arguments *arguments, st
 		return 0;
 	if (snprintf(path, sizeof path, "%s/%s", arguments->parent_cgroup, arguments->id) >= PATH_MAX)
 		return fail(failure, "Parent cgroup path is invalid. It is too long");
-	/* all values first: a cpuset takes no process before it has both processors and memory */
+	/* all values first: a cpuset accepts no process until it has both processors and memory */
 	for (size_t i = 0; !status && i < arguments->cgroup_count; i++)
 		status = set(cgroups, arguments, arguments->cgroups[i], path, undo, failure);
 	for (size_t i = 0; !status && i < cgroups->count; i++) {

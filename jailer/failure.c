@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a step of the jailer says when it fails, in Firecracker's words: tools that start jailers look for them. */
+/* Error messages of the jailer, in Firecracker's wording, which tools that start jailers look for. */
 #include "jailer/failure.h"
 
 #include <stdarg.h>

@@ -18,7 +18,7 @@
 
 #define MISC_MAJOR 10
 
-/* of <sys/mount.h>, which does not get on with <linux/mount.h> in every C library */
+/* from <sys/mount.h>, which conflicts with <linux/mount.h> in some C libraries */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int umount2(const char *target, int flags);
 #define DETACH 2 /* MNT_DETACH */
@@ -62,7 +62,7 @@ static int copy_bytes(int from, int to)
 	return copied < 0 ? -1 : 0;
 }
 
-/* The copy, open for writing, and known to be a file of nobody else. */
+/* Opens the copy for writing, making sure that it is a regular file without other links. */
 static int open_copy(const struct jail *jail, const struct arguments *arguments, mode_t mode, struct undo *undo,
 		     struct failure *failure)
 {
@@ -72,7 +72,7 @@ static int open_copy(const struct jail *jail, const struct arguments *arguments,
 	if (to >= 0)
 		undo_file(undo, jail->root, arguments->exec_name);
 	else if (errno == EEXIST)
-		/* without waiting for a reader, should it be a fifo */
+		/* without waiting for a reader if it is a FIFO */
 		to = below_open(jail->root, arguments->exec_name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (to < 0) {
 		fail_system(failure, errno, "Failed to open file %s/%s", jail->path, arguments->exec_name);
@@ -100,7 +100,7 @@ int jail_copy(const struct jail *jail, const struct arguments *arguments, struct
 		close(from);
 		return fail(failure, "%s is not a file", arguments->exec_path);
 	}
-	/* a copy and not a link: jails share no memory, and each may be on a file system of its own */
+	/* a copy instead of a link: jails share no memory, and may be on another file system */
 	to = open_copy(jail, arguments, st.st_mode, undo, failure);
 	if (to < 0) {
 		close(from);
@@ -120,8 +120,8 @@ int jail_copy(const struct jail *jail, const struct arguments *arguments, struct
 }
 
 /*
- * The mount is made of the open directory and attached to it, and pivot_root() stacks the old root on the new one: no
- * name is looked up in a directory that the jail's user may have been given before.
+ * The mount is cloned from the open directory and attached to it, and pivot_root() stacks the old root on the new one:
+ * no name is looked up in a directory that may already belong to the jail's user.
  */
 int jail_enter(struct jail *jail, struct failure *failure)
 {
@@ -139,7 +139,7 @@ int jail_enter(struct jail *jail, struct failure *failure)
 		return fail_system(failure, errno, "Failed to pivot root");
 	if (fchdir(old) < 0 || umount2(".", DETACH) < 0)
 		return fail_system(failure, errno, "Failed to unmount the old jail root");
-	/* wherever the caller's own root was: this process's root and directory are the jail's, and nothing is above */
+	/* whatever the caller's root was, this process's root and directory are now the jail's, with nothing above */
 	if (fchdir(tree) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return fail_system(failure, errno, "Failed to chdir into chroot directory");
 	close(old);
@@ -148,7 +148,7 @@ int jail_enter(struct jail *jail, struct failure *failure)
 	return 0;
 }
 
-/* A directory in the jail, or the jail's root itself (""), for its user alone. */
+/* Creates a directory in the jail, or takes the jail's root (""), accessible to its user only. */
 static int own_directory(const struct jail *jail, const char *name, const struct arguments *arguments,
 			 struct undo *undo, struct failure *failure)
 {
@@ -169,7 +169,7 @@ static int own_directory(const struct jail *jail, const char *name, const struct
 	return status;
 }
 
-/* The owner changes of the node that was made, and not of what may have taken its name. */
+/* Changes the owner of the node that was created, not of whatever may have replaced it under its name. */
 static int own_device(int directory, const char *name, dev_t device, const struct arguments *arguments)
 {
 	struct stat st;

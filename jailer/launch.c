@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The end of the jailer: in the background or a PID namespace if asked for, it becomes the program, without privileges.
+/*
+ * The last step of the jailer: it becomes the program, without privileges, in the background or a PID namespace if
+ * requested.
  */
 #include "jailer/launch.h"
 
@@ -31,7 +33,7 @@ uint64_t microseconds(int clock)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* A pipe that the program's start closes: whoever waits on the other end knows how it went. */
+/* A pipe that a successful execve() closes, by which processes waiting on the other end learn the outcome. */
 struct outcome {
 	int wait, tell;
 };
@@ -47,7 +49,7 @@ static int outcome_open(struct outcome *outcome)
 	return 0;
 }
 
-/* In the process that goes on: it, and those that it starts, hold the pipe open until one of them is the program. */
+/* In the process that continues: it and its children hold the pipe open until one of them executes the program. */
 static void outcome_keep(struct launch *launch, const struct outcome *outcome)
 {
 	close(outcome->wait);
@@ -57,11 +59,11 @@ static void outcome_keep(struct launch *launch, const struct outcome *outcome)
 void launch_failed(const struct launch *launch)
 {
 	for (unsigned i = 0; i < launch->waiting_count; i++)
-		/* a byte for each that waits: two at most */
+		/* one byte per waiting process, of which there are at most two */
 		(void)!write(launch->waiting[i], "12", 2);
 }
 
-/* In a process whose work is done. */
+/* In an intermediate process: waits for the outcome and exits. */
 static _Noreturn void outcome_await(const struct outcome *outcome)
 {
 	char failed;
@@ -74,7 +76,7 @@ static _Noreturn void outcome_await(const struct outcome *outcome)
 	_exit(got ? 1 : 0);
 }
 
-/* Forks twice: neither leader of a process group, nor of the session that the first child makes. */
+/* Forks twice: the result leads neither a process group nor the session created by the first child. */
 static int daemonize(struct launch *launch, const struct outcome *outcome, struct failure *failure)
 {
 	for (int generation = 0; generation < 2; generation++) {
@@ -115,8 +117,8 @@ static int write_pid(const struct jail *jail, const struct arguments *arguments,
 }
 
 /*
- * The saved user id stays the jailer's: execve() makes it the effective one, so that the program can never return to
- * it, but if that fails what was made can be removed, which the user has no right to.
+ * The saved user id stays the jailer's until execve() overwrites it with the effective one, so that the program cannot
+ * regain it. If execve() fails, the jailer still needs it to remove what was created.
  */
 static int become(const struct arguments *arguments, struct failure *failure)
 {
@@ -127,7 +129,7 @@ static int become(const struct arguments *arguments, struct failure *failure)
 	return 0;
 }
 
-/* After a failure: the rights of the user that started the jailer, if they were given up. */
+/* After a failure: regains the privileges, if they were dropped. */
 static void return_to_jailer(void)
 {
 	uid_t real, effective, saved;
@@ -170,9 +172,8 @@ static int execute(const struct launch *launch, const struct arguments *argument
 }
 
 /*
- * In a new PID namespace the program is process 1. A session's leader that ends sends SIGHUP to its terminal's
- * processes, so the program of a jailer that leads one gets a session of its own. The child waits for the pid file to
- * be written.
+ * In a new PID namespace the program is process 1. When a session leader exits, the processes on its terminal get
+ * SIGHUP; so if the jailer leads a session, the program gets its own. The child waits for the pid file to be written.
  */
 static int enter_pid_namespace(struct launch *launch, const struct jail *jail, const struct arguments *arguments,
 			       struct undo *undo, struct failure *failure)
@@ -199,7 +200,7 @@ static int enter_pid_namespace(struct launch *launch, const struct jail *jail, c
 	outcome_keep(launch, &started);
 	close(written.tell);
 	if (read(written.wait, &byte, 1) != 1)
-		_exit(1); /* the parent tells why */
+		_exit(1); /* the parent reports the reason */
 	{
 		char name[NAME_MAX + 8];
 

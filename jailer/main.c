@@ -51,7 +51,7 @@ static int set_limits(const struct arguments *arguments, struct failure *failure
 	return set_limit(RLIMIT_NOFILE, "no-file", arguments->open_files, failure);
 }
 
-/* The steps, in the order of Firecracker's. */
+/* The steps, in Firecracker's order. */
 static int run(struct arguments *arguments, struct launch *go, struct undo *undo, struct failure *failure)
 {
 	struct cgroups cgroups = {0};
@@ -78,7 +78,7 @@ static int run(struct arguments *arguments, struct launch *go, struct undo *undo
 	return launch(go, &jail, arguments, undo, failure);
 }
 
-/* By a link named `jailer`, in the form that users of Firecracker's jailer look for. */
+/* If called through a link named `jailer`, in the form that callers of Firecracker's jailer parse. */
 static void print_version(const char *called)
 {
 	const char *slash = called ? strrchr(called, '/') : NULL;
@@ -88,7 +88,7 @@ static void print_version(const char *called)
 	printf("riffle-jailer %s\n", RIFFLE_VERSION_STRING);
 }
 
-/* A standard stream that is closed would become the next file that is opened. */
+/* If a standard stream were closed, the next file opened would take its place. */
 static int keep_standard_streams(void)
 {
 	for (int fd = 0; fd <= 2; fd++)

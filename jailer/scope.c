@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cuts the jail off from what neither paths nor namespaces keep apart: abstract sockets, and signals to others. */
+/*
+ * Isolates the jail from what neither paths nor namespaces separate: abstract sockets, and signals to other processes.
+ */
 #include "jailer/scope.h"
 
 #include <stddef.h>
@@ -7,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* As <linux/landlock.h> of Linux 6.12, which may be newer than what this is built with. */
+/* From <linux/landlock.h> of Linux 6.12, which may be newer than the headers at build time. */
 #define ABI_WITH_SCOPES 6
 #define CREATE_RULESET_VERSION 1
 #define SCOPE_ABSTRACT_UNIX_SOCKET 1

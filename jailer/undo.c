@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Remembers what was made, so that a start that fails leaves nothing of its own behind. */
+/* Remembers what was created, so that a failed start leaves nothing behind. */
 #include "jailer/undo.h"
 
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #include <elf.h>
 #include <string.h>
 
-#include "boot/internal.h"
+#include "common/setup_header.h"
 
 #define NOTE_NAME "Xen"
 #define NOTE_PHYS32_ENTRY 18u /* XEN_ELFNOTE_PHYS32_ENTRY */

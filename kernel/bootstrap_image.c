@@ -9,9 +9,9 @@
 
 #include <riffle/load.h>
 
-#include "boot/internal.h"
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/setup_header.h"
 #include "kernel/boot_elf.h"
 #include "kernel/frame_reader.h"
 #include "stage/stage.h"

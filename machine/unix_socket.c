@@ -3,7 +3,6 @@
 #include "machine/unix_socket.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,27 +10,12 @@
 #include <unistd.h>
 
 #include "common/fail.h"
-
-/* Whether nobody listens at a socket's path any more, so that it can be taken. */
-static bool is_stale(const struct sockaddr_un *address, int type)
-{
-	struct stat st;
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return false;
-	bool stale = lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-		     connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
-
-	close(fd);
-	return stale;
-}
+#include "monitor/event/stale_socket.h"
 
 static int listen_at(int fd, int type, const struct sockaddr_un *address, const char *field, int backlog,
 		     struct riffle_error *error)
 {
-	if (is_stale(address, type))
-		unlink(address->sun_path);
+	stale_socket_remove(address, type);
 	mode_t mask = umask(0177);
 	int bound = bind(fd, (const struct sockaddr *)address, sizeof *address), problem = errno;
 

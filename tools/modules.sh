@@ -3,9 +3,9 @@
 # Finds kernel modules and what they depend on, for scripts that put them into an initramfs; to be sourced.
 
 # resolve DIR NAME...: prints the files of the modules named of the kernel whose
-# modules are in DIR (lib/modules/RELEASE), each behind those it depends on.
+# modules are in DIR (lib/modules/RELEASE), each after those it depends on.
 # Read from the modules themselves: a freshly unpacked package has no modules.dep.
-# Compressed ones (Debian's from 6.12 on) are unpacked into $tmp, which is the caller's.
+# Compressed ones (Debian's from 6.12 on) are unpacked into the caller's $tmp.
 resolve() {
 	local -A known=()
 	resolve_more "$@"
@@ -19,7 +19,7 @@ resolve_more() {
 		[ -z "${known[$name]:-}" ] || continue
 		known[$name]=yes
 		file=$(find "$dir/kernel" -name "${name//_/[-_]}.ko" -o -name "${name//_/[-_]}.ko.xz")
-		# built in: there already
+		# built in
 		[ -n "$file" ] || ! grep -qs "/${name//_/[-_]}\.ko\$" "$dir/modules.builtin" || continue
 		if [ -z "$file" ]; then
 			printf 'no module %s in %s\n' "$name" "$dir" >&2

@@ -1,24 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Binary search in the plan's ascending lists of image offsets. */
+/* Binary search. */
 #ifndef RIFFLE_COMMON_SEARCH_H
 #define RIFFLE_COMMON_SEARCH_H
 
 #include <stdint.h>
 
+/*
+ * Sets `index` to the first of 0 … count - 1 for which `condition`, an expression in `index`, is true, or to `count`.
+ * Once true, the condition must stay true for all that follow.
+ */
+#define RIFFLE_FIRST_WHERE(index, count, condition)                                                                    \
+	do {                                                                                                           \
+		__typeof__(index) low_ = 0, high_ = (count);                                                           \
+                                                                                                                       \
+		while (low_ < high_) {                                                                                 \
+			(index) = low_ + (high_ - low_) / 2;                                                           \
+			if (condition)                                                                                 \
+				high_ = (index);                                                                       \
+			else                                                                                           \
+				low_ = (index) + 1;                                                                    \
+		}                                                                                                      \
+		(index) = low_;                                                                                        \
+	} while (0)
+
 /* First index whose entry is at least `from`, or `count`; the list is strictly ascending. */
 static inline uint32_t riffle_first_at_least(const uint32_t *list, uint32_t count, uint64_t from)
 {
-	uint32_t low = 0, high = count;
+	uint32_t index;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (list[middle] < from)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(index, count, list[index] >= from);
+	return index;
 }
 
 #endif

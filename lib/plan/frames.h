@@ -6,15 +6,10 @@
 #include <riffle/plan.h>
 
 #include "common/fail.h"
+#include "common/plan_shape.h"
 
 /* The plan's frames against its extents, which have been checked, and the file. */
 int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error *error);
-
-/* Bytes that the plan takes in the file. */
-static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
-{
-	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
-}
 
 /* Empties *plan, except for its size, which is checked. Errors: ARGUMENT. */
 int riffle_plan_clear(struct riffle_plan *plan, struct riffle_error *error);

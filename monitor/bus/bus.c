@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Brings a guest's port and MMIO accesses to the device whose range they fall into. */
+/* Dispatches a guest's port and MMIO accesses to the device that owns the range. */
 #include "monitor/bus/bus.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
 void bus_init(struct bus *bus)
 {
@@ -23,17 +24,10 @@ void bus_destroy(struct bus *bus)
 /* Index of the first range that starts above `address`. */
 static size_t upper_bound(const struct bus_space *space, uint64_t address)
 {
-	size_t low = 0, high = space->count;
+	size_t index;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (space->ranges[middle].base <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(index, space->count, space->ranges[index].base > address);
+	return index;
 }
 
 static bool overlaps(const struct bus_space *space, size_t at, const struct bus_range *range)

@@ -36,7 +36,7 @@ int irq_connect_direct(struct irq *irq, int vm_fd, struct riffle_error *error)
 {
 	uint64_t edges;
 
-	/* tried here, where an error can be told */
+	/* probe the ioctl here, where an error can be reported */
 	if (set_line(vm_fd, irq->gsi, 0) < 0)
 		return riffle_fail_system(error, errno, "KVM_IRQ_LINE", "failed");
 	irq->direct = true;
@@ -49,7 +49,7 @@ int irq_connect_direct(struct irq *irq, int vm_fd, struct riffle_error *error)
 void irq_close(struct irq *irq)
 {
 	if (irq->fd >= 0)
-		close(irq->fd); /* which also takes it out of the VM */
+		close(irq->fd); /* which also removes it from the VM */
 	irq->fd = -1;
 }
 
@@ -64,7 +64,7 @@ void irq_raise(const struct irq *irq)
 		set_line(irq->vm_fd, irq->gsi, 0);
 		return;
 	}
-	ssize_t ignored = write(irq->fd, &one, sizeof one); /* a full counter is a pending interrupt already */
+	ssize_t ignored = write(irq->fd, &one, sizeof one); /* a full counter means an interrupt is already pending */
 
 	(void)ignored;
 }

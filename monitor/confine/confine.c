@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Confines a thread to the system calls of its kind, by filters compiled when riffle was built. */
+/* Restricts a thread to the system calls its kind needs, with seccomp filters compiled at build time. */
 #include "monitor/confine/confine.h"
 
 #include <errno.h>
@@ -41,7 +41,7 @@ static int install(const struct sock_filter *instructions, size_t count, struct 
 	const struct sock_fprog program = {.len = (unsigned short)count, .filter = own};
 
 	memcpy(own, instructions, count * sizeof *own);
-	/* signals only to threads of our own */
+	/* signals may only go to threads of this process */
 	for (size_t i = 0; i < count; i++)
 		if (own[i].code == (BPF_JMP | BPF_JEQ | BPF_K) && own[i].k == CONFINE_OWN_PID)
 			own[i].k = (uint32_t)getpid();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Confines a thread to the system calls of its kind, by filters compiled when riffle was built. */
+/* Restricts a thread to the system calls its kind needs, with seccomp filters compiled at build time. */
 #ifndef RIFFLE_MONITOR_CONFINE_H
 #define RIFFLE_MONITOR_CONFINE_H
 
@@ -8,10 +8,10 @@
 /* A thread's purpose. confine/generator.c lists what each kind may call, and why. */
 enum confine_kind {
 	CONFINE_LOOP,          /* the event loop, which owns the devices */
-	CONFINE_LOOP_CONNECTS, /* the same with a vsock device, which may connect to unix sockets of the host */
+	CONFINE_LOOP_CONNECTS, /* the same with a vsock device, which connects to unix sockets on the host */
 	CONFINE_LOOP_OPENS,    /* for a controlled machine: may also open and examine files (PATCH of a drive) */
 	CONFINE_LOOP_DEBUGS,   /* with or without vsock, and with a debugger's access to the vCPUs */
-	CONFINE_LOOP_SAVES,    /* for a machine that can be saved into descriptors that it receives */
+	CONFINE_LOOP_SAVES,    /* for a machine that can be saved to descriptors it receives */
 	CONFINE_LOOP_SAVES_CONNECTS,
 	CONFINE_VCPU,   /* runs the guest and dispatches its exits */
 	CONFINE_WRITER, /* writes console output */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Build-time program: prints the system call filter of each kind of thread as the initialisers of a BPF program. */
+/* Build-time program: prints each thread kind's system call filter as initialisers of a BPF program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -21,7 +21,7 @@
 
 #define END_OF_LIST (-1)
 
-/* Of every thread: locks, clocks, signals, its own end; and what a crash handler needs to restore the terminal. */
+/* For every thread: locks, clocks, signals, exit, and what a crash handler needs to restore the terminal. */
 static const int common_calls[] = {
     SCMP_SYS(read),          SCMP_SYS(write),           SCMP_SYS(futex),
     SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(restart_syscall),
@@ -32,8 +32,8 @@ static const int common_calls[] = {
 };
 
 /*
- * The event loop also ends the run: it joins threads, reports, and exits. No path can be opened, no program or thread
- * started; sockets are what connects to the console's, and vsock's.
+ * The event loop also ends the run: it joins threads, reports, and exits. It can open no path and start no program or
+ * thread; its sockets are connections to the console and to vsock.
  */
 static const int loop_calls[] = {
     SCMP_SYS(epoll_wait),
@@ -53,8 +53,7 @@ static const int loop_calls[] = {
     SCMP_SYS(fsync),
     SCMP_SYS(ppoll),
     SCMP_SYS(poll),
-    /* disks (monitor/virtio/block_*.c): a ring that may read and write its one file alone; files in memory; a new size
-     */
+    /* disks (monitor/virtio/block_*.c): an io_uring restricted to its one file; files in memory; resizing */
     SCMP_SYS(io_uring_enter),
     SCMP_SYS(io_uring_register),
     SCMP_SYS(preadv),
@@ -64,7 +63,7 @@ static const int loop_calls[] = {
     SCMP_SYS(fallocate),
     /* virtio-rng */
     SCMP_SYS(getrandom),
-    /* frames to and from a tap or passt; the streams of vsock */
+    /* frames to and from a tap or passt; vsock streams */
     SCMP_SYS(readv),
     SCMP_SYS(sendmsg),
     SCMP_SYS(sendto),
@@ -82,16 +81,16 @@ static const unsigned long loop_ioctls[] = {
     0x540f /* TIOCGPGRP */,
     0x5413 /* TIOCGWINSZ */,
     0x802c542a /* TCGETS2 and */,
-    0x402c542b /* TCSETS2: glibc's from 2.42 on */,
+    0x402c542b /* TCSETS2: used by glibc 2.42 and later */,
     0,
 };
 
-/* A disk's new file is opened, examined, measured, and set to O_DIRECT. */
+/* Opening a disk's replacement file: open, stat, size, O_DIRECT. */
 static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
 				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),     END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
-/* A snapshot: state out of KVM, memory and state into files. */
+/* Snapshots: read state from KVM, write memory and state to files. */
 static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate),
 				 END_OF_LIST};
 static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
@@ -111,17 +110,17 @@ static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    KVM_GET_DIRTY_LOG,
 					    KVM_KVMCLOCK_CTRL,
 					    0};
-/* by paths, where files may be opened */
+/* by path, for kinds that may open files */
 static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  SCMP_SYS(renameat),
 					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64),
 					 END_OF_LIST};
 
-/* A driver that resets a disk waits in its own thread for what is in flight. */
+/* When a driver resets a disk, the vCPU's thread waits for the requests in flight. */
 static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
 static const unsigned long vcpu_ioctls[] = {
     KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
-/* Disk images by preadv() and pwritev(), where io_uring is refused; nothing is opened. */
+/* Disk images through preadv() and pwritev(), if io_uring is unavailable; opens nothing. */
 static const int disk_calls[] = {
     SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
 };
@@ -130,7 +129,7 @@ static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* T
 static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
 static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
-/* What a debugger wants of a vCPU, beside the loop's own. */
+/* What a debugger needs from a vCPU, in addition to loop_ioctls. */
 static const unsigned long debug_ioctls[] = {
     TUNSETOFFLOAD,
     KVM_IRQ_LINE,
@@ -151,8 +150,8 @@ static const unsigned long debug_ioctls[] = {
 };
 
 /*
- * Connections to the API's socket. What a request asks for is done by the event loop. Whatever the thread's libraries
- * do once must be done before (jansson's seed comes from a file).
+ * Connections to the API's socket; the event loop carries out the requests. One-time initialisation of the thread's
+ * libraries must be done before (jansson reads its hash seed from a file).
  */
 static const int api_calls[] = {
     SCMP_SYS(accept4),   SCMP_SYS(poll),     SCMP_SYS(ppoll),  SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
@@ -168,10 +167,10 @@ static const struct kind {
 	const int *calls;
 	const unsigned long *ioctls;
 	int allocates; /* malloc and stdio: memory may be mapped, never executable */
-	int unlocks;   /* has files with locks */
-	int connects;  /* a guest's vsock reaches unix sockets of the host; no other sockets can be made */
+	int unlocks;   /* has locked files */
+	int connects;  /* a guest's vsock reaches unix sockets on the host; no other sockets can be created */
 	int saves;     /* snapshots */
-	int opens;     /* files, while the guest runs, at the word of somebody who controls it */
+	int opens;     /* files, while the guest runs, when its controller asks for it */
 } kinds[] = {
     {"loop", loop_calls, loop_ioctls, 1, 1, 0, 0, 0},
     {"loop_connects", loop_calls, loop_ioctls, 1, 1, 1, 0, 0},
@@ -209,7 +208,7 @@ static void allow_ioctls(scmp_filter_ctx filter, const unsigned long *requests)
 
 static scmp_filter_ctx make_filter(const struct kind *kind)
 {
-	/* SIGSYS and not a silent kill: its handler restores the terminal before the process dies */
+	/* SIGSYS instead of a silent kill, so that the handler restores the terminal before the process dies */
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
 
 	if (!filter)
@@ -223,7 +222,7 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	}
 	if (kind->opens && kind->saves) {
 		allow_all(filter, save_by_path_calls);
-		/* fdopendir() marks its descriptor as closed by exec */
+		/* fdopendir() sets FD_CLOEXEC */
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFD)));
 	}
 	if (kind->opens) {
@@ -232,13 +231,13 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFL)));
 	}
-	/* a disk image's lock is given up before the file is; a snapshot's new files are locked */
+	/* a disk image is unlocked before it is closed; a snapshot's new files are locked */
 	if (kind->unlocks || (kind->opens && kind->saves))
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_OFD_SETLK)));
 	check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, CONFINE_OWN_PID)));
 	/*
-	 * stdio asks for the kind of a descriptor, through a call that can name any path. It goes on without an answer,
-	 * so nobody gets one.
+	 * stdio stats its descriptors, through a call that can name any path. It copes with a failure, so the call
+	 * always fails.
 	 */
 	if (!kind->opens) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
@@ -254,7 +253,7 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)));
 	}
-	/* a tree of comparisons: KVM_RUN's ioctl should not pay for a long list */
+	/* a binary tree of comparisons, so that KVM_RUN's ioctl does not walk a long list */
 	check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2));
 	return filter;
 }

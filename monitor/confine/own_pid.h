@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The placeholder for the process's own id in the filters made at build time; it is replaced at run time. */
+/* Placeholder for the process's own id in the filters, which are built in advance; replaced at run time. */
 #ifndef RIFFLE_MONITOR_OWN_PID_H
 #define RIFFLE_MONITOR_OWN_PID_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPU configuration: bitmaps as files have them, and Firecracker's static templates as data. */
+/* CPU configuration: the bitmap syntax of configuration files, and Firecracker's static templates as data. */
 #include "monitor/core/cpu_config.h"
 
 #include <cpuid.h>
@@ -28,9 +28,8 @@ bool cpu_bitmap_parse(const char *text, unsigned bits, uint64_t *filter, uint64_
 }
 
 /*
- * What hides the differences between the models that a template is for, and the features that are missing in one of
- * them. Bits are named by the Intel SDM, volume 2A, CPUID, and AMD's APM, volume 3, appendix E. MSR 0x10a is
- * IA32_ARCH_CAPABILITIES.
+ * Each template hides the differences between the CPU models it covers, and features that any of them lacks. Bits are
+ * named by the Intel SDM, volume 2A, CPUID, and AMD's APM, volume 3, appendix E. MSR 0x10a is IA32_ARCH_CAPABILITIES.
  */
 static const struct cpu_cpuid_modifier t2[] = {
     {0x1, 0, CPU_EAX, 0x0fff3fff, 0x000306f2},        {0x1, 0, CPU_ECX, 0x0004cdfc, 0x00000000},
@@ -70,7 +69,7 @@ static const struct cpu_cpuid_modifier c3[] = {
 static const struct cpu_msr_modifier t2s_msrs[] = {{0x10a, 0xffffffffffffffff, 0x0c0a0c4c}};
 static const struct cpu_msr_modifier t2cl_msrs[] = {{0x10a, 0xffffffffe2f51e00, 0x00000000}};
 
-/* CPUID leaf 1, EAX: family, model and stepping of a host */
+/* CPUID leaf 1, EAX: the host's family, model and stepping */
 #define SKYLAKE 0x00050654u
 #define CASCADE_LAKE 0x00050657u
 #define ICE_LAKE 0x000606a6u
@@ -116,8 +115,7 @@ static int check_host(const struct template *template, struct riffle_error *erro
 	unsigned eax = 0, ebx, ecx, edx;
 
 	if (!is_vendor(template->amd ? "AuthenticAMD" : "GenuineIntel"))
-		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template",
-				   "is for CPUs of another vendor than this host's");
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template", "is for CPUs of a different vendor");
 	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
 	for (size_t i = 0; i < COUNT(template->hosts); i++)
 		if (template->hosts[i] && template->hosts[i] == (eax & SIGNATURE_BITS))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a guest's CPUs differ from what KVM offers on this host: CPUID bits, MSRs, and the capabilities it relies on. */
+/*
+ * How a guest's CPUs differ from what KVM offers on this host: CPUID bits, MSRs, and the capabilities the configuration
+ * relies on.
+ */
 #ifndef RIFFLE_MONITOR_CPU_CONFIG_H
 #define RIFFLE_MONITOR_CPU_CONFIG_H
 
@@ -24,7 +27,7 @@ struct cpu_msr_modifier {
 	uint64_t filter, value;
 };
 
-/* A KVM capability that is required; or one that is required by default and is waived (`!ID` in files). */
+/* A KVM capability to require, or one of those required by default to waive (`!ID` in files). */
 struct cpu_capability {
 	uint32_t id;
 	bool waived;
@@ -68,7 +71,7 @@ const char *cpu_template_name(enum cpu_template template);
  * is not for this host's CPU.
  */
 int cpu_template_get(struct cpu_config *config, enum cpu_template template, struct riffle_error *error);
-/* The same for any host. */
+/* The same, regardless of the host's CPU. */
 void cpu_template_modifiers(struct cpu_config *config, enum cpu_template template);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What KVM_RUN came back for, and what to do about it. */
+/* Handles the exits of KVM_RUN. */
 #include "monitor/core/exits.h"
 
 #include <sys/ioctl.h>
@@ -26,7 +26,7 @@ static void count_exit(const struct vcpu *vcpu, counter *exits, struct latency *
 		latency_add(time, clock_us(vcpu) - begun);
 }
 
-/* Parked when this is done: the kick of its own pause brings it out of the next KVM_RUN before it enters. */
+/* The vCPU parks after this: the pause it starts kicks it out of its next KVM_RUN before it enters the guest. */
 static void stop_for_debugger(struct vcpu *vcpu, const struct kvm_debug_exit_arch *stop)
 {
 	vm_begin_pause(vcpu->vm);
@@ -41,7 +41,7 @@ static void handle_debug(struct vcpu *vcpu)
 		stop_for_debugger(vcpu, &stop);
 }
 
-/* A string instruction brings several accesses of the same width at once. */
+/* A string instruction delivers several accesses of the same width in one exit. */
 static void handle_io(struct vcpu *vcpu)
 {
 	const struct vm_handlers *handlers = &vcpu->vm->handlers;
@@ -92,7 +92,10 @@ static void handle_system_event(struct vcpu *vcpu)
 	}
 }
 
-/* Where the guest was is kept for those who ask, and never part of the message: it tells the kernel's layout. */
+/*
+ * The guest's instruction pointer is kept for vm_fault_rip() and never part of the message: it reveals the kernel's
+ * layout.
+ */
 static void fail_vcpu(struct vcpu *vcpu, const char *exit, const char *problem, uint64_t found)
 {
 	struct riffle_error error;

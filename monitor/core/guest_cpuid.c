@@ -10,8 +10,8 @@
 
 /*
  * Leaves and bits: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E. Linux takes the topology from leaf 0xb
- * (0x1f before it) on Intel, from 0x8000001e, 0x80000008 and 0xb on AMD, and checks it against leaf 1: all of them must
- * tell the same, or it warns about firmware bugs and may count packages wrong.
+ * (0x1f before it) on Intel, from 0x8000001e, 0x80000008 and 0xb on AMD, and checks it against leaf 1: all must agree,
+ * or it warns about firmware bugs and may miscount packages.
  */
 #define LEAF1_ECX_VMX (1u << 5)
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
@@ -26,7 +26,7 @@ _Static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2
 #define TOPOLOGY_SMT 1u
 #define TOPOLOGY_CORE 2u
 
-/* bits of an APIC id that number the cores of the package */
+/* number of APIC id bits that select a core within the package */
 static unsigned core_bits(unsigned vcpus)
 {
 	unsigned bits = 0;
@@ -35,7 +35,9 @@ static unsigned core_bits(unsigned vcpus)
 	return bits;
 }
 
-/* Leaves 4 (Intel) and 0x8000001d (AMD) describe one cache a subleaf: the last level is shared, the others are not. */
+/*
+ * Leaves 4 (Intel) and 0x8000001d (AMD) describe one cache per subleaf: the last level is shared, the others are not.
+ */
 static void adjust_cache(struct kvm_cpuid_entry2 *entry, unsigned vcpus, bool intel)
 {
 	unsigned type = entry->eax & 0x1f, level = entry->eax >> 5 & 7;
@@ -61,10 +63,10 @@ static void adjust_entry(struct kvm_cpuid_entry2 *entry, unsigned vcpus, bool ts
 	case 0x4:
 		adjust_cache(entry, vcpus, true);
 		break;
-	case 0x5: /* MONITOR/MWAIT would leave the guest only to come back */
+	case 0x5: /* MONITOR/MWAIT would only cause exits */
 		entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 		break;
-	case 0xa: /* no performance counters: one thing less that the guest can reach in KVM */
+	case 0xa: /* no performance counters: less of KVM for the guest to attack */
 		entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 		break;
 	case 0x80000001:
@@ -80,7 +82,7 @@ static void adjust_entry(struct kvm_cpuid_entry2 *entry, unsigned vcpus, bool ts
 	case 0x8000001d:
 		adjust_cache(entry, vcpus, false);
 		break;
-	case 0x8000001e: /* one thread a core, one node */
+	case 0x8000001e: /* one thread per core, one node */
 		entry->ebx = entry->ecx = 0;
 		break;
 	}
@@ -165,7 +167,7 @@ static struct kvm_cpuid_entry2 *find_leaf(struct guest_cpuid *cpuid, uint32_t fu
 	return NULL;
 }
 
-/* Sets a leaf without subleaves, and makes it the highest of its range when it lies above. */
+/* Sets a leaf without subleaves, raising the highest leaf of its range if necessary. */
 static void set_leaf(struct guest_cpuid *cpuid, const struct kvm_cpuid_entry2 *leaf)
 {
 	struct kvm_cpuid_entry2 *range = find_leaf(cpuid, leaf->function & 0xffffff00), *old;
@@ -192,9 +194,9 @@ void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz)
 	if (!tsc_khz)
 		return;
 	/*
-	 * SDM, leaf 0x15: TSC = crystal * ebx / eax. Linux multiplies the crystal's kHz in 32 bits and takes the
-	 * crystal for the LAPIC timer's clock too, unless there is a TSC deadline timer, as there is here. Half the
-	 * TSC's frequency is exact and fits for every processor.
+	 * SDM, leaf 0x15: TSC = crystal * ebx / eax. Linux multiplies the crystal's kHz in 32 bits, and also takes the
+	 * crystal for the LAPIC timer's clock unless there is a TSC deadline timer, as there is here. Half the TSC's
+	 * frequency is exact and fits into 32 bits on every processor.
 	 */
 	if (is_intel(cpuid)) {
 		set_leaf(cpuid,
@@ -203,7 +205,7 @@ void guest_cpuid_set_tsc(struct guest_cpuid *cpuid, uint32_t tsc_khz)
 		set_leaf(cpuid, &(struct kvm_cpuid_entry2){
 				    .function = 0x16, .eax = tsc_khz / 1000, .ebx = tsc_khz / 1000, .ecx = 100});
 	}
-	/* KVM's LAPIC timer counts nanoseconds */
+	/* KVM's LAPIC timer runs at 1 GHz */
 	set_leaf(cpuid, &(struct kvm_cpuid_entry2){.function = 0x40000010, .eax = tsc_khz, .ebx = 1000000});
 }
 
@@ -253,7 +255,7 @@ int guest_cpuid_read(struct guest_cpuid *cpuid, int kvm_fd, const struct cpu_con
 		     bool tsc_deadline, struct riffle_error *error)
 {
 	cpuid->padding = 0;
-	/* some entries are kept free: two for the topology, three for the TSC's frequency */
+	/* keep entries free: two for the topology, three for the TSC's frequency */
 	cpuid->nent = GUEST_CPUID_ENTRIES - 5;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_GET_SUPPORTED_CPUID", "failed");

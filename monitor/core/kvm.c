@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /dev/kvm and one VM of it: capabilities, reserved pages, interrupt controllers and timer. */
+/* /dev/kvm and one VM: capabilities, reserved pages, interrupt controllers and timer. */
 #include "monitor/core/kvm.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 
 #include "common/fail.h"
 
-/* Four pages at the top of the 32-bit space, in the hole of guest RAM: Documentation/virt/kvm/api.rst */
+/* Four pages near the top of the 32-bit space, in the hole of guest RAM: Documentation/virt/kvm/api.rst */
 #define IDENTITY_MAP_ADDRESS UINT64_C(0xfffbc000)
 #define TSS_ADDRESS 0xfffbd000ul
 
@@ -32,7 +32,7 @@ int kvm_open(struct riffle_error *error)
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION) {
 		if (version < 0)
-			riffle_fail_system(error, errno, "/dev/kvm", "is not KVM's");
+			riffle_fail_system(error, errno, "/dev/kvm", "is not a KVM device");
 		else
 			riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "KVM_GET_API_VERSION", "unknown version",
 					     (uint64_t)version, KVM_API_VERSION);
@@ -65,9 +65,9 @@ static int check_wanted(int kvm_fd, const struct cpu_config *config, struct riff
 int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struct riffle_error *error)
 {
 	/*
-	 * Not all that is needed, for each question is a system call of every start: where there is immediate exit
-	 * (Linux 4.12), there is everything older that cannot be configured away; and the PIT comes and goes with the
-	 * interrupt controllers.
+	 * Not every capability needed is checked, since each check costs a system call at every start: a kernel with
+	 * immediate exit (Linux 4.12) has everything older that cannot be configured away, and the PIT is present
+	 * whenever the interrupt controllers are.
 	 */
 	static const struct {
 		int capability;
@@ -115,7 +115,7 @@ int kvm_create_chips(int vm_fd, struct riffle_error *error)
 {
 	if (ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return riffle_fail_system(error, errno, "KVM_CREATE_IRQCHIP", "failed");
-	/* the speaker's port 0x61 is answered too: Linux calibrates its clock by it where it has no better one */
+	/* port 0x61 (speaker) as well: Linux calibrates its clock with it if it has nothing better */
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	if (ioctl(vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return riffle_fail_system(error, errno, "KVM_CREATE_PIT2", "failed");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM: one mapping, anonymous or of a file, cut by the hole below 4 GiB into at most two stretches. */
+/* Guest RAM: one mapping, anonymous or of a file, split by the hole below 4 GiB into at most two ranges. */
 #include "monitor/core/memory.h"
 
 #include <cpuid.h>
@@ -17,22 +17,23 @@
 #include <riffle/boot.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
 #define ADDED_STEP (UINT64_C(1) << 30)
-#define EXTENTS_MAX 512u /* of a file that are mapped one by one */
+#define EXTENTS_MAX 512u /* of a file, mapped one by one */
 
 /*
- * A reservation without access holds the RAM and at least a page of guard on either side, so that no length that
- * somebody failed to check reaches another mapping. The RAM starts on a 2 MiB boundary of the host and at guest
- * address 0 (its second stretch at 3 GiB of the mapping and at guest address 4 GiB), so that the host may back it
- * with huge pages and map them as such in the guest.
+ * An inaccessible reservation holds the RAM and at least one guard page on either side, so that an unchecked length
+ * cannot reach another mapping. The RAM starts on a 2 MiB boundary of the host and at guest address 0 (its second range
+ * at 3 GiB of the mapping and at guest address 4 GiB), so that the host can back it with huge pages and map them as
+ * such in the guest.
  */
 static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struct riffle_error *error)
 {
 	size_t reserve = bytes + 2 * GUEST_MEMORY_STEP;
 	uint8_t *reservation = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	bool anonymous = memory->fd < 0 || memory->shared;
-	/* without MAP_NORESERVE a pool that is too small is an error here, and no SIGBUS later */
+	/* without MAP_NORESERVE, so that too small a pool is an error here and not a SIGBUS later */
 	int kind = memory->hugetlb ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
 		   : anonymous     ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 				   : MAP_PRIVATE | MAP_NORESERVE;
@@ -74,7 +75,7 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 	if (status)
 		return status;
 	madvise(*ram, bytes, MADV_DONTDUMP);
-	madvise(*ram, bytes, MADV_DONTFORK); /* a child would turn every page of the guest copy-on-write */
+	madvise(*ram, bytes, MADV_DONTFORK); /* a fork would make every guest page copy-on-write */
 	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
 
 	memory->ram[0] = (struct riffle_ram){.address = 0, .bytes = low, .host = *ram};
@@ -88,8 +89,8 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 }
 
 /*
- * Advice: a host that knows none of it still runs the guest. Not the first 2 MiB: a dozen pages of them are
- * written before a guest starts, which cost less than clearing them all.
+ * Only advice: the guest also runs on a host that ignores it. The first 2 MiB are left out: only a dozen of their pages
+ * are written before the guest starts, which is cheaper than clearing a huge page.
  */
 static void advise_huge(uint8_t *ram, uint64_t bytes)
 {
@@ -110,7 +111,7 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pag
 	return 0;
 }
 
-/* The next stretch of a file that has data, holes of up to `gap` bytes among it; false: there is none. */
+/* The file's next extent with data, including holes of up to `gap` bytes; false: there is none. */
 static bool next_extent(int fd, uint64_t at, uint64_t end, uint64_t gap, struct guest_memory_extent *extent)
 {
 	off_t from = lseek(fd, (off_t)at, SEEK_DATA), to;
@@ -129,7 +130,7 @@ static bool next_extent(int fd, uint64_t at, uint64_t end, uint64_t gap, struct 
 	return true;
 }
 
-/* How many there are; beyond the limit it is not counted to the end. */
+/* Returns how many there are; stops counting beyond the limit. */
 static size_t find_extents(int fd, uint64_t end, uint64_t gap, struct guest_memory_extent extents[EXTENTS_MAX])
 {
 	size_t count = 0;
@@ -151,9 +152,10 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 {
 	uint64_t bytes = extent->to - extent->from;
 
-	/* where the guest writes into a gap, there is room */
+	/* reserve space for guest writes into the gaps */
 	if (gaps && fallocate(memory->fd, 0, (off_t)extent->from, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
-		return riffle_fail_system(error, errno, "memory file", "has no room for what the guest will write");
+		return riffle_fail_system(error, errno, "memory file",
+					  "has too little disk space for the guest's writes");
 	if (mmap(ram + extent->from, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->fd,
 		 (off_t)extent->from) == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
@@ -163,7 +165,7 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 	return 0;
 }
 
-/* What a file that is the guest's alone has, over anonymous memory. */
+/* Maps the data of a file that only this guest uses, over anonymous memory. */
 static int map_extents(struct guest_memory *memory, uint64_t bytes, struct riffle_error *error)
 {
 	uint64_t gap = 0;
@@ -195,7 +197,7 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 		status = riffle_fail(error, RIFFLE_ERR_FORMAT, "memory file", "is not a regular file");
 	else if (!status && (uint64_t)st.st_size != bytes)
 		status = riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "memory file",
-					      "has another size than the guest's memory", (uint64_t)st.st_size, bytes);
+					      "differs in size from the guest's memory", (uint64_t)st.st_size, bytes);
 	if (!status)
 		status = map(memory, bytes, &ram, error);
 	if (!status && memory->shared) {
@@ -243,35 +245,28 @@ void guest_memory_mark_pages(const struct guest_memory *memory, const void *at, 
 {
 	size_t offset = (size_t)((const uint8_t *)at - guest_memory_start(memory));
 
-	/* memory that a device added is saved by nobody */
+	/* memory added by devices is never saved */
 	if (!bytes || offset >= guest_memory_bytes(memory))
 		return;
 	for (size_t page = offset / GUEST_PAGE; page <= (offset + bytes - 1) / GUEST_PAGE; page++) {
 		uint64_t bit = UINT64_C(1) << page % 64;
 
-		/* most buffers are used again and again: a look is cheaper than a locked write */
+		/* most buffers are reused: testing the bit is cheaper than a locked write */
 		if (!(atomic_load_explicit(&memory->dirty[page / 64], memory_order_relaxed) & bit))
 			atomic_fetch_or_explicit(&memory->dirty[page / 64], bit, memory_order_relaxed);
 	}
 }
 
-/* The first extent that ends after `offset`, or the end of them. */
+/* The first extent that ends after `offset`, or the end of the array. */
 static const struct guest_memory_extent *extent_after(const struct guest_memory *memory, uint64_t offset)
 {
-	size_t low = 0, high = memory->extent_count;
+	size_t index;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (memory->extents[middle].to > offset)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return memory->extents + low;
+	RIFFLE_FIRST_WHERE(index, memory->extent_count, memory->extents[index].to > offset);
+	return memory->extents + index;
 }
 
-/* Some of it is of the file, some anonymous. */
+/* The range may be partly file-backed and partly anonymous. */
 static bool discard_shared(const struct guest_memory *memory, uint64_t from, uint64_t to)
 {
 	const struct guest_memory_extent *end = memory->extents + memory->extent_count;
@@ -302,12 +297,15 @@ bool guest_memory_discard(const struct guest_memory *memory, void *at, size_t by
 
 		return discard_shared(memory, from, from + bytes);
 	}
-	/* without the page the file's would be seen again */
+	/* dropping the page would expose the file's content again */
 	return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		    0) != MAP_FAILED;
 }
 
-/* Half of what the host's CPU can address, where that is less: client processors have 39 bits, which end at 512 GiB. */
+/*
+ * GUEST_MEMORY_ADDED_FROM, or half the host CPU's address space if that is less: client processors have 39 bits (512
+ * GiB).
+ */
 static uint64_t added_from(void)
 {
 	unsigned eax = 0, ebx, ecx, edx;
@@ -331,7 +329,7 @@ int guest_memory_add(struct guest_memory *memory, const struct riffle_ram *regio
 		     struct riffle_error *error)
 {
 	if (memory->added_count == GUEST_MEMORY_ADDED_MAX)
-		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "pmem", "are more than there is room for",
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "pmem", "has too many devices",
 					    memory->added_count + 1, GUEST_MEMORY_ADDED_MAX);
 	memory->added_read_only[memory->added_count] = read_only;
 	memory->added[memory->added_count++] = *region;
@@ -364,7 +362,7 @@ int guest_memory_register(const struct guest_memory *memory, int vm_fd, struct r
 	for (size_t i = 0; !status && i < memory->added_count; i++)
 		status = register_one(vm_fd, (uint32_t)(memory->count + i), &memory->added[i],
 				      memory->added_read_only[i] ? KVM_MEM_READONLY : 0, error);
-	/* where KVM cannot (KVM_CAP_READONLY_MEM), or will not, reads come as exits */
+	/* if KVM cannot (KVM_CAP_READONLY_MEM) or will not, reads cause exits */
 	if (!status && memory->registers.bytes)
 		register_one(vm_fd, (uint32_t)(memory->count + memory->added_count), &memory->registers,
 			     KVM_MEM_READONLY, NULL);

@@ -17,22 +17,22 @@
 
 #define GUEST_MEMORY_ADDED_MAX 16u
 #define GUEST_MEMORY_ADDED_FROM (UINT64_C(512) << 30)
-/* What anonymous RAM consists of. */
+/* Page size of anonymous RAM. */
 enum guest_pages {
 	GUEST_PAGES_SMALL,
-	GUEST_PAGES_TRANSPARENT, /* huge ones, where the host can give them */
-	GUEST_PAGES_HUGETLB,     /* of 2 MiB, all of them taken from the host's pool at once */
+	GUEST_PAGES_TRANSPARENT, /* huge if the host has them to spare */
+	GUEST_PAGES_HUGETLB,     /* 2 MiB, all taken from the host's pool at once */
 };
 
 /* A file that holds the RAM: byte n of the file is byte n of the RAM, not counting the hole. */
 struct guest_memory_file {
-	int fd; /* the memory's own from then on, also after an error */
+	int fd; /* ownership passes to the memory, also after an error */
 	/*
-	 * The guest writes to the file: for one that nobody else will use. Its holes are anonymous memory, so that a
-	 * guest that runs needs no room on the file's disk. False: the file stays as it is.
+	 * The guest writes to the file, which nothing else may use. Holes are backed by anonymous memory, so that a
+	 * running guest needs no space on the file's disk. False: the file is never modified.
 	 */
 	bool shared;
-	bool huge_pages; /* for what is anonymous */
+	bool huge_pages; /* for the anonymous part */
 };
 
 struct guest_memory {
@@ -45,24 +45,24 @@ struct guest_memory {
 	struct riffle_ram added[GUEST_MEMORY_ADDED_MAX];
 	bool added_read_only[GUEST_MEMORY_ADDED_MAX]; /* for the guest's CPUs; the host's mapping is writable */
 	size_t added_count;
-	/* readable but not writable by the guest's CPUs, and no memory to devices; bytes 0: nothing */
+	/* readable but not writable by the guest's CPUs, inaccessible to devices; bytes 0: none */
 	struct riffle_ram registers;
 	void *reservation; /* RAM including guard pages; NULL: nothing mapped */
 	size_t reservation_bytes;
 	int fd; /* of its file; -1: anonymous */
 	bool shared;
-	bool hugetlb; /* of pages of 2 MiB: fewer bytes than one cannot be given back */
-	/* of a shared file: what is mapped of it, sorted; the rest is anonymous */
+	bool hugetlb; /* 2 MiB pages: smaller ranges cannot be discarded */
+	/* for a shared file: the parts mapped from it, sorted; the rest is anonymous */
 	struct guest_memory_extent {
 		uint64_t from, to;
 	} * extents;
 	size_t extent_count;
-	bool unsaved; /* no file holds what it was at any time: a first difference is all of it */
+	bool unsaved; /* never saved to a file: the first differential snapshot has to hold all of it */
 	_Atomic uint64_t
 	    *dirty; /* one bit per page that the monitor wrote since the last snapshot; NULL: not tracked */
 };
 
-/* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY (also: the pool has not that many pages). */
+/* Maps `bytes` of guest RAM, all zero. Errors: ARGUMENT (size), MEMORY (also: too few pages in the pool). */
 int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pages pages, struct riffle_error *error);
 /* The same from a file of this size. Errors: also FORMAT (its size), IO. */
 int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,

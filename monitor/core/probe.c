@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells a /dev/kvm that virtualises from one that emulates every instruction. */
+/* Distinguishes a /dev/kvm that virtualises from one that emulates every instruction. */
 #include "monitor/core/probe.h"
 
 #include <cpuid.h>
@@ -24,8 +24,8 @@
 #define DR7_GLOBAL_EXACT_0 0x602u /* an execution breakpoint at DR0's address */
 
 /*
- * A processor runs this in any mode. KVM's instruction emulator has the few x87 instructions that touch control and
- * status words, not this one. Time would not tell: an emulating KVM takes 300 to 3,700 ns for an instruction, a real
+ * Every processor runs this in any mode. KVM's instruction emulator implements only the x87 instructions for control
+ * and status words, not this one. Timing is unreliable: an emulating KVM takes 300 to 3,700 ns per instruction, a real
  * one nested in an emulated machine up to 230.
  */
 static const uint8_t x87_guest[] = {
@@ -120,9 +120,10 @@ int probe_refuse_emulation(int kvm_fd, struct riffle_error *error)
 	probe_close(&probe);
 	if (status || exit_reason == KVM_EXIT_HLT)
 		return status;
-	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
-			   "emulates guests instruction by instruction, which Linux does not survive: this host has no "
-			   "hardware virtualisation; run the command under tools/kvmbox");
+	return riffle_fail(
+	    error, RIFFLE_ERR_UNSUPPORTED, "/dev/kvm",
+	    "emulates guests instruction by instruction, which is too slow and incomplete for Linux: this host "
+	    "has no hardware virtualisation; run the command under tools/kvmbox");
 }
 
 static bool probe_debug(int kvm_fd, const uint8_t *guest, size_t guest_bytes, const struct kvm_guest_debug *debug)
@@ -139,7 +140,7 @@ bool probe_breakpoints(int kvm_fd)
 {
 	static const uint8_t guest[] = {
 	    0xcc, /* int3 */
-	    0xf4, /* hlt: the handler of the real mode's vector 3, at address 0, is memory that nobody has */
+	    0xf4, /* hlt: real mode's vector 3 points to address 0, where there is no memory */
 	};
 	const struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP};
 

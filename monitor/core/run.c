@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vCPUs' threads: parked, in the guest, or handling what it came out for. */
+/* The vCPU threads: parked, in the guest, or handling an exit. */
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -46,7 +46,7 @@ static void run_until_kicked(struct vcpu *vcpu)
 			exits_handle(vcpu);
 			continue;
 		}
-		/* EAGAIN: a vCPU that waited for INIT or SIPI got it */
+		/* EAGAIN: a vCPU received the INIT or SIPI it was waiting for */
 		if (errno != EINTR && errno != EAGAIN) {
 			struct riffle_error error;
 

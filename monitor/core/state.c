@@ -9,9 +9,9 @@
 #include "monitor/core/thread.h"
 
 /*
- * A vCPU is told to come out by `wanted`, and then kicked: one that is on its way into the guest sees immediate_exit,
- * one that is inside gets the signal. KVM_RUN first completes the port or MMIO access that it last came back for, so a
- * vCPU that is parked has nothing half-done. state_lock is held.
+ * `wanted` tells a vCPU to leave the guest; the kick makes it look: one about to enter the guest sees immediate_exit,
+ * one inside gets the signal. KVM_RUN first completes the port or MMIO access it last returned for, so a parked vCPU
+ * has no access half-done. state_lock is held.
  */
 static void kick(struct vm *vm)
 {
@@ -70,7 +70,7 @@ void vm_pause_soon(struct vm *vm)
 void vm_resume(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->state_lock);
-	/* those whom a pause has called out but who are not parked yet would take the order back for a spurious kick */
+	/* vCPUs kicked by a pause but not parked yet would take this resume for a spurious kick */
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
 	bool paused = vm->wanted == VM_PAUSED;
@@ -78,7 +78,7 @@ void vm_resume(struct vm *vm)
 	if (paused)
 		vm->wanted = VM_RUNNING;
 	pthread_mutex_unlock(&vm->state_lock);
-	/* with the lock held, each would wake up to wait for it */
+	/* after unlocking, or each thread would wake up only to wait for the lock */
 	if (paused)
 		pthread_cond_broadcast(&vm->state_changed);
 }
@@ -119,7 +119,7 @@ void vm_join(struct vm *vm)
 
 	if (threads && vm->wanted == VM_ENDED)
 		kick(vm);
-	vm->threads = 0; /* whoever ends it from now on must not kick a thread that is no more */
+	vm->threads = 0; /* vm_end() must not kick threads that no longer exist */
 	pthread_mutex_unlock(&vm->state_lock);
 	for (unsigned i = 0; i < threads; i++)
 		pthread_join(vm->vcpus[i].thread, NULL);

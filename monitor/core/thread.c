@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads with small stacks, the signals of a running microVM, and the one that gets a thread out of a system call. */
+/* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #include "monitor/core/thread.h"
 
 #include <fcntl.h>
@@ -14,8 +14,10 @@
 
 #define THREAD_STACK (96u << 10)
 
-/* Blocked and not read: the system call that raises one fails as well (a reader that went away, a file that may not
-   grow), and restoring the terminal must work from the background too. */
+/*
+ * Blocked and never read: the system call that raises one also fails (reader gone, file size limit), and restoring the
+ * terminal must work from the background too.
+ */
 static const int seen_by_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
 
 static void nothing(int number)
@@ -24,8 +26,7 @@ static void nothing(int number)
 }
 
 /*
- * The signals that are ignored. The kernel tells them all in one file; where there is no /proc it has to be asked for
- * each, which takes sixty calls.
+ * Finds the ignored signals. /proc lists them in one file; without it, each signal takes a system call, sixty in all.
  */
 static void find_ignored(sigset_t *ignored)
 {
@@ -54,7 +55,7 @@ static void find_ignored(sigset_t *ignored)
 
 void signals_take(struct signal_state *state, sigset_t *taken)
 {
-	/* a fault's own signals have handlers (or their default), and a debugger's stop is the kernel's business */
+	/* fault signals keep their handlers or default action; the kernel handles stopping and continuing */
 	static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
 					 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing};
@@ -63,7 +64,7 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	sigfillset(&blocked);
 	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
 		sigdelset(&blocked, left_alone[i]);
-	/* what the caller had ignored stays ignored: nohup, a shell's background jobs. Blocked, it would be read. */
+	/* signals the caller ignored stay ignored (nohup, a shell's background jobs); blocked, they would be read */
 	find_ignored(&ignored);
 	for (int number = 1; number <= SIGRTMAX; number++)
 		if (number != KICK_SIGNAL && sigismember(&ignored, number) == 1)
@@ -91,7 +92,7 @@ void signals_take_kick(struct signal_state *state)
 
 void signals_restore(const struct signal_state *state)
 {
-	/* kicks, broken pipes and full files of this run mean nothing after it */
+	/* discard kicks and SIGPIPE, SIGXFSZ left pending by this run */
 	sigset_t ours;
 	sigemptyset(&ours);
 	sigaddset(&ours, KICK_SIGNAL);

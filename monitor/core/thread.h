@@ -11,25 +11,25 @@
 #define KICK_SIGNAL SIGRTMIN
 
 struct signal_state {
-	sigset_t mask;         /* what the caller had blocked */
-	struct sigaction kick; /* what KICK_SIGNAL did */
+	sigset_t mask;         /* signals blocked by the caller */
+	struct sigaction kick; /* the caller's action for KICK_SIGNAL */
 };
 
 /*
  * Blocks every signal for which a running microVM has no handler, and installs KICK_SIGNAL, which only interrupts
  * system calls. Fills *taken with the signals that the caller should read through a signalfd: all that would end the
- * process, except those raised by its own faults, and those of job control. Threads started afterwards inherit the
- * mask. Undone by signals_restore().
+ * process, except fault signals, and those of job control. Threads started afterwards inherit the mask. Undone by
+ * signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
-/* The kick alone: every other signal is left to the process. */
+/* Only installs the kick; every other signal is left to the process. */
 void signals_take_kick(struct signal_state *state);
 void signals_restore(const struct signal_state *state);
 
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
-/* To be called first in a thread's body: its name in /proc ("NAME NUMBER"), and the kick let in. */
+/* To be called first in a thread's body: sets its name in /proc ("NAME NUMBER") and unblocks the kick. */
 void thread_begin(const char *name, unsigned number);
 /* The calling thread's name, as thread_begin() or thread_set_name() gave it; "main" for one that has none. */
 const char *thread_name(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One vCPU: made, given its CPUID, MSRs and entry registers. */
+/* One vCPU: creation, CPUID, MSRs and entry registers. */
 #include "monitor/core/vcpu.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@
 #define SEGMENT_DATA 3u  /* read, write, accessed */
 #define SEGMENT_TSS_BUSY 11u
 
-/* What firmware leaves: fast string instructions on, all memory write-back unless an MTRR says otherwise. */
+/* As firmware leaves them: fast string instructions on, memory write-back by default (MTRRs). */
 static int set_msrs(int fd, struct riffle_error *error)
 {
 	struct {
@@ -56,7 +56,7 @@ static void set_lvt(struct kvm_lapic_state *lapic, unsigned reg, unsigned mode)
 	riffle_put32(lapic->regs + reg, (value & ~0x700u) | mode << 8);
 }
 
-/* PIC interrupts come in through LINT0 of vCPU 0, NMIs through LINT1 (MultiProcessor Spec 3.6.2.2, virtual wire). */
+/* PIC interrupts arrive through LINT0 of vCPU 0, NMIs through LINT1 (MultiProcessor Spec 3.6.2.2, virtual wire). */
 static int wire_lapic(int fd, struct riffle_error *error)
 {
 	struct kvm_lapic_state lapic;
@@ -159,7 +159,7 @@ static int set_special_registers(int fd, const struct riffle_boot_registers *reg
 	sregs.cs = flat_segment(registers->cs, true);
 	sregs.ds = sregs.es = sregs.ss = flat_segment(registers->ds, false);
 	sregs.fs = sregs.gs = sregs.ds;
-	/* VMX wants a busy TSS; the guest loads its own before it uses it */
+	/* VMX requires a busy TSS; the guest loads its own before using it */
 	sregs.tr = (struct kvm_segment){.limit = 0x67, .type = SEGMENT_TSS_BUSY, .present = 1};
 	sregs.ldt = (struct kvm_segment){.unusable = 1};
 	sregs.gdt = (struct kvm_dtable){.base = registers->gdt_address, .limit = (uint16_t)(registers->gdt_bytes - 1)};
@@ -188,7 +188,7 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *regist
 	return 0;
 }
 
-/* KVM keeps a halted vCPU asleep in KVM_RUN; getting it out leaves its state as it is. */
+/* KVM keeps a halted vCPU asleep in KVM_RUN; a kick does not change that state. */
 bool vcpu_is_halted(const struct vcpu *vcpu)
 {
 	struct kvm_mp_state state;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One vCPU: made, given its CPUID, MSRs and entry registers. */
+/* One vCPU: creation, CPUID, MSRs and entry registers. */
 #ifndef RIFFLE_MONITOR_VCPU_H
 #define RIFFLE_MONITOR_VCPU_H
 
@@ -15,8 +15,8 @@
 struct vm;
 
 struct vcpu {
-	int fd;      /* -1: not made */
-	unsigned id; /* its APIC id too */
+	int fd;      /* -1: not created */
+	unsigned id; /* also its APIC id */
 	struct kvm_run *run;
 	size_t run_bytes;
 	pthread_t thread;
@@ -26,7 +26,7 @@ struct vcpu {
 	struct vcpu_counters counters;
 };
 
-/* Makes vCPU `vcpu->id` in the state after reset. On failure vcpu_destroy() takes away what is there. */
+/* Creates vCPU `vcpu->id` in its reset state. On failure vcpu_destroy() frees what was created. */
 int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error);
 void vcpu_destroy(struct vcpu *vcpu);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM made, given to KVM, prepared, and taken away. */
+/* A VM's life: created, given to KVM, prepared, destroyed. */
 #include "monitor/core/vm.h"
 
 #include <errno.h>
@@ -13,10 +13,10 @@
 #include "monitor/core/internal.h"
 #include "monitor/core/kvm.h"
 
-/* With more memory than this the boot page tables are made of 1 GiB pages, if the guest has them. */
+/* Above this memory size the boot page tables use 1 GiB pages, if the guest supports them. */
 #define GIB_PAGES_FROM (UINT64_C(64) << 30)
 
-/* Everything of a VM that is not zero before anything is made, so that vm_destroy() works at any point. */
+/* Allocates a VM with "nothing there" in every field, so that vm_destroy() works at any point. */
 static struct vm *allocate(const struct vm_config *config, const struct vm_handlers *handlers)
 {
 	struct vm *vm = calloc(1, sizeof *vm);
@@ -73,7 +73,7 @@ static int read_cpuid(struct vm *vm, struct riffle_error *error)
 int vm_open(struct vm *vm, int kvm_fd, struct riffle_error *error)
 {
 	vm->kvm_fd = kvm_fd;
-	/* not asked for otherwise: where this host is a guest itself it costs up to a millisecond */
+	/* only asked if needed: on a host that is itself a guest, CPUID costs up to a millisecond */
 	if (vm->config.memory_bytes > GIB_PAGES_FROM) {
 		int status = read_cpuid(vm, error);
 
@@ -111,7 +111,7 @@ void vm_destroy(struct vm *vm)
 	free(vm);
 }
 
-/* Some are asked of /dev/kvm, which is closed while the VM runs. */
+/* Some capabilities are queried on /dev/kvm, which is closed while the VM runs. */
 static int ask_capabilities(struct vm *vm, struct riffle_error *error)
 {
 	struct vm_capabilities *can = &vm->can;
@@ -155,7 +155,7 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 			status = vcpu_modify_msrs(vcpu, &vm->config.cpu, error);
 		vm->vcpus_made++;
 	}
-	/* what made the VM is not needed to run it, and could make another */
+	/* /dev/kvm is no longer needed, and could create another VM */
 	close_if_open(vm->kvm_fd);
 	vm->kvm_fd = -1;
 	return status;

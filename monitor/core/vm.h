@@ -151,8 +151,9 @@ enum kvm_kind {
 };
 
 /*
- * A host whose CPUID has VMX or SVM virtualises, without further checks; on any other host a tiny guest is timed, which
- * takes 1 to 15 ms. `error` (may be NULL) describes the problem if the result is not KVM_HARDWARE.
+ * A host whose CPUID has VMX or SVM virtualises, without further checks; on any other host a tiny guest with an
+ * instruction that KVM's emulator lacks is run. `error` (may be NULL) describes the problem if the result is not
+ * KVM_HARDWARE.
  */
 enum kvm_kind vm_probe_kvm(struct riffle_error *error);
 

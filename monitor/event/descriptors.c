@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open descriptors that go from one process to another with a message over a unix socket. */
+/* Passes open descriptors between processes, with a message over a unix socket (SCM_RIGHTS). */
 #include "monitor/event/descriptors.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* Aligned for its header. */
+/* Aligned for struct cmsghdr. */
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];

@@ -22,7 +22,7 @@ static void drain(int fd)
 static void wake_ready(void *opaque, uint32_t events)
 {
 	(void)events;
-	drain(((struct loop *)opaque)->wake_fd); /* what it was for is looked at in each turn */
+	drain(((struct loop *)opaque)->wake_fd); /* each turn checks what it was for */
 }
 
 static void clock_ready(void *opaque, uint32_t events)
@@ -47,7 +47,7 @@ int loop_init(struct loop *loop, struct riffle_error *error)
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (loop->wake_fd < 0)
 		return riffle_fail_system(error, errno, "eventfd", "failed");
-	/* made now: once the process is confined no descriptor can be made any more */
+	/* created now: a confined process can no longer create descriptors */
 	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (loop->timer_fd < 0)
 		return riffle_fail_system(error, errno, "timerfd_create", "failed");
@@ -68,7 +68,7 @@ void loop_destroy(struct loop *loop)
 	pthread_mutex_destroy(&loop->lock);
 }
 
-/* A source that is watched for nothing leaves epoll, which would report its hang-up for ever. */
+/* A source with no events is removed from epoll, which would otherwise report its hang-up forever. */
 static int tell_epoll(struct loop *loop, struct loop_source *source)
 {
 	struct epoll_event event = {.events = source->events, .data.ptr = source};
@@ -85,7 +85,7 @@ static int tell_epoll(struct loop *loop, struct loop_source *source)
 int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events, struct riffle_error *error)
 {
 	source->fd = fd;
-	source->events = events ? events : EPOLLIN; /* tried, so that a descriptor epoll refuses is found out now */
+	source->events = events ? events : EPOLLIN; /* find out now if epoll refuses the descriptor */
 	source->in_epoll = source->always = false;
 	if (tell_epoll(loop, source) < 0) {
 		if (errno != EPERM)
@@ -105,7 +105,7 @@ void loop_watch(struct loop *loop, struct loop_source *source, uint32_t events)
 		return;
 	source->events = events;
 	if (!source->always)
-		tell_epoll(loop, source); /* a descriptor that was taken once is not refused later */
+		tell_epoll(loop, source); /* cannot fail: epoll accepted the descriptor before */
 }
 
 static void forget_always(struct loop *loop, const struct loop_source *source)
@@ -163,7 +163,8 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t deadli
 	*at = timer;
 }
 
-/* Before each wait. A clock that is set too early is left alone: it costs one turn for nothing, not a system call each.
+/*
+ * Before each wait. A timer set too early is left alone: that costs one idle turn instead of a system call per change.
  */
 static void set_clock(struct loop *loop)
 {
@@ -196,7 +197,7 @@ static void wake(struct loop *loop)
 	uint64_t one = 1;
 	ssize_t ignored = write(loop->wake_fd, &one, sizeof one);
 
-	(void)ignored; /* a full counter wakes as well */
+	(void)ignored; /* a full counter also wakes the loop */
 }
 
 void loop_post(struct loop *loop, struct loop_task *task)
@@ -282,7 +283,7 @@ void loop_run(struct loop *loop)
 		for (int i = 0; i < loop->batch_count; i++) {
 			struct loop_source *source = loop->batch[i].data.ptr;
 
-			/* one that is no longer watched for this, since another callback of this turn saw to it */
+			/* an earlier callback of this turn may have removed the source or its events */
 			if (source && source->events)
 				source->ready(source->opaque, loop->batch[i].events);
 		}

@@ -53,8 +53,8 @@ struct loop {
 	struct loop_source wake, clock;
 	struct loop_source *always; /* regular files */
 	struct loop_timer *timers;  /* by deadline */
-	uint64_t clock_set;         /* what the timer's descriptor is set to, 0: nothing */
-	pthread_mutex_t lock;       /* of what follows */
+	uint64_t clock_set;         /* when the timer's descriptor expires, 0: not armed */
+	pthread_mutex_t lock;       /* protects what follows */
 	struct loop_task *first_task, **last_task;
 	bool woken, stop;
 	/* the result of one epoll_wait(), so that a source removed meanwhile is not called any more */

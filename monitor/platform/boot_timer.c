@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Notes the moment at which the guest's init says that it runs, and those of other marks on the way. */
+/* Records when the guest's init reports that it runs, and other marks before and after. */
 #include "monitor/platform/boot_timer.h"
 
 #include <time.h>

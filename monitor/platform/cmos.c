@@ -33,8 +33,8 @@ struct civil_time {
 };
 
 /*
- * Proleptic Gregorian calendar from days since 1970, counted in years that start in March. libc's gmtime_r would read
- * the time zone files, which a confined process may not.
+ * Proleptic Gregorian calendar from days since 1970, counting years from March. libc's gmtime_r would read the time
+ * zone files, which a confined process must not open.
  */
 static struct civil_time civil(int64_t seconds)
 {
@@ -120,7 +120,7 @@ static void cmos_write(void *device, unsigned offset, uint8_t value)
 	case REG_C:
 	case REG_D:
 		return;
-	default: /* setting the clock is accepted and forgotten: time is the host's */
+	default: /* writes to the clock are ignored: the time is the host's */
 		break;
 	}
 	cmos->bytes[cmos->index] = value;

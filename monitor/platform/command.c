@@ -7,7 +7,7 @@
 #define ERRNO_MAX 4095u /* include/linux/err.h */
 #define SIGNAL_MAX 64u
 
-/* Asked for by the last read of STATE, and not more than once for it: rings never pile up. */
+/* Rings at most once per read of STATE, so that rings never pile up. */
 static void ring(struct command *command)
 {
 	if (!command->armed)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The terminal under the serial console: raw while the guest runs, put right whatever happens, and the escape. */
+/* The terminal of the serial console: raw while the guest runs, restored whatever happens, with an escape key. */
 #include "monitor/platform/console.h"
 
 #include <signal.h>
@@ -9,8 +9,8 @@
 #define ESCAPE_KEY 0x01u /* Ctrl-A */
 
 /*
- * What a crash handler needs has to be reachable from nowhere: the only state of the monitor outside of a struct vm.
- * SIGSYS is what a forbidden system call raises after vm_lock_down().
+ * A crash handler has no argument for its state: this is the monitor's only state outside a struct vm. SIGSYS is raised
+ * by a system call that the filters forbid.
  */
 static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
 #define CRASHES (sizeof crashes / sizeof *crashes)
@@ -30,7 +30,7 @@ static void put_right_and_die(int number)
 	for (size_t i = 0; i < CRASHES; i++)
 		if (crashes[i] == number)
 			sigaction(number, &crash.before[i], NULL);
-	raise(number); /* is delivered when this handler returns */
+	raise(number); /* delivered when this handler returns */
 }
 
 static void arm(const struct console *console)
@@ -53,7 +53,7 @@ static void disarm(void)
 		sigaction(crashes[i], &crash.before[i], NULL);
 }
 
-/* A terminal that is not our controlling one has no foreground for us to be out of. */
+/* On a terminal that is not the controlling one, the process counts as in the foreground. */
 static bool in_foreground(int fd)
 {
 	pid_t foreground = tcgetpgrp(fd);
@@ -73,15 +73,15 @@ void console_enter(struct console *console)
 	if (tcgetattr(console->fd, &console->saved) < 0)
 		return;
 	struct termios raw = console->saved;
-	/* As cfmakeraw, but output processing stays: our own messages end their lines with a line feed alone. */
+	/* As cfmakeraw, but with output processing: riffle's own messages end lines with a line feed only. */
 	raw.c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
 	raw.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
 	raw.c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
 	raw.c_cflag |= CS8;
-	raw.c_cc[VMIN] = 0; /* a read never waits, even when somebody else took the byte that poll() saw */
+	raw.c_cc[VMIN] = 0; /* a read never waits, even if another process took the byte that poll() reported */
 	raw.c_cc[VTIME] = 0;
 	arm(console);
-	/* TCSANOW: draining would wait for a terminal that is stopped */
+	/* TCSANOW: draining would hang on a stopped terminal */
 	if (tcsetattr(console->fd, TCSANOW, &raw) == 0)
 		console->raw = true;
 	else
@@ -92,7 +92,7 @@ void console_leave(struct console *console)
 {
 	if (!console->raw)
 		return;
-	/* in the background the terminal is the shell's, who has put it right */
+	/* in the background the terminal belongs to the shell, which has restored it */
 	if (in_foreground(console->fd))
 		tcsetattr(console->fd, TCSANOW, &console->saved);
 	console->raw = false;

@@ -11,7 +11,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 
-/* The VMClock page (Linux's uapi/linux/vmclock-abi.h, version 1): the fields that are not 0. */
+/* The VMClock page (Linux's uapi/linux/vmclock-abi.h, version 1): the non-zero fields. */
 #define VMCLOCK_MAGIC 0x4b4c4356u /* "VCLK" */
 #define VMCLOCK_VERSION 1u
 #define VMCLOCK_COUNTER_INVALID 0xffu
@@ -35,7 +35,7 @@ static int new_id(const struct guest_memory *memory, struct riffle_error *error)
 	if (getrandom(id, sizeof id, 0) != sizeof id)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	if (!guest_memory_write(memory, GENERATION_VMGENID, id, sizeof id))
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "has no room for a generation id");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "is too small for a generation id");
 	return 0;
 }
 
@@ -44,7 +44,7 @@ int generation_begin(const struct guest_memory *memory, struct riffle_error *err
 	uint8_t *clock = guest_memory_at(memory, GENERATION_VMCLOCK, RIFFLE_BOOT_VMCLOCK_BYTES);
 
 	if (!clock)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "has no room for VMClock");
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "is too small for VMClock");
 	riffle_put32(clock + AT_MAGIC, VMCLOCK_MAGIC);
 	riffle_put32(clock + AT_SIZE, RIFFLE_BOOT_VMCLOCK_BYTES);
 	riffle_put16(clock + AT_VERSION, VMCLOCK_VERSION);
@@ -63,8 +63,8 @@ int generation_renew(const struct guest_memory *memory, struct riffle_error *err
 	uint8_t *clock = guest_memory_at(memory, GENERATION_VMCLOCK, RIFFLE_BOOT_VMCLOCK_BYTES);
 
 	if (!clock)
-		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "has no room for VMClock");
-	/* the guest stands still, perhaps inside its own reading of the page, whose sequence it will compare */
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "is too small for VMClock");
+	/* the guest is paused, perhaps while reading the page; a changed sequence makes it read again */
 	riffle_put32(clock + AT_SEQUENCE, (riffle_get32(clock + AT_SEQUENCE) | 1) + 1);
 	add_one(clock + AT_DISRUPTION);
 	add_one(clock + AT_GENERATION);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keyboard controller: a keyboard that knows one chord, Ctrl-Alt-Del, no mouse, and the reset line. */
+/* The keyboard controller: a keyboard with a single chord, Ctrl-Alt-Del, no mouse, and the reset line. */
 #include "monitor/platform/i8042.h"
 
 /*
- * Every command that has an answer gets it at once: Linux (drivers/input/serio/i8042.c) waits half a second of guest
- * time for each that is missing. Commands to a mouse say at once that there is none.
+ * Every command with a response is answered at once: Linux (drivers/input/serio/i8042.c) waits half a second of guest
+ * time for a missing one. Commands to the mouse report at once that there is none.
  */
 #define STATUS_OUTPUT_FULL 0x01u
 #define STATUS_SYSTEM 0x04u  /* self test passed */
@@ -16,7 +16,7 @@
 #define CONTROL_MOUSE_OFF 0x20u
 #define CONTROL_TRANSLATE 0x40u
 
-#define OUTPUT_PORT_RUN 0x01u /* low: the processor is held in reset */
+#define OUTPUT_PORT_RUN 0x01u /* low resets the processor */
 
 #define KEYBOARD_ACK 0xfau
 
@@ -32,7 +32,8 @@ static void update_irq(struct i8042 *i8042)
 static void answer(struct i8042 *i8042, uint8_t byte)
 {
 	if (i8042->queue_count == I8042_QUEUE)
-		counter_add(&i8042->counters.errors, 1); /* a guest that asks and never reads loses answers */
+		counter_add(&i8042->counters.errors,
+			    1); /* a guest that sends commands without reading loses responses */
 	if (i8042->queue_count == I8042_QUEUE)
 		return;
 	i8042->queue[(i8042->queue_head + i8042->queue_count++) % I8042_QUEUE] = byte;
@@ -44,7 +45,7 @@ static void type(struct i8042 *i8042, const uint8_t *codes, unsigned count)
 		answer(i8042, codes[i]);
 }
 
-/* A key that is held down would be repeated. Only a driver that takes interrupts hears of releases. */
+/* Linux would repeat a key that stays down. Releases are only sent to a driver that has enabled interrupts. */
 static void release_keys(struct i8042 *i8042)
 {
 	static const uint8_t set_1[] = {0xe0, 0xd3, 0xb8, 0x9d}, set_2[] = {0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14};
@@ -60,7 +61,7 @@ static void release_keys(struct i8042 *i8042)
 
 bool i8042_ctrl_alt_del(struct i8042 *i8042)
 {
-	/* left Ctrl, left Alt, Delete: as the keyboard sends them, and as the controller translates that */
+	/* left Ctrl, left Alt, Delete: as the keyboard sends it (set 2), and as translated by the controller (set 1) */
 	static const uint8_t set_1[] = {0x1d, 0x38, 0xe0, 0x53}, set_2[] = {0x14, 0x11, 0xe0, 0x71};
 
 	if (I8042_QUEUE - i8042->queue_count < sizeof set_1)
@@ -83,7 +84,7 @@ static uint8_t read_data(struct i8042 *i8042)
 		i8042->last = i8042->queue[i8042->queue_head];
 		i8042->queue_head = (i8042->queue_head + 1) % I8042_QUEUE;
 		i8042->queue_count--;
-		/* one edge for each byte: the line falls between them */
+		/* one edge per byte: the line falls in between */
 		if (i8042->irq) {
 			i8042->irq = false;
 			i8042->platform->set_irq(i8042->platform->opaque, IRQ_KEYBOARD, false);
@@ -111,7 +112,7 @@ static void controller_command(struct i8042 *i8042, uint8_t command)
 	case 0xa7: /* mouse off */
 		i8042->control |= CONTROL_MOUSE_OFF;
 		break;
-	case 0xa9: /* test the mouse's port: clock line stuck low, which is what no mouse port looks like */
+	case 0xa9: /* test the mouse's port: clock line stuck low, as without a mouse port */
 		answer(i8042, 0x01);
 		break;
 	case 0xaa: /* self test */
@@ -131,7 +132,7 @@ static void controller_command(struct i8042 *i8042, uint8_t command)
 		answer(i8042, i8042->output_port);
 		break;
 	default:
-		/* 0xf0 to 0xff pulse those of the output port's low four lines whose bit is 0 */
+		/* 0xf0 to 0xff pulse the output port's low four lines whose bit is 0 */
 		if (command >= 0xf0 && !(command & OUTPUT_PORT_RUN))
 			reset_machine(i8042);
 		break;
@@ -152,10 +153,10 @@ static void controller_data(struct i8042 *i8042, uint8_t value)
 			reset_machine(i8042);
 		break;
 	case 0xd2:
-	case 0xd3: /* comes back as the keyboard's byte: the loop test finds no mouse */
+	case 0xd3: /* returned as a keyboard byte, so that the loop test finds no mouse */
 		answer(i8042, value);
 		break;
-	case 0xd4: /* as after a time-out of the mouse's port: resend */
+	case 0xd4: /* as after a timeout of the mouse's port: resend */
 		answer(i8042, 0xfe);
 		break;
 	}
@@ -181,7 +182,7 @@ static void keyboard_byte(struct i8042 *i8042, uint8_t value)
 	case 0xee: /* echo */
 		answer(i8042, 0xee);
 		break;
-	case 0xf2: /* identify: an MF2 keyboard, behind translation */
+	case 0xf2: /* identify: an MF2 keyboard, translated */
 		answer(i8042, KEYBOARD_ACK);
 		answer(i8042, 0xab);
 		answer(i8042, i8042->control & CONTROL_TRANSLATE ? 0x41 : 0x83);
@@ -190,7 +191,7 @@ static void keyboard_byte(struct i8042 *i8042, uint8_t value)
 		answer(i8042, KEYBOARD_ACK);
 		answer(i8042, 0xaa);
 		break;
-	default: /* enable, disable, defaults, and what else needs no more than a yes */
+	default: /* enable, disable, defaults, and others that only need an ACK */
 		answer(i8042, KEYBOARD_ACK);
 		break;
 	}

@@ -28,8 +28,8 @@ struct i8042 {
 int i8042_attach(struct i8042 *i8042, struct bus *bus, const struct platform *platform, struct riffle_error *error);
 
 /*
- * Presses Ctrl-Alt-Del; the keys are released once the guest has read that. With the bus's lock held. False: the guest
- * has not read enough of what was pressed before.
+ * Presses Ctrl-Alt-Del; the keys are released once the guest has read the chord. With the bus's lock held. False: the
+ * queue is full, because the guest has not read earlier bytes.
  */
 bool i8042_ctrl_alt_del(struct i8042 *i8042);
 

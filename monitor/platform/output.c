@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Console output: a ring that vCPUs fill without ever waiting and one thread writes out in batches. */
+/* Console output: a ring that vCPUs fill without waiting and that one thread writes out in batches. */
 #include "monitor/platform/output.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 #define STREAM_BYTES (16u << 10)
 #define KEPT_BYTES (1u << 20)
-#define GATHER_NS 1000000 /* how long the first byte of a batch waits for others */
+#define GATHER_NS 1000000 /* how long the first byte of a batch waits for more */
 
 int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error)
 {
@@ -49,7 +49,7 @@ void output_destroy(struct output *output)
 	pthread_mutex_destroy(&output->lock);
 }
 
-/* Whether the oldest bytes give way to new ones; not while they are being written. */
+/* Whether new bytes replace the oldest; not while those are being written. */
 static bool drops_oldest(const struct output *output)
 {
 	return !output->writing &&
@@ -128,7 +128,7 @@ uint32_t output_kept(const struct output *output, uint8_t *to, uint32_t bytes)
 	return count;
 }
 
-/* A descriptor may be non-blocking: ours, or made so by whoever shares it. */
+/* The descriptor may be non-blocking, set here or by another process that shares it. */
 static void wait_writable(int fd)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
@@ -144,8 +144,7 @@ static void close_retired(struct output *output)
 	output->retired_fd = -1;
 }
 
-/* The lock is held. `problem` is errno, of a write that will not succeed another time. Returns whether a reader left.
- */
+/* The lock is held. `problem` is the errno of a write that will never succeed. Returns whether a reader left. */
 static bool writing_failed(struct output *output, int fd, int problem)
 {
 	if (output->reader == OUTPUT_READERS) {
@@ -153,7 +152,7 @@ static bool writing_failed(struct output *output, int fd, int problem)
 
 		if (left) {
 			output->fd = -1;
-			output->broken_fd = fd; /* somebody still watches it for input */
+			output->broken_fd = fd; /* still watched for input */
 		}
 		return left;
 	}
@@ -164,7 +163,7 @@ static bool writing_failed(struct output *output, int fd, int problem)
 	return false;
 }
 
-/* Called with the lock, which it leaves while it writes: producers only touch what is free. */
+/* Called with the lock held, and releases it while writing: producers only touch free space. */
 static void write_some(struct output *output)
 {
 	uint32_t head = output->head, bytes = output->count;
@@ -186,7 +185,7 @@ static void write_some(struct output *output)
 	output->count -= (uint32_t)done;
 	output->written += (uint64_t)done;
 	if (!output->count)
-		output->head = 0; /* a ring that is emptied in time stays within its first pages */
+		output->head = 0; /* keeps a ring that is drained in time within its first pages */
 	bool left = problem && problem != EAGAIN && problem != EINTR && writing_failed(output, fd, problem);
 
 	close_retired(output);
@@ -198,7 +197,7 @@ static void write_some(struct output *output)
 	pthread_mutex_lock(&output->lock);
 }
 
-/* Lets a batch gather: a guest that polls sends byte by byte, and a system call costs more than a byte. */
+/* Waits for more bytes: a polling guest sends single bytes, each of which would cost a system call. */
 static void gather(struct output *output)
 {
 	struct timespec until;
@@ -214,7 +213,7 @@ static void gather(struct output *output)
 			break;
 }
 
-/* The lock is held, and left for the callback. */
+/* The lock is held, and released for the callback. */
 static void tell_of_room(struct output *output)
 {
 	bool left = output->gone && !output->gone_told;
@@ -248,7 +247,7 @@ static void *output_thread(void *argument)
 			write_some(output);
 		tell_of_room(output);
 	}
-	output->gone = true; /* nobody writes any more */
+	output->gone = true; /* nothing is written any more */
 	pthread_mutex_unlock(&output->lock);
 	if (output->finished)
 		output->finished(output->opaque);
@@ -282,7 +281,7 @@ void output_disconnect(struct output *output)
 	output->fd = output->broken_fd = -1;
 	if (fd >= 0 && output->writing) {
 		output->retired_fd = fd;
-		shutdown(fd, SHUT_RDWR); /* gets the thread out of its write */
+		shutdown(fd, SHUT_RDWR); /* interrupts the thread's write */
 	} else if (fd >= 0) {
 		close(fd);
 	}
@@ -337,7 +336,7 @@ void output_stop(struct output *output)
 	output->abandon = true;
 	pthread_cond_signal(&output->changed);
 	pthread_mutex_unlock(&output->lock);
-	/* A kick that comes just before the write is lost, hence more than one. */
+	/* A kick just before the write is lost, so repeat it. */
 	while (pthread_tryjoin_np(output->thread, NULL) == EBUSY) {
 		pthread_kill(output->thread, KICK_SIGNAL);
 		pause_ms(1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Console output: a ring that vCPUs fill without ever waiting and one thread writes out in batches. */
+/* Console output: a ring that vCPUs fill without waiting and that one thread writes out in batches. */
 #ifndef RIFFLE_MONITOR_OUTPUT_H
 #define RIFFLE_MONITOR_OUTPUT_H
 

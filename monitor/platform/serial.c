@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * Registers and bits: National Semiconductor PC16550D data sheet. A byte written to the transmitter is gone at once, so
- * THRE and TEMT are set whenever the output has room; while it has none the guest waits, as for a slow line.
+ * Registers and bits: National Semiconductor PC16550D data sheet. A byte is transmitted at once, so THRE and TEMT are
+ * set whenever the output has room; otherwise the guest waits, as for a slow line.
  */
 enum {
 	DATA,
@@ -37,7 +37,7 @@ enum {
 #define MCR_DTR 0x01u
 #define MCR_RTS 0x02u
 #define MCR_OUT1 0x04u
-#define MCR_OUT2 0x08u /* lets the interrupt through to the bus on a PC */
+#define MCR_OUT2 0x08u /* gates the interrupt on a PC */
 #define MCR_LOOP 0x10u
 
 #define LSR_DATA 0x01u
@@ -50,11 +50,10 @@ enum {
 #define MSR_DCD 0x80u
 
 /*
- * Input that was there before a driver listens (a script piped into the console) must not be lost. Linux's 8250 driver
- * enables all interrupts for a moment while it probes, clears the FIFOs several times, and reads the receiver once to
- * be rid of stale bytes, before it enables the receiver's interrupt for good. So what came from outside shows, and can
- * be read, only while somebody listens: by that interrupt, or by polling the line status; and clearing the FIFO clears
- * none of it.
+ * Input that arrives before a driver listens (a script piped into the console) must not be lost. While probing, Linux's
+ * 8250 driver briefly enables all interrupts, clears the FIFOs several times, and reads the receiver once to discard
+ * stale bytes, before it enables the receive interrupt for good. So console input is visible only while the guest
+ * listens, by that interrupt or by polling the line status, and clearing the FIFO does not clear it.
  */
 #define POLLS_OF_A_LISTENER 8u
 
@@ -160,7 +159,7 @@ static uint8_t line_status(struct serial *serial)
 	return status;
 }
 
-/* Looped back, the modem's inputs are our own outputs; else a modem that is always ready. */
+/* In loopback mode the modem inputs are the port's own outputs; otherwise the modem is always ready. */
 static uint8_t modem_status(const struct serial *serial)
 {
 	uint8_t control = serial->modem_control;
@@ -214,7 +213,7 @@ static uint8_t serial_read(void *device, unsigned offset)
 static void write_interrupt_enable(struct serial *serial, uint8_t value)
 {
 	value &= 0x0f;
-	/* switching it on with an empty transmitter raises it at once */
+	/* enabling it with an empty transmitter raises it at once */
 	if (value & IER_TRANSMIT && !(serial->interrupt_enable & IER_TRANSMIT))
 		serial->transmitter_empty_pending = serial->modem_control & MCR_LOOP || output_has_room(serial->output);
 	serial->interrupt_enable = value;
@@ -306,7 +305,7 @@ int serial_attach(struct serial *serial, struct bus *bus, const struct platform 
 	memset(serial, 0, sizeof *serial);
 	serial->platform = platform;
 	serial->output = output;
-	serial->divisor_low = 1; /* 115200 baud, 8N1: what firmware would have left */
+	serial->divisor_low = 1; /* 115200 baud, 8N1, as firmware would leave it */
 	serial->line_control = 0x03;
 	serial->registers = (struct bus_bytes){.read = serial_read, .write = serial_write, .device = serial};
 	return bus_add_byte_ports(bus, PORT_COM1, 8, &serial->registers, error);

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "monitor/event/stale_socket.h"
 #include "monitor/virtio/vsock_connection.h"
 
 enum {
@@ -20,22 +20,6 @@ enum {
 #define ACCEPT_PAUSE_NS UINT64_C(100000000)
 
 #define LAST_PORT ((UINT32_C(1) << 31) - 1)
-
-/* A socket that a run left behind, and on which nobody listens any more, gives way. */
-static void remove_stale(const struct sockaddr_un *address)
-{
-	struct stat file;
-
-	if (lstat(address->sun_path, &file) < 0 || !S_ISSOCK(file.st_mode))
-		return;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return;
-	if (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED)
-		unlink(address->sun_path);
-	close(fd);
-}
 
 static int set_path(struct sockaddr_un *address, const char *path, struct riffle_error *error)
 {
@@ -54,7 +38,7 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address, struct rif
 	int result = bind(fd, (const struct sockaddr *)address, sizeof *address);
 
 	if (result < 0 && errno == EADDRINUSE) {
-		remove_stale(address);
+		stale_socket_remove(address, SOCK_STREAM);
 		result = bind(fd, (const struct sockaddr *)address, sizeof *address);
 	}
 	if (result < 0)

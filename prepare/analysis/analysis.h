@@ -7,7 +7,7 @@
 #include <riffle/format.h>
 
 #include "common/kernel_map.h"
-#include "plan/areas.h"
+#include "common/plan_shape.h"
 #include "prepare/image/image.h"
 
 #define PAGE_BYTES 4096u

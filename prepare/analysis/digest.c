@@ -12,7 +12,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
-#include "plan/frames.h"
+#include "common/plan_shape.h"
 
 #define PIECE_BYTES (UINT64_C(1) << 20)
 

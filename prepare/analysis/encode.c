@@ -7,7 +7,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
-#include "plan/areas.h"
+#include "common/plan_shape.h"
 
 const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
     [RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "common/fail.h"
-#include "load/shuffle.h"
 
 #define BLOCK (UINT32_C(2) << 20) /* a job of the plain load: no frame crosses two */
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every end-to-end test starts from: the built programs, an environment of its own, stock kernels."""
+"""Fixtures of all end-to-end tests: the built programs, an isolated environment, stock kernels."""
 import collections
 import dataclasses
 import os
@@ -17,7 +17,7 @@ BUILD = pathlib.Path(os.environ.get("RIFFLE_BUILD", ROOT / "build")).resolve()
 RIFFLE = BUILD / "cli" / "riffle"
 PREPARE = BUILD / "cli" / "riffle-prepare"
 
-# what nohup or a background job ignores, the programs under test would ignore as well
+# the programs under test would inherit signals ignored by nohup or a background job
 for _number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
@@ -25,7 +25,7 @@ for _number in (signal.SIGHUP, signal.SIGINT):
 
 @dataclasses.dataclass
 class Programs:
-    """The programs under test, run in a directory and with a cache that belong to one test."""
+    """The programs under test, run in a directory and with a cache of their own for each test."""
 
     directory: pathlib.Path
     cache: pathlib.Path
@@ -47,7 +47,7 @@ class Programs:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A kernel that could not be built fails the first test that wanted it; what else wanted it was not tested."""
+    """A kernel that cannot be built fails only the first test that needs it; the others are skipped."""
     outcome = yield
     if call.excinfo and isinstance(call.excinfo.value, patience.BuildFailed):
         name, told = call.excinfo.value.name, item.session.__dict__.setdefault("failed_builds", set())
@@ -73,7 +73,7 @@ def programs(tmp_path):
 
 @pytest.fixture(scope="session")
 def fetch_kernel():
-    """A function from a name of tools/fetch-kernel to the kernel's path; skips where it cannot be had."""
+    """A function from a name of tools/fetch-kernel to the kernel's path; skips if it cannot be fetched."""
     known = {}
 
     def fetch(name):
@@ -93,13 +93,13 @@ TERMINAL = []
 
 
 def pytest_sessionstart(session):
-    """What a test prints is captured; this is where pytest's own lines go."""
+    """Tests' output is captured; this stream goes where pytest's own lines do."""
     with session.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
         TERMINAL.append(os.fdopen(os.dup(1), "w", buffering=1))
 
 
 def tell(line):
-    """A line on the terminal, in the middle of a test."""
+    """Prints a line on the terminal in the middle of a test."""
     for terminal in TERMINAL:
         terminal.write(f"\n{line}\n")
 
@@ -108,7 +108,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "guests(group): the test looks at guests of this group (tests/e2e/guests.py)")
 
 
-# What takes longest begins first, so that two workers end at about the same time.
+# The longest files start first, so that two workers end at about the same time.
 LONGEST_FIRST = ("test_command", "test_disks", "test_network", "test_kernels", "test_boot", "test_machine", "test_series",
                  "test_shuffle", "test_verify", "test_emit", "test_hostile_chunks", "test_stage", "test_rust")
 
@@ -129,7 +129,7 @@ def guest_initrd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def boots(guest_initrd, forms, tmp_path_factory):
-    """Boots groups of guests when a test asks for one of them. Modules that start them otherwise have one of their own."""
+    """Boots groups of guests when a test first needs one. Modules that start guests differently override this."""
     from guests import Boots    # which imports this file
     boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("boots"))
     yield boots
@@ -138,12 +138,12 @@ def boots(guest_initrd, forms, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def forms(tmp_path_factory, fetch_kernel):
-    """Stock kernels in other files than Debian ships."""
+    """Stock kernels in file formats other than Debian's."""
     return Forms(tmp_path_factory.mktemp("forms"), fetch_kernel)
 
 
 class Forms:
-    """Makes each file when it is asked for first, here and not in a box, where unpacking takes long."""
+    """Makes each file when first needed, outside the box, where unpacking is slow."""
 
     def __init__(self, directory, fetch):
         self.directory, self.fetch, self.locks = directory, fetch, collections.defaultdict(threading.RLock)
@@ -163,14 +163,14 @@ class Forms:
             [RIFFLE, "prepare", source, "-o", out], check=True, timeout=300))
 
     def appended(self, kernel):
-        """The bzImage's payload: an ELF with a list of relocations behind it."""
+        """The bzImage's payload: an ELF followed by a list of relocations."""
         def write(out):
             with open(out, "wb") as f:
                 subprocess.run([ROOT / "tools" / "extract-vmlinux", self.fetch(kernel)], stdout=f, check=True)
         return self.make(f"{kernel}.appended", write)
 
     def split(self, kernel):
-        """The same in two files."""
+        """The same, as two files."""
         payload = self.appended(kernel).read_bytes()
         sections, = struct.unpack_from("<Q", payload, 40)
         size, count = struct.unpack_from("<HH", payload, 58)

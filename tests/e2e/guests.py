@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Linux guests for the end-to-end tests: described first, then booted several to a box, at most two boxes at once; in the
-long tests one, because their guests work hard, and a line is printed when a guest has ended.
+Linux guests for the end-to-end tests: described first, then booted several per box, with at most two boxes at once.
+Long tests use one box, because their guests are busy, and print a line when a guest ends.
 """
 import concurrent.futures
 import contextlib
@@ -19,28 +19,28 @@ import warnings
 from conftest import RIFFLE, ROOT, tell
 
 LONG = bool(os.environ.get("RIFFLE_LONG"))
-# a worker of several has its share of the processors: one box
+# with several workers each gets its share of the processors: one box
 ALONE = "PYTEST_XDIST_WORKER" not in os.environ
 LINK_VIRTUAL = 0xFFFFFFFF81000000
-# __PAGE_OFFSET_BASE_L4 and __VMALLOC_BASE_L4: where the direct map and vmalloc are when nothing randomises them
+# __PAGE_OFFSET_BASE_L4 and __VMALLOC_BASE_L4: where the direct map and vmalloc are if not randomised
 MEMORY_BASES = (0xFFFF888000000000, 0xFFFFC90000000000)
 
-# Without AVX since the box's processor, QEMU's emulation of an EPYC, does not tell a guest of its KVM the right size of
-# the XSAVE area with it: Linux warns of that under QEMU's own -accel kvm as well.
+# Without AVX: with it, the box's processor (QEMU's emulated EPYC) reports a wrong XSAVE size to guests of its KVM,
+# about which Linux warns, also under QEMU's own -accel kvm.
 BOX = [str(ROOT / "tools" / "kvmbox")]
 
 
 @functools.cache
 def hardware_kvm():
-    """Whether Linux guests run on this host's own /dev/kvm: no box is needed then."""
+    """Whether Linux guests run on this host's own /dev/kvm, without a box."""
     return subprocess.run([RIFFLE, "doctor"], capture_output=True, check=False).returncode == 0
 
 
 def in_box(command, mem=2048, timeout=900, **kwargs):
     """
     Runs a command where /dev/kvm virtualises: here, or in tools/kvmbox. It may name files below /tmp. The time limit is
-    there to end what hangs: a busy machine of 2 cores, on which boxes and tests run beside each other, has taken eight
-    times as long as a quiet one.
+    only for hangs: a busy machine with 2 cores, running boxes and tests in parallel, has taken eight times as long as
+    an idle one.
     """
     command = [str(c) for c in command]
     box = [] if hardware_kvm() else [*BOX, "--mem", str(mem), "--timeout", str(timeout)]
@@ -50,11 +50,11 @@ def in_box(command, mem=2048, timeout=900, **kwargs):
 
 @dataclasses.dataclass
 class Guest:
-    """One `riffle run` of a Linux, and afterwards what came of it."""
+    """One `riffle run` of a Linux, and afterwards its results."""
 
     kernel: str
     options: tuple = ()
-    do: str = "panic"               # what its init does: the panic is when a kernel tells its own offset
+    do: str = "panic"               # what its init does: a panic makes the kernel print its offset
     append: str = ""
     memory: int = 256               # MiB
     cpus: int = 1
@@ -85,7 +85,7 @@ class Guest:
         self.code = int(read("code") or -1)
         self.told = json.loads(read("layout") or "null")
 
-    # ---- what the guest said
+    # ---- what the guest printed
 
     def fact(self, key):
         found = re.search(rf"^guest: {key}=(.*)$", self.out, re.M)
@@ -94,7 +94,7 @@ class Guest:
 
     @property
     def ended(self):
-        """Whether it ended as the last thing that its init did makes it end."""
+        """Whether it ended as expected from init's last action."""
         return self.code == {"reboot": 3, "panic": 7}.get(self.do.rpartition(",")[2], 0)
 
     @property
@@ -116,8 +116,8 @@ class Guest:
     @property
     def memory_bases(self):
         """
-        Where the direct map and vmalloc begin: what the kernel draws for itself. The first alone meets its default, or
-        another guest's, once in some thousand boots.
+        Where the direct map and vmalloc begin, which the kernel randomises itself. The former alone equals its default,
+        or another guest's, once in several thousand boots.
         """
         return self.page_offset, int(self.fact("vmalloc_base"), 16)
 
@@ -138,7 +138,7 @@ class Guest:
 
 @contextlib.contextmanager
 def telling(directory, guests):
-    """In a long run, a line on the terminal for each guest that has ended."""
+    """In a long run, prints a line on the terminal for each guest that ends."""
     over = threading.Event()
 
     def watch():
@@ -167,16 +167,16 @@ def stopped(path):
 
 def run_guests(guests, initrd, directory):
     """
-    Boots guests, given by name, one after another; in one box where there is no hardware KVM. Each guest has a time
-    limit of its own, and the box one for them all. QEMU's emulated machine was seen to lose a timer interrupt and sleep
-    for ever once in some hundred boots, until tools/box/host.c woke it every second. Should it hang all the same, the
-    guests that had not ended get a second box, and the test run a warning. What hangs twice fails.
+    Boots guests, given by name, one after another; in one box if there is no hardware KVM. Each guest has its own time
+    limit, and the box one for all of them. About once per hundred boots, QEMU's emulated machine lost a timer interrupt
+    and slept forever, until tools/box/host.c woke it every second. If it hangs nevertheless, the remaining guests get a
+    second box, with a warning. A guest that hangs twice fails.
     """
     directory.mkdir(parents=True)
     mem = max([2048] + [g.memory + 1536 for g in guests.values()])
     left = dict(guests)
     for again in (False,) if hardware_kvm() else (True, False):
-        # the console goes through the box's own /tmp: each write to the shared directory takes long
+        # the console goes through the box's own /tmp, because each write to the shared directory is slow
         script = ["set -u", f"d={shlex.quote(str(directory))}", "o=$(mktemp)", 'export XDG_CACHE_HOME="$d"']
         for name, guest in left.items():
             script += [f'{guest.command(directory, name, initrd)} </dev/null >"$o" 2>"$d/{name}.err"',
@@ -200,8 +200,8 @@ def run_guests(guests, initrd, directory):
 
 class Boots:
     """
-    Boots groups of guests in the background, a group to a box. A group is a function that makes its guests, by name;
-    it is called when the first test asks for one of them, or before, when start() was.
+    Boots groups of guests in the background, one group per box. A group is a function that makes its guests, by name;
+    it is called when a test first needs one of them, or earlier by start().
     """
 
     def __init__(self, initrd, forms, directory):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `meson install` leaves, in a directory of its own, and how others build against it."""
+"""An installation by `meson install` in a separate directory, and building against it."""
 import dataclasses
 import json
 import os
@@ -11,7 +11,7 @@ from conftest import BUILD
 
 
 def output(*command, **kwargs):
-    """What a command that must succeed prints."""
+    """The output of a command that must succeed."""
     r = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, check=False, **kwargs)
     assert r.returncode == 0, f"{shlex.join(map(str, command))}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}"
     return r.stdout
@@ -26,13 +26,13 @@ class Tree:
     libdir: pathlib.Path
 
     def pkg_config(self, *arguments):
-        """The answer of pkg-config when this is all it knows."""
+        """The output of pkg-config restricted to this installation."""
         environment = {"PATH": os.environ["PATH"], "PKG_CONFIG_LIBDIR": str(self.libdir / "pkgconfig"),
                        "PKG_CONFIG_SYSROOT_DIR": str(self.destdir)}
         return output("pkg-config", *arguments, env=environment).split()
 
     def compile(self, source, program, *arguments):
-        """Builds a program as its author would, with a run path since nothing of this is where the linker looks."""
+        """Builds a program as its author would, with a run path, since the library is not in a standard place."""
         return output(os.environ.get("CC", "cc"), "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source,
                       *arguments, *self.pkg_config("--cflags", "--libs", "riffle"), f"-Wl,-rpath,{self.libdir}")
 

@@ -28,7 +28,7 @@ def check(function):
 
 
 class Jails:
-    """A directory of its own for one check: base directory, programs, and what is to be ended or removed."""
+    """A separate directory for one check: base directory, programs, and what to end or remove afterwards."""
 
     def __init__(self, jailer, programs, directory):
         self.jailer, self.programs, self.directory = jailer, pathlib.Path(programs), pathlib.Path(directory)
@@ -50,7 +50,7 @@ class Jails:
                               **kwargs)
 
     def start(self, *more, name="a", **kwargs):
-        """One that goes on running in the background: its process id and what it reported."""
+        """A jailed program that keeps running in the background: its process id and its report."""
         r = self.run("--daemonize", *more, name=name, extra=("wait",), **kwargs)
         assert r.returncode == 0 and not r.stderr, r
         pid = int((self.root(name) / "probe.pid").read_text())
@@ -66,7 +66,7 @@ class Jails:
         raise AssertionError("nothing was reported")
 
     def fails(self, words, *more, **kwargs):
-        """Refused with these words in one line, exit code 1, and nothing is left of the attempt."""
+        """Checks that it is refused with these words in one line, exit code 1, and nothing left behind."""
         before = tree(self.base)
         r = self.run(*more, **kwargs)
         assert r.returncode == 1 and words in r.stderr and not r.stdout, (words, r)
@@ -256,7 +256,7 @@ def no_mount_is_left_outside_and_none_inside(j):
 
 @check
 def files_of_the_jail_stay_as_they_are(j):
-    """A caller puts kernel and drives there first, and owns them."""
+    """The caller puts kernel and drives there first, and owns them."""
     j.root().mkdir(parents=True)
     kernel = j.root() / "vmlinux"
     kernel.write_text("kernel")
@@ -446,7 +446,7 @@ def cgroups_of_version_1(j):
                                    (memory, "cpuset.cpus", "0"), (memory, "cpuset.mems", "0")):
             assert (place / parent / "a" / name).read_text().strip() == value, name
             alone(place / parent / "a" / "tasks", pid)
-        # what was empty above is inherited from the root
+        # empty settings are inherited from the ancestors
         for place in (memory / top, memory / parent):
             assert (place / "cpuset.cpus").read_text() == (memory / "cpuset.cpus").read_text() != "\n"
         j.fails("Failed to write to", "--cgroup", "cpu.shares=nonsense", "--parent-cgroup", parent, name="b")
@@ -507,12 +507,12 @@ def a_version_without_hierarchy(j):
 # ---- escapes ----
 
 KINDS = ("loop", "loop_connects", "loop_opens", "loop_debugs", "loop_saves", "loop_saves_connects", "vcpu", "writer", "disk", "api")
-# what nobody may do on a Linux as it is configured in the box, or what it needs is not there
+# not permitted to anyone in the box's Linux, or its prerequisites are missing there
 NOT_EVEN_ROOT = {"open_in_proc", "x32_system_calls"}
 
 
 class Victim:
-    """What is outside of the jail: a secret file, a process of the jail's user, sockets that tell of connections."""
+    """Targets outside the jail: a secret file, a process of the jail's user, sockets that report connections."""
 
     def __init__(self, program):
         self.directory = pathlib.Path("/tmp/victim")
@@ -571,7 +571,7 @@ def attempts(output, kind):
 
 @check
 def attempts_are_real(j):
-    """Each of them succeeds for root without jail and filter: in a box, which suffers it."""
+    """Each attempt succeeds for root without jail and filter; run in a box, where it does no harm."""
     if not os.environ.get("KVMBOX"):
         return "skipped: in a box alone, which suffers it: in the long run"
     victim = Victim(j.programs / "escape")
@@ -621,7 +621,7 @@ for each in KINDS:
 
 @check
 def abstract_sockets_and_signals_end_at_the_jail(j):
-    """In the caller's network namespace, without any filter: by Landlock alone, where the kernel has such scopes."""
+    """In the caller's network namespace, without any filter: isolated only by Landlock, if the kernel has scopes."""
     create_ruleset = 444
     if ctypes.CDLL(None, use_errno=True).syscall(create_ruleset, None, 0, 1) < 6:
         return "skipped: needs Landlock's scopes (Linux 6.12)"
@@ -639,7 +639,7 @@ def abstract_sockets_and_signals_end_at_the_jail(j):
 
 @check
 def every_thread_of_a_monitor_is_confined(j):
-    """riffle-vmm runs a guest in a jail, with a drive that has a worker: what Linux says of each of its threads."""
+    """riffle-vmm runs a guest in a jail, with a drive that has a worker: checks each of its threads in /proc."""
     monitor = j.programs.parent.parent / "api" / "riffle-vmm"
     if not monitor.exists():
         return "skipped: riffle-vmm is not in this build"
@@ -676,12 +676,12 @@ def every_thread_of_a_monitor_is_confined(j):
 def main():
     jailer, programs, directory, *names = sys.argv[1:]
     ctypes.CDLL(None).umask(0o022)
-    # what root may do here, the others should not find done
+    # undo what root managed here before the next attempts
     for name in names or sorted(CHECKS, key="attempts_are_real".__eq__):
         jails = Jails(jailer, programs, pathlib.Path(directory) / name)
         try:
             result = CHECKS[name](jails) or "ok"
-        except Exception:  # whatever a check raises is its result
+        except Exception:  # any exception is the check's result
             result = traceback.format_exc()
         jails.end()
         print(json.dumps({"check": name, "result": result}), flush=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The host side of guests that are at work with all their devices at once (tests/guest/obey.sh): streams over tap, passt and
-vsock, drivers that go and come, and a soak. Runs as root in a box of its own (tools/kvmbox). Prints what it does, and
+The host side of guests that use all their devices at once (tests/guest/obey.sh): streams over tap, passt and vsock,
+drivers unbound and rebound, and a soak test. Runs as root in its own box (tools/kvmbox). Prints its progress, and
 `load: ok` at the end.
 
 usage: load.py streams RIFFLE KERNEL INITRD VCPUS MEGABYTES
@@ -21,55 +21,36 @@ import tempfile
 import threading
 import time
 
+from console import Console
 from network import GATEWAY, Quiet, echo_server, sh
 
 BIG = 2 << 20
-WARM = 60       # seconds after which memory and descriptors are what they will be
+WARM = 60       # seconds until memory and descriptors have settled
 
 
-class Guest:
-    """A monitor with its console: commands are given to its init, and answered."""
+class Guest(Console):
+    """A guest that executes commands from its console."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            line = line.decode(errors="replace").strip()
-            print(f"guest: {line}", flush=True)
-            with self.changed:
-                self.lines.append(line)
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append(None)
-            self.changed.notify_all()
-
-    def wait_for(self, *words, seconds=1500):
-        with self.changed:
-            self.changed.wait_for(lambda: None in self.lines or any(word in self.lines for word in words), seconds)
-            return next((word for word in words if word in self.lines), None)
+        super().__init__(command, echo=True)
 
     def do(self, name, command, seconds=1500):
-        """The lines that the guest said about it."""
+        """The lines that the guest printed about it."""
         begun, before = time.monotonic(), len(self.lines)
-        self.process.stdin.write(f"{name} {command}\n".encode())
-        self.process.stdin.flush()
+        self.say(f"{name} {command}")
         answer = self.wait_for(f"{name}: ok", f"{name}: FAILED", seconds=seconds)
         assert answer == f"{name}: ok", (name, answer)
         print(f"load: {name} took {time.monotonic() - begun:.1f} s", flush=True)
         return self.lines[before:]
 
     def end(self):
-        self.process.stdin.write(b"end\n")
-        self.process.stdin.flush()
+        self.say("end")
         code = self.process.wait(120)
         assert code == 0, code
 
 
 def prepare(directory):
-    """Interfaces, servers, disks; the digest of what the HTTP server has."""
+    """Creates interfaces, servers, disks; returns the digest of the HTTP server's file."""
     os.chmod(directory, 0o755)
     (directory / "big").write_bytes(os.urandom(BIG))
     for name in "ab":
@@ -98,7 +79,7 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
     guest = Guest([riffle, "run", "-m", "256M", "-c", vcpus, "-i", initrd, "--append", "quiet", "--disk", directory / "a",
                    "--disk", directory / "b", "--rng", "--balloon", "16M,reporting", "--net", "tap=tap0", "--net", "user,host",
                    "--vsock", f"cid=3,path={directory / 'vsock'}", kernel])
-    guest.wait_for("obey: ready")
+    guest.wait_for("obey: ready", seconds=1500)
     guest.do("up", "up")
     guest.do("user", "user_up")
     part = max(1, int(megabytes) // 16)
@@ -106,7 +87,7 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
         for direction, option in (("out", ""), ("in", "-R")):
             guest.do(f"iperf-{way}-{direction}", f"iperf3 -c {address} -n {part}M {option}")
     guest.do("vsock-echo", f"vsock call 1234 {int(megabytes) << 20}")
-    # loops that fail because their device is gone go on when it is back
+    # loops that failed because their device was gone continue once it is back
     start_loops(guest, digest)
     guest.do("rebind", "rebind 3")
     guest.do("up-again", "up")
@@ -135,7 +116,7 @@ def patch(api, path, body):
 
 
 def beside_guest(pid):
-    """KiB that are resident and no guest memory, whose mappings are the largest; and how many descriptors are open."""
+    """Resident KiB without guest memory (the largest mappings), and the number of open descriptors."""
     resident, size = 0, 0
     for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if line.startswith("Size:"):
@@ -157,7 +138,7 @@ def soak(directory, vmm, kernel, initrd, vcpus, seconds):
         "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1},
         "entropy": {}}))
     guest = Guest([vmm, "--api-sock", api, "--config-file", directory / "config"])
-    guest.wait_for("obey: ready")
+    guest.wait_for("obey: ready", seconds=1500)
     guest.do("up", "up")
     start_loops(guest, digest)
     begun, first, rounds = time.monotonic(), None, 0
@@ -182,8 +163,7 @@ def soak(directory, vmm, kernel, initrd, vcpus, seconds):
     assert set(times) == {"disk", "read", "net", "vsock", "rng"} and min(times.values()) > 0, times
     assert last[0] - first[0] <= 256, (first, last)
     assert last[1] - first[1] <= 4, (first, last)   # connections that are just open
-    guest.process.stdin.write(b"end\n")
-    guest.process.stdin.flush()
+    guest.say("end")
     guest.process.wait(120)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The host side of the guest tests/guest/mmds.sh: riffle-vmm with a tap, on which it listens for frames that were the
-metadata service's. Runs as root in a box of its own. Prints a JSON object: what was seen, by version.
+The host side of the guest tests/guest/mmds.sh: riffle-vmm with a tap, on which it listens for frames meant for the
+metadata service. Runs as root in its own box. Prints its observations as a JSON object, by version.
 
 usage: mmds.py RIFFLE_VMM KERNEL INITRD VERSION...
 """
@@ -20,7 +20,7 @@ STORE = {"name": "riffle", "latest": {"meta-data": {"number": 7, "id": "i-1"}, "
 
 
 class Tap:
-    """Counts the guest's frames: all of them, and those that are for the service."""
+    """Counts the guest's frames: all, and those for the service."""
 
     def __init__(self, name):
         subprocess.run(f"ip tuntap add {name} mode tap vnet_hdr && ip addr add 192.168.77.1/24 dev {name} && "

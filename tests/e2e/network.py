@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The host side of the guest tests/guest/network.sh: a tap, a passt with a way to this host, HTTP servers, unix sockets for
-vsock. Runs as root in a box of its own (tools/kvmbox), since it makes interfaces. Prints a JSON object: what was seen.
+The host side of the guest tests/guest/network.sh: a tap, a passt that can reach this host, HTTP servers, unix sockets
+for vsock. Runs as root in its own box (tools/kvmbox), since it creates interfaces. Prints its observations as a JSON
+object.
 
 usage: network.py RIFFLE KERNEL INITRD BYTES [OPTION...]
 """
@@ -19,6 +20,8 @@ import threading
 import time
 import urllib.request
 
+from console import Console
+
 GATEWAY = "10.77.0.1"
 FORWARDED = 8080
 
@@ -32,32 +35,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Guest:
-    """riffle with its console: lines are kept, and words are sent."""
+class Guest(Console):
+    """riffle, whose messages are kept apart from the console."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            with self.changed:
-                self.lines.append(line.decode(errors="replace").strip())
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append(None)
-            self.changed.notify_all()
-
-    def wait_for(self, word, seconds=400):
-        """Whether the guest printed this line; false when it ended without."""
-        with self.changed:
-            self.changed.wait_for(lambda: word in self.lines or None in self.lines, seconds)
-            return word in self.lines
-
-    def say(self, word):
-        self.process.stdin.write(word.encode() + b"\n")
-        self.process.stdin.flush()
+        super().__init__(command, stderr=subprocess.PIPE)
 
     def resident(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -69,7 +51,7 @@ def fetch(url):
 
 
 def echo_server(path):
-    """Sends back what comes on each connection, and then ends its half."""
+    """Echoes each connection, then closes its half."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
@@ -80,7 +62,7 @@ def echo_server(path):
                 while block := connection.recv(65536):
                     connection.sendall(block)
             except OSError:
-                pass    # the guest's driver was taken off
+                pass    # the guest's driver was unbound
 
     def accept():
         while True:
@@ -90,7 +72,7 @@ def echo_server(path):
 
 
 def vsock_call(path, port, data):
-    """What the guest's server sends back, with the answer to CONNECT."""
+    """What the guest's server sends back, including the reply to CONNECT."""
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(300)
     s.connect(path)
@@ -112,7 +94,7 @@ def vsock_call(path, port, data):
 
 
 def many_calls(path, port, count):
-    """That many connections open at once, each with a byte there and back."""
+    """Opens that many connections at once, each with a byte there and back."""
     sockets = []
     for _ in range(count):
         s = socket.socket(socket.AF_UNIX)
@@ -135,7 +117,7 @@ def many_calls(path, port, count):
 def prepare(directory, size):
     (directory / "big").write_bytes(os.urandom(size))
     sh("ip link set lo up")
-    # the way out that passt wants to see
+    # passt expects a default route
     sh(f"ip link add out0 type dummy && ip addr add 10.77.0.2/24 dev out0 && ip link set out0 up && "
        f"ip route add default via {GATEWAY}")
     sh("ip tuntap add tap0 mode tap vnet_hdr && ip addr add 192.168.77.1/24 dev tap0 && ip link set tap0 up")
@@ -152,7 +134,7 @@ def passt_processes():
 def main():
     riffle, kernel, initrd, size, *options = sys.argv[1:]
     size = int(size)
-    memory = 192 + 2 * ((size >> 20) - 2)       # MiB: what the guest sends lies in its memory
+    memory = 192 + 2 * ((size >> 20) - 2)       # MiB: the guest keeps what it sends in memory
     seen = {"memory": memory << 10}
     directory = pathlib.Path(tempfile.mkdtemp())
     os.chmod(directory, 0o755)
@@ -174,7 +156,7 @@ def main():
             return
         seen["from_user"] = fetch(f"http://127.0.0.1:{FORWARDED}/back")
         seen["passt"] = passt_processes()
-        sh("pkill -o passt")        # the guest is through with it
+        sh("pkill -o passt")        # the guest is done with it
         guest.say("user-done")
         if not guest.wait_for("ready-for-vsock"):
             return
@@ -190,7 +172,7 @@ def main():
         guest.say("memory-seen")
         if not guest.wait_for("memory-freed"):
             return
-        for _ in range(60):     # Linux reports free memory after seconds
+        for _ in range(60):     # Linux reports free memory only after some seconds
             seen["resident_freed"] = guest.resident()
             if seen["resident_used"] - seen["resident_freed"] > 30 << 10:
                 break
@@ -199,7 +181,7 @@ def main():
 
     try:
         talk()
-        guest.wait_for(None, 60)
+        guest.wait(lambda: guest.ended, 60)
     finally:
         try:
             seen["code"] = guest.process.wait(60)
@@ -208,7 +190,7 @@ def main():
             seen["code"] = "did not end"
     time.sleep(1)
     seen["passt_after"] = passt_processes()
-    seen["lines"] = [line for line in guest.lines if line is not None]
+    seen["lines"] = guest.lines
     seen["err"] = guest.process.stderr.read().decode(errors="replace")
     print(json.dumps(seen))
 

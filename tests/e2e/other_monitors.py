@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests of other monitors: QEMU on this machine by software emulation, QEMU and tests/e2e/handoff.c in the box."""
+"""Guests in other monitors: QEMU with software emulation on this machine, QEMU and tests/e2e/handoff.c in the box."""
 import dataclasses
 import shlex
 import subprocess
@@ -13,11 +13,11 @@ CONSOLE = "console=ttyS0 panic=-1"
 
 @dataclasses.dataclass
 class Machine(Guest):
-    """One Linux in QEMU, entered as its -kernel; or by `handoff`, which takes entry and rsdp."""
+    """One Linux booted by QEMU's -kernel, or by `handoff`, which takes entry and rsdp."""
 
     machine: str = "q35"
     initrd_bytes: int = 0           # the initrd is made so long
-    times: int = 1                  # how often init is reached before the guest is ended
+    times: int = 1                  # how often init is reached before the guest is killed
     entry: str = ""
     rsdp: str = "given"
     layout_file: str = None         # what riffle emit wrote of it
@@ -42,7 +42,7 @@ class Machine(Guest):
 
 
 def initrd_of(machine, initrd, directory):
-    """The initramfs, with zero bytes behind it, which the kernel passes over."""
+    """The initramfs padded with zeros, which the kernel ignores."""
     if machine.initrd_bytes <= initrd.stat().st_size:
         return initrd
     longer = directory / "longer-initrd"
@@ -60,7 +60,7 @@ def boot(machine, initrd, directory):
         lines = []
         for line in process.stdout:
             lines.append(line.decode(errors="replace"))
-            # the last thing that init tells
+            # the last thing that init prints
             if machine.times > 1 and sum("guest: warnings=" in one for one in lines) == machine.times:
                 process.terminate()
                 break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what takes as long as the machine makes it take: it is ended when it stands still, not when it is slow."""
+"""Runs a program with no limit on its total time: it is killed when it makes no progress, not when it is slow."""
 import os
 import pathlib
 import signal
@@ -13,7 +13,7 @@ class Stalled(Exception):
 
 
 class BuildFailed(Exception):
-    """A kernel that could not be built: one failure, however many tests wanted it (conftest.py)."""
+    """A kernel that could not be built: one failure, however many tests need it (conftest.py)."""
 
     def __init__(self, name, complaint):
         super().__init__(f"{name} could not be built: {complaint}")
@@ -35,7 +35,7 @@ def family_ticks(session):
 
 
 def logs_grown(directory):
-    """What other builds in a cache write to, one of which may be waited for."""
+    """Files written by other builds in a cache, which this one may be waiting for."""
     sizes = []
     for log in sorted(pathlib.Path(directory).glob(".b*/*.log")):
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Saves and restores the guest of tests/guest/restored.sh twice by riffle-vmm's API: its network moves to another tap, its vsock
-to another path, and its clocks go on once from where they stood and once from the host's. Runs as root in a box of its own
-(tools/kvmbox). Prints a JSON object: what was seen.
+Saves and restores the guest of tests/guest/restored.sh twice by riffle-vmm's API: its network moves to another tap, its
+vsock to another path, and its clocks continue once from the saved time and once from the host's. Runs as root in its
+own box (tools/kvmbox). Prints its observations as a JSON object.
 
 usage: restored.py RIFFLE_VMM KERNEL INITRD CPUS
 """
@@ -16,46 +16,22 @@ import tempfile
 import threading
 import time
 
+from console import Console
 from network import sh
 
-GAP = 20        # seconds that the guest is away
+GAP = 20        # seconds between save and restore
 
 
-class Vmm:
+class Vmm(Console):
     def __init__(self, program, path):
         self.path = str(path)
-        self.process = subprocess.Popen([program, "--api-sock", self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT)
-        self.lines, self.changed = [], threading.Condition()
-        threading.Thread(target=self.read, daemon=True).start()
+        super().__init__([program, "--api-sock", self.path], stderr=subprocess.STDOUT)
         while not path.exists():
             time.sleep(0.05)
 
-    def read(self):
-        for line in self.process.stdout:
-            with self.changed:
-                self.lines.append(line.decode(errors="replace").strip())
-                self.changed.notify_all()
-        with self.changed:
-            self.lines.append("(end)")
-            self.changed.notify_all()
-
-    def wait_for(self, *starts, seconds=300):
-        """The line that begins with one of these words; None when the guest ended without."""
-        def found():
-            return next((line for line in self.lines if line.startswith(starts)), None)
-
-        with self.changed:
-            self.changed.wait_for(lambda: found() or "(end)" in self.lines, seconds)
-            return found()
-
-    def say(self, words):
-        self.process.stdin.write(words.encode() + b"\n")
-        self.process.stdin.flush()
-
     def check(self, name, *command):
         self.say(" ".join(["check", name, *command]))
-        return self.wait_for(f"{name}:") == f"{name}: ok"
+        return self.wait_for_start(f"{name}:") == f"{name}: ok"
 
     def ticks(self):
         """(number, uptime, seconds of the epoch) of each tick."""
@@ -118,7 +94,7 @@ def describe(vmm, d, kernel, initrd, cpus):
 
 
 def save(vmm, d, name, **more):
-    """While bytes are on their way to it and words typed that it has not read."""
+    """Saves while data is in flight to the guest and it has unread console input."""
     vmm.ask("PATCH", "/vm", {"state": "Paused"})
     vmm.say(f"typed-{name}")
     time.sleep(1)
@@ -128,11 +104,11 @@ def save(vmm, d, name, **more):
 
 
 def check_guest(seen, vmm, name, restores):
-    """What works the same after each restore."""
+    """Checks common to both restores."""
     def note(what, *command):
         seen[f"{name}-{what}"] = vmm.check(f"{name}-{what}", *command)
 
-    seen[f"{name}-typed"] = bool(vmm.wait_for(f"heard typed-{name}"))
+    seen[f"{name}-typed"] = bool(vmm.wait_for_start(f"heard typed-{name}"))
     note("disk", "grows", "/tmp/verified")
     note("cpus", "all_grow")
     note("timers", "timers")
@@ -155,9 +131,9 @@ def main():
 
     vmm = Vmm(program, d / "api-1")
     describe(vmm, d, kernel, initrd, cpus)
-    if not vmm.wait_for("ready", seconds=500):
+    if not vmm.wait_for_start("ready", seconds=500):
         raise RuntimeError("the guest is not ready:\n" + "\n".join(vmm.lines))
-    seen["cpus"], seen["clocksource"] = vmm.wait_for("cpus="), vmm.wait_for("clocksource=")
+    seen["cpus"], seen["clocksource"] = vmm.wait_for_start("cpus="), vmm.wait_for_start("clocksource=")
     tcp = socket.create_connection(("192.168.77.2", 5000), timeout=300)
     seen["tcp-before"] = echoes(tcp, b"before" * 10000)
     old, seen["vsock-before"] = vsock_connect(str(d / "vsock"))
@@ -178,7 +154,7 @@ def main():
     seen["tcp-after"] = echoes(tcp, b"after" * 10000)
     seen["old-vsock-ends"] = old.recv(1) == b""
     check_guest(seen, vmm, "one", 1)
-    # a tick follows the last one as if nothing had been
+    # ticks continue as if nothing had happened
     first = vmm.ticks()[0]
     seen["stood"] = {"gap": back - away, "ticks": first[0] - last[0], "uptime": first[1] - last[1], "time": first[2] - last[2]}
     new, seen["vsock-moved"] = vsock_connect(str(d / "moved"))
@@ -187,7 +163,7 @@ def main():
     vmm.ask("PATCH", "/balloon", {"amount_mib": 0})
     seen["balloon-after"] = vmm.check("balloon-after", "wait_until", "memory_is", str(225 << 10), str(256 << 10))
 
-    # what changed is merged into a copy: the guest that runs reads the file itself
+    # merge the changes into a copy, because the running guest reads the file itself
     sh(f"cp --sparse=always {d}/memory {d}/memory-2 && mv {d}/memory-2 {d}/memory && rm -f {d}/state-two")
     away, last = save(vmm, d, "two", snapshot_type="Diff")
     time.sleep(GAP)
@@ -202,7 +178,7 @@ def main():
     first = vmm.ticks()[0]
     seen["went on"] = {"gap": back - away, "ticks": first[0] - last[0], "time": first[2] - last[2]}
     vmm.say("quit")
-    seen["done"] = bool(vmm.wait_for("all-done"))
+    seen["done"] = bool(vmm.wait_for_start("all-done"))
     seen["code"] = vmm.process.wait(120)
     seen["pmem"] = (d / "pmem").read_bytes()[:6].decode()
     seen["lines"] = vmm.lines

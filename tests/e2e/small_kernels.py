@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels of a few pages in every kind of file, whole or broken in one place: built from nothing but struct."""
+"""Kernels of a few pages in every file format, intact or broken in one place, built with struct alone."""
 import bz2
 import dataclasses
 import gzip
@@ -12,7 +12,7 @@ MAP = 0xFFFFFFFF80000000
 LINK_VIRT = MAP + LINK_PHYS
 MASK = (1 << 64) - 1
 
-# mov $0xfe, %al; out %al, $0x64; then wait: a guest that asks the keyboard controller for a reset at once
+# mov $0xfe, %al; out %al, $0x64; then wait: a guest that resets at once by the keyboard controller
 RESET_CODE = b"\xb0\xfe\xe6\x64\xf4\xeb\xfd"
 
 SETUP_SECTS = 3
@@ -27,7 +27,7 @@ class Segment:
     data: bytes
     memory: int
     flags: int = 5
-    # what the header says in place of the truth
+    # overrides for header fields
     offset: int = None
     file_bytes: int = None
 

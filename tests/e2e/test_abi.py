@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library's ABI is the described one, and a change of it is noticed."""
+"""The library's ABI matches its description, and a change is detected."""
 import re
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def test_library_is_as_described():
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A tree with the library alone, and how to build it there."""
+    """A tree with only the library, and how to build it there."""
     tree = tmp_path_factory.mktemp("abi")
     for name in ("include", "lib"):
         shutil.copytree(ROOT / name, tree / name)
@@ -45,7 +45,7 @@ def test_changes_are_noticed(tree, old, new, named):
     header.write_text(text.replace(old, new, 1))
     shutil.rmtree(build, ignore_errors=True)
     (build / "lib").mkdir(parents=True)
-    # declarations and their types are all that is described: functions without bodies do
+    # only declarations and types are described, so empty functions are enough
     source = tree / "functions.c"
     source.write_text("#include <riffle/riffle.h>\n" + bodies(tree))
     output("cc", "-g", "-shared", "-fPIC", "-w", "-o", build / "lib" / "libriffle.so", source,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of a kernel at work: its program runs anywhere, its statistics are right on made-up figures."""
+"""The kernel benchmark: its program runs anywhere, its statistics are correct for made-up figures."""
 import importlib.machinery
 import importlib.util
 import math

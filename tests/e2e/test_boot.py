@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock Linux kernels reach user space, lie where riffle says that they lie, and end as they ask to."""
+"""Stock Linux kernels reach user space, are located where riffle says, and end as they request."""
 import json
 import re
 import struct
@@ -17,7 +17,7 @@ long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_L
 
 @pytest.fixture(scope="module")
 def boots(request, guest_initrd, forms, tmp_path_factory):
-    """Starts at once what the tests that were chosen will ask for."""
+    """Starts the guests that the selected tests will need."""
     boots = Boots(guest_initrd, forms, tmp_path_factory.mktemp("boots"))
     for item in request.session.items:
         if item.module is request.module and not any(m.args[0] for m in item.iter_markers("skipif")):
@@ -27,11 +27,11 @@ def boots(request, guest_initrd, forms, tmp_path_factory):
     boots.close()
 
 
-# ---- the guests; what is in one group runs in one box, one guest after the other
+# ---- the guests; a group runs in one box, one guest after the other
 
 
 def files(forms):
-    """One kernel in every kind of file."""
+    """One kernel in every file format."""
     elf, relocs = forms.split("cloud-6.1")
     return {
         "bzimage": Guest(forms.fetch("cloud-6.1"), ("--seed", "feed")),
@@ -45,7 +45,7 @@ def files(forms):
 
 
 def sizes(forms):
-    """Memories and processors."""
+    """Memory sizes and processor counts."""
     kernel = forms.prepared("cloud-6.1")
     told = json.loads(subprocess.run([RIFFLE, "inspect", "--json", kernel], capture_output=True, check=True).stdout)
     high = {"riffle_layout": 1, "mode": "kaslr", "physical_base": hex(4 * GIB + 514 * MIB),
@@ -106,7 +106,7 @@ def is_well(guest):
     assert guest.ended, guest.everything()
     assert guest.fact("warnings") == "0", guest.everything()
     assert int(guest.fact("cpus")) == guest.cpus
-    # what the kernel keeps: its image, 64 bytes for each page, bounce buffers where it goes above 4 GiB
+    # memory that the kernel keeps: its image, 64 bytes for each page, bounce buffers where it goes above 4 GiB
     total, memory = int(guest.fact("memtotal_kib")) << 10, guest.memory * MIB
     kept = memory // 40 + (64 if memory < 3 * GIB else 128) * MIB
     assert memory - kept < total < memory
@@ -135,7 +135,7 @@ def test_randomised(boots, make, name):
     is_in_bounds(guest)
     if guest.do == "panic":
         assert guest.offset == guest.base("virtual_base") - guest.base("link_virtual")
-    # KASLR_FLAG: the kernel moves its direct map too
+    # KASLR_FLAG: the kernel also randomises its direct map
     assert guest.memory_bases != MEMORY_BASES
     assert guest.page_offset % GIB == 0
     if "--seed" not in guest.options and not guest.layout:
@@ -146,7 +146,7 @@ def test_randomised(boots, make, name):
 @pytest.mark.guests.with_args(sizes)
 @pytest.mark.guests.with_args(kernels)
 def test_layouts_and_direct_maps_differ(boots):
-    """Two of ten may meet once in a thousand runs; what --seed or --layout gave is left out."""
+    """Two of ten layouts may coincide once in a thousand runs; those given by --seed or --layout are left out."""
     guests = [boots.guest(*g) for g in RANDOMISED]
     free = [g for g in guests if "--seed" not in g.options and not g.layout]
     assert len({(g.text, g.physical) for g in free}) >= len(free) - 1
@@ -203,7 +203,7 @@ def test_off(boots, make, name):
 @pytest.mark.parametrize("make, name", each([(sizes, "bootstrap")]) +
                          each([(many, f"bootstrap-{k}") for k in ("generic-6.1", "cloud-6.12")], long_only))
 def test_bootstrap(boots, make, name):
-    """A bzImage as a bzImage: it randomises itself, in its own steps."""
+    """A bzImage booted as such randomises itself, with its own granularity."""
     guest = boots.guest(make, name)
     is_well(guest)
     assert guest.offset == guest.text - LINK_VIRTUAL
@@ -214,7 +214,7 @@ def test_bootstrap(boots, make, name):
 @pytest.mark.guests.with_args(files)
 @pytest.mark.guests.with_args(sizes)
 def test_command_line(boots, programs):
-    """What --help says is the default arrives, and what is appended behind it."""
+    """The default given by --help arrives, followed by what is appended."""
     default = re.search(r"^Default command line:\n  (.*)$", programs.riffle("run", "--help").stdout, re.M).group(1)
     assert boots.guest(files, "prepared").fact("cmdline") == default + " quiet riffle.do=panic"
     assert boots.guest(sizes, "nokaslr").fact("cmdline") == default + " quiet nokaslr riffle.do=panic"
@@ -224,7 +224,7 @@ def test_command_line(boots, programs):
 
 
 def test_rela_gives_the_bzimages_own_list(forms):
-    """Of one build: what is derived from the debug vmlinux's .rela sections is what its bzImage carries."""
+    """The relocations derived from the debug vmlinux's .rela sections equal those in the bzImage of the same build."""
     payload = forms.split("cloud-6.1")[1].read_bytes()
     lists = []
     for word in struct.unpack(f"<{len(payload) // 4}I", payload):

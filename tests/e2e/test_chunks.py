@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a kernel can be shuffled: riffle prepare --debug-vmlinux, and riffle inspect's account of it."""
+"""How much of a kernel can be shuffled: riffle prepare --debug-vmlinux, and riffle inspect."""
 import json
 import math
 import re
@@ -69,7 +69,7 @@ def test_debug_vmlinux_stripped(programs, fetch_kernel, tmp_path):
 
 
 def test_debug_vmlinux_of_a_kernel_that_cannot_be_shuffled(programs, fetch_kernel):
-    """Without it that kernel is prepared as it is; with it something was asked for that cannot be had."""
+    """Without the option that kernel is prepared without a shuffle; with it the request cannot be met."""
     (programs.directory / "kernel").write_bytes(Kernel().bzimage())
     (programs.directory / "vmlinux").write_bytes(Kernel().elf())
     failed(programs.riffle("prepare", "kernel", "-d", "vmlinux", "-o", "prepared"), "")
@@ -86,7 +86,7 @@ CHUNKS = {"cloud-6.1": 35000, "cloud-6.12": 40000}
 
 
 def sections_of(prepared):
-    """Chunks, regions and numbers of references, out of the file by its documented format alone: [(offset, bytes, …)]."""
+    """Chunks, regions and numbers of references, read from the file by its documented format: [(offset, bytes, …)]."""
     data = prepared.read_bytes()
     plan, = struct.unpack_from("<Q", data, 40)
 

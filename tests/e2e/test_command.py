@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-riffle run KERNEL -- COMMAND: its streams, its status, its root directory, and every other way in which such a run ends.
-The guests are booted one after another in one box, all before the first test looks at one.
+riffle run KERNEL -- COMMAND: its streams, its status, its root directory, and all the ways such a run can end. The
+guests are all booted one after another in one box, before the first test.
 """
 import dataclasses
 import json
@@ -21,7 +21,7 @@ BUSYBOX = shutil.which("busybox")
 SEED = 20261129
 PATTERN = random.Random(SEED).randbytes(100_000)
 
-# what one guest tells of its surroundings
+# what one guest reports about its environment
 CHECK = r"""#!/bin/sh
 echo "env A=$A B=$B PATH=$PATH"
 echo "cwd $PWD"
@@ -156,12 +156,12 @@ def ended(run, code, **status):
 
 
 def words(run):
-    """stderr without the line that says how much is randomised, and without a host's notices."""
+    """stderr without the line on randomisation, and without notices about the host."""
     return [line for line in run.err.splitlines() if not line.startswith(("riffle: randomize=", "riffle: notice:"))]
 
 
 def test_short_input_has_an_end(runs):
-    """Less than the channel's buffer, to a command that says nothing before the end."""
+    """Less than the channel's buffer, to a command that prints nothing before the end."""
     assert (runs["short_in"].code, runs["short_in"].out) == (0, b"10\n"), runs["short_in"]
 
 
@@ -259,7 +259,7 @@ def test_panic_is_no_reset(runs):
     assert b"guest: INIT REACHED" in runs["plain_reboot"].out      # from a directory packed as it is
 
 
-# ---- what is refused before there is a guest
+# ---- what is refused before a guest starts
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def zsh(*words):
 
 
 def listed(*command):
-    """What a help text lists, by another reading than the completion's: options with "=" and "[" too."""
+    """What a help text lists, parsed independently of the completion: options with "=" and "[" too."""
     text = help_of(*command, "--help")
     return options_of_help(re.sub(r"(--[\w-]+)[=\[]", r"\1 ", text))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepared kernels that are stored compressed: loaded to the same bytes, damage noticed, the bench's figures sound."""
+"""Compressed prepared kernels: loaded to the same bytes, damage detected, plausible benchmark figures."""
 import csv
 import io
 import json
@@ -16,7 +16,7 @@ PAYLOAD = 2 * PAGE      # where a small kernel's frames begin: behind header and
 
 
 def roomy_kernel():
-    """One with bytes that can be compressed, and a page of others."""
+    """A kernel with compressible bytes, and one incompressible page."""
     k = Kernel()
     data = bytearray(k.data) + b"riffle and shuffle " * 30000 + random.Random(5).randbytes(300000)
     data += bytes(-len(data) % PAGE)
@@ -44,7 +44,7 @@ def kernel(programs):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stock_kernel_is_loaded_to_the_same_bytes(programs, forms, fetch_kernel, method):
-    """By the path of riffle verify, which reads the bzImage and not what is compressed here."""
+    """By riffle verify, which reads the bzImage and not the compressed file."""
     source, raw = fetch_kernel("cloud-6.1"), forms.prepared("cloud-6.1")
     stored = prepare(programs, method, source)
     assert programs.riffle("prepare", "--check", stored).returncode == 0
@@ -119,7 +119,7 @@ def test_bench_storage_of_a_small_kernel(programs, kernel):
 
 
 def test_no_frame_of_a_stock_kernel_is_decompressed_twice(programs, fetch_kernel):
-    """Frames are cut where loads read: in either mode hardly a byte more is decompressed than there is."""
+    """Frames are cut where loads read: in both modes hardly more is decompressed than the kernel's size."""
     r = programs.riffle("bench", "storage", "-n", 21, "--json", fetch_kernel("cloud-6.1"), timeout=900)
     assert (r.returncode, r.stderr) == (0, "")
     told = json.loads(r.stdout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a running machine allows (machine/control.h), done to a guest at work; and what its devices do when the host fails."""
+"""Control of a running machine (machine/control.h) with a busy guest, and its devices when the host fails."""
 import os
 import re
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="a gue
 
 @pytest.fixture(scope="module")
 def seen(fetch_kernel, tmp_path_factory):
-    """What the guest of tests/guest/control.sh and the program that controls it have printed."""
+    """The output of the guest of tests/guest/control.sh and of the program that controls it."""
     directory = tmp_path_factory.mktemp("control")
     initrd, kernel = directory / "initrd", directory / "kernel"
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.12:{MODULES}", "--init",
@@ -36,7 +36,7 @@ def test_checks(seen):
 
 
 def test_balloon(seen):
-    """64 MiB are in the balloon, all statistics have come, and free memory was hinted at and reported."""
+    """64 MiB are in the balloon, all statistics have arrived, and free memory was hinted and reported."""
     states = re.findall(r"^balloon: target=(\d+) actual=(\d+) hinted=(\d+) reported=(\d+) stats=(\w+) free=(\d+)$", seen, re.M)
     assert len(states) == 2
     for state in states:
@@ -50,7 +50,7 @@ def test_balloon(seen):
 
 
 def test_limits_exact(seen):
-    """310 operations at 10 a second, 620 at 20, the first second's at once: 30 seconds each, to 2 % over the minute."""
+    """310 operations at 10 per second, 620 at 20, the first second's at once: 30 seconds each, within 2 % over the minute."""
     took = [int(ms) for ms in re.findall(r"^(?:ten|twenty): (\d+) ms$", seen, re.M)]
     assert len(took) == 2
     assert 60000 * 0.98 <= sum(took) <= 60000 * 1.02, took

@@ -41,7 +41,7 @@ kill
 
 @pytest.mark.skipif(not shutil.which("gdb"), reason="no gdb (Debian package gdb)")
 def test_breakpoints_in_debug_registers(programs, guest):    # noqa: F811
-    """A KVM that emulates honours them too. The counter's one step on, so the instruction broken at was carried out."""
+    """An emulating KVM honours them too. The counter advanced by one, so the instruction at the breakpoint was executed."""
     command = guest(COUNTER, "--gdb", "unix:socket", "-r", "off")
     with subprocess.Popen([RIFFLE, *command], cwd=programs.directory, env=programs.environment, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
@@ -68,7 +68,7 @@ def said(process, words):
 
 
 def test_key_dumps_once_into_the_named_file(programs, guest, terminal):    # noqa: F811
-    """On a terminal: Ctrl-A d writes the file while the guest goes on; a second time says that there is none left."""
+    """On a terminal: Ctrl-A d writes the file while the guest keeps running; the second time it reports that none is left."""
     t = terminal(guest(ECHO, "--dump-out", "core"))
     os.write(t.master, b"a\x01d")
     assert b"memory dumped, without VMCOREINFO" in said(t.process, b"memory dumped")
@@ -80,7 +80,7 @@ def test_key_dumps_once_into_the_named_file(programs, guest, terminal):    # noq
     before = core.read_bytes()
     os.write(t.master, b"b\x01d")
     said(t.process, b"no dump: riffle run --dump-out names a file")
-    os.write(t.master, b"q")    # the guest has missed nothing, and got none of the key
+    os.write(t.master, b"q")    # the guest lost no input, and did not see the key
     assert t.read(b"q") == b"abq"
     assert t.process.wait(10) == 0
     assert core.read_bytes() == before

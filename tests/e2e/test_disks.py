@@ -13,7 +13,7 @@ CHECKS = ["sizes", "serial", "data", "filesystem", "discard", "read-only", "part
 
 
 def test_guest(fetch_kernel, tmp_path):
-    """One guest with four disks, each on another way of reading and writing: tests/guest/disks.sh says what it does."""
+    """One guest with four disks, each with a different way of reading and writing: see tests/guest/disks.sh."""
     kernel = fetch_kernel("cloud-6.1")
     initrd = tmp_path / "initrd"
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
@@ -35,8 +35,9 @@ LONG = pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="boots more 
 @pytest.mark.parametrize("name, cpus, append", [("cloud-5.10", 4, "quiet"), ("cloud-newest", 1, "quiet"), ("lupine", 1, "quiet acpi=off")])
 def test_other_kernels(fetch_kernel, tmp_path, name, cpus, append):
     """
-    The same guest on the oldest and the newest kernel; and on one that has no ACPI and no modules, to which the command line
-    alone tells of the devices. Debian's kernels find them by ACPI only. lupine has no /dev/mem, by which the guest lies.
+    The same guest on the oldest and the newest kernel, and on one without ACPI and modules, which finds the devices
+    only by the command line. Debian's kernels find them only by ACPI. lupine has no /dev/mem, with which the guest
+    corrupts its ring.
     """
     initrd = tmp_path / "initrd"
     if name == "lupine":
@@ -48,7 +49,7 @@ def test_other_kernels(fetch_kernel, tmp_path, name, cpus, append):
         kernel, modules, checks = fetch_kernel(name), ["--modules", f"{name}:{MODULES}"], CHECKS
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", *modules, "--init", ROOT / "tests/guest/disks.sh"],
                    check=True)
-    # 4 vCPUs on the one processor of a busy box
+    # 4 vCPUs on the single processor of a busy box
     r = subprocess.run([ROOT / "tools/kvmbox", "--share", initrd, "--timeout", "1200", "sh", ROOT / "tests/e2e/disks.sh", RIFFLE,
                         kernel, initrd, "-c", str(cpus), "--append", append], capture_output=True, text=True,
                        stdin=subprocess.DEVNULL, timeout=1230, check=False)
@@ -60,7 +61,7 @@ def test_other_kernels(fetch_kernel, tmp_path, name, cpus, append):
 
 @LONG
 def test_killed(fetch_kernel, tmp_path):
-    """SIGKILL while a guest writes with cache=writeback: whatever it had synced is in the file, 20 times of 20."""
+    """SIGKILL while a guest writes with cache=writeback: everything it had synced is in the file, in 20 of 20 rounds."""
     initrd = tmp_path / "initrd"
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", f"cloud-6.1:{MODULES}", "--init",
                     ROOT / "tests/guest/synced.sh"], check=True)
@@ -72,7 +73,7 @@ def test_killed(fetch_kernel, tmp_path):
 
 @pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="makes and boots a Debian image: make check-long")
 def test_debian(fetch_kernel, tmp_path):
-    """The image of tools/mkimage comes up to a login with no failed unit, its root on the disk, and powers off."""
+    """The image of tools/mkimage boots to a login with no failed unit and its root on the disk, and powers off."""
     image = tmp_path / "debian.img"
     subprocess.run([ROOT / "tools/mkimage", image], check=True, capture_output=True, timeout=900)
     r = subprocess.run([ROOT / "tools/kvmbox", "--mem", "3072", "--share", tmp_path, "--timeout", "580", "sh",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The man pages and documents say what is so: options, commands, functions, links, fields, numbers."""
+"""The man pages and documents are accurate: options, commands, functions, links, fields, numbers."""
 import json
 import re
 import subprocess
@@ -14,7 +14,7 @@ PAGES = sorted(MAN.glob("*.[1-8]"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
-# what the documents say of other programs, and of riffle-prepare when riffle calls it
+# options of other programs in the documents, and of riffle-prepare as called by riffle
 FOREIGN_OPTIONS = {"--unix-socket", "--cflags", "--libs", "--prefix", "--tool", "--variable", "--worker"}
 # and of other monitors
 FOREIGN_OPTIONS |= {"--firecracker-bin", "--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
@@ -31,7 +31,7 @@ def help_of(*command):
 
 
 def options_of_help(text):
-    """The options that a help text lists, one to a line: {"-m", "--memory"}."""
+    """The options that a help text lists, one per line: {"-m", "--memory"}."""
     found = set()
     for line in text.splitlines():
         m = re.match(r"\s+((?:-\w|--[\w-]+)(?:, --[\w-]+)?)(?:\s|$)", line)
@@ -51,7 +51,7 @@ def render(page):
 
 
 def code_in(document):
-    """Fenced and indented blocks, and what is in backquotes."""
+    """Fenced and indented blocks, and text in backquotes."""
     return re.findall(r"^```.*?^```|^    .*?$|`[^`\n]+`", document.read_text(), re.M | re.S)
 
 
@@ -228,7 +228,7 @@ def test_embedding_quotes_the_examples(language, examples, least):
 
 
 def test_entropy_is_what_inspect_prints(fetch_kernel):
-    """Give or take the pages by which Debian's next 6.1 kernel is larger or smaller."""
+    """Allows for the pages by which Debian's next 6.1 kernel may differ."""
     table = re.findall(r"^\| (\d+) ([MG])iB \| (\d+) slots, ([\d.]+) bits \| (\d+) slots, ([\d.]+) bits \|$",
                        (ROOT / "docs" / "randomisation.md").read_text(), re.M)
     assert len(table) >= 4

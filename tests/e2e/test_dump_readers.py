@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crash, drgn and gdb make of `riffle dump`'s core of a guest with KASLR, and how far they get with one that was shuffled."""
+"""crash, drgn and gdb read `riffle dump`'s core of a guest with KASLR, and part of a shuffled one."""
 import json
 import os
 import re
@@ -15,7 +15,7 @@ MODES = ("kaslr", "fgkaslr")
 
 pytestmark = pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="the kernel's debug package: the long run needs it")
 
-# a guest for each mode, which sleeps once it has said that it is there
+# a guest for each mode, which prints a line and sleeps
 SCRIPT = """
 cd {where}
 box=$(mktemp -d)
@@ -73,8 +73,8 @@ def crash(where, mode, *commands):
 @pytest.mark.parametrize("mode", MODES)
 def test_crash_reads_log_and_variables(dumps, mode):
     """
-    Data is where the debug vmlinux has it but for the base, shuffled or not. Of the tasks crash 8.0.2 finds the idle one
-    alone in a 6.1; drgn finds all.
+    Data is where the debug vmlinux has it, plus the offset, shuffled or not. In a 6.1, crash 8.0.2 finds only the idle
+    task; drgn finds all.
     """
     out = crash(dumps, mode, "sys", "ps", "log", "p/x init_task.pid", "sym linux_banner", "rd -a linux_banner")
     assert re.search(r"RELEASE: 6\.1\.", out) and "NODENAME" in out, out
@@ -99,7 +99,7 @@ print("trace", *[f.name for f in prog.stack_trace(find_task(prog, 2))])
 
 @pytest.mark.parametrize("mode", MODES)
 def test_drgn_reads_structures(dumps, mode):
-    """Stacks too, where functions have not moved."""
+    """Stacks too, if functions have not moved."""
     if not shutil.which("drgn"):
         pytest.skip("no drgn (Debian package python3-drgn)")
     (dumps / "drgn.py").write_text(DRGN)
@@ -113,7 +113,7 @@ def test_drgn_reads_structures(dumps, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_gdb_names_functions_in_either(dumps, mode):
-    """With riffle's own symbols and nothing of the debug package."""
+    """With riffle's symbols only, without the debug package."""
     if not shutil.which("gdb"):
         pytest.skip("no gdb (Debian package gdb)")
     out = run("gdb", "-nx", "-q", "-batch", "-x", f"{mode}.gdb", "-ex", f"core-file {mode}.core", "-ex", "bt", "-ex",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Randomised kernels for monitors that know nothing of riffle: ELF files that shuffle themselves, and emitted ones."""
+"""Randomised kernels for other monitors: ELF files that shuffle themselves, and emitted ones."""
 import json
 import os
 import re
@@ -27,11 +27,11 @@ def self_elf(forms, kernel=KERNEL):
         [RIFFLE, "prepare", "--bootstrap", "--elf", source, "-o", out], check=True, timeout=300))
 
 
-# ---- what monitors look at in a file
+# ---- what monitors read in a file
 
 
 class Elf:
-    """The headers, and what loaders make of them."""
+    """The headers, as loaders interpret them."""
 
     def __init__(self, path):
         with open(path, "rb") as f:
@@ -46,7 +46,7 @@ class Elf:
 
 
 def check_elf(path):
-    """Rules that hold for every monitor that was tried."""
+    """Rules common to all monitors tested."""
     elf = Elf(path)
     size = os.stat(path).st_size
     assert elf.entry == BASE + 0x200 and elf.flags == 0
@@ -72,7 +72,7 @@ def check_elf(path):
 def test_self_shuffling_elf_is_what_loaders_expect(forms):
     elf = check_elf(self_elf(forms))
     assert len(elf.loads) == 1
-    # work area and page tables are asked for and not stored
+    # work area and page tables are reserved, not stored
     assert elf.loads[0][6] > elf.loads[0][5] + 128 * 1024
 
 
@@ -106,14 +106,14 @@ def order(guest):
 
 
 def test_self_shuffling_elf_in_qemu(forms, guest_initrd, tmp_path):
-    """By PVH; with another layout each time that the guest reboots."""
+    """By PVH, with a new layout at each reboot of the guest."""
     guest = boot(Machine(self_elf(forms), do="kallsyms,reboot", times=3), guest_initrd, tmp_path)
     boots = [Machine(guest.kernel, do=guest.do).said("guest: INIT REACHED" + part)
              for part in guest.out.split("guest: INIT REACHED")[1:]]
     assert len(boots) == 3, guest.everything()
     for one in boots:
         is_well(one)
-    # the last one was ended when it had told its layout, before it looked at kallsyms
+    # the last one was killed after it printed its layout, before it read kallsyms
     assert len({order(one) for one in boots[:2]}) == 2
     assert len({(one.text, one.physical, one.page_offset) for one in boots}) == 3
 
@@ -125,14 +125,14 @@ def test_self_shuffling_elf_on_a_pc(forms, guest_initrd, tmp_path):
 
 
 def test_initrd_on_the_stage_is_refused(forms, guest_initrd, tmp_path):
-    """QEMU puts an initrd at the end of RAM: one of 80 MiB of 112 lies on what the stage asks for."""
+    """QEMU puts an initrd at the end of RAM: 80 of 112 MiB overlap the stage's memory."""
     guest = boot(Machine(self_elf(forms), memory=112, initrd_bytes=80 * MIB), guest_initrd, tmp_path)
     assert not guest.reached
     assert "riffle stage: initrd: lies where the loader stage works" in guest.out, guest.everything()
 
 
 def handed_over(forms, directory):
-    """Where Firecracker and Cloud Hypervisor put things; which of the three RSDPs does not matter to the stage."""
+    """Addresses as in Firecracker and Cloud Hypervisor; the stage accepts any of the three RSDPs."""
     kernel = self_elf(forms)
     few = {"pvh given": Machine(kernel, entry="pvh", rsdp="given"),
            "linux64 found": emitted(forms, directory, entry="linux64", rsdp="found")}
@@ -165,7 +165,7 @@ def test_self_shuffling_elf_of_each_kernel(forms, guest_initrd, tmp_path, kernel
 
 
 def emitted(forms, directory, name="kernel", kernel=KERNEL, memory=256, reserve="32M", mode="auto", **more):
-    """A machine whose kernel is emitted for it, from a prepared one; with its layout."""
+    """A machine with a kernel emitted for it from a prepared one, and its layout."""
     out, told = directory / f"{name}.elf", directory / f"{name}.layout"
     subprocess.run([RIFFLE, "emit", forms.prepared(kernel), "-o", out, "-m", f"{memory}M", "--reserve-top", reserve,
                     "--randomize", mode, "--layout-out", told], check=True, capture_output=True, timeout=60)
@@ -185,7 +185,7 @@ def test_emitted_elf_is_what_loaders_expect(forms, tmp_path):
     base, image = machine.base("physical_base"), machine.told["image_bytes"]
     assert machine.told["mode"] == "fgkaslr"
     assert 16 * MIB <= base and base + image <= (256 - 32 - 1) * MIB
-    # from _text to the end of .bss without a gap, so that a reset leaves nothing of a guest before
+    # contiguous from _text to the end of .bss, so that a reset leaves nothing of an earlier guest
     end = base
     for _, _, at, _, physical, in_file, in_memory, _ in kernel:
         assert physical == end and at == 2 * MIB + physical - base
@@ -203,7 +203,7 @@ def test_emitted_elf_is_what_loaders_expect(forms, tmp_path):
 
 
 def test_layouts_differ_and_what_a_guest_can_read_does_not(forms, tmp_path):
-    """Two calls differ; the zero page, which a guest's users can read, and all of the stub but its parameters do not."""
+    """Two kernels differ, but not in the zero page, which users in the guest can read, nor in the stub except for its parameters."""
     one, two = (emitted(forms, tmp_path, name) for name in "ab")
     assert (one.told["physical_base"], one.told["virtual_base"], one.told["chunks"]) != \
         (two.told["physical_base"], two.told["virtual_base"], two.told["chunks"])
@@ -244,7 +244,7 @@ def test_emitted_kernels_stay_below_the_initrd(forms, tmp_path, reserve, memory)
 
 
 def test_emitted_fgkaslr_in_qemu(forms, guest_initrd, tmp_path):
-    """Its layout stays over a reset by the monitor."""
+    """Its layout survives a reset by the monitor."""
     made = emitted(forms, tmp_path, do="kallsyms,reboot", times=2)
     guest = boot(made, guest_initrd, tmp_path)
     for part in guest.out.split("guest: INIT REACHED")[1:]:
@@ -268,7 +268,7 @@ def test_microvm_without_acpi(forms, guest_initrd, tmp_path):
 
 @long_only
 def test_microvm_under_kvm(forms, guest_initrd, tmp_path):
-    """QEMU in the box: slow enough for Linux to complain of it."""
+    """QEMU in the box, slow enough for Linux to complain."""
     more = {"machine": "microvm", "append": "reboot=t watchdog_thresh=60", "seconds": 300}
     guests = {"self-shuffling": Machine(self_elf(forms), **more), "emitted": emitted(forms, tmp_path, **more)}
     for guest in boot_in_box(guests, guest_initrd, tmp_path).values():
@@ -290,7 +290,7 @@ def test_exec_gives_the_monitor_a_kernel_in_memory(forms, guest_initrd, tmp_path
 
 
 def test_collision_with_the_initrd_is_told(forms, guest_initrd, tmp_path):
-    """An initrd longer than what was kept free: not a wrong boot, but a line on the console."""
+    """An initrd longer than the space kept free: a line on the console instead of a wrong boot."""
     machine = emitted(forms, tmp_path, memory=128, reserve="0", initrd_bytes=100 * MIB)
     guest = boot(machine, guest_initrd, tmp_path)
     assert not guest.reached
@@ -305,7 +305,7 @@ def test_too_little_memory_is_told(forms, guest_initrd, tmp_path):
     machine.memory = 256
     guest = boot(machine, guest_initrd, tmp_path)
     assert not guest.reached
-    # QEMU itself has put the segments nowhere
+    # QEMU itself has not loaded the segments
     assert "riffle stage: kernel: lies outside this machine's RAM: give riffle emit its size by -m" in guest.out, \
         guest.everything()
 
@@ -315,7 +315,7 @@ def test_too_little_memory_is_told(forms, guest_initrd, tmp_path):
 @pytest.mark.parametrize("mode, machine, memory, cpus", [
     ("fgkaslr", "q35", 0, 1), ("kaslr", "pc", 512, 4), ("fgkaslr", "q35", 5 * 1024, 4), ("fgkaslr", "pc", 3328, 1)])
 def test_emitted_elf_of_each_kernel(forms, guest_initrd, tmp_path, kernel, mode, machine, memory, cpus):
-    """The smallest memory is what the flavour runs in."""
+    """The smallest memory is the one the flavour runs in."""
     memory = memory or (128 if kernel.startswith("cloud") else 256)
     guest = boot(emitted(forms, tmp_path, kernel=kernel, memory=memory, reserve="16M", mode=mode, machine=machine,
                          cpus=cpus), guest_initrd, tmp_path)
@@ -323,7 +323,7 @@ def test_emitted_elf_of_each_kernel(forms, guest_initrd, tmp_path, kernel, mode,
     lies_as_told(guest)
 
 
-# ---- files and words of riffle emit
+# ---- files and messages of riffle emit
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +368,7 @@ def test_descriptor_is_filled_or_left_empty(programs, prepared):
 
 
 def test_full_disk_is_an_error_and_leaves_nothing(programs, prepared):
-    """Not a fatal signal when a mapping is written to."""
+    """An error, not a fatal signal when writing to a mapping."""
     script = f"""mkdir small && mount -t tmpfs -o size=8M none small &&
         {RIFFLE} emit {prepared} -o small/kernel -m 256M; code=$?; ls -A small; exit $code"""
     r = programs.run("unshare", "-rm", "sh", "-c", script)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation's driver on made-up figures: what it reads, keeps, takes up again, and makes ratios of."""
+"""The evaluation's driver on made-up figures: reading, keeping, resuming, ratios."""
 import importlib.machinery
 import importlib.util
 import os
@@ -65,7 +65,7 @@ def test_a_boot_without_its_init_fails_its_cell():
 
 
 def test_what_the_box_waited_is_not_counted():
-    """Two boots of the same work, one behind a tick of waiting in the monitor."""
+    """Two boots with the same work, one after a tick of waiting in the monitor."""
     runs = [said(n, ("CPU, all threads", 9.7), ("start to first guest instruction", first), ("guest's init", 38.6),
                  (INIT, first + 38.6)) for n, first in ((0, 9.2), (1, 9.2), (2, 13.0))]
     rows = cells.parse(sum(runs, []), "Minstr")
@@ -208,7 +208,7 @@ def test_cold_is_reading_then_the_processor(report, tmp_path):
                 row("kaslr", "storage_cpu", 1, cpu, condition=storage, unit="ms")]
     cells.write_rows(tmp_path / "s.csv", stored("none", 10, 5) + stored("lz4", 5, 10))
     table = sides.cold_table(report.Figures([tmp_path / "s.csv"]), "lupine")
-    # 5 MB less to read are 5 ms at 1000 MB/s: there the two meet
+    # reading 5 MB less saves 5 ms at 1000 MB/s, where the two break even
     assert "| KASLR: prepared | 10.0 | 5.0 | 205.0 | 105.0 | 55.0 | 30.0 | 17.5 | **11.2** | **8.1** | **6.6** |" in table
     assert any(line.startswith("| KASLR: prepared, LZ4 | 5.0 | 10.0 | **110.0** |") and "**16.2** | 13.1" in line
                for line in table)
@@ -255,7 +255,7 @@ def test_an_image_that_cannot_be_made_says_why(monkeypatch, tmp_path):
 
 
 def test_other_monitors_are_never_among_the_boots(report, tmp_path):
-    """They are stamped by the clock, the boots are judged by their work."""
+    """Marks are timestamps, but boots are measured by their work."""
     cells.write_rows(tmp_path / "a.csv", [row(m, "init", 1, v) for m, v in (
         ("direct-off", 50), ("monitor-qemu", 300), ("monitor-riffle", 200))])
     figures = report.Figures([tmp_path / "a.csv"])
@@ -275,7 +275,7 @@ def test_a_real_cell(programs, tmp_path):
 
 
 def test_larger_kernels_are_fitted(report, tmp_path):
-    """Loads of six kernels that cost what they are made to: 0.1 ms a thousand chunks, 0.2 ms a MB, and 0.5 ms."""
+    """Made-up loads of six kernels: 0.1 ms per thousand chunks, 0.2 ms per MB, and 0.5 ms."""
     paths = []
     for n, (chunks, size) in enumerate([(10_000, 10), (20_000, 12), (40_000, 16), (10_000, 20), (20_000, 40), (10_000, 30)]):
         added = 0.1 * chunks / 1e3 + 0.2 * size + 0.5
@@ -300,7 +300,7 @@ def test_kernels_of_one_size_are_not_fitted():
 
 
 def test_boots_have_riffles_own_command_line():
-    """Nothing is said of it for riffle, which has it by itself; another monitor is given the same words."""
+    """riffle uses its default command line; other monitors are given the same one."""
     plain, _ = cells.commands(cells.Cell("k", "direct-kaslr"), None, ROOT / "kernel")
     assert "--cmdline" not in plain and "--append 'quiet riffle.do=reboot'" in plain
     tests, _ = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), None, ROOT / "kernel")
@@ -311,7 +311,7 @@ def test_boots_have_riffles_own_command_line():
 
 
 def test_ratios_are_of_one_command_line(report, tmp_path):
-    """A method that has only boots with the self-tests is compared with such, and marked."""
+    """A method that only has boots with the self-tests is compared with the like, and marked."""
     slow = "256M-selftests"
     cells.write_rows(tmp_path / "a.csv", [row("direct-off", "init", 1, 50), row("direct-kaslr", "init", 1, 55),
                                           row("direct-off", "init", 1, 100, condition=slow),
@@ -347,7 +347,7 @@ def test_the_archive_gives_back_what_was_put_into_it(report, tmp_path):
 
 
 def test_the_page_is_what_its_archive_says(report):
-    """The tables and plots that are committed are those that the committed results make."""
+    """The committed tables and plots match the committed results."""
     page = (ROOT / "docs" / "evaluation.md").read_text()
     with tempfile.TemporaryDirectory() as name:
         results, plots = pathlib.Path(name, "results"), pathlib.Path(name, "plots")
@@ -361,7 +361,7 @@ def test_the_page_is_what_its_archive_says(report):
 
 
 def texts(svg):
-    """(left, right, baseline, words) of each text, by the width of a letter."""
+    """(left, right, baseline, words) of each text, estimated by the width of a letter."""
     for x, y, size, anchor, words in re.findall(
             r'<text x="([\d.]+)" y="([\d.]+)" [^>]*?font-size="(\d+)" text-anchor="(\w+)"[^>]*>([^<]*)<', svg):
         width = 0.6 * int(size) * len(words)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples: monitors of somebody else's, built against an installed libriffle, boot randomised kernels."""
+"""The example monitors, built against an installed libriffle, boot randomised kernels."""
 import re
 import shlex
 
@@ -48,7 +48,7 @@ def test_it_needs_the_public_headers_alone(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_it_compiles_without_warnings(tree, tmp_path, name, compiler):
-    """By any level of optimisation, each of which warns of other things, and by strict C."""
+    """At every optimisation level, since each has its own warnings, and in strict C."""
     for options in ("", "-O1", "-Og", "-O2 -D_FORTIFY_SOURCE=2", "-O3", "-std=c17 -pedantic"):
         output(compiler, *options.split(), "-Wall", "-Wextra", "-Wshadow", "-Werror", "-c", "-o", tmp_path / "object",
                EXAMPLES[name], *tree.pkg_config("--cflags", "riffle"))
@@ -62,7 +62,7 @@ def test_it_links_with_the_static_library_too(tree, tmp_path, name):
 
 
 def test_two_boots_have_two_layouts(monitor, prepared, tmp_path):
-    """Up to four boots: two may lie alike once in 482 times."""
+    """Up to four boots: two layouts coincide once in 482 times."""
     offsets = set()
     for _ in range(4):
         r = in_box([monitor, prepared])
@@ -83,7 +83,7 @@ def test_two_boots_have_two_layouts(monitor, prepared, tmp_path):
 
 @pytest.fixture(scope="module")
 def shuffled(monitors, prepared, guest_initrd):
-    """Two boots in one box: what each guest told, with its monitor's exit code after it, and what the monitors did."""
+    """Two boots in one box: each guest's output followed by its monitor's exit code, and the monitors' output."""
     command = shlex.join(map(str, ["timeout", 600, monitors["fgkaslr-monitor"], prepared, guest_initrd, SHUFFLED_LINE]))
     r = in_box(["sh", "-c", f"for boot in 1 2; do {command}; echo code $?; done"])
     console = r.stdout.decode(errors="replace").replace("\r", "")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A debugger on a shuffled stock kernel, with nothing but the bzImage: breakpoints in moved functions, backtraces by ORC. And a
-dump of its memory.
+gdb on a shuffled stock kernel, with only the bzImage: breakpoints in moved functions, backtraces by ORC; and a memory
+dump.
 """
 import json
 import pathlib
@@ -41,7 +41,7 @@ print $rax
 detach
 """
 
-# the guest reads /proc/uptime until it is told to stop, by nobody; gdb is interrupted once the guest has printed something
+# the guest keeps reading /proc/uptime; gdb is interrupted once the guest has printed something
 SCRIPT = """
 cd {where}
 box=$(mktemp -d)
@@ -92,7 +92,7 @@ def test_breakpoint_in_a_moved_function(session):
 
 
 def test_backtrace_is_right(session):
-    """From the breakpoint to the system call's entry, each caller the one that calls the next."""
+    """From the breakpoint to the system call's entry, each frame calling the next."""
     backtrace = session["gdb.out"].split("interrupted\n", 1)[1].split("in section", 1)[0]
     names = re.findall(r"^#\d+ +0x[0-9a-f]+ in (\S+) \(\)", backtrace, re.M)
     assert names[:2] == ["uptime_proc_show", "seq_read_iter"], everything(session)
@@ -112,7 +112,7 @@ def test_the_guest_goes_on_after_detach(session):
 
 
 def test_dump(session):
-    """Of the running guest: registers and threads for gdb, and the note that crash and drgn look for."""
+    """The running guest's registers and threads for gdb, and the note that crash and drgn look for."""
     assert (session["dump.out"], session["dump.code"]) == ("", "0\n"), everything(session)
     core = f"{session['where']}/core"
     notes = subprocess.run(["readelf", "-nW", core], capture_output=True, text=True, check=True).stdout
@@ -120,7 +120,7 @@ def test_dump(session):
     r = subprocess.run(["gdb", "-nx", "-q", "-batch", "-x", "guest.gdb", "-ex", f"core-file {core}", "-ex", "thread apply all bt",
                         "-ex", "x/s &linux_banner"], cwd=session["where"], capture_output=True, text=True, check=False)
     assert "Linux version 6.1" in r.stdout and "Thread 2" in r.stdout, r
-    # one of the two processors idles, or is on its way to it
+    # one of the two processors is idle, or about to be
     assert re.search(r"in (do_idle|entry_SYSCALL_64_after_hwframe|ret_from_fork|asm_\w+) \(\)", r.stdout), r
     layout = json.loads((pathlib.Path(session["where"]) / "layout.json").read_text())
     offset = int(layout["virtual_base"], 16) - int(layout["link_virtual"], 16)

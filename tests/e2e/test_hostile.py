@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile and broken input: each row a one-line error that names the file and the field, exit 1, nothing left behind."""
+"""Hostile and broken input: each row gives one error line with file and field, exit code 1, and leaves nothing behind."""
 import gzip
 import os
 import random
@@ -18,13 +18,13 @@ GIB = 1 << 30
 
 
 def one_line(stderr):
-    """The error line, checked to be one line for a person."""
+    """The error line, checked to be a single readable line."""
     assert re.fullmatch(r"riffle: [ -~]+\n", stderr), repr(stderr)
     return stderr[:-1]
 
 
 def changed(**attributes):
-    """The file of a kernel some of whose attributes are others, as an ELF with its list appended."""
+    """A kernel with some attributes changed, as an ELF with its list appended."""
     def make():
         k = Kernel()
         for name, value in attributes.items():
@@ -77,7 +77,7 @@ def bomb(compression, size_word, init_size=None):
 
 
 def other_kernel_relocs():
-    """The right format, ascending, all inside segments, and of another kernel."""
+    """The right format, ascending, all inside segments, but for another kernel."""
     k = Kernel()
     k.reloc64 = list(range(0x400, 0x800, 8))
     return k.appended()
@@ -212,7 +212,7 @@ def test_row(programs, make, expected):
 
 
 def test_the_small_kernel_is_good(programs):
-    """Else every row above might fail for a reason of its own."""
+    """Otherwise every row above might fail for another reason."""
     k = Kernel()
     files = {"appended": k.appended(), "elf": k.elf(), **{c: k.bzimage(c) for c in COMPRESSORS}}
     for name, content in files.items():
@@ -221,7 +221,7 @@ def test_the_small_kernel_is_good(programs):
         assert (r.returncode, r.stderr) == (0, "")
 
 
-# --- files that cannot be had
+# --- files that cannot be read
 
 
 @pytest.mark.parametrize("name, expected", [
@@ -253,7 +253,7 @@ def test_unreadable(programs):
     (programs.directory / "kernel").chmod(0)
     prefix = []
     if os.geteuid() == 0:
-        # as nobody; the build directory may lie where nobody cannot go, so it is root who tries without its powers
+        # as nobody; that user may not be able to reach the build directory, so root tries without its capabilities
         prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
         programs.directory.chmod(0o755)
         if programs.run(*prefix, "cat", "kernel").returncode == 0:
@@ -292,7 +292,7 @@ def test_pairs(programs):
 
 
 def test_kernel_without_relocations(programs):
-    """Such a kernel is prepared, but randomising its virtual base is refused, and auto never goes below that."""
+    """Such a kernel is prepared, but randomising its virtual base is refused, and auto never randomises less."""
     (programs.directory / "kernel").write_bytes(Kernel().elf())
     for arguments in ([], ["-r", "kaslr"]):
         r = programs.riffle("run", "--accept-emulation", *arguments, "kernel")
@@ -304,7 +304,7 @@ def test_kernel_without_relocations(programs):
 
 
 def boundaries(content, marks):
-    """Every place where a part begins or ends, one byte to each side, and a sieve over all the rest."""
+    """Every boundary between parts, one byte to each side, and a sample of the rest."""
     places = {0, 1, len(content) - 1}
     for mark in marks:
         places |= {mark - 1, mark, mark + 1}
@@ -318,7 +318,7 @@ def test_truncated_bzimage(programs, compression):
     payload = 4 * 512 + 256
     marks = [0x1F1, 0x1F4, 0x1FE, 0x200, 0x202, 0x206, 0x230, 0x236, 0x248, 0x250, 0x258, 0x264, 0x26C, 512, 1024, 2048,
              payload, payload + 4, payload + 8, payload + 16]
-    # syssize counts paragraphs, rounded up: up to 15 bytes that it counts need not be there
+    # syssize counts paragraphs, rounded up: up to 15 of the bytes it counts may be missing
     places = [p for p in boundaries(content, marks) if p <= len(content) - 16]
     truncated(programs, content, places, ["prepare", "-o", "out"])
 
@@ -328,8 +328,8 @@ def test_truncated_elf(programs):
     content = k.elf() + k.relocs()
     elf = len(k.elf())
     marks = [4, 16, 64, 64 + 56, 64 + 3 * 56, PAGE, 5 * PAGE, 6 * PAGE, elf]
-    # as long as only zeros are left of the list, the file is a kernel without relocations; cut between two words of
-    # it, it may be a shorter list that is in order by itself
+    # if only zeros are left of the list, the file is a kernel without relocations; cut between two words, it may be a
+    # shorter, valid list
     places = [p for p in boundaries(content, marks) if p < elf]
     places += [p for p in range(elf + 6, len(content)) if p % 4]
     truncated(programs, content, places, ["prepare", "-o", "out"])
@@ -357,7 +357,7 @@ def test_truncated_and_flipped_prepared_image(programs):
             r = programs.riffle(*command)
             assert r.returncode == 1, (place, command)
             assert one_line(r.stderr).startswith("riffle: prepared: ")
-    # in header and plan every bit counts at every run; each field of the header is hit
+    # in header and plan every bit matters; each field of the header is hit
     plan_bytes = struct.unpack_from("<Q", content, 48)[0]
     for place in [*range(0, 0x440, 3), 2000, 4095, *range(4096, 4096 + plan_bytes, 5)]:
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :])
@@ -369,7 +369,7 @@ def test_truncated_and_flipped_prepared_image(programs):
 
 @pytest.mark.parametrize("method, field", [("lz4", "frame: is not an LZ4 block"), ("zstd", "frame: is not a Zstandard frame")])
 def test_compressed_prepared_image_with_other_frames(programs, method, field):
-    """Header and plan are right: what is wrong shows when a frame is decompressed, before the guest starts."""
+    """Header and plan are correct: the error is found when a frame is decompressed, before the guest starts."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         pytest.skip("/dev/kvm cannot be opened")
     (programs.directory / "kernel").write_bytes(Kernel().appended())
@@ -397,7 +397,7 @@ def test_compressed_prepared_image_with_other_frames(programs, method, field):
 
 
 class Meddler(threading.Thread):
-    """Changes a file over and over until it is told to stop."""
+    """Keeps changing a file until told to stop."""
 
     def __init__(self, change):
         super().__init__(daemon=True)
@@ -417,7 +417,7 @@ class Meddler(threading.Thread):
 
 
 def big_kernel():
-    """One that takes some milliseconds to read."""
+    """A kernel that takes some milliseconds to read."""
     k = Kernel()
     k.segments[2].data = bytes(k.data) + random.Random(3).randbytes(16 << 20)
     k.segments[2].memory = len(k.segments[2].data)
@@ -454,7 +454,7 @@ def test_changed_while_it_is_read(programs, how):
             outcomes.add(r.returncode)
             if r.returncode:
                 assert one_line(r.stderr).startswith("riffle: kernel: ")
-            # what was written is whole, whatever it was made from
+            # a file that was written is complete, whatever it was made from
             if (programs.directory / "out").exists():
                 assert programs.riffle("prepare", "--check", "out").returncode == 0
                 (programs.directory / "out").unlink()
@@ -466,7 +466,7 @@ def test_changed_while_it_is_read(programs, how):
 
 
 def test_prepared_image_cut_while_it_is_loaded(programs):
-    """No SIGBUS: either a guest that resets, or one line."""
+    """No SIGBUS: either the guest resets, or there is one error line."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         pytest.skip("/dev/kvm cannot be opened")
     (programs.directory / "kernel").write_bytes(big_kernel())
@@ -476,7 +476,7 @@ def test_prepared_image_cut_while_it_is_loaded(programs):
     dice = random.Random(12)
 
     def change():
-        # never the first pages of the text: what runs there must stay the reset, or the guest would not end
+        # never the first pages of the text: they hold the reset, without which the guest would not end
         os.truncate(path, dice.randrange(len(content) // 2, len(content)))
         time.sleep(dice.random() * 0.004)
         with open(path, "r+b") as f:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Hostile input, for plans with chunks: test_hostile.py's rows once more where functions move. Each lie is sealed with
-right checksums and refused in one line that names file and field; tests/unit/lib/test_shuffle.c has many more of them.
+Hostile input, for plans with chunks: as test_hostile.py, with functions that move. Each corrupted file has correct
+checksums and is refused in one line that names file and field; tests/unit/lib/test_shuffle.c has many more.
 """
 import ctypes
 import re
@@ -27,7 +27,7 @@ def xxh3(data):
 
 
 class Plan:
-    """Header and plan of a prepared kernel, to be changed and written back; the kernel's bytes stay as they are."""
+    """Header and plan of a prepared kernel, to be changed and written back; the kernel's bytes are unchanged."""
 
     def __init__(self, path):
         self.path = path
@@ -83,7 +83,7 @@ def fewer(section, by=1):
 
 
 def absent(plan):
-    """The number of chunks is the first that names none and is no mark of something that stays either."""
+    """The number of chunks is the first invalid index that is not a marker for fixed code either."""
     return plan.count("chunks") + 1
 
 
@@ -92,7 +92,7 @@ def to_absent(section, offset):
 
 
 def chunk_twice(plan):
-    """A chunk that is its neighbour once more: two of them cover the same bytes."""
+    """A chunk that repeats its neighbour, so that two cover the same bytes."""
     one, two = plan.at("chunks", 5), plan.at("chunks", 6)
     plan.bytes[two:two + 16] = plan.bytes[one:one + 16]
 
@@ -158,7 +158,7 @@ def commands(path):
 
 
 def test_what_was_only_sealed_again_is_good(programs, fresh):
-    """Else every row below might fail for a checksum's sake."""
+    """Otherwise every row below might fail because of a checksum."""
     fresh.write()
     r = programs.riffle("inspect", "--chunks", fresh.path)
     assert (r.returncode, r.stderr) == (0, ""), r.stderr
@@ -179,7 +179,7 @@ def test_row(programs, fresh, tell, expected):
 
 
 def test_every_bit_of_the_shuffles_part_counts(programs, fresh):
-    """Not sealed again: the checksum of that part notices it before any of it is believed."""
+    """With the old checksum, which detects the change before any of that part is used."""
     base, end = fresh.get(BASE_BYTES), fresh.get(PLAN_BYTES)
     fresh.write()
     for place in [base, *range(base + 7, end, (end - base) // 40), end - 1]:
@@ -194,7 +194,7 @@ def test_every_bit_of_the_shuffles_part_counts(programs, fresh):
 
 
 def test_cut_short(programs, fresh):
-    """In the shuffle's part and right behind it."""
+    """In the shuffle's part and right after it."""
     fresh.write()
     start = fresh.get(PLAN_OFFSET)
     for place in (start + fresh.get(BASE_BYTES), start + fresh.get(BASE_BYTES) + 1000, start + fresh.get(PLAN_BYTES)):
@@ -211,7 +211,7 @@ def test_cut_short(programs, fresh):
 
 
 class Lying:
-    """Debian's kernel as an ELF file, and where its kallsyms is by a plan made of the true one."""
+    """Debian's kernel as an ELF file, and where its kallsyms is according to a plan of the intact kernel."""
 
     def __init__(self, elf, relocs, plan, directory):
         self.relocs, self.path = relocs, directory / "elf"
@@ -243,7 +243,7 @@ def lying(forms, plan, tmp_path):
 
 @pytest.mark.parametrize("lie", ["names", "markers", "order"])
 def test_kallsyms_that_contradicts_itself(programs, lying, lie):
-    """No shuffle where it is asked for, with the reason; the best there is where it is not."""
+    """A requested shuffle is refused with the reason; otherwise the best available mode is used."""
     if lie == "names":
         lying.change(lying.names, "<B", lambda n: n + 1)     # how long the first one is
     elif lie == "markers":
@@ -259,8 +259,8 @@ def test_kallsyms_that_contradicts_itself(programs, lying, lie):
 @pytest.mark.parametrize("distance", [16, 5, -16])
 def test_kallsyms_with_wrong_places(programs, lying, distance):
     """
-    Symbols that lie elsewhere than it says: the code tells, and what cannot be explained stays or moves together. So
-    what is loaded is right all the same, by objdump, or there is no shuffle.
+    Wrong symbol addresses: the code shows the truth, and code that cannot be explained stays fixed or together. So the
+    load is still correct, by objdump, or there is no shuffle.
     """
     for part in range(1, 40):
         lying.change(lying.offsets + 4 * (lying.symbols * part // 120), "<i", lambda n: n + distance)

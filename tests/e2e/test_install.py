@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `meson install` installs is complete, and the library in it is what its headers say, no more and no less."""
+"""`meson install` is complete, and the library exports exactly what its headers declare."""
 import os
 import re
 import subprocess
@@ -79,7 +79,7 @@ def test_pkg_config_file_is_valid(tree):
 
 
 def test_installing_where_nobody_may_write_is_one_clear_error(tmp_path):
-    """As root too, who may write anywhere: below a file there is no directory to write to."""
+    """Also as root, who may write anywhere: a path below a file can never be written."""
     (tmp_path / "file").touch()
     r = subprocess.run([ROOT / "tools" / "install", BUILD], capture_output=True, text=True, timeout=60, check=False,
                        env=os.environ | {"DESTDIR": str(tmp_path / "file")})
@@ -120,7 +120,7 @@ def test_static_library_keeps_to_its_name_space(tree):
 @pytest.mark.parametrize("compiler, standard", [("gcc", "c11"), ("gcc", "c17"), ("g++", "c++17"), ("clang", "c11"),
                                                 ("clang", "c17"), ("clang++", "c++17")])
 def test_each_header_compiles_alone(tree, tmp_path, compiler, standard):
-    """Without _GNU_SOURCE and without anything included before; twice, for its guard."""
+    """Without _GNU_SOURCE and other includes before it; twice, for its guard."""
     language = "c++" if "++" in compiler else "c"
     if subprocess.run(["sh", "-c", f"command -v {compiler}"], capture_output=True, check=False).returncode:
         pytest.skip(f"no {compiler} here")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-riffle-jailer as root with cgroups of both versions: here, where there is all of that, else (and in the long run) in a box.
+riffle-jailer as root with cgroups of both versions: here if available, otherwise (and in the long run) in a box.
 jailing.py holds the checks, escape.c the attempts.
 """
 import functools
@@ -22,7 +22,7 @@ exec /usr/bin/python3 "$@"
 
 
 def able_here():
-    """Root's rights, cgroups of both versions, and a directory in which device files work."""
+    """Root privileges, cgroups of both versions, and a directory in which device files work."""
     kinds = {tuple(line.split()[2:4]) for line in open("/proc/mounts", encoding="ascii")}
     v1 = {word for kind, options in kinds if kind == "cgroup" for word in options.split(",")}
     return (os.geteuid() == 0 and {"cpu", "cpuset"} <= v1 and any(kind == "cgroup2" for kind, _ in kinds)

@@ -35,7 +35,7 @@ QUICK = ["efault", "symbols", "bpf", "tasks"]
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 
 
-# ---- the builder, on a source that builds twenty objects of nothing
+# ---- the builder, with a fake source of twenty empty objects
 
 SMALL_MERGE = """#!/bin/sh
 # what Kconfig does to an option without its dependencies: CONFIG_NOWHERE is left out in silence
@@ -76,7 +76,7 @@ SMALL_PATCH = """\
 
 
 class Small:
-    """A tree with the builder and a cache with a source, both made up."""
+    """A fake tree with the builder and a cache with a source."""
 
     def __init__(self, directory):
         self.cache, self.tree = directory / "cache", directory / "tree"
@@ -114,12 +114,12 @@ class Small:
                               timeout=300, check=False)
 
     def start(self, **kwargs):
-        # tests that were started in the background of a shell have SIGINT ignored, and a shell cannot trap it then
+        # tests started in a shell's background have SIGINT ignored, and then a shell cannot trap it
         return subprocess.Popen(self.command, env=self.environment, text=True,
                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **kwargs)
 
     def compiled(self):
-        """How often each object was compiled, by the logs there are."""
+        """How often each object was compiled, according to the logs."""
         logs = [p.read_text() for p in self.cache.glob("*small_*/build.log")]
         objects = re.findall(r"^  CC +(o\d+\.o)$", "".join(logs), re.M)
         return {o: objects.count(o) for o in objects}
@@ -154,7 +154,7 @@ def test_build_prints_the_path_alone_and_builds_once(small):
 
 
 def test_build_is_of_its_fragment_and_flags(small):
-    """Comments apart, another fragment or other flags are another kernel."""
+    """A different fragment (apart from comments) or different flags make a different kernel."""
     paths = [small.run().stdout]
     small.fragment("# a remark\nCONFIG_64BIT=y\n# CONFIG_SMP is not set\n")
     assert small.run().stdout == paths[0]
@@ -199,7 +199,7 @@ def test_option_that_cannot_be_had_is_named(small):
 
 
 def test_fragment_over_another(small):
-    """The last one decides; each of the chain makes the kernel what it is; a chain has an end."""
+    """The last fragment wins; each one in the chain is part of the key; a chain must end."""
     over = small.tree / "kernels" / "over.config"
     over.write_text("# base: small\nCONFIG_SMP=y\nCONFIG_MORE=y\n")
     small.command[-1] = "over"
@@ -225,7 +225,7 @@ def image_of(small, kind):
 
 
 def test_images_are_of_their_kind_and_of_one_kernel(small):
-    """Another bootstrap, patched; the kernel is not compiled again, and what its configuration had is not there twice."""
+    """Another, patched bootstrap: the kernel is not compiled again, and no configuration option is set twice."""
     small.fragment("CONFIG_64BIT=y\nCONFIG_KERNEL_XZ=y\n")
     own = pathlib.Path(small.run().stdout.strip())
     told = {"gzip": "marked CONFIG_KERNEL_GZIP=y", "xz": "marked CONFIG_KERNEL_XZ=y",
@@ -251,7 +251,7 @@ def test_images_are_of_their_patch(small):
 
 
 def test_image_that_make_spoils_is_not_kept(small):
-    """Were vmlinux made again, the image would not be of the kernel that it says."""
+    """If vmlinux were rebuilt, the image would not hold the kernel it claims to."""
     small.run()
     makefile = small.cache / "linux-source-6.1" / "Makefile"
     makefile.write_text(makefile.read_text().replace('@echo "  BUILD', '@echo again > $(O)/vmlinux; echo "  BUILD'))
@@ -270,7 +270,7 @@ def test_grown_kernel_has_so_many_functions_of_that_size(small, tmp_path):
     farm, = small.cache.glob(".grown-source-small_*")
     assert (farm / "lib" / "Makefile").read_text() == "obj-y += own.o\nobj-y += riffle-grown/\n"
     assert (farm / "lib" / "riffle-grown" / "Makefile").read_text() == "obj-y += part0.o\nobj-y += part1.o\n"
-    # a program of them all: none is there twice, and none is called that is not there
+    # linked into one program: no function is defined twice, and none is undefined
     subprocess.run(["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-Wl,-z,defs", "-fcf-protection=none", "-o",
                     tmp_path / "all.so", *(farm / "lib" / "riffle-grown").glob("*.c")], check=True)
     sizes = [int(size, 16) for size in
@@ -290,7 +290,7 @@ def test_growth_that_cannot_be(small, grown):
 def test_interrupted_build_goes_on(small, sign):
     with small.start(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as p:
         small.wait_for_objects(5)
-        # as a terminal does: the whole group, except that KILL is for the builder alone and make is left behind
+        # to the whole group, as from a terminal, except that KILL goes to the builder alone and leaves make running
         (os.kill if sign == signal.SIGKILL else os.killpg)(p.pid, sign)
         assert p.wait(timeout=300) != 0
     if sign != signal.SIGKILL:
@@ -350,7 +350,7 @@ def test_wrong_usage(arguments):
 
 @pytest.fixture(scope="session")
 def built():
-    """A function from a kernel's name and options to what tools/build-kernel prints; skips where there is no source."""
+    """A function from a kernel's name and options to the output of tools/build-kernel; skips without a source."""
     known, failed, lock = {}, {}, threading.RLock()
 
     def attempt(name, options):
@@ -382,7 +382,7 @@ def built():
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=long_only if n == "judge" else ()) for n in NAMES])
 def test_fragment_is_taken_whole(built, name):
-    """No option of a fragment is lost to Debian's newest source: what build-kernel is to see to, seen otherwise."""
+    """No option of a fragment is lost with Debian's newest source; checks independently what build-kernel ensures."""
     config = built(name, "--config").read_text()
     wanted = re.findall(r"^(?:# )?CONFIG_.*$", (ROOT / "kernels" / f"{name}.config").read_text(), re.M)
     assert wanted
@@ -398,14 +398,14 @@ def test_fragment_is_taken_whole(built, name):
 @long_only
 @pytest.mark.parametrize("name", ROWS)
 def test_row_is_verified(built, programs, name):
-    """Shuffled, and each layout right by verify's own path; that it boots is test_row_boots."""
+    """Shuffled layouts are correct according to verify; test_row_boots boots them."""
     image = built(name, seconds=3600)
     r = programs.riffle("verify", "-n", "3", image, timeout=900)
     assert r.returncode == 0 and r.stdout.count("all right\n") == 3, r.stdout + r.stderr
 
 
 class Kernels(Forms):
-    """Kernels of ours where test_boot has Debian's: "lupine" is its bzImage, "lupine --vmlinux" its ELF file."""
+    """Built kernels in place of test_boot's Debian kernels: "lupine" is its bzImage, "lupine --vmlinux" its ELF file."""
 
     def __init__(self, directory, build):
         super().__init__(directory, lambda name: build(*name.split()))
@@ -436,7 +436,7 @@ def shuffled(kernel, seeds, **kwargs):
 
 
 def lupine_files(kernels):
-    """Neither ACPI nor SMP, so that it ends by a reset or a panic."""
+    """Without ACPI and SMP, so that it ends by a reset or a panic."""
     do = "kallsyms,panic"
     return {
         "bzimage": Guest(kernels.fetch("lupine"), ("--randomize=kaslr",), memory=64, do=do),
@@ -452,7 +452,7 @@ KINDS = ("gzip", "bzip2", "lzma", "xz", "lzo", "lz4", "zstd", "none", "none-opti
 
 
 def bootstraps(kind):
-    """Lupine behind a bootstrap of its own, which randomises and does not."""
+    """Lupine with a patched bootstrap, with and without randomisation."""
     def make(kernels):
         return {word: Guest(kernels.fetch(f"lupine --image {kind}"), ("--boot=bootstrap", "--boot-timer"), append=word,
                             do="reboot") for word in ("kaslr", "nokaslr")}
@@ -475,7 +475,7 @@ def boxes(name, seeds, **kwargs):
 
 
 def rows(kernels):
-    """Every row's kernel, unshuffled and shuffled. KASAN's shadow takes an eighth of the memory, and time."""
+    """Every row's kernel, unshuffled and shuffled. KASAN takes an eighth of the memory, and time."""
     return {f"{name} {mode}": Guest(kernels.fetch(name), (f"--randomize={mode}", "--seed", "5"), memory=256, seconds=600,
                                     append="watchdog_thresh=60", do="kallsyms,panic")
             for name in ROWS for mode in ("kaslr", "fgkaslr")}
@@ -492,9 +492,9 @@ def test_row_boots(boots, name, mode):
 
 LUPINE = boxes("lupine", LUPINE_SEEDS, memory=64, do="kallsyms,panic")
 
-# The larger ones are made to work, some of them all they can, which takes a guest minutes. Four processors are one
-# processor of the box's in turn, and a probe or the tracer has each of them stop: one of the guests that have four does
-# that too, and takes twice as long as those of one.
+# The larger kernels run exercises, some of them all, which takes a guest minutes. Four vCPUs share the box's one
+# processor, and probes and the tracer stop each of them: only one of the guests with four does that, which takes twice
+# as long as with one.
 AT_ALL = (1, 2, 11)
 SMP = {"microvm": 4, "distro": 4, "judge": 1}     # judge has no ACPI
 
@@ -552,8 +552,8 @@ def symbols(guest):
 
 def trace(guest):
     """
-    The panic's own call trace, as the kernel finds it with ORC and names it by kallsyms; init's part of it. Frames with
-    a question mark are not of it: what lay on the stack before, which is another thing at another time.
+    Init's part of the panic's call trace, unwound by ORC and named by kallsyms. Frames with a question mark are left
+    out: they are leftovers on the stack, which vary.
     """
     lines = guest.out.split("Call Trace:", 1)[1].split("</TASK>", 1)[0]
     return re.findall(r"^(?:\[[ \d.]+\] )? ([\w.]+)\+0x", lines, re.M)
@@ -576,7 +576,7 @@ def test_lupine_boots_as_linked(boots):
 @long_only
 @pytest.mark.parametrize("kind, make", [(k, bootstraps(k)) for k in KINDS], ids=KINDS)
 def test_bootstrap_of_each_kind(boots, kind, make):
-    """Boots, tells its marks in order, and moves the kernel only where it may."""
+    """Boots, reports its marks in order, and moves the kernel only if allowed."""
     for word in ("kaslr", "nokaslr"):
         guest = boots.guest(make, word)
         assert guest.reached and guest.ended, guest.everything()
@@ -592,7 +592,7 @@ def test_bootstrap_of_each_kind(boots, kind, make):
 @long_only
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_has_the_kernel_to_the_byte(built, programs, kind):
-    """What its payload unpacks to is what the kernel's own bzImage has; riffle tells its compression and prepares it."""
+    """Its payload unpacks to the same as that of the kernel's own bzImage; riffle detects the compression and prepares it."""
     def payload(image):
         return subprocess.run([ROOT / "tools" / "extract-vmlinux", image], stdout=subprocess.PIPE, check=True).stdout
 
@@ -604,7 +604,7 @@ def test_image_has_the_kernel_to_the_byte(built, programs, kind):
 
 
 def judge(guest, plain=None):
-    """A shuffled guest is well, its symbols are all there in another order, and its panic's trace is the usual one."""
+    """A shuffled guest works, has all its symbols in another order, and the usual trace in a panic."""
     is_well(guest)
     assert guest.told["mode"] == "fgkaslr"
     assert "panic" in trace(guest)[:2] and "do_syscall_64" in trace(guest)
@@ -632,7 +632,7 @@ def test_lupine_bzimage_and_vmlinux_are_one_kernel(boots):
 @long_only
 @pytest.mark.parametrize("name, make, seed", LARGE, ids=[f"{name}-{seed}" for name, _, seed in LARGE])
 def test_large_shuffled(boots, name, make, seed):
-    """What tests/guest/exercise.c does has the results of the unshuffled kernel."""
+    """tests/guest/exercise.c has the same results as in the unshuffled kernel."""
     guest, plain = boots.guest(make, seed), boots.guest(PLAIN[name], "plain")
     for each in (guest, plain):
         is_well(each)
@@ -654,7 +654,7 @@ def test_large_shuffled(boots, name, make, seed):
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "lupine" else long_only) for n in NAMES])
 def test_kernel_is_verified_and_moves(built, programs, name):
-    """By verify's own path; and of ordinary functions at least 95 % of the bytes move, few together."""
+    """Checked by verify; at least 95 % of the bytes of ordinary functions move, few of them together."""
     image, vmlinux = built(name), built(name, "--vmlinux")
     for extra in ((), ("--debug-vmlinux", vmlinux)):
         r = programs.riffle("verify", "-n", str(LAYOUTS), *extra, image, timeout=900)
@@ -673,7 +673,7 @@ def test_each_spoiled_part_is_noticed(built, programs, name):
     assert len(parts) >= (17 if name == "lupine" else 20)
 
 
-# The sections of 6.12 that a shuffle must follow and that lupine lacks: what judge is built for.
+# judge has the sections of 6.12 that a shuffle must handle and that lupine lacks.
 JUDGES_SECTIONS = {"__bug_table", "__ex_table", "__ksymtab", "__ksymtab_gpl", ".altinstructions", ".call_sites",
                    ".ibt_endbr_seal", ".pci_fixup", ".retpoline_sites", ".return_sites", ".smp_locks", ".orc_unwind_ip",
                    "runtime_ptr_USER_PTR_MAX"}
@@ -687,8 +687,8 @@ def sections_of(elf):
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "lupine" else long_only) for n in NAMES])
 def test_three_sources_make_one_plan(built, programs, name):
     """
-    The bzImage alone, with a vmlinux of symbols only, and with one that kept its .rela: the same prepared kernel to the
-    byte. Each relocation in code or to code was found without it; no reference was found that it does not know.
+    The bzImage alone, with a vmlinux with only symbols, and with one that kept its .rela give identical prepared
+    kernels. Each relocation in or to code was found without .rela; no reference was found that it lacks.
     """
     image, vmlinux = built(name), built(name, "--vmlinux")
     symbols = programs.directory / "symbols"
@@ -708,7 +708,7 @@ def test_three_sources_make_one_plan(built, programs, name):
 
 
 def test_objects_of_the_fragment(built):
-    """What progress is told against is what is compiled, within a twentieth."""
+    """The number of objects that progress is measured against is right within 5 %."""
     log = (built("lupine").parent / "build.log").read_text()
     told = int(re.search(r"^# objects: (\d+)$", (ROOT / "kernels" / "lupine.config").read_text(), re.M).group(1))
     assert abs(len(re.findall(r"^  (?:CC|AS) ", log, re.M)) - told) <= told / 20

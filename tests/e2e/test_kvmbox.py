@@ -70,7 +70,7 @@ def test_time_limit():
     r = box("--timeout", "4", "sleep", "60")
     assert r.returncode == 124
     assert b"time limit" in r.stderr
-    assert time.monotonic() - start < 55     # and not what the command would have taken
+    assert time.monotonic() - start < 55     # and does not take the command's input
 
 
 def test_a_signal_ends_box_and_machine():
@@ -90,7 +90,7 @@ a=$(count); sleep 6; echo $(($(count) - a))
 
 
 def test_a_sleeping_processor_is_woken():
-    """Once a second, whatever becomes of the timer's own interrupt: see tools/box/host.c. Not where instructions count."""
+    """Once a second, in case the timer interrupt was lost: see tools/box/host.c. Not when counting instructions."""
     r = box("sh", "-c", WAKES)
     assert r.returncode == 0 and int(r.stdout) >= 4, r
     r = box("--icount", "sh", "-c", WAKES)

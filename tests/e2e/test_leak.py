@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest can read without privilege, what riffle says, its files and its process: none gives the layout away."""
+"""Nothing reveals the layout: not what a guest's users can read, nor riffle's output, files and process."""
 import json
 import os
 import re
@@ -15,7 +15,7 @@ from small_kernels import Kernel
 
 LEAK = BUILD / "tests" / "e2e" / "leak"
 NOBODY = 65534
-FOREVER = b"\xf4\xeb\xfd"     # hlt; jmp -3: with interrupts off, a guest that waits for good
+FOREVER = b"\xf4\xeb\xfd"     # hlt; jmp -3: with interrupts off, a guest that waits forever
 
 needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm cannot be opened")
 
@@ -30,7 +30,7 @@ def test_memory_beside_the_kernel_is_the_same(programs, forms, kernel, memory, c
     assert r.returncode == 0, r.stderr
     elsewhere, pages = map(int, re.match(r"50 layouts, (\d+) elsewhere than the first, (\d+) pages", r.stdout).groups())
     assert elsewhere > 40
-    # both ways, at least GDT and zero page, tables, command line, seed, MP table, ACPI
+    # compared in both directions; at least GDT and zero page, tables, command line, seed, MP table, ACPI
     assert pages >= 50 * 2 * 8
 
 
@@ -40,11 +40,11 @@ def test_one_bit_of_the_layout_in_the_zero_page_is_noticed(programs, forms):
     assert set(r.stderr.splitlines()) == {"leak: byte 0x7fff of memory depends on the layout"}
 
 
-# ---- what a Linux tells
+# ---- what Linux reveals
 
 
 def twins(forms):
-    """The same machine twice, and twice again, at layouts that have nothing in common."""
+    """Two boots of the same machine, and two more, at unrelated layouts."""
     def guest(kernel, seed):
         return Guest(forms.prepared(kernel), ("--seed", seed), do="sysfs,poweroff")
 
@@ -65,7 +65,7 @@ def test_sysfs_of_two_layouts_is_the_same(boots, kernel):
         assert guests[0].base(which) != guests[1].base(which)
     dumps = [dump(g) for g in guests]
     for d in dumps:
-        # root sees addresses there, others zeros; and where the kernel itself put its vmcoreinfo note
+        # root sees addresses there, others zeros; and the address of the kernel's vmcoreinfo note
         assert d.pop("/proc/iomem") and d.pop("/sys/kernel/vmcoreinfo")
     assert dumps[0] == dumps[1]
 
@@ -73,7 +73,7 @@ def test_sysfs_of_two_layouts_is_the_same(boots, kernel):
     assert {"/proc/cmdline", "/sys/kernel/notes", "/sys/kernel/boot_params/version"} <= content.keys()
     assert {f"/sys/firmware/acpi/tables/{table}" for table in ("APIC", "DSDT", "FACP")} <= content.keys()
     assert sum(f.startswith("/sys/firmware/memmap/") for f in content) >= 9
-    # RNG_SEED, which the kernel wipes when it has taken it
+    # RNG_SEED, which the kernel wipes after use
     assert content["/sys/kernel/boot_params/setup_data/0/type"] == b"0x9\n"
     assert content["/sys/kernel/boot_params/setup_data/0/data"] == b""
     zero_page = content["/sys/kernel/boot_params/data"]
@@ -81,11 +81,11 @@ def test_sysfs_of_two_layouts_is_the_same(boots, kernel):
     assert zero_page[0x211] & 2     # KASLR_FLAG
 
 
-# ---- what riffle says
+# ---- what riffle prints
 
 
 def words_of(layout):
-    """How somebody could put a layout into words: in hex or decimal, whole or as an offset."""
+    """How a layout could appear in text: in hex or decimal, whole or as an offset."""
     virtual, physical = int(layout["virtual_base"], 16), int(layout["physical_base"], 16)
     offset = virtual - int(layout["link_virtual"], 16)
     numbers = [virtual, virtual & 0xFFFFFFFF, virtual - (1 << 64), physical, physical + layout["image_bytes"],
@@ -102,7 +102,7 @@ def silent(text, layout):
 
 
 def test_words_of():
-    """The search itself."""
+    """Tests the search itself."""
     layout = {"virtual_base": "0xffffffffa1200000", "physical_base": "0x8a00000", "link_virtual": "0xffffffff81000000",
               "image_bytes": 0x2E00000}
     for line in ("at 0xFFFFFFFFA1200000", "offset 0x20200000", "base 144703488", "end 0xb800000"):
@@ -194,7 +194,7 @@ def test_layout_file_is_never_written_over_or_through(programs, what):
 
 
 def but(**changes):
-    """A layout file in which some members are others."""
+    """A layout file with some members changed."""
     def make(layout):
         return json.dumps({**layout, **changes})
     return make
@@ -240,13 +240,13 @@ def test_wrong_layouts_are_refused(programs, name):
 
 
 def owner(pid):
-    """Of what /proc/PID holds: root for a process that may not be dumped, whoever runs it."""
+    """Owner of the files in /proc/PID: root for an undumpable process, whoever runs it."""
     return os.stat(f"/proc/{pid}/fd").st_uid
 
 
 @pytest.fixture
 def as_nobody():
-    """The beginning of a command that shall be nobody's, yet open /dev/kvm; nothing where tests are not root's."""
+    """Prefix of a command to run it as nobody with access to /dev/kvm; empty unless the tests run as root."""
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests at work with all their devices at once: streams both ways, drivers that go and come, pauses, a soak."""
+"""Guests at work with all their devices at once: streams both ways, drivers unbound and rebound, pauses, a soak test."""
 import os
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ def initrd(tmp_path_factory):
 
 
 def in_box(seconds, *arguments):
-    """In the box even where KVM is real: it makes interfaces and routes."""
+    """Always in the box, because it creates interfaces and routes."""
     command = [*BOX, "--mem", "2048", "--timeout", str(seconds), "--module", "tun", "--module", "dummy", "/usr/bin/python3",
                ROOT / "tests/e2e/load.py", *arguments]
     r = subprocess.run([str(c) for c in command], capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -46,7 +46,7 @@ def in_box(seconds, *arguments):
 
 @pytest.mark.parametrize("vcpus, megabytes", [(1, 1024), (4, 64)])
 def test_streams(fetch_kernel, initrd, vcpus, megabytes):
-    """iperf3 both ways over tap and passt, a vsock echo of 1 GB, and each driver taken off and put back under load."""
+    """iperf3 both ways over tap and passt, a vsock echo of 1 GB, and each driver unbound and rebound under load."""
     in_box(3000, "streams", RIFFLE, fetch_kernel("cloud-6.1"), initrd, str(vcpus), str(megabytes))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Ways to start and end a stock kernel that are not the default: every kind of restart, no interrupt controllers, no ACPI, no
-kvm-clock, memory taken away; and what is piped into its console. One box for them all.
+Non-default ways to start and end a stock kernel: every kind of restart, no interrupt controllers, no ACPI, no
+kvm-clock, less memory; and piped console input. One box for all of them.
 """
 import os
 import re
@@ -19,7 +19,7 @@ PLAIN = "console=ttyS0 panic=-1"
 
 @pytest.fixture(scope="module")
 def guests(fetch_kernel, guest_initrd, tmp_path_factory):
-    """Debian's cloud kernel; the generic one where ACPI is off, since the cloud one knows nothing else."""
+    """Debian's cloud kernel; the generic one without ACPI, since the cloud one requires it."""
     cloud, generic = fetch_kernel("cloud-6.1"), fetch_kernel("generic-6.1")
 
     def plain(words, do, **more):
@@ -52,7 +52,7 @@ def test_all_reach_init(guests):
 
 
 def test_every_restart_ends_it(guests):
-    """reboot=t is a triple fault, which has a code of its own."""
+    """reboot=t is a triple fault, which has its own exit code."""
     for name, guest in guests.items():
         if name.startswith("reboot"):
             assert guest.code == (4 if name.startswith("reboot=t") else 3), (name, guest.everything())
@@ -60,7 +60,7 @@ def test_every_restart_ends_it(guests):
 
 @pytest.mark.parametrize("name", ["noapic", "nolapic", "no-kvmclock", "mem", "memmap"])
 def test_power_off(guests, name):
-    """User space has spoken through an interrupt-driven console, and the power-off came through."""
+    """User space wrote to an interrupt-driven console, and the power-off worked."""
     assert guests[name].code == 0, guests[name].everything()
     if name == "no-kvmclock":
         assert guests[name].fact("clocksource") != "kvm-clock"
@@ -83,7 +83,7 @@ def test_kernel_keeps_out_of_memory_that_is_taken_away(guests):
 
 @pytest.fixture(scope="module")
 def piped(fetch_kernel, tmp_path_factory):
-    """A shell script as the guest's user space; what it reads was written before its kernel had begun."""
+    """A shell script as the guest's user space reads input written before the kernel started."""
     directory = tmp_path_factory.mktemp("piped")
     script = directory / "script"
     script.write_text("#!/bin/busybox sh\n"
@@ -116,13 +116,13 @@ def test_unified_kernel_image_brings_what_it_needs(piped):
 
 
 def test_signal_handlers_return(piped):
-    """The box's emulated XSAVE used to kill whatever returned from a handler."""
+    """The box's emulated XSAVE used to kill programs returning from a signal handler."""
     assert re.search(r"caught\nafter the handler\n", piped), piped
 
 
 @pytest.mark.skipif(not LONG, reason="a long test")
 def test_pauses_many_times():
-    """10,000 rounds of pause and resume with 1 and 8 busy vCPUs; the unit test makes 200."""
+    """10,000 rounds of pause and resume with 1 and 8 busy vCPUs; the unit test does 200."""
     test = RIFFLE.parent.parent / "tests" / "unit" / "monitor" / "test-monitor-guest"
     r = subprocess.run([test], env={**os.environ, "RIFFLE_PAUSE_ROUNDS": "10000", "RIFFLE_TEST": "pauses_*"},
                        capture_output=True, text=True, check=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The metadata service as a Linux guest sees it, with busybox's wget and nc: in version 1; in the long run in version 2 too,
-which tests/firecracker has as well.
+The metadata service as a Linux guest sees it, with busybox's wget and nc: in version 1, and in the long run also
+version 2, which tests/firecracker covers too.
 """
 import json
 import re
@@ -19,7 +19,7 @@ CHECKS = ["host", "without-token", "wrong-token", "new-token", "imds", "json", "
 
 @pytest.fixture(scope="module")
 def seen(fetch_kernel, tmp_path_factory):
-    """In the box even where KVM is real: it makes interfaces."""
+    """Always in the box, because it creates interfaces."""
     initrd = tmp_path_factory.mktemp("mmds") / "initrd"
     subprocess.run([ROOT / "tools/mkinitramfs", initrd, "--busybox", "--modules", "cloud-6.1:virtio_mmio,virtio_net",
                     "--init", ROOT / "tests/guest/mmds.sh"], check=True, timeout=300)
@@ -42,7 +42,7 @@ def test_guest_reads(seen, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_frames_stay(seen, version):
-    """The network saw what was for others, and nothing that was for the service."""
+    """The network saw frames for others, and none for the service."""
     assert seen[version]["frames"] > 4
     assert seen[version]["leaked"] == 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/mutate: what it changes in a file, how it names that, what it lists as equivalent, and that it ends what hangs."""
+"""tools/mutate: its mutants and their keys, the list of equivalents, and ending tests that hang."""
 import importlib.machinery
 import importlib.util
 import json
@@ -87,7 +87,7 @@ def test_equivalents_need_a_reason(mutate):
 
 @pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 def test_every_equivalent_is_still_a_mutant(mutate, tmp_path):
-    """A list that nobody cleans would excuse what is not there."""
+    """A stale entry could excuse a mutant that no longer exists."""
     listed = mutate.equivalents(mutate.EQUIVALENT.read_text())
     database = suite.pathlib.Path(__import__("conftest").BUILD, "compile_commands.json")
     for path in {key.split(":")[0] for key in listed}:

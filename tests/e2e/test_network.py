@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks, vsock and balloon of one guest, which tries them all with tests/e2e/network.py on the host's side."""
+"""Networks, vsock and balloon of one guest, with tests/e2e/network.py on the host's side."""
 import json
 import os
 import re
@@ -28,7 +28,7 @@ def network_initrd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(network_initrd, fetch_kernel):
-    """In the box even where KVM is real: it makes interfaces and routes."""
+    """Always in the box, because it creates interfaces and routes."""
     if not shutil.which("passt"):
         pytest.skip("passt is not installed")
     command = [*BOX, "--mem", "2048", "--timeout", "3000" if LONG else "900", "--module", "tun", "--module", "dummy",
@@ -62,7 +62,7 @@ def test_mac(seen):
 
 @pytest.mark.parametrize("way", ["tap", "user", "again"])
 def test_to_guest(seen, way):
-    """HTTP over tap, over passt, and over the tap once more after the driver was taken off and put back."""
+    """HTTP over tap, over passt, and again over the tap after the driver was unbound and rebound."""
     assert fact(seen, way).split()[0] == seen["big"]
 
 
@@ -73,7 +73,7 @@ def test_from_guest(seen, way):
 
 
 def test_passt_comes_and_goes(seen):
-    """Two of them, of which one is ended on the way: that is told, and the guest goes on. The other ends with riffle."""
+    """Two passts: one is killed during the run, which is reported while the guest continues; the other ends with riffle."""
     assert seen["passt"] == "2"
     assert [line for line in seen["err"].splitlines() if "network is gone" in line] == [
         "riffle: notice: passt: the network is gone; the guest continues without it"]
@@ -88,7 +88,7 @@ def test_vsock(seen):
 
 
 def test_balloon(seen):
-    """32 MiB are in the balloon and missing in the guest; what the guest has free again is the host's again."""
+    """32 MiB are in the balloon and missing in the guest; memory that the guest frees returns to the host."""
     missing = seen["memory"] - int(fact(seen, "MemTotal"))
     assert 32 << 10 < missing < 96 << 10
     assert seen["resident_used"] - seen["resident_freed"] > 30 << 10, seen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What riffle loads is, to the byte, what the kernel's own bootstrap leaves at the same layout."""
+"""riffle's load is identical to the result of the kernel's own bootstrap at the same layout."""
 import dataclasses
 import json
 import re
@@ -54,7 +54,7 @@ def test_same_to_the_byte_and_replayed(ask, forms, guest_initrd, tmp_path, kerne
         assert compared > 30 << 20
     assert len({v.layout["virtual_base"] + v.layout["physical_base"] for v in verdicts}) > 1
 
-    # and a guest started at the bootstrap's own layout is well there
+    # and a guest started at the bootstrap's own layout works
     guests = {str(i): Guest(forms.prepared(kernel), layout=v.layout) for i, v in enumerate(verdicts[:2])}
     run_guests(guests, guest_initrd, tmp_path / "replay")
     for guest in guests.values():
@@ -65,11 +65,11 @@ def test_same_to_the_byte_and_replayed(ask, forms, guest_initrd, tmp_path, kerne
 
 
 def test_one_wrong_byte_or_relocation_is_noticed(ask):
-    """The comparison itself: it names the place that was spoiled."""
+    """Tests the comparison itself: it reports the byte that was corrupted."""
     what = ["byte"] * 3 + ["relocation"] * 3
     for spoiled, v in zip(what, ask("cloud-6.1", [["--spoil", s] for s in what])):
         if spoiled == "relocation" and int(v.layout["virtual_base"], 16) == LINK_VIRTUAL:
-            continue  # a relocation by nothing is no different when it is skipped
+            continue  # skipping a relocation by 0 makes no difference
         assert v.code == DIFFERENT, v.words
         at = int(re.search(rf"spoiled {spoiled} at image offset (0x[0-9a-f]+)", v.words).group(1), 16)
         wrong = [int(n, 16) for n in re.findall(r"image offset (0x[0-9a-f]+): the bootstrap left", v.words)]
@@ -77,7 +77,7 @@ def test_one_wrong_byte_or_relocation_is_noticed(ask):
 
 
 def test_a_bzimage_without_the_jump_is_refused(ask, forms, programs):
-    """Another bootstrap than the oracle knows must not pass for a comparison that was made."""
+    """With an unknown bootstrap the oracle must fail instead of passing without a comparison."""
     broken = programs.directory / "bzimage"
     image = bytearray(forms.fetch("cloud-6.1").read_bytes())
     at = image.index(bytes.fromhex("4c89feffe0"))

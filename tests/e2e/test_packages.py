@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian packages: the same bytes twice, no errors of lintian, and a clean root where they are installed, run and purged."""
+"""Debian packages: reproducible, without lintian errors; installed, run and purged in a clean root."""
 import hashlib
 import os
 import pathlib
@@ -23,7 +23,7 @@ def run(*command, timeout=900, **kwargs):
 
 
 def build(directory):
-    """The packages of what git knows, as it is in the working tree, built there."""
+    """Packages built from the tracked files, as they are in the working tree."""
     tree = directory / "riffle"
     tree.mkdir(parents=True)
     names = run("git", "-C", ROOT, "ls-files", "-z").split("\0")
@@ -78,7 +78,7 @@ def test_programs_are_stripped_and_hardened(packages, tmp_path):
 
 @pytest.fixture(scope="module")
 def root(packages, tmp_path_factory):
-    """A Debian of nothing but what is essential and what the packages' tests name."""
+    """A minimal Debian with only the packages that the tests name."""
     place = tmp_path_factory.mktemp("root") / "root"
     run("mmdebstrap", "--variant=minbase", "--mode=root", "--skip=cleanup/apt/lists",
         "--include=gcc,libc6-dev,pkg-config,busybox-static", "bookworm", place, timeout=1200)

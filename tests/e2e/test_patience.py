@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A limit that follows progress; and one failed build is one failure."""
+"""A time limit that follows progress; and one failed build is one failure."""
 import subprocess
 import sys
 
@@ -43,7 +43,7 @@ def test_status_and_both_streams_are_told():
 
 
 def test_one_failed_build_is_one_failure(tmp_path):
-    """Three tests want the same kernel; and one that is another's is a failure of its own."""
+    """Three tests need the same kernel; another kernel's failure counts separately."""
     (tmp_path / "conftest.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT / 'tests' / 'e2e')!r})\n"
         "import importlib.util\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stock kernel makes of the platform's tables, with ACPI and without; and what riffle doctor makes of a host."""
+"""How a stock kernel reads the platform's tables, with and without ACPI; and riffle doctor's diagnosis of a host."""
 import re
 import subprocess
 
@@ -10,7 +10,7 @@ from guests import Guest, hardware_kvm, in_box, run_guests
 
 @pytest.fixture(scope="module")
 def guests(fetch_kernel, guest_initrd, tmp_path_factory):
-    """The cloud kernel knows nothing but ACPI; the generic one reads an MP table when it may not use ACPI."""
+    """The cloud kernel requires ACPI; the generic one reads an MP table if ACPI is disabled."""
     guests = {
         "acpi": Guest(fetch_kernel("cloud-6.1"), append="loglevel=7", do="poweroff", cpus=4),
         "mp": Guest(fetch_kernel("generic-6.1"), append="loglevel=7 acpi=off", do="reboot", cpus=4),
@@ -56,7 +56,7 @@ def test_mp_table(guests):
 
 
 def test_doctor(programs):
-    """Exit code 0 where Linux guests run; in the box they do, and elsewhere it says what to do."""
+    """Exit code 0 where Linux guests run, as in the box; elsewhere it says what to do."""
     r = programs.riffle("doctor")
     assert r.stderr == ""
     assert r.returncode == (0 if hardware_kvm() else 1)

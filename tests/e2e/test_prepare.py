@@ -38,7 +38,7 @@ def boot(programs, *arguments, **kwargs):
 
 
 def way(r):
-    """How the kernel was come by, as the boot timer tells."""
+    """How the kernel was obtained, according to the boot timer."""
     assert r.returncode == 3, r.stderr
     found = re.findall(r"boot-timer: open, (cache hit|prepared file|prepare)", r.stderr)
     assert len(found) == 1, r.stderr
@@ -62,7 +62,7 @@ def uki(*sections):
 
 
 def test_uki(programs):
-    """The kernel is prepared as it would be alone, and what is beside it is told."""
+    """The kernel is prepared as if it were alone, and the other contents are listed."""
     kernel = Kernel().bzimage()
     small(programs.directory, "alone", kernel)
     small(programs.directory, "uki", uki((b".osrel", b"ID=test"), (b".cmdline", b"root=/dev/vda quiet\n\0"),
@@ -284,7 +284,7 @@ def test_the_full_disk(programs):
 
 
 def test_a_file_system_without_nameless_files(programs):
-    """9p, as kvmbox shares the working directory: what is unfinished has a name there, and what is finished replaces
+    """On 9p, which kvmbox uses for the working directory, unfinished files have a name, and finished ones replace
     nothing."""
     small(programs.directory)
     shutil.copy(PREPARE, programs.directory)
@@ -446,14 +446,14 @@ def test_bad_entry_is_ignored_and_replaced(programs, damage):
 
 
 def test_many_runs_at_once(programs, fetch_kernel):
-    """All start without an entry, on a kernel that takes a while; the run of each is its own."""
+    """All start without a cache entry, with a kernel that takes a while to prepare; each run is independent."""
     kernel = fetch_kernel("cloud-6.1")
     runs = [subprocess.Popen([RIFFLE, "run", "--accept-emulation", "--boot-timer", "-m", "16M", kernel],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              cwd=programs.directory, env=programs.environment) for _ in range(5)]
     for p in runs:
         _, complaint = p.communicate(timeout=300)
-        # each has opened the kernel when it finds that 16 MiB cannot hold it, or that there is no KVM
+        # each has opened the kernel by the time it fails, because 16 MiB are too small or there is no KVM
         assert p.returncode == 1 and "notice" not in complaint, complaint
         assert re.search(rf"^riffle: ({kernel}: guest memory|/dev/kvm)", complaint, re.M), complaint
     assert len(entries(programs)) == 1
@@ -508,7 +508,7 @@ def test_trust_in_prepared_images(programs):
 
 
 def test_the_worker_is_confined(programs, fetch_kernel):
-    """What the child that reads a kernel may do, as the system tells while it is at work."""
+    """The confinement of the child that reads a kernel, as /proc shows it."""
     kernel = fetch_kernel("cloud-6.1")
     seen = {}
     for _ in range(20):
@@ -577,7 +577,7 @@ def test_a_compressed_kernel_cannot_move_itself(programs, method):
 
 
 def test_kernel_that_moves_itself_is_known_again(programs):
-    """What it can be used for is said, whatever it is given to."""
+    """Every command says what such a file can be used for."""
     small(programs.directory)
     assert programs.prepare("prepare", "kernel", "-o", "prepared").returncode == 0
     r = programs.prepare("prepare", "-b", "prepared", "-o", "out")
@@ -603,7 +603,7 @@ def test_lost_output_is_an_error(programs, program, command):
 
 
 def test_a_start_that_failed_leaves_no_layout(programs):
-    """One whose bytes do not decompress is found out while it is loaded, when its layout has been chosen."""
+    """A corrupt frame is detected during the load, after the layout was chosen."""
     small(programs.directory)
     assert programs.prepare("prepare", "--compress=zstd", "kernel", "-o", "broken").returncode == 0
     with open(programs.directory / "broken", "r+b") as f:
@@ -618,7 +618,7 @@ def test_a_start_that_failed_leaves_no_layout(programs):
 
 
 def seccomp_of(program):
-    """The kind of filter that /proc shows of a program, as soon as there is one; 0 if there is none in the end."""
+    """The seccomp mode that /proc shows for a program, as soon as there is a filter; 0 if there is never one."""
     for _ in range(400):
         with open(f"/proc/{program.pid}/status", encoding="ascii") as f:
             mode = int(re.search(r"^Seccomp:\s*(\d+)$", f.read(), re.M).group(1))
@@ -630,7 +630,7 @@ def seccomp_of(program):
 
 @pytest.mark.skipif("sanitized" in str(PREPARE), reason="sanitizers cannot be confined")
 def test_inspect_of_a_prepared_kernel_is_confined(programs):
-    """The kernel's text fills a pipe that nobody reads, so that the program can be looked at while it prints."""
+    """The kernel's output fills an unread pipe, so that the program can be examined while it prints."""
     small(programs.directory)
     assert programs.prepare("prepare", "kernel", "-o", "prepared", "--compress=lz4").returncode == 0
     read, write = os.pipe()

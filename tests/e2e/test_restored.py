@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest has that was saved and restored while all of its devices were in use (tests/e2e/restored.py)."""
+"""A guest that was saved and restored while all its devices were in use (tests/e2e/restored.py)."""
 import json
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_after_each_restore(seen, what):
 
 @pytest.mark.parametrize("what", ["tcp-before", "tcp-in-flight", "tcp-after", "tcp-again"])
 def test_a_connection_lives_on(seen, what):
-    """By another tap, with bytes on their way when the guest was saved."""
+    """Through another tap, with data in flight when the guest was saved."""
     assert seen[what]
 
 
@@ -57,7 +57,7 @@ def test_balloon(seen):
 
 
 def test_clocks(seen):
-    """They stood still, or went on by the time that passed, which is much more than what a tick can be late."""
+    """Clocks stood still, or advanced by the elapsed time, which is far more than a tick can be late."""
     stood, went_on = seen["stood"], seen["went on"]
     assert 1 <= stood["ticks"] <= 2 and 1 <= went_on["ticks"] <= 2, (stood, went_on)
     assert stood["gap"] >= 20 and stood["uptime"] < stood["gap"] / 2 and stood["time"] < stood["gap"] / 2, stood

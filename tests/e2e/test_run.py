@@ -37,7 +37,7 @@ ECHO = (b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7" b"\x66\xba\xf8\x03\xec\xee" b"\x
 
 @pytest.fixture
 def guest(programs):
-    """Writes a kernel of some code, prepared, and makes the command that runs it."""
+    """Writes a prepared kernel with the given code, and returns the command that runs it."""
 
     def make(code, *options):
         kernel = Kernel()
@@ -61,7 +61,7 @@ def helped(programs):
 
 
 def options_of(text):
-    """(short, long, what it takes) of each line of a help text that begins with an option."""
+    """(short, long, argument) of each line of a help text that begins with an option."""
     return re.findall(r"^ +(?:-(\w), )?--([a-z-]+)(?: ([A-Z]+))?(?:  |$)", text, re.M)
 
 
@@ -75,7 +75,7 @@ SAMPLES = {
 
 
 def test_help_is_true(programs):
-    """Every option in it is understood, in every way that it is written; nothing is left over for a kernel's name."""
+    """Every option in it is accepted in every spelling, and none is taken for the kernel's name."""
     text = helped(programs)
     options = options_of(text)
     assert len(options) > 14 and all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  console="))
@@ -170,7 +170,7 @@ def test_triple_fault(programs, guest):
 
 
 def test_kvm_gives_up(programs, guest):
-    """Only an emulating KVM does, on an instruction that it does not know: an error in one line."""
+    """Only an emulating KVM fails, on an instruction it does not implement: an error in one line."""
     r = programs.riffle(*guest(b"\xf0\x48\x0f\xc7\x0f" + POWEROFF))  # lock cmpxchg16b (%rdi)
     if r.returncode == 0:
         pytest.skip("this KVM runs it")
@@ -211,7 +211,7 @@ def test_layouts_above_four_gib_are_drawn(programs, guest):
     command = guest(POWEROFF)
     bases = [draw(programs, command, "-m", "5G")[1] for _ in range(40)]
     assert all(16 << 20 <= b < 3 * GIB or 4 * GIB <= b < 6 * GIB for b in bases)
-    # each side of the hole has a chance of a third or more: missed by all 40 once in 10^7 runs
+    # each side of the hole has a probability of at least a third: all 40 miss one once in 10^7 runs
     assert min(bases) < 3 * GIB and max(bases) >= 4 * GIB
 
 
@@ -226,7 +226,7 @@ def test_seed(programs, guest):
 
 
 def test_layout_from_a_pipe(programs, guest):
-    """Slowly written, as by a program at work: a process substitution of a shell."""
+    """Written slowly, as by a shell's process substitution."""
     command = guest(POWEROFF)
     assert draw(programs, command)[0] == "kaslr"
     layout = (programs.directory / "layout").read_text()
@@ -270,7 +270,7 @@ def test_bench_start(programs, guest):
     assert all(f["start_ms"] > 0 and f["cpu_ms"] >= f["load_cpu_ms"] for rounds in told["modes"].values() for f in rounds)
     r = programs.riffle("bench", "start", "-n", 21, "kernel", timeout=300)
     assert r.returncode == 0 and r.stdout.count("\n") == 6, r.stdout
-    # a start that fails is told in riffle's own words
+    # a failed start is reported in riffle's own format
     r = programs.riffle("bench", "start", "-n", 21, "--relocs", "relocs", "kernel")
     assert r.returncode == 1 and r.stdout == "" and "--relocs" in r.stderr
     r = programs.riffle("bench", "start", "-Z", "kernel")
@@ -329,7 +329,7 @@ def test_boot_timer(programs, guest):
 def test_boot_timer_is_not_there_unasked(programs, guest):
     r = programs.riffle(*guest(MARK + POWEROFF))
     assert r.returncode == 0 and "boot-timer" not in r.stderr
-    # a guest that never tells
+    # a guest that never writes the boot timer
     r = programs.riffle(*guest(POWEROFF, "--boot-timer"))
     assert r.returncode == 0 and "first guest instruction" in r.stderr and "init" not in r.stderr
 
@@ -338,7 +338,7 @@ def test_boot_timer_is_not_there_unasked(programs, guest):
 
 
 def hear_signals():
-    """Tests that were started in the background of a shell have some signals ignored, and riffle leaves those alone."""
+    """Tests started in a shell's background have some signals ignored, which riffle leaves ignored."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -374,7 +374,7 @@ def test_signal(programs, guest, code, cpus, number):
 
 
 def test_code_of_the_start_is_unmapped(programs, guest):
-    """What only the start needed is not resident while the guest runs, though it does run, and ends as it should."""
+    """Memory needed only for the start is not resident while the guest runs."""
     with running(programs, guest(SPIN), stdin=subprocess.DEVNULL) as p:
         for _ in range(100):
             mapping, size, resident = "", 0, 0
@@ -472,7 +472,7 @@ def test_escape(guest, terminal, code):
 
 def test_terminal_is_put_right_after_the_guests_end(guest, terminal):
     t = terminal(guest(ECHO))
-    # neither Ctrl-C nor Ctrl-Z, nor half an escape, is for anybody but the guest; Ctrl-A Ctrl-A is one Ctrl-A
+    # Ctrl-C, Ctrl-Z and half an escape go to the guest; Ctrl-A Ctrl-A becomes one Ctrl-A
     os.write(t.master, b"a\x03\x1a\x01b\x01\x01\rq")
     assert t.read(b"q") == b"a\x03\x1a\x01b\x01\rq"
     assert t.process.wait(10) == 0

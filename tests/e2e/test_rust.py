@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Rust bindings, by Debian's toolchain and crates, offline, against an installed library."""
+"""The Rust bindings, built offline with Debian's toolchain and crates against an installed library."""
 import os
 import re
 import subprocess

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Kernels that Debian ships elsewhere than in the release that the tests run on, from the oldest series on to the newest: no
-format of theirs was looked up by version, so the ones to come have to be met as they are.
+Kernels of other Debian releases, from the oldest series to the newest. No format is selected by version, so these stand
+in for future kernels.
 """
 import re
 import subprocess
@@ -71,7 +71,7 @@ def test_boots_shuffled(boots, kernel):
 @long_only
 @each_kernel
 def test_boots_otherwise(boots, kernel):
-    """Four processors, by the default, from the bzImage; as it was linked; and by its own bootstrap."""
+    """Four processors, from the bzImage: with the default mode, not randomised, and with its own bootstrap."""
     guests = {name: boots.guest(GROUPS[kernel], name) for name in ("auto-4", "off", "bootstrap")}
     for guest in guests.values():
         is_well(guest)

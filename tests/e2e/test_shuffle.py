@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock kernels with their functions in another order do all that they do in their own, and tell it rightly."""
+"""Stock kernels with shuffled functions work as before, and report correct symbols and traces."""
 import bisect
 import collections
 import pathlib
@@ -11,19 +11,19 @@ from conftest import ROOT
 from guests import LINK_VIRTUAL, LONG, Boots, Guest
 
 KERNELS = ["cloud-6.1", "cloud-6.12"] + (["generic-6.1"] if LONG else [])
-# the oldest and the newest that Debian has; a few guests each
+# Debian's oldest and newest; a few guests each
 OTHERS = ["cloud-5.10", "cloud-newest"]
 SEEDS = 20
 A_BOX = 5       # guests in a box, one after another
-WHOLE_MANY = (1, 11)    # all that a guest can do takes it minutes
+WHOLE_MANY = (1, 11)    # the full set of exercises takes a guest minutes
 QUICK = ["efault", "symbols", "bpf"]
 WHAT = ["efault", "symbols", "bpf", "unload", "kprobes", "tracer", "tasks"]
 MODULES = ("virtio_mmio,virtio_blk,virtio_net,virtio_balloon,overlay,dummy,veth,loop,nf_tables,nft_ct,nf_nat,xfs,vfat,"
            "nfs,isofs,bridge,vxlan,tun,dm_mod,cifs")
 COMPILE = ["cc", "-std=c17", "-Wall", "-Wextra", "-Os", "-static", "-nostdlib", "-ffreestanding",
            "-fno-stack-protector", "-fno-pie", "-no-pie", "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-s"]
-# Switching the tracer on and off takes half a minute of an emulated processor that others want too. What truly stalls
-# is ended by the guest's time limit.
+# Switching the tracer on and off takes half a minute on an emulated, shared processor. The guest's time limit ends a
+# real stall.
 PATIENT = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 # Guests that work hard in an emulated processor take minutes, more where it is shared; test_boot.py and test_chunks.py
@@ -32,7 +32,7 @@ pytestmark = long_only
 
 
 def modules_of(kernel):
-    """libcrc32c asks for its algorithm by name when it is loaded; where that is a module, no dependency says so."""
+    """libcrc32c requests its algorithm by name when loaded; if that is a module, no dependency shows it."""
     directory = subprocess.run([ROOT / "tools" / "fetch-kernel", "--modules", kernel], capture_output=True, text=True,
                                check=True, timeout=900).stdout.strip()
     return ("crc32c_generic," if any(pathlib.Path(directory).glob("**/crc32c_generic.ko*")) else "") + MODULES
@@ -57,8 +57,8 @@ def make_guests(kernel):
 
 def make_many(kernel, first):
     """
-    Twenty layouts, on one CPU and on four in turn, five to a box. Four are one CPU of the box's in turn, which each
-    probe and the tracer stop: the first of those does that too and takes twice as long as the whole on one.
+    Twenty layouts, alternately on one CPU and on four, five per box. Four share the box's one CPU, and probes and the
+    tracer stop each of them: only the first of those guests does that, and takes twice as long as with one.
     """
     def guests(forms):
         guests = {}
@@ -77,7 +77,7 @@ MANY = {(kernel, first): make_many(kernel, first) for kernel in KERNELS for firs
 
 @pytest.fixture(scope="module")
 def boots(forms, tmp_path_factory):
-    """A function from a kernel and a guest's name to the guest; one kernel after another, each with its modules."""
+    """A function from a kernel and a guest's name to the guest; kernels in sequence, each with its modules."""
     directory = tmp_path_factory.mktemp("shuffle")
     exercise = directory / "exercise"
     subprocess.run([*COMPILE, "-o", exercise, ROOT / "tests" / "guest" / "exercise.c"], check=True)
@@ -114,7 +114,7 @@ each_traced = pytest.mark.parametrize("kernel, name", TRACED)
 
 
 def without_complaint(guest):
-    """After init's own count of them, too: the panic at the end is asked for."""
+    """Also after init counted them; the panic at the end is intentional."""
     for sign in ("WARNING:", "BUG:", "Oops:", "general protection", "soft lockup", "rcu: INFO", "invalid opcode"):
         assert sign not in guest.out, guest.everything()
 
@@ -131,7 +131,7 @@ def numbers(guest, what):
     return dict(word.split("=", 1) for line in said(guest, what) for word in line.split() if "=" in word)
 
 
-# ---- what any boot must show
+# ---- checks for every boot
 
 
 @each_shuffled
@@ -213,7 +213,7 @@ Frame = collections.namedtuple("Frame", "sure name offset size")
 
 
 def frames_of(lines):
-    """Of the kernel's own code: a module's lies elsewhere each time."""
+    """Only the kernel's code: modules are at other addresses each time."""
     found = (FRAME.search(line) for line in lines)
     return [Frame(not m[1], m[2], int(m[3], 16), int(m[4], 16)) for m in found if m and not m[5]]
 
@@ -223,7 +223,7 @@ def panic_of(guest):
 
 
 def tasks_of(guest):
-    """Frames of each task, by its name; kernel threads are called differently by number."""
+    """Frames of each task, by its name; numbers in kernel threads' names vary."""
     tasks, name = {}, None
     for line in said(guest, "log"):
         found = re.search(r"task:(\S+)", line)
@@ -265,8 +265,8 @@ class LinkTime:
 
     def explains(self, frame):
         """
-        A symbol of that name and size, and if the frame is sure, a place that a call returns to. Behind a call that is
-        the function's last instruction that is the function's end (%pB looks up the byte before).
+        A symbol of that name and size and, if the frame is reliable, a return address. After a call that is the
+        function's last instruction this is the function's end (%pB looks up the byte before).
         """
         return any(frame.offset <= frame.size == self.size(place) and
                    (not frame.sure or self.follows_call(place + frame.offset))
@@ -285,7 +285,7 @@ def link_time(fetch_kernel, tmp_path_factory):
     return of
 
 
-# where the stack of interrupted or new code begins: nothing called it
+# the base of an interrupted or new stack, which nothing called
 NOT_CALLED = re.compile(r"entry_SYSCALL_64_after_hwframe|ret_from_fork(_asm)?|asm_\w+|secondary_startup_64\w*|common_startup_64|"
                         r"\w*idle\w*|\w*_halt|pv_native_safe_halt")
 
@@ -314,7 +314,7 @@ def test_traces_of_all_tasks_are_right(boots, link_time, kernel, name):
 
     one, two = sure(plain), sure(guest)
     both = one.keys() & two.keys()
-    # a few tasks are somewhere else at that moment; most sleep where they always do
+    # a few tasks are elsewhere at that moment; most sleep in their usual place
     assert sum(one[n] == two[n] for n in both) >= 0.8 * len(both), [(n, one[n], two[n]) for n in both if one[n] != two[n]]
     doubtful = [sum(not f.sure for task in tasks.values() for f in task) for tasks in (plain, guest)]
     assert abs(doubtful[0] - doubtful[1]) <= 0.25 * doubtful[0] + 10, doubtful

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Guests that are saved and restored while they work, stocks of them, and snapshots that are damaged. What needs no Linux that
-runs is done on any /dev/kvm: a guest that is saved before its first instruction.
+Guests that are saved and restored while they work, stocks of them, and damaged snapshots. Tests that need no running
+Linux save a guest before its first instruction, on any /dev/kvm.
 """
 import concurrent.futures
 import json
@@ -91,7 +91,7 @@ def snapshot(laid, tmp_path):
 
 
 def starts(*words):
-    """Whether the guest runs, as far as a /dev/kvm that only emulates lets it; it is ended then."""
+    """Whether the guest runs, as far as an emulating /dev/kvm allows; then kills it."""
     with tempfile.TemporaryFile("w+") as err:
         def said():
             err.seek(0)
@@ -279,7 +279,7 @@ def test_items_by_a_socket(kvm, prepared, tmp_path):
 
 
 class Guest:
-    """One that can be saved; what it does is of no interest."""
+    """A guest that can be saved; what it does is irrelevant."""
 
     def __init__(self, prepared, directory, *options):
         self.socket = directory / "snapshot.sock"
@@ -317,7 +317,7 @@ def content(directory):
 
 
 def test_changes_count_from_the_last_save_alone(guest, tmp_path):
-    """Refused otherwise, with nothing touched: an earlier save of the guest, another guest's, a damaged one, none."""
+    """Otherwise refused, with nothing changed: an earlier save of the guest, another guest's, a damaged one, none."""
     one, other = guest("one"), guest("other")
     first, second, foreign = tmp_path / "first", tmp_path / "second", tmp_path / "foreign"
     assert one.save(first).returncode == 0
@@ -354,7 +354,7 @@ def test_changes_count_from_the_last_save_alone(guest, tmp_path):
 
 
 def test_two_snapshots_of_one_directory_at_once(guest, tmp_path):
-    """Whoever says that it is done has left a snapshot, and the other has said so."""
+    """A save that reports success has left a snapshot, and the other one has failed with an error."""
     one = guest("one")
     for _ in range(5):
         directory = tmp_path / "d"
@@ -384,7 +384,7 @@ def test_directories_that_are_not_for_a_guests_memory(guest, tmp_path):
         r = one.save(directory)
         assert r.returncode == 1 and "neither root nor the user" in r.stderr, r.stderr
         os.chown(directory, 0, -1)
-    # what somebody has open from before does not get the memory
+    # a file opened by another process beforehand does not get the memory
     mine = open(directory / "memory.new.part", "wb")
     theirs = os.fstat(mine.fileno()).st_ino
     assert one.save(directory).returncode == 0
@@ -402,7 +402,7 @@ def test_directories_that_are_not_for_a_guests_memory(guest, tmp_path):
 
 
 def test_a_client_that_says_nothing(guest, tmp_path):
-    """The next one is served in the end, and one that has gone is not saved for."""
+    """The next client is served eventually, and no snapshot is made for a client that has gone."""
     one = guest("one")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
         silent.connect(str(one.socket))
@@ -463,7 +463,7 @@ def test_api(snapshot, tmp_path):
     assert vmm.ask("PUT", "/snapshot/create", create)[0] == 400
     vmm.end()
     subprocess.run(["cmp", "-n", str(0x9f000), tmp_path / "memory", snapshot / "memory"], check=True)
-    # once, if that is asked for: the process ends with 1 after the answer
+    # single use, if requested: the process ends with 1 after the response
     vmm = Vmm(tmp_path, "--one-time-snapshots")
     code, body = load(vmm, mem_file_path=str(snapshot / "memory"))
     assert code == 400 and "a guest was restored from this snapshot before" in body["fault_message"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels that randomise themselves: our loader stage in front of a prepared kernel draws its layout in the guest."""
+"""Kernels that randomise themselves: the loader stage in front of a prepared kernel draws its layout in the guest."""
 import re
 import struct
 import subprocess
@@ -104,7 +104,7 @@ def test_too_little_memory_is_refused(boots):
 
 
 def test_setup_header(forms):
-    """What a loader of the 64-bit boot protocol looks at."""
+    """The fields that a loader of the 64-bit boot protocol reads."""
     data = image(forms).read_bytes()
     sects, = struct.unpack_from("<B", data, 0x1F1)
     syssize, = struct.unpack_from("<I", data, 0x1F4)

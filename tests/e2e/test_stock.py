@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Stocks under takers who race and are killed, full disks and damage, and what riffle-vmm takes from them. Without Linux
-running: /dev/kvm may only emulate, since what counts is whose the item is.
+Stocks with racing and killed takers, full disks and damage, and riffle-vmm taking items. Without a running Linux, on
+any /dev/kvm: what matters is who gets which item.
 """
 import collections
 import json
@@ -62,8 +62,8 @@ def text_of(memory):
 
 def orders(files, windows=400, wanted=48):
     """
-    In which order some pieces of the kernel's code lie in each memory file: pieces that hold no address, so that they are the
-    same in each, chosen by their being found just once in the first two.
+    The order of some pieces of kernel code in each memory file. The pieces hold no address, so that they are the same
+    in each; those found exactly once in the first two files are used.
     """
     texts = [text_of(f) for f in files]
     first, found = texts[0], []
@@ -77,7 +77,7 @@ def orders(files, windows=400, wanted=48):
             break
     assert len(found) == wanted, len(found)
     places = [[text.find(piece) for piece in found] for text in texts]
-    # a piece across the end of a function may be there twice by chance, and is not in all of them
+    # a piece across the end of a function may occur twice by chance, and not in all files
     everywhere = [i for i in range(wanted) if all(p[i] >= 0 for p in places)]
     assert len(everywhere) >= wanted / 2, len(everywhere)
     return [tuple(sorted(everywhere, key=p.__getitem__)) for p in places]
@@ -95,7 +95,7 @@ def test_layouts_are_pairwise_different(kvm, prepared, tmp_path, count):
 
 
 def test_mixed_kernels(kvm, fetch_kernel, prepared, tmp_path):
-    """A stock for each kernel, and one whose kernel changes while it is kept: no item is of another than the newest."""
+    """A stock per kernel, and one whose kernel changes meanwhile: every item is of the newest."""
     other = tmp_path / "other-kernel"
     assert run(RIFFLE, "prepare", fetch_kernel("cloud-6.12"), "-o", other, timeout=300).returncode == 0
     for name, kernel in (("one", prepared), ("other", other)):
@@ -117,7 +117,7 @@ def test_mixed_kernels(kvm, fetch_kernel, prepared, tmp_path):
 
 
 def test_taking_while_the_disk_is_full(kvm, prepared, tmpfs):
-    """What the guest writes needs no room there: it goes on where a page more of the file would be an error."""
+    """The guest's writes need no space there: it continues although the file could not grow."""
     disk = tmpfs("256M")
     directory = disk / "stock"
     fill(directory, 2, prepared)
@@ -138,7 +138,7 @@ def test_taking_while_the_disk_is_full(kvm, prepared, tmpfs):
 
 
 def test_making_while_the_disk_is_full(kvm, prepared, tmpfs):
-    """Nothing half-made becomes an item, and one is made as soon as there is room."""
+    """No unfinished item becomes available, and one is made as soon as there is space."""
     disk = tmpfs("64M")
     directory = disk / "stock"
     filler = disk / "filler"
@@ -165,7 +165,7 @@ def test_making_while_the_disk_is_full(kvm, prepared, tmpfs):
     assert left_of(directory) and take(directory)[0]
 
 
-# ---- takers who race, and are killed
+# ---- racing and killed takers
 
 
 class Churn:
@@ -232,7 +232,7 @@ class Churn:
 
 
 def churn(directory, prepared, seconds, kill_every, seed):
-    """Who is left has used nothing twice, and left nothing behind but what is ready."""
+    """No item was used twice, and nothing is left but ready items."""
     c = Churn(directory, prepared, 16, seed)
     deadline = time.monotonic() + 60
     while not ((directory / "ready").exists() and items(directory)) and time.monotonic() < deadline:
@@ -263,7 +263,7 @@ def test_takers_and_daemon_that_are_killed(kvm, prepared, tmp_path):
 
 @pytest.mark.skipif(not LONG, reason="make check-long; RIFFLE_CHURN_SECONDS says how long")
 def test_churn(kvm, prepared, tmpfs):
-    """No file, no memory, no page of the file system is left of it."""
+    """No file, memory or file system page of it is left."""
     disk = tmpfs("2G")
     seed = random.randrange(1 << 32)
     print("seed", seed)
@@ -279,7 +279,7 @@ def test_churn(kvm, prepared, tmpfs):
 
 
 def test_taken_by_name(kvm, prepared, tmp_path):
-    """What `--take` gives is a snapshot of one use, for riffle and riffle-vmm."""
+    """`--take` gives a single-use snapshot, for riffle and riffle-vmm."""
     fill(tmp_path / "stock", 2, prepared)
     r = stock(tmp_path / "stock", "--take", tmp_path / "to")
     assert r.returncode == 0, r.stderr
@@ -300,7 +300,7 @@ def test_taken_by_name(kvm, prepared, tmp_path):
 
 
 def machine(directory, kernel, **more):
-    """A configuration file, and what it says."""
+    """A configuration file and its content."""
     disk = directory / "disk"
     disk.write_bytes(bytes(1 << 20))
     config = {"boot-source": {"kernel_image_path": str(kernel), "boot_args": ARGUMENTS},
@@ -316,7 +316,7 @@ def fill_with(directory, count, config):
 
 
 class Started:
-    """A riffle-vmm that was told to start from a stock, with a drive of its own, and its metrics."""
+    """A riffle-vmm configured to start from a stock, with its own drive and metrics."""
 
     def __init__(self, tmp_path, kernel, directory, vcpus=1, arguments=ARGUMENTS, drives=1):
         (tmp_path / "vmm").mkdir(exist_ok=True)
@@ -345,7 +345,7 @@ class Started:
 
 
 def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
-    """An item if there is one, with the drives that were configured; otherwise a fresh load; both told in the metrics."""
+    """An item if there is one, with the configured drives; otherwise a fresh load; the metrics show which."""
     directory = tmp_path / "stock"
     fill_with(directory, 2, machine(tmp_path, prepared))
     damaged = items(directory)
@@ -376,7 +376,7 @@ def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
     ({"drives": 2}, "drives: the stock's item is of another machine than was configured (found 1, expected 2)"),
 ])
 def test_items_of_another_machine(kvm, prepared, tmp_path, what, message):
-    """The start fails, as nobody would want that machine, and can be repaired."""
+    """The start fails instead of giving the wrong machine, and can be repeated after a correction."""
     directory = tmp_path / "stock"
     fill_with(directory, 1, machine(tmp_path, prepared))
     one = Started(tmp_path, prepared, directory, **what)
@@ -409,7 +409,7 @@ def test_a_shared_layout_is_told_in_the_metrics(kvm, prepared, tmp_path):
 
 
 def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
-    """Items of a kernel that a configuration file names are gone when that kernel changes."""
+    """Items of a kernel named by a configuration file are removed when that kernel changes."""
     kernel = tmp_path / "kernel"
     shutil.copy(prepared, kernel)
     directory = tmp_path / "stock"

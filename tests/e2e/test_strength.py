@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What code reuse finds in a kernel, and what a leaked pointer leaves to guess: riffle inspect --strength."""
+"""Gadgets for code reuse in a kernel, and the entropy left after a leaked pointer: riffle inspect --strength."""
 import json
 import math
 import re
@@ -37,13 +37,13 @@ def test_strength_of_a_stock_kernel(programs, fetch_kernel):
                 assert counts == everything
             else:
                 assert all(counts[c] <= everything[c] for c in counts) and counts["starts"] <= 0.001 * everything["starts"]
-    # the list is of fixed gadgets that a chain needs, as many of each class as were counted
+    # the list holds the fixed gadgets that a chain needs, as many of each class as were counted
     fixed = strength["fixed"]["fgkaslr"]["from_text_base"]
     for name in ("load_rdi", "load_rsi", "load_rdx", "store", "pivot", "call_loaded", "control"):
         assert sum(name in g["classes"] for g in strength["useful_fixed"]) == fixed[name], name
     places = [int(g["link_virtual"], 16) for g in strength["useful_fixed"]]
     assert places == sorted(set(places)) and all(g["symbol"] for g in strength["useful_fixed"])
-    # the table of leaks: from what the layout is drawn of, and no more than that for whoever reuses code
+    # the table of leaks: starts at the layout's entropy, and never exceeds it for code reuse
     base = told["entropy"]["virtual_bits"]
     pointers = {"none", "function", "fixed_code", "read_only_data", "data", "reads_memory"}
     assert {(r["mode"], r["pointer_to"]) for r in strength["leaks"]} == {(m, p) for m in strength["fixed"] for p in pointers}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""riffle symbolize and gdb-script: addresses of a randomised guest, back in terms of the kernel as it was linked."""
+"""riffle symbolize and gdb-script: map addresses of a randomised guest back to the kernel as linked."""
 import json
 import os
 import random
@@ -43,7 +43,7 @@ SECTIONS {
 
 @pytest.fixture(scope="module")
 def vmlinux(tmp_path_factory):
-    """A small ELF that is linked as a kernel is, in a directory whose name is none too easy."""
+    """A small ELF linked like a kernel, in a directory with a difficult name."""
     directory = tmp_path_factory.mktemp("vmlinux") / 'a "kernel\\ build"'
     directory.mkdir()
     (directory / "small.c").write_text(SOURCE)
@@ -70,7 +70,7 @@ def layout(directory, name="layout.json", **changes):
 
 
 def shuffled(directory, symbols, **changes):
-    """A layout whose three functions lie in another order, and where each of them begins then."""
+    """A layout with three functions in another order, and their new addresses."""
     linked = sorted(symbols[name] for name in ("first", "second", "_start"))
     sizes = [b - a for a, b in zip(linked, [*linked[1:], (linked[2] + 63) // 16 * 16])]
     assert linked[0] % 16 == 0 and len(set(sizes)) > 1
@@ -88,7 +88,7 @@ def running(address):
 
 
 def failed(r, words):
-    """One line that says so, and nothing on standard output."""
+    """One error line, and nothing on standard output."""
     assert r.returncode == 1, (r.stdout, r.stderr)
     assert r.stdout == ""
     assert r.stderr.count("\n") == 1, r.stderr
@@ -127,7 +127,7 @@ def test_log(programs, vmlinux):
 
 
 def test_log_is_followed(programs, vmlinux):
-    """What has come in is written before more comes."""
+    """Input is processed and written before more arrives."""
     _, symbols = symbols_of(vmlinux)
     lay = layout(programs.directory)
     with subprocess.Popen([PREPARE, "symbolize", "-l", lay, "-v", vmlinux], stdin=subprocess.PIPE,
@@ -158,7 +158,7 @@ def test_addresses(programs, vmlinux):
 
 
 def test_shuffled(programs, vmlinux):
-    """Each address goes back through the chunk that it lies in, and what is no function moves with the image."""
+    """Each address is mapped through its chunk; anything but functions moves with the image."""
     text, symbols = symbols_of(vmlinux)
     (programs.directory / "map").write_text(text)
     lay, place = shuffled(programs.directory, symbols)
@@ -177,7 +177,7 @@ def test_shuffled(programs, vmlinux):
 
 
 def test_shuffled_wrongly(programs, vmlinux):
-    """A layout that puts two chunks in one place says nothing of any address."""
+    """A layout with two chunks in one place is refused."""
     _, symbols = symbols_of(vmlinux)
     lay, _ = shuffled(programs.directory, symbols)
     (programs.directory / "log").write_text("")
@@ -192,7 +192,7 @@ def test_shuffled_wrongly(programs, vmlinux):
 
 
 def test_thousands_of_addresses_in_the_largest_shuffle(programs):
-    """65,534 chunks, and a log of 200,000 addresses: a matter of seconds, not of minutes."""
+    """65,534 chunks and a log of 200,000 addresses take seconds, not minutes."""
     count = 65534
     places = list(range(count))
     random.Random(3).shuffle(places)
@@ -239,7 +239,7 @@ def test_wrong_files(programs, vmlinux):
                vmlinux), "p_paddr")
     failed(programs.prepare("symbolize", "-l", lay, "no-such-log"), "no-such-log")
     failed(programs.prepare("symbolize", "-l", lay, "."), "log")
-    # a vmlinux cut short anywhere: an error or, where only debug information is gone, none; never worse
+    # a vmlinux truncated anywhere gives an error or, if only debug information is missing, none
     whole = vmlinux.read_bytes()
     cut = directory / "cut"
     for end in range(0, len(whole), len(whole) // 97):
@@ -288,7 +288,7 @@ def test_kallsyms_of_stock_kernels(programs, fetch_kernel, name):
 
 
 def test_real_guest(programs, fetch_kernel, guest_initrd, tmp_path):
-    """A guest tells where its _text lies; the layout written by its run makes that _text again."""
+    """A guest prints the address of its _text, which the layout of that run maps back to _text."""
     kernel = fetch_kernel("cloud-6.1")
     guest = Guest(kernel)
     run_guests({"guest": guest}, guest_initrd, tmp_path / "boot")
@@ -393,7 +393,7 @@ def test_system_map_of_a_guest(programs, vmlinux):
 
 
 def test_files_of_a_guest_are_new(programs, vmlinux):
-    """Neither over a file nor through a link, and when one cannot be had the other does not stay."""
+    """Never overwrites a file or follows a link; if one output fails, the other is removed."""
     _, symbols = symbols_of(vmlinux)
     directory = programs.directory
     lay, _ = shuffled(directory, symbols)
@@ -423,7 +423,7 @@ def test_files_of_a_guest_are_new(programs, vmlinux):
 
 
 def test_gdb_script_hides_nothing_in_comments(programs, vmlinux):
-    """The layout's version has a line feed in it: no command of its own comes of that."""
+    """A line feed in the layout's version must not inject a gdb command."""
     r = programs.prepare("gdb-script", "-l", layout(programs.directory), "-v", vmlinux)
     assert "print 1" not in r.stdout.splitlines()
     assert "# Kernel: 6.1.0 small?print 1" in r.stdout.splitlines()

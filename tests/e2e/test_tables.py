@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock kernels: no table can be missed without being noticed, and the linker's relocations confirm what is found."""
+"""Stock kernels: a missed table is always detected, and the linker's relocations confirm those found."""
 import re
 import subprocess
 
@@ -10,7 +10,7 @@ from guests import LONG
 TABLES = BUILD / "tests" / "e2e" / "tables"
 long_only = pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 
-# what every one of Debian's kernels has; what only some have
+# tables in all of Debian's kernels; tables in only some
 EVERYWHERE = {".altinstructions", "__bug_table", ".smp_locks", ".retpoline_sites", ".return_sites", "__ksymtab",
               "__ksymtab_gpl", ".pci_fixup", "__jump_table", ".static_call_sites", ".static_call_tramp_key",
               "__initcall_start", "__con_initcall_start", "__ex_table", ".orc_unwind_ip"}
@@ -52,6 +52,6 @@ def test_the_linker_agrees(fetch_kernel, name):
 
 @long_only
 def test_symbols_alone_change_nothing(fetch_kernel):
-    """6.12's debug packages have symbols only: what they say is what kallsyms says."""
+    """6.12's debug packages have only symbols, which agree with kallsyms."""
     alone, judged, *verdicts = run(fetch_kernel("cloud-6.12"), fetch_kernel("cloud-6.12-dbg"))
     assert verdicts == ["ranges same", "refs same", "targets 0"], judged + alone

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""riffle verify: loads of stock kernels are right to the byte by an independent path, and what is wrong is noticed."""
+"""riffle verify: loads of stock kernels are checked to the byte by an independent path, and errors are detected."""
 import json
 import re
 
@@ -54,7 +54,7 @@ def test_bzimage_alone(programs, forms, fetch_kernel, kernel):
 
 @pytest.mark.parametrize("kernel, distances", [("cloud-6.1", 400_000), ("cloud-6.12", 100)])
 def test_with_debug_vmlinux(programs, forms, fetch_kernel, kernel, distances):
-    """The same plan, judged by the linker's own relocations where the debug vmlinux kept them (of 6.12 a few)."""
+    """The same plan, checked against the linker's relocations if the debug vmlinux kept them (6.12: a few)."""
     lines = verify(programs, "--prepared", forms.prepared(kernel), "--debug-vmlinux", fetch_kernel(f"{kernel}-dbg"),
                    "--count", 2, fetch_kernel(kernel))
     assert len(all_right(lines)) == 2
@@ -72,7 +72,7 @@ PARTS = {"kallsyms-offsets", "kallsyms-names", "kallsyms-markers", "kallsyms-seq
 
 
 def spoiled_parts(lines):
-    """Of --list --spoil all: the parts' names, after each of them was seen to be noticed for itself."""
+    """The names of the parts (--list --spoil all), after checking that corrupting each is detected."""
     parts = {m[1]: int(m[2]) for m in (re.fullmatch(r"(\S+) +(\d+)", line) for line in lines) if m}
     assert PARTS <= parts.keys() and all(parts.values())
     spoiled, now = {}, None
@@ -111,7 +111,7 @@ def test_spoiling_one_reference_is_one_difference(programs, forms, fetch_kernel)
 
 
 def test_a_changed_byte_of_the_prepared_kernel_is_noticed(programs, forms, fetch_kernel):
-    """Anywhere in the bytes to load; of the plan its checksum would tell."""
+    """Anywhere in the bytes to load; the plan has a checksum."""
     bad = bytearray(forms.prepared("cloud-6.1").read_bytes())
     payload = int.from_bytes(bad[64:72], "little")  # include/riffle/format.h
     bad[payload + 0x123456] ^= 0x40
@@ -142,7 +142,7 @@ def test_layout_of_a_run(programs, forms, fetch_kernel):
     lines = verify(programs, "--prepared", forms.prepared("cloud-6.1"), "--layout", out, fetch_kernel("cloud-6.1"))
     assert len(lines) == 1 and "virtual base 0xffffffff9a200000, replayed: 0 chunks moved" in lines[0]
     assert lines[0].endswith("all right")
-    # made of the same file with the same chunks, and stored in another way
+    # made from the same file with the same chunks, but stored differently
     fields = ["content_digest", "source_digest", "shuffle_checksum"]
     layout["kernel"] = {field: told[field] for field in fields}
     out.write_text(json.dumps(layout))

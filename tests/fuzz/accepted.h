@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a fuzz target says that it took an input to the end: each of its seeds must get there (tests/fuzz/replay.c). */
+/* Lets a fuzz target report that it fully accepted an input, as it must each of its seeds (tests/fuzz/replay.c). */
 #ifndef RIFFLE_TESTS_FUZZ_ACCEPTED_H
 #define RIFFLE_TESTS_FUZZ_ACCEPTED_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* replay DIRECTORY: runs a fuzz target on each file there, once, and fails when one is not taken to the end. */
+/* replay DIRECTORY: runs a fuzz target once on each file there, and fails if one is not fully accepted. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,34 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of a guest to which tests/e2e/control.sh does what a running machine allows; prints `NAME: ok` or
+# The init of a guest that tests/e2e/control.sh operates on while it runs; prints `NAME: ok` or
 # `NAME: FAILED` for each check, `ready: NAME` when the host is to act, and ends by Ctrl-Alt-Del.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
-
-# until a command succeeds; a minute at most
-wait_until() {
-	for _ in $(seq 300); do
-		! "$@" || return 0
-		usleep 200000
-	done
-	return 1
-}
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 
 pmem() {
 	wait_until [ -b /dev/pmem1 ] &&
@@ -45,7 +20,7 @@ generation() { wait_until forked && grep -i ged /proc/interrupts; }
 
 sectors() { [ "$(cat "/sys/block/$1/size")" = "$2" ]; }
 
-# every letter of a sector of vda
+# the distinct bytes of a sector of vda
 letters() { dd if=/dev/vda bs=512 skip="$1" count=1 iflag=direct 2>/dev/null | tr -d "$2" | wc -c; }
 
 readers() {
@@ -60,7 +35,7 @@ patched() { wait_until sectors vda 81920 && [ "$(letters 0 c)" = 0 ] && [ "$(let
 
 operations() { dd if=/dev/vda of=/dev/null bs=4k count="$1" iflag=direct 2>/dev/null; }
 
-# so many in all, several at a time: what they take is the limiter's doing
+# COUNT reads in all, several at a time: the limiter determines how long they take
 many_operations() {
 	for _ in 1 2 3 4 5; do
 		operations "$(($1 / 5))" &

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What udhcpc calls in tests/guest/network.sh: sets the address; the default route leads through passt.
+# udhcpc's script for tests/guest/network.sh: sets the address and the default route through passt.
 export PATH=/bin
 [ "$1" = bound ] || exit 0
 # shellcheck disable=SC2154 # udhcpc's variables

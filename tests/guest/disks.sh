@@ -3,25 +3,9 @@
 # The init of a guest that uses its virtio devices; prints `NAME: ok` or `NAME: FAILED` for each check, and powers off (or resets).
 #
 # Disks, in this order: 32 MiB to write to (serial "scratch"); 8 MiB read-only, filled with 'r'; 16 MiB with one GPT
-# partition; 8 MiB that a ring is to lie for.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
+# partition; 8 MiB whose ring will be corrupted.
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 
 # the number N of the virtioN that a disk is
 virtio_of() { basename "$(readlink "/sys/block/$1/device")"; }
@@ -71,7 +55,7 @@ partition() { grep -q '^PARTN=1' /sys/class/block/vdc1/uevent && [ "$(cat /sys/c
 
 rng() { grep -q virtio /sys/class/misc/hw_random/rng_current && [ "$(head -c 4096 /dev/hwrng | wc -c)" = 4096 ]; }
 
-# a driver that leaves and comes back, also with requests under way
+# unbind and rebind the driver, also with requests in flight
 unbind() {
 	for _ in 1 2 3; do
 		device=$(virtio_of vda)
@@ -85,7 +69,7 @@ unbind() {
 	dd if=/dev/vda of=/dev/null bs=1M
 }
 
-# The fourth disk's registers, without its driver: rings in low memory, where the MP table is taken for an index.
+# The fourth disk's registers, without its driver: rings in low memory, where the MP table is taken for the available index.
 lie() {
 	base=$((0xc0004000))
 	put() { devmem $((base + $1)) 32 "$2"; }
@@ -99,7 +83,7 @@ lie() {
 	put 0x50 0
 	sleep 1
 	[ "$(get 0x70)" = 0x0000004F ] || { echo "status $(get 0x70)"; return 1; }
-	# the others go on, and so does this one after a reset
+	# the other disks keep working, and so does this one after a reset
 	dd if=/dev/vdc of=/dev/null bs=1M || return 1
 	echo "$device" >/sys/bus/platform/drivers/virtio-mmio/bind
 	wait_for /sys/block/vdd && dd if=/dev/vdd of=/dev/null bs=1M
@@ -118,6 +102,6 @@ check unbind unbind
 check lie lie
 check data-again data
 echo "disks: done"
-# without ACPI a guest cannot turn itself off
+# without ACPI a guest cannot power off
 ! grep -q acpi=off /proc/cmdline || reboot -f
 poweroff -f

@@ -39,8 +39,7 @@ static void mount(const char *type, const char *at)
 	sys6(NR_mount, (long)type, (long)at, (long)type, 0, 0, 0);
 }
 
-/* Tells the monitor by whichever way this kernel leaves open; the name of the way. Mounts /dev, but not before telling.
- */
+/* Notifies the monitor by whichever way this kernel permits, and returns its name. Mounts /dev only after notifying. */
 static const char *boot_timer(void)
 {
 	char value = BOOT_TIMER_VALUE;
@@ -100,9 +99,7 @@ static void say_uname(void)
 	}
 }
 
-/*
- * Calls `each` with every line of a file that may be longer than any buffer, until it says false.
- */
+/* Calls `each` with every line of a file of any size, until it returns false. */
 static void each_line(const char *path, bool (*each)(char *line))
 {
 	static char buffer[16384];
@@ -174,8 +171,8 @@ static void say_base(const char *key, uint64_t base)
 }
 
 /*
- * Where the direct map and vmalloc begin, from the program headers that /proc/kcore has (fs/proc/kcore.c): of RAM they
- * tell the physical address, of vmalloc's 32 TiB they tell none.
+ * Prints the bases of the direct map and vmalloc, from the program headers of /proc/kcore (fs/proc/kcore.c): those of
+ * RAM have a physical address, that of vmalloc's 32 TiB has none.
  */
 static void say_memory_bases(void)
 {
@@ -237,7 +234,7 @@ static void say_cpus(void)
 	say_number("cpus=", cpus);
 }
 
-/* The complaints in the kernel's log: the first few themselves, and how many there are. */
+/* Prints the first few warnings in the kernel's log, and their number. */
 static void say_warnings(void)
 {
 	static const char *const signs[] = {"WARNING:", "BUG:", "Call Trace", "Oops:", "general protection", "UBSAN:"};
@@ -250,7 +247,7 @@ static void say_warnings(void)
 		if (*next)
 			*next++ = '\0';
 		for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
-			if (!find(s, signs[i]) || find(s, "hw-vuln")) /* those are about the processor */
+			if (!find(s, signs[i]) || find(s, "hw-vuln")) /* those concern the processor */
 				continue;
 			if (warnings++ < 8) {
 				begin("log: ");
@@ -392,8 +389,7 @@ static void dump_leaks(void)
 	}
 }
 
-/* /proc/kallsyms is sorted by address: the checksum of the names in its order changes with any shuffle of the kernel.
- */
+/* /proc/kallsyms is sorted by address, so that the checksum of its names in order changes with any shuffle. */
 static uint32_t order;
 static uint64_t symbols;
 
@@ -430,7 +426,7 @@ static void reboot(uint32_t how)
 	SYS(NR_reboot, 0xfee1dead, 0x28121969, how);
 }
 
-/* Waits until the console has taken what was written: on several CPUs the kernel's own words could fall into it. */
+/* Waits until the console has sent everything: with several CPUs, kernel messages could get mixed in. */
 static void drain(void)
 {
 	SYS(NR_ioctl, 1, 0x5409 /* TCSBRK */, 1);
@@ -445,7 +441,7 @@ static void act(const char *what)
 		reboot(0x01234567);
 	} else if (equal(what, "panic")) {
 		write_file("/proc/sysrq-trigger", "c");
-		SYS(NR_exit, 1, 0, 0); /* without sysrq: the end of init is a panic too */
+		SYS(NR_exit, 1, 0, 0); /* without sysrq: init's exit also causes a panic */
 	} else if (equal(what, "hang")) {
 		say("hang");
 		hang();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* To be included before everything else of guest/: a kernel that lacks what init can do without. */
+/* Include before all other headers of guest/: simulates a kernel without the optional features that init uses. */
 #include <asm/unistd_64.h>
 
 #undef __NR_ioperm

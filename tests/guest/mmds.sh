@@ -2,14 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that reads its metadata with the host side tests/e2e/mmds.py; prints `NAME: ok` or `NAME: FAILED` for
 # each check, and reboots. mmds.version=V1|V2 is on the command line, as is mmds.bytes=N, the length of /large.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 version='' bytes=0 token=''
 read -r line </proc/cmdline
 for word in $line; do
@@ -20,30 +15,19 @@ for word in $line; do
 done
 service=169.254.169.254
 
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
-
-# what the service says to a request of these lines, head and body
+# the service's response to a request of these lines, head and body
 talk() {
 	printf '%s\r\n' "$@" '' | nc -w 60 $service 80
 }
 
-# the body of an answer to GET PATH, with more headers
+# the body of the response to GET PATH, with additional headers
 get() {
 	path=$1
 	shift
 	wget -q -O - --header "X-metadata-token: $token" "$@" "http://$service$path"
 }
 
-status() { # WANTED PATH: also of answers that wget shows nothing of
+status() { # WANTED PATH: also for responses that wget does not show
 	talk "GET $2 HTTP/1.1" "X-aws-ec2-metadata-token: $token" | head -n 1 | grep -q "^HTTP/1.1 $1 "
 }
 
@@ -82,7 +66,7 @@ large() {
 	[ "$(get /large | wc -c)" = "$bytes" ] && [ "$(get /large | tr -d x | wc -c)" = 0 ]
 }
 
-# more at once than the service has places for none of them waits
+# more connections than the service has places: none of them waits
 many() {
 	for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 		get /name >/tmp/many.$i &

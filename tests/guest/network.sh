@@ -1,18 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that uses its networks, vsock and balloon with the host side tests/e2e/network.py; prints
-# `NAME: ok` or `NAME: FAILED` for each check, `NAME=VALUE` for what the host side judges, and powers off.
+# `NAME: ok` or `NAME: FAILED` for each check, `NAME=VALUE` for the host side to check, and powers off.
 #
 # eth0 is on a tap, the host 192.168.77.1; eth1 on passt. net.user=GATEWAY and net.bytes=N are on the command line.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mkdir -p /tmp /www
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 net_user='' net_bytes=0
 read -r line </proc/cmdline
 for word in $line; do
@@ -22,17 +17,6 @@ for word in $line; do
 	esac
 done
 
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
-
 # waits until the host side has written LINE to the console
 await() {
 	while read -r line; do
@@ -40,7 +24,7 @@ await() {
 	done
 }
 
-# the device virtioN of an interface, and the driver's directory
+# the device virtioN of an interface, and its driver's directory
 virtio_of() { basename "$(readlink "/sys/class/net/$1/device")"; }
 drivers=/sys/bus/virtio/drivers
 

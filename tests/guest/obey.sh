@@ -1,19 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of a guest that does what its console says: each line is a name and a command, answered by `NAME: ok` or
-# `NAME: FAILED` and what the command printed. It powers off at the line `end`, or where the console ends.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# The init of a guest that executes commands from its console: each line is a name and a command, answered by `NAME: ok`
+# or `NAME: FAILED` and the command's output. It powers off at the line `end` or the end of input.
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mkdir -p /tmp /run
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 stty -echo
 
-# eth0, before and after its driver was taken off
+# eth0, before and after its driver is unbound
 up() {
 	ip link set lo up && ip addr add 192.168.77.2/24 dev eth0 && ip link set eth0 up && ping -c 1 -W 20 192.168.77.1
 }
@@ -22,8 +17,7 @@ user_up() {
 	ip link set eth1 up && udhcpc -n -q -t 20 -T 2 -i eth1 -s /dhcp.sh
 }
 
-# Until /tmp/stop is there, the command again and again; how often it succeeded is in /tmp/times.NAME, and what failed in
-# /tmp/failed.NAME.
+# Repeats the command until /tmp/stop exists; counts successes in /tmp/times.NAME and logs failures to /tmp/failed.NAME.
 again() {
 	name=$1 times=0
 	shift
@@ -39,7 +33,7 @@ again() {
 	done
 }
 
-# what is written and stored comes back, from another place each time
+# data written to a different place each time reads back unchanged
 disk_pass() {
 	dd if=/dev/urandom of=/tmp/data bs=64k count=32 && disk_at=$((($(head -c 2 /dev/urandom | hexdump -e '1/2 "%u"')) % 400)) &&
 		dd if=/tmp/data of=/dev/vda bs=64k seek="$disk_at" conv=fsync && dd if=/dev/vda of=/tmp/back bs=64k skip="$disk_at" \
@@ -54,7 +48,7 @@ rng_pass() { [ "$(head -c 65536 /dev/hwrng | wc -c)" = 65536 ]; }
 
 read_pass() { dd if=/dev/vdb of=/dev/null bs=1M iflag=direct; }
 
-# each driver off and on again, so often
+# unbinds and rebinds each driver, COUNT times
 rebind() {
 	for _ in $(seq "$1"); do
 		for device in /sys/bus/virtio/drivers/*/virtio*; do
@@ -64,7 +58,7 @@ rebind() {
 	done
 }
 
-# all loops end, and what they did
+# stops all loops and reports their results
 stop() {
 	touch /tmp/stop
 	wait

@@ -3,25 +3,12 @@
 # The init of a guest that tests/e2e/restored.py saves and restores while it works: timers on each of its CPUs, a disk that
 # is verified, and a TCP and a vsock server that send back what comes. Answers `check NAME` on its console with `NAME: ok` or
 # `NAME: FAILED`, and ends with `quit`.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mkdir -p /tmp
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 
-wait_until() {
-	for _ in $(seq 300); do
-		! "$@" || return 0
-		usleep 200000
-	done
-	return 1
-}
-
-# another pattern in each round, past the page cache
+# a new pattern in each round, bypassing the page cache
 verify() {
 	n=0
 	while :; do
@@ -34,7 +21,7 @@ verify() {
 	done
 }
 
-# until it differs from what it is now: /tmp/verified, and each CPU's /tmp/cpuN
+# waits until /tmp/verified and each CPU's /tmp/cpuN have changed
 grows() {
 	old=$(cat "$1")
 	wait_until differs "$1"
@@ -49,7 +36,7 @@ all_grow() {
 
 local_timers() { awk '/^ *LOC:/ { for (i = 2; i <= cpus + 1; i++) print $i }' cpus="$cpus" /proc/interrupts; }
 
-# each CPU's timer interrupts go on
+# each CPU's timer interrupts continue
 timers() {
 	local_timers >/tmp/timers-before
 	sleep 3
@@ -71,17 +58,6 @@ vsock_connections() { [ "$(pidof vsock | wc -w)" = "$1" ]; }
 reseeded() { [ "$(dmesg | grep -c 'crng reseeded due to virtual machine fork')" -ge "$1" ]; }
 
 clean() { ! dmesg | grep -E 'WARNING:|BUG|soft lockup|rcu.*stall' | grep -v hw-vuln; }
-
-check() {
-	name=$1
-	shift
-	if "$@" >/tmp/log 2>&1; then
-		echo "$name: ok"
-	else
-		echo "$name: FAILED"
-		cat /tmp/log
-	fi
-}
 
 cpus=$(grep -c ^processor /proc/cpuinfo)
 echo "cpus=$cpus"

@@ -1,16 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of a guest that does what it is told on its console: each line is a command, and "[N:STATUS]" follows its output,
-# N counting from 1. Prints "shell ready" first. The modules of the initramfs are loaded.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+# The init of a guest that runs commands from its console: each line is a command, and "[N:STATUS]" follows its output,
+# N counting from 1. Prints "shell ready" first. Loads the modules of the initramfs.
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 mkdir -p /tmp /mnt
 mount -t tmpfs tmp /tmp
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
 stty -echo </dev/console
 echo "shell ready"
 n=0

@@ -1,14 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The init of a guest that is saved and restored while it works: it counts seconds, writes and verifies its disk, keeps all
-# its CPUs busy, and does what it is told on its console.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	insmod "$module" || echo "$module cannot be loaded"
-done
+# its CPUs busy, and runs commands from its console.
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 if grep -q snapshot.mark /proc/cmdline; then
 	devmem 0xc0000000 8 123 || printf '\173' | dd of=/dev/port bs=1 seek=244 conv=notrunc
 fi
@@ -21,7 +16,7 @@ while [ "$i" -lt "$cpus" ]; do
 	i=$((i + 1))
 done
 
-# another pattern in each round, past the page cache; a block that is not what was written ends it
+# a new pattern in each round, bypassing the page cache; ends if a block differs from what was written
 verify() {
 	n=0
 	while :; do

@@ -1,13 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of an initramfs: loads the modules in /modules, mounts what root= names, and goes on there.
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in /modules/*.ko; do
-	[ ! -e "$module" ] || insmod "$module" || echo "initramfs: $module cannot be loaded"
-done
+# The init of an initramfs: loads the modules in /modules, mounts the device named by root=, and switches to it.
+# shellcheck source=tests/guest/begin.sh
+. /begin.sh
 root='' mode=rw init=/sbin/init
 # shellcheck disable=SC2013
 for word in $(cat /proc/cmdline); do

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The little that a guest program without libc needs: raw system calls, strings, and lines printed whole. */
+/* What a guest program without libc needs: raw system calls, strings, and output in whole lines. */
 #ifndef RIFFLE_TESTS_GUEST_SYS_H
 #define RIFFLE_TESTS_GUEST_SYS_H
 
@@ -52,7 +52,7 @@ enum {
 };
 enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_SYNC = 04010000, O_DIRECTORY = 0200000 };
 
-/* The compiler calls these by itself. */
+/* The compiler emits calls to these. */
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);
 
@@ -85,7 +85,7 @@ static inline const char *find(const char *s, const char *what)
 	return NULL;
 }
 
-/* Reads a file as a string, cut at size - 1; the number of bytes, or a negative errno. */
+/* Reads a file as a string, truncated to size - 1; returns the number of bytes or a negative errno. */
 static inline long read_file(const char *path, char *to, size_t size)
 {
 	long fd = SYS(NR_open, path, O_RDONLY, 0), n = 0;
@@ -100,8 +100,7 @@ static inline long read_file(const char *path, char *to, size_t size)
 	return n < 0 ? n : (long)have;
 }
 
-/* A line is put together here and written at once, so that the kernel's messages fall between lines and not into them.
- */
+/* Buffers a line and writes it at once, so that kernel messages fall between lines and not into them. */
 static char line_text[40 * 1024];
 static size_t line_size;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The init of the kvmbox: it loads the modules, makes the shared tree of the host its root, runs one command there and
+ * The init of the kvmbox: it loads the modules, makes the host's shared tree its root, runs one command there and
  * passes its input, output and exit status through a virtio-serial port.
  */
 #define _GNU_SOURCE
@@ -37,8 +37,7 @@ struct config {
 
 static int channel = -1;
 
-/* Whatever goes wrong before the command runs is said on the kernel's console, which the host shows when the box dies.
- */
+/* Errors before the command runs go to the kernel's console, which the host shows if the box dies. */
 static _Noreturn void die(const char *what, const char *about)
 {
 	fprintf(stderr, "kvmbox: %s %s: %s\n", what, about, strerror(errno));
@@ -57,7 +56,7 @@ static bool read_full(void *to, size_t size)
 		ssize_t n = read(channel, at, size);
 		if (n < 0 && errno != EINTR)
 			return false;
-		if (n == 0) /* the host's end is not open yet, or is gone: then this machine is gone in a moment too */
+		if (n == 0) /* the host's end is not open yet, or closed: then this machine is about to be killed */
 			usleep(1000);
 		if (n > 0) {
 			at += n;
@@ -90,7 +89,7 @@ static void send_frame(uint32_t type, const void *data, uint32_t size)
 	write_full(frame, sizeof h + size);
 }
 
-/* The port's device node appears a moment after its driver is loaded. */
+/* The port's device node appears shortly after its driver is loaded. */
 static void open_channel(void)
 {
 	for (int tries = 0; tries < 10000; tries++) {
@@ -197,7 +196,7 @@ static void mount_or_die(const char *source, const char *target, const char *typ
 		die("mount", target);
 }
 
-/* Shows what the mount `from` has at `path` at the same place below /root. */
+/* Binds `path` in the mount `from` to the same path below /root. */
 static void bind_path(const char *from, const char *path)
 {
 	char source[4096 + 8], target[4096 + 8], link[4096];
@@ -222,7 +221,9 @@ static void bind_path(const char *from, const char *path)
 	mount_or_die(source, target, NULL, MS_BIND, NULL);
 }
 
-/* Where programs, libraries and settings are, which nobody changes while the box runs: unless the command works there.
+/*
+ * Directories with programs, libraries and settings, assumed not to change while the box runs unless the command works
+ * there.
  */
 static bool is_system(const char *name, const char *cwd)
 {
@@ -237,10 +238,10 @@ static bool is_system(const char *name, const char *cwd)
 }
 
 /*
- * The root is a tmpfs with the host's top-level directories bound into it, so that the first step of every path costs
- * no question to the host (half a millisecond). The host's tree is mounted twice: with cache=mmap, where what is
- * written is with the host at once and its changes are seen; and with cache=loose, which does not ask again, for the
- * system's files.
+ * The root is a tmpfs with the host's top-level directories bound into it, so that looking up the first component of a
+ * path needs no request to the host (half a millisecond). The host's tree is mounted twice: with cache=mmap, where
+ * writes reach the host at once and the host's changes are visible; and with cache=loose, which never revalidates, for
+ * system files.
  */
 static void bind_host(const struct config *c)
 {
@@ -307,7 +308,7 @@ static void build_root(const struct config *c)
 		if (!load_module(path))
 			die("open module", path);
 	}
-	/* As switch_root does it: a moved root, unlike a mere chroot, allows pivot_root and user namespaces. */
+	/* As switch_root does: unlike chroot, a moved root allows pivot_root and user namespaces. */
 	if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot("."))
 		die("enter", "the shared root");
 	loopback_up();
@@ -331,7 +332,7 @@ static _Noreturn void run_command(const struct config *c)
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
-/* Starts it with its three streams; pipes[] get our ends of them, -1 where one does not exist. */
+/* Starts the command with its three streams; pipes[] get this process's ends, -1 for a missing one. */
 static pid_t start_command(const struct config *c, int pipes[3])
 {
 	pid_t pid;
@@ -370,7 +371,7 @@ static pid_t start_command(const struct config *c, int pipes[3])
 	return pid;
 }
 
-/* Passes on what there is to read; false when there is nothing, now or for ever (then *fd becomes -1). */
+/* Forwards available output; false if there is none now, or never again (then *fd becomes -1). */
 static bool pass_output(int *fd, uint32_t type)
 {
 	static char data[BOX_DATA_MAX];
@@ -390,8 +391,8 @@ static bool pass_output(int *fd, uint32_t type)
 
 struct input {
 	char data[BOX_DATA_MAX];
-	size_t at, size; /* what of data the command has not taken yet */
-	bool ended;      /* close when that is taken */
+	size_t at, size; /* the part of data not yet read by the command */
+	bool ended;      /* close once that is read */
 };
 
 static void take_frame(struct input *in, const int pipes[3], bool tty)
@@ -434,7 +435,7 @@ static void give_input(struct input *in, int *fd)
 	}
 }
 
-/* Reaps whatever ended, since an init inherits the orphans; true when the command is among them. */
+/* Reaps all ended processes, since init inherits orphans; true if the command is among them. */
 static bool reap(pid_t command, int *status)
 {
 	bool ended = false;
@@ -462,7 +463,7 @@ static int serve(const struct config *c)
 	for (;;) {
 		struct pollfd p[5] = {
 		    {.fd = signals, .events = POLLIN},
-		    {.fd = in.size ? -1 : channel, .events = POLLIN}, /* no more input before this is taken */
+		    {.fd = in.size ? -1 : channel, .events = POLLIN}, /* no more input before this is read */
 		    {.fd = in.size ? pipes[0] : -1, .events = POLLOUT},
 		    {.fd = pipes[1], .events = POLLIN},
 		    {.fd = pipes[2], .events = POLLIN},
@@ -485,7 +486,7 @@ static int serve(const struct config *c)
 				break;
 		}
 	}
-	/* What it left in the pipes still counts; what its orphans might write later does not. */
+	/* Forward what is left in the pipes, but nothing that orphans might write later. */
 	while (pass_output(&pipes[1], BOX_STDOUT))
 		;
 	while (pass_output(&pipes[2], BOX_STDERR))

@@ -52,7 +52,7 @@ static void restore_terminal(void)
 static _Noreturn void finish(int status)
 {
 	if (qemu > 0) {
-		kill(qemu, SIGKILL); /* what the command wrote is with the host's kernel already */
+		kill(qemu, SIGKILL); /* the command's writes have already reached the host's kernel */
 		waitpid(qemu, NULL, 0);
 	}
 	restore_terminal();
@@ -74,10 +74,10 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static char console[8192]; /* the end of what QEMU and the box's kernel said, for the case that it dies or stops */
+static char console[8192]; /* the last output of QEMU and the box's kernel, in case it dies or hangs */
 static size_t console_size;
 
-/* Without what QEMU says each time of the processor that it emulates. */
+/* Without QEMU's usual warnings about the emulated processor. */
 static void print_console(void)
 {
 	for (size_t at = 0; at < console_size;) {
@@ -91,17 +91,17 @@ static void print_console(void)
 
 /*
  * QEMU 7.2 can lose a wake-up: its SVM code clears a bit of a processor's pending interrupts (do_vmexit(), without a
- * lock) while another thread sets the timer's, and a halted processor, whose one timer that was, then sleeps for ever.
- * Any other interrupt wakes it, and it finds the lost one too. Seen once in some hundred boots before this was sent.
- * Under -icount it is not: timers run on the processor's own thread there, and nothing may come at a time of its own.
+ * lock) while another thread sets the timer's, and a halted processor waiting for that timer then sleeps forever. Any
+ * other interrupt wakes it, and then it also finds the lost one. Without this, one in several hundred boots hung. Not
+ * sent under -icount: there timers run on the processor's own thread, and asynchronous events would make runs differ.
  */
 #define WAKE_SECONDS 1.0
 static bool wakes;
 
-static double limit, deadline; /* seconds; a limit of 0 is none */
-static sigset_t unblocked;     /* as it was when we started; everywhere but in await() the caught signals wait */
+static double limit, deadline; /* seconds; 0: no limit */
+static sigset_t unblocked;     /* the mask at start; caught signals are blocked everywhere except in await() */
 
-/* The only place that sleeps, so that signals and the time limit are heeded wherever output or input is stuck. */
+/* The only place that sleeps, so that signals and the time limit work even if output or input is stuck. */
 static int await(struct pollfd *fds, nfds_t count)
 {
 	double left = deadline - now();
@@ -120,7 +120,7 @@ static int await(struct pollfd *fds, nfds_t count)
 	return n;
 }
 
-/* ---- what is on its way to the guest ---- */
+/* ---- data to the guest ---- */
 
 static char *pending;
 static size_t pending_at, pending_size, pending_room;
@@ -146,7 +146,7 @@ static void queue_frame(uint32_t type, const void *data, size_t size)
 	queue(data, size);
 }
 
-/* One wake-up a second, as long as the box takes what it is sent. */
+/* One wake-up per second, as long as the box reads its input. */
 static void queue_wake(void)
 {
 	static double last;
@@ -161,14 +161,14 @@ static void flush_pending(int channel)
 	while (pending_at < pending_size) {
 		ssize_t n = send(channel, pending + pending_at, pending_size - pending_at, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n <= 0)
-			return; /* not now; or QEMU is gone, which its console's end will tell */
+			return; /* not now; or QEMU is gone, which closes its console */
 		pending_at += (size_t)n;
 	}
 }
 
-/* ---- what came from the guest ---- */
+/* ---- data from the guest ---- */
 
-/* In pieces that a pipe which is ready takes without blocking. */
+/* Writes in pieces that a ready pipe accepts without blocking. */
 static void write_all(int fd, const char *data, size_t size)
 {
 	while (size) {
@@ -185,7 +185,7 @@ static void write_all(int fd, const char *data, size_t size)
 	}
 }
 
-/* Takes what the channel has, false when that is nothing; handles each frame as soon as it is whole. */
+/* Reads from the channel, false if there is nothing; handles each frame as soon as it is complete. */
 static bool take_frames(int channel)
 {
 	static char in[sizeof(struct box_header) + BOX_DATA_MAX];
@@ -245,7 +245,7 @@ static _Noreturn void report_dead_box(void)
 
 /* ---- input ---- */
 
-/* Passes on what stdin has; false at its end. On a terminal three Ctrl-] in a row end the box. */
+/* Forwards input from stdin; false at its end. On a terminal three Ctrl-] in a row end the box. */
 static bool take_input(bool tty)
 {
 	static char data[BOX_DATA_MAX];
@@ -289,7 +289,7 @@ static bool same_file(int a, int b)
 	return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* The strings of the caller, and what only this process can know of its streams. */
+/* The caller's strings, and what only this process knows about its streams. */
 static void queue_config(char **strings, bool tty)
 {
 	struct winsize w = {.ws_row = 24, .ws_col = 80};
@@ -367,7 +367,7 @@ static void catch_signals(void)
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
 		struct sigaction old;
 		sigaction(signals[i], NULL, &old);
-		if (old.sa_handler == SIG_IGN) /* as nohup and a shell's & want it */
+		if (old.sa_handler == SIG_IGN) /* as set by nohup or a shell's background jobs */
 			continue;
 		sigaddset(&set, signals[i]);
 		sigaction(signals[i], &a, NULL);
@@ -376,7 +376,7 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* The time-stamp counter and the clock at one moment, to a microsecond or so. */
+/* Samples the time-stamp counter and the clock together, to about a microsecond. */
 static void sample(uint64_t *tsc, uint64_t *ns)
 {
 	uint64_t best = UINT64_MAX;
@@ -396,9 +396,9 @@ static void sample(uint64_t *tsc, uint64_t *ns)
 }
 
 /*
- * How fast this processor's time-stamp counter runs, which QEMU passes on. If the kernel has to measure it by emulated
- * timers, it is up to 0.2 % wrong on a busy host. KVM keeps that number although the kernel refines its own, and timers
- * of guests that start a minute later are late by their whole uptime.
+ * The frequency of the time-stamp counter, which QEMU passes on. Measured by the kernel with emulated timers it is off
+ * by up to 0.2 % on a busy host. KVM keeps that value although the kernel refines its own, so that timers of guests
+ * started a minute later drift by that error for all their uptime.
  */
 static unsigned long tsc_khz(void)
 {
@@ -411,7 +411,7 @@ static unsigned long tsc_khz(void)
 	return (unsigned long)((double)(tsc[1] - tsc[0]) * 1e6 / (double)(ns[1] - ns[0]) + 0.5);
 }
 
-/* Under -icount the counter is QEMU's own, and measured right. */
+/* Under -icount the counter is QEMU's own, and the kernel measures it correctly. */
 static void tell_frequency(char **qemu_argv)
 {
 	static char line[4096];
@@ -443,14 +443,14 @@ int main(int argc, char **argv)
 	limit = atof(argv[1]);
 	deadline = now() + limit;
 
-	/* Streams closed by the caller must not become QEMU's sockets. */
+	/* Descriptors 0 to 2 closed by the caller must not be reused for QEMU's sockets. */
 	for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0;) {
 		if (fd > 2) {
 			close(fd);
 			break;
 		}
 	}
-	/* A terminal that another job has would stop us on the first read. */
+	/* Reading from a terminal in another foreground job would stop this process. */
 	bool terminal = !tcgetattr(0, &saved), ours = !terminal || tcgetpgrp(0) == getpgrp();
 	bool tty = terminal && ours && isatty(1), input = ours;
 	int channel, log;

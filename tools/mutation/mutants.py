@@ -14,9 +14,9 @@ SWAPS = {
     "+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "&": "|", "|": "&", "^": "|", "<<": ">>", ">>": "<<",
     "+=": "-=", "-=": "+=", "*=": "+=", "/=": "*=", "%=": "/=", "&=": "|=", "|=": "&=", "^=": "|=", "<<=": ">>=", ">>=": "<<=",
 }
-# a comparison is also turned around: a bound off by one is not the only way for it to be wrong
+# a comparison is also inverted: it can be wrong by more than an off-by-one
 TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-# a condition is still evaluated, for what it does beside
+# a condition is still evaluated, for its side effects
 BRANCH = {b") && 0": "never", b") || 1": "always"}
 UNARY = {"!": "", "~": "", "-": "", "++": "--", "--": "++"}
 NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)([uUlL]*)(?![\w.])")
@@ -26,7 +26,7 @@ NOT_CODE = re.compile(rb'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """One change. Its key says where without a line number, so that a list of them survives edits elsewhere in a file."""
+    """One change. Its key locates it without a line number, so that lists of keys survive edits elsewhere in a file."""
     path: str
     function: str
     line: int
@@ -35,7 +35,7 @@ class Mutant:
     new: bytes
     text: str           # the line, stripped
     column: int         # in the stripped line
-    nth: int = 0        # of those in the function that are alike in all this
+    nth: int = 0        # index among identical ones in the function
 
     @property
     def change(self):
@@ -80,7 +80,7 @@ class Finder:
             self.variable(cursor, "")
 
     def variable(self, cursor, function):
-        """The initialiser alone: a larger array is no other behaviour."""
+        """Only the initialiser: a larger array does not change behaviour."""
         equals = self.source.find(b"=", cursor.location.offset, cursor.extent.end.offset)
         if equals >= 0:
             for child in cursor.get_children():
@@ -88,7 +88,7 @@ class Finder:
                     self.walk(child, function)
 
     def walk(self, cursor, function, decides=False):
-        """`decides`: it is all of a condition, which is made to be always or never so; its negation would be found by less."""
+        """`decides`: it is a whole condition, which is made always true or false; a negation would be easier to detect."""
         kind = cursor.kind
         if kind == Kind.VAR_DECL:
             self.variable(cursor, function)
@@ -137,7 +137,7 @@ class Finder:
                 return
 
     def condition(self, cursor, function):
-        """A branch that is never taken, and one that always is."""
+        """A branch never taken, and one always taken."""
         if cursor is None:
             return
         start, end = cursor.extent.start.offset, cursor.extent.end.offset
@@ -163,7 +163,7 @@ class Finder:
 
 
 def arguments(database, path):
-    """How the build compiles a file, as libclang takes it; of several ways the first."""
+    """The build's compiler arguments for a file, for libclang; the first set if there are several."""
     for entry in json.loads(pathlib.Path(database).read_text(encoding="utf-8")):
         if (pathlib.Path(entry["directory"]) / entry["file"]).resolve() == pathlib.Path(path).resolve():
             words = shlex.split(entry["command"])

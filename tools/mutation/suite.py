@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of the tree with a build of its own, the unit tests in it, and a run of one that ends what makes no progress."""
+"""A copy of the tree with its own build and unit tests, and a test runner that kills tests without progress."""
 import dataclasses
 import fcntl
 import hashlib
@@ -13,11 +13,11 @@ import signal
 import subprocess
 import time
 
-# a process namespace of its own and a /tmp of its own: a mutant may kill and delete what it was not meant to
+# with its own PID namespace and /tmp: a mutant may kill or delete anything
 APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"] if os.geteuid() == 0 else \
         ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--"]
 INSIDE = 'mount -t tmpfs -o size=2g tmpfs /tmp && mount -t proc proc /proc && export TMPDIR=/tmp && exec "$@"'
-SILENT = 20             # seconds without output or processor time after which a run hangs, at least
+SILENT = 20             # minimum seconds without output or processor time after which a run counts as hanging
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -80,12 +80,12 @@ def run(test, log, cpu_limit=None, silent_limit=None):
 
 
 class Tree:
-    """What mutants are built in: the sources as they are, below `work`."""
+    """The tree in which mutants are built: a copy of the sources below `work`."""
 
     def __init__(self, root, work):
         self.root, self.tree, self.build = root, work / "tree", work / "tree" / "build"
         work.mkdir(parents=True, exist_ok=True)
-        self.lock = open(work / "lock", "w", encoding="ascii")      # held until the end: two at once would judge each other's mutants
+        self.lock = open(work / "lock", "w", encoding="ascii")      # held until the end: two concurrent runs would test each other's mutants
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -103,7 +103,7 @@ class Tree:
             raise RuntimeError(f"{' '.join(command)}: ended with {status}:\n{self.log.read_text(errors='replace')[-2000:]}")
 
     def update(self):
-        """Copies what differs, and takes away what is no longer there."""
+        """Copies what differs, and removes what no longer exists."""
         listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root,
                                 stdout=subprocess.PIPE, check=True).stdout.decode().split("\0")
         wanted = {name for name in listed if name and (self.root / name).is_file()}
@@ -120,7 +120,7 @@ class Tree:
                     path.unlink()
 
     def ninja(self, *targets, mutant=False):
-        """Whether they could be built. Nobody compiles a mutant again: a cache is not to keep it."""
+        """Whether they could be built. Without ccache, since a mutant is never compiled again."""
         more = {"CCACHE_DISABLE": "1"} if mutant else {}
         with open(self.log, "wb") as log:
             return subprocess.run(["ninja", "-C", str(self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
@@ -131,7 +131,7 @@ class Tree:
         return json.loads(told.stdout)
 
     def inputs(self, target):
-        """All that a target is made from, as ninja names it; asked for once, for it takes as long as a link."""
+        """All inputs of a target, as ninja names them; queried once, since it takes as long as a link."""
         if target not in self.known_inputs:
             told = subprocess.run(["ninja", "-C", str(self.build), "-t", "inputs", target], stdout=subprocess.PIPE, check=True,
                                   text=True)
@@ -144,8 +144,8 @@ class Tree:
 
     def tests(self, path):
         """
-        The unit tests that have the object of a file in them, by what ninja says and then by the programs themselves: which
-        objects they have does not change with what is in these, so that only those that count are brought up to date.
+        The unit tests that contain a file's object, according to ninja and then to the programs themselves. Since the
+        set of objects does not depend on their content, only the relevant programs are rebuilt.
         """
         if not self.known_tests:
             self.known_tests = self.introspect("tests")
@@ -165,7 +165,7 @@ class Tree:
         return found
 
     def objects(self, path):
-        """The objects that a file is compiled to for programs of this machine, as ninja names them."""
+        """The objects that a file is compiled to for the host's programs, as ninja names them."""
         database = json.loads((self.build / "compile_commands.json").read_text(encoding="utf-8"))
         return [entry["output"] for entry in database
                 if (pathlib.Path(entry["directory"]) / entry["file"]).resolve() == (self.tree / path).resolve()]
@@ -178,7 +178,7 @@ def linked(program):
 
 
 def baseline(test, log, kept):
-    """Runs a test unmutated, unless the same program was before; False when it fails: what it says of mutants is nothing."""
+    """Runs a test unmutated, unless the same program ran before; False if it fails, which makes it useless."""
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     digest = hashlib.sha256(pathlib.Path(test.command[0]).read_bytes()).hexdigest()
     if known.get(test.name, [None])[0] != digest:
@@ -189,6 +189,6 @@ def baseline(test, log, kept):
 
 
 def notices(test, log):
-    """Whether a test fails on what is built now."""
+    """Whether a test fails with the current build."""
     passed, _, _ = run(test, log, cpu_limit=5 + 10 * test.cpu, silent_limit=SILENT + 10 * test.silence)
     return not passed

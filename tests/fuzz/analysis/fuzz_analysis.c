@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes a kernel's whole way: analysed, written, opened, laid out and loaded with its functions in another order. */
+/* Fuzzes the whole path of a kernel: analysed, written, opened, and loaded with its functions shuffled. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,7 +22,7 @@ static void promise(int holds)
 		abort();
 }
 
-/* What was written opens and loads, whatever the kernel says of itself. */
+/* Whatever the kernel claims, the prepared file must open and load. */
 static void load(const struct riffle_source *source, const struct riffle_plan *plan, unsigned seed)
 {
 	static struct riffle_ram ram = {0, RAM, NULL};
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct shuffle *shuffle;
 
 	if (!riffle_image_open(&image, fd, -1, &error)) {
-		/* memory without contents is all that a larger one would be, and that takes time */
+		/* a larger image would only add memory without contents, and take time */
 		if (image->image_bytes <= IMAGE_MAX && image->relocatable &&
 		    !shuffle_analyse(&shuffle, image, NULL, &error)) {
 			write_and_load(image, shuffle, (unsigned)size);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-analysis-seeds DIRECTORY: writes the seed of fuzz-analysis, tests/fuzz/corpus/analysis, anew. */
+/* make-analysis-seeds DIRECTORY: regenerates the seed of fuzz-analysis, tests/fuzz/corpus/analysis. */
 #include <stdio.h>
 
 #include "tests/lib/kernels.h"

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the HTTP parser: up to the first request that it refuses, where reads end must not matter. */
+/*
+ * Fuzzes the HTTP parser: up to the first rejected request, events must not depend on how the input is split into
+ * reads.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +20,7 @@ static uint64_t mixed(uint64_t hash, const void *bytes, size_t count)
 	return hash;
 }
 
-/* A digest of all events to the first refusal, with the input fed in reads of `step` bytes. */
+/* Digest of all events up to the first rejection, with the input fed in reads of `step` bytes. */
 static uint64_t run(const uint8_t *data, size_t size, size_t step)
 {
 	static const char *const keep[] = {"x-metadata-token", NULL};

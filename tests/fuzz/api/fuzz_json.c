@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the JSON reader with each schema: what it takes jansson takes too, and the other way round. */
+/* Fuzzes the JSON reader with each schema: it must accept exactly what jansson accepts. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static const struct schema *const schemas[] = {
     &schema_cpu,         &schema_file,
 };
 
-/* What is no difference: numbers that do not fit, and how deep is too deep. */
+/* Differences that do not count: numbers out of range, and the nesting limit. */
 static void compare(const char *text, size_t size, bool good)
 {
 	json_error_t error;
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data + 1, size - 1);
 	if (schema_read(&t, text, size - 1, schema, object, &arena)) {
 		fuzz_accepted++;
-		/* what a schema takes is JSON */
+		/* what a schema accepts is JSON */
 		compare(text, size - 1, true);
 	} else if (!strstr(t.error, " at line ")) {
 		abort();

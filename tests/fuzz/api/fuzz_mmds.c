@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the metadata service by frames of a guest: any bytes, and segments of clients that know what they were sent,
- * so that conversations get somewhere; time passes, and the host changes the store.
+ * Fuzzes the metadata service with frames from a guest: arbitrary bytes, and segments from clients that track the
+ * connection state, so that conversations make progress; time passes, and the host changes the store.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static const char *const values[] = {
 
 static uint64_t clock_ns;
 
-/* In the place of the event loop and of the device, which there are none of. */
+/* Stands in for the event loop and the device. */
 void net_poll(struct virtio_device *device)
 {
 	(void)device;
@@ -91,7 +91,7 @@ static uint32_t get32(const uint8_t *at)
 	return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-/* From memory that ends where the frame does. */
+/* Sends from memory that ends where the frame does, so that an overrun is detected. */
 static void send_frame(const struct net_hook *hook, const uint8_t *frame, size_t bytes)
 {
 	uint8_t *copy = malloc(bytes ? bytes : 1);
@@ -140,7 +140,7 @@ static size_t add_payload(struct input *in, uint8_t *to, unsigned how)
 	return bytes;
 }
 
-/* Where the client stands, or a little beside it. */
+/* With the client's sequence numbers, or slightly off. */
 static void send_segment(const struct net_hook *hook, struct input *in)
 {
 	static uint8_t frame[8192];
@@ -179,7 +179,7 @@ static void send_segment(const struct net_hook *hook, struct input *in)
 	send_frame(hook, frame, 54 + options + bytes);
 }
 
-/* Takes frames, whose segments the clients remember unless they are lost. */
+/* Receives frames; clients record the segments unless they are lost. */
 static void drain(const struct net_hook *hook, unsigned most, bool lost)
 {
 	static uint8_t frame[ROOM];
@@ -255,7 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 3:
 			drain(hook, 1 + (step >> 3), step & 128);
 			break;
-		case 4: /* a client comes in */
+		case 4: /* a client connects */
 			clients[step >> 3].seq = 7;
 			{
 				static const uint8_t syn[] = {0, 0, TCP_SYN}, ack[] = {0, 0, TCP_ACK};

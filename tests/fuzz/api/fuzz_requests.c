@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes sequences of requests before the start, against a model of what is configured: each answer has a status that
- * there is, what fails changes nothing that GET shows, and GET shows what was taken.
+ * Fuzzes sequences of requests before the start, against a model of what is configured: each response has a known
+ * status, a failed request changes nothing that GET shows, and GET shows accepted changes.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define DRIVES 4
 
-/* What is configured, as a client would note it. */
+/* The expected configuration, as a client would track it. */
 struct model {
 	char order[DRIVES + 1]; /* ids of the drives, '0' to '3' */
 	char root;              /* the root drive's id, 0: none */
@@ -74,7 +74,7 @@ static void expect(bool condition)
 		abort();
 }
 
-/* What GET shows is what the model says. */
+/* Checks what GET shows against the model. */
 static void check(void)
 {
 	json_t *config = get("/vm/config"), *drives = json_object_get(config, "drives");
@@ -179,7 +179,7 @@ static void put_vsock(uint8_t bits)
 	model.has_vsock = good;
 }
 
-/* Requests that must be refused in this phase, and bytes that are no request at all. */
+/* Requests that must be rejected in this phase, and bytes that are no request at all. */
 static void ask_wrongly(uint8_t which, const uint8_t *data, size_t size)
 {
 	static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the boot room: a bzImage booted as such, and setup headers out of prepared kernels, in a small guest. */
+/* Fuzzes lib/boot: booting a bzImage directly, and setup headers of prepared kernels, in a small guest. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		    !riffle_boot_write(&registers, &machine, &plan, &loaded, &error)) {
 			fuzz_accepted++;
 			if (riffle_boot_setup_header(setup_header, &plan, &loaded, &error))
-				abort(); /* what can be booted has a header */
+				abort(); /* a bootable kernel has a header */
 		}
 		return 0;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the reader of layout files; one that it takes must send each address to one place and back. */
+/* Fuzzes the reader of layout files; a layout it accepts must map each address to one place and back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes bzImages: the setup header and each decoder that is a library. */
+/* Fuzzes bzImages: the setup header and each decompressor that is a library. */
 #include <string.h>
 #include <unistd.h>
 
@@ -7,7 +7,7 @@
 #include "tests/fuzz/image/fuzz_image.h"
 #include "tests/lib/kernels.h"
 
-/* up to 1 GiB is allowed to a payload, but zeroing that each time would be all the fuzzer does */
+/* a payload may unpack to 1 GiB, but zeroing that much would take all of the fuzzer's time */
 #define UNPACKED_MAX (4u << 20)
 
 static uint32_t word(const uint8_t *at)
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		return 0;
 	fd = test_file(data, bytes);
 	if (riffle_image_peek_compression(fd) == RIFFLE_COMPRESSION_LZO)
-		close(fd); /* a program run for each input would fuzz that program, slowly */
+		close(fd); /* running an external decompressor for each input would fuzz that program, slowly */
 	else
 		fuzz_open(fd, -1);
 	return 0;

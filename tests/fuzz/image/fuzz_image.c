@@ -66,7 +66,7 @@ static void check(const struct riffle_image *image)
 		sum += strlen(image->section[n].name);
 	promise(memchr(image->kernel_version, 0, sizeof image->kernel_version) != NULL);
 	promise(image->build_id_bytes <= sizeof image->build_id);
-	promise(sum < UINT64_MAX); /* which keeps the reads above */
+	promise(sum < UINT64_MAX); /* uses the result, so that the reads are not optimised away */
 }
 
 void fuzz_open(int kernel_fd, int relocs_fd)

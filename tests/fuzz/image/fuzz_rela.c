@@ -5,7 +5,7 @@
 #include "tests/fuzz/image/fuzz_image.h"
 #include "tests/lib/kernels.h"
 
-/* A field may be relocated once: other relocations of the same section are left out. */
+/* A field may be relocated only once: drops other relocations of the same section. */
 static void drop_others(struct test_bytes *file, const Elf64_Shdr *rela)
 {
 	const Elf64_Ehdr *header = test_elf_header(file);
@@ -17,8 +17,8 @@ static void drop_others(struct test_bytes *file, const Elf64_Shdr *rela)
 }
 
 /*
- * Input: a byte that chooses the section to relocate, a byte that says how many symbols follow, symbols (appended to
- * the good ones), and entries, which take the place of .rela.data's.
+ * Input: the section to relocate (1 byte), the number of symbols (1 byte), symbols (appended to the good ones), and
+ * entries, which replace those of .rela.data.
  */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	rela->sh_size = (bytes - 2 - extra) / sizeof(Elf64_Rela) * sizeof(Elf64_Rela);
 	rela->sh_info = data[0] % test_elf_header(&file)->e_shnum;
 	drop_others(&file, rela);
-	file.count = rela->sh_offset + rela->sh_size; /* what is left over would be a tail */
+	file.count = rela->sh_offset + rela->sh_size; /* otherwise the rest would be a tail */
 	fuzz_open(test_file_of(&file), -1);
 	test_bytes_free(&file);
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes relocation lists, of either format, beside a good kernel. */
+/* Fuzzes relocation lists, of either format, with a good kernel. */
 #include <unistd.h>
 
 #include "tests/fuzz/image/fuzz_image.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-image-seeds DIRECTORY: writes the image room's seeds, tests/fuzz/corpus/{elf,bzimage,relocs,rela}, anew. */
+/* make-image-seeds DIRECTORY: regenerates the seeds for prepare/image, tests/fuzz/corpus/{elf,bzimage,relocs,rela}. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +56,7 @@ static void save_bzimages(const char *directory, const struct test_kernel_spec *
 
 		if (c == RIFFLE_COMPRESSION_LZO)
 			continue;
-		/* random bytes do not compress; a fuzzer has no use for them */
+		/* random bytes do not compress, and are useless to a fuzzer */
 		for (s = 0; s < TEST_SEGMENTS; s++)
 			memset(k.elf.at + test_elf_segment(&k.elf, s)->p_offset + 192, 0, spec->segment_bytes - 192);
 		test_bzimage_of(&file, &bzimage_spec, &k);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Anybody's ELF file as a command, the loader's cache, and what a guest's init is told: what is read of them. */
+/* Fuzzes the readers of untrusted ELF files, of the loader's cache, and of the guest init's configuration. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* That a file is there says that the entry before it was understood. */
+/* A file that is present shows that the entry before it was understood. */
 static void note(void *opaque, const char *path)
 {
 	(void)opaque;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line of `riffle run` and the guest command line in it, from anybody. */
+/* Fuzzes the command line of `riffle run` and the guest command line in it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +14,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__asan_default_options(void);
 
-/* The values of device options live as long as the process that was started with them. */
+/* The values of device options are never freed, as they live as long as the process. */
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
 }
 
-/* Files are another target's. */
+/* Configuration files have their own fuzz target. */
 bool run_config_apply(struct machine_config *config, const char *path)
 {
 	(void)config;
@@ -30,7 +30,7 @@ bool run_config_apply(struct machine_config *config, const char *path)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-/* what the parser says goes nowhere; the fuzzer's own reports keep the real descriptor 2 */
+/* discards the parser's messages; the fuzzer's own reports keep the real descriptor 2 */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A prepared kernel's header and plan from anybody: checked, laid out and loaded without touching what it should not.
- */
+/* Fuzzes the header and plan of a prepared kernel: checking, layout and load must stay within bounds. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* the file is `size` bytes, zeros behind it up to what the header claims */
+/* the file is `size` bytes, followed by zeros up to the size in the header */
 static int read_padded(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
 	(void)opaque;
@@ -23,7 +22,7 @@ static int read_padded(void *opaque, uint64_t offset, void *buffer, size_t bytes
 	return 0;
 }
 
-/* what the library promises of each frame that it asks for, and how much of the buffer is its own */
+/* checks what the library promises about each frame it requests, and that the buffer is large enough */
 static int read_any_frame(const struct riffle_source *source, const struct riffle_frame_read *frame, void *buffer,
 			  struct riffle_error *error)
 {
@@ -37,7 +36,7 @@ static int read_any_frame(const struct riffle_source *source, const struct riffl
 	return 0;
 }
 
-/* The input as a file, its header's sum put right: what a plan that is stored in pieces is read by. */
+/* Reads the input as a file with a corrected header checksum, as a plan stored in frames is read. */
 static void open_plan(const uint8_t *data, size_t size)
 {
 	uint8_t *file = malloc(size); /* exact */
@@ -51,13 +50,13 @@ static void open_plan(const uint8_t *data, size_t size)
 	header->header_checksum = riffle_checksum_header(header);
 	riffle_source_from_bytes(&source, &memory, file, size);
 	source.read_frame = read_any_frame;
-	/* a larger one takes memory and time and shows nothing more */
+	/* a larger one only takes more memory and time */
 	if (header->plan_bytes < 4 << 20 && !riffle_plan_open(&plan, &source, &error))
 		riffle_plan_close(&plan);
 	free(file);
 }
 
-/* A shuffle by a plan that was taken: it loads, or a reference's field is not where it should be. */
+/* Shuffles by an accepted plan: it must load, unless the field of a reference is out of place. */
 static void shuffle(const struct riffle_plan *plan, const struct riffle_source *source,
 		    const struct riffle_memory *memory, const struct riffle_random *random)
 {
@@ -102,9 +101,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(&header, data, sizeof header);
 	size -= sizeof header;
 	size &= ~(size_t)7;
-	bytes = malloc(size ? size : 1); /* exact, so that the sanitizer sees one byte too many */
+	bytes = malloc(size ? size : 1); /* exact, so that the sanitizer detects an overrun by one byte */
 	memcpy(bytes, data + sizeof header, size);
-	/* sums that are right, for otherwise nothing behind them would ever be reached */
+	/* correct checksums, or nothing after their checks would ever be reached */
 	header.plan_bytes = size;
 	if (header.base_bytes > size || !(header.features & RIFFLE_FEATURE_SHUFFLE))
 		header.base_bytes = size;
@@ -119,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_KASLR; mode++)
 			if (!riffle_layout_draw(&layout, &plan, &memory, mode, &random, &error) &&
 			    riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error))
-				abort(); /* what was drawn must load */
+				abort(); /* a layout that was drawn must load */
 		fuzz_accepted++;
 		if (plan.chunk_count)
 			shuffle(&plan, &source, &memory, &random);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* make-prepared-seeds DIRECTORY: writes the seeds of fuzz-prepared, tests/fuzz/corpus/prepared, anew: headers and
- * plans. */
+/*
+ * make-prepared-seeds DIRECTORY: regenerates the seeds of fuzz-prepared, tests/fuzz/corpus/prepared: headers and plans.
+ */
 #include <stdio.h>
 
 #include "tests/unit/lib/shuffled_kernel.h"

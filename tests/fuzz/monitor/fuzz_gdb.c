@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a debugger's connection brings, to a target that stops at once when it is let go. */
+/* Fuzzes the gdb server with a debugger's bytes and a target that stops at once when resumed. */
 #include <string.h>
 
 #include "monitor/debug/stub.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the reader of a snapshot's state: its checksum is made to fit, and every component takes what it is given. */
+/* Fuzzes the reader of a snapshot's state: the checksum is corrected, and every component restores from it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +35,7 @@ static void must(int status)
 		abort();
 }
 
-/* What is taken is used: its queues are rung, its rings looked at. */
+/* Uses a restored device: notifies its queues, reads its rings. */
 static bool restore_device(struct virtio_device *device, unsigned slot, const struct state_file *file)
 {
 	struct virtio_mmio mmio;
@@ -82,13 +82,13 @@ static bool restore_platform(const struct state_file *file)
 	struct state_writer writer = {0};
 	unsigned refused = 0;
 
-	/* each one, whatever became of those before */
+	/* every component, even if earlier ones failed */
 	refused += serial_restore(&serial, file, NULL) != 0;
 	refused += i8042_restore(&i8042, file, NULL) != 0;
 	refused += cmos_restore(&cmos, file, NULL) != 0;
 	refused += power_restore(&power, file, NULL) != 0;
 
-	/* what was taken can be saved again */
+	/* accepted state can be saved again */
 	serial_save(&serial, &writer);
 	i8042_save(&i8042, &writer);
 	cmos_save(&cmos, &writer);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes the seed of fuzz_snapshot: a state that every component takes. usage: make-snapshot-seeds FILE */
+/* Writes the seed of fuzz_snapshot: a state that every component accepts. usage: make-snapshot-seeds FILE */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes what a loader hands to the stage: hvm_start_info or a zero page, and all that these point to. */
+/* Fuzzes what a boot loader passes to the stage: hvm_start_info or a zero page, and everything they point to. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Guest memory, and each range of it that was asked for as memory of its own: whoever reads past it is found. */
+/* Guest memory, with each range requested from it copied to its own allocation, so that an overrun is detected. */
 struct guest {
 	const uint8_t *bytes;
 	size_t size;
@@ -42,7 +42,7 @@ static void look(uint8_t *zero_page, const struct stage_view *view)
 	if (stage_machine_ram(&machine, &end, zero_page, UINT64_C(64) << 30, &error))
 		return;
 	for (size_t i = 0; i < machine.memory.ram_count; i++) {
-		/* ascending and apart, as the library takes it for granted */
+		/* ascending and disjoint, as the library assumes */
 		if (machine.ram[i].address < previous || !machine.ram[i].bytes ||
 		    machine.ram[i].address + machine.ram[i].bytes > end)
 			abort();
@@ -63,7 +63,10 @@ static void look(uint8_t *zero_page, const struct stage_view *view)
 	fuzz_accepted++;
 }
 
-/* Byte 0: bit 0 PVH or a zero page; byte 1: where start info or zero page lies, in 32 bytes; then memory from 0 on. */
+/*
+ * Byte 0: bit 0 PVH or a zero page; byte 1: address of start info or zero page in units of 32 bytes; then memory from 0
+ * on.
+ */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct guest guest = {.bytes = data + 2};

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the search for kallsyms tables: well-formed ones of each format with some bytes changed, or bytes as they are.
- */
+/* Fuzzes the search for kallsyms tables: well-formed ones of each format with some bytes changed, or raw input. */
 #include <stdlib.h>
 
 #include "prepare/symbols/symbols.h"

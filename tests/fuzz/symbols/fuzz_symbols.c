@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes what symbolize reads beside kallsyms: System.map, the symbols of an ELF, and logs cut into pieces. */
+/* Fuzzes what symbolize reads in addition to kallsyms: System.map, the symbols of an ELF, and logs cut into pieces. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -53,7 +53,7 @@ static void annotate_log(const char *log, size_t size, size_t piece)
 	fuzz_accepted += total > 0;
 }
 
-/* the first byte says what the rest is */
+/* the first byte selects what the rest is */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct riffle_error error;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the balloon: a hostile driver, a host that changes its mind. No page outside guest memory may go. */
+/*
+ * Fuzzes the balloon: a hostile driver, and a host that changes its target. No page outside guest memory may be
+ * discarded.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,7 +38,7 @@ static void host(void *opaque, uint8_t what, const uint8_t *data, size_t bytes)
 	}
 }
 
-/* The pages on either side of guest memory, in the place of whatever else of the process might be there. */
+/* Guard pages on either side of guest memory, in place of other memory of the process. */
 static void make_guards(struct harness *harness)
 {
 	uint8_t *ram = harness->memory.ram[0].host;

@@ -24,5 +24,5 @@ struct virtio_device *fuzz_device_make(struct loop *loop)
 
 void fuzz_device_step(struct virtio_device *device)
 {
-	(void)device; /* everything is done at once */
+	(void)device; /* requests complete at once */
 }

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device driven by hostile input: registers, rings and buffers, in any order.
- *
- * An input is a list of steps, a byte each and its arguments. A step `begin` does what a driver does up to DRIVER_OK,
- * so that inputs need not find the way there; everything else is the input's. Guest memory is small: most addresses hit
- * it.
+ * A virtio device driven by hostile input: registers, rings and buffers, in any order. An input is a list of steps, a
+ * byte each and its arguments. A step `begin` initialises the device up to DRIVER_OK, so that inputs need not find that
+ * sequence; everything else comes from the input. Guest memory is small, so that most addresses hit it.
  */
 #include "fuzz_device.h"
 
@@ -89,7 +87,7 @@ static void begin(uint64_t features, unsigned log_size)
 	write32(VIRTIO_MMIO_STATUS, 15);
 }
 
-/* A descriptor anywhere; an address may well be one that makes sense. */
+/* A descriptor anywhere, often with a plausible address. */
 static void put_descriptor(struct input *input)
 {
 	uint64_t at = take(input, 2) & ~UINT64_C(15);
@@ -102,7 +100,7 @@ static void put_descriptor(struct input *input)
 		memcpy(memory + at, &descriptor, sizeof descriptor);
 }
 
-/* What a driver does to hand over a chain; the index moves by one, or to wherever. */
+/* Makes a chain available; the index advances by one, or to any value. */
 static void make_available(struct input *input, bool anywhere)
 {
 	unsigned queue = (unsigned)take(input, 1) % device->ops->queue_count;
@@ -179,7 +177,7 @@ static void must(int status)
 		abort();
 }
 
-/* of the sanitizer's runtime, where there is one */
+/* from the sanitizer's runtime, if linked */
 void __lsan_disable(void) __attribute__((weak));
 void __lsan_enable(void) __attribute__((weak));
 
@@ -189,7 +187,7 @@ static void set_up(void)
 	guest.count = 1;
 	bus_init(&bus);
 	must(loop_init(&loop, NULL));
-	/* devices in mappings point to memory of theirs, where the leak checker does not look */
+	/* devices in mappings hold pointers that the leak checker does not see */
 	if (__lsan_disable)
 		__lsan_disable();
 	device = fuzz_device_make(&loop);

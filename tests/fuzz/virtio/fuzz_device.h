@@ -5,10 +5,10 @@
 
 #include "monitor/virtio/mmio.h"
 
-/* What a target defines: its device, made once and used for all inputs. Aborts when it cannot be had. */
+/* Defined by each target: creates its device, once for all inputs. Aborts on failure. */
 struct virtio_device *fuzz_device_make(struct loop *loop);
 
-/* Called between two inputs and after each step of one, for what the device's own descriptors and timers would do. */
+/* Called between inputs and after each step, in place of the device's own descriptors and timers. */
 void fuzz_device_step(struct virtio_device *device);
 
 #endif

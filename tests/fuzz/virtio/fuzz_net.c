@@ -25,7 +25,7 @@ static void host(void *opaque, uint8_t what, const uint8_t *data, size_t bytes)
 	}
 	memset(frame, 0, sizeof frame);
 	memcpy(frame, data, bytes);
-	if (what & 2) /* longer than what the input has bytes for */
+	if (what & 2) /* longer than the rest of the input */
 		bytes = (size_t)what << 8 | bytes;
 	send(peer, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzz target: persistent memory, in a file that is there no more but for its descriptor. */
+/* Fuzz target: persistent memory, in an unlinked file. */
 #include <stdlib.h>
 #include <unistd.h>
 

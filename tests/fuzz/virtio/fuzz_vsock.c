@@ -37,7 +37,7 @@ static void host(void *opaque, uint8_t what, const uint8_t *data, size_t bytes)
 
 	(void)opaque;
 	switch (what / HOSTS % 6) {
-	case 0: /* with the line that is asked for, so that something comes of it */
+	case 0: /* with the expected line, so that the connection succeeds */
 		if (*fd < 0 && (*fd = connected()) >= 0)
 			send(*fd, "CONNECT 52\n", 11, MSG_DONTWAIT | MSG_NOSIGNAL);
 		break;
@@ -67,7 +67,7 @@ static void host(void *opaque, uint8_t what, const uint8_t *data, size_t bytes)
 		send(*fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* A packet of a connection that may well be there, or buffers to receive. */
+/* A packet of a connection that probably exists, or receive buffers. */
 static void driver(struct harness *harness)
 {
 	const uint64_t at = 0x50000, rx = 0x58000;
@@ -104,7 +104,7 @@ static void set_up(struct harness *harness)
 	if (!mkdtemp(directory))
 		abort();
 	snprintf(path, sizeof path, "%s/v", directory);
-	/* the port of the host that somebody listens at: 1 */
+	/* the host port with a listener: 1 */
 	snprintf(address.sun_path, sizeof address.sun_path, "%s_1", path);
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 16) < 0)
@@ -137,6 +137,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0)
 		close(fd);
 	if ((vsock_counters(harness.mmio.device)->added != vsock_counters(harness.mmio.device)->removed))
-		abort(); /* a reset leaves none */
+		abort(); /* a reset leaves no connections */
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A hostile driver made of an input's bytes: registers, rings and memory of one device, in one thread. */
+/* A hostile driver controlled by an input's bytes: registers, rings and memory of one device, in one thread. */
 #include "harness.h"
 
 #include <linux/virtio_config.h>
@@ -82,7 +82,7 @@ void harness_turn(struct harness *h)
 	loop->batch_count = 0;
 }
 
-/* Time flies: the first timer expires. */
+/* Skips time: the first timer expires. */
 static void run_timer(struct harness *h)
 {
 	struct loop_timer *timer = h->loop.timers;
@@ -106,7 +106,7 @@ static void set_up_queue(struct harness *h, unsigned queue, uint16_t size)
 	h->next[queue] = h->descriptor[queue] = 0;
 }
 
-/* A driver that starts as it should, but for the features it takes and the queues that it leaves out. */
+/* A correct driver initialisation, except for which features and queues it chooses. */
 static void start_driver(struct harness *h)
 {
 	uint64_t features = harness_take(h, 8);
@@ -133,7 +133,7 @@ static void start_driver(struct harness *h)
 	put(h, VIRTIO_MMIO_STATUS, status | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-/* A chain that is well formed, if its numbers happen to be; its first buffer may hold bytes of the input. */
+/* A chain, well-formed if its numbers happen to be; its first buffer may hold bytes of the input. */
 static void add_chain(struct harness *h)
 {
 	uint8_t what = (uint8_t)harness_take(h, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A hostile driver made of an input's bytes: registers, rings and memory of one device, in one thread. */
+/* A hostile driver controlled by an input's bytes: registers, rings and memory of one device, in one thread. */
 #ifndef RIFFLE_FUZZ_VIRTIO_HARNESS_H
 #define RIFFLE_FUZZ_VIRTIO_HARNESS_H
 
@@ -15,19 +15,19 @@ struct harness {
 	struct virtio_mmio mmio;
 	const uint8_t *at, *end; /* what is left of the input */
 	uint16_t next[VIRTIO_QUEUES_MAX], descriptor[VIRTIO_QUEUES_MAX];
-	/* something that the host's side does, by a byte of the input */
+	/* an action of the host, selected by a byte of the input */
 	void (*host)(void *opaque, uint8_t what, const uint8_t *data, size_t bytes);
 	void *opaque;
-	/* something that a well-made driver of this kind of device does; NULL: nothing special */
+	/* an action of a correct driver for this kind of device; NULL: none */
 	void (*driver)(struct harness *harness);
 };
 
-/* Memory, bus and loop, once; a device, which may be detached and replaced by another. */
+/* Creates memory, bus and loop once; then a device, which may be detached and replaced. */
 void harness_open(struct harness *harness);
 void harness_attach(struct harness *harness, struct virtio_device *device);
 void harness_detach(struct harness *harness);
 
-/* Clears what drivers touched, resets the device, and does what the input says. */
+/* Clears memory used by earlier drivers, resets the device, and executes the input. */
 void harness_run(struct harness *harness, const uint8_t *data, size_t bytes);
 
 /* The input's next bytes as a number, zeros after its end. */
@@ -39,10 +39,10 @@ struct harness_buffer {
 	bool in;
 };
 
-/* Makes a chain available, and tells the device. */
+/* Makes a chain available, and notifies the device. */
 void harness_send(struct harness *harness, unsigned queue, const struct harness_buffer *buffers, unsigned count);
 
-/* What is ready in the loop is served, once. */
+/* Runs one turn of the loop. */
 void harness_turn(struct harness *harness);
 
 #endif

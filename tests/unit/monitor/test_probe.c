@@ -253,7 +253,7 @@ static void what_keeps_from_opening_is_told(void **state)
 	fresh();
 	fake.fails = KVM_GET_API_VERSION;
 	assert_int_equal(kvm_open(&error), -1);
-	assert_string_equal(error.problem, "is not KVM's");
+	assert_string_equal(error.problem, "is not a KVM device");
 	fresh();
 	fd = kvm_open(&error);
 	assert_true(fd >= 0);
