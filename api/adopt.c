@@ -1,9 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What GET shows, and PATCH looks for, of a machine that was made of a snapshot. */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/vmm.h"
 #include "common/fail.h"
+
+/* ---- names for devices that riffle run gave none ---- */
+
+/* Where each device's id is in a description, whatever its kind. */
+static const char **id_of(struct machine_devices_config *d, unsigned kind, unsigned index)
+{
+	return kind == 0               ? index < d->disk_count ? &d->disks[index].id : NULL
+	       : kind == 1             ? index < d->net_count ? &d->nets[index].id : NULL
+	       : index < d->pmem_count ? &d->pmems[index].id
+				       : NULL;
+}
+
+static bool is_taken(struct machine_devices_config *d, unsigned kind, const char *id)
+{
+	const char **other;
+
+	for (unsigned i = 0; (other = id_of(d, kind, i)); i++)
+		if (*other && !strcmp(*other, id))
+			return true;
+	return false;
+}
+
+/*
+ * Its number, as snapshots call a network without id; longer where another device has that id. Requests find it by this
+ * name, and a snapshot of the machine has it.
+ */
+static bool name_device(struct vmm *vmm, struct machine_devices_config *d, unsigned kind, unsigned index)
+{
+	char id[MACHINE_DISKS_MAX + 16];
+
+	snprintf(id, sizeof id, "%u", index);
+	while (is_taken(d, kind, id))
+		strcat(id, "_"); /* no more often than there are devices */
+	return (*id_of(d, kind, index) = arena_copy(&vmm->load_arena, id)) != NULL;
+}
+
+int vmm_adopt_names(struct vmm *vmm, struct machine_devices_config *devices, struct riffle_error *error)
+{
+	const char **id;
+
+	for (unsigned kind = 0; kind < 3; kind++)
+		for (unsigned i = 0; (id = id_of(devices, kind, i)); i++)
+			if ((!*id || !**id) && !name_device(vmm, devices, kind, i))
+				return riffle_fail(error, RIFFLE_ERR_MEMORY, "devices", "out of memory");
+	return 0;
+}
 
 /* ---- a snapshot that riffle run or an earlier version made: from the machine's description ---- */
 
@@ -26,7 +73,7 @@ static void adopt_limits(bool *has, struct body_limiter *to, const struct limite
 static void adopt_drive(struct vmm_drive *to, const struct machine_disk *from)
 {
 	to->fd = -1;
-	to->body = (struct body_drive){.drive_id = arena_copy(&to->arena, from->id ? from->id : ""),
+	to->body = (struct body_drive){.drive_id = arena_copy(&to->arena, from->id),
 				       .partuuid = from->partuuid ? arena_copy(&to->arena, from->partuuid) : NULL,
 				       .path_on_host = arena_copy(&to->arena, from->path),
 				       .is_root_device = from->root,
@@ -41,7 +88,7 @@ static void adopt_net(struct vmm_net *to, const struct machine_net *from)
 {
 	to->fd = -1;
 	to->mmds = from->hook != NULL;
-	to->body = (struct body_net){.iface_id = arena_copy(&to->arena, from->id ? from->id : ""),
+	to->body = (struct body_net){.iface_id = arena_copy(&to->arena, from->id),
 				     .host_dev_name = arena_copy(&to->arena, from->tap ? from->tap : ""),
 				     .mtu = from->mtu,
 				     .has_mtu = from->mtu,
@@ -54,7 +101,7 @@ static void adopt_net(struct vmm_net *to, const struct machine_net *from)
 static void adopt_pmem(struct vmm_pmem *to, const struct machine_pmem *from)
 {
 	to->fd = -1;
-	to->body = (struct body_pmem){.id = arena_copy(&to->arena, from->id ? from->id : ""),
+	to->body = (struct body_pmem){.id = arena_copy(&to->arena, from->id),
 				      .path_on_host = arena_copy(&to->arena, from->path),
 				      .root_device = from->root,
 				      .read_only = from->read_only};
@@ -97,6 +144,12 @@ static void adopt_description(struct vmm_resources *r, const struct machine_conf
 
 /* ---- otherwise from what GET /vm/config showed when it was made, which is a configuration file ---- */
 
+/* A view of a device without a name is of whichever stands in its place. */
+static bool is_called(const char *shown, const char *id)
+{
+	return !*shown || !strcmp(shown, id);
+}
+
 /* Whether both speak of the same devices; what else the view says is only shown. */
 static bool agrees(const struct body_file *view, const struct machine_config *config)
 {
@@ -111,13 +164,13 @@ static bool agrees(const struct body_file *view, const struct machine_config *co
 	    view->machine_config.vcpu_count != config->vcpus)
 		return false;
 	for (unsigned i = 0; i < d->disk_count; i++)
-		if (!drives[i].path_on_host || !d->disks[i].id || strcmp(drives[i].drive_id, d->disks[i].id))
+		if (!drives[i].path_on_host || !is_called(drives[i].drive_id, d->disks[i].id))
 			return false;
 	for (unsigned i = 0; i < d->net_count; i++)
-		if (!d->nets[i].id || strcmp(nets[i].iface_id, d->nets[i].id))
+		if (!is_called(nets[i].iface_id, d->nets[i].id))
 			return false;
 	for (unsigned i = 0; i < d->pmem_count; i++)
-		if (!d->pmems[i].id || strcmp(pmems[i].id, d->pmems[i].id))
+		if (!is_called(pmems[i].id, d->pmems[i].id))
 			return false;
 	return true;
 }
@@ -129,14 +182,20 @@ static void adopt_view_devices(struct vmm_resources *r, const struct body_file *
 	const struct body_net *nets = view->network_interfaces.items;
 	const struct body_pmem *pmems = view->pmem.items;
 
-	for (unsigned i = 0; i < d->disk_count; i++)
-		r->drives[r->drive_count++] = (struct vmm_drive){.body = drives[i], .fd = -1};
-	for (unsigned i = 0; i < d->pmem_count; i++)
-		r->pmems[r->pmem_count++] = (struct vmm_pmem){.body = pmems[i], .fd = -1};
+	/* ids are the description's, whose memory the machine has */
+	for (unsigned i = 0; i < d->disk_count; i++) {
+		r->drives[r->drive_count] = (struct vmm_drive){.body = drives[i], .fd = -1};
+		r->drives[r->drive_count++].body.drive_id = d->disks[i].id;
+	}
+	for (unsigned i = 0; i < d->pmem_count; i++) {
+		r->pmems[r->pmem_count] = (struct vmm_pmem){.body = pmems[i], .fd = -1};
+		r->pmems[r->pmem_count++].body.id = d->pmems[i].id;
+	}
 	for (unsigned i = 0; i < d->net_count; i++) {
 		struct vmm_net *net = &r->nets[r->net_count++];
 
 		*net = (struct vmm_net){.body = nets[i], .fd = -1, .mmds = d->nets[i].hook != NULL};
+		net->body.iface_id = d->nets[i].id;
 		/* the request to load it may have named another */
 		if (d->nets[i].tap)
 			net->body.host_dev_name = arena_copy(&net->arena, d->nets[i].tap);

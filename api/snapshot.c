@@ -87,10 +87,12 @@ static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const stru
 	return false;
 }
 
-/* The metadata service, but not what is stored in it, comes with the snapshot. */
+/* The metadata service, but not what is stored in it, comes with the snapshot; devices get the names that they lack. */
 static int described(void *opaque, struct machine_config *config, struct riffle_error *error)
 {
-	return vmm_adopt_mmds(opaque, &config->devices, error);
+	int status = vmm_adopt_names(opaque, &config->devices, error);
+
+	return status ? status : vmm_adopt_mmds(opaque, &config->devices, error);
 }
 
 static bool describe_load(struct loading *l, struct machine_load *load, const struct body_snapshot_load *body)

@@ -169,6 +169,8 @@ char *vmm_view_config(const struct vmm *vmm);
  * snapshot says of it is not of that machine.
  */
 int vmm_adopt(struct vmm *vmm, const struct machine_config *config, struct riffle_error *error);
+/* Before its devices are made: ids for those that have none, so that requests can name them. Errors: MEMORY. */
+int vmm_adopt_names(struct vmm *vmm, struct machine_devices_config *devices, struct riffle_error *error);
 
 /* snapshot.c. Loading is vmm_run() with a snapshot; on failure vmm->fatal is set as well. */
 bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *reply);

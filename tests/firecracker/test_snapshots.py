@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import subprocess
 
 import pytest
 from api import AFTER, no_content
+from vmm import BUILD
 
 pytestmark = pytest.mark.usefixtures("needs_kvm")
 MEMORY = 64
@@ -329,3 +331,26 @@ def test_describe(start, made):
     # who compares the two learns that it can be loaded
     version = start("--snapshot-version", api=False)
     assert version.wait() == 0 and version.out.split()[0] == vmm.out.split()[0], (version.output, vmm.output)
+
+
+def test_devices_that_had_no_id(start, kernel, tmp_path):
+    """A machine of riffle run: its devices get names by which requests find them, and which its own snapshots keep."""
+    disks = [tmp_path / name for name in ("first", "second", "other")]
+    for disk in disks:
+        disk.write_bytes(bytes(8192))
+    saved = tmp_path / "saved"
+    r = subprocess.run([BUILD / "cli" / "riffle", "run", "--save-to", saved, "--accept-emulation", "-r", "off", "-m", "64M",
+                        "--disk", disks[0], "--disk", f"{disks[1]},ro", kernel], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                       env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    assert r.returncode == 0, r.stderr
+    (saved / "memory").rename(saved / "mem")
+    for _ in range(3):
+        vmm = start()
+        assert load(vmm, saved).status == 204, vmm.output[-2000:]
+        drives = vmm.get("/vm/config")["drives"]
+        assert [(d["drive_id"], d["path_on_host"]) for d in drives] == [("0", str(disks[0])), ("1", str(disks[1]))]
+        vmm.patch("/drives/0", {"drive_id": "0", "path_on_host": str(disks[2])})
+        vmm.patch("/drives/0", {"drive_id": "0", "path_on_host": str(disks[0])})
+        assert create(vmm, "state", "mem").status == 204, vmm.output[-2000:]
+        vmm.stop()
+        saved = vmm.directory
