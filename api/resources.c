@@ -101,6 +101,13 @@ bool vmm_put_boot_source(struct vmm *vmm, struct action *action, struct reply *r
 		}
 	}
 	problem = body->boot_args ? command_line_problem(body->boot_args) : NULL;
+	if (body->stock && body->layout_out) {
+		close_fd(&kernel);
+		close_fd(&initrd);
+		return reply_fault(reply,
+				   "Boot source error: layout_out: cannot be combined with stock: an item does not "
+				   "tell its layout");
+	}
 	if (problem) {
 		close_fd(&kernel);
 		close_fd(&initrd);

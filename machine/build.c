@@ -309,6 +309,8 @@ static int build(struct machine *m, struct riffle_error *error)
 
 	if ((status = machine_config_check(&m->config, error)))
 		return status;
+	if (m->config.identify && (status = machine_origin_identify(&m->config.origin, &m->config, &m->blame, error)))
+		return status;
 	if (direct && ((status = machine_open_kernel(m, error)) || (status = machine_choose_mode(m, error))))
 		return status;
 	if ((status = machine_build_platform(m, error)))

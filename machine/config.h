@@ -11,6 +11,7 @@
 #include <riffle/layout.h>
 
 #include "machine/device_config.h"
+#include "machine/origin.h"
 #include "monitor/core/cpu_config.h"
 
 /*
@@ -105,6 +106,8 @@ struct machine_config {
 	const char *dump_path;             /* a new file for the console's key; NULL: none. With can_save */
 	const char *snapshot_socket;       /* where `riffle snapshot` finds it; NULL: nowhere. With can_save */
 	const char *vcpu_name;             /* of the vCPUs' threads, before their number; NULL: "vcpu" */
+	bool identify;                     /* note in `origin` of which files the machine is made: for a stock */
+	struct machine_origin origin;      /* of a machine from a snapshot: what that knows of it */
 	const char *front_end; /* UTF-8: what the front end will want to know of a machine made of a snapshot; NULL:
 				  nothing */
 };

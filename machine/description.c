@@ -2,6 +2,7 @@
 /* A machine's description as JSON, for the state file of a snapshot. */
 #include "machine/description.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,13 +100,29 @@ static json_t *devices(const struct machine_devices_config *d)
 			 "vsock", vsock(&d->vsock), "balloon", balloon(&d->balloon));
 }
 
+/* What is not known of it is left out. */
+static json_t *origin(const struct machine_origin *o)
+{
+	char kernel[MACHINE_FILE_WORD], initrd[MACHINE_FILE_WORD], cpu[20];
+
+	if (!o->mode)
+		return NULL;
+	machine_file_print(kernel, &o->kernel);
+	machine_file_print(initrd, &o->initrd);
+	snprintf(cpu, sizeof cpu, "%llx", (unsigned long long)o->cpu);
+	return json_pack("{s:s, s:f, s:f, s:i, s:s*, s:s*, s:s*}", "mode", o->mode, "virtual_bits", o->virtual_bits,
+			 "physical_bits", o->physical_bits, "chunks", (int)o->chunks, "kernel",
+			 o->identified ? kernel : NULL, "initrd", o->identified ? initrd : NULL, "cpu",
+			 o->identified ? cpu : NULL);
+}
+
 int description_write(char **text, const struct machine_config *config, struct riffle_error *error)
 {
-	json_t *json =
-	    json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:s*, s:o}", "vcpus", (int)config->vcpus, "memory",
-		      (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m", config->huge_2m, "huge_pages",
-		      config->huge_pages, "command_line", config->command_line, "boot_timer", config->boot_timer,
-		      "front_end", config->front_end, "devices", devices(&config->devices));
+	json_t *json = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:b, s:s*, s:o*, s:o}", "vcpus", (int)config->vcpus,
+				 "memory", (json_int_t)config->memory_bytes, "smt", config->smt, "huge_2m",
+				 config->huge_2m, "huge_pages", config->huge_pages, "command_line",
+				 config->command_line, "boot_timer", config->boot_timer, "front_end", config->front_end,
+				 "origin", origin(&config->origin), "devices", devices(&config->devices));
 	const json_t *d = json_object_get(json, "devices");
 	/* jansson leaves out what it cannot make */
 	bool complete = json_array_size(json_object_get(d, "disks")) == config->devices.disk_count &&
@@ -335,16 +352,40 @@ static bool read_devices(struct parse *parse, json_t *json, struct machine_devic
 	       read_balloon(parse, b, &d->balloon);
 }
 
+static bool read_origin(struct parse *parse, json_t *json, struct machine_origin *o)
+{
+	const char *mode, *kernel = NULL, *initrd = NULL, *cpu = NULL;
+	char *end;
+	int chunks;
+
+	if (!json)
+		return true;
+	if (json_unpack(json, "{s:s, s:F, s:F, s:i, s?s, s?s, s?s !}", "mode", &mode, "virtual_bits", &o->virtual_bits,
+			"physical_bits", &o->physical_bits, "chunks", &chunks, "kernel", &kernel, "initrd", &initrd,
+			"cpu", &cpu) ||
+	    !(o->mode = machine_origin_mode(mode)) || chunks < 0 || chunks > UINT16_MAX + 1 ||
+	    !(o->virtual_bits >= 0 && o->virtual_bits <= 64 && o->physical_bits >= 0 && o->physical_bits <= 64))
+		return refuse(parse, "origin");
+	o->chunks = (unsigned)chunks;
+	o->identified = kernel && initrd && cpu;
+	if (!o->identified)
+		return !kernel && !initrd && !cpu ? true : refuse(parse, "origin");
+	o->cpu = strtoull(cpu, &end, 16);
+	return !*end && *cpu && machine_file_parse(&o->kernel, kernel) && machine_file_parse(&o->initrd, initrd)
+		   ? true
+		   : refuse(parse, "origin");
+}
+
 static bool read_machine(struct parse *parse, json_t *json, struct machine_config *config)
 {
 	int vcpus, huge, timer, smt = 0, huge_2m = 0;
 	json_int_t memory;
 	const char *line, *front_end = NULL;
-	json_t *d;
+	json_t *d, *o = NULL;
 
-	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s?s, s:o !}", "vcpus", &vcpus, "memory", &memory,
-			"smt", &smt, "huge_2m", &huge_2m, "huge_pages", &huge, "command_line", &line, "boot_timer",
-			&timer, "front_end", &front_end, "devices", &d))
+	if (json_unpack(json, "{s:i, s:I, s?b, s?b, s:b, s:s, s:b, s?s, s?o, s:o !}", "vcpus", &vcpus, "memory",
+			&memory, "smt", &smt, "huge_2m", &huge_2m, "huge_pages", &huge, "command_line", &line,
+			"boot_timer", &timer, "front_end", &front_end, "origin", &o, "devices", &d))
 		return refuse(parse, "machine");
 	if (vcpus < 1 || vcpus > (int)RIFFLE_BOOT_VCPUS_MAX)
 		return refuse(parse, "vcpus");
@@ -360,7 +401,7 @@ static bool read_machine(struct parse *parse, json_t *json, struct machine_confi
 	config->boot_timer = timer;
 	config->front_end = front_end;
 	strcpy(config->command_line, line);
-	return read_devices(parse, d, &config->devices);
+	return read_origin(parse, o, &config->origin) && read_devices(parse, d, &config->devices);
 }
 
 int description_read(struct machine_config *config, json_t **owner, const char *text, size_t bytes,

@@ -72,7 +72,8 @@ uint32_t machine_command_status(const struct machine *machine);
 uint32_t machine_console_tail(const struct machine *machine, uint8_t *to, uint32_t bytes);
 /* How much was randomised, never the result; call after machine_build(). */
 struct machine_randomisation {
-	const char *mode; /* off, physical, kaslr, fgkaslr; bootstrap: by the kernel; NULL: from a snapshot */
+	const char *mode; /* off, physical, kaslr, fgkaslr; bootstrap: by the kernel; NULL: from a snapshot
+			     that does not tell */
 	double virtual_bits, physical_bits;
 	unsigned chunks;  /* of functions, permuted; 0: functions stay in place */
 	uint64_t load_ns; /* what loading and relocating took */

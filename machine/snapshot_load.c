@@ -194,6 +194,7 @@ static int read_config(struct machine_config *config, json_t **owner, const stru
 	config->vcpu_name = host->vcpu_name;
 	config->can_save = host->can_save;
 	config->snapshot_socket = host->snapshot_socket;
+	config->dump_path = host->dump_path;
 	config->track_dirty = load->track_dirty;
 	if (load->pages != MACHINE_PAGES_AS_SAVED) {
 		config->huge_pages = load->pages != MACHINE_PAGES_SMALL;
@@ -232,15 +233,22 @@ static int override_devices(struct machine_config *config, const struct machine_
 		net->tap = o->tap;
 	}
 	for (unsigned n = 0; n < config->devices.net_count; n++)
-		if (config->devices.nets[n].kind == MACHINE_NET_FD && !config->devices.nets[n].tap)
-			return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "network_overrides",
-					   "must name a tap for a network that was a descriptor of the saved process");
-		else if (config->devices.nets[n].kind == MACHINE_NET_FD)
+		if (config->devices.nets[n].kind == MACHINE_NET_FD && config->devices.nets[n].tap)
 			config->devices.nets[n].kind = MACHINE_NET_TAP;
 	if (load->vsock_path && !config->devices.vsock.path)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "vsock_override", "the snapshot has no vsock");
 	if (load->vsock_path)
 		config->devices.vsock.path = load->vsock_path;
+	return 0;
+}
+
+/* What nobody replaced. */
+static int check_descriptors(const struct machine_config *config, struct riffle_error *error)
+{
+	for (unsigned n = 0; n < config->devices.net_count; n++)
+		if (config->devices.nets[n].kind == MACHINE_NET_FD && config->devices.nets[n].fd < 0)
+			return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "network_overrides",
+					   "must name a tap for a network that was a descriptor of the saved process");
 	return 0;
 }
 
@@ -295,7 +303,8 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "memory_bytes",
 				   "the state and its description do not agree");
 	if ((status = override_devices(&m->config, load, error)) ||
-	    (load->described && (status = load->described(load->opaque, &m->config, error))))
+	    (load->described && (status = load->described(load->opaque, &m->config, error))) ||
+	    (status = check_descriptors(&m->config, error)))
 		return status;
 	m->blame = NULL;
 	if ((status = machine_ask_kvm(m, error)))
@@ -308,6 +317,10 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	memcpy(m->save_id, info->save_id, sizeof m->save_id);
 	m->has_save = info->has_save;
 	m->config.layout.mode = (enum riffle_mode)info->layout_mode;
+	m->randomisation = (struct machine_randomisation){.mode = m->config.origin.mode,
+							  .virtual_bits = m->config.origin.virtual_bits,
+							  .physical_bits = m->config.origin.physical_bits,
+							  .chunks = m->config.origin.chunks};
 	m->blame = NULL;
 	status = machine_build_platform(m, error);
 	if (!status && m->memory_file && m->vm)

@@ -68,6 +68,10 @@ static int save_config(struct machine *m, struct state_writer *writer, struct ri
 	if (!config)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "description", "out of memory");
 	*config = m->config;
+	config->origin.mode = m->randomisation.mode;
+	config->origin.virtual_bits = m->randomisation.virtual_bits;
+	config->origin.physical_bits = m->randomisation.physical_bits;
+	config->origin.chunks = m->randomisation.chunks;
 	for (unsigned i = 0; i < config->devices.net_count; i++) {
 		struct machine_net *net = &config->devices.nets[i];
 

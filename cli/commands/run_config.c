@@ -110,6 +110,11 @@ bool run_config_apply(struct machine_config *config, const char *path)
 	return true;
 }
 
+const char *run_config_stock(void)
+{
+	return vmm ? vmm->resources.boot_source.body.stock : NULL;
+}
+
 int run_config_begin(struct machine *machine, struct riffle_error *error)
 {
 	return vmm && metrics_configured() ? watch_machine(machine, error) : 0;

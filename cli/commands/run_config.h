@@ -17,6 +17,9 @@ char *run_config_read(const char *path, size_t *bytes);
  */
 bool run_config_apply(struct machine_config *config, const char *path);
 
+/* The stock that the file names for boot-source; NULL: none. */
+const char *run_config_stock(void);
+
 /*
  * Metrics, if the file requested them: call between machine_build() and machine_run(), and before machine_destroy().
  * Does nothing without a file. Errors: MEMORY.

@@ -273,6 +273,36 @@ static enum run_parsed check(const struct run_options *o, bool randomize_given)
 	return RUN_WRONG;
 }
 
+/* Options that say what an item of a stock is, which has been decided. */
+struct of_item {
+	int option;
+	const char *name;
+	bool always; /* nothing of the item can be compared with it */
+};
+
+/*
+ * With a kernel they describe the machine that an item must be, and that is loaded if there is none; without one there
+ * is nothing that they could be for.
+ */
+static enum run_parsed check_stock(const struct run_options *o, const struct of_item *given)
+{
+	if (!o->from_stock)
+		return RUN_GO;
+	if (o->command)
+		return wrong("--from-stock", "cannot be combined with a command, which no item has", o->from_stock);
+	if (o->initrd_directory)
+		return wrong("--initrd", "a directory cannot be compared with what an item of --from-stock has",
+			     o->initrd_directory);
+	if (given && given->always)
+		return wrong(given->name,
+			     "says nothing of an item that is ready, and cannot be combined with --from-stock",
+			     o->from_stock);
+	if (given && !o->machine.kernel)
+		return wrong(given->name, "is decided by the item of --from-stock; with KERNEL it is compared",
+			     o->from_stock);
+	return RUN_GO;
+}
+
 /* The file of --config, or NULL. */
 static const char *find_config(int argc, char **argv)
 {
@@ -361,6 +391,15 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
+	static const struct of_item of_items[] = {
+	    {SEED, "--seed", true},        {LAYOUT, "--layout", true},  {LAYOUT_OUT, "--layout-out", true},
+	    {TABLES, "--tables", true},    {GDB, "--gdb", true},        {'m', "--memory", false},
+	    {'c', "--cpus", false},        {'i', "--initrd", false},    {'k', "--cmdline", false},
+	    {'a', "--append", false},      {RELOCS, "--relocs", false}, {BOOT, "--boot", false},
+	    {'r', "--randomize", false},   {DISK, "--disk", false},     {RNG, "--rng", false},
+	    {BALLOON, "--balloon", false},
+	};
+	const struct of_item *of_item = NULL; /* the first that was given, one of `always` before others */
 	struct machine_config *m = &o->machine;
 	const char *appended[64], *problem;
 	char words[400];
@@ -381,6 +420,9 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "m:c:i:k:a:r:h", options, NULL)) != -1) {
+		for (size_t i = 0; i < sizeof of_items / sizeof *of_items; i++)
+			if (of_items[i].option == option && (!of_item || of_items[i].always))
+				of_item = &of_items[i];
 		switch (option) {
 		case 'm':
 			problem = memory_size_parse(optarg, &m->memory_bytes);
@@ -556,8 +598,12 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 			     optind < argc ? argv[optind] : "--");
 	if (m->save_at_mark && !o->save_to)
 		return wrong("--save-at", "needs --save-to", "");
+	m->identify = o->save_to;
+	/* items for it are made by --save-to of the same file, and not of items */
+	if (config && !o->from_stock && !o->save_to)
+		o->from_stock = run_config_stock();
 	if (!config && optind == argc && o->from_stock && !o->command)
-		return RUN_GO; /* nothing to fall back on */
+		return check_stock(o, of_item); /* nothing to fall back on */
 	if (!config && optind == argc)
 		return wrong("KERNEL", "is missing", "");
 	if (optind + 1 < argc)
@@ -571,5 +617,5 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	for (unsigned i = 0; i < appends; i++)
 		if (!set_command_line(m, appended[i], true))
 			return RUN_WRONG;
-	return check_command(o) == RUN_GO ? check(o, randomize_given) : RUN_WRONG;
+	return check_command(o) == RUN_GO && check_stock(o, of_item) == RUN_GO ? check(o, randomize_given) : RUN_WRONG;
 }

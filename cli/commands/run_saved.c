@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +15,7 @@
 #include "host/input.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
+#include "machine/stock_match.h"
 #include "machine/stock_start.h"
 
 static int make_file(int directory, const char *name)
@@ -57,21 +60,62 @@ int run_saved_now(struct machine *machine, const struct run_options *o, struct r
 	return machine_snapshot_write(machine, &snapshot, error);
 }
 
-/* What this run says of networks and vsock stands instead of what the item was made with. */
-static size_t overrides(const struct run_options *o, struct machine_net_override *nets, char (*ids)[12])
+/* Without a kernel there is no machine to compare: the item has it, but for where networks and vsock lead. */
+static int connect_item(struct machine_config *item, const struct machine_config *ours, struct riffle_error *error)
 {
-	size_t count = 0;
+	const struct machine_devices_config *d = &ours->devices;
+	struct machine_config *whole;
 
-	for (unsigned i = 0; i < o->machine.devices.net_count; i++) {
-		const struct machine_net *net = &o->machine.devices.nets[i];
+	if (d->net_count > item->devices.net_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "--net",
+					    "is given for more networks than the stock's item has", d->net_count,
+					    item->devices.net_count);
+	if (d->vsock.path && !item->devices.vsock.path)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--vsock", "the stock's item has none");
+	if (d->vsock.path && d->vsock.cid != item->devices.vsock.cid)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "--vsock: cid",
+					    "is not the one of the stock's item", d->vsock.cid,
+					    item->devices.vsock.cid);
+	whole = malloc(sizeof *whole);
+	if (!whole)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "machine", "out of memory");
+	*whole = *item;
+	memcpy(whole->devices.nets, d->nets, d->net_count * sizeof *d->nets);
+	if (d->vsock.path)
+		whole->devices.vsock = d->vsock;
+	whole->boot_timer = ours->boot_timer;
+	stock_take_devices(item, whole);
+	free(whole);
+	return 0;
+}
 
-		if (net->kind != MACHINE_NET_TAP)
-			continue;
-		snprintf(ids[count], sizeof ids[count], "%u", i);
-		nets[count] = (struct machine_net_override){.id = ids[count], .tap = net->tap};
-		count++;
-	}
-	return count;
+static int described(void *opaque, struct machine_config *item, struct riffle_error *error)
+{
+	static const struct stock_names options = {.vcpus = "--cpus",
+						   .smt = "smt",
+						   .memory = "--memory",
+						   .cpu = "cpu-config",
+						   .kernel = "KERNEL",
+						   .initrd = "--initrd",
+						   .line = "--cmdline",
+						   .boot = "--boot",
+						   .mode = "--randomize",
+						   .disks = "--disk",
+						   .nets = "--net",
+						   .pmems = "pmem",
+						   .vsock = "--vsock",
+						   .cid = "--vsock: cid",
+						   .rng = "--rng",
+						   .balloon = "--balloon"};
+	const struct machine_config *ours = opaque;
+	int status;
+
+	if (!ours->kernel)
+		return connect_item(item, ours, error);
+	status = stock_match(item, ours, &options, error);
+	if (!status)
+		stock_take_devices(item, ours);
+	return status;
 }
 
 static void thrown_away(void *opaque, const char *blame, const struct riffle_error *error)
@@ -84,18 +128,20 @@ static void thrown_away(void *opaque, const char *blame, const struct riffle_err
 int run_from_stock(struct machine **machine, const struct run_options *o, const struct machine_observer *observer,
 		   struct phases *phases, const char **blame, struct riffle_error *error)
 {
-	struct machine_net_override nets[MACHINE_NETS_MAX];
-	char ids[MACHINE_NETS_MAX][12];
-	struct stock_start start = {.from = o->from_stock,
-				    .load = {.track_dirty = o->machine.track_dirty,
-					     .vsock_path = o->machine.devices.vsock.path,
-					     .nets = nets,
-					     .host = &o->machine},
-				    .thrown_away = thrown_away};
+	struct stock_start start = {
+	    .from = o->from_stock,
+	    .load = {.track_dirty = o->machine.track_dirty,
+		     .pages = o->machine.huge_pages ? MACHINE_PAGES_AS_SAVED : MACHINE_PAGES_SMALL,
+		     .described = described,
+		     .opaque = (void *)&o->machine,
+		     .host = &o->machine},
+	    .thrown_away = thrown_away};
 
 	if (!o->from_stock)
 		return RUN_NOT_FROM_STOCK;
-	start.load.net_count = overrides(o, nets, ids);
+	if (o->machine.huge_2m)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "huge_pages",
+				   "2M: the memory of a stock's item is a file, whose pages are not the host's pool's");
 	int status = stock_start(machine, &start, observer, phases, blame, error);
 
 	if (status != STOCK_EMPTY)

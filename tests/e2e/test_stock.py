@@ -360,12 +360,15 @@ def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
     log, riffle = one.end()
     bad = status(directory)["bad"]
     assert riffle["origin"] == "stock" and riffle["stock_empty"] == 0 and riffle["stock_bad_items"] == bad
+    drawn = {key: riffle[key] for key in ("mode", "virtual_bits", "physical_bits", "chunks")}
+    assert drawn["mode"] == "fgkaslr" and drawn["virtual_bits"] > 5 and drawn["physical_bits"] > 4 and drawn["chunks"] > 1000
     assert log.count("An item of the stock is thrown away") == bad <= 2
     while status(directory)["ready"]:
         shutil.rmtree(items(directory)[0])
     one = Started(tmp_path, prepared, directory)
     assert one.code == 204, one.body
     log, riffle = one.end()
+    assert {key: riffle[key] for key in drawn} == drawn
     assert riffle["origin"] == "fresh" and riffle["stock_empty"] == 1 and riffle["shared_layout_restores"] == 0
     assert "The stock is empty: the kernel is loaded afresh." in log
 

@@ -28,6 +28,11 @@ bool run_config_apply(struct machine_config *config, const char *path)
 	return false;
 }
 
+const char *run_config_stock(void)
+{
+	return NULL;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 /* discards the parser's messages; the fuzzer's own reports keep the real descriptor 2 */

@@ -55,6 +55,15 @@ static struct machine_config full(void)
 	config.devices.vsock = (struct machine_vsock){.path = "/v", .cid = 3};
 	config.devices.balloon = (struct machine_balloon){
 	    .wanted = true, .balloon = {.target_bytes = 4096, .hinting = true, .stats_s = 65535}};
+	config.origin = (struct machine_origin){
+	    .mode = "fgkaslr",
+	    .virtual_bits = 8.5,
+	    .physical_bits = 7,
+	    .chunks = 30000,
+	    .identified = true,
+	    .kernel = {.given = true, .device = 1, .inode = 2, .bytes = 3, .seconds = 4, .checksum = UINT64_MAX},
+	    .cpu = 0xab,
+	};
 	return config;
 }
 
@@ -92,9 +101,34 @@ static void test_round_trip(void **unused)
 	assert_true(back.devices.metadata.wanted && back.devices.metadata.imds_compat);
 	assert_int_equal(back.devices.metadata.version, 2);
 	assert_int_equal(back.devices.metadata.address, UINT32_MAX);
+	assert_string_equal(back.origin.mode, "fgkaslr");
+	assert_true(back.origin.virtual_bits == 8.5 && back.origin.identified && !back.origin.initrd.given);
+	assert_true(back.origin.kernel.checksum == UINT64_MAX && back.origin.chunks == 30000);
 	json_decref(owner);
 	free(text);
 	free(again);
+}
+
+/* A machine that was never identified, and one whose mode nobody knows. */
+static void test_origins(void **unused)
+{
+	struct machine_config config = full(), back;
+	json_t *owner;
+
+	(void)unused;
+	for (unsigned i = 0; i < 2; i++) {
+		if (i)
+			config.origin.mode = NULL;
+		config.origin.identified = false;
+		config.origin.initrd = (struct machine_file){.given = true, .made = true};
+		char *text = text_of(&config);
+
+		machine_config_init(&back);
+		assert_int_equal(description_read(&back, &owner, text, strlen(text), NULL), 0);
+		assert_true(!back.origin.mode == (i == 1) && !back.origin.identified && !back.origin.initrd.given);
+		json_decref(owner);
+		free(text);
+	}
 }
 
 static bool taken(const char *text)
@@ -137,6 +171,16 @@ static void test_refused(void **unused)
 	    {"\"address\": 4294967295", "\"address\": -1"},
 	    {"\"imds_compat\": true", "\"imds_compat\": 1"},
 	    {"\"tap\": \"tap0\",", ""},
+	    {"\"mode\": \"fgkaslr\"", "\"mode\": \"fgkaslT\""},
+	    {"\"virtual_bits\": 8.5", "\"virtual_bits\": -0.5"},
+	    {"\"virtual_bits\": 8.5", "\"virtual_bits\": 1e99"},
+	    {"\"chunks\": 30000", "\"chunks\": 65537"},
+	    {"\"kernel\": \"1-", "\"kernel\": \"1--"},
+	    {"\"kernel\": \"1-2-3-4-0-ffff", "\"kernel\": \"1-2-3-4-0-fffff"},
+	    {"\"initrd\": \"none\"", "\"initrd\": \"\""},
+	    {"\"initrd\": \"none\",", ""},
+	    {"\"cpu\": \"ab\"", "\"cpu\": \"ax\""},
+	    {"\"cpu\": \"ab\"", "\"cpu\": \"\""},
 	};
 	const struct machine_config config = full();
 	char *text = text_of(&config);
@@ -173,7 +217,7 @@ static void test_not_utf8(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused),
-					   cmocka_unit_test(test_not_utf8)};
+					   cmocka_unit_test(test_not_utf8), cmocka_unit_test(test_origins)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
