@@ -6,29 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "api/config_file.h"
+#include "api/config_parts.h"
 #include "host/input.h"
-
-#define KEY_BYTES 256u
-
-struct check {
-	config_fault *fault;
-	void *opaque;
-	unsigned faults;
-	/* a place in the text and its line: the next fault is not far from it */
-	const char *at;
-	unsigned line;
-	struct arena arena;
-};
-
-/* A value in the file: where it begins, and what it is called. */
-struct part {
-	const char *text;
-	size_t bytes;
-	char key[KEY_BYTES];
-};
 
 static unsigned line_of(struct check *c, const char *at)
 {
@@ -39,7 +20,7 @@ static unsigned line_of(struct check *c, const char *at)
 	return c->line;
 }
 
-static void report(struct check *c, const char *at, const char *key, const char *problem)
+void config_report(struct check *c, const char *at, const char *key, const char *problem)
 {
 	c->faults++;
 	c->fault(c->opaque, line_of(c, at), key, problem);
@@ -61,26 +42,14 @@ static void report_scan(struct check *c, const struct part *part, const char *ke
 	c->fault(c->opaque, line_of(c, part->text) + (line ? line - 1 : 0), key, problem);
 }
 
-static void join(char *to, const char *path, const char *name)
+/* ---- parts ---- */
+
+void config_join(char to[CONFIG_KEY_BYTES], const char *path, const char *name)
 {
-	snprintf(to, KEY_BYTES, "%.120s%s%.120s", path, *path ? "." : "", name);
+	snprintf(to, CONFIG_KEY_BYTES, "%.120s%s%.120s", path, *path ? "." : "", name);
 }
 
-static const struct schema_field *find_field(const struct schema *schema, const char *name)
-{
-	for (size_t i = 0; i < schema->count; i++)
-		if (!strcmp(schema->fields[i].name, name))
-			return &schema->fields[i];
-	return NULL;
-}
-
-/*
- * Calls `each` for each member of an object whose syntax is known to be good; each() gets the key's place and the
- * value.
- */
-static void each_member(const struct part *object,
-			void (*each)(void *opaque, const char *name, const char *at, const struct part *value),
-			void *opaque)
+void config_members(const struct part *object, config_each_member *each, void *opaque)
 {
 	struct json_text t;
 	bool first = true, more;
@@ -98,7 +67,7 @@ static void each_member(const struct part *object,
 			return;
 		if (scan_colon(&t) && scan_peek(&t) >= 0) {
 			value.text = t.at;
-			join(value.key, object->key, name);
+			config_join(value.key, object->key, name);
 			if (scan_skip(&t)) {
 				value.bytes = (size_t)(t.at - value.text);
 				each(opaque, name, at, &value);
@@ -110,137 +79,7 @@ static void each_member(const struct part *object,
 	}
 }
 
-static void check_struct(struct check *c, const struct schema *schema, const struct part *part);
-
-/* One field of an object by itself: whatever else is wrong there is somebody else's. */
-static void check_alone(struct check *c, const struct schema *schema, const struct schema_field *field,
-			const struct part *part)
-{
-	const struct schema alone = {
-	    .name = schema->name, .fields = field, .count = 1, .bytes = schema->bytes, .open = true};
-	void *object = calloc(1, schema->bytes);
-	struct json_text t;
-	char key[KEY_BYTES];
-
-	join(key, part->key, field->name);
-	if (object && !schema_read(&t, part->text, part->bytes, &alone, object, &c->arena))
-		report_scan(c, part, key, &t);
-	free(object);
-}
-
-static void check_list(struct check *c, const struct schema *schema, const struct part *list)
-{
-	struct json_text t;
-	bool first = true, more;
-	unsigned index = 0;
-
-	scan_begin(&t, list->text, list->bytes);
-	if (!scan_enter(&t))
-		return;
-	while (scan_next_element(&t, &first, &more) && more && scan_peek(&t) >= 0) {
-		struct part element = {.text = t.at};
-
-		if (!scan_skip(&t))
-			return;
-		element.bytes = (size_t)(t.at - element.text);
-		snprintf(element.key, sizeof element.key, "%.*s[%u]", (int)KEY_BYTES - 16, list->key, index++);
-		check_struct(c, schema, &element);
-	}
-}
-
-struct member {
-	struct check *c;
-	const struct schema *schema;
-	const struct part *object;
-	const struct schema_field *field; /* the one that is looked for */
-	struct part value;
-	bool found;
-};
-
-static void remember(void *opaque, const char *name, const char *at, const struct part *value)
-{
-	struct member *m = opaque;
-
-	(void)at;
-	if (strcmp(name, m->field->name) || m->found)
-		return;
-	m->value = *value;
-	m->found = true;
-}
-
-static void check_field(struct check *c, const struct schema *schema, const struct schema_field *field,
-			const struct part *object)
-{
-	struct member m = {.c = c, .schema = schema, .field = field};
-
-	each_member(object, remember, &m);
-	if (m.found && field->kind == SCHEMA_STRUCT && *m.value.text == '{')
-		check_struct(c, field->schema, &m.value);
-	else if (m.found && field->kind == SCHEMA_LIST && field->element->kind == SCHEMA_STRUCT && *m.value.text == '[')
-		check_list(c, field->element->schema, &m.value);
-	else
-		check_alone(c, schema, field, object);
-}
-
-static void check_name(void *opaque, const char *name, const char *at, const struct part *value)
-{
-	const struct member *m = opaque;
-
-	if (find_field(m->schema, name))
-		return;
-	if (m->schema->open && *m->object->key)
-		return;
-	report(m->c, at, value->key,
-	       *m->object->key ? "there is no such key" : "there is no such section: it is ignored");
-}
-
-static void check_struct(struct check *c, const struct schema *schema, const struct part *part)
-{
-	struct member m = {.c = c, .schema = schema, .object = part};
-	struct json_text t;
-
-	scan_begin(&t, part->text, part->bytes);
-	if (scan_peek(&t) != '{') {
-		report(c, part->text, part->key, "is no object");
-		return;
-	}
-	each_member(part, check_name, &m);
-	for (size_t i = 0; i < schema->count; i++)
-		check_field(c, schema, &schema->fields[i], part);
-}
-
-/* ---- what values mean: each section as a request, but for those that would change the host ---- */
-
-struct meaning {
-	struct check *c;
-	struct vmm *vmm;
-};
-
-typedef bool put_function(struct vmm *vmm, struct action *action, struct reply *reply);
-
-static void try_put(struct meaning *m, put_function *put, const struct part *part, const struct schema *schema,
-		    bool fixed)
-{
-	struct action action = {0};
-	struct reply reply = {0};
-	struct json_text t;
-
-	if (schema == &schema_hotplug)
-		action.u.hotplug = BODY_HOTPLUG_DEFAULTS;
-	if (schema_read(&t, part->text, part->bytes, schema, &action.u, &action.arena)) {
-		if (fixed)
-			action.u.machine.has_smt = action.u.machine.has_track = action.u.machine.has_huge = true;
-		if (!put(m->vmm, &action, &reply)) {
-			const char *text = reply.body ? reply.body : "", *colon = strstr(text, ": ");
-
-			report(m->c, part->text, part->key, colon ? colon + 2 : text);
-		}
-	}
-	reply_free(&reply);
-	arena_free(&action.arena);
-}
-
-static void try_list(struct meaning *m, put_function *put, const struct part *list, const struct schema *schema)
+void config_elements(const struct part *list, config_each_element *each, void *opaque)
 {
 	struct json_text t;
 	bool first = true, more;
@@ -255,101 +94,118 @@ static void try_list(struct meaning *m, put_function *put, const struct part *li
 		if (!scan_skip(&t))
 			return;
 		element.bytes = (size_t)(t.at - element.text);
-		snprintf(element.key, sizeof element.key, "%.*s[%u]", (int)KEY_BYTES - 16, list->key, index++);
-		try_put(m, put, &element, schema, false);
+		snprintf(element.key, sizeof element.key, "%.*s[%u]", (int)CONFIG_KEY_BYTES - 16, list->key, index++);
+		each(opaque, &element);
 	}
 }
 
-/* "cpu-config", by whichever way it is given. */
-static void try_cpu(struct meaning *m, const struct part *part)
+size_t config_field(const struct schema *schema, const char *name)
 {
-	if (*part->text == '{')
-		try_put(m, vmm_put_cpu, part, &schema_cpu, false);
+	size_t i = 0;
+
+	while (i < schema->count && strcmp(schema->fields[i].name, name) != 0)
+		i++;
+	return i;
 }
 
-/* In the order in which they are applied, whatever theirs in the file: later ones are judged by earlier ones. */
-static const struct section {
-	const char *name;
-	put_function *put;
-	const struct schema *schema;
-	bool list;
-} sections[] = {
-    {"machine-config", vmm_put_machine, &schema_machine_put, false},
-    {"cpu-config", NULL, &schema_cpu, false},
-    {"boot-source", vmm_put_boot_source, &schema_boot_source, false},
-    {"drives", vmm_put_drive, &schema_drive, true},
-    {"network-interfaces", vmm_put_net, &schema_net, true},
-    {"vsock", vmm_put_vsock, &schema_vsock, false},
-    {"balloon", vmm_put_balloon, &schema_balloon, false},
-    {"mmds-config", vmm_put_mmds_config, &schema_mmds, false},
-    {"entropy", vmm_put_entropy, &schema_entropy, false},
-    {"pmem", vmm_put_pmem, &schema_pmem, true},
-    {"memory-hotplug", vmm_put_hotplug, &schema_hotplug, false},
+/* ---- what is there ---- */
+
+static void check_struct(struct check *c, const struct schema *schema, const struct part *part);
+static void check_value(struct check *c, const struct schema_field *field, const struct part *value);
+
+struct element_check {
+	struct check *c;
+	const struct schema_field *field; /* of a list's elements, or of a map's members */
 };
-#define SECTIONS (sizeof sections / sizeof *sections)
 
-/* Where each is, "" if it is not there. */
-static void find_section(void *opaque, const char *name, const char *at, const struct part *value)
+static void check_element(void *opaque, const struct part *element)
 {
-	struct part *found = opaque;
+	const struct element_check *e = opaque;
 
+	check_value(e->c, e->field, element);
+}
+
+static void check_pair(void *opaque, const char *name, const char *at, const struct part *value)
+{
+	(void)name;
 	(void)at;
-	for (size_t i = 0; i < SECTIONS; i++)
-		if (!strcmp(name, sections[i].name) && strncmp(value->text, "null", 4))
-			found[i] = *value;
+	check_element(opaque, value);
 }
 
-/* What only all of it together shows: devices that find no place, in the machine or on the kernel's command line. */
-static void check_whole(struct meaning *m, const struct part *found)
+/* A value by itself, as what it is to be. */
+static void check_alone(struct check *c, const struct schema_field *field, const struct part *value)
 {
-	const struct part *drives = NULL, *boot = NULL;
-	struct riffle_error error;
-	char problem[300], key[KEY_BYTES];
+	struct schema_field alone = *field;
+	struct json_text t;
+	void *object = calloc(1, 64 + field->bytes + (field->schema ? field->schema->bytes : 0));
 
-	for (size_t i = 0; i < SECTIONS; i++)
-		if (!strcmp(sections[i].name, "drives"))
-			drives = &found[i];
-		else if (!strcmp(sections[i].name, "boot-source"))
-			boot = &found[i];
-	if (!drives->text || !boot->text || !vmm_check_machine(m->vmm, &error))
-		return;
-	riffle_error_format(&error, problem, sizeof problem);
-	if (strcmp(error.field, "command line") != 0 && strcmp(error.field, "command_line") != 0) {
-		report(m->c, drives->text, drives->key, problem);
+	alone.offset = alone.given = 0;
+	if (object && !schema_read_value(&t, value->text, value->bytes, &alone, object, &c->arena))
+		report_scan(c, value, value->key, &t);
+	free(object);
+}
+
+static void check_value(struct check *c, const struct schema_field *field, const struct part *value)
+{
+	static const struct schema_field text = {.kind = SCHEMA_STRING};
+	struct element_check e = {c, field->kind == SCHEMA_MAP ? &text : field->element};
+
+	if (field->kind == SCHEMA_STRUCT && *value->text == '{')
+		check_struct(c, field->schema, value);
+	else if (field->kind == SCHEMA_LIST && *value->text == '[')
+		config_elements(value, check_element, &e);
+	else if (field->kind == SCHEMA_MAP && *value->text == '{')
+		config_members(value, check_pair, &e);
+	else
+		check_alone(c, field, value);
+}
+
+struct object_check {
+	struct check *c;
+	const struct schema *schema;
+	const struct part *object;
+	uint64_t seen; /* by the fields' numbers */
+};
+
+static void check_member(void *opaque, const char *name, const char *at, const struct part *value)
+{
+	struct object_check *o = opaque;
+	const size_t which = config_field(o->schema, name);
+	char problem[160];
+
+	if (which == o->schema->count) {
+		if (!*o->object->key)
+			config_report(o->c, at, value->key, "there is no such section: it is ignored");
+		else if (!o->schema->open)
+			config_report(o->c, at, value->key, "there is no such key");
 		return;
 	}
-	join(key, boot->key, "boot_args");
-	report(m->c, boot->text, key, problem);
+	if (o->seen & UINT64_C(1) << which) {
+		snprintf(problem, sizeof problem, "duplicate field `%.100s`", name);
+		config_report(o->c, at, value->key, problem);
+	}
+	o->seen |= UINT64_C(1) << which;
+	check_value(o->c, &o->schema->fields[which], value);
 }
 
-static void check_meaning(struct check *c, const struct part *file)
+static void check_struct(struct check *c, const struct schema *schema, const struct part *part)
 {
-	const struct vmm_settings settings = {.id = FIRECRACKER_DEFAULT_ID, .checks_only = true};
-	struct vmm *vmm = calloc(1, sizeof *vmm);
-	struct part found[SECTIONS] = {{.text = NULL}};
-	struct meaning m = {c, vmm};
+	struct object_check o = {.c = c, .schema = schema, .object = part};
+	char key[CONFIG_KEY_BYTES], problem[160];
 
-	if (!vmm)
-		return;
-	vmm_init(vmm, &settings);
-	each_member(file, find_section, found);
-	for (size_t i = 0; i < SECTIONS; i++) {
-		const struct section *s = &sections[i];
+	config_members(part, check_member, &o);
+	for (size_t i = 0; i < schema->count; i++) {
+		const struct schema_field *field = &schema->fields[i];
 
-		if (!found[i].text)
+		if (!(field->flags & SCHEMA_REQUIRED) || o.seen & UINT64_C(1) << i)
 			continue;
-		if (s->list)
-			try_list(&m, s->put, &found[i], s->schema);
-		else if (s->put)
-			try_put(&m, s->put, &found[i], s->schema, s->schema == &schema_machine_put);
-		else
-			try_cpu(&m, &found[i]);
+		config_join(key, part->key, field->name);
+		snprintf(problem, sizeof problem, "missing field `%.100s`", field->name);
+		config_report(c, part->text + part->bytes - 1, key, problem);
 	}
-	if (!c->faults)
-		check_whole(&m, found);
-	vmm_destroy(vmm);
-	free(vmm);
 }
+
+/* ---- cpu-config: an object, or the name of a file that holds one ---- */
 
 /* The file's own line and column are in the words; the line of the fault is that of its name. */
 static void check_cpu_file(struct check *c, const struct part *part, const char *path)
@@ -360,41 +216,76 @@ static void check_cpu_file(struct check *c, const struct part *part, const char 
 	char *text = config_file_read_cpu(path, &bytes);
 
 	if (!text)
-		report(c, part->text, part->key, input_open_problem(errno));
+		config_report(c, part->text, part->key, input_open_problem(errno));
 	else if (!schema_read(&t, text, bytes, &schema_cpu, &body, &c->arena))
-		report(c, part->text, part->key, t.error);
+		config_report(c, part->text, part->key, t.error);
 	free(text);
 }
 
-/* cpu-config is an object, or the name of a file that holds one. */
-static void check_cpu(struct check *c, const struct part *file)
+static void check_cpu(void *opaque, const char *name, const char *at, const struct part *value)
 {
-	static const struct schema_field field = {.name = "cpu-config"};
-	struct member m = {.c = c, .field = &field};
-	size_t bytes;
+	struct check *c = opaque;
 	struct json_text t;
+	size_t bytes;
 	char *path;
 
-	each_member(file, remember, &m);
-	if (!m.found || !strncmp(m.value.text, "null", 4))
+	(void)at;
+	if (strcmp(name, "cpu-config") != 0 || *value->text == 'n')
 		return;
-	if (*m.value.text == '{') {
-		check_struct(c, &schema_cpu, &m.value);
+	if (*value->text == '{') {
+		check_struct(c, &schema_cpu, value);
 		return;
 	}
-	scan_begin(&t, m.value.text, m.value.bytes);
+	scan_begin(&t, value->text, value->bytes);
 	if (scan_peek(&t) != '"' || !scan_string(&t, &path, &bytes)) {
-		report(c, m.value.text, m.value.key, "is neither an object nor the name of a file");
+		config_report(c, value->text, value->key, "is neither an object nor the name of a file");
 		return;
 	}
-	check_cpu_file(c, &m.value, path);
+	check_cpu_file(c, value, path);
 	free(path);
+}
+
+/* ---- the whole ---- */
+
+/* The member of an object in which its syntax fails, by name; "" where that is not inside of one. */
+static void find_syntax_fault(const char *text, size_t bytes, char key[CONFIG_KEY_BYTES], unsigned depth)
+{
+	char path[CONFIG_KEY_BYTES];
+	struct json_text t;
+	bool first = true, more;
+
+	scan_begin(&t, text, bytes);
+	if (scan_peek(&t) != '{' || !scan_enter(&t))
+		return;
+	while (scan_next_key(&t, &first, &more) && more) {
+		const char *value;
+		size_t length;
+		char *name;
+
+		if (!scan_string(&t, &name, &length))
+			return;
+		bool colon = scan_colon(&t);
+
+		scan_peek(&t);
+		value = t.at;
+		if (!colon || !scan_skip(&t)) {
+			memcpy(path, key, sizeof path);
+			config_join(key, path, name);
+			if (colon && depth)
+				find_syntax_fault(value, (size_t)(text + bytes - value), key, depth - 1);
+			free(name);
+			return;
+		}
+		free(name);
+	}
 }
 
 unsigned config_check(const char *text, size_t bytes, config_fault *fault, void *opaque)
 {
 	struct check c = {.fault = fault, .opaque = opaque, .at = text, .line = 1};
 	const struct part file = {.text = text, .bytes = bytes, .key = ""};
+	struct part object = file;
+	char key[CONFIG_KEY_BYTES] = "";
 	struct json_text t;
 
 	scan_begin(&t, text, bytes);
@@ -402,13 +293,20 @@ unsigned config_check(const char *text, size_t bytes, config_fault *fault, void 
 		if (!t.failed)
 			scan_fail_next(&t, "EOF while parsing a value");
 		scan_place(&t);
-		report_scan(&c, &file, "", &t);
+		find_syntax_fault(text, bytes, key, 8);
+		report_scan(&c, &file, key, &t);
 		return c.faults;
 	}
-	check_struct(&c, &schema_file, &file);
-	check_cpu(&c, &file);
-	if (!c.faults)
-		check_meaning(&c, &file);
+	while (object.bytes && object.text[object.bytes - 1] != '}')
+		object.bytes--; /* what is missing is missing before the closing brace */
+	scan_begin(&t, text, bytes);
+	if (scan_peek(&t) != '{') {
+		config_report(&c, t.at, "", "is no object");
+		return c.faults;
+	}
+	check_struct(&c, &schema_file, &object);
+	config_members(&file, check_cpu, &c);
+	config_check_meaning(&c, &file);
 	arena_free(&c.arena);
 	return c.faults;
 }

@@ -346,6 +346,19 @@ static bool read_field(struct json_text *t, const struct schema_field *field, ch
 	return true;
 }
 
+bool schema_read_value(struct json_text *t, const char *text, size_t bytes, const struct schema_field *field,
+		       void *object, struct arena *arena)
+{
+	scan_begin(t, text, bytes);
+	if (field->flags & SCHEMA_NULLABLE && scan_peek(t) == 'n')
+		return scan_null(t) && scan_end(t);
+	if (!read_value(t, field, (char *)object + field->offset, arena) || !scan_end(t))
+		return false;
+	if (field->given)
+		*((bool *)object + field->given - 1) = true;
+	return true;
+}
+
 /* The key, and which field it is: schema->count if it is none. */
 static bool read_key(struct json_text *t, const struct schema *schema, size_t *which)
 {

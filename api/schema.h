@@ -91,4 +91,8 @@ bool schema_read_struct(struct json_text *t, const struct schema *schema, void *
 bool schema_read(struct json_text *t, const char *text, size_t bytes, const struct schema *schema, void *object,
 		 struct arena *arena);
 
+/* One member of an object by itself, as what it is there; elements of lists have offset 0. */
+bool schema_read_value(struct json_text *t, const char *text, size_t bytes, const struct schema_field *field,
+		       void *object, struct arena *arena);
+
 #endif

@@ -27,35 +27,67 @@ static const char help[] =
     "\n"
     "Exit code: 0 there is no fault, 1 there are faults or the file cannot be read, 2 wrong usage.\n";
 
-/* The file, and how many faults of it were found. */
-struct printed {
-	const char *file;
-	unsigned faults;
+struct kept_fault {
+	unsigned line, number;
+	char *key, *problem;
 };
 
-static void print_fault(void *opaque, unsigned line, const char *key, const char *problem)
-{
-	struct printed *printed = opaque;
-	const char *file = printed->file;
+/* The first of them, to be printed in the order of their lines. */
+struct kept {
+	struct kept_fault faults[FAULTS_PRINTED];
+	unsigned count; /* of all */
+};
 
-	if (++printed->faults > FAULTS_PRINTED)
-		return;
-	fprintf(stderr, "riffle: %s:%u: %s%s%s\n", SHOWN(file), line, SHOWN(key), *key ? ": " : "", SHOWN(problem));
+static void keep_fault(void *opaque, unsigned line, const char *key, const char *problem)
+{
+	struct kept *kept = opaque;
+
+	if (kept->count < FAULTS_PRINTED)
+		kept->faults[kept->count] = (struct kept_fault){line, kept->count, strdup(key), strdup(problem)};
+	kept->count++;
+}
+
+static int by_line(const void *a, const void *b)
+{
+	const struct kept_fault *one = a, *other = b;
+
+	return one->line != other->line ? (one->line < other->line ? -1 : 1) : (int)one->number - (int)other->number;
+}
+
+static void print_fault(const char *file, const struct kept_fault *fault)
+{
+	const char *key = fault->key ? fault->key : "", *problem = fault->problem ? fault->problem : "";
+
+	fprintf(stderr, "riffle: %s:%u: %s%s%s\n", SHOWN(file), fault->line, SHOWN(key), *key ? ": " : "",
+		SHOWN(problem));
 }
 
 static int check(const char *path)
 {
 	size_t bytes;
 	char *text = run_config_read(path, &bytes);
-	struct printed printed = {path, 0};
+	struct kept *kept = calloc(1, sizeof *kept);
+	unsigned count, printed;
 
-	if (!text)
+	if (!text || !kept) {
+		free(text);
+		free(kept);
 		return EXIT_FAILURE;
-	config_check(text, bytes, print_fault, &printed);
+	}
+	config_check(text, bytes, keep_fault, kept);
 	free(text);
-	if (printed.faults > FAULTS_PRINTED)
-		fprintf(stderr, "riffle: %s: %u more faults\n", SHOWN(path), printed.faults - FAULTS_PRINTED);
-	return printed.faults ? EXIT_FAILURE : EXIT_SUCCESS;
+	count = kept->count;
+	printed = count < FAULTS_PRINTED ? count : FAULTS_PRINTED;
+	qsort(kept->faults, printed, sizeof *kept->faults, by_line);
+	for (unsigned i = 0; i < printed; i++) {
+		print_fault(path, &kept->faults[i]);
+		free(kept->faults[i].key);
+		free(kept->faults[i].problem);
+	}
+	free(kept);
+	if (count > printed)
+		fprintf(stderr, "riffle: %s: %u more faults\n", SHOWN(path), count - printed);
+	return count ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int command_config(int argc, char **argv)

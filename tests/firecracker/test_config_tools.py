@@ -29,6 +29,7 @@ def check(riffle, tmp_path):
         r = riffle("config", "--check", "vm.json")
         faults = [re.fullmatch(r"riffle: vm\.json:(\d+): (?:([\w.\[\]-]+): )?(.+)", line).groups() for line in r.stderr.splitlines()]
         assert (r.returncode, r.stdout) == (1 if faults else 0, "")
+        assert [int(line) for line, _, _ in faults] == sorted(int(line) for line, _, _ in faults)
         return {(int(line), key, problem) for line, key, problem in faults}
     (tmp_path / "vmlinux").touch()
     (tmp_path / "disk").write_bytes(b"\0" * 4096)
@@ -66,7 +67,7 @@ CHANGES = {
                                    [(14, "machine-config.vcpu_count", "invalid value: integer `256`, expected u8")]),
     "a string for a number": ("128", '"128"', [(15, "machine-config.mem_size_mib", 'invalid type: string "128", expected usize')]),
     "a value that makes no sense": ('"vcpu_count": 2', '"vcpu_count": 33', [
-        (13, "machine-config", "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is "
+        (14, "machine-config.vcpu_count", "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is "
                                "enabled.")]),
     "no required key": ('"drive_id": "a", ', "", [(9, "drives[0].drive_id", "missing field `drive_id`")]),
     "an unknown key": ('"boot_args"', '"bootargs"', [(4, "boot-source.bootargs", "there is no such key")]),
@@ -74,15 +75,41 @@ CHANGES = {
     "inside of a nested object": ('"size": 1', '"size": -1', [
         (11, "drives[1].rate_limiter.ops.size", "invalid value: integer `-1`, expected u64")]),
     "a second root": ('"is_root_device": false', '"is_root_device": true',
-                      [(10, "drives[1]", "A root block device already exists!")]),
+                      [(10, "drives[1].is_root_device", "A root block device already exists!")]),
     "a disk that is not there": ('"path_on_host": "disk"}', '"path_on_host": "none"}', [
-        (8, "drives[0]", "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: "
+        (9, "drives[0].path_on_host", "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: "
                          "No such file or directory (os error 2) none")]),
     "a kernel that is not there": ('"vmlinux"', '"none"', [
-        (2, "boot-source", "The kernel file cannot be opened: No such file or directory (os error 2)")]),
+        (3, "boot-source.kernel_image_path", "The kernel file cannot be opened: No such file or directory (os error 2)")]),
     "a word that is none": ('"kaslr"', '"chaos"', None),
     "a list that is an object": ('"modifiers": []', '"modifiers": {}', None),
     "a comma too many": ('"entropy": {}', '"entropy": {},', [(22, None, "expected value")]),
+    "a key twice": ('"drive_id": "b", ', '"drive_id": "b", "drive_id": "c", ', [(10, "drives[1].drive_id", "duplicate field `drive_id`")]),
+    "a key twice, further down": ('"path_on_host": "disk"}', '"path_on_host": "disk",\n "is_root_device": true}', [
+        (10, "drives[0].is_root_device", "duplicate field `is_root_device`")]),
+    "a section twice": ('"entropy": {}', '"vsock": null,\n"entropy": {}', [(22, "vsock", "duplicate field `vsock`")]),
+    "a CPU's key twice": ('"flags": 0,', '"flags": 0, "flags": 1,', [(21, "cpu-config.cpuid_modifiers[0].flags", "duplicate field `flags`")]),
+    "an initrd that is not there": ('"initrd_path": null', '"initrd_path": "none"', [
+        (4, "boot-source.initrd_path", "The initrd file cannot be opened due to invalid path or invalid permissions. No such file or "
+                                       "directory (os error 2)")]),
+    "a line that is none": ('"quiet"', '"a\\tb"', [
+        (4, "boot-source.boot_args", "The kernel command line is invalid: string contains non-printable ASCII character")]),
+    "a balloon that is too large": ('"amount_mib": 1', '"amount_mib": 129', [
+        (20, "balloon.amount_mib", "Amount of pages requested is too large.")]),
+    "an MTU": ('"guest_mac"', '"mtu": 67, "guest_mac"', [(18, "network-interfaces[0].mtu", "Could not create the network device: MTU must "
+                                                                                             "be between 68 and 65535")]),
+    "metrics that cannot be written": ('"m"', '"none/m"', [
+        (22, "metrics.metrics_path", "cannot be opened for writing: No such file or directory")]),
+    "a log that is a directory": ('"logger": null', '"logger": {"log_path": "/"}', [
+        (22, "logger.log_path", "cannot be opened for writing: Is a directory")]),
+    "a property that is no string": ('"metrics_path": "m"', '"metrics_path": "m", "properties": {"a": "b", "c": 1, "d": 2}', [
+        (22, "metrics.properties.c", "invalid type: integer `1`, expected a string"),
+        (22, "metrics.properties.d", "invalid type: integer `2`, expected a string")]),
+    "a layout that is there": ('"randomize"', '"layout_out": "disk", "randomize"', [
+        (5, "boot-source.layout_out", "cannot be made: File exists")]),
+    "a stock that is none": ('"randomize"', '"stock": "disk",\n"randomize"', [(5, "boot-source.stock", "cannot be opened: Not a directory")]),
+    "a stock's socket that is none": ('"randomize"', '"stock": "unix:none", "randomize"', [
+        (5, "boot-source.stock", "cannot be opened: No such file or directory")]),
 }
 
 
@@ -105,6 +132,44 @@ def test_every_fault_is_named(check):
     assert {(line, key) for line, key, _ in check(text)} == {
         (14, "machine-config.vcpu_count"), (8, "drives[0].drive_id"), (19, "vsock.guest_cid"), (20, "balloon.amount"),
         (20, "balloon.amount_mib")}
+
+
+def test_values_beside_wrong_types(check):
+    """What is wrong with one key hides nothing of another, and nothing is judged by what is not known."""
+    text = GOOD.replace('"vcpu_count": 2', '"vcpu_count": 33').replace("128", "0").replace('"vmlinux"', '"none"').replace(
+        '"initrd_path": null', '"initrd_path": "none"').replace('"path_on_host": "disk"}', '"path_on_host": "none", "is_read_only": 1}', 1).replace(
+        '"drive_id": "b", "is_root_device": false', '"drive_id": 1, "is_root_device": true').replace('"guest_cid": 3', '"guest_cid": -1').replace(
+        '"v.sock"', '""').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"guest_mac"', '"mtu": 1, "mtu": 2, "guest_mac"').replace(
+        '"entropy": {}', '"mmds-config": {"network_interfaces": ["f"], "ipv4_address": "10.0.0.1"},\n"memory-hotplug": {"total_size_mib": 1, '
+        '"block_size_mib": 3, "slot_size_mib": 1}')
+    assert {(line, key) for line, key, _ in check(text)} == {
+        (3, "boot-source.kernel_image_path"), (4, "boot-source.initrd_path"), (9, "drives[0].path_on_host"),
+        (9, "drives[0].is_read_only"), (10, "drives[1].drive_id"), (10, "drives[1].is_root_device"), (14, "machine-config.vcpu_count"),
+        (15, "machine-config.mem_size_mib"), (18, "network-interfaces[0].mtu"), (19, "vsock.guest_cid"), (19, "vsock.uds_path"),
+        (22, "mmds-config.ipv4_address"), (22, "mmds-config.network_interfaces"), (23, "memory-hotplug.total_size_mib"),
+        (23, "memory-hotplug.block_size_mib"), (23, "memory-hotplug.slot_size_mib")}
+
+
+def test_what_cannot_be_judged(check):
+    """The size of a balloon in memory of a size that is no number, and the network whose name is none."""
+    text = GOOD.replace("128", '"x"').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"iface_id": "e"', '"iface_id": 5').replace(
+        '"entropy": {}', '"mmds-config": {"network_interfaces": ["e"]}')
+    assert {key for _, key, _ in check(text)} == {"machine-config.mem_size_mib", "network-interfaces[0].iface_id"}
+
+
+SYNTAX = {
+    "in a section": ('"vcpu_count": 2', '"vcpu_count": x', (14, "machine-config.vcpu_count")),
+    "in an object inside": ('"size": 1', '"size" 1', (11, "drives")),
+    "after a key": ('"boot_args": "quiet"', '"boot_args" "quiet"', (4, "boot-source.boot_args")),
+}
+
+
+@pytest.mark.parametrize("row", SYNTAX)
+def test_place_of_a_fault_in_the_syntax(check, row):
+    before, after, place = SYNTAX[row]
+    assert GOOD.count(before) == 1
+    faults = check(GOOD.replace(before, after))
+    assert [(line, key) for line, key, _ in faults] == [place]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", '{"drives": ', '{"a": "\n"}', "\x00", "{" * 1000])
