@@ -19,6 +19,7 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	struct riffle_error error;
 	const char *blame = NULL;
 	char words[300], *view;
+	bool untracked;
 	int status;
 
 	if (vmm->state != VMM_PAUSED)
@@ -28,8 +29,8 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 	if (!view)
 		return reply_fault(reply, "Create snapshot error: Out of memory.");
 	machine_set_front_end(vmm->machine, view);
-	status =
-	    machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &blame, &error);
+	status = machine_snapshot_create(vmm->machine, body->snapshot_path, body->mem_file_path, changed, &untracked,
+					 &blame, &error);
 	machine_set_front_end(vmm->machine, NULL);
 	free(view);
 	if (status) {
@@ -37,6 +38,10 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 		return reply_fault(reply, "Create snapshot error: %s%s%s", blame ? blame : "", blame ? ": " : "",
 				   words);
 	}
+	if (untracked)
+		log_always(LOG_WARN, "vmm",
+			   "Nothing tells what this guest changed: the snapshot of its changes has all of its memory. "
+			   "track_dirty_pages makes KVM track it.");
 	reply_done(reply);
 	counts_carried_out(ACTION_SNAPSHOT_CREATE, changed, begun, reply);
 	return true;

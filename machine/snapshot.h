@@ -20,6 +20,7 @@ struct machine_snapshot {
 	bool fresh;   /* the memory file is empty: zeros stay holes */
 	/* the result */
 	uint64_t memory_bytes; /* written */
+	bool untracked;        /* with `changed`: nothing told what did, and all of the memory was written */
 	uint64_t paused_ns;    /* how long the guest was paused */
 };
 
@@ -41,9 +42,10 @@ int machine_snapshot_may(const struct machine *machine, struct riffle_error *err
  *  - but if there is also a state file, of a save other than the last, all of the memory is written into a new file.
  * Refused before anything is touched: a path that exists but is not a regular file, two names of the same file, and
  * changing in place a file that somebody else owns or may write to. On failure *blame is the file concerned.
+ * *untracked is as in struct machine_snapshot.
  */
 int machine_snapshot_create(struct machine *machine, const char *state_path, const char *memory_path, bool changed,
-			    const char **blame, struct riffle_error *error);
+			    bool *untracked, const char **blame, struct riffle_error *error);
 
 struct machine_net_override {
 	const char *id, *tap;

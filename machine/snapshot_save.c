@@ -204,6 +204,7 @@ static int write_files(struct saving *s, struct machine_snapshot *snapshot, stru
 	let_go(s);
 	snapshot->paused_ns = loop_now() - s->begun;
 	snapshot->memory_bytes = s->memory.written;
+	snapshot->untracked = s->memory.untracked;
 	/* the guest need not wait for the disk */
 	if (!status && fsync(snapshot->memory_fd) < 0)
 		status = riffle_fail_system(error, errno, "memory file", "cannot be written");
@@ -373,7 +374,7 @@ static int make_files(struct snapshot_file *state, const char *state_path, struc
 }
 
 static int create(struct machine *m, struct snapshot_file *state, struct snapshot_file *memory, int in_place,
-		  bool changed, const char **blame, struct riffle_error *error)
+		  bool changed, bool *untracked, const char **blame, struct riffle_error *error)
 {
 	struct machine_snapshot snapshot = {.state_fd = state->fd,
 					    .memory_fd = in_place >= 0 ? in_place : memory->fd,
@@ -388,6 +389,7 @@ static int create(struct machine *m, struct snapshot_file *state, struct snapsho
 		status = write_saving(&saving, &snapshot, error);
 	if (!status)
 		status = snapshot_files_name(memory, state, blame, error);
+	*untracked = snapshot.untracked;
 	end_saving(&saving, !status);
 	if (!status) {
 		snapshot_files_sweep(AT_FDCWD, state->name, true);
@@ -398,11 +400,14 @@ static int create(struct machine *m, struct snapshot_file *state, struct snapsho
 }
 
 int machine_snapshot_create(struct machine *m, const char *state_path, const char *memory_path, bool changed,
-			    const char **blame, struct riffle_error *error)
+			    bool *untracked, const char **blame, struct riffle_error *error)
 {
 	struct snapshot_file state = {.fd = -1}, memory = {.fd = -1};
 	struct stat state_st, memory_st;
 	int in_place = -1;
+
+	*untracked = false;
+
 	int status = check_paths(state_path, &state_st, memory_path, &memory_st, blame, error);
 
 	if (!status) {
@@ -410,7 +415,7 @@ int machine_snapshot_create(struct machine *m, const char *state_path, const cha
 
 		status = make_files(&state, state_path, &memory, memory_path, how, &in_place, blame, error);
 		if (!status)
-			status = create(m, &state, &memory, in_place, how != WHOLE, blame, error);
+			status = create(m, &state, &memory, in_place, how != WHOLE, untracked, blame, error);
 	}
 	if (in_place >= 0)
 		close(in_place);

@@ -124,8 +124,8 @@ static void save(struct machine *m, int fd, const struct request *request)
 		answer(fd, text);
 		return;
 	}
-	snprintf(text, sizeof text, "saved %llu %llu", (unsigned long long)snapshot.memory_bytes,
-		 (unsigned long long)snapshot.paused_ns);
+	snprintf(text, sizeof text, "saved %llu %llu%s", (unsigned long long)snapshot.memory_bytes,
+		 (unsigned long long)snapshot.paused_ns, snapshot.untracked ? SNAPSHOT_UNTRACKED : "");
 	answer(fd, text);
 	if (*rest)
 		vm_end(m->vm, VM_END_POWEROFF);

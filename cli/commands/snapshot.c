@@ -221,6 +221,10 @@ static int save(struct snapshot *s)
 		return EXIT_FAILURE;
 	}
 	drop_files(s);
+	if (strstr(s->words, SNAPSHOT_UNTRACKED))
+		fputs("riffle: notice: --changed: nothing tells what this guest changed, so all of its memory was "
+		      "written; riffle run --track-dirty makes KVM track it\n",
+		      stderr);
 	printf("memory written: %llu KiB; the guest stood still for %.1f ms\n", bytes >> 10, (double)ns / 1e6);
 	return EXIT_SUCCESS;
 }

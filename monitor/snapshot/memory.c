@@ -118,12 +118,13 @@ static int add_dirty(struct page_set *set, struct vm *vm, struct riffle_error *e
 	return 0;
 }
 
-static int choose_pages(struct page_set *set, struct vm *vm, const struct memory_save *save, bool *whole,
+static int choose_pages(struct page_set *set, struct vm *vm, struct memory_save *save, bool *whole,
 			struct riffle_error *error)
 {
 	struct guest_memory *memory = &vm->memory;
 
 	*whole = !save->changed || memory->unsaved;
+	save->untracked = save->changed && memory->unsaved && !memory->dirty;
 	if (memory->dirty) {
 		int status = add_dirty(set, vm, error);
 
@@ -135,8 +136,9 @@ static int choose_pages(struct page_set *set, struct vm *vm, const struct memory
 	} else {
 		add_range(set, MONITOR_PAGES_FROM / GUEST_PAGE, MONITOR_PAGES_TO / GUEST_PAGE);
 		/* without a log: what is no longer the file's that was loaded */
-		if (!memory->dirty && (memory->shared || memory->fd < 0 || save->pagemap_fd < 0 ||
-				       !add_present(set, memory, save->pagemap_fd, true)))
+		save->untracked = !memory->dirty && (memory->shared || memory->fd < 0 || save->pagemap_fd < 0 ||
+						     !add_present(set, memory, save->pagemap_fd, true));
+		if (save->untracked)
 			add_range(set, 0, set->pages);
 	}
 	return 0;

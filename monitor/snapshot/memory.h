@@ -13,6 +13,7 @@ struct memory_save {
 	int pagemap_fd; /* /proc/self/pagemap; -1: every page is examined */
 	/* the result */
 	uint64_t written; /* bytes */
+	bool untracked;   /* nothing told what changed: all of it was written */
 	/* for memory_save_end() */
 	uint64_t *taken; /* a bit a page */
 	bool was_unsaved;

@@ -50,6 +50,21 @@ def mutate():
     return module
 
 
+@pytest.mark.parametrize("words,diff,paths", [
+    (["lib"], None, ["lib"]), (["--diff", "HEAD", "lib"], "HEAD", ["lib"]), (["--diff", "lib"], "HEAD", ["lib"]),
+    (["--diff", "lib", "prepare"], "HEAD", ["lib", "prepare"]), (["lib", "--diff"], "HEAD", ["lib"])])
+def test_diff_takes_a_revision_or_none(mutate, words, diff, paths):
+    chosen = mutate.options(words)
+    assert (chosen.diff, chosen.paths) == (diff, paths)
+
+
+@pytest.mark.parametrize("words", [[], ["--diff"], ["--diff", "no-such-revision", "lib"]])
+def test_wrong_usage_is_told(mutate, words, capsys):
+    with pytest.raises(SystemExit):
+        mutate.options(words)
+    assert "tools/mutate: error: " in capsys.readouterr().err
+
+
 def changes(found, line):
     return {m.change for m in found if SOURCE.splitlines()[m.line - 1].strip().startswith(line)}
 

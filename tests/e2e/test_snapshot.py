@@ -6,6 +6,7 @@ Linux save a guest before its first instruction, on any /dev/kvm.
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -281,10 +282,10 @@ def test_items_by_a_socket(kvm, prepared, tmp_path):
 class Guest:
     """A guest that can be saved; what it does is irrelevant."""
 
-    def __init__(self, prepared, directory, *options):
+    def __init__(self, prepared, directory, *options, tracked=True):
         self.socket = directory / "snapshot.sock"
-        words = [RIFFLE, "run", "--accept-emulation", "--console", "none", "--randomize=off", "-m", "128M", "--track-dirty",
-                 "--snapshot-socket", self.socket, *options, prepared]
+        words = [RIFFLE, "run", "--accept-emulation", "--console", "none", "--randomize=off", "-m", "128M",
+                 *(["--track-dirty"] if tracked else []), "--snapshot-socket", self.socket, *options, prepared]
         self.process = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 30
         while not self.socket.exists() and time.monotonic() < deadline:
@@ -314,6 +315,21 @@ def guest(kvm, prepared, tmp_path):
 
 def content(directory):
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in directory.iterdir()}
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_changes_that_nothing_tells(kvm, prepared, tmp_path, tracked):
+    """All of the memory is written then, and that is said."""
+    one = Guest(prepared, tmp_path, tracked=tracked)
+    try:
+        assert one.save(tmp_path / "saved").returncode == 0
+        r = one.save(tmp_path / "saved", "--changed")
+        assert r.returncode == 0 and ("--changed: nothing tells what this guest changed" in r.stderr) != tracked, r.stderr
+        written = int(re.search(r"memory written: (\d+) KiB", r.stdout)[1])
+        assert (written == 128 << 10) != tracked, r.stdout
+    finally:
+        one.process.kill()
+        one.process.communicate()
 
 
 def test_changes_count_from_the_last_save_alone(guest, tmp_path):

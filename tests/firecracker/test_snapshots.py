@@ -130,6 +130,20 @@ def test_changes_against_another_save(paused):
     assert (paused.directory / "m1").stat().st_ino == second
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_changes_that_nothing_tells(start, kernel, tracked):
+    """Not refused, as Firecracker does not; the log says that all of the memory was written."""
+    vmm = start()
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": MEMORY, "track_dirty_pages": tracked})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.patch("/vm", {"state": "Paused"})
+    said = "Nothing tells what this guest changed: the snapshot of its changes has all of its memory."
+    for kind, told in (("Full", False), ("Diff", not tracked)):
+        assert create(vmm, "s", "m", kind).status == 204
+        assert (said in vmm.out) == told, vmm.out
+
+
 @pytest.mark.parametrize("resume", [None, False, True])
 def test_load(start, made, resume):
     """Paused until it is resumed; the configuration is the one that was saved."""

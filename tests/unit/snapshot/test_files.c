@@ -38,8 +38,9 @@ static int create(const char *state, const char *memory, bool changed)
 {
 	const char *blame;
 	struct riffle_error error = {0};
+	bool untracked;
 
-	return machine_snapshot_create(machine, state, memory, changed, &blame, &error);
+	return machine_snapshot_create(machine, state, memory, changed, &untracked, &blame, &error);
 }
 
 static void assert_file_is_memory(const char *path)
