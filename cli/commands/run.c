@@ -172,8 +172,8 @@ static int run(struct run *run)
 			return run_end_report(&end, &run->options, NULL);
 	}
 	if (run->options.save_to && !run_saved_open(&run->options))
-		return EXIT_FAILURE;
-	if (run_initramfs_make(&run->initramfs, &run->options, &code))
+		code = EXIT_FAILURE;
+	else if (run_initramfs_make(&run->initramfs, &run->options, &code))
 		end.failed = !run_machine(run, &end);
 	if (!code)
 		code = run_end_report(&end, &run->options, run->machine);

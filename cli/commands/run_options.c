@@ -303,6 +303,15 @@ static enum run_parsed check_stock(const struct run_options *o, const struct of_
 	return RUN_GO;
 }
 
+/* The device of which there is one: an option's stands instead of the configuration file's, and a second one is an
+ * error. */
+static void once(void *device, size_t bytes, unsigned *replaced, unsigned bit)
+{
+	if (!(*replaced & bit))
+		memset(device, 0, bytes);
+	*replaced |= bit;
+}
+
 /* The file of --config, or NULL. */
 static const char *find_config(int argc, char **argv)
 {
@@ -401,6 +410,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	};
 	const struct of_item *of_item = NULL; /* the first that was given, one of `always` before others */
 	struct machine_config *m = &o->machine;
+	unsigned replaced = 0; /* devices of the configuration file */
 	const char *appended[64], *problem;
 	char words[400];
 	unsigned appends = 0;
@@ -505,6 +515,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 				return wrong_device(words);
 			break;
 		case RNG:
+			once(&m->devices.rng, sizeof m->devices.rng, &replaced, 1);
 			if (!device_options_rng(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;
@@ -513,10 +524,12 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 				return wrong_device(words);
 			break;
 		case VSOCK:
+			once(&m->devices.vsock, sizeof m->devices.vsock, &replaced, 2);
 			if (!device_options_vsock(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;
 		case BALLOON:
+			once(&m->devices.balloon, sizeof m->devices.balloon, &replaced, 4);
 			if (!device_options_balloon(&m->devices, optarg, words, sizeof words))
 				return wrong_device(words);
 			break;

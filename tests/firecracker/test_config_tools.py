@@ -324,6 +324,30 @@ def test_run_says_what_is_wrong(riffle, tmp_path):
         assert r.returncode == code and "cannot be combined with --config" in r.stderr
 
 
+def test_options_stand_instead_of_the_files_devices(riffle, tmp_path, kernel):
+    """Of devices of which there is one; saved before the guest runs, so that its description tells."""
+    (tmp_path / "vm.json").write_text(json.dumps({
+        "boot-source": {"kernel_image_path": kernel}, "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": 32},
+        "entropy": {}, "balloon": {"amount_mib": 8, "deflate_on_oom": True}}))
+    words = ["run", "--config", "vm.json", "--accept-emulation", "--console", "none", "--save-to", "saved", "--balloon", "4M", "--rng=bps=64K"]
+    r = riffle(*words)
+    assert r.returncode == 0, r.stderr
+    state = (tmp_path / "saved" / "state").read_bytes()
+    devices = json.JSONDecoder().raw_decode(state[state.index(b'{\n "vcpus"'):].decode("latin-1"))[0]["devices"]
+    assert devices["balloon"]["target"] == 4 << 20 and not devices["balloon"]["deflate_on_oom"]
+    assert devices["rng"]["bytes"][0] == 64 << 10
+    for word in ("--balloon=4M", "--rng"):
+        r = riffle(*words, word)
+        assert r.returncode == 2 and f"{word.partition('=')[0]}: is given twice, expected once" in r.stderr
+
+
+def test_status_of_a_run_that_cannot_be_saved(riffle, tmp_path, kernel):
+    (tmp_path / "file").touch()
+    r = riffle("run", "--status-out", "status", "--save-to", "file", kernel)
+    assert r.returncode == 1 and r.stderr == "riffle: file: --save-to: the files of a snapshot cannot be made there: Not a directory\n"
+    assert json.loads((tmp_path / "status").read_text()) == {"end": "error", "exit_code": 1}
+
+
 def test_run(riffle, tmp_path, kernel, needs_kvm):
     """The tiny guest by its file; an option changes what that says."""
     (tmp_path / "vm.json").write_text(json.dumps({

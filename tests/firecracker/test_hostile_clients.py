@@ -169,3 +169,13 @@ def test_no_descriptor_for_a_connection(vmm):
     assert vmm.get("/")["state"] == "Not started"
     last.close()
     assert waiting.read().status == 200
+
+
+@pytest.mark.parametrize("soft,hard,then", [(256, 8192, 2047), (256, 512, 512), (4096, 8192, 4096)])
+def test_descriptors_for_the_connections_of_a_vsock(start, kernel, needs_kvm, soft, hard, then):
+    """1023 of them beside all else: the soft limit goes as far up as it has to, and as the hard one lets it."""
+    vmm = start()
+    resource.prlimit(vmm.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    vmm.put("/vsock", {"guest_cid": 3, "uds_path": "v.sock"})
+    start_guest(vmm, kernel)
+    assert resource.prlimit(vmm.process.pid, resource.RLIMIT_NOFILE) == (then, hard)
