@@ -2,7 +2,7 @@
 /*
  * A guest of a few instructions: announces itself and its command line on COM1, tells the boot timer, and then waits for the keyboard. Ctrl-Alt-Del
  * makes it reset the machine by the keyboard controller, as Linux does; it echoes COM1's input, and resets the same way
- * for a "!" and halts for good for a "#".
+ * for a "!", halts for good for a "#" and dies of a triple fault for a "^".
  */
 	.code64
 	.globl _start
@@ -117,6 +117,8 @@ handler:
 	je reset
 	cmp $'#', %al
 	je halted
+	cmp $'^', %al
+	je fault
 	jmp 4b
 5:	in $0x64, %al
 	test $1, %al
@@ -131,6 +133,10 @@ handler:
 	pop %rax
 	iretq
 
+fault:						/* without a way to tell of it */
+	lidt nothing(%rip)
+	ud2
+
 reset:
 	mov $0xfe, %al
 	out %al, $0x64
@@ -142,6 +148,10 @@ halted:
 command_line:
 	.asciz "cmdline="
 text:	.asciz "\ntiny guest\n"
+	.balign 8
+nothing:
+	.word 0
+	.quad 0
 	.balign 8
 idtr:	.word 4095
 	.quad 0

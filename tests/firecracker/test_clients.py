@@ -108,6 +108,36 @@ def test_go_sdk_first_answer_is_soon(start):
     assert vmm.get("/machine-config") and vmm.get("/version")
 
 
+@pytest.mark.parametrize("vsock", [False, True])
+def test_go_sdk_snapshot(start, kernel, vsock):
+    """Its order of requests for a snapshot, and for a guest of one; a vsock that it configures before is in the way."""
+    vmm = start()
+    go = GoClient(vmm)
+    go.put("/machine-config", {"mem_size_mib": 64, "smt": False, "vcpu_count": 1})
+    go.put("/boot-source", {"boot_args": "console=ttyS0", "kernel_image_path": kernel})
+    go.put("/actions", {"action_type": "InstanceStart"})
+    assert go.call("PATCH", "/vm", {"state": "Paused"}).status == 204
+    paths = {"mem_file_path": str(vmm.directory / "mem"), "snapshot_path": str(vmm.directory / "state")}
+    go.put("/snapshot/create", paths)
+    assert go.call("PATCH", "/vm", {"state": "Resumed"}).status == 204
+    vmm.process.terminate()
+    assert vmm.wait() == -signal.SIGTERM
+    clone = start(start=False)
+    fifos(clone)
+    clone.start()
+    go = GoClient(clone)
+    go.wait()
+    go.put("/logger", {"level": "Debug", "log_path": "log.fifo", "show_level": True, "show_log_origin": False})
+    go.put("/metrics", {"metrics_path": "metrics.fifo"})
+    if vsock:
+        go.put("/vsock", {"guest_cid": 3, "uds_path": "v.sock"})
+    r = go.call("PUT", "/snapshot/load", {**paths, "resume_vm": True})
+    if vsock:
+        assert r.status == 400 and "not allowed after configuring boot-specific resources" in r.fault
+    else:
+        assert r.status == 204 and go.call("GET", "/").json["state"] == "Running", r.raw
+
+
 def test_containerd(start, kernel, taps):
     """Relative paths in the shim's directory, stub drives that are patched, fifos, metadata after the start."""
     vmm = start(start=False)

@@ -142,6 +142,19 @@ def test_refused(run, kernel, row, api):
     assert FAILED in vmm.output and text in vmm.output, vmm.output
 
 
+def test_logger_and_metrics_come_first(start, kernel, tmp_path):
+    """What is wrong with a later section is told in the log that the file names."""
+    for name in ("log", "metrics"):
+        (tmp_path / name).touch()
+    config = {"drives": [{"drive_id": "a", "is_root_device": False, "path_on_host": "nowhere"}],
+              "boot-source": {"kernel_image_path": kernel}, "metrics": {"metrics_path": str(tmp_path / "metrics")},
+              "logger": {"log_path": str(tmp_path / "log"), "show_level": True}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    vmm = start("--config-file", tmp_path / "config.json", "--no-api", api=False)
+    assert vmm.wait() == 1, vmm.output
+    assert FAILED in (tmp_path / "log").read_text() and FAILED not in vmm.out
+
+
 # ---- without API
 
 def test_no_api(run, kernel):

@@ -146,6 +146,18 @@ def test_cpu_config(vmm, row):
     assert vmm.get("/vm/config")["cpu-config"] is None
 
 
+def test_last_of_template_and_cpu_config_wins(vmm):
+    """Only a static template is shown."""
+    template = {**DEFAULTS, "cpu_template": "T2"}
+    vmm.put("/machine-config", template, deprecated=True)
+    vmm.put("/cpu-config", CPU_CONFIGS["all of it"])
+    assert vmm.get("/machine-config") == DEFAULTS
+    vmm.put("/machine-config", DEFAULTS)
+    assert vmm.get("/machine-config") == DEFAULTS
+    vmm.patch("/machine-config", {"cpu_template": "T2"}, deprecated=True)
+    assert vmm.get("/machine-config") == template
+
+
 @pytest.mark.parametrize("body", [
     {"foo": False}, {"cpuid_modifiers": {}}, {"cpuid_modifiers": [{}]}, {"msr_modifiers": [{"addr": "x", "bitmap": "0b1"}]},
     {"msr_modifiers": [{"addr": "0x1", "bitmap": "0b2"}]}, {"kvm_capabilities": ["x"]},

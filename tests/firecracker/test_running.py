@@ -6,6 +6,7 @@ device answers all requests that leave it running, and others end in each of the
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -482,6 +483,72 @@ def test_guest_resets(start, kernel):
     assert vmm.wait() == 0, vmm.output
 
 
+def test_triple_fault(start, kernel):
+    """As reboot=t does it: an error of the vCPU, and exit code 1."""
+    vmm = start(stdin=subprocess.PIPE)
+    vmm.put("/metrics", {"metrics_path": vmm.file("metrics")})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
+    vmm.process.stdin.write(b"^")
+    vmm.process.stdin.flush()
+    assert vmm.wait() == 1, vmm.output
+    assert "exit_code=0" not in vmm.out
+    assert len(metrics(vmm)) == 2       # the last ones are written
+
+
+def test_standard_input_that_ends(start, kernel):
+    """The guest goes on without its console's input."""
+    vmm = start(stdin=subprocess.PIPE)
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
+    vmm.process.stdin.close()
+    for _ in range(5):
+        assert vmm.get("/")["state"] == "Running"
+        time.sleep(0.02)
+    vmm.put("/actions", {"action_type": "SendCtrlAltDel"})
+    assert vmm.wait() == 0
+
+
+def test_no_standard_input_for_output_elsewhere(start, kernel):
+    """With serial_out_path nothing is read: a "!" would reset the guest."""
+    vmm = start(stdin=subprocess.PIPE)
+    vmm.put("/serial", {"serial_out_path": vmm.file("console")})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in (vmm.directory / "console").read_text())
+    vmm.process.stdin.write(b"!")
+    vmm.process.stdin.flush()
+    time.sleep(0.3)
+    assert vmm.running and vmm.get("/")["state"] == "Running"
+
+
+def test_serial_limit(start, kernel):
+    """One bucket, of bytes; what is above it is dropped and counted."""
+    vmm = start()
+    vmm.put("/metrics", {"metrics_path": vmm.file("metrics")})
+    vmm.put("/serial", {"serial_out_path": vmm.file("console"), "rate_limiter": {"size": 4, "refill_time": 3600000}})
+    vmm.put("/boot-source", {"kernel_image_path": kernel, "boot_args": "x"})
+    instance_start(vmm)
+    vmm.wait_for(lambda: (vmm.directory / "console").read_text())
+
+    def dropped():
+        vmm.put("/actions", {"action_type": "FlushMetrics"})
+        return sum(line["uart"]["rate_limiter_dropped_bytes"] for line in metrics(vmm)) >= len("tiny guest")
+    vmm.wait_for(dropped)
+    assert len((vmm.directory / "console").read_bytes()) <= 4
+
+
+def test_keys_that_find_no_room(small):
+    """Each Ctrl-Alt-Del takes four of the controller's 16 bytes; the request is refused when there are none."""
+    small.patch("/vm", {"state": "Paused"})
+    statuses = [small.request("PUT", "/actions", {"action_type": "SendCtrlAltDel"}).status for _ in range(6)]
+    assert statuses[0] == 204 and statuses[-1] == 400 and statuses == sorted(statuses), statuses
+    small.patch("/vm", {"state": "Resumed"})
+    assert small.wait() == 0
+
+
 def test_serial_output_elsewhere(start, kernel):
     vmm = start()
     vmm.put("/serial", {"serial_out_path": vmm.file("console")})
@@ -525,6 +592,82 @@ def test_pool_of_huge_pages_is_empty(start, kernel):
     vmm.patch("/machine-config", {"huge_pages": "None", "mem_size_mib": 64})
     instance_start(vmm)
     vmm.wait_for(lambda: "tiny guest" in vmm.console)
+
+
+@pytest.mark.parametrize("template", ["C3", "T2", "T2S", "T2CL", "T2A", "V1N1"])
+def test_cpu_template_of_another_host(start, kernel, template):
+    """Looked at when the machine starts; what does not fit is refused, and another one then starts."""
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        amd = "AuthenticAMD" in f.read()
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64, "cpu_template": template}, deprecated=True)
+    r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
+    if template == "V1N1" or (template == "T2A") != amd:
+        assert r.status == 400, r.raw
+    if r.status != 204:
+        assert r.fault.startswith("Start microvm error: "), r.raw
+        assert vmm.get("/")["state"] == "Not started"
+        vmm.patch("/machine-config", {"cpu_template": "None"}, deprecated=True)
+        instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
+
+
+def test_memory_that_is_too_large(start, kernel):
+    """Cut to what a guest's addresses allow, with a warning; what then cannot be had is told, and less is given."""
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/machine-config", {"vcpu_count": 2, "mem_size_mib": 256})
+    resource.prlimit(vmm.process.pid, resource.RLIMIT_AS, (1000000000, resource.RLIM_INFINITY))
+    vmm.patch("/machine-config", {"mem_size_mib": (1 << 64) - 1})
+    assert vmm.get("/machine-config")["mem_size_mib"] == (1 << 64) - 1
+    r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert r.status == 400 and r.fault == ("Start microvm error: Invalid Memory Configuration: Cannot create mmap region: "
+                                           "Out of memory (os error 12)"), r.raw
+    assert "The memory size is cut to 1046528 MiB." in vmm.out
+    assert vmm.request("PATCH", "/machine-config", {"mem_size_mib": 0}).status == 400
+    vmm.patch("/machine-config", {"mem_size_mib": 256})
+    instance_start(vmm)
+    vmm.wait_for(lambda: "tiny guest" in vmm.console)
+
+
+def test_limits_of_an_interface(start, kernel, taps):
+    """As those of a drive: an absent bucket is untouched, size 0 or refill 0 turns it off."""
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/network-interfaces/n", {"iface_id": "n", "host_dev_name": taps[0], "rx_rate_limiter": {"ops": BUCKET}})
+    instance_start(vmm)
+
+    def patch(**more):
+        vmm.patch("/network-interfaces/n", {"iface_id": "n", **more})
+        (shown,) = vmm.get("/vm/config")["network-interfaces"]
+        return shown["rx_rate_limiter"], shown["tx_rate_limiter"]
+    first = {"bandwidth": None, "ops": SHOWN}
+    assert patch() == (first, None)
+    assert patch(rx_rate_limiter=None, tx_rate_limiter={}) == (first, None)
+    assert patch(tx_rate_limiter={"bandwidth": BUCKET}) == (first, {"bandwidth": SHOWN, "ops": None})
+    assert patch(rx_rate_limiter={"ops": {"size": 0, "refill_time": 5}}, tx_rate_limiter={"ops": BUCKET}) == (
+        None, {"bandwidth": SHOWN, "ops": SHOWN})
+    r = vmm.request("PATCH", "/network-interfaces/m", {"iface_id": "m", "rx_rate_limiter": {"ops": BUCKET}})
+    assert r.status == 400 and r.fault.startswith("Network config error: ") and "Device not found" in r.fault
+    r = vmm.request("PATCH", "/network-interfaces/n", {"iface_id": "n", "host_dev_name": taps[1]})
+    assert r.status == 400 and "unknown field `host_dev_name`" in r.fault
+
+
+def test_hinting(start, kernel):
+    """Without a driver the guest has said nothing."""
+    vmm = start()
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/balloon", {"amount_mib": 0, "deflate_on_oom": False, "free_page_hinting": True})
+    instance_start(vmm)
+    first = vmm.get("/balloon/hinting/status")
+    assert list(first) == ["host_cmd", "guest_cmd"] and first["guest_cmd"] is None
+    for body in (None, {}, {"acknowledge_on_stop": False}, {"acknowledge_on_stop": True, "unknown": 1}):
+        assert vmm.request("PATCH", "/balloon/hinting/start", body).raw == no_content()
+        started = vmm.get("/balloon/hinting/status")
+        assert started["host_cmd"] > 1 and started["guest_cmd"] is None
+    assert vmm.request("PATCH", "/balloon/hinting/stop", {}).raw == no_content()
+    assert vmm.get("/balloon/hinting/status")["host_cmd"] in (0, 1)
 
 
 def test_kernel_of_another_system(start, other_kernel):

@@ -2,6 +2,7 @@
 """Snapshots by the API: when they can be made and loaded, what is asked for, what a failure does to the process."""
 import json
 import os
+import re
 import resource
 import subprocess
 
@@ -31,8 +32,8 @@ def made(start, kernel):
 
 
 def load(vmm, made, **more):
-    return vmm.request("PUT", "/snapshot/load", {"snapshot_path": str(made / "state"),
-                                                 "mem_backend": {"backend_type": "File", "backend_path": str(made / "mem")}, **more})
+    backend = {"backend_type": "File", "backend_path": str(made / "mem")}
+    return vmm.request("PUT", "/snapshot/load", {"snapshot_path": str(made / "state"), "mem_backend": backend, **more})
 
 
 def test_files(made):
@@ -268,6 +269,64 @@ def test_load_by_the_old_name(start, made):
     r = vmm.request("PUT", "/snapshot/load", {"mem_file_path": str(made / "mem"), "resume_vm": True,
                                               "snapshot_path": str(made / "state")})
     assert r.raw == no_content(deprecated=True), r.raw
+
+
+def test_dirty_pages_by_the_old_name(start, made):
+    """enable_diff_snapshots is track_dirty_pages, and deprecated."""
+    vmm = start()
+    r = load(vmm, made, enable_diff_snapshots=True)
+    assert r.raw == no_content(deprecated=True), r.raw
+    assert vmm.get("/machine-config")["track_dirty_pages"] is True
+
+
+OVERRIDES = {
+    "a network that there is not": {"network_overrides": [{"iface_id": "none", "host_dev_name": "tap"}]},
+    "a vsock that there is not": {"vsock_override": {"uds_path": "v.sock"}},
+    "pages that nobody provides": {"mem_backend": {"backend_type": "Uffd", "backend_path": "nobody.sock"}},
+}
+
+
+@pytest.mark.parametrize("row", OVERRIDES)
+def test_override_of_nothing(start, made, row):
+    vmm = start()
+    r = load(vmm, made, **OVERRIDES[row])
+    assert r.status == 400 and r.fault.startswith("Load snapshot error: "), r.raw
+    assert vmm.wait() == 1, vmm.output[-2000:]
+
+
+def test_what_an_override_ignores(start, made):
+    """Unknown members; and the clock is advanced where that is asked for."""
+    vmm = start()
+    assert load(vmm, made, network_overrides=[], clock_realtime=True).status == 204, vmm.output[-2000:]
+    vmm = start()
+    r = load(vmm, made, network_overrides=[{"iface_id": "none", "host_dev_name": "tap", "more": 1}])
+    assert r.status == 400 and "unknown field" not in r.fault, r.raw
+
+
+def test_log_and_metrics_of_snapshots(start, kernel):
+    """Each kind is timed, in the log and in the metrics, where the last ones stay."""
+    vmm = start()
+    vmm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": MEMORY, "track_dirty_pages": True})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/metrics", {"metrics_path": vmm.file("metrics")})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.patch("/vm", {"state": "Paused"})
+    for kind in ("Full", "Diff"):
+        assert create(vmm, "state", "mem", kind).status == 204
+        assert re.search(f"'create {kind.lower()} snapshot' API request took \\d+ us\\.", vmm.out), vmm.out
+    for _ in range(2):
+        vmm.put("/actions", {"action_type": "FlushMetrics"})
+        latencies = json.loads((vmm.directory / "metrics").read_text().splitlines()[-1])["latencies_us"]
+        for name in ("full_create_snapshot", "diff_create_snapshot"):
+            assert latencies[name] >= latencies["vmm_" + name] > 0, latencies
+    vmm.stop()
+    clone = start()
+    clone.put("/metrics", {"metrics_path": clone.file("metrics")})
+    assert load(clone, vmm.directory, resume_vm=True).status == 204
+    assert re.search(r"'load snapshot' API request took \d+ us\.", clone.out), clone.out
+    clone.put("/actions", {"action_type": "FlushMetrics"})
+    latencies = json.loads((clone.directory / "metrics").read_text().splitlines()[-1])["latencies_us"]
+    assert latencies["load_snapshot"] >= latencies["vmm_load_snapshot"] > 0, latencies
 
 
 BEFORE = {
