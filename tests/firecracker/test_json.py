@@ -316,6 +316,13 @@ def test_integers_are_integers(shared, text):
     assert "invalid type: floating point `1.0`, expected u8" in shared.request("PUT", "/machine-config", text).fault
 
 
+@pytest.mark.parametrize("endpoint,text", [("/machine-config", "[1,128]"), ("/actions", '{"action_type":{"InstanceStart":null}}')])
+def test_quirks_of_serde(shared, endpoint, text):
+    """An array of the fields for an object and an object for a word, which Firecracker takes and nobody sends."""
+    r = shared.request("PUT", endpoint, text)
+    assert r.status == 400 and r.fault.startswith("An error occurred when deserializing the json body of a request: ")
+
+
 # ---- where unknown fields are ignored
 
 IGNORED = {

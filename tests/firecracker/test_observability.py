@@ -282,3 +282,20 @@ def test_counts(last_words, group, name):
 def test_startup_times(last_words):
     assert last_words["api_server"]["process_startup_time_us"] > 0
     assert last_words["api_server"]["process_startup_time_cpu_us"] > 0
+
+
+@pytest.mark.skipif(not os.environ.get("RIFFLE_LONG"), reason="takes two minutes: make check-long")
+def test_a_line_each_minute(start, kernel, needs_kvm):
+    """While the guest runs, and not while it is paused."""
+    vmm = start()
+    vmm.put("/metrics", {"metrics_path": vmm.file("m")})
+    vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/actions", {"action_type": "InstanceStart"})
+    vmm.wait_for(lambda: len(lines(vmm, "m")) == 2, 120)
+    first, second = (json.loads(line)["utc_timestamp_ms"] for line in lines(vmm, "m"))
+    assert second - first >= 59000
+    vmm.patch("/vm", {"state": "Paused"})
+    time.sleep(65)
+    assert len(lines(vmm, "m")) == 2
+    vmm.put("/actions", {"action_type": "FlushMetrics"})
+    assert len(lines(vmm, "m")) == 3
