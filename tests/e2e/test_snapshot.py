@@ -219,8 +219,8 @@ def test_each_item_has_a_layout_of_its_own_and_one_taker(kvm, prepared, tmp_path
 
 def test_an_empty_stock_means_a_fresh_load(kvm, prepared, tmp_path):
     fill(tmp_path / "stock", 1, prepared)
-    assert take(tmp_path / "stock", prepared)[0]
-    good, said = take(tmp_path / "stock", prepared)
+    assert take(tmp_path / "stock", "-m", "128M", prepared)[0]
+    good, said = take(tmp_path / "stock", "-m", "128M", prepared)
     assert good and "the stock is empty: the kernel is loaded afresh" in said
 
 
