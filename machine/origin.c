@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/input.h"
+#include "host/input.h"
 #include "common/checksum.h"
 #include "common/fail.h"
 #include "machine/config.h"
