@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/input.h"
 #include "common/checksum.h"
 #include "common/fail.h"
+#include "host/input.h"
 #include "machine/config.h"
 
 #define BLOCK_BYTES (256u << 10)
