@@ -32,24 +32,50 @@ static const struct fatal {
     {SIGSYS, FIRECRACKER_EXIT_BAD_SYSCALL, METRIC(seccomp, num_faults)},
 };
 
-/* "TEXT NUMBER END" without the C library's locks. */
-static void say(const char *text, int number, const char *end)
-{
-	char line[128], digits[12];
-	size_t at = 0, count = 0;
-	unsigned value = number < 0 ? 0u : (unsigned)number;
+static pid_t own_pid;
 
-	while (*text && at < sizeof line - 32)
-		line[at++] = *text++;
+/* A line of text without the C library's locks. */
+struct spoken {
+	char line[160];
+	size_t at;
+};
+
+static void add_words(struct spoken *spoken, const char *text)
+{
+	while (*text && spoken->at < sizeof spoken->line - 16)
+		spoken->line[spoken->at++] = *text++;
+}
+
+static void add_integer(struct spoken *spoken, int number)
+{
+	char digits[12];
+	size_t count = 0;
+	unsigned value = number < 0 ? 0u - (unsigned)number : (unsigned)number;
+
+	add_words(spoken, number < 0 ? "-" : "");
 	do
 		digits[count++] = (char)('0' + value % 10);
 	while (value /= 10);
-	while (count)
-		line[at++] = digits[--count];
-	while (*end && at < sizeof line - 1)
-		line[at++] = *end++;
-	line[at] = 0;
-	log_from_signal(LOG_ERROR, line);
+	while (count && spoken->at < sizeof spoken->line - 4)
+		spoken->line[spoken->at++] = digits[--count];
+}
+
+static void say(struct spoken *spoken, const char *end)
+{
+	add_words(spoken, end);
+	spoken->line[spoken->at] = 0;
+	log_from_signal(LOG_ERROR, spoken->line);
+}
+
+static void say_signal(const char *text, const siginfo_t *info)
+{
+	struct spoken spoken = {.at = 0};
+
+	add_words(&spoken, text);
+	add_integer(&spoken, info->si_signo);
+	add_words(&spoken, ", code ");
+	add_integer(&spoken, info->si_code);
+	say(&spoken, ".");
 }
 
 static void end_by_signal(int number, siginfo_t *info, void *context)
@@ -64,27 +90,36 @@ static void end_by_signal(int number, siginfo_t *info, void *context)
 	ending = true;
 	if (which->metric == METRIC(seccomp, num_faults)) {
 		metrics_store(which->metric, 1);
-		say("Shutting down VM after intercepting a bad syscall (", info->si_syscall, ").");
+		struct spoken spoken = {.at = 0};
+
+		add_words(&spoken, "Shutting down VM after intercepting a bad syscall (");
+		add_integer(&spoken, info->si_syscall);
+		say(&spoken, ").");
 	} else {
 		metrics_store(which->metric, 1);
-		say("Shutting down VM after intercepting signal ", number, ".");
+		say_signal("Shutting down VM after intercepting signal ", info);
 	}
 	metrics_flush_from_signal();
 	_exit(which->code);
 }
 
-static void count_broken_pipe(int number)
+/* One of the process's own is told by nothing else: the log may be the pipe that is broken. */
+static void count_broken_pipe(int number, siginfo_t *info, void *context)
 {
 	(void)number;
+	(void)context;
 	metrics_count(METRIC(signals, sigpipe));
+	if (info->si_pid != own_pid)
+		say_signal("Received signal ", info);
 }
 
 int process_handle_signals(struct riffle_error *error)
 {
 	struct sigaction action = {.sa_flags = SA_SIGINFO, .sa_sigaction = end_by_signal};
-	struct sigaction ignore = {.sa_flags = SA_RESTART, .sa_handler = count_broken_pipe};
+	struct sigaction ignore = {.sa_flags = SA_RESTART | SA_SIGINFO, .sa_sigaction = count_broken_pipe};
 	sigset_t ours;
 
+	own_pid = getpid();
 	sigemptyset(&action.sa_mask);
 	sigemptyset(&ignore.sa_mask);
 	sigemptyset(&ours);

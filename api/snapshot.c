@@ -24,7 +24,8 @@ bool vmm_create_snapshot(struct vmm *vmm, struct action *action, struct reply *r
 
 	if (vmm->state != VMM_PAUSED)
 		return reply_fault(reply,
-				   "Create snapshot error: Cannot save the microVM state: the microVM must be paused.");
+				   "Create snapshot error: Cannot save the microVM state: Operation not allowed: "
+				   "save/restore unavailable while running");
 	view = vmm_view_config(vmm);
 	if (!view)
 		return reply_fault(reply, "Create snapshot error: Out of memory.");
@@ -75,14 +76,34 @@ static void before_run(void *opaque)
 	l->vmm->started(l->vmm->opaque, &reply);
 }
 
+/* What clients look for when a file cannot be opened; "" for everything else. */
+static const char *kind_of_failure(const struct riffle_error *error)
+{
+	if (!error->sys_errno)
+		return "";
+	if (!strcmp(error->field, "state file"))
+		return "Failed to get snapshot state from file: Failed to open snapshot file: ";
+	if (!strcmp(error->field, "memory file"))
+		return "Failed to load guest memory: Error creating guest memory from file: Failed to load guest "
+		       "memory: ";
+	if (!strcmp(error->field, "disk image"))
+		return "Virtio backend error: Error manipulating the backing file: ";
+	return "";
+}
+
 static bool fail(struct vmm *vmm, bool deprecated, const char *blame, const struct riffle_error *error)
 {
+	static const char prefix[] = "Load snapshot error: Failed to restore from snapshot";
 	struct reply reply = {.deprecated = deprecated};
-	char words[300];
+	const char *kind = kind_of_failure(error);
+	char words[300], os[160];
 
 	riffle_error_format(error, words, sizeof words);
-	reply_fault(&reply, "Load snapshot error: Failed to restore from snapshot: %s%s%s", blame ? blame : "",
-		    blame ? ": " : "", words);
+	if (*kind)
+		reply_fault(&reply, "%s: %s%s %s", prefix, kind, vmm_os_error(error->sys_errno, os, sizeof os),
+			    blame ? blame : "");
+	else
+		reply_fault(&reply, "%s: %s%s%s", prefix, blame ? blame : "", blame ? ": " : "", words);
 	watch_end();
 	machine_destroy(vmm->machine);
 	vmm->machine = NULL;

@@ -150,8 +150,8 @@ static void describe_pmem(struct machine_pmem *to, const struct vmm_pmem *pmem)
 static bool describe_devices(const struct vmm_resources *r, struct machine_devices_config *d, struct reply *reply)
 {
 	if (r->drive_count > MACHINE_DISKS_MAX || r->net_count > MACHINE_NETS_MAX || r->pmem_count > MACHINE_PMEMS_MAX)
-		return reply_fault(reply, "Start microvm error: Could not attach device: there are more devices than "
-					  "interrupts for them.");
+		return reply_fault(reply, "Start microvm error: Could not attach device: Could not allocate GSI: The "
+					  "requested resource is not available.");
 	for (unsigned i = 0; i < r->drive_count; i++)
 		describe_drive(&d->disks[d->disk_count++], &r->drives[i]);
 	for (unsigned i = 0; i < r->net_count; i++)
@@ -354,6 +354,11 @@ static void start_fault(struct reply *reply, const struct machine_config *config
 	else if (error->status == RIFFLE_ERR_MEMORY)
 		reply_fault(reply, "Start microvm error: Invalid Memory Configuration: Cannot create mmap region: Out "
 				   "of memory (os error 12)");
+	else if (!strcmp(error->field, "devices") && error->status == RIFFLE_ERR_ARGUMENT)
+		reply_fault(reply,
+			    "Start microvm error: Could not attach device: Could not allocate GSI: The requested "
+			    "resource is not available. (%s)",
+			    words);
 	else if (blame && blame != config->initrd_path)
 		reply_fault(reply, "Start microvm error: %s: %s", blame, words);
 	else

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/json_text.h"
 #include "api/log.h"
 #include "api/metrics.h"
 #include "api/process.h"
@@ -57,6 +58,24 @@ static bool ensure(struct vmm *vmm, struct reply *reply)
 	return reply_fault(reply, "MMDS error: %s", words);
 }
 
+/* With the reason, as Rust shows serde's. */
+static _Noreturn void bad_metadata(const char *json)
+{
+	struct json_text t;
+	const char *place = NULL;
+	unsigned line = 1, column = 0;
+
+	scan_begin(&t, json, strlen(json));
+	if (!scan_skip(&t) || !scan_end(&t))
+		scan_place(&t);
+	for (const char *p = t.failed ? t.error : ""; (p = strstr(p, " at line ")); p++)
+		place = p;
+	if (!place || sscanf(place, " at line %u column %u", &line, &column) != 2)
+		process_panic("MMDS error: metadata provided not valid json");
+	process_panic("MMDS error: metadata provided not valid json: Error(\"%.*s\", line: %u, column: %u)",
+		      (int)(place - t.error), t.error, line, column);
+}
+
 bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t room)
 {
 	struct reply reply = {0};
@@ -69,7 +88,7 @@ bool vmm_set_metadata(struct vmm *vmm, const char *json, char *problem, size_t r
 	enum mmds_status status = mmds_put(vmm->mmds, json, strlen(json));
 
 	if (status == MMDS_BAD_JSON)
-		process_panic("MMDS error: metadata provided not valid json");
+		bad_metadata(json);
 	if (status) {
 		snprintf(problem, room, "Populating MMDS from file failed: %s", mmds_status_text(status));
 		return false;

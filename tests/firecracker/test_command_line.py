@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from api import Connection
 from vmm import VMM
 
 VERSION = re.compile(r"Firecracker v(\d+\.\d+\.\d+(-dev)?)\n\n")
@@ -129,7 +130,8 @@ def test_metadata_that_is_no_json(run, tmp_path):
     (tmp_path / "m").write_text("{")
     r = run("--api-sock", "s", "--metadata", "m")
     assert r.returncode == -signal.SIGABRT, r
-    assert "MMDS error: metadata provided not valid json" in r.stdout + r.stderr
+    reason = 'MMDS error: metadata provided not valid json: Error("EOF while parsing an object", line: 1, column: 1)'
+    assert reason in r.stdout and reason in r.stderr
 
 
 def test_metadata_that_is_too_large(run, tmp_path):
@@ -208,6 +210,8 @@ def test_signals(start, tmp_path, name, code):
     assert vmm.wait() == code, vmm.output
     lines = (tmp_path / "metrics").read_text().splitlines()
     assert len(lines) == (1 if code > 0 else 0)
+    if code > 0 and name != "SIGSYS":
+        assert f"Shutting down VM after intercepting signal {int(getattr(signal, name))}, code 0." in vmm.out
 
 
 def test_sigpipe_is_counted_and_ignored(start, tmp_path):
@@ -221,6 +225,27 @@ def test_sigpipe_is_counted_and_ignored(start, tmp_path):
     assert vmm.wait() == 156
     signals = json.loads((tmp_path / "metrics").read_text().splitlines()[-1])["signals"]
     assert signals["sigpipe"] >= 1 and signals["sighup"] == 1 and signals["sigsegv"] == 0
+    assert "Received signal 13, code 0." in vmm.out
+
+
+def test_log_that_is_a_broken_pipe(tmp_path):
+    """A line that finds nobody is a signal for the process, about which it writes no line."""
+    socket = tmp_path / "s"
+    process = subprocess.Popen([VMM, "--api-sock", socket], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not socket.exists():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        process.stdout.close()
+        with Connection(socket) as c:
+            for _ in range(20):
+                assert c.request("GET", "/version").status == 200
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
 
 
 # ---- the process

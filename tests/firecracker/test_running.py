@@ -372,7 +372,9 @@ def test_metrics_at_the_end(small, start, kernel):
 # ---- snapshots that cannot be
 
 def test_snapshot_of_a_running_machine(running):
-    assert running.request("PUT", "/snapshot/create", {"snapshot_path": "s", "mem_file_path": "m"}).status == 400
+    r = running.request("PUT", "/snapshot/create", {"snapshot_path": "s", "mem_file_path": "m"})
+    assert r.status == 400 and r.fault == ("Create snapshot error: Cannot save the microVM state: Operation not allowed: "
+                                           "save/restore unavailable while running"), r.raw
     assert running.get("/")["state"] == "Running"
 
 
@@ -716,14 +718,17 @@ def test_many_requests_while_it_runs(running):
         assert running.request("GET", "/").status == 200
 
 
-def test_more_devices_than_there_are_slots(start, kernel):
+@pytest.mark.parametrize("more", [1, 4])
+def test_more_devices_than_there_are_slots(start, kernel, more):
     vmm = start()
     vmm.file("disk", size=4096)
-    for i in range(18):
+    for i in range(17 + more):
         vmm.put(f"/drives/d{i}", {"drive_id": f"d{i}", "is_root_device": False, "path_on_host": "disk"})
     vmm.put("/boot-source", {"kernel_image_path": kernel})
+    vmm.put("/entropy", {})
     r = vmm.request("PUT", "/actions", {"action_type": "InstanceStart"})
-    assert r.status == 400 and r.fault.startswith("Start microvm error: ")
+    assert r.status == 400 and r.fault.startswith("Start microvm error: "), r.raw
+    assert "Could not allocate GSI: The requested resource is not available." in r.fault, r.raw
     assert vmm.get("/")["state"] == "Not started"
 
 

@@ -375,6 +375,24 @@ def test_failure_tells_of_deprecation(start):
     assert vmm.wait() == 1
 
 
+GONE = {
+    "state": "Failed to get snapshot state from file: Failed to open snapshot file: ",
+    "mem": "Failed to load guest memory: Error creating guest memory from file: Failed to load guest memory: ",
+    "disk": "Virtio backend error: Error manipulating the backing file: ",
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_file_that_cannot_be_opened(start, made, name):
+    """In the words that Firecracker's own tests look for."""
+    (made / name).unlink()
+    vmm = start()
+    r = load(vmm, made)
+    assert r.status == 400 and r.fault == (f"Load snapshot error: Failed to restore from snapshot: {GONE[name]}No such file or directory "
+                                           f"(os error 2) {made / name}"), r.raw
+    assert vmm.wait() == 1
+
+
 @pytest.mark.parametrize("what", ["nothing there", "no memory", "state is garbage", "memory too short"])
 def test_load_that_fails_ends_the_process(start, made, what):
     if what == "nothing there":
