@@ -86,6 +86,9 @@ static const char *kind_of_failure(const struct riffle_error *error)
 	if (!strcmp(error->field, "memory file"))
 		return "Failed to load guest memory: Error creating guest memory from file: Failed to load guest "
 		       "memory: ";
+	if (!strcmp(error->field, "page fault handler"))
+		return "Failed to load guest memory: Error creating guest memory from uffd: Failed to connect to UDS "
+		       "Unix stream: ";
 	if (!strcmp(error->field, "disk image"))
 		return "Virtio backend error: Error manipulating the backing file: ";
 	return "";

@@ -393,6 +393,17 @@ def test_file_that_cannot_be_opened(start, made, name):
     assert vmm.wait() == 1
 
 
+@pytest.mark.parametrize("kind,reason", [("none", "No such file or directory (os error 2)"), ("file", "Connection refused (os error 111)")])
+def test_handler_that_is_not_there(start, made, kind, reason):
+    vmm = start()
+    path = vmm.file("handler") if kind == "file" else str(vmm.directory / "handler")
+    r = load(vmm, made, mem_backend={"backend_type": "Uffd", "backend_path": path})
+    assert r.status == 400 and r.fault == (
+        "Load snapshot error: Failed to restore from snapshot: Failed to load guest memory: Error creating guest memory from uffd: "
+        f"Failed to connect to UDS Unix stream: {reason} {path}"), r.raw
+    assert vmm.wait() == 1
+
+
 @pytest.mark.parametrize("what", ["nothing there", "no memory", "state is garbage", "memory too short"])
 def test_load_that_fails_ends_the_process(start, made, what):
     if what == "nothing there":
