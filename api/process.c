@@ -32,6 +32,9 @@ static const struct fatal {
     {SIGSYS, FIRECRACKER_EXIT_BAD_SYSCALL, METRIC(seccomp, num_faults)},
 };
 
+/* What Firecracker wakes its vCPUs by, which whoever sends it does not expect to end a process. */
+#define FOREIGN_KICK 35
+
 static pid_t own_pid;
 
 /* A line of text without the C library's locks. */
@@ -131,6 +134,8 @@ int process_handle_signals(struct riffle_error *error)
 	}
 	if (sigaction(SIGPIPE, &ignore, NULL) < 0)
 		return riffle_fail_system(error, errno, "sigaction", "failed");
+	if (FOREIGN_KICK != SIGRTMIN)
+		signal(FOREIGN_KICK, SIG_IGN);
 	/* whatever started the process may have had them blocked */
 	pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
 	return 0;

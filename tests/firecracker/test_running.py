@@ -568,6 +568,16 @@ def test_signals(small, name, code):
     assert small.socket.exists()
 
 
+@pytest.mark.parametrize("number", [34, 35])
+def test_signals_that_wake_vcpus(small, number):
+    """Firecracker's has number 35; sent by somebody else, neither ends the process."""
+    for _ in range(5):
+        os.kill(small.process.pid, number)
+        assert small.get("/")["state"] == "Running"
+    small.put("/actions", {"action_type": "SendCtrlAltDel"})
+    assert small.wait() == 0
+
+
 def test_start_that_fails_can_be_repaired(start, kernel):
     """A kernel that is none: 400, the process lives; another kernel then starts."""
     vmm = start()
