@@ -216,6 +216,7 @@ static void read_member(void *opaque, const char *name, const char *at, const st
 	struct trial *t = opaque;
 	const struct schema *schema = t->section->schema;
 	const size_t which = config_field(schema, name);
+	const struct action before = t->action;
 	struct json_text text;
 
 	(void)at;
@@ -224,6 +225,8 @@ static void read_member(void *opaque, const char *name, const char *at, const st
 	t->place[which] = value->text;
 	if (schema_read_value(&text, value->text, value->bytes, &schema->fields[which], &t->action.u, &t->action.arena))
 		t->good |= UINT64_C(1) << which;
+	else
+		t->action.u = before.u; /* of a list or an object a part may have been read */
 }
 
 /* What could not be read, or is missing though it must be there. */

@@ -2,6 +2,7 @@
 """riffle config --check and riffle run --config, on the schema of the configuration file."""
 import json
 import os
+import random
 import re
 import subprocess
 import time
@@ -155,6 +156,35 @@ def test_what_cannot_be_judged(check):
     text = GOOD.replace("128", '"x"').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"iface_id": "e"', '"iface_id": 5').replace(
         '"entropy": {}', '"mmds-config": {"network_interfaces": ["e"]}')
     assert {key for _, key, _ in check(text)} == {"machine-config.mem_size_mib", "network-interfaces[0].iface_id"}
+
+
+@pytest.mark.parametrize("value", ["[5]", "[null]", '["e", 5]', "5", "{}"])
+def test_list_that_is_read_in_part(check, value):
+    text = GOOD.replace('"entropy": {}', f'"mmds-config": {{"network_interfaces": {value}}}')
+    assert {(line, key.partition("[")[0]) for line, key, _ in check(text)} == {(22, "mmds-config.network_interfaces")}
+
+
+VALUES = ["null", "5", "-1", '""', '"x"', "[]", "{}", "true", "1e99", "[null]", '{"a": [{}]}', '"' + "y" * 400 + '"', "9" * 20]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_files(check, seed):
+    """Whatever is changed, left out or moved: faults are told or there are none, and each has a line of the file."""
+    draw = random.Random(seed)
+    text = GOOD.replace('"entropy": {}', '"mmds-config": {"network_interfaces": ["e"], "ipv4_address": "169.254.1.1"}, "entropy": {}, '
+                        '"pmem": [{"id": "p", "path_on_host": "disk"}], "memory-hotplug": {"total_size_mib": 1024}')
+    words = re.findall(r'"[^"]*"|[\[\]{}:,]|[^\s\[\]{}:,"]+', text)
+    for _ in range(75):
+        some = list(words)
+        for _ in range(draw.randint(1, 4)):
+            at, kind = draw.randrange(len(some)), draw.random()
+            if kind < 0.6:
+                some[at] = draw.choice(VALUES)
+            elif kind < 0.8:
+                del some[at]
+            else:
+                some.insert(at, draw.choice(some))
+        assert all(1 <= line <= len(some) for line, _, _ in check("\n".join(some)))
 
 
 SYNTAX = {
