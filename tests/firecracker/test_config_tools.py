@@ -85,11 +85,13 @@ CHANGES = {
     "a word that is none": ('"kaslr"', '"chaos"', None),
     "a list that is an object": ('"modifiers": []', '"modifiers": {}', None),
     "a comma too many": ('"entropy": {}', '"entropy": {},', [(22, None, "expected value")]),
-    "a key twice": ('"drive_id": "b", ', '"drive_id": "b", "drive_id": "c", ', [(10, "drives[1].drive_id", "duplicate field `drive_id`")]),
+    "a key twice": ('"drive_id": "b", ', '"drive_id": "b", "drive_id": "c", ', [
+        (10, "drives[1].drive_id", "duplicate field `drive_id`")]),
     "a key twice, further down": ('"path_on_host": "disk"}', '"path_on_host": "disk",\n "is_root_device": true}', [
         (10, "drives[0].is_root_device", "duplicate field `is_root_device`")]),
     "a section twice": ('"entropy": {}', '"vsock": null,\n"entropy": {}', [(22, "vsock", "duplicate field `vsock`")]),
-    "a CPU's key twice": ('"flags": 0,', '"flags": 0, "flags": 1,', [(21, "cpu-config.cpuid_modifiers[0].flags", "duplicate field `flags`")]),
+    "a CPU's key twice": ('"flags": 0,', '"flags": 0, "flags": 1,', [
+        (21, "cpu-config.cpuid_modifiers[0].flags", "duplicate field `flags`")]),
     "an initrd that is not there": ('"initrd_path": null', '"initrd_path": "none"', [
         (4, "boot-source.initrd_path", "The initrd file cannot be opened due to invalid path or invalid permissions. No such file or "
                                        "directory (os error 2)")]),
@@ -108,7 +110,8 @@ CHANGES = {
         (22, "metrics.properties.d", "invalid type: integer `2`, expected a string")]),
     "a layout that is there": ('"randomize"', '"layout_out": "disk", "randomize"', [
         (5, "boot-source.layout_out", "cannot be made: File exists")]),
-    "a stock that is none": ('"randomize"', '"stock": "disk",\n"randomize"', [(5, "boot-source.stock", "cannot be opened: Not a directory")]),
+    "a stock that is none": ('"randomize"', '"stock": "disk",\n"randomize"', [
+        (5, "boot-source.stock", "cannot be opened: Not a directory")]),
     "a stock's socket that is none": ('"randomize"', '"stock": "unix:none", "randomize"', [
         (5, "boot-source.stock", "cannot be opened: No such file or directory")]),
 }
@@ -137,24 +140,27 @@ def test_every_fault_is_named(check):
 
 def test_values_beside_wrong_types(check):
     """What is wrong with one key hides nothing of another, and nothing is judged by what is not known."""
-    text = GOOD.replace('"vcpu_count": 2', '"vcpu_count": 33').replace("128", "0").replace('"vmlinux"', '"none"').replace(
-        '"initrd_path": null', '"initrd_path": "none"').replace('"path_on_host": "disk"}', '"path_on_host": "none", "is_read_only": 1}', 1).replace(
-        '"drive_id": "b", "is_root_device": false', '"drive_id": 1, "is_root_device": true').replace('"guest_cid": 3', '"guest_cid": -1').replace(
-        '"v.sock"', '""').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"guest_mac"', '"mtu": 1, "mtu": 2, "guest_mac"').replace(
-        '"entropy": {}', '"mmds-config": {"network_interfaces": ["f"], "ipv4_address": "10.0.0.1"},\n"memory-hotplug": {"total_size_mib": 1, '
-        '"block_size_mib": 3, "slot_size_mib": 1}')
+    text = GOOD.replace('"path_on_host": "disk"}', '"path_on_host": "none", "is_read_only": 1}', 1)
+    for before, after in {
+            '"vcpu_count": 2': '"vcpu_count": 33', "128": "0", '"vmlinux"': '"none"', '"initrd_path": null': '"initrd_path": "none"',
+            '"drive_id": "b", "is_root_device": false': '"drive_id": 1, "is_root_device": true', '"guest_cid": 3': '"guest_cid": -1',
+            '"v.sock"': '""', '"amount_mib": 1': '"amount_mib": 4000', '"guest_mac"': '"mtu": 1, "mtu": 2, "guest_mac"',
+            '"entropy": {}': '"mmds-config": {"network_interfaces": ["f"], "ipv4_address": "10.0.0.1"},\n'
+                             '"memory-hotplug": {"total_size_mib": 1, "block_size_mib": 3, "slot_size_mib": 1}'}.items():
+        assert before in text
+        text = text.replace(before, after)
     assert {(line, key) for line, key, _ in check(text)} == {
         (3, "boot-source.kernel_image_path"), (4, "boot-source.initrd_path"), (9, "drives[0].path_on_host"),
-        (9, "drives[0].is_read_only"), (10, "drives[1].drive_id"), (10, "drives[1].is_root_device"), (14, "machine-config.vcpu_count"),
-        (15, "machine-config.mem_size_mib"), (18, "network-interfaces[0].mtu"), (19, "vsock.guest_cid"), (19, "vsock.uds_path"),
+        (9, "drives[0].is_read_only"), (10, "drives[1].drive_id"), (10, "drives[1].is_root_device"),
+        (14, "machine-config.vcpu_count"), (15, "machine-config.mem_size_mib"), (18, "network-interfaces[0].mtu"), (19, "vsock.guest_cid"), (19, "vsock.uds_path"),
         (22, "mmds-config.ipv4_address"), (22, "mmds-config.network_interfaces"), (23, "memory-hotplug.total_size_mib"),
         (23, "memory-hotplug.block_size_mib"), (23, "memory-hotplug.slot_size_mib")}
 
 
 def test_what_cannot_be_judged(check):
     """The size of a balloon in memory of a size that is no number, and the network whose name is none."""
-    text = GOOD.replace("128", '"x"').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"iface_id": "e"', '"iface_id": 5').replace(
-        '"entropy": {}', '"mmds-config": {"network_interfaces": ["e"]}')
+    text = GOOD.replace("128", '"x"').replace('"amount_mib": 1', '"amount_mib": 4000').replace('"iface_id": "e"', '"iface_id": 5')
+    text = text.replace('"entropy": {}', '"mmds-config": {"network_interfaces": ["e"]}')
     assert {key for _, key, _ in check(text)} == {"machine-config.mem_size_mib", "network-interfaces[0].iface_id"}
 
 
@@ -359,7 +365,8 @@ def test_options_stand_instead_of_the_files_devices(riffle, tmp_path, kernel):
     (tmp_path / "vm.json").write_text(json.dumps({
         "boot-source": {"kernel_image_path": kernel}, "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": 32},
         "entropy": {}, "balloon": {"amount_mib": 8, "deflate_on_oom": True}}))
-    words = ["run", "--config", "vm.json", "--accept-emulation", "--console", "none", "--save-to", "saved", "--balloon", "4M", "--rng=bps=64K"]
+    words = ["run", "--config", "vm.json", "--accept-emulation", "--console", "none", "--save-to", "saved", "--balloon", "4M",
+             "--rng=bps=64K"]
     r = riffle(*words)
     assert r.returncode == 0, r.stderr
     state = (tmp_path / "saved" / "state").read_bytes()

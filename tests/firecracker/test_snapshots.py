@@ -388,12 +388,13 @@ def test_file_that_cannot_be_opened(start, made, name):
     (made / name).unlink()
     vmm = start()
     r = load(vmm, made)
-    assert r.status == 400 and r.fault == (f"Load snapshot error: Failed to restore from snapshot: {GONE[name]}No such file or directory "
-                                           f"(os error 2) {made / name}"), r.raw
+    assert r.status == 400 and r.fault == (f"Load snapshot error: Failed to restore from snapshot: {GONE[name]}"
+                                           f"No such file or directory (os error 2) {made / name}"), r.raw
     assert vmm.wait() == 1
 
 
-@pytest.mark.parametrize("kind,reason", [("none", "No such file or directory (os error 2)"), ("file", "Connection refused (os error 111)")])
+@pytest.mark.parametrize("kind,reason", [("none", "No such file or directory (os error 2)"),
+                                         ("file", "Connection refused (os error 111)")])
 def test_handler_that_is_not_there(start, made, kind, reason):
     vmm = start()
     path = vmm.file("handler") if kind == "file" else str(vmm.directory / "handler")
@@ -442,7 +443,8 @@ def test_devices_that_had_no_id(start, kernel, tmp_path):
         disk.write_bytes(bytes(8192))
     saved = tmp_path / "saved"
     r = subprocess.run([BUILD / "cli" / "riffle", "run", "--save-to", saved, "--accept-emulation", "-r", "off", "-m", "64M",
-                        "--disk", disks[0], "--disk", f"{disks[1]},ro", kernel], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                        "--disk", disks[0], "--disk", f"{disks[1]},ro", kernel],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
     assert r.returncode == 0, r.stderr
     (saved / "memory").rename(saved / "mem")

@@ -12,7 +12,8 @@ from vmm import BUILD
 pytestmark = pytest.mark.usefixtures("needs_kvm")
 RIFFLE = BUILD / "cli" / "riffle"
 ARGUMENTS = "console=ttyS0"
-CPU = {"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [{"register": "ecx", "bitmap": "0b0xxxxxxxxxxx"}]}]}
+CPU = {"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [
+    {"register": "ecx", "bitmap": "0b0xxxxxxxxxxx"}]}]}
 
 
 class Stock:
