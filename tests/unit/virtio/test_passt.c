@@ -114,12 +114,12 @@ static void test_arguments(void **state)
 	snprintf(expected, sizeof expected, "--quiet --fd 3 -t %u:80 -u 127.0.0.1/%u:53 -t 127.0.0.1/%u:65535\n", first,
 		 first, second);
 	expect_arguments(&config, expected);
-	config.forwards = 1; /* TCP ports are not forwarded for UDP unless configured */
+	config.forwards = 1; /* a TCP forward does not imply UDP */
 	snprintf(expected, sizeof expected, "--quiet --fd 3 -t %u:80 -u none\n", first);
 	expect_arguments(&config, expected);
 }
 
-/* It inherits only the socket, with default signal handling. */
+/* It inherits only the socket, with no signals blocked. */
 static void test_inheritance(void **state)
 {
 	struct passt_config config = {0};
