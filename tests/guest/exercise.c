@@ -103,20 +103,6 @@ enum {
 
 static char text[1024 * 1024];
 
-void *memset(void *to, int c, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
-	return start;
-}
-
-void *memcpy(void *to, const void *from, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-	return start;
-}
-
 static long write_text(const char *path, const char *what)
 {
 	long fd = SYS(NR_open, path, O_WRONLY | 02000 /* O_APPEND */, 0), n;
