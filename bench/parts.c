@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a load with FGKASLR spends its processor time: each job of it is timed by its thread's clock, over many loads,
- * of which the least that it took counts, and jobs of a kind are added up. Beside it a load with KASLR, the floor, what
- * the host takes to clear the fresh pages that a load writes to, and the parts of opening the prepared kernel.
+ * Where a load with FGKASLR spends its processor time: each job is timed by its thread's clock, over many loads, of
+ * which the minimum counts, and jobs of a kind are summed. For comparison: a load with KASLR, the floor, the host's
+ * time to clear the fresh pages that a load writes to, and the parts of opening the prepared kernel.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -43,7 +43,7 @@ struct parts {
 	unsigned round, jobs[2];
 };
 
-/* What is measured of loads of one kind, each the least of all rounds. */
+/* Measurements of loads of one kind, each the minimum of all rounds. */
 struct kind {
 	bool faulted;
 	double job[2][JOBS_MAX], draw, load, kaslr;
@@ -119,7 +119,7 @@ static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struc
 	return status;
 }
 
-/* The host's part of a load into fresh memory: each huge page that has bytes of an extent, touched and no more. */
+/* The host's part of a load into fresh memory: touches each huge page that has bytes of an extent. */
 static int touch(struct parts *p, double *least, struct riffle_error *error)
 {
 	const struct riffle_plan *plan = &p->kernel.plan;
@@ -139,7 +139,7 @@ static int touch(struct parts *p, double *least, struct riffle_error *error)
 	return RIFFLE_OK;
 }
 
-/* What riffle_plan_open() does, in parts: fresh pages touched, header and plan read, everything checked. */
+/* The parts of riffle_plan_open(): touching fresh pages, reading header and plan, checking everything. */
 static int open_parts(struct parts *p, struct opening *o, struct riffle_error *error)
 {
 	const struct riffle_source *source = &p->kernel.source;

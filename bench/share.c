@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How much of a kernel's memory could be one for many microVMs: 4 KiB pages that are equal at the same image offset in
- * two loads of different layouts, and in a load and the kernel as linked, for each mode. What page merging could share
- * at most; riffle itself reads into private memory and shares nothing. And whether another layout of a prepared kernel
- * could keep more: what of the code that moves in chunks has no field that KASLR changes, and could be put together.
+ * How much of a kernel's memory many microVMs could share: 4 KiB pages that are equal at the same image offset in two
+ * loads of different layouts, and in a load and the kernel as linked, for each mode. This bounds what page merging
+ * could share; riffle itself reads into private memory and shares nothing. And whether another arrangement of a
+ * prepared kernel could share more: how much of the code that moves in chunks has no field that KASLR changes, and
+ * could be grouped.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -84,7 +85,7 @@ static int load(struct share *s, uint8_t *memory, enum riffle_mode mode, unsigne
 				    NULL, s->workspace, s->workspace_bytes, error);
 }
 
-/* Of a kernel loaded with KASLR alone, every chunk still in its place. */
+/* For a kernel loaded with plain KASLR, with every chunk in its place. */
 static void count_unchanged_chunks(const struct share *s, const char *kernel, const char *method, unsigned run)
 {
 	const struct riffle_plan *plan = &s->kernel.plan;
@@ -114,7 +115,7 @@ static int compare_loads(struct share *s, const char *kernel, unsigned which, st
 		if (status)
 			return status;
 		for (size_t at = 0; at + PAGE <= s->bytes; at += PAGE) {
-			/* zeros are shared anyhow, and not the kernel's */
+			/* zero pages are shared anyway, and do not count */
 			if (!memcmp(s->linked + at, zero, PAGE))
 				continue;
 			pages++;

@@ -2,10 +2,13 @@
 /*
  * A virtual machine monitor that boots a kernel with its functions shuffled (FGKASLR), and the rest of what
  * tiny-monitor.c leaves out: an initrd, RAM in two ranges, loading with threads, a choice of tables, wiping the layout,
- * and a serial port that user space can print to. riffle prepare /boot/vmlinuz-... -o kernel.riffle cc -o
- * fgkaslr-monitor fgkaslr-monitor.c $(pkg-config --cflags --libs riffle) -pthread ./fgkaslr-monitor kernel.riffle
- * initrd.img "console=ttyS0 reboot=k panic=-1" Without arguments after the kernel it boots until the kernel finds that
- * it has no root file system.
+ * and a serial port that user space can print to.
+ *
+ *     riffle prepare /boot/vmlinuz-... -o kernel.riffle
+ *     cc -o fgkaslr-monitor fgkaslr-monitor.c $(pkg-config --cflags --libs riffle) -pthread
+ *     ./fgkaslr-monitor kernel.riffle initrd.img "console=ttyS0 reboot=k panic=-1"
+ *
+ * Without arguments after the kernel it boots until the kernel finds that it has no root file system.
  */
 #define _GNU_SOURCE 1
 #include <err.h>

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A whole virtual machine monitor in one file that boots a randomised kernel using only libriffle's public headers.
- * riffle prepare /boot/vmlinuz-... -o kernel.riffle cc -o tiny-monitor tiny-monitor.c $(pkg-config --cflags --libs
- * riffle) ./tiny-monitor kernel.riffle One vCPU, 256 MiB, a serial port that only prints, and a reset line: enough for
- * a kernel to run until it finds that it has no root file system. The part headed "libriffle" can be used in another
- * monitor unchanged.
+ *
+ *     riffle prepare /boot/vmlinuz-... -o kernel.riffle
+ *     cc -o tiny-monitor tiny-monitor.c $(pkg-config --cflags --libs riffle)
+ *     ./tiny-monitor kernel.riffle
+ *
+ * One vCPU, 256 MiB, a serial port that only prints, and a reset line: enough for a kernel to run until it finds that
+ * it has no root file system. The part headed "libriffle" can be used in another monitor unchanged.
  */
 #define _GNU_SOURCE 1
 #include <err.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What makes an initramfs that of a guest which runs one command: our init, what it is told, two device nodes. */
+/* Adds to an initramfs what a guest that runs one command needs: riffle's init, its configuration, two device nodes. */
 #ifndef RIFFLE_INITRAMFS_COMMAND_H
 #define RIFFLE_INITRAMFS_COMMAND_H
 

@@ -44,7 +44,7 @@ static const struct option {
     [OPTION_BASE] = {"--chroot-base-dir", true, false, false, "DIR", "where the jails are (default " DEFAULT_BASE ")"},
     [OPTION_NETNS] = {"--netns", true, false, false, "FILE", "network namespace to join"},
     [OPTION_DAEMONIZE] = {"--daemonize", false, false, false, NULL,
-			  "run in the background, in a session of its own, with stdin, stdout and stderr on /dev/null"},
+			  "run in the background, in its own session, with stdin, stdout and stderr on /dev/null"},
     [OPTION_NEW_PID_NS] = {"--new-pid-ns", false, false, false, NULL, "run it in a new PID namespace"},
     [OPTION_CGROUP] = {"--cgroup", true, true, false, "FILE=VALUE",
 		       "write VALUE to FILE of the jail's cgroup, such as cpu.shares=10; may be repeated"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots as SVG: panels of horizontal bars, of stacked bars, and of points with intervals, every label upright beside its row."""
+"""Plots as SVG: panels of horizontal bars, of stacked bars, and of points with intervals, every label upright next to its row."""
 import dataclasses
 import html
 import math
@@ -69,7 +69,7 @@ def number(value):
 
 
 def bar_row(axis, row, top, colours):
-    """Bars side by side, from the base to each value, the first with its interval and the row's words at the end."""
+    """Bars side by side, from the base to each value, the first with its interval, and the row's text at the end."""
     out, ends = [], [axis.at(axis.base)]
     there = [v for v in row.values if v is not None]
     height = (ROW - 6) / max(len(row.values), 1)
@@ -108,8 +108,8 @@ def point_row(axis, row, top, colours):
 
 def plot(title, caption, panels, legend, axis_label, axes, colours=COLOURS, row=bar_row, rules=()):
     """
-    An SVG document. `axes`: an Axis for each panel. `legend`: words in the order of the colours. `caption`: lines under the title
-    that say what is better. `rules`: (value, colour index, words), dashed across every panel.
+    An SVG document. `axes`: an Axis for each panel. `legend`: texts in the order of the colours. `caption`: lines below
+    the title that say what is better. `rules`: (value, colour index, text), dashed across every panel.
     """
     out, y = [], 26
     out.append(text(16, y, title, 15, weight="bold"))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What stands beside the boots: reads from a disk (figure 4), the monitor's part natively and by the size of a kernel, a kernel
-at work (figure 11).
+Measurements other than boots: reads from a disk (figure 4), the monitor's part natively and by kernel size, run time
+(figure 11).
 """
 import csv
 import dataclasses
@@ -13,7 +13,7 @@ import tempfile
 
 import cells
 
-# rows of riffle bench load, and the methods that they are the native cost of
+# rows of riffle bench load, and the methods whose native cost they are
 NATIVE = {"floor": "floor", "load": "direct-off", "load_kaslr": "direct-kaslr", "load_fgkaslr": "direct-fgkaslr",
           "load_fgkaslr_lazy": "direct-fgkaslr-lazy"}
 ROUNDS = 41
@@ -23,7 +23,7 @@ START = re.compile(r"(off|kaslr|fgkaslr) +([0-9.]+) +([0-9.]+) +([0-9.]+) +([0-9
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """One of these measurements of a kernel; named, kept and taken up again as a cell is."""
+    """One of these measurements of a kernel; named, stored and resumed like a cell."""
     kernel: str
     what: str                   # storage, native, scale or work
     layouts: int = 3            # boots of each mode, of a kernel at work
@@ -43,7 +43,7 @@ def run(*command):
 
 
 def named(kernel, lines):
-    """Rows of a program's own CSV, its kernel called by the name that the boots' rows have."""
+    """Rows of a program's CSV, with the kernel's name as in the rows of boots."""
     reader = csv.DictReader(lines)
     if reader.fieldnames != cells.FIELDS:
         raise cells.Unavailable(f"{kernel}: a CSV that begins with {reader.fieldnames}")
@@ -56,13 +56,13 @@ def row(kernel, method, metric, number, value, unit="ms"):
 
 
 def load_rows(kernel, metric, load):
-    """Each round's load by each method, of the JSON of riffle bench load."""
+    """Each round's load by each method, from the JSON of riffle bench load."""
     return [row(kernel, method, metric, number, value) for key, method in NATIVE.items() if key in load["rows"]
             for number, value in enumerate(load["rows"][key]["ms"], 1)]
 
 
 def native_rows(kernel, load, start):
-    """Of the JSON of riffle bench load and the table of riffle bench start."""
+    """From the JSON of riffle bench load and the table of riffle bench start."""
     rows = load_rows(kernel, "native_load", load)
     for found in filter(None, map(START.match, start.splitlines())):
         rows.append(row(kernel, f"direct-{found[1]}", "native_start", 1, float(found[3])))
@@ -71,7 +71,7 @@ def native_rows(kernel, load, start):
 
 
 def scale_rows(kernel, load, told):
-    """Of the JSON of riffle bench load and of riffle inspect --chunks: how large it is and what loading it takes."""
+    """From the JSON of riffle bench load and of riffle inspect --chunks: the kernel's size and loading times."""
     return [row(kernel, "kernel", "scale_bytes", 1, told["load_bytes"], "bytes"),
             row(kernel, "kernel", "scale_chunks", 1, told["shuffle"]["chunks"], "chunks"),
             *load_rows(kernel, "scale_load", load)]

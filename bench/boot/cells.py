@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cell of the evaluation: a kernel booted one way, several times, and the figures that came of it."""
+"""One cell of the evaluation: a kernel booted one way, several times, and the resulting figures."""
 import csv
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = ["kernel", "method", "condition", "metric", "unit", "run", "value"]
-# What the guest does, and the command line that it had before riffle's default left out the kernel's self-tests.
+# The guest's task, and the command line from before riffle's default disabled the kernel's self-tests.
 TASK = "quiet riffle.do=reboot"
 SELFTESTS_LINE = "console=ttyS0 reboot=k panic=-1 pci=off i8042.noaux i8042.nomux i8042.dumbkbd"
 COMPRESSIONS = ("lz4", "zstd", "gzip", "lzo", "xz", "lzma", "bzip2")
@@ -23,11 +23,11 @@ BUILT = ("lupine", "microvm", "distro")
 
 
 class Unavailable(Exception):
-    """A cell that cannot be had on this machine, and why."""
+    """A cell that is not available on this machine, with the reason."""
 
 
 def methods():
-    """Each way to boot: what file it takes, options for riffle run, and words for the guest's command line."""
+    """Each method of booting: its file, options for riffle run, and additions to the guest's command line."""
     known = {
         "direct-off": ("prepared", ["--randomize=off"], ""),
         "direct-kaslr": ("prepared", ["--randomize=kaslr"], ""),
@@ -51,7 +51,7 @@ class Cell:
     memory: int = 256           # MiB
     runs: int = 5
     monitor: str = ""           # CMD {kernel} {initrd} {cmdline}
-    cold: bool = False          # nothing of the files in the page cache
+    cold: bool = False          # files not in the page cache
     selftests: bool = False     # SELFTESTS_LINE instead of riffle's default command line
 
     @property
@@ -64,14 +64,14 @@ class Cell:
 
 
 def monitor_name(command):
-    """What the cells of another monitor are called: by its program."""
+    """The method name for cells of another monitor, from its program."""
     words = command.split()
     return f"monitor-{pathlib.Path(words[0]).name}" if words else ""
 
 
 @functools.cache
 def default_line():
-    """The command line that riffle gives a guest unless told otherwise, for monitors that have none of their own."""
+    """riffle's default command line, for monitors without one."""
     header = (ROOT / "machine" / "config.h").read_text(encoding="utf-8")
     found = re.search(r"#define MACHINE_COMMAND_LINE\s((?:.*\\\n)*.*)", header)
     if not found:
@@ -86,7 +86,7 @@ def build_directory():
 def riffle():
     path = build_directory() / "cli" / "riffle"
     if not path.exists():
-        raise Unavailable(f"{path} is not there: build first")
+        raise Unavailable(f"{path}: not found; build first")
     return path
 
 
@@ -100,14 +100,14 @@ def output(command, what):
     r = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if r.returncode or not r.stdout.strip():
         complaint = (r.stderr.strip() or "it says nothing").splitlines()[-1]
-        if r.returncode == 2:       # its usage, of which no line is a reason
+        if r.returncode == 2:       # its usage message, which gives no reason
             complaint = f"{pathlib.Path(command[0]).name} does not know {' '.join(str(c) for c in command[1:])}"
         raise Unavailable(f"{what}: {complaint}")
     return r.stdout.strip().splitlines()[-1]
 
 
 def kernel_file(name):
-    """The kernel's own bzImage. NAME+COUNTxBYTES is a kernel of tools/build-kernel grown by so many functions."""
+    """The kernel's own bzImage. NAME+COUNTxBYTES is a kernel of tools/build-kernel grown by that many functions."""
     if os.path.exists(name):
         return os.path.realpath(name)
     base, plus, grown = name.partition("+")
@@ -128,8 +128,8 @@ def compression_of(kernel):
 
 def bootstrap_copies(kernel, image, method):
     """
-    Millions of instructions that a bootstrap spends on copying at least, eight bytes an instruction: the monitor's copy of
-    its image; the image once more to a safe place, unless it stays where it is; what comes out of it, into its segments.
+    Lower bound of the millions of instructions that a bootstrap spends on copying, at eight bytes per instruction: the
+    monitor's copy of its image; the image's move to a safe place, if any; the unpacked kernel's copy to its segments.
     """
     moved = 1 if method.startswith("bzimage-none-optimised") else 2
     unpacked = 1 if method.startswith("bzimage-none-") and moved == 2 else 0
@@ -164,7 +164,7 @@ def boot_file(cell, directory):
             why = "tools/build-kernel makes images of its own kernels only"
         except Unavailable as reason:
             image, why = None, str(reason)
-        # without an image made for the evaluation the kernel's own will do where it is of that kind; it tells no phases
+        # without an image made for the evaluation use the kernel's own if it is of that kind; it reports no phases
         if image is None and compression_of(own) != kind:
             raise Unavailable(why)
         shutil.copy(image or own, out)
@@ -189,7 +189,7 @@ done
 
 
 def commands(cell, directory, image):
-    """What runs one boot, and what prints its figures as riffle: boot-timer lines."""
+    """Commands that run one boot and print its figures as riffle: boot-timer lines."""
     if cell.method in METHODS:
         task = f"{TASK} {METHODS[cell.method][2]}".rstrip()
         words = ["--cmdline", f"{SELFTESTS_LINE} {task}"] if cell.selftests else ["--append", task]
@@ -213,7 +213,7 @@ METRICS = {"start to guest's init": "init", "start to first guest instruction": 
 
 
 def parse(lines, unit):
-    """[(metric, run, value)] of the runs behind the first, which only warms; every run must have reached its init."""
+    """[(metric, run, value)] of the runs after the first, which is a warm-up; every run must have reached its init."""
     rows, run, reached, seen, words = [], None, False, [], ""
     for line in [*lines, "run end"]:
         word = line.split(" ", 1)
@@ -223,7 +223,7 @@ def parse(lines, unit):
             run, reached, words = word[1], False, ""
             seen.append(run)
         elif word[0] == "said" and word[1:] and word[1].strip():
-            words = word[1].strip()      # the last words of a boot that failed: of its console, then of its monitor
+            words = word[1].strip()      # the last output of a failed boot: from its console, then from its monitor
         elif line == "reached":
             reached = True
         elif found := FIGURE.match(line):
@@ -237,15 +237,15 @@ def parse(lines, unit):
     silent = [number for number, figures in told.items() if "init" not in figures]
     if silent or not told:
         raise Unavailable(f"run {silent[0]} did not tell when its init was reached" if silent else "no run counts")
-    # The box's clock runs on while it has nothing to do: a wait of the monitor, by whole ticks of 4 ms, is in "init" and
-    # "monitor", but is no instruction. What its threads used and what came behind is.
+    # The box's clock keeps running while idle: waits of the monitor, in ticks of 4 ms, are included in "init" and
+    # "monitor", but execute no instructions. The threads' processor time and everything afterwards do.
     if unit == "Minstr":
         rows += [("work", number, f["cpu"] + f["guest"]) for number, f in told.items() if {"cpu", "guest"} <= f.keys()]
     return [(metric, unit, number, value) for metric, number, value in rows]
 
 
 def disk_directory():
-    """Where files lie on a disk: /tmp may be memory, from which no page is ever dropped."""
+    """A directory on a disk: /tmp may be in memory, from which pages cannot be dropped."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     cache.mkdir(parents=True, exist_ok=True)
     return cache
@@ -289,7 +289,7 @@ def boot(cell, seconds=900):
 
 
 def write_rows(path, rows):
-    """Whole or not at all."""
+    """Writes the file atomically."""
     part = path.with_suffix(".part")
     with open(part, "w", newline="", encoding="ascii") as file:
         out = csv.DictWriter(file, FIELDS, lineterminator="\n")

@@ -19,7 +19,7 @@ def options():
                         help=f"one of {', '.join(cells.METHODS)} [direct-kaslr]")
     parser.add_argument("--memory", type=int, default=256, metavar="MIB", help="of the guest [256]")
     parser.add_argument("-n", "--runs", type=int, default=0, metavar="N",
-                        help="boots that count, behind one that warms [100 on hardware KVM, else 5]")
+                        help="boots that count, after a warm-up [100 on hardware KVM, else 5]")
     parser.add_argument("--cold", action="store_true",
                         help="drop the page cache before each boot; on hardware KVM only, as root")
     parser.add_argument("--monitor", default="", metavar="'CMD {kernel} {initrd} {cmdline}'",
@@ -33,7 +33,7 @@ def options():
 
 
 def report(rows):
-    """Each boot's figures, a line a boot, then their medians and how far apart they lie."""
+    """Each boot's figures, one line per boot, then their medians and spread."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     value = {(row["metric"], int(row["run"])): float(row["value"]) for row in rows}
     runs = sorted({run for _, run in value})
@@ -43,7 +43,7 @@ def report(rows):
             f" {value[m, run]:10.3f}" if (m, run) in value else f" {'':10}" for m in metrics))
     of = {m: [value[m, run] for run in runs if (m, run) in value] for m in metrics}
     lines.append(f"{'median':8}" + "".join(f" {statistics.median(of[m]):10.3f}" for m in metrics))
-    # least to most, as a part of the median
+    # maximum minus minimum, relative to the median
     spreads = [(max(of[m]) - min(of[m])) / statistics.median(of[m]) if statistics.median(of[m]) else 0 for m in metrics]
     lines.append(f"{'spread':8}" + "".join(f" {100 * spread:8.2f} %" for spread in spreads))
     return lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation's plots of boots, of bootstraps and of a kernel at work: a panel a kernel, methods in groups."""
+"""The evaluation's plots of boots, of bootstraps and of a kernel at work: one panel per kernel, methods in groups."""
 import math
 import statistics
 
@@ -28,7 +28,7 @@ def write(out, svg):
 
 
 def boots(figures, paper, out, condition="256M"):
-    """Every method over the boot without KASLR of the same command line, with the paper's ratio under it."""
+    """Every method relative to the boot without KASLR with the same command line, with the paper's ratio below."""
     panels, axes = [], []
     for kernel in figures.kernels():
         rows, ends = [], []

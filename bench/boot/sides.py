@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables and plots of the inside of a bootstrap, of cold starts, native cost and work (the paper's figures 5, 4 and 11)."""
+"""Tables and plots of bootstraps, cold starts, native cost and run time (the paper's figures 5, 4 and 11)."""
 import math
 import statistics
 import subprocess
@@ -56,7 +56,7 @@ plot {", ".join(plots)}
 # ---- figure 5 ----
 
 def phases(figures, condition="256M"):
-    """[(kernel, method, parts, whole)] of the boots that told at least where the bootstrap began and ended."""
+    """[(kernel, method, parts, whole)] of the boots that reported at least the bootstrap's beginning and end."""
     rows = []
     for kernel in figures.kernels():
         for method in figures.methods(kernel, condition):
@@ -65,7 +65,7 @@ def phases(figures, condition="256M"):
             if marks[1] is None or marks[5] is None:
                 continue
             parts = [None if marks[a or 1] is None or marks[b] is None else marks[b] - marks[a or 1] for _, a, b in PHASES]
-            # whatever a bootstrap does before the first phase that it tells of is its set-up
+            # everything before the first reported phase is set-up
             first = next((marks[n] for n in (2, 3, 4) if marks[n] is not None), None)
             parts[0] = None if first is None else first - marks[1]
             rows.append((kernel, method, parts, marks[5] - marks[1]))
@@ -75,7 +75,7 @@ def phases(figures, condition="256M"):
 # ---- figure 4 ----
 
 def cold_table(figures, kernel):
-    """Measured processor time and modelled reads of each way to store a kernel; who has it loaded soonest."""
+    """Measured processor time and modelled reads of each way to store a kernel; which is loaded first."""
     lines = [f"| {kernel} | read, MB | processor, ms | " + " | ".join(f"{b} MB/s" for b in BANDWIDTHS) + " |",
              "|---|---|---|" + "---|" * len(BANDWIDTHS)]
     for method in ("kaslr", "fgkaslr"):
@@ -135,7 +135,7 @@ def cold(figures, directory):
 # ---- other monitors ----
 
 def others(figures):
-    """Monitors stamped from outside, riffle among them where it was started the same way."""
+    """Monitors timed from outside, including riffle if it was started the same way."""
     rows = sorted(key for key in figures.values if key[1].startswith("monitor-") and key[3] == "init")
     lines = []
     for kernel, condition in sorted({(key[0], key[2]) for key in rows}):
@@ -153,7 +153,7 @@ def others(figures):
 # ---- the monitor's part, natively ----
 
 def native(figures):
-    """What the monitor's part costs in time here. Never to be added to counts."""
+    """The time of the monitor's part on this machine. Never to be added to counts."""
     lines = []
     for kernel in kernels_with(figures, "native_load"):
         floor = figures.median(kernel, "floor", "native", "native_load")
@@ -175,7 +175,7 @@ def native(figures):
 # ---- larger kernels ----
 
 def least_squares(points):
-    """Of points (x1, x2, y): the a, b and c for which a + b x1 + c x2 is closest to the y; None where they leave it open."""
+    """Least squares: the a, b and c for which a + b x1 + c x2 is closest to y, for points (x1, x2, y); None if undetermined."""
     rows = [(1.0, x1, x2) for x1, x2, _ in points]
     matrix = [[sum(r[i] * r[j] for r in rows) for j in range(3)] + [sum(r[i] * p[2] for r, p in zip(rows, points))]
               for i in range(3)]
@@ -192,7 +192,7 @@ def least_squares(points):
 
 
 def scale(figures, directory):
-    """Loads against the size of kernels and the number of functions in them."""
+    """Load times against kernel size and number of functions."""
     kernels = sorted(kernels_with(figures, "scale_load"),
                      key=lambda k: (figures.median(k, "kernel", "native", "scale_chunks"),
                                     figures.median(k, "kernel", "native", "scale_bytes")))
@@ -232,7 +232,7 @@ def scale(figures, directory):
 # ---- figure 11 ----
 
 def operations(figures, kernel):
-    """{operation: {method: values}} of those that every layout of every method has, and the condition."""
+    """{operation: {method: values}} of the operations present in every layout of every method, and the condition."""
     found = {}
     for (k, method, condition, metric), values in figures.values.items():
         if k == kernel and condition in ("icount", "kvm"):

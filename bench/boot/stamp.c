@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stamp CMD...: runs a monitor and tells how long it took until its guest's init spoke on the console. */
+/* stamp CMD...: runs a monitor and prints the time until its guest's init printed on the console. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +19,9 @@ static double now_ms(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* Passes the console on and stamps the words when they are whole; then ends the monitor, whose guest may not know how.
+/*
+ * Forwards the console and takes the time once init's words are complete; then kills the monitor, since the guest may
+ * not be able to end it.
  */
 static void watch(int from, double start, pid_t child)
 {

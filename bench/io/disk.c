@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What io-bench measures of /dev/vda: reads, writes and flushes past the guest's page cache. */
+/* io-bench's rows for /dev/vda: reads, writes and flushes, bypassing the guest's page cache. */
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <stdint.h>
@@ -49,7 +49,7 @@ static void submit(struct iocb *requests, unsigned count)
 		die("io_submit");
 }
 
-/* So many at once: what has ended is replaced. */
+/* Keeps `count` reads in flight. */
 static void read_deep(unsigned count)
 {
 	static struct iocb requests[DEPTH];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The init of a guest that measures its first disk and its network: each operation N and 2N times, so that what is done
- * once falls out of the difference. Prints a line a row: name, nanoseconds an operation. Between the runs of a row it
- * says so and waits, for whoever counts exits outside. io.n=N is on the command line.
+ * The init of a guest that measures its first disk and its network: each operation N and 2N times, so that one-time
+ * costs cancel out in the difference. Prints one line per row: name, nanoseconds per operation. Between the runs of a
+ * row it prints a mark and waits, so that exits can be counted outside. io.n=N is on the command line.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -57,8 +57,8 @@ static bool is_wanted(const char *name)
 }
 
 /*
- * The same exits each time, so that the difference of differences has none of them. Busy, and not asleep: a box that
- * counts instructions may lose the timer of a guest that sleeps.
+ * Causes the same exits each time, so that they cancel out. Busy instead of sleeping: a box that counts instructions
+ * may lose the timer of a sleeping guest.
  */
 static void mark(void)
 {

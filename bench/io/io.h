@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of io-bench, the init of a guest that measures its devices, have of each other. */
+/* Shared by the parts of io-bench, the init of a guest that measures its devices. */
 #ifndef RIFFLE_BENCH_IO_H
 #define RIFFLE_BENCH_IO_H
 
@@ -8,7 +8,7 @@
 
 struct io_row {
 	const char *name;
-	void (*run)(unsigned count); /* so many operations */
+	void (*run)(unsigned count); /* the number of operations */
 	unsigned part;               /* of N: the row does N / part of them */
 };
 

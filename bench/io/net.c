@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What io-bench measures of its network, with the program io-peer at the other end. */
+/* io-bench's rows for the network, with the program io-peer at the other end. */
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The other end of io-bench's network: echoes datagrams, and does what each order over TCP says. */
+/* The other end of io-bench's network: echoes datagrams, and carries out each order received over TCP. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

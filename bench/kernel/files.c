@@ -76,7 +76,7 @@ static int64_t run_write(long pages, unsigned iterations)
 	return now_ns() - before;
 }
 
-/* Each message is sent and taken again, never waiting; one half of it is timed. */
+/* Each message is sent and received again, without waiting; one half is timed. */
 static int64_t message(long bytes, unsigned iterations, int receive)
 {
 	int64_t took = 0;

@@ -39,7 +39,7 @@ static void measure(const struct op *op, int once)
 	errno = 0;
 	if (op->start)
 		took = op->start(op->size);
-	/* the round in front of the first warms */
+	/* the round before the first is a warm-up */
 	for (unsigned round = 0; took >= 0 && round <= rounds; round++) {
 		errno = 0;
 		took = op->run(op->size, round ? iterations : (iterations + 3) / 4);

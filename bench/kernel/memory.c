@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmap, munmap and page faults on a file, as many pages of it as said. */
+/* mmap, munmap and page faults on a given number of pages of a file. */
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ static void end_file(long pages)
 
 enum what { MAP, UNMAP, FAULT };
 
-/* Maps the file, touches what `what` asks for, unmaps it; the one step is timed. */
+/* Maps the file, touches it as required by `what`, unmaps it; only the measured step is timed. */
 static int64_t cycle(long pages, unsigned iterations, enum what what)
 {
 	size_t bytes = (size_t)pages * PAGE;

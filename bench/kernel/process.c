@@ -21,7 +21,7 @@ static int64_t run_getpid(long size, unsigned iterations)
 	return now_ns() - before;
 }
 
-/* Two processes on one processor hand a byte to and fro: a round trip is two switches. */
+/* Two processes on one processor pass a byte back and forth: a round trip is two switches. */
 static int64_t run_switch(long size, unsigned iterations)
 {
 	int to[2], fro[2], status;
@@ -72,7 +72,7 @@ static int start_fork(long size)
 	if (!mappings)
 		return -ENOMEM;
 	for (long i = 0; i < size; i++) {
-		/* protections in turn, or the kernel would make one mapping of them */
+		/* alternating protections, so that the kernel does not merge the mappings */
 		mappings[i] =
 		    mmap(NULL, PAGE, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		if (mappings[i] == MAP_FAILED)

@@ -13,7 +13,7 @@ def _t_density(x, freedom):
 
 
 def _t_inside(limit, freedom):
-    """The probability that Student's t lies within -limit and limit; x = tan(angle) makes the range finite."""
+    """The probability that Student's t is within -limit and limit; x = tan(angle) makes the range finite."""
     steps, top = 100, math.atan(limit)
     total = 0.0
     for i in range(steps + 1):
@@ -24,7 +24,7 @@ def _t_inside(limit, freedom):
 
 
 def t_quantile(freedom, confidence=0.95):
-    """The limit within which Student's t lies with this probability, either side."""
+    """The two-sided limit within which Student's t is with this probability."""
     low, high = 0.0, 1e4
     for _ in range(45):
         middle = math.sqrt(low * high) if low else high / 1e3
@@ -54,7 +54,7 @@ def ratio(values, base):
 
 
 def overall(runs):
-    """One value a run: the geometric mean over the operations that every run has. A run is a dict of figures > 0."""
+    """One value per run: the geometric mean over the operations common to all runs. A run is a dict of figures > 0."""
     common = set.intersection(*(set(run) for run in runs))
     if not common:
         raise ValueError("the runs have no operation in common")

@@ -279,13 +279,13 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be allocated");
 	memset(b->faulted, 1, b->bytes);
 	status = load_once(b, &b->kernel.plan, b->source, RIFFLE_MODE_OFF, 0, NULL, &loaded, error);
-	/* every page of the floor's source is memory of its own, zeros included */
+	/* every page of the floor's source is distinct memory, including zeros */
 	for (uint64_t i = 0; i < b->bytes; i += 4096)
 		*(volatile uint8_t *)(b->source + i) = b->source[i];
 	return status;
 }
 
-/* One warming round, then the rows in turn, each round beginning with another. */
+/* A warm-up round, then the rows in rotation, each round starting with another one. */
 static int measure(struct bench *b, struct riffle_error *error)
 {
 	bool terminal = isatty(STDERR_FILENO);

@@ -117,7 +117,7 @@ static int set_up_bootstrap(struct work *w, uint64_t file_bytes)
 	enum riffle_compression compression = riffle_image_peek_compression(w->files.kernel);
 	int status;
 
-	/* lzo is unpacked by another program: no figure of ours */
+	/* lzo is unpacked by an external program, which is not measured */
 	if (compression == RIFFLE_COMPRESSION_NONE || compression == RIFFLE_COMPRESSION_LZO || !w->relocatable)
 		return RIFFLE_OK;
 	status = riffle_image_open(&w->image, w->files.kernel, -1, w->error);
@@ -236,7 +236,7 @@ static int time_bootstrap(struct work *w, double *ms)
 	return status;
 }
 
-/* One warming round, then all loads in turn, each round beginning with another. */
+/* A warm-up round, then all loads in rotation, each round starting with another one. */
 static int measure(struct work *w)
 {
 	struct storage_figures *f = w->figures;

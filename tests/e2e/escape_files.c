@@ -169,7 +169,7 @@ static bool list_directory(void)
 	return fd >= 0 && syscall(SYS_getdents64, fd, buffer, sizeof buffer) > 0;
 }
 
-/* A ring of one's own has operations that no filter sees. */
+/* io_uring operations bypass seccomp filters. */
 static bool open_by_ring(void)
 {
 	struct io_uring_params parameters = {0};

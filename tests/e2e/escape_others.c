@@ -52,7 +52,7 @@ static bool signal_by_owner(void)
 {
 	const int pid = victim;
 
-	/* what is written to the descriptor then signals that process */
+	/* SIGIO from the descriptor then goes to that process */
 	return fcntl(disk, F_SETOWN, pid) == 0 && fcntl(disk, F_SETSIG, SIGCONT) == 0;
 }
 
@@ -236,7 +236,7 @@ static bool connect_upwards(void)
 	return connect_unix("../../../../tmp/victim/socket", false);
 }
 
-/* Has no path, so no root directory is in the way: only a network namespace or Landlock's scope is. */
+/* An abstract socket has no path, so only a network namespace or a Landlock scope blocks it. */
 static bool connect_abstract(void)
 {
 	return connect_unix("riffle-victim", true);

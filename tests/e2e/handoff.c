@@ -275,7 +275,7 @@ static uint8_t port_read(const struct handoff *h, uint16_t port)
 	}
 }
 
-/* The transmitter is empty again at once, or was when somebody began to ask. */
+/* Raises the interrupt for an empty transmitter, which is always empty. */
 static void uart_interrupt(const struct handoff *h)
 {
 	struct kvm_irq_level level = {.irq = COM1_IRQ, .level = 1};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds one machine's guest memory for many layouts; nothing but the kernel's own pages may differ between them. */
+/* Builds one machine's guest memory for many layouts; only the kernel's own pages may differ between them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -34,7 +34,7 @@ struct guest {
 struct trial {
 	struct riffle_source source;
 	struct riffle_plan plan;
-	struct guest guest, reference; /* reference: what the first layout left beside its kernel */
+	struct guest guest, reference; /* reference: the memory outside the kernel, from the first layout */
 	struct riffle_machine machine;
 	struct riffle_boot_registers registers;
 	bool spoil;
@@ -72,7 +72,7 @@ static void clear_guest(const struct guest *guest)
 		die("guest memory", NULL);
 }
 
-/* The way of `riffle run`: a layout from the operating system's randomness, the kernel, the tables. */
+/* As in `riffle run`: a random layout, the kernel, the tables. */
 static void build(struct trial *t, struct riffle_layout *layout, struct riffle_loaded *loaded)
 {
 	struct riffle_range reserved[8];
@@ -100,10 +100,7 @@ static void read_page(const struct guest *guest, uint64_t offset, uint8_t page[P
 		die("guest memory", NULL);
 }
 
-/*
- * Goes through the pages that `walked` ever touched, the kernel's from `start` to `end` excepted, and counts those that
- * are not the same in the other guest.
- */
+/* Counts the pages touched in `walked`, except the kernel's from `start` to `end`, that differ in the other guest. */
 static uint64_t differences(const struct guest *walked, const struct guest *other, uint64_t start, uint64_t end,
 			    uint64_t *pages)
 {
@@ -130,7 +127,7 @@ static uint64_t differences(const struct guest *walked, const struct guest *othe
 	return different;
 }
 
-/* Takes over what lies beside the kernel. */
+/* Copies the memory outside the kernel. */
 static void remember(const struct guest *guest, const struct guest *reference, uint64_t start, uint64_t end)
 {
 	off_t data = 0, hole;
@@ -162,7 +159,7 @@ static uint64_t compare_layouts(struct trial *t, unsigned count)
 			first = t->registers;
 			remember(&t->guest, &t->reference, start, end);
 		}
-		/* of its place, only the entry point tells */
+		/* only the entry point depends on the layout */
 		t->registers.rip = first.rip;
 		if (memcmp(&first, &t->registers, sizeof first) && !different++)
 			fputs("leak: a register other than RIP depends on the layout\n", stderr);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lets a bzImage unpack and randomise itself, stops it at its last jump, and compares it to the byte with
- * riffle_load(). */
+/*
+ * Lets a bzImage unpack and randomise itself, stops it at its last jump, and compares the result byte by byte with
+ * riffle_load().
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -99,10 +101,9 @@ static void read_bzimage(struct oracle *o, const char *path)
 }
 
 /*
- * startup_64's end hands the boot parameters over and jumps to the kernel it has unpacked:
- * `mov %r15, %rsi; jmp *%rax`, up to 5.x `pop %rsi; jmp *%rax` (arch/x86/boot/compressed/head_64.S, Lrelocated). The
- * jump becomes `out %al, $0xf4`, of the same two bytes. It lies outside the compressed payload, in which any bytes may
- * occur by chance.
+ * startup_64's end hands the boot parameters over and jumps to the kernel it has unpacked: `mov %r15, %rsi; jmp *%rax`,
+ * up to 5.x `pop %rsi; jmp *%rax` (arch/x86/boot/compressed/head_64.S, Lrelocated). The jump becomes `out %al, $0xf4`,
+ * of the same two bytes. The search excludes the compressed payload, in which any bytes may occur by chance.
  */
 static void overwrite_last_jump(struct oracle *o)
 {
@@ -177,7 +178,7 @@ static void set_registers(int vcpu, const struct riffle_boot_registers *r)
 	KVM(vcpu, KVM_SET_REGS, &regs);
 }
 
-/* Runs until the last jump: the physical entry point of the unpacked kernel. Whatever else it asks for is not there. */
+/* Runs until the last jump: the physical entry point of the unpacked kernel. All other devices are missing. */
 static uint64_t run_to_last_jump(int vcpu, struct kvm_run *run)
 {
 	struct kvm_regs regs;
@@ -249,7 +250,7 @@ static uint64_t linked64(struct oracle *o, uint32_t offset)
 	return riffle_get64(bytes);
 }
 
-/* Tells the layout from RAX and from the first field that was relocated; all others are compared later. */
+/* Derives the layout from RAX and the first relocated field; all others are compared later. */
 static void derive_layout(struct oracle *o, uint64_t entry)
 {
 	const struct riffle_header *header = o->plan.header;
@@ -294,7 +295,7 @@ static uint64_t random_below(uint64_t bound)
 	return number;
 }
 
-/* Changes riffle's copy where it comes from the file. */
+/* Corrupts riffle's copy, in a byte from the file. */
 static void spoil(struct oracle *o)
 {
 	const struct riffle_segment *segment = &o->plan.segments[random_below(o->plan.segment_count)];
@@ -312,7 +313,7 @@ static void spoil(struct oracle *o)
 	fprintf(stderr, "oracle: spoiled %s at image offset %#" PRIx32 "\n", o->spoil, at);
 }
 
-/* Every byte that comes from the file must be the same, and riffle must have written nothing else. */
+/* Every byte from the file must be equal, and riffle must have written nothing else. */
 static bool compare(const struct oracle *o)
 {
 	const uint8_t *theirs = o->guest + o->layout.physical_base, *ours = o->loaded + o->layout.physical_base;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Analyses a kernel once for each table it knows, blind for that one; or with and without a debug vmlinux. */
+/* Analyses a kernel once for each known table, with that one hidden; or with and without a debug vmlinux. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ static bool same_refs(const struct shuffle *a, const struct shuffle *b)
 	return true;
 }
 
-/* Each table in turn is one that nobody knows of. */
+/* Hides each table in turn from the analysis. */
 static int go_blind(const struct riffle_image *image, const struct shuffle *all)
 {
 	struct riffle_error error;

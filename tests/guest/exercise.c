@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a test guest does to its kernel when it is told to; each is a file name of this one program, and prints lines
- * "guest: WHAT …" by which runs of one kernel can be compared:
+ * What a test guest does to its kernel on request. Each exercise is a file name of this one program, and prints lines
+ * "guest: WHAT …" by which runs of a kernel can be compared:
  *
- *   efault   many system calls with bad pointers: each prints its result
- *   symbols  /proc/kallsyms: count, sorted or not, a sum over the names that knows no order, and one that does
+ *   efault   many system calls with bad pointers: prints the result of each
+ *   symbols  /proc/kallsyms: count, whether it is sorted, a checksum of the names independent of their order, and one
+ *            of the names in order
  *   bpf      loads a BPF program that calls helpers, and runs it
- *   kprobes  probes on some hundred functions, spread over the kernel: set, hit, taken away again
+ *   kprobes  sets probes on about a hundred functions all over the kernel, hits them, and removes them
  *   tracer   the function tracer, on and off
- *   tasks    sysrq-t, and the part of the kernel's log that came of it
- *   unload   every module, until none is left that goes
+ *   tasks    sysrq-t, and the resulting part of the kernel's log
+ *   unload   unloads every module that can be unloaded
  *
  * Freestanding, as init is.
  */
@@ -101,20 +102,6 @@ enum {
 };
 
 static char text[1024 * 1024];
-
-void *memset(void *to, int c, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
-	return start;
-}
-
-void *memcpy(void *to, const void *from, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-	return start;
-}
 
 static long write_text(const char *path, const char *what)
 {
@@ -236,7 +223,7 @@ static const struct call {
     {"finit_module", NR_finit_module, {FD, BAD, 0}},
     {"init_module", NR_init_module, {BAD, 4096, BAD}},
     {"delete_module", NR_delete_module, {BAD, 0}},
-    /* parent_tid: the child is told to exist, and ends at once */
+    /* parent_tid is bad: the child is created, and exits at once */
     {"clone", NR_clone, {0x00100000 /* PARENT_SETTID */ | 17, 0, BAD, 0, 0}},
 };
 
@@ -248,7 +235,7 @@ static void efault(void)
 	const long bad[] = {16, page + 4096, page + 4096 - 3, (long)0xffffffff81000000, (long)0x8000000000001000};
 	unsigned faults = 0;
 
-	/* a hole behind the first page: copies that begin well and end badly */
+	/* a hole after the first page: copies that start valid and then fault */
 	sys6(11 /* munmap */, page + 4096, 4096, 0, 0, 0, 0);
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		begin("efault ");
@@ -523,7 +510,7 @@ static void kprobes(void)
 	say_result("kprobes remove=", fd < 0 ? fd : SYS(NR_close, fd, 0, 0));
 }
 
-/* The number behind "entries:" in the statistics of the first CPU's buffer. */
+/* The number after "entries:" in the statistics of the first CPU's buffer. */
 static uint64_t traced(void)
 {
 	uint64_t n = 0;

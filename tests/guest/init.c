@@ -19,20 +19,6 @@ static const uint64_t boot_timer_address = 0xc0000000;   /* Firecracker's --boot
 
 static char text[512 * 1024];
 
-void *memset(void *to, int c, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
-	return start;
-}
-
-void *memcpy(void *to, const void *from, size_t n)
-{
-	void *start = to;
-	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-	return start;
-}
-
 static void mount(const char *type, const char *at)
 {
 	SYS(NR_mkdir, at, 0755, 0);

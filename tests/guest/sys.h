@@ -56,6 +56,20 @@ enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_SYNC = 04010000, O_DIRECTORY = 
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);
 
+void *memset(void *to, int c, size_t n)
+{
+	void *start = to;
+	__asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
+	return start;
+}
+
+void *memcpy(void *to, const void *from, size_t n)
+{
+	void *start = to;
+	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+	return start;
+}
+
 static inline size_t length(const char *s)
 {
 	size_t n = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images built by hand: what is written for them, and which of them are refused and why. */
+/* Analyses hand-built images: what is written for them, and which are refused and why. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -154,7 +154,7 @@ static void must_refuse(struct fixture *f, enum riffle_status status, const char
 	assert_false(riffle_plan_is_prepared(start, sizeof start));
 }
 
-/* What the library's own reader makes of the file, compared with the image byte for byte. */
+/* The library's own reader loads the file back to the same bytes as the image. */
 static void test_round_trip(void **state)
 {
 	struct fixture *f = *state;
@@ -200,7 +200,7 @@ static void test_round_trip(void **state)
 	}
 	assert_int_equal(fstat(f->fd, &st), 0);
 	assert_int_equal((uint64_t)st.st_size, plan.header->payload_offset + DATA_OFFSET + DATA_BYTES);
-	assert_true(st.st_blocks * 512 <= 64 * 1024); /* of 4 MiB only what is not zero */
+	assert_true(st.st_blocks * 512 <= 64 * 1024); /* of 4 MiB only the non-zero pages */
 	riffle_plan_close(&plan);
 	assert_int_equal(check_digest(f), 0);
 }
@@ -274,7 +274,7 @@ static int check_frame_list(const struct stored_frames *frames, const uint32_t (
 	return 1;
 }
 
-/* Frames end where a load stops reading: at a block, an area's edge, a group of chunks, a table's feed. */
+/* Frames end where a load's reads end: at a block, an area's edge, a group of chunks, a table's chunk of input. */
 static void test_frames_are_cut_where_loads_read(void **state)
 {
 	struct riffle_chunk chunks[] = {
@@ -328,7 +328,7 @@ static void test_deterministic(void **state)
 	assert_int_equal(first.header_checksum, riffle_checksum_header(&first));
 }
 
-/* Every place of the file counts: header, plan, extents, and what lies between them. */
+/* A changed byte anywhere in the file is detected: header, plan, extents, and gaps between them. */
 static void test_check_finds_flipped_byte(void **state)
 {
 	struct fixture *f = *state;
@@ -387,7 +387,7 @@ static void test_no_relocations(void **state)
 	assert_int_equal(check_digest(f), 0);
 }
 
-/* Geometry that the format cannot say, or that no kernel has. */
+/* Geometry that the format cannot express, or that no kernel has. */
 static void test_geometry(void **state)
 {
 	struct fixture *f = *state;
@@ -446,7 +446,7 @@ static void test_relocations_refused(void **state)
 	REFUSED(put_inverse(f, 4, PERCPU_BYTES + PAGE + 1), "inverse 32-bit relocation", "does not reach percpu");
 	REFUSED(put_inverse(f, 4, UINT64_MAX), "inverse 32-bit relocation", "does not reach percpu");
 	REFUSED(f->segment[1].virt = LINK_VIRT + PERCPU_OFFSET, "inverse 32-bit relocation", "without a percpu");
-	/* the low half of a 64-bit link address is a 32-bit one: both lists are right, only not together */
+	/* the low half of a 64-bit link address is a 32-bit one: each list is valid, but not both together */
 	REFUSED(f->reloc32[1] = f->reloc64[1], "relocations", "overlap");
 #undef REFUSED
 	must_write(f);
@@ -463,7 +463,7 @@ static void put_2000_relocations(struct fixture *f, uint32_t list[2000])
 	f->image.reloc32.count = f->image.reloc32_inverse.count = 0;
 }
 
-/* The share of fields that may hold anything: 1 in 1000 passes, one more does not. */
+/* The tolerated share of fields without an address: 1 in 1000 passes, one more does not. */
 static void test_one_in_a_thousand(void **state)
 {
 	struct fixture *f = *state;
@@ -480,7 +480,7 @@ static void test_one_in_a_thousand(void **state)
 	assert_int_equal(f->error.expected, 2);
 }
 
-/* Fields of zero, cleared by the kernel's build: 10 in 1000 pass, whatever else is wrong; one more does not. */
+/* Zero fields, cleared by the kernel's build: 10 in 1000 pass, independent of others; one more does not. */
 static void test_zero_fields(void **state)
 {
 	struct fixture *f = *state;
@@ -498,7 +498,7 @@ static void test_zero_fields(void **state)
 	assert_int_equal(f->error.expected, 20);
 }
 
-/* A segment that starts in the middle of a page keeps its start, and is not joined to what lies before it. */
+/* A segment that starts in the middle of a page keeps its start, and is not joined with what precedes it. */
 static void test_segments_share_a_page(void **state)
 {
 	struct fixture *f = *state;

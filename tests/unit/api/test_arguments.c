@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* riffle-vmm's command line: each option once, what wins, and each way of being wrong in its words. */
+/* riffle-vmm's command line: each option, precedence, and the message for each kind of error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The HTTP parser: what it takes, what it refuses in which words, and where the next request begins after that. */
+/* The HTTP parser: what it accepts, its error messages, and where the next request begins afterwards. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 static const char *const keep[] = {"x-metadata-token", "x-forwarded-for", NULL};
 static const struct http_limits limits = {.line_bytes = 1024, .body_bytes = 51200, .keep = keep};
 
-/* What comes out, as text: "GET /path body|" for a request, "100|", "!error|". */
+/* The parser's events as text: "GET /path body|" for a request, "100|", "!error|". */
 static char transcript[8192];
 
 static void take(struct http_parser *p, const void *bytes, size_t count)
@@ -71,7 +71,7 @@ static void test_requests(void **state)
 	assert_string_equal(READS("GET http://localhost HTTP/1.1\r\n\r\n"), "GET |");
 	assert_string_equal(READS("GET version HTTP/1.1\r\n\r\n"), "GET |");
 	assert_string_equal(READS("GET /a?b=c HTTP/1.1\r\n\r\n"), "GET /a?b=c|");
-	/* the last of two lengths counts */
+	/* of two lengths the last one applies */
 	assert_string_equal(READS("PUT / HTTP/1.1\r\nContent-Length: 9\r\nContent-Length: 2\r\n\r\n{}"), "PUT / {}|");
 	/* pipelined */
 	assert_string_equal(READS("PUT /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n1GET /b HTTP/1.1\r\n\r\n"),
@@ -141,19 +141,19 @@ static void test_refused(void **state)
 	}
 }
 
-/* Requests before and after one that is refused are not lost, wherever reads end. */
+/* Requests before and after a rejected one are not lost, however the reads are split. */
 static void test_neighbours(void **state)
 {
 	(void)state;
 	assert_string_equal(READS("GET /a HTTP/1.1\r\n\r\nBAD / HTTP/1.1\r\nX: y\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
 			    "GET /a|!Invalid HTTP Method: Unsupported HTTP method.|GET /b|");
 	assert_string_equal(READS("BAD\r\nGET /b HTTP/1.1\r\n\r\n"), "!Invalid request.|GET /b|");
-	/* the refused one's body, in the same read and in one of its own */
+	/* the rejected request's body, in the same read and in a separate one */
 	assert_string_equal(READS("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}GET /b HTTP/1.1\r\n\r\n"),
 			    "!Invalid HTTP Method: Unsupported HTTP method.|GET /b|");
 	assert_string_equal(READS("PUT / HTTP/1.1\r\nx\r\nContent-Length: 2\r\n\r\n", "{}", "GET /b HTTP/1.1\r\n\r\n"),
 			    "!Invalid header. Reason: Header is incorrectly formatted. Key: x|GET /b|");
-	/* a body that is refused is skipped, and may look like anything after its first read */
+	/* the rest of a rejected body is skipped, whatever it contains */
 	assert_string_equal(READS("PUT / HTTP/1.1\r\nContent-Length: 51219\r\n\r\n", "x", "GET /not HTTP/1.1\r\n\r\n"),
 			    "!Request payload with size 51219 is larger than the limit of 51200 allowed by server.|");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* JSON into structs: serde_json's words, lines and columns for what is wrong; what is right arrives. */
+/* JSON into structs: serde_json's messages, lines and columns for errors; valid values arrive. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 static struct json_text t;
 static struct arena arena;
 
-/* Of a struct that is large enough for any schema here. */
+/* Parses into a struct that is large enough for any schema here. */
 static bool reads(const struct schema *schema, const char *text, void *to)
 {
 	size_t bytes = strlen(text);
@@ -159,7 +159,7 @@ static void test_accepted(void **state)
 	arena_free(&arena);
 }
 
-/* A value that is not looked at may be nested as deep as serde goes, and no deeper. */
+/* An ignored value may be nested as deep as serde allows, and no deeper. */
 static void test_depth(void **state)
 {
 	char text[300];
@@ -201,7 +201,7 @@ static void test_quoted(void **state)
 	(void)state;
 	assert_string_equal(text, "\"a\\\"\\\\\\n\\t\\u{1}\\0\\u{7f}\"");
 	free(text);
-	/* what is not seen, next to what is; a character that is cut off */
+	/* invisible characters next to visible ones; a truncated character */
 	text = json_quoted("\u00a0\u00ad\xc2\x80\xc2\x9f\u200a\u200b\u202e\u202f\ufeff\u6c34\xe2\x80", 28);
 	assert_string_equal(text,
 			    "\"\u00a0\\u{ad}\\u{80}\\u{9f}\u200a\\u{200b}\\u{202e}\u202f\\u{feff}\u6c34\xe2\x80\"");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log: its line format to the byte, its filters, and readers and disks that take nothing. */
+/* The log: its exact line format, its filters, and blocked readers and full disks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,7 +194,7 @@ static void long_lines(void **state)
 	}
 }
 
-/* A line stays one, at any length, and none of it is control to a terminal. */
+/* A message is always one line, at any length, without control characters. */
 static void controls(void **state)
 {
 	static char body[1200], shown[8000];
@@ -255,7 +255,7 @@ static void debug_is_not_limited(void **state)
 	assert_int_equal(lines(contents()), 50);
 }
 
-/* A file that is there is written over from its start, and keeps what is beyond. */
+/* An existing file is overwritten from its start, and keeps the rest. */
 static void overwrites(void **state)
 {
 	struct log_settings settings = LOG_SETTINGS_NONE;
@@ -291,7 +291,7 @@ static void fifo_without_reader(void **state)
 	bytes = (int)read(reader, text, sizeof text - 1);
 	assert_true(bytes > 0);
 	text[bytes] = 0;
-	/* what got through is whole */
+	/* lines that got through are complete */
 	assert_int_equal(lines(text) + (log_missed() - before), 4000);
 	assert_int_equal(text[bytes - 1], '\n');
 	close(reader);
@@ -344,7 +344,7 @@ int main(void)
 	int failed;
 
 	assert_non_null(mkdtemp(directory));
-	setenv("TZ", "Asia/Kathmandu", 1); /* five hours and three quarters: no mistake cancels out */
+	setenv("TZ", "Asia/Kathmandu", 1); /* UTC+5:45: no error cancels out */
 	log_start("vm-1");
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	char command[96];

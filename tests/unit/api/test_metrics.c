@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Metrics: every group and name, increments, and readers that take nothing. */
+/* Metrics: every group and name, increments, and blocked readers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,7 +100,7 @@ static void configured_once(void **state)
 	json_decref(line);
 }
 
-/* The names of public monitoring code for Firecracker, as far as they tell a count of each group's members. */
+/* The number of members of each group, according to public monitoring code for Firecracker. */
 static void every_group(void **state)
 {
 	static const struct {
@@ -171,7 +171,7 @@ static void increments(void **state)
 	json_decref(line);
 }
 
-/* The first and the last name of each group show the counter that they name. */
+/* The first and the last name of each group show the right counter. */
 static void names_fit(void **state)
 {
 	json_t *line;
@@ -233,8 +233,7 @@ static void layout_once(void **state)
 	json_decref(line);
 }
 
-/* Lines until the pipe is full are kept, whole; those after it are counted, and what they would have shown comes later.
- */
+/* Complete lines are written until the pipe is full; later ones are counted, and their increments follow later. */
 static void no_reader(void **state)
 {
 	json_int_t events = 0, missed = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metadata service's store, tokens and answers, without a network. */
+/* The metadata service's store, tokens and responses, without a network. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -160,7 +160,7 @@ static void test_store(void **state)
 	mmds_destroy(mmds);
 }
 
-/* From text, with numbers that jansson does not read as they are. */
+/* From text, including numbers that jansson does not represent exactly. */
 static void test_text(void **state)
 {
 	(void)state;
@@ -196,7 +196,7 @@ static void test_text(void **state)
 	mmds_destroy(mmds);
 }
 
-/* The limit is met exactly, by put and by patch; what does not fit changes nothing. */
+/* The exact limit is accepted, by put and by patch; what does not fit changes nothing. */
 static void test_limit(void **state)
 {
 	(void)state;
@@ -278,7 +278,7 @@ static const struct {
     {"/a/b", NULL, NULL},
 };
 
-/* Each path in both formats; with imds_compat JSON is not to be had. */
+/* Each path in both formats; with imds_compat there is no JSON. */
 static void test_paths(void **state)
 {
 	(void)state;
@@ -450,7 +450,7 @@ static void test_tokens(void **state)
 	mmds_destroy(other);
 }
 
-/* A token ends when its time is over, to the millisecond; it is bound to the instance. */
+/* A token expires to the millisecond, and is bound to the instance. */
 static void test_token_expiry(void **state)
 {
 	(void)state;
@@ -469,7 +469,7 @@ static void test_token_expiry(void **state)
 	mmds_destroy(mmds);
 }
 
-/* Version 1 gives tokens, and only counts what is wrong with them. */
+/* Version 1 issues tokens, and only counts invalid ones. */
 static void test_version_1(void **state)
 {
 	(void)state;

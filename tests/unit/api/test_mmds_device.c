@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metadata service behind a virtio network device: its own way to the guest, and its timer. */
+/* The metadata service on a virtio network device: its own path to the guest, and its timer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,7 +45,7 @@ static void post(struct fixture *f)
 	driver_kick(&f->driver, RX);
 }
 
-/* Two frames a year are all that the network takes. */
+/* A network limited to two frames per year. */
 static struct fixture *open_fixture(void)
 {
 	struct fixture *f = calloc(1, sizeof *f);
@@ -111,7 +111,9 @@ static void expect_no_frame(const struct fixture *f)
 	assert_int_equal(recv(f->peer, &byte, 1, MSG_DONTWAIT), -1);
 }
 
-/* Frames for the service never reach the network, nor its limits; answers need no frame of the network to come along.
+/*
+ * Frames for the service never reach the network nor count against its limits; responses do not wait for network
+ * traffic.
  */
 static void test_detour(void **state)
 {
@@ -135,7 +137,7 @@ static void test_detour(void **state)
 	close_fixture(f);
 }
 
-/* Guests have no buffers at times: the answer comes when there are some. */
+/* Without guest buffers, the response waits until there are some. */
 static void test_no_buffers(void **state)
 {
 	struct fixture *f = open_fixture();
@@ -147,7 +149,7 @@ static void test_no_buffers(void **state)
 	close_fixture(f);
 }
 
-/* What is not acknowledged comes again, though nothing else happens. */
+/* Unacknowledged data is sent again, without any other event. */
 static void test_timer(void **state)
 {
 	struct fixture *f = open_fixture();
@@ -160,12 +162,12 @@ static void test_timer(void **state)
 	assert_int_equal(first[47], 0x12);
 	for (unsigned i = 0; i < 3; i++)
 		assert_memory_equal(receive(f, sizeof first), first, sizeof first);
-	/* a reset of the device does not end it, the guest's driver does not count */
+	/* a reset of the device does not end the connection, whatever the guest's driver does */
 	driver_write(&f->driver, 0x70, 0);
 	close_fixture(f);
 }
 
-/* The service is there whatever becomes of the network. */
+/* The service keeps working if the network fails. */
 static void test_network_gone(void **state)
 {
 	struct fixture *f = open_fixture();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metadata service on the wire: a small TCP client that speaks by frames, loses some, and lies. */
+/* The metadata service on the wire: a small TCP client at the frame level that loses frames and sends invalid ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,7 +108,7 @@ static bool wanted(struct guest *g, const uint8_t *frame, size_t bytes)
 
 static void give(struct guest *g, const uint8_t *frame, size_t bytes)
 {
-	uint8_t *copy = malloc(bytes); /* so that a sanitizer sees what is read beyond it */
+	uint8_t *copy = malloc(bytes); /* so that a sanitizer detects reads beyond it */
 
 	memcpy(copy, frame, bytes);
 	assert_true(wanted(g, copy, bytes));
@@ -146,7 +146,7 @@ static size_t make(uint8_t *frame, unsigned port, unsigned to_port, uint32_t seq
 	return 14 + total;
 }
 
-/* Reads the next frame from the service, which has to be a good TCP segment. False: there is none. */
+/* Reads the next frame from the service, which must be a valid TCP segment. False: there is none. */
 static bool next(struct guest *g)
 {
 	const uint8_t *ip = g->frame + 14, *tcp = ip + 20;
@@ -235,7 +235,10 @@ static void say(struct client *c, const char *words)
 	c->seq += (uint32_t)strlen(words);
 }
 
-/* Takes what is there, acknowledges it; how many segments. The text has room for `room` bytes and ends with a zero. */
+/*
+ * Receives and acknowledges what is there; returns the number of segments. The text has room for `room` bytes and ends
+ * with a zero.
+ */
 static unsigned listen_to(struct client *c, char *text, size_t room)
 {
 	size_t length = 0;
@@ -287,7 +290,7 @@ static unsigned open_connections(const struct guest *g)
 	return (unsigned)(g->mmds->counters.connections_created - g->mmds->counters.connections_destroyed);
 }
 
-#define HEAD_BYTES 115u /* of an answer in plain text, of 10000 to 99999 bytes */
+#define HEAD_BYTES 115u /* of a plain text response of 10000 to 99999 bytes */
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
 
 /* ---- what is for the service ---- */
@@ -327,7 +330,7 @@ static void test_arp(void **state)
 	assert_memory_equal(g->frame + 32, guest_mac, 6);
 	assert_int_equal(take(g->frame + 38, 4), GUEST);
 	expect_silence(g);
-	/* an answer that somebody else sent is the service's as well, and answered by nobody; as is nonsense */
+	/* a reply sent by another host goes to the service as well, and is not answered; nor is nonsense */
 	give(g, frame, make_arp(frame, 2, SERVICE));
 	frame[18] = 8;
 	give(g, frame, 42);
@@ -358,7 +361,7 @@ static void test_address(void **state)
 	close_guest(g);
 }
 
-/* IPv4 to the address is swallowed whatever it is; other traffic is not even looked at. */
+/* All IPv4 traffic to the address is consumed; other traffic is not examined. */
 static void test_swallowed(void **state)
 {
 	(void)state;
@@ -413,7 +416,7 @@ static void test_swallowed(void **state)
 	assert_int_equal(c->rx_accepted_err, 8);
 	assert_int_equal(c->rx_count, 0);
 	expect_silence(g);
-	/* and now it is good; what an Ethernet frame is padded with is no data */
+	/* now it is valid; an Ethernet frame's padding is not data */
 	put(frame + 36, 2, 80);
 	give(g, frame, 60);
 	assert_true(next(g));
@@ -445,7 +448,7 @@ static void test_request(void **state)
 	close_guest(g);
 }
 
-/* Pipelined requests are answered in order, each when the answer before has arrived. */
+/* Pipelined requests are answered in order, each after the previous response has arrived. */
 static void test_pipeline(void **state)
 {
 	(void)state;
@@ -477,7 +480,7 @@ static void test_end_with_request(void **state)
 	expect_silence(g);
 	send_segment(&c, TCP_ACK, "", 0);
 	expect(&c, TCP_ACK | TCP_FIN, c.ack);
-	/* a FIN that came twice is acknowledged twice, ours is sent again until it is acknowledged */
+	/* a repeated FIN is acknowledged again; the service's own is repeated until it is acknowledged */
 	c.seq--;
 	send_segment(&c, TCP_ACK | TCP_FIN, "", 0);
 	c.seq++;
@@ -491,7 +494,7 @@ static void test_end_with_request(void **state)
 	close_guest(g);
 }
 
-/* A body is skipped, wherever its pieces end, and the request that has it refused. */
+/* A body is skipped, however it is split, and its request rejected. */
 static void test_body(void **state)
 {
 	(void)state;
@@ -516,7 +519,7 @@ static void test_body(void **state)
 	}
 }
 
-/* A request may have 2500 bytes, and not one more. */
+/* A request may have 2500 bytes, but not one more. */
 static void test_long_request(void **state)
 {
 	(void)state;
@@ -543,7 +546,7 @@ static void test_long_request(void **state)
 	}
 }
 
-/* An answer in segments of the size that the guest asked for. */
+/* A response in segments of the size that the guest requested. */
 static void test_mss(void **state)
 {
 	(void)state;
@@ -576,7 +579,7 @@ static void test_mss(void **state)
 
 /* ---- loss ---- */
 
-/* A client that drops each segment with a probability: what arrives is whole and in order. */
+/* A client that drops segments at random: the data arrives complete and in order. */
 static void test_loss(void **state)
 {
 	(void)state;
@@ -622,7 +625,7 @@ static void test_loss(void **state)
 	free(text);
 }
 
-/* The same, later and later, 15 times; then the connection is reset. */
+/* Retransmits with growing delay 15 times; then the connection is reset. */
 static void test_retries(void **state)
 {
 	(void)state;
@@ -675,7 +678,7 @@ static void test_syn_again(void **state)
 	/* the last one may come with the request */
 	say(&c, GET("/a"));
 	expect_words(&c, "one");
-	/* a SYN in the middle is answered by where it stands, and does no harm */
+	/* a SYN within the connection is answered with the current numbers, and does no harm */
 	uint32_t seq = c.seq;
 
 	c.seq = 12345;
@@ -687,7 +690,7 @@ static void test_syn_again(void **state)
 	close_guest(g);
 }
 
-/* Three acknowledgements that say the same are a loss. */
+/* Three duplicate acknowledgements indicate a loss. */
 static void test_duplicate_acks(void **state)
 {
 	(void)state;
@@ -720,7 +723,7 @@ static void test_duplicate_acks(void **state)
 	close_guest(g);
 }
 
-/* Segments out of order are dropped and asked for again, old ones acknowledged; what overlaps counts once. */
+/* Segments out of order are dropped and requested again, old ones acknowledged; overlapping data counts once. */
 static void test_order(void **state)
 {
 	(void)state;
@@ -785,7 +788,7 @@ static void test_closed_window(void **state)
 	close_guest(g);
 }
 
-/* More than the window that was advertised is not taken. */
+/* Data beyond the advertised window is not accepted. */
 static void test_own_window(void **state)
 {
 	(void)state;
@@ -831,7 +834,7 @@ static void test_many(void **state)
 	late.seq++;
 	expect(&late, TCP_RST | TCP_ACK, 0);
 	assert_int_equal(open_connections(g), 30);
-	/* ten seconds later the one that was heard of longest ago gives way */
+	/* ten seconds later the least recently active one is replaced */
 	fake_now += 5000 * MS;
 	for (unsigned i = 0; i < 30; i++)
 		if (i != 7) {
@@ -856,7 +859,9 @@ static void test_many(void **state)
 	close_guest(g);
 }
 
-/* Segments of no connection are refused, resets by nothing; so many wait to be sent, and no more. */
+/*
+ * Segments of unknown connections are answered by a reset, resets by nothing; the number of pending resets is limited.
+ */
 static void test_strangers(void **state)
 {
 	(void)state;
@@ -888,7 +893,7 @@ static void test_resets(void **state)
 	struct guest *g = open_guest("{\"a\":\"one\"}");
 	struct client c = open_client(g, 1000, 1460);
 
-	/* one that was guessed asks back, one that is far off does nothing */
+	/* a guess within the window is challenged, one far off is ignored */
 	c.seq++;
 	send_segment(&c, TCP_RST, "", 0);
 	c.seq--;

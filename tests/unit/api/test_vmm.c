@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What requests before the start keep and replace, and what the configuration file does; no guest is started. */
+/* Requests before the start, what they keep and replace, and the configuration file; no guest is started. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -126,7 +126,7 @@ static void test_order_of_drives(void **state)
 	assert_string_equal(drives(), "bar");
 }
 
-/* A request that fails leaves everything as it was. */
+/* A failed request changes nothing. */
 static void test_failed_repeats(void **state)
 {
 	char before[sizeof answer];
@@ -175,7 +175,7 @@ static void test_machine(void **state)
 	ask(HTTP_GET, "/machine-config", NULL);
 	assert_string_equal(answer, "{\"vcpu_count\":32,\"mem_size_mib\":1,\"smt\":true,\"cpu_template\":\"T2\","
 				    "\"track_dirty_pages\":true,\"huge_pages\":\"None\"}");
-	/* what is absent is reset, but for the template */
+	/* absent members are reset, except the template */
 	PUT("/machine-config", "{\"vcpu_count\":1,\"mem_size_mib\":2}");
 	ask(HTTP_GET, "/machine-config", NULL);
 	assert_string_equal(answer, "{\"vcpu_count\":1,\"mem_size_mib\":2,\"smt\":false,\"cpu_template\":\"T2\","
@@ -192,7 +192,7 @@ static void test_machine(void **state)
 	assert_string_equal(answer, "Empty PATCH request.");
 }
 
-/* The old vsock and its socket are gone even when the new one cannot be had. */
+/* The old vsock and its socket are removed even if the new one fails. */
 static void test_vsock(void **state)
 {
 	struct stat st;
@@ -208,7 +208,7 @@ static void test_vsock(void **state)
 	assert_non_null(strstr(answer, "\"vsock\":null"));
 }
 
-/* Where the old socket was there may be somebody's file by now, or somebody else's socket. */
+/* The old socket's path may meanwhile be another file, or another process's socket. */
 static void test_vsock_is_not_ours(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "v"};
@@ -239,7 +239,7 @@ static void test_vsock_is_not_ours(void **state)
 	close(other);
 }
 
-/* What the guest gets of each size: a multiple of 2 MiB, but never nothing. */
+/* The guest's memory for each size: a multiple of 2 MiB, never 0. */
 static void test_memory(void **state)
 {
 	static const uint64_t sizes[][2] = {{1, 2}, {2, 2}, {3, 2}, {4, 4}, {127, 126}};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a monitor may choose: which tables riffle_boot_write() writes, where RAM lies, and boot code of its own. */
+/* A monitor's choices: which tables riffle_boot_write() writes, where RAM is, and its own boot code. */
 #include "guest.h"
 
 #define PAGE 4096u
@@ -90,7 +90,7 @@ static void test_own_rsdp(void **state)
 	guest_free(&guest);
 }
 
-/* nothing that was asked for is passed over in silence */
+/* no request is silently ignored */
 static void test_choices_are_checked(void **state)
 {
 	struct riffle_boot_device device = {"LNRO0005", 0xd0000000, 4096, 5};
@@ -120,7 +120,7 @@ static void test_choices_are_checked(void **state)
 	guest.machine.sleep_control_port = 0x600;
 	expect_error(write_to(&guest, &registers, 32 * MIB), &error, RIFFLE_ERR_ARGUMENT, "tables");
 	guest.machine.sleep_control_port = 0;
-	guest.machine.vcpus = 500; /* its own tables tell of them */
+	guest.machine.vcpus = 500; /* its own tables describe them */
 	expect_ok(write_to(&guest, &registers, 32 * MIB), &error);
 	guest.machine.tables |= RIFFLE_TABLES_MP;
 	expect_error(write_to(&guest, &registers, 32 * MIB), &error, RIFFLE_ERR_ARGUMENT, "vcpus");
@@ -192,7 +192,7 @@ static void test_ram_with_another_hole(void **state)
 	guest_free(&guest);
 }
 
-/* RAM that is only there in parts below 1 MiB, as PCs have it */
+/* RAM with gaps below 1 MiB, as on PCs */
 static void test_ram_below_one_mib(void **state)
 {
 	struct riffle_boot_registers registers;
@@ -226,7 +226,7 @@ static void test_ram_below_one_mib(void **state)
 	guest_free(&guest);
 }
 
-/* as many stretches as the caller likes when they touch, 126 runs when not */
+/* any number of ranges if they are adjacent, otherwise 126 runs */
 static void test_many_stretches(void **state)
 {
 	struct riffle_boot_registers registers;
@@ -271,7 +271,7 @@ static uint64_t entry_of(const struct guest *guest, uint64_t address)
 	return 0;
 }
 
-/* page tables hold the GiBs that have RAM, wherever they are */
+/* page tables cover every GiB that has RAM */
 static void test_ram_far_away(void **state)
 {
 	const uint64_t far = UINT64_C(3) << 40, last = (UINT64_C(1) << 48) - MIB;
@@ -330,7 +330,7 @@ static void test_setup_header(void **state)
 	assert_int_equal(got[RIFFLE_BOOT_SETUP_HEADER_BYTES], 0x5a);
 	assert_int_equal(got[0x210 - 0x1f1], 0xff);
 	assert_int_equal(got[0x211 - 0x1f1], 3);
-	/* with the fields that boot.h names filled in it is the one that riffle_boot_write() leaves */
+	/* with the fields named in boot.h filled in it equals the one that riffle_boot_write() writes */
 	guest_make(&guest, 64 * MIB);
 	expect_ok(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error);
 	page = guest.low + RIFFLE_BOOT_ZERO_PAGE;

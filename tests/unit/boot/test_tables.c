@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ACPI and MP tables as a kernel walks them: found, summed up, followed; and read by ACPICA's compiler where it is. */
+/* ACPI and MP tables as a kernel walks them: found, checked, followed; and read by ACPICA's compiler if installed. */
 #include "guest.h"
 
 #include <unistd.h>
@@ -144,7 +144,7 @@ static void test_fixed_hardware(void **state)
 	assert_non_null(memmem(t.dsdt, riffle_get32(t.dsdt + 4), "_S5_", 4));
 	assert_int_equal(riffle_get32(t.madt + 40), 1);
 	assert_non_null(memmem(t.madt, riffle_get32(t.madt + 4), "\x02\x0a\x00\x09\x09\x00\x00\x00\x0d\x00", 10));
-	/* the last port that leaves room for all six, and the first that does not */
+	/* the last port with room for all six registers, and the first without */
 	guest.machine.pm_port = 0xfffa;
 	write_machine(&guest);
 	guest_free(&guest);
@@ -300,7 +300,7 @@ static void test_devices_are_checked(void **state)
 	guest_free(&guest);
 }
 
-/* as many devices as fit, and one more; nothing past 1 MiB is touched */
+/* as many devices as fit, and one more; nothing beyond 1 MiB is written */
 static void test_most_devices(void **state)
 {
 	struct riffle_boot_device *many = calloc(4096, sizeof *many);
@@ -360,7 +360,7 @@ static const char acpica_script[] =
     "    'Notify (\\_SB.VGEN, 0x80)' 'Notify (\\_SB.VCLK, 0x80)'; do\n"
     "  grep -qF \"$word\" dsdt.dsl || { echo \"no $word\"; cat dsdt.dsl; exit 1; }\n"
     "done\n"
-    /* the name that drivers know the generation id by is none that the compiler takes */
+    /* the compiler rejects the name by which drivers find the generation id */
     "LC_ALL=C sed -i 's/VMGENCTR/RIFL0001/' dsdt.dat dsdt.dsl\n"
     "iasl -oa -p again dsdt.dsl >log 2>&1 || { cat log; exit 1; }\n"
     "grep -q '0 Errors, 0 Warnings' log || { cat log; exit 1; }\n"
@@ -430,7 +430,7 @@ static int write_events(uint8_t gsi, uint32_t vmgenid, uint32_t vmclock)
 	return status;
 }
 
-/* Where a generation id and VMClock may lie: outside of RAM, or between base memory and the ACPI tables. */
+/* A generation id and VMClock may be outside RAM, or between base memory and the ACPI tables. */
 static void test_events_are_checked(void **state)
 {
 	static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The numbers that inspect prints of a shuffle, against small cases counted by hand. */
+/* The figures that inspect prints about a shuffle, against small cases counted by hand. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,7 +90,7 @@ static void test_nothing(void **state)
 	assert_int_equal(bases_left(&s, 10), 0);
 }
 
-/* All bases for which some place in the region gives one address, tried one by one. */
+/* All bases for which some place in the region gives an address, by brute force. */
 static void test_bases_left(void **state)
 {
 	const uint64_t step = 2 << 20;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the doctor says of a host, and its exit code, for hosts of every kind. */
+/* The doctor's report and exit code for all kinds of hosts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,7 +100,7 @@ static void test_kvm(void **state)
 	SAYS("neither VMX nor SVM");
 }
 
-/* what makes guests slower or fail later does not change the exit code, but is said */
+/* problems that make guests slower or fail later are reported without changing the exit code */
 static void test_the_rest(void **state)
 {
 	struct doctor_facts facts = healthy();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An emitted kernel's segments, and what of a monitor's arguments names the kernel. */
+/* An emitted kernel's segments, and the arguments of a monitor that name the kernel. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +34,7 @@ static void make_plan(unsigned count, unsigned (*gap)(unsigned index))
 	plan = (struct riffle_plan){.header = &header, .extents = extents, .extent_count = count};
 }
 
-/* Whatever was merged: no gap in memory, every extent in one segment, the file's places right. */
+/* However extents were merged: no gap in memory, every extent in one segment, correct file offsets. */
 static unsigned check(void)
 {
 	unsigned count = emit_segments(segments, &plan, BASE), in = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of leaks, cell by cell, of a kernel whose fixed code suffices for a chain and of one whose does not. */
+/* The table of leaks, cell by cell, for a kernel whose fixed code suffices for a chain and one whose does not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

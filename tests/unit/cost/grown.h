@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small kernel of which any one part can be made as large as a test likes, with symbols as a debug vmlinux has them.
- */
+/* A small kernel in which any part can be made arbitrarily large, with the symbols of a debug vmlinux. */
 #ifndef TESTS_GROWN_H
 #define TESTS_GROWN_H
 
@@ -54,7 +53,7 @@ static inline void grown_symbol(struct grown *g, uint32_t offset, const char *na
 	    (struct debug_symbol){LINK + offset, 0, name, STT_FUNC, STB_LOCAL, 1, offset < g->text_bytes ? 't' : 'd'};
 }
 
-/* A name made of a word and a number; room for all of them has been asked for at the start. */
+/* A name made of a word and a number; space for all names is allocated at the start. */
 static inline const char *grown_name(struct grown *g, const char *word, unsigned number)
 {
 	char *name = g->names + g->names_used;

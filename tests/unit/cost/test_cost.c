@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an analysis costs, in basic blocks run and bytes allocated: no input may cost more than its share when it grows.
- */
+/* The cost of an analysis in basic blocks and bytes allocated: it must not grow faster than the input. */
 #include "grown.h"
 
 #include <malloc.h>
@@ -69,7 +68,7 @@ void __wrap_free(void *at)
 	__real_free(at);
 }
 
-/* Analyses and writes the kernel, which is taken or refused for the reason given; returns the blocks that it took. */
+/* Analyses and writes the kernel, which must succeed or fail for the given reason; returns the blocks executed. */
 static uint64_t cost(struct grown *g, const char *refused)
 {
 	const struct shuffle_debug debug = {.symbol = g->symbol, .symbol_count = g->symbols};
@@ -153,7 +152,7 @@ static uint64_t tables(unsigned n)
 	return cost(g, "overlaps another table");
 }
 
-/* Labels of two bytes that tie both ends of a chunk together, which is cut as finely as can be. */
+/* Labels of two bytes that tie both ends of a chunk together, cut as finely as possible. */
 static uint64_t ties(unsigned n)
 {
 	struct grown *g = grown_start(0x100, 16 * n, 0);
@@ -192,7 +191,7 @@ static uint64_t regions(unsigned n)
 	return cost(g, NULL);
 }
 
-/* One word again and again that leads into code wherever it stands: no table, but long rows of what looks like one. */
+/* One repeated word that leads into code wherever it is: no table, but long rows that look like one. */
 static uint64_t words(unsigned n)
 {
 	struct grown *g = grown_start(n, 4 * n, 0);
@@ -215,7 +214,7 @@ static uint64_t relocations(unsigned n)
 	return cost(g, NULL);
 }
 
-/* Pages that are zero and pages that are not by turns: as many extents, frames and cuts as there can be. */
+/* Alternating zero and non-zero pages: as many extents, frames and cuts as possible. */
 static uint64_t extents(unsigned n)
 {
 	struct grown *g = grown_start(64, n * 0x2000, 0);
@@ -225,7 +224,7 @@ static uint64_t extents(unsigned n)
 	return cost(g, NULL);
 }
 
-/* Memory behind the file's bytes, and in it what by its symbols would be a table. */
+/* Memory beyond the file's bytes, with symbols that claim a table in it. */
 static uint64_t memory(unsigned n)
 {
 	struct grown *g = grown_start(64, 0x1000, 0);
@@ -311,7 +310,7 @@ static void test_growth(void **state)
 	}
 }
 
-/* A table as long as the file is not made of a header's word. */
+/* A table's size in a header alone does not cause an allocation of that size. */
 static void test_no_bits(void **state)
 {
 	struct grown *g = grown_start(64, 0x1000, 0);
@@ -365,7 +364,7 @@ static uint8_t *make_kallsyms(size_t *bytes, uint32_t count, unsigned codes, uns
 	return image;
 }
 
-/* A million symbols take 24 bytes each beside their names, however much these would like to unpack to. */
+/* A million symbols take 24 bytes each plus their names, however large these claim to unpack to. */
 static void test_memory(void **state)
 {
 	const uint32_t count = 1000000;
@@ -397,7 +396,7 @@ static void test_memory(void **state)
 	assert_true(peak - before < (size_t)count * 24);
 }
 
-/* The analysis of a kernel of many symbols, which are all it has. */
+/* The analysis of a kernel that has nothing but symbols. */
 static void test_memory_of_analysis(void **state)
 {
 	const uint32_t count = 400000;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layout files: what was drawn comes back from them, addresses find their chunk, and wrong ones are refused in words.
+/*
+ * Layout files: layouts survive a round trip, addresses map to their chunk, and invalid files are refused with a
+ * message.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -98,7 +100,7 @@ static const char *path_of(const char *name)
 	return path;
 }
 
-/* Where an image offset goes, by walking the regions in the order that was drawn. */
+/* Where an image offset moves, by walking the regions in the drawn order. */
 static uint32_t moved(const struct sample *s, uint32_t offset)
 {
 	for (uint32_t r = 0; r < REGIONS; r++) {
@@ -210,7 +212,7 @@ static void test_which_kernel(void **state)
 	assert_false(layout_file_is_for(&told, h));
 	h->content_digest[31] ^= 1;
 	assert_true(layout_file_is_for(&told, h));
-	/* what an older file does not tell is not equal to anything */
+	/* a member missing in an older file equals nothing */
 	h->content_digest[31] ^= 1;
 	told.source_digest[0] = told.shuffle_checksum[0] = 0;
 	assert_false(layout_file_is_for(&told, h));
@@ -309,7 +311,7 @@ static void test_hostile(void **state)
 	    {SHUFFLED("[[0,16,4096]]"), "chunks", "outside"},
 	    {SHUFFLED("[[0,32,0],[16,16,0]]"), "chunks", "overlap"},
 	    {SHUFFLED("[[32,16,0],[0,16,0]]"), "chunks", "overlap"},
-	    /* two at one place; one over half of another; into a place that none left; out of a hole that stays */
+	    /* two at one place; one over half of another; into a place that none left; out of a fixed hole */
 	    {SHUFFLED("[[0,16,16],[16,16,0]]"), "chunks", "fill the places"},
 	    {SHUFFLED("[[0,32,16],[32,16,-16]]"), "chunks", "fill the places"},
 	    {SHUFFLED("[[0,16,64],[16,16,-16]]"), "chunks", "fill the places"},
@@ -323,7 +325,7 @@ static void test_hostile(void **state)
 	read_text(SHUFFLED("[[0,16,0]]"), RIFFLE_OK, "", "");
 	read_text(SHUFFLED("[[0,16,32],[16,32,-16]]"), RIFFLE_OK, "", "");
 	read_text(SHUFFLED("[[0,16,4080],[4080,16,-4080]]"), RIFFLE_OK, "", "");
-	/* a later version's members, and chunks where nothing was shuffled, are nobody's business */
+	/* members of later versions, and chunks without a shuffle, are ignored */
 	read_text("{\"riffle_layout\":1,\"mode\":\"off\",\"new\":{}," USUAL "\"chunks\":7,\"image_bytes\":4096}",
 		  RIFFLE_OK, "", "");
 }
@@ -354,7 +356,7 @@ static int remove_directory(void **state)
 	return rmdir(directory);
 }
 
-/* A FIFO that nobody writes to would hold whoever opens it for ever. */
+/* Opening a FIFO without a writer would block forever. */
 static void test_odd_files(void **state)
 {
 	struct layout_file file;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each job of each round runs once, and has run when the round is over, whoever helps and whenever they come. */
+/*
+ * Each job of each round runs exactly once before the round is over, however many threads help and whenever they join.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -17,7 +19,7 @@
 
 struct round {
 	unsigned number, jobs;
-	unsigned ran[JOBS_MAX]; /* not atomic: what the pool promises makes it safe */
+	unsigned ran[JOBS_MAX]; /* not atomic: safe because of the pool's guarantees */
 };
 
 static void job(void *argument, unsigned index)
@@ -36,7 +38,7 @@ static bool run_rounds(struct pool *pool)
 
 	pool_workers(pool, &workers);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		struct round *round = &rounds[i % 2]; /* a job that came too late would show in the next but one */
+		struct round *round = &rounds[i % 2]; /* a late job would show in the round after the next */
 
 		*round = (struct round){.number = i, .jobs = i % JOBS_MAX};
 		workers.run(workers.opaque, job, round, round->jobs);
@@ -73,7 +75,7 @@ static void *load_thread(void *opaque)
 	return NULL;
 }
 
-/* As machine/load.c does: one thread runs the rounds, another comes to help, and leaves when the load is over. */
+/* As in machine/load.c: one thread runs the rounds, another helps, and leaves when the load is over. */
 static void test_one_who_comes_later(void **state)
 {
 	(void)state;
@@ -90,7 +92,7 @@ static void test_one_who_comes_later(void **state)
 	}
 }
 
-/* Whoever comes after the end does not wait for a round. */
+/* A thread that joins after the end does not wait. */
 static void test_too_late(void **state)
 {
 	struct pool *pool = pool_start(0);

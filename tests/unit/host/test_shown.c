@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a terminal gets of names that somebody chose with care. */
+/* What a terminal gets to see of maliciously chosen names. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,7 +47,7 @@ static void test_characters(void **state)
 	assert_string_equal(SHOWN(NULL), "");
 }
 
-/* No character is cut in two, and nothing is written past the end. */
+/* No character is truncated, and nothing is written past the end. */
 static void test_room(void **state)
 {
 	char small[6];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which option is suggested for one that there is not. */
+/* Which option is suggested for an unknown one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens spoilt kernels and checks how they are refused and that nothing is left behind. */
+/* Opens corrupted kernels and checks how they are refused and that nothing is left behind. */
 #include <dirent.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tests of refused files share: a good kernel to spoil, and the checks that it was refused as it should be. */
+/* Shared by tests of refused files: a good kernel to corrupt, and checks that it is refused correctly. */
 #ifndef RIFFLE_TESTS_UNIT_IMAGE_HOSTILE_H
 #define RIFFLE_TESTS_UNIT_IMAGE_HOSTILE_H
 
@@ -27,7 +27,7 @@ void free_input(struct input *in);
 int try_open(int fd, int relocs_fd, struct riffle_error *error);
 /* Fails the test unless `status` is `wanted` and the error names `field`, in one line. */
 void expect(const char *what, int status, const struct riffle_error *error, int wanted, const char *field);
-/* Runs the tests and says 1 also when one of them left a descriptor open. */
+/* Runs the tests; also returns 1 if one of them left a descriptor open. */
 int run_clean(const struct CMUnitTest *tests, size_t count);
 
 #endif

@@ -32,7 +32,7 @@ static void test_truncated_bzimage(void **state)
 	free_input(&in);
 }
 
-/* The compressed stream itself cut short, with a size word that still says the whole. */
+/* A truncated compressed stream, with an unchanged size word. */
 static void test_truncated_payload(void **state)
 {
 	struct test_bzimage_spec spec = {0};
@@ -139,7 +139,7 @@ static void test_last_paragraph(void **state)
 	free_input(&in);
 }
 
-/* Numbers are told as people write them. */
+/* Sizes are printed with readable units. */
 static void test_units(void **state)
 {
 	struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_LZ4};
@@ -165,7 +165,7 @@ static void test_units(void **state)
 	free_input(&in);
 }
 
-/* A size word that lies, each way, and a payload that unpacks to a thousand times what it says. */
+/* A size word that is too large or too small, and a payload that unpacks to a thousand times its size word. */
 static void test_size_word(void **state)
 {
 	const size_t bomb_bytes = 32u << 20;
@@ -176,7 +176,7 @@ static void test_size_word(void **state)
 
 	(void)state;
 	make_input(&in);
-	memcpy(bomb, in.k.elf.at, 4); /* by which a payload that is stored as it is is known */
+	memcpy(bomb, in.k.elf.at, 4); /* the magic number of an uncompressed payload */
 	for (c = RIFFLE_COMPRESSION_NONE; c <= RIFFLE_COMPRESSION_ZSTD; c++) {
 		struct test_bzimage_spec spec = {.compression = c, .init_size = 1u << 21};
 		static const int off[] = {-1, 1, -1000, 4096};
@@ -217,7 +217,7 @@ static void test_size_word(void **state)
 	free_input(&in);
 }
 
-/* Bytes turned over in every compressed stream: an error or, where nothing checks, other contents; never more. */
+/* Bytes changed in every compressed stream: an error or, without a checksum, other contents; never more of them. */
 static void test_broken_payload(void **state)
 {
 	struct test_bzimage_spec spec = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A file that changes or is truncated between two reads is refused, wherever in the reading it happens. */
+/* A file that changes or is truncated between any two reads is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "prepare/image/image.h"
 #include "tests/lib/kernels.h"
 
-/* what to do before the read that is counted down to */
+/* what to do before the chosen read */
 static void (*meddle)(int fd);
 static unsigned countdown;
 static bool meddled;
@@ -56,7 +56,7 @@ static void write_over(int fd)
 	assert_int_equal(futimens(fd, times), 0);
 }
 
-/* Meddles before each read in turn until an opening has fewer reads than that. */
+/* Interferes before each read in turn, until opening has fewer reads than that. */
 static void check(const struct test_bytes *file, const struct test_bytes *list, void (*how)(int fd))
 {
 	unsigned reads;

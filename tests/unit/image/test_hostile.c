@@ -278,7 +278,7 @@ static void test_rows(void **state)
 	}
 }
 
-/* Tables of a size that the file has (it is sparse) but no kernel: memory is not taken for them. */
+/* Tables as large as the (sparse) file but larger than in any kernel: no memory is allocated for them. */
 static void test_sparse_tables(void **state)
 {
 	static const char *const sections[] = {".shstrtab", ".symtab", ".rela.data"};
@@ -356,7 +356,10 @@ static void test_truncated_elf(void **state)
 	free_input(&in);
 }
 
-/* A list has no end mark: cut between two entries of its last list it is only shorter. Anywhere else it is refused. */
+/*
+ * There is no end marker: truncated between two entries of its last list, it is only shorter. Anywhere else it is
+ * refused.
+ */
 static void test_truncated_list(void **state)
 {
 	struct riffle_error error;

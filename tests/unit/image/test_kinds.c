@@ -82,7 +82,7 @@ static const char *section_at(const struct riffle_image *image, uint64_t address
 	return "none";
 }
 
-/* One kernel through every way in; the list is derived, separate, appended, absent. */
+/* One kernel in every form; the list is derived, separate, appended, absent. */
 static void check_elf_kinds(struct test_kernel_spec spec)
 {
 	struct riffle_image *image;
@@ -177,7 +177,7 @@ static void test_empty_inverse_list(void **state)
 	test_kernel_free(&k);
 }
 
-/* Zeros behind the ELF are padding; the tables of 6.12's data that its build forgets to strip are no relocations. */
+/* Zeros after the ELF are padding; tables for 6.12's data that its build does not strip are not relocations. */
 static void test_not_relocatable(void **state)
 {
 	struct test_kernel_spec spec = test_kernel_spec();
@@ -251,7 +251,7 @@ static void test_extended_numbers(void **state)
 	test_kernel_free(&k);
 }
 
-/* Build ids only name a kernel: one that is broken or too long is none, and the kernel is taken all the same. */
+/* Build ids only identify a kernel: an invalid or overlong one is ignored, and the kernel is accepted. */
 static void test_odd_build_ids(void **state)
 {
 	static const uint32_t words[][2] = {{4, 33}, {4, 4000}, {4, UINT32_MAX}, {UINT32_MAX, 20}, {8, 20}, {4, 0}};
@@ -373,7 +373,10 @@ static void test_padded_list(void **state)
 	test_kernel_free(&k);
 }
 
-/* After sections that only their headers told of, whole words or not; or after padding, where headers tell of all. */
+/*
+ * After sections known only from their headers, in whole words or not; or after padding, if headers describe
+ * everything.
+ */
 static void test_list_after_more(void **state)
 {
 	static const struct {

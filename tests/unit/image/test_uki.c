@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels inside of other files: unified kernel images and compressed vmlinux; and the names of what is no kernel. */
+/* Kernels inside other files: unified kernel images and compressed vmlinux; and how other files are named in errors. */
 #include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +113,7 @@ static void test_uki(void **state)
 		make_uki(&file, UKI_MACHINE_X86_64, part, 6);
 		alone = must_open(&kernel);
 		inside = must_open(&file);
-		/* the kernel is what it would be as a file, its digest too */
+		/* the kernel is the same as a separate file, and so is its digest */
 		assert_int_equal(inside->kind, RIFFLE_SOURCE_BZIMAGE);
 		assert_int_equal(inside->compression, compressions[i]);
 		assert_int_equal(inside->image_bytes, alone->image_bytes);

@@ -20,7 +20,7 @@ struct newc {
 	size_t count;
 };
 
-/* False when the archive is malformed, lacks its trailer, or has anything behind it. */
+/* False if the archive is malformed, lacks its trailer, or has anything after it. */
 static inline bool newc_read(struct newc *newc, const uint8_t *bytes, size_t count)
 {
 	size_t at = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A directory to be packed, and the archive that came of it. */
+/* A directory to pack, and the resulting archive. */
 #ifndef PACK_FIXTURE_H
 #define PACK_FIXTURE_H
 
@@ -75,7 +75,7 @@ static inline int write_archive(struct fixture *f)
 	assert_int_equal(initramfs_layout(f->archive, &f->count, &f->error), 0);
 	free(f->bytes);
 	f->bytes = calloc(1, f->count + 1);
-	f->bytes[f->count] = 0xa5; /* one byte too far would show */
+	f->bytes[f->count] = 0xa5; /* detects an overrun by one byte */
 	int status = initramfs_write(f->archive, f->bytes, &f->error);
 
 	assert_int_equal(f->bytes[f->count], 0xa5);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a guest's init makes of its configuration. */
+/* A guest init's parsing of its configuration. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@
 static struct config config;
 static char *copy, **pointers;
 
-/* The text in memory of its own size, and exactly as many pointers as were asked for: sanitizers see what is beyond. */
+/* Parses with memory of exact size for text and pointers, so that sanitizers detect overruns. */
 static const char *parse(const char *text, size_t bytes)
 {
 	free(copy);

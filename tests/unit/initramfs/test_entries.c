@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is put over a packed directory, or packed without one: entries made up, a command, files of the host. */
+/* Entries added to a packed directory or packed without one: synthetic entries, a command, files of the host. */
 #include <errno.h>
 
 #include "initramfs/command.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A directory packed as an initramfs: each kind of file, links, holes, odd names, files that change, what cpio makes of
- * it. */
+/*
+ * A directory packed as an initramfs: each kind of file, links, holes, odd names, files that change, and unpacking by
+ * cpio.
+ */
 #include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -96,7 +98,7 @@ static void test_hard_links(void **state)
 	assert_int_equal(linkat(f->fd, "b", f->fd, "c", 0), 0);
 	put_file(f, "other", "other!", 6);
 	assert_int_equal(linkat(f->fd, "other", f->fd, "outside", 0), 0);
-	/* a link whose other name is not packed is none */
+	/* a hard link whose other name is not packed is an ordinary file */
 	const struct initramfs_entry over = {.path = "/outside", .mode = S_IFREG | 0600};
 
 	assert_int_equal(collect(f), 0);

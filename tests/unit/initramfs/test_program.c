@@ -103,7 +103,7 @@ static void add_entry(struct elf *e, int64_t tag, uint64_t value)
 	e->dynamic[e->entries++].d_un.d_val = value;
 }
 
-/* `lists` are pairs of a tag and a string, the end is a tag of 0; DT_STRTAB and DT_STRSZ come of themselves. */
+/* `lists` are pairs of a tag and a string, ended by a tag of 0; DT_STRTAB and DT_STRSZ are added automatically. */
 static void make_elf(struct elf *e, const char *interpreter, ...)
 {
 	va_list more;
@@ -318,19 +318,19 @@ static void test_search_order(void **state)
 	assert_int_equal(finds.count, 1);
 	assert_int_equal(unlink(in(f, "rpath/libx.so")), 0);
 	EXPECT("above");
-	/* a RUNPATH makes all RPATHs count for nothing */
+	/* a RUNPATH overrides all RPATHs */
 	user.needs.runpath = strdup(in(f, "runpath"));
 	EXPECT("runpath");
 	PUT_ELF(f, "rpath/libx.so", NULL, DT_RPATH, "");
 	EXPECT("runpath");
-	/* what is no ELF file for this processor is passed over */
+	/* files that are not ELF files for this processor are skipped */
 	put_text(f, "runpath/libx.so", "/* GNU ld script */");
 	EXPECT("cached");
 	assert_int_equal(finds.count, 2);
 	assert_string_equal(finds.path[1], in(f, "cached2/libx.so"));
 	put_cache(cache, &where.cache_bytes, entries, 5, true);
 	EXPECT("cached");
-	/* whatever a cache says, what is in it is not trusted: each shorter one, and counts too large */
+	/* the cache is not trusted: every truncation, and counts that are too large */
 	for (size_t bytes = 0; bytes < where.cache_bytes; bytes++) {
 		uint8_t *part = malloc(bytes + 1);
 		const struct library_places shorter = {
@@ -368,7 +368,7 @@ static void test_libraries_of_libraries(void **state)
 	PUT_ELF(f, "lib/libb.so", NULL, DT_NEEDED, "liba.so.1");
 	PUT_ELF(f, "lib/libc-of-test.so", NULL, DT_RPATH, "");
 	assert_int_equal(symlink("liba.so.1.5", in(f, "lib/liba.so.1")), 0);
-	/* the RPATH of the program serves its libraries too */
+	/* the program's RPATH also applies to its libraries */
 	PUT_ELF(f, "bin/program", in(f, "lib/ld.so"), DT_NEEDED, "liba.so.1", DT_RPATH, "$ORIGIN/../lib");
 	assert_int_equal(program_add(f->archive, in(f, "bin/program"), NULL, &f->error), 0);
 	for (const char *const *name =
@@ -459,7 +459,7 @@ static void test_find(void **state)
 	assert_int_equal(chdir(here), 0);
 }
 
-/* All that ldd names for the programs of this very system. */
+/* Everything that ldd lists for this system's programs. */
 static void test_same_as_ldd(void **state)
 {
 	struct fixture *f = *state;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels whose shuffle no plan can hold are written without one, with the reason, unless a shuffle was demanded. */
+/*
+ * Kernels whose shuffle does not fit into a plan are written without one, with the reason, unless a shuffle was
+ * required.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -102,7 +105,7 @@ static void test_odd_chunk(void **state)
 	must_write_without(*state, "chunk: is too long or of no whole number of units");
 }
 
-/* The encoder lets it pass, and who opens the plan does not: the chunks lie in no extent. */
+/* The encoder accepts it, but opening the plan fails: the chunks are in no extent. */
 static void test_refused_plan(void **state)
 {
 	struct fixture *f = *state;

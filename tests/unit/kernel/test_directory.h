@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the code under test takes riffle-prepare from: a directory that the test can fill and change. */
+/* The directory from which the code under test takes riffle-prepare, which the test can change. */
 #ifndef RIFFLE_TEST_DIRECTORY_H
 #define RIFFLE_TEST_DIRECTORY_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a kernel's name to a plan: whom it trusts, what it keeps, and what it does when the child or the disk fails. */
+/* From a kernel's name to a plan: what it trusts and caches, and failures of the child or the disk. */
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
@@ -170,7 +170,7 @@ static void test_no_cache(void **state)
 	assert_int_equal(access(f->cache, F_OK), -1);
 }
 
-/* A new content under the old name is another kernel, however its times were set back. */
+/* New content under the same name is another kernel, even with its times reset. */
 static void test_kernel_changed_in_place(void **state)
 {
 	struct fixture *f = *state;
@@ -187,7 +187,7 @@ static void test_kernel_changed_in_place(void **state)
 	assert_int_equal(entries(f->cache, NULL, 0), 3);
 }
 
-/* Each of the five alone makes another name: ctime is what a program that sets mtime back cannot set. */
+/* Each of the five alone changes the name; a program that resets mtime cannot reset ctime. */
 static void test_name_has_all_of_an_identity(void **state)
 {
 	const struct stat plain = {.st_dev = 3, .st_ino = 5, .st_size = 7, .st_mtim = {11, 13}, .st_ctim = {17, 19}};
@@ -220,7 +220,7 @@ static void test_name_has_all_of_an_identity(void **state)
 	assert_string_not_equal(name, names[0]);
 }
 
-/* Whatever is wrong with an entry: it is prepared anew, and the entry is whole again afterwards. */
+/* A bad entry of any kind is prepared again, and valid afterwards. */
 static void test_bad_entries_are_replaced(void **state)
 {
 	struct fixture *f = *state;
@@ -364,7 +364,7 @@ static void test_trust_of_prepared(void **state)
 	assert_int_equal(chmod(path, 0444), 0);
 	must_open(f, KERNEL_IS_PREPARED);
 
-	/* a memfd's mode says that anybody may write; only a seal tells that nobody can */
+	/* a memfd's mode allows anyone to write; only a seal prevents it */
 	assert_int_equal(stat(path, &st), 0);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -479,7 +479,7 @@ static void test_child_that_fails(void **state)
 	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither next to this program nor installed");
 }
 
-/* An analysis that crashes or takes for ever costs the shuffle and not the kernel. */
+/* An analysis that crashes or hangs only loses the shuffle, not the kernel. */
 static void test_child_that_crashes(void **state)
 {
 	static const struct {
@@ -505,14 +505,13 @@ static void test_child_that_crashes(void **state)
 		assert_string_equal(f->k.plan.header->no_shuffle, cases[i].why);
 		kernel_close(&f->k);
 	}
-	/* what killed the analysis for want of memory may not do so the next time */
+	/* a lack of memory that killed the analysis may be temporary */
 	snprintf(script, sizeof script, "[ $# -eq 7 ] && kill -KILL $$; exec %s/riffle-prepare \"$@\"", programs);
 	fake_program(f, script);
 	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal");
 }
 
-/* The child gets its files' descriptors without gaps, is told which is which, and the standard ones, and no
- * environment. */
+/* The child gets its files' descriptors without gaps and their numbers, the standard ones, and no environment. */
 static void test_child_has_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -555,7 +554,7 @@ static void test_child_has_nothing(void **state)
 	close(out);
 }
 
-/* Whoever starts riffle may leave it with SIGCHLD ignored, where children vanish without a word. */
+/* riffle may be started with SIGCHLD ignored, where children leave no status. */
 static void test_ignored_sigchld(void **state)
 {
 	struct fixture *f = *state;
@@ -634,7 +633,7 @@ static void test_trim(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 }
 
-/* What an entry's use does to it: its time moves on, but not at every boot. */
+/* Using an entry updates its time, but not at every boot. */
 static void test_use_is_noted(void **state)
 {
 	struct fixture *f = *state;

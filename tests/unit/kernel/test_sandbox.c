@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a confined process can still do, and what ends it. */
+/* What a confined process can still do, and what kills it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -113,7 +113,7 @@ static int look_at_limits(void)
 {
 	struct rlimit core, files;
 
-	/* before the filter nothing of this was forbidden; after it, it is not asked for again */
+	/* permitted before the filter is installed, and not needed afterwards */
 	if (getrlimit(RLIMIT_CORE, &core) < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return REFUSED;
 	return core.rlim_max == 0 && files.rlim_max <= 32 ? DONE : REFUSED;
@@ -143,7 +143,7 @@ static void test_plain(void **state)
 	assert_true(exited(confined(SANDBOX_PLAIN, work), DONE));
 }
 
-/* The program has run; from here on nothing more is needed than reading what came of it. */
+/* After the program has run, only reading its output is needed. */
 static int confine_further(void)
 {
 	struct riffle_error error;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds small prepared kernels in memory, right by default and easy to make wrong. */
+/* Builds small prepared kernels in memory, valid by default and easy to corrupt. */
 #ifndef TEST_PREPARED_BUILDER_H
 #define TEST_PREPARED_BUILDER_H
 
@@ -72,7 +72,7 @@ static inline void builder_section(struct builder *b, unsigned kind, const void 
 	*at = (*at + count * size + 7) & ~(size_t)7;
 }
 
-/* Lays the plan out and fills places and sums; builder_sums() alone after a change made by hand. */
+/* Lays out the plan and fills in offsets and checksums; call builder_sums() alone after a manual change. */
 static inline void builder_sums(struct builder *b)
 {
 	b->header.plan_checksum = riffle_checksum(b->plan, b->header.base_bytes);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small kernel of many chunks whose every reference and table entry is known, so that any order can be judged. */
+/*
+ * A small kernel with many chunks, all of whose references and table entries are known, so that any order can be
+ * checked.
+ */
 #ifndef TEST_SHUFFLED_KERNEL_H
 #define TEST_SHUFFLED_KERNEL_H
 
@@ -31,7 +34,7 @@ struct sk_symbol {
 	uint32_t bytes;
 };
 
-/* How the kernel is made: what formats of tables it has. */
+/* The kernel's shape: the formats of its tables. */
 struct sk_shape {
 	uint64_t seed;
 	unsigned regions; /* 1, 2, or many: then they are of two chunks each */
@@ -198,7 +201,7 @@ static inline uint32_t sk_addresses(const struct shuffled_kernel *k, uint32_t *l
 	return kept;
 }
 
-/* the encoding of each table, at any layout: `address` gives where things are */
+/* the encoding of each table for any layout, given by `address` */
 typedef uint32_t (*sk_mapping)(const struct shuffled_kernel *k, uint32_t offset);
 
 static inline void sk_encode_exception(uint8_t out[12], uint32_t at, const struct sk_exception *e, uint32_t insn,
@@ -292,8 +295,7 @@ static inline void sk_make_tables(struct shuffled_kernel *k, uint64_t *s)
 		sk_put(k, at, sk_value(0, k->mcount[i], SK_ABS64, 0), 8);
 	k->table[2] = (struct riffle_table){.kind = RIFFLE_TABLE_MCOUNT, .image_offset = k->table_at[2]};
 	sk_count_table(k, &k->table[2], offsetof(struct riffle_chunk, mcount), k->mcount, k->mcounts);
-	/* sites lie across the edge of what a load reads at once, and of a load's block, where one entry is half on
-	 * either side */
+	/* sites cross the end of a load's read, and of a load's block, with one entry split in half */
 	sk_make_sites(k, k->shape.small ? at : 0x600000 + (k->shape.seed % 2 << 20) - 1402, s);
 	at += k->shape.small ? 4 * k->sites : 0;
 	k->kallsyms.offsets = (at + 7) & ~7u;
@@ -415,7 +417,7 @@ static inline void sk_make_lists(struct shuffled_kernel *k)
 
 		while (c >= k->region[r].first_chunk + k->region[r].chunk_count)
 			r++;
-		/* not as long as they might be, so that there are many */
+		/* shorter than possible, so that there are many */
 		for (; c < k->region[r].first_chunk + k->region[r].chunk_count &&
 		       end + riffle_chunk_bytes(&k->chunk[c]) - start <= 40000;
 		     c++, g->chunk_count++)

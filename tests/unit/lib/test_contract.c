@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the library promises its callers: sizes and reserved words checked, unknown bits refused, secrets wiped. */
+/* The library's guarantees: sizes and reserved words checked, unknown bits refused, secrets wiped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 
 static struct riffle_error error;
 
-/* A kernel that can be shuffled, all that a load of it takes, and every argument of that right. */
+/* A kernel that can be shuffled, and everything a load needs, with valid arguments. */
 struct setting {
 	struct shuffled_kernel *k;
 	uint8_t *file, *guest, *workspace;
@@ -120,7 +120,7 @@ static void plan_tells_its_size(void **state)
 						  s->k->b.header.file_bytes, &error),
 				"plan size");
 	}
-	/* a later header's struct: what this version does not know is 0 */
+	/* the struct of a later header: members unknown to this version are 0 */
 	memset(&longer, 0x5a, sizeof longer);
 	longer.plan.size = offsetof(typeof(longer), beyond);
 	assert_int_equal(riffle_plan_open(&longer.plan, &s->source, &error), 0);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A kernel that is stored compressed: loaded like the raw one to the last byte, and every lie about its frames refused.
- */
+/* A compressed kernel loads exactly like the raw one, and every invalid frame is refused. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +36,7 @@ static size_t compress(enum riffle_compression method, const uint8_t *from, size
 	return ZSTD_isError(made) ? 0 : made;
 }
 
-/* Cuts the extents anywhere, so that nearly every read needs parts of frames, and stores them compressed. */
+/* Cuts the extents at random, so that nearly every read needs parts of frames, and compresses them. */
 static struct riffle_frame *store(struct builder *b, enum riffle_compression method, uint64_t seed)
 {
 	struct riffle_frame *frames = calloc(100000, sizeof *frames);
@@ -110,7 +109,7 @@ struct how {
 	bool threads, no_reader;
 };
 
-/* The kernel in guest memory, all of it, at a layout that depends on nothing but the mode; NULL with *status. */
+/* Loads the whole kernel into guest memory at a layout that depends only on the mode; NULL with *status. */
 static uint8_t *load(const struct builder *b, struct how how, int *status, struct riffle_error *error)
 {
 	struct riffle_ram ram = {0, RAM, mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
@@ -151,7 +150,7 @@ static uint8_t *load(const struct builder *b, struct how how, int *status, struc
 	return NULL;
 }
 
-/* A shuffled kernel whose bytes can be compressed: a load only ever adds to them, so any will do. */
+/* A shuffled kernel with compressible bytes: a load only adds to them, so any values will do. */
 static struct shuffled_kernel *dense_kernel(unsigned shape)
 {
 	static const struct sk_shape shapes[] = {
@@ -435,7 +434,7 @@ static void bad_frames_are_refused(void **state)
 		/* the other method's */
 		n = compress(methods[!m], bytes, 0x1000, stored);
 		assert_int_equal(load_frame(methods[m], stored, n, &error), RIFFLE_ERR_FORMAT);
-		/* any byte changed: refused or not, load() sees what was written beside the frame */
+		/* any byte changed: refused or not, load() detects writes outside the frame */
 		n = compress(methods[m], bytes, 0x1000, stored);
 		for (size_t i = 0; i < n; i += 1 + n / 60) {
 			stored[i] ^= 0x81;
@@ -445,7 +444,7 @@ static void bad_frames_are_refused(void **state)
 	}
 }
 
-/* The plan in three pieces, one of them compressed; every lie about them is found when the plan is opened. */
+/* The plan in three pieces, one of them compressed; every invalid field is found when the plan is opened. */
 static void lies_about_the_plans_pieces_are_refused(void **state)
 {
 	enum { NONE, ZERO, LARGE, PAST, SHORT, LONG, GARBAGE, LITTLE, FAR, METHOD, CASES };
@@ -495,7 +494,7 @@ static void lies_about_the_plans_pieces_are_refused(void **state)
 		uint8_t *file, *piece = malloc(RIFFLE_FRAME_BYTES_MAX);
 		int status;
 
-		/* the first piece compressed, in its place; what is behind moves up */
+		/* compress the first piece in place; the rest moves up */
 		uint32_t n =
 		    (uint32_t)compress(RIFFLE_COMPRESSION_ZSTD, (uint8_t *)b.plan, RIFFLE_FRAME_BYTES_MAX, piece);
 		uint32_t saved = RIFFLE_FRAME_BYTES_MAX - n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layouts are uniform over all that fits, independent, replayable, and never where something else lies. */
+/* Layouts are uniform over all that fit, independent, replayable, and never overlap anything. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,7 +57,7 @@ static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
 	return erfc(z / sqrt(2)) / 2;
 }
 
-/* Every physical slot by brute force: the test's own idea of what fits. */
+/* Every physical slot by brute force, as an independent model of what fits. */
 static unsigned all_slots(uint64_t *slot, const struct riffle_memory *m, uint64_t image_bytes)
 {
 	unsigned count = 0;
@@ -112,7 +112,7 @@ static void slots_are_counted_right(void **state)
 	}
 }
 
-/* Both slots uniform, and uncorrelated; and the same test notices a generator that never gives the last slot. */
+/* Both slots are uniform and uncorrelated; the same test detects a generator that never gives the last slot. */
 static void draws_are_uniform(void **state)
 {
 	static uint32_t physical[4096], virtual_[512], cheat[512], cheat_physical[4096];
@@ -337,7 +337,9 @@ static void seeded_source_is_chacha20(void **state)
 	assert_memory_equal(out + 128, third, 16);
 }
 
-/* The RFC's counter of 32 bits goes on into the nonce's first word; expected: a model of it in another language. */
+/*
+ * The RFC's 32-bit counter continues into the nonce's first word; expected values are from a model in another language.
+ */
 static void the_key_streams_counter_has_64_bits(void **state)
 {
 	static const struct {
@@ -369,7 +371,7 @@ static void the_key_streams_counter_has_64_bits(void **state)
 	}
 }
 
-/* A source whose first number lies in the part that would bias the result: it must be drawn again. */
+/* A source whose first number would bias the result, so that another must be drawn. */
 static int two_numbers(void *opaque, void *buffer, size_t bytes)
 {
 	uint64_t *next = opaque, number = (*next)++ ? 12345 : 0;

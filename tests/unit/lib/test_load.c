@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What riffle_load() leaves in memory equals a naive loader's result to the byte, and nothing else is touched. */
+/* riffle_load() gives exactly the result of a naive loader, and touches nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 #define MIB (UINT64_C(1) << 20)
 #define IMAGE (7 * MIB)
 
-/* A small generator of its own, so that an error in the library's cannot hide. */
+/* A separate small generator, so that an error in the library's cannot hide. */
 static uint64_t next_number(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -33,7 +33,7 @@ static void put_relocs(uint32_t **list, uint32_t *count, const uint8_t *wanted, 
 			(*list)[(*count)++] = at;
 }
 
-/* Fields of all three kinds strewn over two extents and forced across every 256 KiB and 2 MiB edge. */
+/* Fields of all three kinds scattered over two extents and placed across every 256 KiB and 2 MiB boundary. */
 static void strewn_kernel(struct builder *b, uint64_t seed)
 {
 	uint8_t *wanted = calloc(1, IMAGE), *taken = calloc(1, IMAGE + 8);
@@ -114,7 +114,7 @@ static void assert_untouched(const struct guest *g, uint64_t from, uint8_t fill)
 			fail_msg("byte at 0x%llx was touched", (unsigned long long)i);
 }
 
-/* runs the jobs in an order nobody would expect */
+/* runs the jobs in an unexpected order */
 static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
 {
 	*(unsigned *)opaque = jobs;
@@ -165,8 +165,8 @@ static void loads_to_the_byte(void **state)
 }
 
 /*
- * A field that ends behind the edge of a piece is whole only once the next piece has been read. Each here is changed in
- * every byte, by a carry, so that one that was changed too soon lacks what the next piece brings.
+ * A field across the end of a piece is complete only once the next piece has been read. Here a carry changes every byte
+ * of each field, so that one changed too early is wrong.
  */
 static void fields_across_edges_are_changed_once_they_are_whole(void **state)
 {
@@ -215,7 +215,7 @@ static void fields_across_edges_are_changed_once_they_are_whole(void **state)
 	}
 }
 
-/* Pages that stay zero are not touched: they must not even become resident. */
+/* Zero pages are not touched: they must not even become resident. */
 static void zero_pages_stay_away(void **state)
 {
 	struct riffle_layout layout = {RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff82000000};
@@ -294,7 +294,7 @@ static void layouts_that_do_not_fit_are_refused(void **state)
 	builder_end(&b);
 }
 
-/* A source that gives out part-way: one error, from whichever job met it first. */
+/* A source that fails part-way: one error, from the first job that meets it. */
 static int read_until(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
 	(void)buffer;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A prepared kernel is checked to the last offset: every way to lie in it is refused and named. */
+/* A prepared kernel is checked to the last offset: every invalid field is refused and named. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,7 +67,7 @@ static void extents_may_touch(void **state)
 	builder_end(&b);
 }
 
-/* One lie: a number in the header (by offset) or in the plan, and what must be said of it. */
+/* An invalid number in the header (by offset) or in the plan, and the error it must cause. */
 struct lie {
 	const char *what;
 	void (*tell)(struct builder *b);
@@ -243,7 +243,8 @@ static void every_truncation_is_refused(void **state)
 	good_kernel(&b);
 	file = builder_file(&b);
 	for (uint64_t bytes = 0; bytes < RIFFLE_HEADER_BYTES + b.plan_bytes + 64; bytes += bytes < 200 ? 1 : 61) {
-		uint8_t *part = malloc(bytes ? bytes : 1); /* exact size, so that a sanitizer sees one byte too many */
+		uint8_t *part =
+		    malloc(bytes ? bytes : 1); /* exact size, so that a sanitizer detects an overrun by one byte */
 
 		memcpy(part, file, bytes);
 		riffle_source_from_bytes(&source, &memory, part, bytes);

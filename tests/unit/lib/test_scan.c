@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scans and copies by wider vectors, on a processor that has them, give what the plain ones give, to the byte. */
+/* Scans and copies with wider vectors, on a processor that has them, give exactly the results of the plain ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@ static uint64_t next64(void)
 	return state;
 }
 
-/* The list ends where its memory does, so that a sanitizer sees one entry too many. */
+/* The list ends where its memory does, so that a sanitizer detects an overrun by one entry. */
 static void scans_are_the_same(void **state)
 {
 	(void)state;
@@ -58,7 +58,7 @@ static void scans_count(void **state)
 	assert_int_equal(riffle_scan_most((const uint16_t[]){1, 65535, 2}, 3), 65535);
 }
 
-/* Every size of a chunk at every place in a line; what lies between chunks is not written. */
+/* Every size of a chunk at every offset in a cache line; bytes between chunks are not written. */
 static void chunks_are_scattered(void **state)
 {
 	enum { CHUNKS = 500, IMAGE = 1 << 20 };

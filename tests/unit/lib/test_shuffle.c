@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A shuffled load, judged by a model of its own: every byte, reference and table entry is where the order says. */
+/*
+ * A shuffled load, checked by an independent model: every byte, reference and table entry is where the order puts it.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +45,7 @@ static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *arg
 		job(argument, jobs);
 }
 
-/* Loads a kernel in a drawn order into fresh memory; `lazy` and `workers` as asked. */
+/* Loads a kernel in a drawn order into fresh memory. */
 static int load(struct loaded_kernel *l, unsigned options, bool backwards)
 {
 	struct riffle_ram ram = {0, 32 * MIB, aligned_alloc(4096, 32 * MIB)};
@@ -95,13 +97,13 @@ static void draw(struct loaded_kernel *l, uint64_t seed)
 	l->layout.order = l->order;
 	l->layout.order_count = l->k->chunks;
 	assert_true(l->k->chunks < SK_CHUNKS_MAX);
-	l->order[l->k->chunks] = 0xa5a5; /* the caller's, and past what was lent */
+	l->order[l->k->chunks] = 0xa5a5; /* the caller's, beyond the part lent to the library */
 	assert_int_equal(riffle_layout_draw(&l->layout, &plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error), 0);
 	assert_int_equal(l->order[l->k->chunks], 0xa5a5);
 	assert_int_equal(riffle_layout_check(&l->layout, &plan, &memory, &error), 0);
 }
 
-/* The model's own idea of where things are. */
+/* The model's computation of all places. */
 static void place_chunks(struct loaded_kernel *l)
 {
 	for (unsigned r = 0; r < l->k->shape.regions; r++) {
@@ -130,7 +132,7 @@ static int by_moved(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* symbols by new address; of those at one address by their old place, which `name` alone cannot tell */
+/* symbols by new address, and at the same address by their old place, which `name` alone does not determine */
 static int symbol_by_moved(const void *a, const void *b)
 {
 	const struct sk_symbol *x = *(const struct sk_symbol *const *)a, *y = *(const struct sk_symbol *const *)b;
@@ -268,7 +270,7 @@ static void loads_to_the_byte(void **state)
 		}
 }
 
-/* The entry goes where its chunk does, and nowhere when the chunk stays. */
+/* The entry moves with its chunk, and stays if the chunk stays. */
 static void entry_moves(void **state)
 {
 	struct loaded_kernel *l = calloc(1, sizeof *l);
@@ -301,7 +303,7 @@ static void entry_moves(void **state)
 	free(l);
 }
 
-/* The identity order is KASLR and nothing else: both loaders agree. */
+/* The identity order is plain KASLR: both loaders agree. */
 static void identity_is_kaslr(void **state)
 {
 	struct loaded_kernel *l = calloc(1, sizeof *l);
@@ -369,7 +371,7 @@ static void wrong_orders_are_refused(void **state)
 	free(l);
 }
 
-/* A plan that lies about its chunks: each lie refused when the plan is checked, or by the load. */
+/* A plan with invalid chunks: each is refused when the plan is checked, or by the load. */
 struct lie {
 	const char *what;
 	void (*tell)(struct shuffled_kernel *k);
@@ -397,7 +399,7 @@ LIE(lie_group_over_region, k->group[0].chunk_count = k->region[0].chunk_count + 
 LIE(lie_groups_few, builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups - 1, sizeof *k->group))
 LIE(lie_step_count, k->group[5].pc_steps++)
 LIE(lie_step_wrap, k->group[5].pc_steps += UINT32_MAX)
-/* all that there is belongs to the groups before it, and it says that it has some, too */
+/* the groups before it own all the steps, yet it claims some too */
 LIE(lie_step_last, struct riffle_group *g = &k->group[k->groups - 1]; g[-1].pc_steps += g->pc_steps;
     g[-1].pc_targets += g->pc_targets; g[-1].own_steps += g->own_steps; g[-1].abs32_refs += g->abs32_refs;
     g[-1].abs64_refs += g->abs64_refs; g->pc_steps = 1; g->own_steps = g->abs32_refs = 1000000)
@@ -530,7 +532,7 @@ static void every_lie_is_refused(void **state)
 	}
 }
 
-/* The greatest index stands for no chunk: one chunk fewer are the most that a plan may have. */
+/* The greatest index means "no chunk", so a plan may have one chunk fewer. */
 static void the_most_chunks_are_taken(void **state)
 {
 	struct riffle_chunk *chunks = calloc(RIFFLE_CHUNKS_MAX, sizeof *chunks);
@@ -555,7 +557,7 @@ static void the_most_chunks_are_taken(void **state)
 	free(chunks);
 }
 
-/* A field outside its group is noticed by the load, which reads each reference once anyway. */
+/* A field outside its group is detected by the load, which reads each reference anyway. */
 static void fields_outside_groups_are_refused(void **state)
 {
 	(void)state;
@@ -568,7 +570,7 @@ static void fields_outside_groups_are_refused(void **state)
 		for (uint32_t c = 0; c < k->group[0].chunk_count; c++)
 			bytes += riffle_chunk_bytes(&k->chunk[c]);
 		if (i == 0) {
-			/* every field but the first as far behind the one before as it can be */
+			/* every field except the first as far from the one before as possible */
 			for (uint32_t n = 1; n < k->group[0].pc_steps; n++)
 				k->pc_step[n] = k->pc_step[n] == 255 ? 255 : 254;
 		} else if (i == 1) {
@@ -588,7 +590,7 @@ static void fields_outside_groups_are_refused(void **state)
 	}
 }
 
-/* One change of a plan's groups or what they count; often one that leaves the sums as they were. */
+/* One change of a plan's groups or their counts; often one that keeps the sums. */
 static void mutate(struct shuffled_kernel *k, uint64_t *s)
 {
 	uint32_t last = k->groups - 1;
@@ -599,7 +601,7 @@ static void mutate(struct shuffled_kernel *k, uint64_t *s)
 	uint64_t what = sk_random(s) >> 20, n = sk_random(s) >> 20;
 
 	switch (what % 8) {
-	case 0: /* all that a group has to its neighbour, and perhaps it claims some nevertheless */
+	case 0: /* move everything a group has to its neighbour, and perhaps let it claim some nevertheless */
 		for (unsigned i = 0; i < 5; i++) {
 			*to[i] += *from[i];
 			*from[i] = 0;
@@ -630,8 +632,7 @@ static void mutate(struct shuffled_kernel *k, uint64_t *s)
 	}
 }
 
-/* All that there is belongs to the groups before the last, which claims a step nevertheless; behind it is another
- * group. */
+/* The groups before the last own all the steps, yet the last claims one; another group follows it. */
 static void claim_behind(struct shuffled_kernel *k, uint64_t *s)
 {
 	struct riffle_group *last = &k->group[k->groups - 1];
@@ -642,7 +643,7 @@ static void claim_behind(struct shuffled_kernel *k, uint64_t *s)
 	builder_extra(&k->b, RIFFLE_SECTION_GROUPS, k->group, k->groups + 1, sizeof *k->group);
 }
 
-/* Every group was looked at, whichever is last: what they claim is what there is. */
+/* Every group was checked, whichever is last: their counts add up to the totals. */
 static void assert_groups_add_up(const struct riffle_plan *plan)
 {
 	uint64_t sum[6] = {0};
@@ -663,8 +664,7 @@ static void assert_groups_add_up(const struct riffle_plan *plan)
 	assert_int_equal(sum[5], plan->abs64_ref_count);
 }
 
-/* Whatever the check lets through loads, or is refused while it loads: the sanitizers watch that nothing else is
- * touched. */
+/* A plan that passes the check loads, or is refused during the load; the sanitizers detect any other access. */
 static void mutated_plans_stay_within_their_memory(void **state)
 {
 	unsigned taken = 0;
@@ -697,8 +697,10 @@ static void mutated_plans_stay_within_their_memory(void **state)
 	assert_true(taken > 15);
 }
 
-/* Without its part for shuffling a plan loads as ever, and has no chunks; that part's damage is noticed by the other
- * way only. */
+/*
+ * Without its shuffle part a plan loads as usual, and has no chunks; damage to that part is only detected when it is
+ * used.
+ */
 static void base_alone_is_a_plan(void **state)
 {
 	struct shuffled_kernel *k = sk_make(&shapes[0]);
@@ -728,7 +730,7 @@ static void base_alone_is_a_plan(void **state)
 	sk_free(k);
 }
 
-/* Names whose lengths lead past their end must not lead a load past its memory. */
+/* Names whose lengths exceed the table must not make a load exceed its memory. */
 static void lying_names_are_harmless(void **state)
 {
 	struct loaded_kernel *l = calloc(1, sizeof *l);
@@ -756,7 +758,7 @@ static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
 
 /*
  * Permutations are uniform: where single chunks go, and where pairs go together (64 places, so 4032 places of a pair).
- * The same test catches a shuffle that draws from all places each time instead of those left (the classic mistake).
+ * The same test catches a shuffle that always draws from all places instead of the remaining ones (a classic mistake).
  */
 static void permutations_are_uniform(void **state)
 {

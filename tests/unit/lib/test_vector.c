@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Vector code and its plain twin give the same bytes, for every length and place, and touch no byte beside them. */
+/* Vector code and its plain counterpart give the same bytes, for every length and alignment, and touch no others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,8 @@ static uint8_t next_byte(void)
 	return (uint8_t)state;
 }
 
-/* Source and destination end exactly where the bytes do, so that a sanitizer sees one too many; margins tell the rest.
+/*
+ * Source and destination end exactly where the bytes do, so that a sanitizer detects an overrun; margins detect others.
  */
 static void compare(size_t bytes, size_t off_to, size_t off_from, int add, uint32_t number)
 {
@@ -65,7 +66,7 @@ static void sums_are_the_same(void **state)
 			compare(4 * count, off, (off * 5 + count) % 16, 1, (uint32_t)(0xfffff000u + 977 * off));
 }
 
-/* Copies in steps give the same, and write no more than the rest of their last step. */
+/* Copies in steps give the same, and write at most to the end of their last step. */
 static void compare_steps(size_t bytes, size_t off, uint32_t step, int add)
 {
 	size_t whole = bytes ? (bytes + step - 1) / step * step : step;

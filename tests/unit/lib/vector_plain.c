@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain twins of lib/load/vector.h, under names of their own. */
+/* The plain versions of lib/load/vector.h, under separate names. */
 #define RIFFLE_PLAIN
 #define riffle_copy_short plain_copy_short
 #define riffle_copy_add32 plain_copy_add32

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain twins of lib/load/vector.h. */
+/* The plain versions of lib/load/vector.h. */
 #ifndef TEST_VECTOR_PLAIN_H
 #define TEST_VECTOR_PLAIN_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The words of a command line that are for the loader, as Linux reads them. */
+/* The parts of a command line that concern the loader, parsed as Linux does. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,12 +91,12 @@ static void exact_maps(void **state)
 	(void)state;
 	EXPECT("memmap=exactmap memmap=64M@16M", {0, 16 * M}, ABOVE(80 * M));
 	EXPECT("memmap=exactmap,640K@0,127M@1M", {640 * K, M - 640 * K}, ABOVE(128 * M));
-	/* in any order, overlapping; what was given before does not count */
+	/* in any order, overlapping; earlier words are discarded */
 	EXPECT("memmap=1G@8G memmap=exactmap memmap=64M@96M memmap=128M@0", ABOVE(160 * M));
 	EXPECT("memmap=exactmap", ABOVE(0));
 }
 
-/* What does not fit is not forgotten: the last range grows over it. */
+/* Ranges beyond the limit are not lost: the last range grows to cover them. */
 static void too_many(void **state)
 {
 	struct riffle_range ranges[2];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine's description: defaults that pass, and each bound by one more and one less. */
+/* A machine's description: valid defaults, and each limit plus and minus one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,7 +135,7 @@ static void command_lines(void **state)
 	assert_string_equal(config.command_line, "first");
 }
 
-/* What the kernel is told goes before the words that are init's. */
+/* Words for the kernel go before those for init. */
 static void words_of_the_kernel(void **state)
 {
 	static const char *const cases[][2] = {

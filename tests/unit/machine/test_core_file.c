@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A guest's memory as a core file: segments, holes, notes, and the page tables behind the kernel's addresses. */
+/* A guest's memory as a core file: segments, holes, notes, and the page tables of the kernel's addresses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -85,14 +85,14 @@ static void mappings(void **state)
 	assert_true(found[1].address == UINT64_C(0xffffffff80002000) && found[1].physical == HIGH + 5 * PAGE &&
 		    found[1].bytes == PAGE);
 	assert_int_equal(core_mappings_find(&memory, &sregs, found, 1), 1);
-	/* the tables of user mode are in the next page, and lack it all */
+	/* the user-mode tables are in the next page, and map none of it */
 	sregs.cr3 = 3 * PAGE;
 	assert_int_equal(core_mappings_find(&memory, &sregs, found, 4), 2);
 	sregs.efer = 0;
 	assert_int_equal(core_mappings_find(&memory, &sregs, found, 4), 0);
 }
 
-/* A table that names itself in each entry describes 2^36 pages: the walk ends all the same. */
+/* A table with only references to itself describes 2^36 pages: the walk must still end. */
 static void tables_in_a_circle(void **state)
 {
 	const struct guest_memory memory = memory_of();
@@ -103,7 +103,7 @@ static void tables_in_a_circle(void **state)
 	for (unsigned i = 0; i < 512; i++)
 		set(2 * PAGE + 8 * i, 2 * PAGE | 0x63);
 	assert_true(core_mappings_find(&memory, &sregs, found, 64) <= 64);
-	/* and at the edge of memory: a table of which a part is missing is none */
+	/* and at the end of memory: a truncated table is ignored */
 	sregs.cr3 = PAGES * PAGE;
 	assert_int_equal(core_mappings_find(&memory, &sregs, found, 64), 0);
 }
@@ -186,7 +186,7 @@ static void whole_file(void **state)
 	munmap(core, bytes);
 }
 
-/* One that says it is longer than memory is none; the file ends where memory does although that is zero. */
+/* A note longer than memory is ignored; the file ends where memory does although that is zero. */
 static void without_vmcoreinfo(void **state)
 {
 	struct core_vcpu vcpu = {0};

@@ -44,7 +44,7 @@ static void add_disk(struct machine_devices_config *config, const char *path)
 	config->disks[config->disk_count++] = (struct machine_disk){.path = path, .read_only = true};
 }
 
-/* All the slots there are: no two share an interrupt, and none has the clock's or ACPI's. */
+/* All slots: no two share an interrupt, and none uses the clock's or ACPI's. */
 static void test_slots(void **state)
 {
 	struct machine_devices_config config = {.rng = {.wanted = true}};
@@ -141,7 +141,7 @@ static void test_pmem(void **state)
 	assert_null(guest_memory_at(&memory, second + (2 << 20), 0));
 	assert_non_null(guest_memory_at(&memory, 0, 4 << 20));
 	assert_true(memory.added_read_only[1] && !memory.added_read_only[0]);
-	/* of a read-only file a device changes a copy */
+	/* writes to a read-only file go to a copy */
 	assert_true(guest_memory_write(&memory, second, "SECOND", 6));
 	assert_true(guest_memory_write(&memory, first, "FIRST!", 6));
 	assert_true(machine_devices_command_line(&devices, &config, "quiet", words, sizeof words));
@@ -158,7 +158,7 @@ static void test_pmem(void **state)
 	}
 }
 
-/* A disk, given as a descriptor; and the id that control finds it by. */
+/* A disk given as a descriptor, and the id by which control finds it. */
 static void test_descriptor(void **state)
 {
 	struct machine_devices_config config = {.disk_count = 1};

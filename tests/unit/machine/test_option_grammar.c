@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The grammar of device options: what is taken, and the one line that each mistake gets. */
+/* The grammar of device options: what is accepted, and the one-line message for each mistake. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -112,7 +112,7 @@ static void test_required(void **state)
 	assert_string_equal(problem, "--vsock: path: is missing, expected a path");
 	assert_false(option_grammar_parse(&without, "", v, &storage, problem, sizeof problem));
 	assert_string_equal(problem, "--vsock: cid: is missing, expected a number of at least 3");
-	/* a message is cut to its room */
+	/* a message is truncated to its buffer */
 	assert_false(option_grammar_parse(&without, "huh", v, &storage, small, sizeof small));
 	assert_string_equal(small, "--vsock: un");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tiny guests: machine code in a microVM of their own, each in a child process that the test can lose. */
+/* Tiny guests: machine code in separate microVMs, each in an expendable child process. */
 #include "guest.h"
 
 #include <dirent.h>
@@ -34,7 +34,7 @@
 
 int guest_patience_ms = 60000;
 
-/* 2 MiB pages: 1 GiB ones are not everywhere */
+/* 2 MiB pages: not every processor has 1 GiB ones */
 static void write_page_tables(uint8_t *ram)
 {
 	riffle_put64(ram + PML4, PDPT | 3);
@@ -84,7 +84,7 @@ static struct riffle_boot_registers load(uint8_t *ram, const struct guest *guest
 	};
 }
 
-/* Those of the monitor, by their names: newer kernels' KVM keeps a thread of its own in the process. */
+/* Counts the monitor's threads by name: KVM in newer kernels adds its own thread to the process. */
 static unsigned count_monitor_threads(void)
 {
 	unsigned count = 0;
@@ -102,7 +102,7 @@ static unsigned count_monitor_threads(void)
 	return count;
 }
 
-/* A thread that was joined may still be on its last steps in the kernel. */
+/* A joined thread may still be exiting in the kernel. */
 static unsigned monitor_threads(void)
 {
 	unsigned count = count_monitor_threads();
@@ -189,11 +189,11 @@ static void nothing(int number)
 static void child_main(const struct guest *guest, int in, int out, struct guest_result *result)
 {
 	struct riffle_error error = {0};
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves its guest running */
-	/* whoever runs the tests may ignore some, as a shell does for its background jobs */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* in case a failing test leaves its guest running */
+	/* the caller may ignore some, as a shell does for background jobs */
 	for (int number = 1; number <= SIGRTMAX; number++)
 		signal(number, SIG_DFL);
-	/* sent twice by a test; the second may come when the run is over, and is no matter then */
+	/* a test sends it twice; the second may arrive after the run, when it does not matter */
 	signal(SIGTERM, nothing);
 	signal(SIGINT, nothing);
 	signal(SIGHUP, nothing);
@@ -203,7 +203,7 @@ static void child_main(const struct guest *guest, int in, int out, struct guest_
 	result->status = run(guest, in, out, result, &error);
 	if (result->status)
 		riffle_error_format(&error, result->message, sizeof result->message);
-	_exit(0); /* and no exit(): cmocka's and the sanitizers' are the parent's */
+	_exit(0); /* not exit(): the handlers of cmocka and the sanitizers are for the parent */
 }
 
 struct guest_child guest_start(const struct guest *guest)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tiny guests: machine code in a microVM of their own, each in a child process that the test can lose. */
+/* Tiny guests: machine code in separate microVMs, each in an expendable child process. */
 #ifndef RIFFLE_TESTS_MONITOR_GUEST_H
 #define RIFFLE_TESTS_MONITOR_GUEST_H
 
@@ -29,11 +29,11 @@ struct guest {
 	enum machine_console_kind console; /* stdio by default */
 	const char *console_path;
 	const struct machine_devices_config *devices; /* NULL: none */
-	void (*configure)(struct machine_config *);   /* the last word on the description; NULL: none */
+	void (*configure)(struct machine_config *);   /* final changes to the description; NULL: none */
 	void (*beside)(struct machine *);             /* called before the run; may start a thread that controls it */
 };
 
-/* What the child tells, in memory shared with it. */
+/* The child's report, in shared memory. */
 struct guest_result {
 	int status; /* of the first call that failed, 0: vm_run() came to an end */
 	int end;
@@ -54,7 +54,7 @@ struct guest_child {
 /* How long the functions below wait for a guest; 60 seconds, which a test may change. */
 extern int guest_patience_ms;
 
-/* Starts it. Skips the test, with a reason, when there is no /dev/kvm to be had. */
+/* Starts it. Skips the test, with a reason, without a usable /dev/kvm. */
 struct guest_child guest_start(const struct guest *guest);
 
 /* Reads the console until its end or `bytes` bytes; returns how many. Fails the test after 60 seconds. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A platform that notes what devices ask of it, and short ways to touch a bus. */
+/* A platform that records what devices request, and shorthands for bus accesses. */
 #ifndef RIFFLE_TESTS_PLATFORM_DOUBLE_H
 #define RIFFLE_TESTS_PLATFORM_DOUBLE_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Breakpoints and watchpoints as they reach KVM, whose ioctls are the test's own, and as its exits are explained. */
+/* How breakpoints and watchpoints are passed to KVM, whose ioctls are faked, and how its exits are interpreted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -183,10 +183,10 @@ static void stops_are_explained(void **state)
 	stop.dr6 = 0xffff0ff0 | 1;
 	assert_true(debug_explain(&fake.guest, 0, &stop, &why, &address));
 	assert_int_equal(why, STUB_STOP_SOFT);
-	stop.dr6 = 0xffff0ff0 | 8; /* nobody asked for the fourth */
+	stop.dr6 = 0xffff0ff0 | 8; /* the fourth was not requested */
 	assert_true(debug_explain(&fake.guest, 0, &stop, &why, &address));
 	assert_int_equal(why, STUB_STOP_STEP);
-	/* an INT3 of the guest's own is handed to it, once */
+	/* the guest's own INT3 is delivered to it, once */
 	stop = (struct kvm_debug_exit_arch){.exception = 3, .pc = 0x1234};
 	assert_false(debug_explain(&fake.guest, 1, &stop, &why, &address));
 	debug_prepare(&fake.guest, (enum stub_go[STUB_THREADS_MAX]){STUB_STAY, STUB_CONTINUE});
@@ -196,7 +196,7 @@ static void stops_are_explained(void **state)
 	go(STUB_CONTINUE);
 }
 
-/* A KVM that reports no breakpoint instruction: port writes, after the debug registers where it has those. */
+/* A KVM that does not report breakpoint instructions: debug registers, if supported, then port writes. */
 static void ports_take_over(void **state)
 {
 	const struct kvm_debug_exit_arch stop = {.exception = 3};

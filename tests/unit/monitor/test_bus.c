@@ -70,7 +70,7 @@ static void edges_of_ranges(void **state)
 	assert_int_equal(seen.offset, 0);
 	assert_int_equal(read8(&bus, 0x2fff), 2);
 	assert_int_equal(read8(&bus, 0x3000), 0xff);
-	/* wholly inside, or nobody's: the last 8 bytes, and one byte on */
+	/* wholly inside a range or to no device: the last 8 bytes, and one byte further */
 	memset(data, 0, sizeof data);
 	bus_mmio(&bus, 0x2ff8, 8, false, data);
 	assert_int_equal(data[7], 2);
@@ -111,7 +111,7 @@ static void overlaps_are_refused(void **state)
 	bus_destroy(&bus);
 }
 
-/* more than any fixed table would hold, added in an order that is not theirs */
+/* more than any fixed table would hold, added out of order */
 static void many_ranges(void **state)
 {
 	static uint8_t devices[251];

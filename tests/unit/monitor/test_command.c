@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command channel as a guest sees it: streams at any width, rings, statuses, and a guest that does not keep to it.
+/*
+ * The command channel as a guest sees it: streams at any width, rings, statuses, and a guest that violates the
+ * protocol.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -112,7 +114,7 @@ static void test_magic(void **state)
 	assert_int_equal(in(f, CHANNEL_MAGIC, 4), CHANNEL_MAGIC_VALUE);
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(in(f, CHANNEL_MAGIC + i, 1), CHANNEL_MAGIC_VALUE >> 8 * i & 0xff);
-	/* neighbours are nobody's, and an access over two registers reads nothing */
+	/* neighbouring ports have no device, and an access across two registers reads nothing */
 	assert_int_equal(in(f, CHANNEL_PORTS, 1), 0xff);
 	assert_int_equal(in(f, CHANNEL_MAGIC + 2, 4), 0xffffffff);
 }
@@ -183,7 +185,7 @@ static void test_input_is_a_ring(void **state)
 	assert_int_equal(in(f, CHANNEL_IN_COUNT, 4), given - got);
 }
 
-/* A register read byte by byte is one moment's, even when the value grows in between. */
+/* A register read byte by byte is consistent, even if the value grows in between. */
 static void test_bytes_of_one_moment(void **state)
 {
 	struct fixture *f = *state;
@@ -258,7 +260,7 @@ static void test_status(void **state)
 	assert_int_equal(f->ends, 1);
 }
 
-/* Whatever a guest does, nothing is touched outside of the device: for the sanitizers. */
+/* Random accesses touch nothing outside the device, checked by the sanitizers. */
 static void test_anything(void **state)
 {
 	struct fixture *f = *state;

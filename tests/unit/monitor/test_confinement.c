@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a confined process may still do, and what kills it; where a host without virtualisation is refused. */
+/* What a confined process may still do, and what kills it; and refusing a host without virtualisation. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -117,7 +117,7 @@ static void stat_a_path(void)
 {
 	struct stat st;
 
-	/* the error tells nothing; whether the call answers is what is asked */
+	/* the errno does not matter, only whether the call succeeds */
 	if (syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", &st, 0) < 0)
 		raise(SIGSYS);
 }
@@ -151,7 +151,7 @@ static void lock_and_look(void)
 	raise(SIGCONT);
 }
 
-/* In a process of its own, as a thread of this kind; how that process ended. */
+/* Runs it in a separate process, confined as this kind of thread; returns how that process ended. */
 static int run_confined(enum confine_kind kind, void (*act)(void))
 {
 	int status;
@@ -203,14 +203,14 @@ static void forbidden_calls_kill(void **state)
 	need_confinement();
 	for (unsigned kind = 0; kind < CONFINE_KINDS; kind++)
 		for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
-			/* files, but nothing else, are what a controlled machine's loop may open and examine */
+			/* a controlled machine's loop may open and examine files, but nothing else */
 			if (lets_through(kind, forbidden[i]) !=
 			    (kind == CONFINE_LOOP_OPENS && (forbidden[i] == open_file || forbidden[i] == stat_a_path)))
 				fail_msg("call %zu in a thread of kind %u: let through, or not, against its kind", i,
 					 kind);
 }
 
-/* Each kind may do its own work, and not that of the others. */
+/* Each kind can do its own work, but not that of the others. */
 static void kinds_are_told_apart(void **state)
 {
 	(void)state;
@@ -273,7 +273,7 @@ static int create(struct vm **vm, const struct vm_config *config, bool accept_em
 	return status;
 }
 
-/* Whatever this host is, doctor's answer and a run's must be the same one. */
+/* On any host, doctor and a run must agree. */
 static void probe_and_refusal_agree(void **state)
 {
 	struct riffle_error error = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The terminal under the console, on a pseudo-terminal: raw, put right by every way out, and the escape. */
+/* The console's terminal, on a pseudo-terminal: raw mode, restored by every way out, and the escape. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -29,7 +29,7 @@ static int set_up(void **state)
 	slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0 || tcgetattr(slave, &termios))
 		return -1;
-	termios.c_cc[VINTR] = 0x07; /* something of our own that has to come back */
+	termios.c_cc[VINTR] = 0x07; /* a custom setting that must be restored */
 	return tcsetattr(slave, TCSANOW, &termios);
 }
 
@@ -70,7 +70,7 @@ static void raw_and_back(void **state)
 	console_enter(&console);
 	assert_raw();
 	assert_true(console_readable(&console));
-	console_enter(&console); /* twice does not forget what was there */
+	console_enter(&console); /* a second time does not forget the original settings */
 	console_leave(&console);
 	assert_cooked();
 	console_leave(&console);
@@ -115,7 +115,7 @@ static void crash_puts_the_terminal_right(void **state)
 		if (child == 0) {
 			struct console console;
 			setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-			/* the test program's (and a sanitizer's) own handlers are not what is tested */
+			/* remove the handlers of the test program and of sanitizers */
 			signal(crashes[i], SIG_DFL);
 			console_init(&console, slave);
 			console_enter(&console);
@@ -134,7 +134,7 @@ static void crash_puts_the_terminal_right(void **state)
 	}
 }
 
-/* A process in the background must not take the terminal from the shell that holds it. */
+/* A background process must not change the terminal, which belongs to the shell. */
 static void background_leaves_the_terminal_alone(void **state)
 {
 	(void)state;

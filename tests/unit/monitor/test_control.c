@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* machine/control.h on a machine that runs on whatever /dev/kvm there is, from its confined event loop. */
+/* machine/control.h on a running machine with any /dev/kvm, from its confined event loop. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -208,7 +208,7 @@ static void console_nobody_reads(struct machine_config *config)
 	config->console.lossy = true;
 }
 
-/* A pipe holds 4 KiB and the ring of an output that waits for its reader 16: the guest ends all the same. */
+/* A pipe holds 4 KiB and the ring of an output that waits for its reader 16: the guest must still end. */
 static void a_guest_waits_for_no_reader(void **state)
 {
 	char text[5000];
@@ -274,7 +274,7 @@ static int try(void (*configure_machine)(struct machine_config *), const char **
 	return status;
 }
 
-/* What this host does not have is refused when the machine is built. */
+/* Features that this host lacks are refused when the machine is built. */
 static void cpu_configurations_that_do_not_fit(void **state)
 {
 	static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CPUID adjustment: the topology that every leaf tells is the same one, and what is hidden stays hidden. */
+/* The CPUID adjustment: every leaf describes the same topology, and hidden features stay hidden. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -207,7 +207,7 @@ static void modifiers(void **state)
 	memcpy(cpuid.entries, host, sizeof host);
 	cpuid.nent = sizeof host / sizeof *host;
 	assert_int_equal(guest_cpuid_modify(&cpuid, good, sizeof good / sizeof *good, NULL), 0);
-	assert_int_equal(leaf(0x1, 0)->eax, 0x00a106f3); /* the later one sees the earlier */
+	assert_int_equal(leaf(0x1, 0)->eax, 0x00a106f3); /* the later one applies to the result of the earlier */
 	assert_int_equal(leaf(0x1, 0)->ebx, 0x07100811);
 	assert_int_equal(leaf(0x4, 1)->eax, 0x1201c163);
 	assert_int_equal(leaf(0x4, 0)->eax, 0xfc004121);
@@ -221,8 +221,8 @@ static void modifiers(void **state)
 }
 
 /*
- * Every template makes the CPUs that it is for look the same: whatever bits they differ in, of those that one of them
- * lacks, are decided. Here: the signature, and none of AVX-512, which the oldest has not.
+ * Every template makes the CPUs it covers look the same, by fixing all features that one of them lacks. Here: the
+ * signature, and no AVX-512, which the oldest lacks.
  */
 static void templates(void **state)
 {
@@ -271,7 +271,7 @@ static void templates(void **state)
 	assert_int_equal(cpu_template_get(&config, CPU_TEMPLATE_NONE, NULL), 0);
 	assert_int_equal(config.cpuid_count + config.msr_count, 0);
 	assert_int_equal(cpu_template_get(&config, CPU_TEMPLATE_V1N1, &error), RIFFLE_ERR_UNSUPPORTED);
-	/* no host is of both vendors */
+	/* no host matches both vendors */
 	assert_true(cpu_template_get(&config, CPU_TEMPLATE_T2A, &error) == RIFFLE_ERR_UNSUPPORTED ||
 		    cpu_template_get(&config, CPU_TEMPLATE_T2, &error) == RIFFLE_ERR_UNSUPPORTED);
 	assert_string_equal(error.field, "cpu_template");

@@ -133,7 +133,7 @@ static void boot_timer_takes_the_first_mark(void **state)
 	bus_mmio(&machine.base.bus, 0xc0000000, 1, true, &other);
 	out8(&machine.base, 0xf4, 1);
 	assert_int_equal(machine.timer.marked_ns, 0);
-	/* others are kept in their order, and no more of them than there is room for */
+	/* other marks are kept in order, up to the limit */
 	for (unsigned i = 0; i < 100; i++)
 		out8(&machine.base, 0xf4, 5);
 	assert_int_equal(machine.timer.marks, BOOT_TIMER_MARKS_MAX);
@@ -168,7 +168,7 @@ static void out16(uint16_t port, uint16_t value)
 	bus_port(&machine.base.bus, port, 2, true, &value);
 }
 
-/* SLP_EN with our SLP_TYP in PM1 control, and no other value of any register */
+/* only SLP_EN with the right SLP_TYP in PM1 control */
 static void power_off_only_by_s5(void **state)
 {
 	(void)state;
@@ -314,7 +314,7 @@ static void i8042_probe_as_linux_does(void **state)
 	command(0xa9);
 	expect_answer(0x01);
 	expect_no_answer();
-	/* what is written to the mouse is answered as by a port that timed out: send that again */
+	/* writes to the mouse are answered as after a timeout: resend */
 	command(0xd4);
 	out8(&machine.base, KBD_DATA, 0xf2);
 	expect_answer(0xfe);
@@ -395,7 +395,7 @@ static void expect_answers(const uint8_t *expected, unsigned count)
 		expect_answer(expected[i]);
 }
 
-/* One edge a byte; the keys are released when they were read, by a driver that takes interrupts. */
+/* One edge per byte; the keys are released after they were read, if the driver has enabled interrupts. */
 static void chord_of_three_keys(void **state)
 {
 	static const uint8_t pressed[2][4] = {{0x14, 0x11, 0xe0, 0x71}, {0x1d, 0x38, 0xe0, 0x53}};
@@ -412,7 +412,7 @@ static void chord_of_three_keys(void **state)
 		expect_no_answer();
 		assert_int_equal(machine.base.rises[1], translated ? 8 : 11);
 	}
-	/* nobody listens: 16 bytes are kept, and no release follows */
+	/* without a listener 16 bytes are kept, and no release follows */
 	command(0x60);
 	out8(&machine.base, KBD_DATA, 0x04);
 	for (unsigned i = 0; i < 4; i++)
@@ -428,7 +428,7 @@ static void chord_of_three_keys(void **state)
 	expect_no_answer();
 }
 
-/* The page and the id that a restored guest finds changed. */
+/* A restored guest finds the page and the id changed. */
 static void generation_is_renewed(void **state)
 {
 	struct guest_memory memory;

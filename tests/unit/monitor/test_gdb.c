@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The debugger's protocol: packets, commands against a made-up target, registers, and the translation of addresses. */
+/* The debugger's protocol: packets, commands against a fake target, registers, and address translation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +147,7 @@ static int set_up(void **state)
 	return 0;
 }
 
-/* Sends a packet, whose content may have zeros, and returns what came back, without its acknowledgement and frame. */
+/* Sends a packet, which may contain zeros, and returns the reply without acknowledgement and framing. */
 static const char *ask_bytes(const void *content, size_t bytes)
 {
 	static char answer[2 * PACKET_BYTES_MAX];
@@ -270,12 +270,12 @@ static void memory(void **state)
 	for (unsigned i = 0; i < sizeof fake.memory; i++)
 		fake.memory[i] = (uint8_t)i;
 	assert_string_equal(ask("m1001,3"), "010203");
-	/* as far as there is something, and nothing where there is not */
+	/* as far as there is memory, and nothing without */
 	assert_string_equal(ask("m1bb6,4"), "b6b7");
 	assert_string_equal(ask("m1bb8,1"), "E01");
 	assert_string_equal(ask("mfff,1"), "E01");
 	assert_string_equal(ask("m1000"), "E01");
-	/* more than a packet holds is cut */
+	/* more than a packet holds is truncated */
 	assert_true(strlen(ask("m1000,ffffffffffffffff")) <= PACKET_BYTES_MAX);
 	assert_string_equal(ask("M1000,2:abCD"), "OK");
 	assert_memory_equal(fake.memory, "\xab\xcd\x02", 3);
@@ -330,7 +330,7 @@ static void registers(void **state)
 	assert_int_equal(strlen(ask(last)), 16);
 }
 
-/* To KVM's structures and back nothing is lost that a debugger may change. */
+/* Converting to KVM's structures and back loses nothing that a debugger may change. */
 static void registers_of_kvm(void **state)
 {
 	struct register_sources one, two;
@@ -421,21 +421,21 @@ static void going_on(void **state)
 	assert_int_equal(fake.go[0], STUB_CONTINUE);
 	assert_int_equal(fake.go[1], STUB_STEP);
 	assert_int_equal(fake.go[2], STUB_CONTINUE);
-	/* only an interrupt is heard now */
+	/* only an interrupt is accepted now */
 	assert_int_equal(fake.interrupts, 0);
 	stub_take(&fake.stub, (const uint8_t *)"\x03", 1);
 	assert_int_equal(fake.interrupts, 1);
 	fake.sent_bytes = 0;
 	stub_stopped(&fake.stub, 1, STUB_STOP_WRITE, 0xabc);
 	assert_memory_equal(fake.sent, "$T05thread:2;watch:abc;#", 24);
-	/* stopped already: neither another stop nor an interrupt is told */
+	/* already stopped: neither another stop nor an interrupt is reported */
 	fake.sent_bytes = 0;
 	stub_stopped(&fake.stub, 2, STUB_STOP_STEP, 0);
 	stub_take(&fake.stub, (const uint8_t *)"\x03", 1);
 	assert_int_equal(fake.sent_bytes, 0);
 	assert_int_equal(fake.interrupts, 1);
 	assert_string_equal(ask("qC"), "QC2");
-	/* the first action that fits a thread holds; one without any stays */
+	/* the first matching action applies to a thread; a thread without one stays stopped */
 	ask("vCont;c:1;s");
 	assert_int_equal(fake.go[0], STUB_CONTINUE);
 	assert_int_equal(fake.go[2], STUB_STEP);
@@ -525,7 +525,7 @@ static void translation(void **state)
 	set(ram, 4 * PAGE + 510 * 8, 0);
 	set(ram, PAGE, UINT64_C(0x10000000) | 0x63);
 	assert_false(paging_translate(&memory, &sregs, 0, &physical, &bytes));
-	/* the tables of user mode, one page after the kernel's, know nothing of it */
+	/* the user-mode tables, one page after the kernel's, do not map it */
 	sregs.cr3 = 9 * PAGE;
 	set(ram, 8 * PAGE + 511 * 8, 2 * PAGE | 0x63);
 	assert_true(paging_translate(&memory, &sregs, UINT64_C(0xffffffffffc12345), &physical, &bytes));

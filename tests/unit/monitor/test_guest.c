@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tiny guests on whatever /dev/kvm there is: entry, devices, interrupts, vCPUs, and every way a microVM can end. */
+/* Tiny guests on any /dev/kvm: entry, devices, interrupts, vCPUs, and every way a microVM can end. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,7 +23,7 @@
 #include "guest.h"
 #include "guest_code.h"
 
-/* Checks on its way that it is where and what it should be: 64-bit code, RSI and flags as given. */
+/* Checks its entry state: 64-bit code, RSI and flags as specified. */
 GUEST_ASM(hello, "lea message(%rip), %rsi\n"
 		 "mov $message_end - message, %ecx\n"
 		 "mov $0x3f8, %edx\n"
@@ -73,7 +73,7 @@ static void resets_and_triple_fault(void **state)
 	assert_int_equal(guest_expect(&(struct guest){GUEST(triple_fault)}, "")->end, VM_END_TRIPLE_FAULT);
 }
 
-/* Code where there is no memory: KVM has to emulate it and cannot. */
+/* Jumps to where there is no memory, which KVM cannot emulate. */
 GUEST_ASM(nowhere, "mov $0xd0000000, %eax\njmp *%rax")
 
 static void kvm_error_keeps_the_address_to_itself(void **state)
@@ -86,7 +86,7 @@ static void kvm_error_keeps_the_address_to_itself(void **state)
 	assert_null(strstr(result->message, "d0000000"));
 }
 
-/* Widths and directions that a device does not have, through KVM: all must come back as ones, none end anything. */
+/* Unsupported widths and directions, through KVM: reads return ones, and nothing ends the machine. */
 GUEST_ASM(odd_accesses, "mov $0x3f8, %dx\n"
 			"in (%dx), %eax\ncmp $-1, %eax\njne bad\n"
 			"in (%dx), %ax\ncmp $-1, %ax\njne bad\n"
@@ -133,7 +133,7 @@ static void halted_guest_wakes_for_input(void **state)
 	struct guest_child child = guest_start(&echo_guest);
 	assert_int_equal(guest_read(&child, text, 1), 1);
 	assert_int_equal(text[0], '>');
-	/* more than the FIFO holds, twice: the rest must follow by itself */
+	/* twice more than the FIFO holds: the rest must follow by itself */
 	const char *line = "The quick brown fox jumps over the lazy dog, and back.";
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(write(child.input, line, strlen(line)), strlen(line));
@@ -144,7 +144,7 @@ static void halted_guest_wakes_for_input(void **state)
 	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
 }
 
-/* Input that was there before the guest listened, and its end, are no trouble. */
+/* Input and end of input before the guest listens are handled. */
 static void early_input_waits_for_the_guest(void **state)
 {
 	char text[32];
@@ -158,7 +158,7 @@ static void early_input_waits_for_the_guest(void **state)
 	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
 }
 
-/* INIT and SIPI to APIC id 1; its trampoline counts up the note, which this vCPU waits for. */
+/* INIT and SIPI to APIC id 1; its trampoline increments the note, for which this vCPU waits. */
 GUEST_ASM(two_vcpus, "mov $0xfee00000, %ebx\n"
 		     "movl $0x1ff, 0xf0(%rbx)\n"
 		     "movl $0x01000000, 0x310(%rbx)\nmovl $0x4500, 0x300(%rbx)\n"
@@ -197,7 +197,7 @@ static void signals_end_running_and_halted_guests(void **state)
 		}
 		struct guest_child child = guest_start(&guest);
 		assert_int_equal(guest_read(&child, &c, 1), 1);
-		/* twice, as impatient people do: the second must not kill */
+		/* twice, as impatient users do: the second must not kill */
 		kill(child.pid, numbers[i % 4]);
 		kill(child.pid, numbers[i % 4]);
 		const struct guest_result *result = guest_wait(&child);
@@ -206,7 +206,7 @@ static void signals_end_running_and_halted_guests(void **state)
 	}
 }
 
-/* Sends without ever asking whether there is room, and would do so for ever. */
+/* Transmits forever without checking for room. */
 GUEST_ASM(flood, "2: " PUT("f") "jmp 2b")
 
 static void stopped_reader_does_not_hold_up_the_end(void **state)
@@ -288,7 +288,7 @@ static void escape_ends_and_restores_the_terminal(void **state)
 	close(master);
 }
 
-/* A guest that does not listen, typed at for longer than anything buffers. */
+/* A guest that does not listen gets more input than all buffers hold. */
 static void escape_works_on_a_deaf_guest(void **state)
 {
 	int slave, master = open_terminal(&slave);
@@ -390,11 +390,11 @@ static void *pause_often(void *opaque)
 		memcpy(after, ram + 0x5010, sizeof after);
 		if (memcmp(before, after, sizeof before))
 			_exit(92);                               /* somebody ran on */
-		machine_control(machine, MACHINE_PAUSE, &error); /* twice is once */
+		machine_control(machine, MACHINE_PAUSE, &error); /* a second time has no effect */
 		machine_control(machine, MACHINE_RESUME, &error);
 		if (vm_state(vm) != VM_RUNNING)
 			_exit(93);
-		/* all of them go on, now and then waited for */
+		/* all continue, which is sometimes waited for */
 		for (unsigned ms = 0; round % 16 == 0; ms++) {
 			unsigned going = 0;
 
@@ -450,7 +450,7 @@ static void halted_for_good(void **state)
 	}
 }
 
-/* Sleeps with interrupts on for longer than it takes to be found halted: it is not. */
+/* Sleeps with interrupts on for longer than the detection of halted guests takes. */
 static void sleeping_guest_is_left_alone(void **state)
 {
 	char c;
@@ -465,7 +465,7 @@ static void sleeping_guest_is_left_alone(void **state)
 	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
 }
 
-/* Any signal that would end a process, and the terminal is as it was. */
+/* After any signal that ends the process, the terminal is restored. */
 static void every_ending_signal_restores_the_terminal(void **state)
 {
 	const int numbers[] = {SIGUSR1, SIGUSR2, SIGALRM,   SIGVTALRM,    SIGPROF,
@@ -555,7 +555,7 @@ static void expect_socket(int fd, const char *expected)
 	assert_string_equal(text, expected);
 }
 
-/* Three people after one another; what the guest says while nobody is there is read by the next. */
+/* Three readers in sequence; output without a reader is kept for the next. */
 static void console_on_a_socket(void **state)
 {
 	char directory[] = "/tmp/riffle-console-XXXXXX", path[64];
@@ -574,11 +574,11 @@ static void console_on_a_socket(void **state)
 		assert_int_equal(write(fd, "ab", 2), 2);
 		expect_socket(fd, "ab");
 		assert_int_equal(write(fd, i == 2 ? "!" : "left", i == 2 ? 1 : 4), i == 2 ? 1 : 4);
-		shutdown(fd, SHUT_WR); /* has said all, and hears no more */
+		shutdown(fd, SHUT_WR); /* no more input, still reading output */
 		close(fd);
 	}
 	assert_int_equal(guest_wait(&child)->end, VM_END_POWEROFF);
-	/* its name is still there, and the next guest takes it over; a name that is no socket it leaves alone */
+	/* the socket's name remains, and the next guest replaces it; but not a name that is not a socket */
 	child = guest_start(&guest);
 	int fd = connect_to(path);
 	expect_socket(fd, ">");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop: descriptors of every kind, timers in order, tasks from other threads, removal on the way. */
+/* The event loop: descriptors of every kind, timers in order, tasks from other threads, removal during a turn. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -67,7 +67,7 @@ static void timers_expire_in_order(void **state)
 	loop_timer_set(&loop, &a, now + 50000000);
 	loop_timer_set(&loop, &b, now + 10000000);
 	loop_timer_set(&loop, &c, now + 15000000);
-	loop_timer_set(&loop, &a, now + 20000000); /* again: the last word counts, once */
+	loop_timer_set(&loop, &a, now + 20000000); /* again: the last setting applies, once */
 	loop_timer_cancel(&loop, &c);
 	loop_timer_cancel(&loop, &c);
 	loop_run(&loop);
@@ -125,7 +125,7 @@ static void add(struct reader *reader, int fd, char name)
 	assert_int_equal(loop_add(&loop, &reader->source, fd, EPOLLIN, &error), 0);
 }
 
-/* Whichever is called first takes the other one away, although both were ready in the same turn. */
+/* The first one called removes the other, although both were ready in the same turn. */
 static void removed_on_the_way_is_not_called(void **state)
 {
 	struct loop_timer end = {stop_by_timer, NULL};
@@ -149,7 +149,7 @@ static void removed_on_the_way_is_not_called(void **state)
 	}
 }
 
-/* epoll does not take a regular file: it is read to its end all the same, and not when it is not asked for. */
+/* epoll refuses a regular file: it is still read to its end, but only while requested. */
 static void regular_files_are_read(void **state)
 {
 	char name[] = "/tmp/riffle-loop-XXXXXX";
@@ -168,7 +168,7 @@ static void regular_files_are_read(void **state)
 	close(fd);
 }
 
-/* A hang-up of a descriptor that nobody watches must not turn the loop for nothing, or call anybody. */
+/* A hang-up of an unwatched descriptor must neither wake the loop nor call anything. */
 static void unwatched_hang_up_is_silent(void **state)
 {
 	struct loop_timer end = {stop_by_timer, NULL};
@@ -210,7 +210,7 @@ static void *post_many(void *argument)
 	return argument;
 }
 
-/* Posted by several threads at a time; a task that waits already is not queued twice, and none is lost. */
+/* Posted by several threads concurrently; a pending task is not queued twice, and none is lost. */
 static void tasks_from_other_threads(void **state)
 {
 	pthread_t threads[4];

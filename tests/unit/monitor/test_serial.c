@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The serial port by the accesses a driver makes, and the ring behind it with readers fast, slow and gone. */
+/* The serial port as a driver accesses it, and its output ring with readers fast, slow and gone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -184,7 +184,7 @@ static void receives_with_interrupt(void **state)
 	(void)state;
 	put(FCR, 0x07);
 	put(MCR, 0x0b);
-	assert_int_equal(receive("early", 5), 0); /* nobody listens yet */
+	assert_int_equal(receive("early", 5), 0); /* no listener yet */
 	put(IER, 0x05);
 	assert_int_equal(machine.input_wanted, 1);
 	assert_int_equal(receive("0123456789abcdefgh", 18), SERIAL_FIFO);
@@ -210,7 +210,7 @@ static void without_fifo_one_byte_at_a_time(void **state)
 	assert_int_equal(receive("ab", 2), 1);
 	assert_int_equal(get(RBR), 'a');
 	assert_int_equal(receive("b", 1), 1);
-	put(FCR, 0x01); /* neither switching the FIFO on nor clearing it loses what came from outside */
+	put(FCR, 0x01); /* neither enabling nor clearing the FIFO loses console input */
 	assert_int_equal(get(LSR) & 0x01, 0x01);
 	put(FCR, 0x03);
 	assert_int_equal(get(LSR) & 0x01, 0x01);
@@ -230,8 +230,8 @@ static void polling_guest_gets_input(void **state)
 }
 
 /*
- * drivers/tty/serial/8250/8250_port.c: probing enables all interrupts for a moment, opening and closing clear the FIFOs
- * and read the receiver once with interrupts off. Input that comes at any of these points is there afterwards.
+ * drivers/tty/serial/8250/8250_port.c: probing briefly enables all interrupts, opening and closing clear the FIFOs and
+ * read the receiver once with interrupts off. Input that arrives at any of these points is kept.
  */
 static void probing_and_opening_lose_nothing(void **state)
 {
@@ -260,7 +260,10 @@ static void probing_and_opening_lose_nothing(void **state)
 	assert_int_equal(get(LSR) & 0x01, 0);
 }
 
-/* Polling makes a listener, until the port is set up anew; eight reads of the line status, and not seven. */
+/*
+ * A polling guest counts as a listener until it sets up the port again: after eight reads of the line status, not
+ * seven.
+ */
 static void eight_polls_make_a_listener(void **state)
 {
 	(void)state;
@@ -314,7 +317,7 @@ static void full_ring_stops_the_transmitter(void **state)
 	assert_int_equal(get(LSR) & 0x60, 0);
 	assert_int_equal(get(IIR) & 0x0f, 0x01);
 	assert_false(machine.irq[4]);
-	put(THR, 0xaa); /* written against the line status: lost, as on a UART, and nothing else */
+	put(THR, 0xaa); /* written despite the line status: only this byte is lost, as on a UART */
 	assert_int_equal(output.count, OUTPUT_BYTES);
 	for (unsigned i = 0; i < OUTPUT_BYTES; i++)
 		assert_int_equal(output.ring[i], i & 0xff);
@@ -372,7 +375,7 @@ static void slow_reader_gets_everything_in_order(void **state)
 	assert_in_range(sent, OUTPUT_BYTES - OUTPUT_BURST, OUTPUT_BYTES + 3 * 4096);
 	get(IIR);
 	assert_false(irq_now());
-	/* the reader goes on: the interrupt says so, and nothing was lost */
+	/* the reader continues: an interrupt follows, and nothing was lost */
 	read_and_check(&next, sent);
 	for (unsigned i = 0; i < 5000 && !irq_now(); i++)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -396,7 +399,7 @@ static void stopped_reader_holds_up_nobody(void **state)
 {
 	(void)state;
 	start_output();
-	fill(3 * OUTPUT_BYTES); /* a guest that does not ask is not held up either */
+	fill(3 * OUTPUT_BYTES); /* a guest that does not check is not held up either */
 	assert_false(finish_within(300));
 	uint64_t progress = output_progress(&output);
 	assert_false(finish_within(50));
@@ -406,7 +409,7 @@ static void stopped_reader_holds_up_nobody(void **state)
 	signals_restore(&signals);
 }
 
-/* A device that is full, unlike a reader that went away, is an error to be told. */
+/* A full device is an error to report, unlike a reader that went away. */
 static void full_device_is_an_error(void **state)
 {
 	(void)state;
@@ -449,7 +452,7 @@ static void send_text(const char *text)
 		put(THR, (uint8_t)*text);
 }
 
-/* One reader after another: what nobody has read yet waits for the next one. */
+/* One reader after another: unread output is kept for the next. */
 static void readers_come_and_go(void **state)
 {
 	int pair[2];
@@ -486,7 +489,7 @@ static void readers_come_and_go(void **state)
 			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 		assert_int_equal(fcntl(pair[1], F_GETFD), -1);
 	}
-	/* with nobody there the guest goes on, and the newest is what is kept */
+	/* without a reader the guest continues, and the newest output is kept */
 	for (unsigned i = 0; i < (1u << 20) + 5000; i++) {
 		if (i % 1000 == 0)
 			assert_int_equal(get(LSR) & 0x20, 0x20);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small kernel as tables and census see it: code that is decoded and cut already, and data to put tables into. */
+/* A small kernel as tables and census see it: code already decoded and cut, and data for tables. */
 #ifndef TESTS_TABLES_BUILDER_H
 #define TESTS_TABLES_BUILDER_H
 

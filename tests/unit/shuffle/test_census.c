@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A table that nobody knows is noticed wherever it is and whatever its form; random and regular data are not taken for
- * one. */
+/* An unknown table is detected wherever it is and whatever its form; random and regular data are not taken for one. */
 #include "tables_builder.h"
 
 static void fill_random(struct kernel *k)
@@ -126,7 +125,7 @@ static void test_shortest_run(void **state)
 	end_kernel(k);
 }
 
-/* what leads only to code that stays is no matter; one word among them that leads to a chunk is */
+/* distances only to fixed code do not matter; a single one to a chunk does */
 static void test_fixed_targets(void **state)
 {
 	struct kernel *k = make_kernel();

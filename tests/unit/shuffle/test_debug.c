@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A debug vmlinux is read when it is the kernel's own, to the last symbol and relocation; any other is refused. */
+/* A matching debug vmlinux is read to the last symbol and relocation; any other is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -173,7 +173,7 @@ static void test_broken_tables(void **state)
 	end_pair(&p);
 }
 
-/* a file that ends anywhere is refused, and nothing is read behind its end */
+/* a file truncated anywhere is refused, and nothing is read past its end */
 static void test_cut_short(void **state)
 {
 	struct pair p;

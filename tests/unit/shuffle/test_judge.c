@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A linker's relocations confirm references, explain tables that nobody knows, and are refused where they contradict.
- */
+/* The linker's relocations confirm references, explain unknown tables, and are refused if they contradict. */
 #include "prepare/shuffle/debug.h"
 #include "tables_builder.h"
 
@@ -115,7 +114,7 @@ static void test_kinds(void **state)
 	end_trial(t);
 }
 
-/* entries that do not say what stands there, in a type nobody uses, too wide: nothing is known of such a kernel */
+/* entries that do not match the field, of an unused type, or too wide: such a kernel is not understood */
 static void test_refused(void **state)
 {
 	struct trial *t = make_trial();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables that the kernel searches by halving: found with their form, refused when they are not what the search needs.
+/*
+ * Tables that the kernel searches by bisection: found with their format, refused if not sorted as the search requires.
  */
 #include "tables_builder.h"
 
@@ -42,7 +43,7 @@ static void test_extable(void **state)
 		assert_int_equal(t->offset, DATA);
 		assert_int_equal(t->entries, ENTRIES);
 		assert_int_equal(t->third_is_pointer, handlers);
-		assert_int_equal(k->work.ref_count, 0); /* put right as a whole */
+		assert_int_equal(k->work.ref_count, 0); /* fixed up as a whole */
 		assert_int_equal(k->work.known_count, 1);
 		end_kernel(k);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Snapshots by paths: what they may replace, what a failure leaves, and what changes count from. */
+/* Snapshots by path: what they may replace, what a failure leaves behind, and the base for changes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -200,7 +200,7 @@ static void test_one_file(void **unused)
 	assert_int_equal(unlink("d/n"), 0);
 }
 
-/* A state that cannot be written when all of the memory was: the memory's pages are not lost to the next difference. */
+/* If the state cannot be written after the memory, the memory's dirty pages are kept for the next difference. */
 static void test_late_failure(void **unused)
 {
 	struct machine_snapshot snapshot = {.changed = true};
@@ -259,7 +259,7 @@ static void test_file_too_large(void **unused)
 	assert_file_is_memory("m");
 }
 
-/* When the second file cannot have its name the first one's earlier holder is back. */
+/* If the second file cannot be renamed, the first one's previous file is restored. */
 static void test_names(void **unused)
 {
 	struct snapshot_file memory, state;
@@ -288,7 +288,7 @@ static void test_names(void **unused)
 	assert_memory_equal(id, machine->save_id, sizeof id);
 }
 
-/* What somebody made beforehand is not written to. */
+/* Files created beforehand by another process are not written to. */
 static void test_made_beforehand(void **unused)
 {
 	struct snapshot_file file;

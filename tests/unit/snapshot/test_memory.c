@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest memory into files: every page that is not zero, holes for the rest, and of what changed no page too few. */
+/* Saving guest memory to files: every non-zero page, holes for the rest, and every changed page. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,7 +108,7 @@ static void test_all(void **unused)
 	}
 }
 
-/* A file that had something else: its old bytes go. */
+/* Overwriting a file with other content: its old bytes are gone. */
 static void test_over_another(void **unused)
 {
 	struct vm *vm = make_vm(NULL, false);
@@ -156,7 +156,7 @@ static void test_tracked_changes(void **unused)
 	vm_destroy(vm);
 }
 
-/* What a failed save took out of the log is in the next one. */
+/* Dirty pages taken from the log by a failed save are in the next one. */
 static void test_full_disk(void **unused)
 {
 	struct vm *vm = make_vm(NULL, true);
@@ -251,7 +251,7 @@ static void test_from_file(void **unused)
 	close(whole);
 }
 
-/* A file that is the guest's alone: what it has is used as it is, and what the guest adds takes no room in it. */
+/* A file used by this guest alone: its data is used in place, and the guest's additions take no space in it. */
 static void test_own_file(void **unused)
 {
 	struct guest_memory_file from = {.fd = file(), .shared = true};
@@ -298,7 +298,7 @@ static void test_own_file(void **unused)
 	close(save.pagemap_fd);
 }
 
-/* In more pieces than are mapped one by one, and in just as many. */
+/* With more extents than are mapped one by one, and with exactly as many. */
 static void test_own_file_in_pieces(void **unused)
 {
 	(void)unused;
@@ -431,7 +431,7 @@ static void test_uffd(void **unused)
 	close(handler.listener);
 }
 
-/* A handler that says nothing: whoever waits for a page goes on in the end, and is told. */
+/* A silent handler: a thread waiting for a page continues eventually, with an error. */
 static void test_silent_uffd(void **unused)
 {
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -451,7 +451,7 @@ static void test_silent_uffd(void **unused)
 	if (status == RIFFLE_ERR_UNSUPPORTED)
 		skip();
 	assert_int_equal(status, 0);
-	/* not while there is nothing to wait for */
+	/* not without anything to wait for */
 	assert_int_equal(uffd_watch_begin(&uffd, &memory, 60, &error), 0);
 	assert_int_equal(uffd_watch_end(&uffd, &error), 0);
 	assert_int_equal(uffd_watch_begin(&uffd, &memory, 0, &error), 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state format: what is written is read back; nothing that was cut, changed or made up is taken. */
+/* The state format: survives a round trip; truncated, changed or invalid state is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,7 +61,7 @@ static void test_round_trip(void **unused)
 	state_writer_free(&writer);
 }
 
-/* A cut or a changed bit anywhere is noticed, but for the counter of uses. */
+/* Any truncation or changed bit is detected, except in the use counter. */
 static void test_cut_and_changed(void **unused)
 {
 	struct state_writer writer = sample();

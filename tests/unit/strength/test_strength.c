@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gadgets of code written by hand: where they start, what they do, and which of them a shuffle moves. */
+/* Gadgets in hand-written code: where they start, what they do, and which of them a shuffle moves. */
 #include <elf.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kallsyms tables of every format are found and read to the last symbol; broken ones are refused and harm nothing. */
+/* kallsyms tables of every format are found and read to the last symbol; broken ones are refused safely. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -230,7 +230,7 @@ static void test_cut_short(void **state)
 	}
 }
 
-/* random damage: whatever comes out, nothing is read or written that should not be (the sanitizers watch) */
+/* random damage: whatever the result, there are no invalid accesses (checked by the sanitizers) */
 static void test_damage(void **state)
 {
 	const char *given = getenv("RIFFLE_TEST_SEED");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The symbol table, System.map and ELF as its sources, and logs that are put back to link addresses. */
+/* The symbol table, System.map and ELF as its sources, and logs mapped back to link addresses. */
 #include <elf.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -310,7 +310,7 @@ static const char output[] =
     "ffffffff811fefff [mod_fn+0x1fedff/0x1ffe00],ffff888000000000;Kernel Offset: 0x19000000 from "
     "0xffffffff81000000 ffffffff81000040 [local+0x0/0xc0]";
 
-/* The whole image moved by one distance, but for its last two pages, which changed places. */
+/* The whole image moved by one distance, except its last two pages, which are swapped. */
 static const uint64_t moved = RUNNING;
 
 static bool to_link(const void *base, uint64_t address, uint64_t *link)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The room that proves loads right, by small things: a line of objdump, kallsyms of each age, places, sorted tables. */
+/* The parts of prepare/verify: lines of objdump, kallsyms of each version, places, sorted tables. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -415,8 +415,7 @@ static void test_code(void **state)
 	verify_close(v);
 }
 
-/* As lld fills holes between sections: objdump comes out of the first one byte late, and once mended so out of the
- * second. */
+/* As lld fills holes between sections: objdump leaves the first one byte late, and after a fix the second as well. */
 static void test_holes(void **state)
 {
 	static const uint8_t holes[] = {
@@ -453,7 +452,7 @@ static void test_holes(void **state)
 	verify_close(v);
 }
 
-/* With kCFI the 16 bytes before a sealed function are written to, whosever they are. */
+/* With kCFI the 16 bytes before a sealed function are written to, whatever they belong to. */
 static void test_seals(void **state)
 {
 	struct riffle_chunk two[] = {{.image_offset = 0x1000, .units = 2}, {.image_offset = 0x1020, .units = 3}};
@@ -479,7 +478,7 @@ static void test_seals(void **state)
 	verify_close(v);
 }
 
-/* A name that could speak to the terminal. */
+/* A name with terminal control characters. */
 static void test_part_names(void **state)
 {
 	struct riffle_image image;

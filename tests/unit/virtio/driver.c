@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A virtio driver for tests: guest memory, a bus, an event loop in a thread of its own, and rings that can be made to
- * lie. */
+/* A virtio driver for tests: guest memory, a bus, an event loop in its own thread, and rings that can be corrupted. */
 #include "driver.h"
 
 #include <linux/virtio_config.h>
@@ -18,7 +17,7 @@ static void must(int status)
 		abort();
 }
 
-/* Confined as in a real run: a device that calls what its thread may not ends the test by SIGSYS. */
+/* Confined as in a real run: a device with a forbidden system call ends the test by SIGSYS. */
 static void *run_loop(void *opaque)
 {
 	must(confine_thread(CONFINE_LOOP_CONNECTS, NULL));

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A virtio driver for tests: guest memory, a bus, an event loop in a thread of its own, and rings that can be made to
- * lie. */
+/* A virtio driver for tests: guest memory, a bus, an event loop in its own thread, and rings that can be corrupted. */
 #ifndef RIFFLE_TEST_VIRTIO_DRIVER_H
 #define RIFFLE_TEST_VIRTIO_DRIVER_H
 
@@ -44,7 +43,7 @@ void driver_open(struct driver *driver);
 void driver_attach(struct driver *driver, struct virtio_device *device);
 void driver_close(struct driver *driver);
 
-/* By the bus; the test ends if the page that a guest reads instead says something else. */
+/* Reads through the bus; fails the test if the page that a guest reads instead differs. */
 uint32_t driver_read(struct driver *driver, uint64_t offset);
 void driver_write(struct driver *driver, uint64_t offset, uint32_t value);
 void driver_config(struct driver *driver, uint64_t offset, void *data, unsigned bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The balloon: which of the guest's pages go back to the host, and what driver and host tell each other. */
+/* The balloon: which guest pages are returned to the host, and the protocol between driver and host. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -127,7 +127,7 @@ static void test_inflate_many(void **state)
 	close_fixture(f);
 }
 
-/* Frames that are not the guest's are passed over, also at the end of a run that is. */
+/* Frames outside guest memory are skipped, also at the end of a valid run. */
 static void test_inflate_outside(void **state)
 {
 	struct fixture *f = open_fixture(&(struct balloon_config){0}, UINT64_MAX);
@@ -187,7 +187,7 @@ static void test_target(void **state)
 	assert_int_equal(error.expected, DRIVER_MEMORY);
 	assert_int_equal(balloon_set_target(f->device, PAGE + 1, &error), RIFFLE_ERR_ARGUMENT);
 	bus_mmio(&f->driver.bus, DRIVER_ADDRESS + 0x104, 4, true, &actual);
-	bus_mmio(&f->driver.bus, DRIVER_ADDRESS + 0x100, 4, true, &actual); /* not the driver's to change */
+	bus_mmio(&f->driver.bus, DRIVER_ADDRESS + 0x100, 4, true, &actual); /* not writable by the driver */
 	assert_int_equal(state_of(f).actual_bytes, 77 * PAGE);
 	assert_int_equal(state_of(f).target_bytes, DRIVER_MEMORY);
 	driver_write(&f->driver, 0x70, 0);
@@ -216,7 +216,7 @@ static void test_statistics(void **state)
 	memset(at + 40, 0, 3); /* a part of one */
 	driver_add(&f->driver, 2, &buffer, 1, false);
 	driver_kick(&f->driver, 2);
-	/* the buffer comes back when it is time, to be filled again */
+	/* the buffer is returned when due, to be filled again */
 	assert_true(driver_used(&f->driver, 2, &id, &written));
 	struct balloon_stats stats = state_of(f).stats;
 
@@ -313,7 +313,7 @@ static void test_hinting(void **state)
 	uint32_t command = hint_command(f);
 
 	assert_true(command > VIRTIO_BALLOON_CMD_ID_DONE);
-	send_command(f, command + 1); /* the list of another time */
+	send_command(f, command + 1); /* a stale list */
 	send_chain(f, 2, &buffer, 1);
 	assert_int_equal(count_resident(f, 600, 608), 8);
 	send_command(f, command);

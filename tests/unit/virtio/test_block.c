@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-blk on each engine: data, ranges, flush, errors of the host, broken requests, and what may be changed while it
- * runs. */
+/* virtio-blk on each engine: data, ranges, flush, host errors, broken requests, and changes at run time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -210,7 +209,7 @@ static void test_data(void **state)
 	assert_int_equal(c->read_time.sum_us, 0); /* nobody asked for times */
 }
 
-/* Several out at a time, more than a few buffers each; every sector lands where it belongs. */
+/* Several requests in flight with many buffers each; every sector ends up in the right place. */
 static void test_many(void **state)
 {
 	struct fixture *f = running(state, UINT64_MAX);
@@ -304,7 +303,7 @@ static void test_ranges(void **state)
 	assert_int_equal(file[511], 0x5a);
 }
 
-/* The host's file became shorter: the guest gets errors, and goes on. */
+/* The host's file was truncated: the guest gets errors, and continues. */
 static void test_truncated(void **state)
 {
 	struct fixture *f = running(state, UINT64_MAX);
@@ -373,7 +372,7 @@ static void test_broken_requests(void **state)
 	}
 }
 
-/* A reset with requests under way: afterwards the device touches neither rings nor buffers. */
+/* A reset with requests in flight: afterwards the device touches neither rings nor buffers. */
 static void test_reset(void **state)
 {
 	struct fixture *f = running(state, UINT64_MAX);
@@ -442,13 +441,13 @@ static void test_options(void **state)
 	assert_int_equal(simple(f, VIRTIO_BLK_T_GET_ID, 0, buffer, 20), VIRTIO_BLK_S_OK);
 	data = driver_at(&f->driver, buffer);
 	assert_memory_equal(data, "a serial of more tha", 20);
-	/* a disk that loses what it was given when the host dies says so: no FLUSH */
+	/* a disk that loses writes if the host crashes does not offer FLUSH */
 	f->config.image.read_only = false;
 	f->config.image.cache = DISK_CACHE_UNSAFE;
 	open_again(f);
 	assert_false(f->driver.mmio.device->features & VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH));
 	assert_int_equal(simple(f, VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
-	/* past the page cache, with buffers that are aligned and that are not */
+	/* bypassing the page cache, with aligned and unaligned buffers */
 	f->config.image.cache = DISK_CACHE_NONE;
 	open_again(f);
 	buffer = driver_take(&f->driver, 8192, 4096);
@@ -465,7 +464,7 @@ static void test_options(void **state)
 	f->config.image.cache = DISK_CACHE_WRITEBACK;
 }
 
-/* Without FLUSH a write is on stable storage when it is answered. */
+/* Without FLUSH a write is on stable storage when it completes. */
 static void test_write_through(void **state)
 {
 	struct fixture *f = running(state, ~VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH));
@@ -538,7 +537,7 @@ static void test_image(void **state)
 		disk_image_close(&image);
 		options.raw = false;
 	}
-	/* sizes: the tail that is no whole sector is not shown */
+	/* sizes: an incomplete sector at the end is not shown */
 	assert_int_equal(ftruncate(fd, 0), 0);
 	assert_int_equal(disk_image_open(&image, path, &options, &error), RIFFLE_ERR_ARGUMENT);
 	assert_int_equal(ftruncate(fd, 511), 0);

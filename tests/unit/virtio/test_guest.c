@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Virtio devices of a tiny guest on whatever /dev/kvm there is: doorbells and interrupts by way of KVM, and every
- * thread confined as in a real run.
+ * Virtio devices of a tiny guest on any /dev/kvm: doorbells and interrupts through KVM, and every thread confined as in
+ * a real run.
  */
 #include <setjmp.h>
 #include <stdarg.h>

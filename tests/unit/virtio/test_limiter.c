@@ -39,7 +39,7 @@ static void start(struct limiter *limiter, struct limiter_config config)
 	again_count = 0;
 }
 
-/* What the loop does when it has nothing else to do. */
+/* Stands in for the idle loop. */
 static void wait(struct limiter *limiter)
 {
 	assert_true(limiter->timer.armed);
@@ -49,7 +49,7 @@ static void wait(struct limiter *limiter)
 	limiter->timer.expired(limiter->timer.opaque);
 }
 
-/* A guest that always has a request, for a minute; what it got. */
+/* A guest that always has a request, for a minute; returns the amount it got. */
 static uint64_t minute(struct limiter *limiter, uint64_t ops, uint64_t bytes)
 {
 	uint64_t end = clock_ns + 60 * SECOND, got = 0, refused = 0;
@@ -63,7 +63,7 @@ static uint64_t minute(struct limiter *limiter, uint64_t ops, uint64_t bytes)
 				return got;
 			continue;
 		}
-		assert_true(++refused < 3); /* what was waited for is there then */
+		assert_true(++refused < 3); /* after the wait there are enough tokens */
 		wait(limiter);
 		if (clock_ns >= end)
 			return got;

@@ -18,7 +18,7 @@
 #define ALL UINT64_MAX
 #define STATUS(d) driver_read(d, VIRTIO_MMIO_STATUS)
 
-/* A device that gives back what it gets: each chain with as many bytes written as it holds for that. */
+/* A device that echoes: it fills the writable part of each chain. */
 struct echo {
 	struct virtio_device device;
 	uint8_t config[8];
@@ -237,7 +237,7 @@ static void test_queues(void **state)
 		round_trip(d, i % 2, i % 3 == 0);
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 	assert_true(driver_interrupts(d) > 0);
-	/* a queue that runs is not changed under the device */
+	/* an active queue cannot be changed */
 	driver_write(d, VIRTIO_MMIO_QUEUE_SEL, 0);
 	driver_write(d, VIRTIO_MMIO_QUEUE_READY, 0);
 	driver_write(d, VIRTIO_MMIO_QUEUE_DESC_LOW, 0x123);
@@ -248,7 +248,7 @@ static void test_queues(void **state)
 	round_trip(d, 1, false);
 }
 
-/* What an unbind and a bind do; also with fewer features, and other rings, the second time. */
+/* Unbinding and rebinding a driver, the second time also with fewer features and other rings. */
 static void test_again(void **state)
 {
 	struct driver *d = &((struct fixture *)*state)->driver;
@@ -279,7 +279,7 @@ static void test_bad_queue(void **state)
 	driver_set_queue(d, 0, 8);
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_QUEUE_READY), 1);
 	driver_write(d, VIRTIO_MMIO_QUEUE_READY, 0);
-	driver_write(d, VIRTIO_MMIO_QUEUE_NUM, 8 + 65536); /* not cut to 16 bits */
+	driver_write(d, VIRTIO_MMIO_QUEUE_NUM, 8 + 65536); /* not truncated to 16 bits */
 	driver_write(d, VIRTIO_MMIO_QUEUE_READY, 1);
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_QUEUE_READY), 0);
 	assert_int_equal(STATUS(d), 11 | VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -304,7 +304,7 @@ static void test_lie(void **state)
 	assert_true(driver_wait_status(d, VIRTIO_CONFIG_S_NEEDS_RESET));
 	assert_int_equal(driver_read(d, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	assert_int_equal(driver_interrupts(d), 1);
-	/* it is told to nobody that goes on using the device, until it is reset */
+	/* notifications to a failed device are ignored until it is reset */
 	driver_kick(d, 1);
 	driver_begin(d, ALL, 8);
 	assert_int_equal(STATUS(d), 15);
@@ -324,7 +324,7 @@ static void test_refused(void **state)
 	round_trip(&f->driver, 0, false);
 }
 
-/* What is made available during a pause is served after it. */
+/* Chains made available during a pause are served after it. */
 static void test_pause(void **state)
 {
 	struct fixture *f = *state;

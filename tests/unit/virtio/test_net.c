@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network device over a pair of sockets in the place of a tap, and over a stream as passt speaks it. */
+/* The network device on a pair of sockets instead of a tap, and on a stream in passt's protocol. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -114,7 +114,7 @@ static uint64_t post_many(struct fixture *f, unsigned count, uint32_t bytes)
 	return first;
 }
 
-/* A frame as the guest sends it: header, then bytes that tell their place and the frame's number. */
+/* A frame as sent by the guest: header, then bytes that depend on their offset and the frame's number. */
 static void fill(uint8_t *frame, size_t bytes, unsigned number)
 {
 	memset(frame, 0, NET_HEADER_BYTES);
@@ -164,7 +164,7 @@ static void put_frame(struct fixture *f, size_t bytes, unsigned number)
 	assert_int_equal(write(f->peer, f->sent, bytes), bytes);
 }
 
-/* What the guest got in one piece at `address`, but for the number of buffers. */
+/* Checks a frame received in one piece at `address`, except for the number of buffers. */
 static void expect_received(struct fixture *f, uint64_t address, size_t bytes, unsigned number, uint16_t buffers)
 {
 	const uint8_t *got = driver_at(&f->driver, address);
@@ -336,7 +336,7 @@ static void test_receive_merged(void **state)
 	close_fixture(f);
 }
 
-/* Fewer buffers than a frame needs: it waits for more of them, and so does the network. */
+/* With too few buffers for a frame it waits for more of them, and so does the network. */
 static void test_receive_waits(void **state)
 {
 	struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
@@ -369,7 +369,7 @@ static void test_receive_waits(void **state)
 	close_fixture(f);
 }
 
-/* A queue too small for a frame, all of it at hand: the frame is dropped and what follows comes through. */
+/* If a full queue is too small for a frame, the frame is dropped and later ones arrive. */
 static void test_receive_never_fits(void **state)
 {
 	struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
@@ -399,7 +399,7 @@ static void test_many_both_ways(void **state)
 	for (unsigned i = 0; i < SIZE; i++)
 		post(f, rx + i * 2048u, 2048);
 	driver_kick(&f->driver, RX);
-	/* the network reads only now and then, so that the device has to wait for it */
+	/* the network reads only occasionally, so that the device has to wait */
 	while (finished < FRAMES || got < FRAMES || received < FRAMES) {
 		uint32_t id, written;
 
@@ -445,7 +445,7 @@ static void test_many_both_ways(void **state)
 	close_fixture(f);
 }
 
-/* A driver that goes and comes back, with buffers out and frames on their way. */
+/* A driver that unbinds and rebinds, with buffers posted and frames in flight. */
 static void test_reset(void **state)
 {
 	struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
@@ -590,7 +590,7 @@ static void test_lost(void **state)
 	for (int i = 0; i < 10000 && !atomic_load(&f->lost); i++)
 		usleep(1000);
 	assert_int_equal(atomic_load(&f->lost), 1);
-	/* the guest sends on, into nothing */
+	/* the guest keeps sending, without effect */
 	uint16_t head = transmit(f, tx, 100, 1, 0);
 
 	driver_kick(&f->driver, TX);
@@ -599,7 +599,7 @@ static void test_lost(void **state)
 	close_fixture(f);
 }
 
-/* A guest whose interface is down has no buffers; that its network is gone is noticed all the same. */
+/* A guest whose interface is down posts no buffers; the loss of its network is still detected. */
 static void test_lost_without_buffers(void **state)
 {
 	static const int types[] = {SOCK_SEQPACKET, SOCK_STREAM};
@@ -621,7 +621,7 @@ static void test_lost_without_buffers(void **state)
 	}
 }
 
-/* Lost while the guest's frames waited for it: they are dropped, and the guest gets its buffers back. */
+/* Lost while the guest's frames were waiting: they are dropped, and the guest gets its buffers back. */
 static void lost_while_full(int type)
 {
 	enum { COUNT = 64, BYTES = 20000 };
@@ -722,7 +722,7 @@ static void test_stream_frames(void **state)
 	close_fixture(f);
 }
 
-/* The socket takes a part of a frame after which none comes: the rest follows without another frame's help. */
+/* The socket accepts part of the last frame: the rest follows without another frame. */
 static void test_stream_last_frame(void **state)
 {
 	struct fixture *f = open_fixture(SOCK_STREAM, NULL);
@@ -900,7 +900,7 @@ static void test_tap(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_equal(net_tap_open(&second, bad[i], &error), RIFFLE_ERR_ARGUMENT);
 	assert_int_equal(net_tap_adopt(&second, open("/dev/null", O_RDWR), &error), RIFFLE_ERR_ARGUMENT);
-	/* another way in: an open descriptor; one without header is no use */
+	/* alternatively an open descriptor; one without headers is refused */
 	int fd = open("/dev/net/tun", O_RDWR);
 
 	strcpy(request.ifr_name, "riffle1");

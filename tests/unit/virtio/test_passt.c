@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How passt is started: its arguments, and each way in which it does not come up. */
+/* Starting passt: its arguments, and each way in which it can fail to start. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@
 
 static char directory[] = "/tmp/passt-XXXXXX", *usual_path;
 
-/* In the place of passt: a script, the only program to be found. */
+/* Replaces passt by a script, the only program in PATH. */
 static void be_passt(const char *script)
 {
 	char path[64], text[600];
@@ -114,12 +114,12 @@ static void test_arguments(void **state)
 	snprintf(expected, sizeof expected, "--quiet --fd 3 -t %u:80 -u 127.0.0.1/%u:53 -t 127.0.0.1/%u:65535\n", first,
 		 first, second);
 	expect_arguments(&config, expected);
-	config.forwards = 1; /* the ports of TCP are not those of UDP unless somebody says so */
+	config.forwards = 1; /* a TCP forward does not imply UDP */
 	snprintf(expected, sizeof expected, "--quiet --fd 3 -t %u:80 -u none\n", first);
 	expect_arguments(&config, expected);
 }
 
-/* It gets the socket, and nothing else of ours; signals are as usual again. */
+/* It inherits only the socket, with no signals blocked. */
 static void test_inheritance(void **state)
 {
 	struct passt_config config = {0};
@@ -137,7 +137,7 @@ static void test_inheritance(void **state)
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	assert_int_equal(read(passt.fd, text, sizeof text), 5);
 	assert_memory_equal(text, "frame", 5);
-	assert_int_equal(read(passt.fd, text, sizeof text), 0); /* it is gone, and that is seen */
+	assert_int_equal(read(passt.fd, text, sizeof text), 0); /* it exited, which is detected */
 	passt_close(&passt);
 	read_file("descriptors", text, sizeof text);
 	assert_non_null(strstr(text, "\n3\n"));

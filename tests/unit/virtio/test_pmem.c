@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-pmem: flushes are answered, in batches that the limiter counts once, and nothing else is understood. */
+/* virtio-pmem: flushes are completed, in batches that the limiter counts once; all other requests fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

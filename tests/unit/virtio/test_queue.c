@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The virtqueue: chains as the driver made them, batches and notifications, and every way of lying. */
+/* The virtqueue: valid chains, batches and notifications, and every kind of invalid ring. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -324,7 +324,7 @@ static void test_lies(void **state)
 		lies[i].tell(f);
 		if (virtq_pop(&f->queue, &f->chain) != -1)
 			fail_msg("not noticed: %s", lies[i].name);
-		/* once a liar, always one: even when the ring was made right meanwhile */
+		/* the failure is permanent, even if the ring is valid again */
 		f->table[0] = out(DATA, 1, -1);
 		f->avail->idx = 1;
 		f->avail->ring[0] = 0;
@@ -333,7 +333,7 @@ static void test_lies(void **state)
 	}
 }
 
-/* The driver cannot have more chains out than the ring has entries, whatever it says. */
+/* The driver cannot have more chains outstanding than the ring has entries, whatever it claims. */
 static void test_outstanding(void **state)
 {
 	struct fixture *f = *state;

@@ -281,7 +281,7 @@ static void test_refused(void **state)
 	config.path = path;
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_ARGUMENT);
 	assert_string_equal(error.field, "path");
-	config.path = f->path; /* somebody listens there: this test's device */
+	config.path = f->path; /* in use by this test's device */
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_IO);
 	assert_int_equal(error.sys_errno, EADDRINUSE);
 	snprintf(file, sizeof file, "%s/file", f->directory);
@@ -315,7 +315,7 @@ static void test_stale_socket(void **state)
 	rmdir(directory);
 }
 
-/* A listener that somebody else bound: the device has a copy of its own. */
+/* A listener bound by the caller: the device duplicates it. */
 static void test_given_listener(void **state)
 {
 	char directory[] = "/tmp/vsock-XXXXXX", path[64];
