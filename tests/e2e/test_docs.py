@@ -15,7 +15,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HEADERS = sorted((ROOT / "include" / "riffle").glob("*.h"))
 
 # options of other programs in the documents, and of riffle-prepare as called by riffle
-FOREIGN_OPTIONS = {"--unix-socket", "--cflags", "--libs", "--prefix", "--toggle-collect", "--tool", "--variable", "--worker"}
+FOREIGN_OPTIONS = {"--unix-socket", "--cflags", "--libs", "--prefix", "--toggle-collect", "--toggle-collect", "--tool", "--variable", "--worker"}
 # and of other monitors
 FOREIGN_OPTIONS |= {"--firecracker-bin", "--firecracker-binary", "--initramfs", "--kernel", "--params", "--serial"}
 
