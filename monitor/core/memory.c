@@ -48,6 +48,12 @@ static int map_ram(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, s
 		int saved = errno;
 
 		munmap(reservation, reserve);
+		if (memory->hugetlb)
+			return riffle_fail_full(
+			    error, RIFFLE_ERR_MEMORY, saved, "huge_pages",
+			    "2M: the host's pool (/proc/sys/vm/nr_hugepages) has too few free pages of "
+			    "2 MiB for the guest's memory",
+			    0, 0, 0, 0);
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, saved, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
 	}

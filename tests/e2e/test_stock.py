@@ -424,6 +424,20 @@ def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
     assert len(left_of(directory)) == 1 and before != left_of(directory)
 
 
+def test_huge_pages_that_the_host_has_not(kvm, prepared, tmp_path):
+    """The message says where they come from."""
+    machine(tmp_path, prepared)
+    config = json.loads((tmp_path / "machine.json").read_text())
+    pool = int(open("/proc/sys/vm/nr_hugepages", encoding="ascii").read())
+    config["machine-config"] = {"vcpu_count": 1, "mem_size_mib": 2 * pool + 1024, "huge_pages": "2M"}
+    (tmp_path / "machine.json").write_text(json.dumps(config))
+    message = "huge_pages: 2M: the host's pool (/proc/sys/vm/nr_hugepages) has too few free pages"
+    r = run(RIFFLE, "run", "--accept-emulation", "--config", tmp_path / "machine.json")
+    assert r.returncode == 1 and message in r.stderr, r.stderr
+    r = stock(tmp_path / "stock", "--keep", 1, "--once", "--machine", tmp_path / "machine.json", "--", "--accept-emulation")
+    assert r.returncode == 1 and message in r.stderr, r.stderr
+
+
 @pytest.mark.parametrize("words,message", [
     (["--keep", "0", "--", "k"], "riffle stock: --keep must be 1 to 100000 (found '0'); riffle stock --help shows more"),
     (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help shows more"),
