@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <riffle/boot.h>
@@ -153,21 +154,66 @@ static size_t find_extents(int fd, uint64_t end, uint64_t gap, struct guest_memo
 	return count;
 }
 
-static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct guest_memory_extent *extent, bool gaps,
+static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct guest_memory_extent *extent,
 		      struct riffle_error *error)
 {
 	uint64_t bytes = extent->to - extent->from;
 
-	/* reserve space for guest writes into the gaps */
-	if (gaps && fallocate(memory->fd, 0, (off_t)extent->from, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
-		return riffle_fail_system(error, errno, "memory file",
-					  "has too little disk space for the guest's writes");
 	if (mmap(ram + extent->from, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->fd,
 		 (off_t)extent->from) == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
 	madvise(ram + extent->from, bytes, MADV_DONTDUMP);
 	madvise(ram + extent->from, bytes, MADV_DONTFORK);
+	return 0;
+}
+
+/* Where the guest writes into a gap, a file system without room would end the process. */
+static bool has_room(const struct guest_memory *memory)
+{
+	uint64_t needed = 0;
+	struct statvfs fs;
+	struct stat st;
+
+	for (size_t i = 0; i < memory->extent_count; i++)
+		needed += memory->extents[i].to - memory->extents[i].from;
+	if (fstat(memory->fd, &st) < 0 || fstatvfs(memory->fd, &fs) < 0)
+		return false;
+	/* not to fill it up first */
+	if (fs.f_blocks && needed > (uint64_t)st.st_blocks * 512 + (uint64_t)fs.f_bavail * fs.f_frsize)
+		return false;
+	for (size_t i = 0; i < memory->extent_count; i++) {
+		const struct guest_memory_extent *e = &memory->extents[i];
+
+		if (fallocate(memory->fd, 0, (off_t)e->from, (off_t)(e->to - e->from)) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* Instead of the file, which then need not grow: not even a private mapping leaves the holes of a tmpfs's file alone.
+ */
+static int copy_extents(struct guest_memory *memory, struct riffle_error *error)
+{
+	for (size_t i = 0; i < memory->extent_count; i++) {
+		const struct guest_memory_extent *e = &memory->extents[i];
+
+		for (uint64_t at = e->from; at < e->to;) {
+			ssize_t got = pread(memory->fd, guest_memory_start(memory) + at, e->to - at, (off_t)at);
+
+			if (got < 0 && errno == EINTR)
+				continue;
+			if (got <= 0)
+				return riffle_fail_system(error, got ? errno : ENODATA, "memory file",
+							  "cannot be read");
+			at += (uint64_t)got;
+		}
+	}
+	close(memory->fd);
+	memory->fd = -1;
+	memory->shared = false;
+	memory->unsaved = true;
+	memory->extent_count = 0;
 	return 0;
 }
 
@@ -184,8 +230,10 @@ static int map_extents(struct guest_memory *memory, uint64_t bytes, struct riffl
 	while ((count = find_extents(memory->fd, bytes, gap, memory->extents)) > EXTENTS_MAX)
 		gap = gap ? 4 * gap : 4 * GUEST_PAGE;
 	memory->extent_count = count;
+	if (gap && !has_room(memory))
+		return copy_extents(memory, error);
 	for (size_t i = 0; !status && i < count; i++)
-		status = map_extent(memory, guest_memory_start(memory), &memory->extents[i], gap, error);
+		status = map_extent(memory, guest_memory_start(memory), &memory->extents[i], error);
 	return status;
 }
 

@@ -29,7 +29,8 @@ struct guest_memory_file {
 	int fd; /* ownership passes to the memory, also after an error */
 	/*
 	 * The guest writes to the file, which nothing else may use. Holes are backed by anonymous memory, so that a
-	 * running guest needs no space on the file's disk. False: the file is never modified.
+	 * running guest needs no space on the file's disk. A file with many holes needs space for those between its
+	 * data; if there is too little, it is copied into memory. False: the file is never modified.
 	 */
 	bool shared;
 	bool huge_pages; /* for the anonymous part */

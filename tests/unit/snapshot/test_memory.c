@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -298,6 +299,53 @@ static void test_own_file(void **unused)
 	close(save.pagemap_fd);
 }
 
+/* What the code under test calls. */
+static bool no_room;
+
+int fallocate(int fd, int mode, off_t from, off_t bytes)
+{
+	if (no_room)
+		return errno = ENOSPC, -1;
+	return (int)syscall(SYS_fallocate, fd, mode, from, bytes);
+}
+
+/* There is no room for what the guest would write between the pieces: it runs of a copy, without the file. */
+static void test_own_file_without_room(void **unused)
+{
+	struct guest_memory_file from = {.fd = file(), .shared = true};
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+	struct stat before, after;
+	int kept = dup(from.fd);
+	uint8_t byte;
+
+	(void)unused;
+	assert_int_equal(ftruncate(from.fd, BYTES), 0);
+	for (unsigned i = 0; i < 600; i++)
+		assert_int_equal(pwrite(from.fd, "x", 1, (off_t)(2 * i + 1) * 4096), 1);
+	assert_int_equal(fstat(from.fd, &before), 0);
+	no_room = true;
+	struct vm *vm = make_vm(&from, false);
+
+	no_room = false;
+	for (unsigned i = 0; i < 600; i++) {
+		assert_memory_equal(guest_memory_at(&vm->memory, (2 * i + 1) * 4096, 1), "x", 1);
+		put(vm, 2 * i * 4096, 'y');
+		put(vm, (2 * i + 1) * 4096, 'z');
+	}
+	assert_int_equal(fstat(kept, &after), 0);
+	assert_int_equal(after.st_blocks, before.st_blocks);
+	assert_int_equal(pread(kept, &byte, 1, 4096), 1);
+	assert_int_equal(byte, 'x');
+	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 4096, 4096), 4096));
+	assert_memory_equal(guest_memory_at(&vm->memory, 4096, 1), "\0", 1);
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_file_is(save.fd, vm);
+	vm_destroy(vm);
+	close(save.fd);
+	close(save.pagemap_fd);
+	close(kept);
+}
+
 /* With more extents than are mapped one by one, and with exactly as many. */
 static void test_own_file_in_pieces(void **unused)
 {
@@ -476,6 +524,7 @@ int main(void)
 	    cmocka_unit_test(test_given_back),
 	    cmocka_unit_test(test_from_file),
 	    cmocka_unit_test(test_own_file),
+	    cmocka_unit_test(test_own_file_without_room),
 	    cmocka_unit_test(test_own_file_in_pieces),
 	    cmocka_unit_test(test_wrong_files),
 	    cmocka_unit_test(test_uffd),
