@@ -338,7 +338,7 @@ struct machine *machine_allocate(const struct machine_config *config, const stru
 	m->phases = phases;
 	m->kvm_fd = m->initrd_fd = m->signal_fd = -1;
 	m->debug.listen_fd = m->debug.fd = m->dump_fd = -1;
-	m->pagemap_fd = m->snapshot.listen_fd = m->snapshot.connection_fd = -1;
+	m->pagemap_fd = m->snapshot.listen_fd = -1;
 	m->uffd = (struct uffd){.fd = -1, .socket = -1};
 	m->irq_com1.fd = m->irq_keyboard.fd = m->irq_generation.fd = -1;
 	m->loop.epoll_fd = m->loop.wake_fd = m->loop.timer_fd = -1;

@@ -26,6 +26,7 @@
 
 #define CONSOLE_INPUT_BYTES 1024u
 #define RESERVED_MAX 40u
+#define SNAPSHOT_CLIENTS_MAX 8u
 
 /* The console as the event loop serves it: input to the guest, and the reader or connection on the host. */
 struct machine_console {
@@ -87,9 +88,15 @@ struct machine {
 	bool has_save;
 	int pagemap_fd; /* with config.can_save; -1: not accessible on this host */
 	struct {
-		int listen_fd, connection_fd;
-		struct loop_source listener, connection;
-		struct loop_timer patience; /* for a client that sends nothing */
+		int listen_fd;
+		struct loop_source listener;
+		struct snapshot_client {
+			struct machine *machine; /* NULL: it is free */
+			int fd;
+			uint64_t heard_at; /* when it connected or sent something */
+			struct loop_source source;
+			struct loop_timer patience; /* for one that sends nothing */
+		} clients[SNAPSHOT_CLIENTS_MAX];
 	} snapshot;
 	struct loop_task save_at_mark;
 	struct riffle_error save_error; /* why that failed */

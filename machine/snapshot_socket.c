@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The socket by which a running machine is told to save itself, into files that whoever asks has opened. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -49,13 +51,55 @@ static void answer(int fd, const char *text)
 	(void)ignored;
 }
 
+/*
+ * What would be written to another place than where it belongs, or not at all. A confined process may not call what
+ * the C library's fstat() does.
+ */
+static const char *refuse_file(int fd, struct stat *st)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (syscall(SYS_fstat, fd, st) < 0 || flags < 0)
+		return "cannot be examined";
+	if (!S_ISREG(st->st_mode))
+		return "is not a regular file";
+	if ((flags & O_ACCMODE) != O_RDWR)
+		return "is not open for reading and writing";
+	return flags & O_APPEND ? "is open for appending" : NULL;
+}
+
+/* False, and the answer. */
+static bool check_files(const struct request *request, bool fresh, char answer[SNAPSHOT_MESSAGE_MAX])
+{
+	static const char *const names[FILES] = {"state", "memory"};
+	struct stat st[FILES];
+
+	for (unsigned i = 0; i < FILES; i++) {
+		const char *problem = refuse_file(request->fds[i], &st[i]);
+
+		if (!problem && i == 1 && st[0].st_dev == st[1].st_dev && st[0].st_ino == st[1].st_ino)
+			problem = "is the state file too";
+		if (!problem && i == 1 && fresh && st[1].st_size)
+			problem = "is not empty";
+		if (!problem)
+			continue;
+		snprintf(answer, SNAPSHOT_MESSAGE_MAX, "error %s file: %s", names[i], problem);
+		return false;
+	}
+	return true;
+}
+
 static void dump(struct machine *m, int fd, const struct request *request)
 {
+	struct stat st;
+	const char *problem = refuse_file(request->fds[0], &st);
 	char text[SNAPSHOT_MESSAGE_MAX], words[SNAPSHOT_MESSAGE_MAX - 16];
 	struct core_result result;
 	struct riffle_error error;
 
-	if (machine_dump(m, request->fds[0], &result, &error)) {
+	if (problem) {
+		snprintf(text, sizeof text, "error file: %s", problem);
+	} else if (machine_dump(m, request->fds[0], &result, &error)) {
 		riffle_error_format(&error, words, sizeof words);
 		snprintf(text, sizeof text, "error %s", words);
 	} else {
@@ -116,6 +160,10 @@ static void save(struct machine *m, int fd, const struct request *request)
 		answer(fd, "error request: is not one for a snapshot");
 		return;
 	}
+	if (!check_files(request, all, text)) {
+		answer(fd, text);
+		return;
+	}
 	snapshot.state_fd = request->fds[0];
 	snapshot.memory_fd = request->fds[1];
 	if (machine_snapshot_write(m, &snapshot, &error)) {
@@ -133,25 +181,27 @@ static void save(struct machine *m, int fd, const struct request *request)
 
 static void hang_up(void *opaque)
 {
-	struct machine *m = opaque;
+	struct snapshot_client *client = opaque;
+	struct machine *m = client->machine;
 
-	loop_timer_cancel(&m->loop, &m->snapshot.patience);
-	loop_remove(&m->loop, &m->snapshot.connection);
-	close(m->snapshot.connection_fd);
-	m->snapshot.connection_fd = -1;
-	loop_watch(&m->loop, &m->snapshot.listener, EPOLLIN);
+	loop_timer_cancel(&m->loop, &client->patience);
+	loop_remove(&m->loop, &client->source);
+	close(client->fd);
+	client->machine = NULL;
 }
 
-static void be_patient(struct machine *m)
+static void be_patient(struct snapshot_client *client)
 {
-	loop_timer_set(&m->loop, &m->snapshot.patience, loop_now() + SNAPSHOT_PATIENCE_S * UINT64_C(1000000000));
+	client->heard_at = loop_now();
+	loop_timer_set(&client->machine->loop, &client->patience,
+		       client->heard_at + SNAPSHOT_PATIENCE_S * UINT64_C(1000000000));
 }
 
 static void request_ready(void *opaque, uint32_t events)
 {
-	struct machine *m = opaque;
+	struct snapshot_client *client = opaque;
 	struct request request;
-	ssize_t bytes = receive(m->snapshot.connection_fd, &request);
+	ssize_t bytes = receive(client->fd, &request);
 	bool goes_on = false;
 
 	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
@@ -160,35 +210,56 @@ static void request_ready(void *opaque, uint32_t events)
 	if (bytes > 0 && !(events & (EPOLLHUP | EPOLLERR))) {
 		goes_on = !request.count && !strcmp(request.text, SNAPSHOT_LAST);
 		if (goes_on)
-			tell_last(m, m->snapshot.connection_fd);
+			tell_last(client->machine, client->fd);
 		else if (request.count == 1 && !strcmp(request.text, SNAPSHOT_DUMP))
-			dump(m, m->snapshot.connection_fd, &request);
+			dump(client->machine, client->fd, &request);
 		else
-			save(m, m->snapshot.connection_fd, &request);
+			save(client->machine, client->fd, &request);
 	}
 	close_files(&request);
 	if (goes_on)
-		be_patient(m);
+		be_patient(client);
 	else
-		hang_up(m);
+		hang_up(client);
+}
+
+/* Where there is none, the client that has been silent longest makes room. */
+static struct snapshot_client *free_client(struct machine *m)
+{
+	struct snapshot_client *oldest = m->snapshot.clients;
+
+	for (unsigned i = 0; i < SNAPSHOT_CLIENTS_MAX; i++) {
+		struct snapshot_client *client = &m->snapshot.clients[i];
+
+		if (!client->machine)
+			return client;
+		if (client->heard_at < oldest->heard_at)
+			oldest = client;
+	}
+	hang_up(oldest);
+	return oldest;
 }
 
 static void connection_ready(void *opaque, uint32_t events)
 {
 	struct machine *m = opaque;
+	struct snapshot_client *client;
 	struct riffle_error error;
 	int fd = accept4(m->snapshot.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
 	if (fd < 0)
 		return;
-	if (loop_add(&m->loop, &m->snapshot.connection, fd, EPOLLIN, &error)) {
+	client = free_client(m);
+	*client = (struct snapshot_client){.fd = fd,
+					   .source = {.ready = request_ready, .opaque = client},
+					   .patience = {.expired = hang_up, .opaque = client}};
+	if (loop_add(&m->loop, &client->source, fd, EPOLLIN, &error)) {
 		close(fd);
 		return;
 	}
-	m->snapshot.connection_fd = fd;
-	loop_watch(&m->loop, &m->snapshot.listener, 0); /* one after the other */
-	be_patient(m);
+	client->machine = m;
+	be_patient(client);
 }
 
 int snapshot_address(struct sockaddr_un *address, const char *path, struct riffle_error *error)
@@ -288,16 +359,15 @@ int machine_snapshot_start(struct machine *m, struct riffle_error *error)
 {
 	if (m->snapshot.listen_fd < 0)
 		return 0;
-	m->snapshot.connection = (struct loop_source){.ready = request_ready, .opaque = m};
-	m->snapshot.patience = (struct loop_timer){.expired = hang_up, .opaque = m};
 	m->snapshot.listener = (struct loop_source){.ready = connection_ready, .opaque = m};
 	return loop_add(&m->loop, &m->snapshot.listener, m->snapshot.listen_fd, EPOLLIN, error);
 }
 
 void machine_snapshot_close(struct machine *m)
 {
-	if (m->snapshot.connection_fd >= 0)
-		close(m->snapshot.connection_fd);
+	for (unsigned i = 0; i < SNAPSHOT_CLIENTS_MAX; i++)
+		if (m->snapshot.clients[i].machine)
+			close(m->snapshot.clients[i].fd);
 	if (m->snapshot.listen_fd >= 0)
 		close(m->snapshot.listen_fd);
 	if (m->pagemap_fd >= 0)

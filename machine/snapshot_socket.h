@@ -9,16 +9,16 @@
 #include <riffle/error.h>
 
 /*
- * A unix socket of type SOCK_SEQPACKET, which serves one connection at a time. A request is one message, and so is its
- * answer. The connection ends after one request to save or to dump, or when a client sends nothing for
- * SNAPSHOT_PATIENCE_S seconds.
+ * A unix socket of type SOCK_SEQPACKET. Requests are served one after the other, whichever client sends one; a request
+ * is one message, and so is its answer. A connection ends after one request to save or to dump, when its client sends
+ * nothing for SNAPSHOT_PATIENCE_S seconds, or when too many others connect, the one that was silent longest first.
  *
- * "last": asks whether the connection is being served, and which save the guest's changes are relative to. Answer:
+ * "last": asks whether the guest can be saved, and which save the guest's changes are relative to. Answer:
  * "last ID", 32 hexadecimal digits, "last none", or "error TEXT" if the guest cannot be saved. Another request may
  * follow.
  *
  * To save: the words below and two descriptors by SCM_RIGHTS, the state file's and the memory file's, both open for
- * reading and writing. Answer: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT"; " untracked" follows
+ * reading and writing, not for appending, of two regular files. Answer: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT"; " untracked" follows
  * if changes were asked for, but nothing tells what changed, so that all of the memory was written.
  */
 #define SNAPSHOT_UNTRACKED " untracked"

@@ -91,8 +91,8 @@ static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* Snapshots: read state from KVM, write memory and state to files. */
-static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate),
-				 END_OF_LIST};
+static const int save_calls[] = {SCMP_SYS(recvmsg),   SCMP_SYS(pread64), SCMP_SYS(pwrite64),
+				 SCMP_SYS(ftruncate), SCMP_SYS(fstat),   END_OF_LIST};
 static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    KVM_GET_DEBUGREGS,
 					    KVM_GET_LAPIC,
@@ -225,10 +225,12 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		/* fdopendir() sets FD_CLOEXEC */
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFD)));
 	}
+	/* a snapshot's client chooses the files: they are checked first */
+	if (kind->opens || kind->saves)
+		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
 	if (kind->opens) {
 		allow_all(filter, open_calls);
 		allow_ioctls(filter, open_ioctls);
-		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFL)));
 	}
 	/* a disk image is unlocked before it is closed; a snapshot's new files are locked */
@@ -241,7 +243,8 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 	 */
 	if (!kind->opens) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(newfstatat), 0));
-		check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
+		if (!kind->saves)
+			check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(fstat), 0));
 	}
 	if (kind->connects) {
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));

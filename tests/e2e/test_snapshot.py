@@ -435,6 +435,60 @@ def test_a_client_that_says_nothing(guest, tmp_path):
         assert r.returncode == 0, r.stderr
 
 
+def test_many_clients_that_say_nothing(guest, tmp_path):
+    """More than wait for a connection, and than are served at a time: whoever says something is served."""
+    one = guest("one")
+    silent = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(30)]
+    for s in silent:
+        s.settimeout(1)
+        try:
+            s.connect(str(one.socket))
+        except OSError:
+            break
+    r = one.save(tmp_path / "d")
+    assert r.returncode == 0, r.stderr
+    r = run(RIFFLE, "dump", "-s", one.socket, "-o", tmp_path / "core")
+    assert r.returncode == 0, r.stderr
+    for s in silent:
+        s.close()
+
+
+def test_descriptors_that_would_not_hold_a_snapshot(guest, tmp_path):
+    """Nothing is said to be saved into them."""
+    one = guest("one")
+    state, memory, other = (tmp_path / n for n in ("state", "memory", "other"))
+    other.write_bytes(b"x")
+    read, write = os.pipe()
+
+    def ask(words, flags=(0, 0), paths=(state, memory), fds=None):
+        mine = fds or [os.open(p, os.O_CREAT | (f & os.O_ACCMODE or os.O_RDWR) | (f & ~os.O_ACCMODE), 0o600)
+                       for p, f in zip(paths, flags)]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.settimeout(30)
+            s.connect(str(one.socket))
+            socket.send_fds(s, [words], mine)
+            answer = s.recv(512).decode()
+        for fd in set(mine) - {read, write}:
+            os.close(fd)
+        return answer
+
+    same = os.open(state, os.O_RDWR | os.O_CREAT, 0o600)
+    for answer, expected in (
+            (ask(b"save all", flags=(0, os.O_APPEND)), "error memory file: is open for appending"),
+            (ask(b"save all", flags=(os.O_APPEND, 0)), "error state file: is open for appending"),
+            (ask(b"save all", flags=(0, os.O_WRONLY)), "error memory file: is not open for reading and writing"),
+            (ask(b"save all", paths=(memory, memory)), "error memory file: is the state file too"),
+            (ask(b"save all", fds=[same, same]), "error memory file: is the state file too"),
+            (ask(b"save all", paths=(state, other)), "error memory file: is not empty"),
+            (ask(b"save all", fds=[read, write]), "error state file: is not a regular file"),
+            (ask(b"dump", paths=(memory,), flags=(os.O_APPEND,)), "error file: is open for appending"),
+            (ask(b"dump", fds=[write]), "error file: is not a regular file")):
+        assert answer == expected
+    assert state.stat().st_size == memory.stat().st_size == 0
+    assert ask(b"save all").startswith("saved ")
+    assert show(tmp_path)["uses"] == 0
+
+
 # ---- riffle-vmm
 
 
