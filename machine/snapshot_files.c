@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "common/fail.h"
@@ -69,7 +70,7 @@ int snapshot_file_trust(const struct stat *st, struct riffle_error *error)
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid())
 		return riffle_fail_expected(error, RIFFLE_ERR_TRUST, "owner",
-					    "is neither root nor the user that saves the guest", st->st_uid, geteuid());
+					    "is neither root nor the user that runs this", st->st_uid, geteuid());
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
 		return riffle_fail(error, RIFFLE_ERR_TRUST, "mode", "lets its group or others change it (chmod go-w)");
 	return 0;
@@ -155,10 +156,10 @@ static int name_one(struct snapshot_file *file, struct riffle_error *error)
 
 static void put_back(struct snapshot_file *file)
 {
-	if (file->named)
-		unlinkat(file->directory, file->name, 0);
 	if (file->set_aside)
 		renameat(file->directory, file->old, file->directory, file->name);
+	else if (file->named)
+		unlinkat(file->directory, file->name, 0);
 	file->set_aside = file->named = false;
 }
 
@@ -196,12 +197,58 @@ int snapshot_files_name(struct snapshot_file *memory, struct snapshot_file *stat
 		put_back(state);
 		return status;
 	}
+	snapshot_file_sync(state->directory, state->name);
 	if (state->set_aside)
 		unlinkat(state->directory, state->old, 0);
 	if (has_memory && memory->set_aside)
 		unlinkat(memory->directory, memory->old, 0);
-	snapshot_file_sync(state->directory, state->name);
 	return 0;
+}
+
+static int rename_if_there(int directory, const char *from, const char *to, struct riffle_error *error)
+{
+	if (renameat(directory, from, directory, to) == 0 || errno == ENOENT)
+		return 0;
+	return riffle_fail_system(error, errno, "rename", "the earlier file cannot be put back");
+}
+
+int snapshot_files_put_back(int directory, const char *memory, const char *state, const char *tag,
+			    struct riffle_error *error)
+{
+	char old_memory[256], old_state[256];
+	struct stat st;
+	int status;
+
+	snprintf(old_memory, sizeof old_memory, "%s.%s.old", memory, tag);
+	snprintf(old_state, sizeof old_state, "%s.%s.old", state, tag);
+	/* of the two names the state's goes first and comes last: where it is, the memory beside it is its own */
+	if (fstatat(directory, state, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		unlinkat(directory, old_state, 0);
+		unlinkat(directory, old_memory, 0);
+		return 0;
+	}
+	if (errno != ENOENT)
+		return riffle_fail_system(error, errno, "state", "cannot be examined");
+	if ((status = rename_if_there(directory, old_memory, memory, error)))
+		return status;
+	snapshot_file_sync(directory, memory);
+	status = rename_if_there(directory, old_state, state, error);
+	snapshot_file_sync(directory, state);
+	return status;
+}
+
+void snapshot_directory_recover(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct riffle_error ignored;
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (fstatat(fd, "state", &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT && fstat(fd, &st) == 0 &&
+	    snapshot_file_trust(&st, &ignored) == 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		snapshot_files_put_back(fd, "memory", "state", SNAPSHOT_DIRECTORY_TAG, &ignored);
+	close(fd);
 }
 
 void snapshot_file_drop(struct snapshot_file *file)

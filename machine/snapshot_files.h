@@ -52,6 +52,17 @@ int snapshot_file_make(struct snapshot_file *file, int directory, const char *na
 int snapshot_files_name(struct snapshot_file *memory, struct snapshot_file *state, const char **blame,
 			struct riffle_error *error);
 
+/*
+ * Undoes what a process that was killed in snapshot_files_name() left under the tag: afterwards the directory has the
+ * earlier snapshot or the new one, whole, and neither of their files under another name. The caller is the only one to
+ * make files there. Errors: IO.
+ */
+#define SNAPSHOT_DIRECTORY_TAG "new" /* of `riffle snapshot`, which locks the directory */
+int snapshot_files_put_back(int directory, const char *memory, const char *state, const char *tag,
+			    struct riffle_error *error);
+/* The same before a snapshot is read, if it has no state and nobody is writing it. */
+void snapshot_directory_recover(const char *path);
+
 /* Removes a new file that has not got its name. */
 void snapshot_file_drop(struct snapshot_file *file);
 

@@ -12,6 +12,7 @@
 #include "host/shown.h"
 #include "host/suggest.h"
 #include "machine/snapshot.h"
+#include "machine/snapshot_files.h"
 
 static const char help[] =
     "Usage: riffle resume [OPTIONS] DIR\n"
@@ -196,6 +197,7 @@ int command_resume(int argc, char **argv)
 
 	if (code >= 0)
 		return code;
+	snapshot_directory_recover(argv[optind]);
 	if (r.options.start_time)
 		phases_start(&r.phases, r.options.start_time);
 	r.load.state_path = r.state;

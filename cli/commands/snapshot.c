@@ -45,7 +45,7 @@ struct snapshot {
 	char state_path[4096];
 };
 
-#define TAG "new"
+#define TAG SNAPSHOT_DIRECTORY_TAG
 
 static int usage(const char *problem, const char *found)
 {
@@ -74,14 +74,12 @@ static int open_directory(struct snapshot *s, struct riffle_error *error)
 	return 0;
 }
 
-/* What a kill left behind gives way. */
+/* What a kill left unfinished gives way. */
 static int make_file(const struct snapshot *s, struct snapshot_file *file, const char *name, struct riffle_error *error)
 {
 	char stale[64];
 
 	snprintf(stale, sizeof stale, "%s." TAG ".part", name);
-	unlinkat(s->directory_fd, stale, 0);
-	snprintf(stale, sizeof stale, "%s." TAG ".old", name);
 	unlinkat(s->directory_fd, stale, 0);
 	return snapshot_file_make(file, s->directory_fd, name, TAG, error);
 }
@@ -110,8 +108,10 @@ static int open_files(struct snapshot *s, struct riffle_error *error)
 {
 	int status;
 
-	if ((status = open_directory(s, error)) || (status = check_name(s, "state", error)) ||
-	    (status = check_name(s, "memory", error)) || (status = make_file(s, &s->state, "state", error)))
+	if ((status = open_directory(s, error)) ||
+	    (status = snapshot_files_put_back(s->directory_fd, "memory", "state", TAG, error)) ||
+	    (status = check_name(s, "state", error)) || (status = check_name(s, "memory", error)) ||
+	    (status = make_file(s, &s->state, "state", error)))
 		return status;
 	return s->changed ? open_changed(s, error) : make_file(s, &s->memory, "memory", error);
 }
@@ -238,6 +238,7 @@ static int show_info(const struct snapshot *s)
 
 	if ((size_t)snprintf(path, sizeof path, "%s/state", s->directory) >= sizeof path)
 		return usage("DIR is too long", s->directory);
+	snapshot_directory_recover(s->directory);
 	if (machine_snapshot_look(path, &info, &error)) {
 		report_error(path, &error);
 		return EXIT_FAILURE;

@@ -489,6 +489,38 @@ def test_descriptors_that_would_not_hold_a_snapshot(guest, tmp_path):
     assert show(tmp_path)["uses"] == 0
 
 
+@pytest.mark.parametrize("left", [["state"], ["state", "memory"], ["state", "memory", "named"]])
+def test_a_save_that_is_killed_as_its_files_get_their_names(snapshot, tmp_path, left):
+    """The earlier snapshot is there for whoever comes next: a save that is killed as well, --show, resume."""
+    whole = {name: (snapshot / name).stat().st_ino for name in ("state", "memory")}
+
+    def leave():
+        for name in ("state", "memory"):
+            if name in left:
+                (snapshot / name).rename(snapshot / f"{name}.new.old")
+        if "named" in left:
+            (snapshot / "memory").write_bytes(b"of the new one")
+        (snapshot / "state.new.part").write_bytes(b"")
+
+    leave()
+    path = tmp_path / "guest"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        process = subprocess.Popen([RIFFLE, "snapshot", "-s", path, snapshot], stderr=subprocess.DEVNULL)
+        with listener.accept()[0] as client:
+            client.recv(100)    # it has made its files, and waits for the guest
+            process.kill()
+            process.wait()
+    assert {name: (snapshot / name).stat().st_ino for name in ("state", "memory")} == whole
+    leave()
+    assert show(snapshot)["uses"] == 0
+    leave()
+    assert resume(snapshot)[0]
+    assert {name: (snapshot / name).stat().st_ino for name in ("state", "memory")} == whole
+    assert not list(snapshot.glob("*.old"))
+
+
 # ---- riffle-vmm
 
 

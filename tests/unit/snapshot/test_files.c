@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -362,6 +364,189 @@ static void test_trust(void **unused)
 	assert_file_is_memory("m");
 }
 
+/* ---- kills ---- */
+
+/* The calls of the code under test that change a directory, each of which may be the last. */
+static unsigned steps, last_step;
+
+static void step(void)
+{
+	if (++steps == last_step)
+		raise(SIGKILL);
+}
+
+int renameat(int from_directory, const char *from, int to_directory, const char *to)
+{
+	step();
+	return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, 0);
+}
+
+int unlinkat(int in, const char *name, int flags)
+{
+	step();
+	return (int)syscall(SYS_unlinkat, in, name, flags);
+}
+
+static void write_text(int fd, const char *text)
+{
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void put_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	write_text(fd, text);
+	close(fd);
+}
+
+static bool has_text(const char *name, const char *text)
+{
+	char found[8] = "";
+	int fd = open(name, O_RDONLY);
+
+	if (fd < 0)
+		return false;
+	ssize_t got = read(fd, found, sizeof found - 1);
+
+	close(fd);
+	return got >= 0 && !strcmp(found, text);
+}
+
+/* In a process that is killed at its nth step; true: it came to its end. */
+static bool killed_at(unsigned n, void (*run)(void))
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		steps = 0;
+		last_step = n;
+		run();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL);
+	return WIFEXITED(status);
+}
+
+static void replace(void)
+{
+	int here = open(".", O_RDONLY | O_DIRECTORY);
+	struct snapshot_file memory, state;
+	const char *blame;
+
+	if (snapshot_file_make(&memory, here, "memory", "t", NULL) ||
+	    snapshot_file_make(&state, here, "state", "t", NULL))
+		_exit(1);
+	write_text(memory.fd, "new");
+	write_text(state.fd, "new");
+	if (snapshot_files_name(&memory, &state, &blame, NULL))
+		_exit(2);
+	snapshot_file_drop(&memory);
+	snapshot_file_drop(&state);
+}
+
+static void put_all_back(void)
+{
+	int here = open(".", O_RDONLY | O_DIRECTORY);
+
+	if (snapshot_files_put_back(here, "memory", "state", "t", NULL))
+		_exit(3);
+	close(here);
+}
+
+/* There is one whole snapshot, the earlier one or the new one, wherever a save is killed, and then what repairs that.
+ */
+static void test_kills(void **unused)
+{
+	bool ended = false;
+	unsigned olds = 0, news = 0;
+
+	(void)unused;
+	for (unsigned n = 1; !ended; n++) {
+		bool repaired = false;
+
+		for (unsigned again = 1; !repaired; again++) {
+			put_text("state", "old");
+			put_text("memory", "old");
+			ended = killed_at(n, replace);
+			repaired = killed_at(again, put_all_back);
+			put_all_back();
+			bool is_new = has_text("state", "new");
+
+			assert_true(has_text("state", is_new ? "new" : "old"));
+			assert_true(has_text("memory", is_new ? "new" : "old"));
+			olds += !is_new;
+			news += is_new;
+			unlink("memory.t.part");
+			unlink("state.t.part");
+			assert_int_equal(count_files(), 2);
+		}
+	}
+	assert_true(olds >= 5 && news >= 3);
+}
+
+/* ---- leftovers ---- */
+
+static void lock_file(int fd)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &whole), 0);
+}
+
+/* What killed saves left goes, and nothing else: not a name that only looks like it, nor what somebody is writing. */
+static void test_leftovers(void **unused)
+{
+	static const char *const stay[] = {"s.0123456.part",   "s.012345678.part", "s.0123456g.part",
+					   "s.01234567.parts", "t.01234567.part",  "s.01234567.old.part",
+					   "S.01234567.part"};
+	struct stat st;
+
+	(void)unused;
+	for (unsigned i = 0; i < sizeof stay / sizeof *stay; i++)
+		put_text(stay[i], "x");
+	put_text("m.89abcdef.part", "x");
+	put_text("s.01234567.part", "x");
+	put_text("s.01234567.old", "x");
+	put_text("m.01234567.old", "x");
+	assert_int_equal(symlink("s.0123456.part", "s.aaaaaaaa.part"), 0);
+	assert_int_equal(mkfifo("s.bbbbbbbb.part", 0600), 0);
+	put_text("s.cccccccc.part", "x");
+	int writing = open("s.cccccccc.part", O_RDWR);
+
+	lock_file(writing);
+	if (geteuid() == 0) {
+		put_text("s.dddddddd.part", "x");
+		assert_int_equal(chown("s.dddddddd.part", 1234, -1), 0);
+	}
+	/* a save that fails takes no earlier snapshot away, whatever its names are */
+	put_text("m", "x");
+	assert_int_equal(unlink("m"), 0);
+	assert_int_equal(mkdir("m", 0700), 0);
+	assert_int_equal(create("s", "m", false), RIFFLE_ERR_ARGUMENT);
+	assert_int_equal(rmdir("m"), 0);
+	assert_int_equal(access("s.01234567.old", F_OK), 0);
+	assert_int_equal(access("m.01234567.old", F_OK), 0);
+	assert_int_equal(create("s", "m", false), 0);
+	assert_int_equal(access("m.89abcdef.part", F_OK), -1);
+	assert_int_equal(access("s.01234567.part", F_OK), -1);
+	assert_int_equal(access("s.01234567.old", F_OK), -1);
+	assert_int_equal(access("m.01234567.old", F_OK), -1);
+	for (unsigned i = 0; i < sizeof stay / sizeof *stay; i++)
+		assert_int_equal(access(stay[i], F_OK), 0);
+	assert_int_equal(lstat("s.aaaaaaaa.part", &st), 0);
+	assert_int_equal(access("s.bbbbbbbb.part", F_OK), 0);
+	assert_int_equal(access("s.cccccccc.part", F_OK), 0);
+	if (geteuid() == 0)
+		assert_int_equal(access("s.dddddddd.part", F_OK), 0);
+	close(writing);
+	/* nobody is writing it any more */
+	assert_int_equal(create("s", "m", false), 0);
+	assert_int_equal(access("s.cccccccc.part", F_OK), -1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -376,6 +561,8 @@ int main(void)
 	    TEST(test_made_beforehand),
 	    TEST(test_changes),
 	    TEST(test_trust),
+	    TEST(test_kills),
+	    TEST(test_leftovers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
