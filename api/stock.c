@@ -62,7 +62,8 @@ int vmm_start_from_stock(struct vmm *vmm, struct machine_config *config, const s
 	status = stock_start(&vmm->machine, &start, observer, phases, blame, error);
 	if (status == STOCK_EMPTY) {
 		*blame = NULL;
-		log_always(LOG_WARN, "vmm", "The stock is empty: the kernel is loaded afresh.");
+		log_always(LOG_WARN, "vmm", "The stock %s: the kernel is loaded afresh.",
+			   start.bad ? "has no item that is whole" : "is empty");
 	}
 	if (!status && config->huge_pages)
 		log_always(LOG_WARN, "vmm", "Guest memory is a file's: its pages are as large as the file's.");

@@ -97,6 +97,13 @@ int machine_snapshot_load(struct machine **machine, const struct machine_load *l
 			  const struct machine_observer *observer, struct phases *phases,
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
 
+/*
+ * Whether machine_snapshot_load() would find the description to be what `load` asks for: its overrides, and
+ * `described`, which may change nothing but the config. Opens no device and counts no use. Errors: ARGUMENT (it is
+ * not), those of reading the state file.
+ */
+int machine_snapshot_compare(const struct machine_load *load, struct riffle_error *error);
+
 /* What later saves keep for the front end (config.front_end), which stays the caller's. */
 void machine_set_front_end(struct machine *machine, const char *text);
 

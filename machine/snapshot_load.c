@@ -252,6 +252,34 @@ static int check_descriptors(const struct machine_config *config, struct riffle_
 	return 0;
 }
 
+static int describe(struct machine_config *config, const struct machine_load *load, struct riffle_error *error)
+{
+	int status = override_devices(config, load, error);
+
+	if (!status && load->described)
+		status = load->described(load->opaque, config, error);
+	return status ? status : check_descriptors(config, error);
+}
+
+int machine_snapshot_compare(const struct machine_load *load, struct riffle_error *error)
+{
+	struct machine_config *config = malloc(sizeof *config);
+	struct opened_state state = {.fd = -1};
+	json_t *owner = NULL;
+	int status;
+
+	if (!config)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
+	machine_config_init(config);
+	if (!(status = open_state(&state, load->state_path, false, error)) &&
+	    !(status = read_config(config, &owner, load, &state, error)))
+		status = describe(config, load, error);
+	json_decref(owner);
+	close_state(&state);
+	free(config);
+	return status;
+}
+
 static int restore_input(struct machine *m, const struct state_file *file, struct riffle_error *error)
 {
 	struct state_reader reader;
@@ -302,9 +330,7 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	if (info->vcpus != m->config.vcpus || info->memory_bytes != m->config.memory_bytes)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "memory_bytes",
 				   "the state and its description do not agree");
-	if ((status = override_devices(&m->config, load, error)) ||
-	    (load->described && (status = load->described(load->opaque, &m->config, error))) ||
-	    (status = check_descriptors(&m->config, error)))
+	if ((status = describe(&m->config, load, error)))
 		return status;
 	m->blame = NULL;
 	if ((status = machine_ask_kvm(m, error)))

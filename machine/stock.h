@@ -15,8 +15,12 @@
  *	DIR/ready/KEY-ID/{state,memory}
  *	DIR/taken, DIR/empty, DIR/bad, DIR/made     a byte for each
  *
- * An item appears by a rename, when both files are on stable storage, and belongs to whoever unlinks its state: that
- * succeeds once, whoever races or dies. The remains of an item without a state are removed later.
+ * An item appears by a rename, when both files are on stable storage, and belongs to whoever removes its state from the
+ * item's directory: that succeeds once, whoever races or dies. The remains of an item without a state are removed
+ *later, unless somebody who is moving it has locked its directory (flock).
+ *
+ * DIR, its directories and the items must belong to the caller or root, and nobody else may write to them. No symbolic
+ * link below DIR is followed, and nothing is removed but items' files: names are KEY-ID, each 16 hexadecimal digits.
  */
 #define STOCK_KEY_DIGITS 16
 
@@ -25,32 +29,52 @@ struct stock {
 };
 
 struct stock_item {
-	int state_fd, memory_fd; /* already unlinked; owned by the taker */
+	int state_fd, memory_fd; /* owned by the taker; already unlinked, but while it is only looked at */
 };
 
-/* Errors: IO. */
+/* Errors: IO, TRUST. */
 int stock_open(struct stock *stock, const char *directory, struct riffle_error *error);
 void stock_close(struct stock *stock);
 
-/* 1: the caller alone owns *item. 0: there is none, which is counted. */
-int stock_take(struct stock *stock, struct stock_item *item);
+/*
+ * Opens a regular file of DIR, without waiting for anybody; -1 and errno. A file of another kind: EINVAL.
+ */
+int stock_open_file(const struct stock *stock, const char *name, int flags);
+
+/* Looks at an item before it is taken; an error leaves it where it is. */
+typedef int stock_look(void *opaque, const struct stock_item *item, struct riffle_error *error);
+
+/*
+ * 1: the caller alone owns *item. 0: there is none, which is counted. -1: an error of *look, or IO, TRUST. `look` may
+ * be NULL.
+ */
+int stock_take(struct stock *stock, struct stock_item *item, stock_look *look, void *opaque,
+	       struct riffle_error *error);
 /*
  * The same under the names "state" and "memory" of an empty directory of the same file system. 1, 0, or -1 with an
- * error (IO), when the item is gone nevertheless.
+ * error (IO, TRUST).
  */
 int stock_move(struct stock *stock, int to_fd, struct riffle_error *error);
-/* As stock_take(), through the daemon's socket, for callers that may not open files. -1: it does not answer. */
-int stock_ask(const char *socket_path, struct stock_item *item);
+/*
+ * As stock_take(), through the daemon's socket, for callers that may not open files; the daemon must be root's or the
+ * caller's. Errors: IO, also if it does not answer for STOCK_WAIT_S seconds; TRUST.
+ */
+#define STOCK_WAIT_S 5u
+int stock_ask(const char *socket_path, struct stock_item *item, struct riffle_error *error);
 
 /* Adds one to a counter: "taken", "empty", "bad", "made". */
-void stock_count(const struct stock *stock, const char *counter);
-uint64_t stock_counter(const struct stock *stock, const char *counter);
+void stock_count(const struct stock *stock, const char *name);
+uint64_t stock_counter(const struct stock *stock, const char *name);
 
-/* The number of ready items with the daemon's key, and the bytes that they occupy on disk. */
+/*
+ * The number of items with the daemon's key that can be taken and are whole, by their state files' checksums, and the
+ * bytes that they occupy on disk.
+ */
 unsigned stock_ready(const struct stock *stock, uint64_t *bytes);
-/* Removes what nobody will take: items whose key differs from `key` (NULL: none) and remains. */
+/* Removes what nobody will take: items whose key differs from `key`, and those that are not whole. */
 void stock_sweep(const struct stock *stock, const char *key);
 
+/* False: there is none. */
 bool stock_read_key(const struct stock *stock, char key[STOCK_KEY_DIGITS + 1]);
 
 #endif

@@ -2,7 +2,6 @@
 /* Machines made of a stock's items. */
 #include "machine/stock_start.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,37 +9,54 @@
 #include "common/fail.h"
 #include "machine/stock.h"
 
-/* 1: an item, 0: none, -1: an error. */
-static int take(const char *from, struct stock *stock, struct stock_item *item, struct riffle_error *error)
-{
-	if (strncmp(from, "unix:", 5) == 0) {
-		int taken = stock_ask(from + 5, item);
+struct paths {
+	char state[24], memory[24];
+};
 
-		if (taken < 0)
-			riffle_fail_system(error, errno, "stock", "its daemon does not answer");
-		return taken;
-	}
-	if (stock->directory_fd < 0 && stock_open(stock, from, error))
+static void set_paths(struct stock_start *start, struct paths *paths, const struct stock_item *item)
+{
+	snprintf(paths->state, sizeof paths->state, "fd:%d", item->state_fd);
+	snprintf(paths->memory, sizeof paths->memory, "fd:%d", item->memory_fd);
+	start->load.state_path = paths->state;
+	start->load.memory_path = paths->memory;
+	start->load.consume = true;
+}
+
+/* Another machine than the one that is wanted is left for whom it suits. A damaged item is not: loading it tells. */
+static int look(void *opaque, const struct stock_item *item, struct riffle_error *error)
+{
+	struct stock_start *start = opaque;
+	struct paths paths;
+
+	set_paths(start, &paths, item);
+	int status = machine_snapshot_compare(&start->load, error);
+
+	start->load.state_path = start->load.memory_path = NULL;
+	return status == RIFFLE_ERR_ARGUMENT ? status : 0;
+}
+
+/* 1: an item, 0: none, -1: an error. */
+static int take(struct stock_start *start, struct stock *stock, struct stock_item *item, struct riffle_error *error)
+{
+	if (strncmp(start->from, "unix:", 5) == 0)
+		return stock_ask(start->from + 5, item, error);
+	if (stock->directory_fd < 0 && stock_open(stock, start->from, error))
 		return -1;
-	return stock_take(stock, item);
+	return stock_take(stock, item, look, start, error);
 }
 
 static int load(struct machine **machine, struct stock_start *start, const struct stock_item *item,
 		const struct machine_observer *observer, struct phases *phases, const char **blame,
 		struct riffle_error *error)
 {
-	char state[24], memory[24];
+	struct paths paths;
 
-	snprintf(state, sizeof state, "fd:%d", item->state_fd);
-	snprintf(memory, sizeof memory, "fd:%d", item->memory_fd);
-	start->load.state_path = state;
-	start->load.memory_path = memory;
-	start->load.consume = true;
+	set_paths(start, &paths, item);
 	int status = machine_snapshot_load(machine, &start->load, observer, phases, NULL, blame, error);
 
 	close(item->state_fd);
 	close(item->memory_fd);
-	*blame = *blame == state || *blame == memory ? start->from : *blame;
+	*blame = *blame == paths.state || *blame == paths.memory ? start->from : *blame;
 	start->load.state_path = start->load.memory_path = NULL;
 	return status;
 }
@@ -57,14 +73,17 @@ int stock_start(struct machine **machine, struct stock_start *start, const struc
 {
 	struct stock stock = {.directory_fd = -1};
 	struct stock_item item;
-	int status = 0, taken;
+	int status = 0, taken = 0;
 
 	*machine = NULL;
 	*blame = start->from;
-	while ((taken = take(start->from, &stock, &item, error)) > 0) {
+	start->bad = 0;
+	while (start->bad < STOCK_BAD_MAX && (taken = take(start, &stock, &item, error)) > 0) {
 		status = load(machine, start, &item, observer, phases, blame, error);
 		if (!is_bad(status))
 			break;
+		start->bad++;
+		taken = 0;
 		if (start->thrown_away)
 			start->thrown_away(start->opaque, *blame, error);
 		if (stock.directory_fd >= 0)

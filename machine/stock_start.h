@@ -6,6 +6,7 @@
 #include "machine/snapshot.h"
 
 #define STOCK_EMPTY (-1)
+#define STOCK_BAD_MAX 8u
 
 struct stock_start {
 	const char *from;         /* DIR, or unix:PATH: the socket of its daemon */
@@ -13,11 +14,13 @@ struct stock_start {
 	/* An item was damaged, and the next one is tried; may be NULL */
 	void (*thrown_away)(void *opaque, const char *blame, const struct riffle_error *error);
 	void *opaque;
+	unsigned bad; /* the result: how many were thrown away */
 };
 
 /*
- * machine_build() for an item of the stock, which is gone from it whatever becomes of the machine. STOCK_EMPTY: there
- * is none. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon).
+ * machine_build() for an item of the stock, which is gone from it whatever becomes of the machine. But an item of a
+ * directory that is of another machine than `load` asks for stays there. STOCK_EMPTY: there is none, or STOCK_BAD_MAX
+ * were damaged. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon), TRUST.
  */
 int stock_start(struct machine **machine, struct stock_start *start, const struct machine_observer *observer,
 		struct phases *phases, const char **blame, struct riffle_error *error);

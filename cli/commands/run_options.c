@@ -326,7 +326,7 @@ static const char *find_config(int argc, char **argv)
 	return NULL;
 }
 
-enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
+static enum run_parsed parse(struct run_options *o, int argc, char **argv, bool apply_config)
 {
 	enum {
 		RELOCS = 256,
@@ -425,7 +425,8 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	/* before all options, which change what it says */
 	const char *config = find_config(argc, argv);
 
-	if (config && !run_config_apply(m, config))
+	o->config = config;
+	if (config && apply_config && !run_config_apply(m, config))
 		return RUN_WRONG;
 	optind = 0; /* also resets what getopt_long keeps to itself */
 	opterr = 0;
@@ -630,5 +631,17 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 	for (unsigned i = 0; i < appends; i++)
 		if (!set_command_line(m, appended[i], true))
 			return RUN_WRONG;
+	if (config && !apply_config)
+		return RUN_GO; /* what it lacks may be there */
 	return check_command(o) == RUN_GO && check_stock(o, of_item) == RUN_GO ? check(o, randomize_given) : RUN_WRONG;
+}
+
+enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
+{
+	return parse(o, argc, argv, true);
+}
+
+enum run_parsed run_options_parse_words(struct run_options *o, int argc, char **argv)
+{
+	return parse(o, argc, argv, false);
 }

@@ -20,6 +20,7 @@ struct run_options {
 	const char *status_out;
 	const char *save_to;                          /* a directory for a snapshot, after which riffle exits */
 	const char *from_stock;                       /* its directory, or unix:PATH */
+	const char *config;                           /* the file of --config; NULL: none */
 	const char *environment[RUN_ENVIRONMENT_MAX]; /* NAME=VALUE, or just NAME: copied from riffle's environment */
 	size_t environment_count;
 };
@@ -29,6 +30,9 @@ enum run_parsed { RUN_GO, RUN_HELPED, RUN_WRONG };
 
 /* Parses and checks; prints help to stdout and errors to stderr. Strings in *options point into argv. */
 enum run_parsed run_options_parse(struct run_options *options, int argc, char **argv);
+
+/* The same, but the file of --config is only named. */
+enum run_parsed run_options_parse_words(struct run_options *options, int argc, char **argv);
 
 /* The value of --console. NULL, or what is wrong with it. */
 const char *run_options_console(const char *text, struct machine_config *config);

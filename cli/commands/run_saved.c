@@ -147,8 +147,12 @@ int run_from_stock(struct machine **machine, const struct run_options *o, const 
 	if (status != STOCK_EMPTY)
 		return status;
 	if (!o->machine.kernel)
-		return riffle_fail(error, RIFFLE_ERR_IO, "stock", "is empty, and no kernel is given");
+		return riffle_fail(error, RIFFLE_ERR_IO, "stock",
+				   start.bad ? "has no item that is whole, and no kernel is given"
+					     : "is empty, and no kernel is given");
 	if (observer->notice)
-		observer->notice(observer->opaque, "the stock is empty: the kernel is loaded afresh");
+		observer->notice(observer->opaque,
+				 start.bad ? "the stock has no item that is whole: the kernel is loaded afresh"
+					   : "the stock is empty: the kernel is loaded afresh");
 	return RUN_NOT_FROM_STOCK;
 }

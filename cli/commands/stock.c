@@ -22,17 +22,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
-#include <riffle/version.h>
-
 #include "cli/commands.h"
-#include "common/checksum.h"
+#include "cli/commands/run_options.h"
+#include "cli/commands/stock_key.h"
 #include "common/fail.h"
 #include "host/input.h"
 #include "host/memory_size.h"
 #include "host/shown.h"
 #include "host/suggest.h"
+#include "machine/snapshot_files.h"
 #include "machine/stock.h"
 #include "machine/unix_socket.h"
 #include "monitor/event/descriptors.h"
@@ -69,6 +67,8 @@ static const char help[] =
 #define LOCK_TRIES 10u
 #define PATIENCE_S 600 /* with a guest that does not come to its mark */
 #define FAILURE_WAIT_MAX_S 60
+#define RECOUNT_S 10     /* items that nobody took may be damaged meanwhile */
+#define LOOKING_SHARE 20 /* of the time goes into looking for changes: one in so many */
 
 struct daemon {
 	const char *directory, *socket_path, *stage, *machine, *take;
@@ -78,7 +78,17 @@ struct daemon {
 	bool once, status, json;
 	struct stock stock;
 	int signal_fd, listen_fd;
-	char key[STOCK_KEY_DIGITS + 1];
+	char key[STOCK_KEY_DIGITS + 1]; /* "": none yet */
+	struct stock_key of;
+	bool lacking; /* a file of the machine: no item is made, and those that are ready stay */
+	uint64_t look_at;
+	const char *blame; /* for an error of the daemon's end; NULL: the directory */
+	struct {
+		unsigned ready;
+		uint64_t bytes;
+		struct timespec changed; /* the list of items, when they were counted */
+		time_t at;
+	} counted;
 	char making[64]; /* the item's name */
 	pid_t child;     /* who makes it; 0: nobody */
 	time_t since, retry_at;
@@ -99,59 +109,73 @@ static time_t now(void)
 	return t.tv_sec;
 }
 
+/* In DIR, beside making/ and ready/. */
+static const char *const own_files[] = {"key", "key.part", "log", "lock", "made", "taken", "empty", "bad"};
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
 /* ---- what the items are of ---- */
 
-/* A word, and if it names a file which file that is now. */
-static void add_to_key(XXH64_state_t *hash, const char *word)
+#define MAKER_WORDS (ARGUMENTS_MAX + 16)
+#define MAKER_DIRECTORY 3 /* of its words, the directory of the item */
+
+static void list_words(const struct daemon *d, const char *words[MAKER_WORDS])
 {
-	struct stat st;
+	size_t count = 0;
 
-	XXH64_update(hash, word, strlen(word) + 1);
-	if (stat(word, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	const uint64_t identity[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
-				     (uint64_t)st.st_mtim.tv_nsec};
-
-	XXH64_update(hash, identity, sizeof identity);
+	words[count++] = "riffle";
+	words[count++] = "run";
+	words[count++] = "--save-to";
+	words[count++] = "";
+	words[count++] = "--save-at";
+	words[count++] = !strcmp(d->stage, "booted") ? "mark" : "start";
+	words[count++] = "--console";
+	words[count++] = "none";
+	if (d->machine) {
+		words[count++] = "--config";
+		words[count++] = d->machine;
+	}
+	for (char **word = d->arguments; *word; word++)
+		words[count++] = *word;
+	words[count] = NULL;
 }
 
-/* The kernel and initrd that a machine's file names. */
-static void add_machine_to_key(XXH64_state_t *hash, const char *path)
+/* -1: go on; otherwise the exit code. What is wrong is said. */
+static int describe(struct daemon *d)
 {
-	static const char *const members[] = {"kernel_image_path", "initrd_path"};
-	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
-	const json_t *source = json_object_get(json, "boot-source");
+	static const char *words[MAKER_WORDS];
+	static char *permuted[MAKER_WORDS];
+	static struct run_options options;
+	int count = 0;
 
-	add_to_key(hash, path);
-	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-		const char *name = json_string_value(json_object_get(source, members[i]));
-
-		if (name)
-			add_to_key(hash, name);
+	list_words(d, words);
+	for (; words[count]; count++)
+		permuted[count] = (char *)words[count];
+	d->of = (struct stock_key){.stage = d->stage, .words = words, .options = &options};
+	switch (run_options_parse_words(&options, count - 1, permuted + 1)) {
+	case RUN_HELPED:
+		return EXIT_SUCCESS;
+	case RUN_WRONG:
+		return EXIT_USAGE;
+	case RUN_GO:
+		break;
 	}
-	json_decref(json);
-}
-
-static void make_key(const struct daemon *d, char key[STOCK_KEY_DIGITS + 1])
-{
-	XXH64_state_t hash;
-
-	XXH64_reset(&hash, 0);
-	XXH64_update(&hash, RIFFLE_VERSION_STRING, sizeof RIFFLE_VERSION_STRING);
-	XXH64_update(&hash, d->stage, strlen(d->stage) + 1);
-	if (d->machine)
-		add_machine_to_key(&hash, d->machine);
-	for (char **word = d->arguments; *word; word++) {
-		if (!strcmp(*word, "--config") && word[1])
-			add_machine_to_key(&hash, word[1]);
-		add_to_key(&hash, *word);
-	}
-	snprintf(key, STOCK_KEY_DIGITS + 1, "%016llx", (unsigned long long)XXH64_digest(&hash));
+	if (options.command)
+		return usage("a guest that runs a command cannot be saved, so there is no stock of it", "--");
+	return -1;
 }
 
 static int write_key(const struct daemon *d, struct riffle_error *error)
 {
-	int fd = openat(d->stock.directory_fd, "key.part", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* what a kill left, or whatever else has this name */
+	unlinkat(d->stock.directory_fd, "key.part", 0);
+	int fd = stock_open_file(&d->stock, "key.part", O_WRONLY | O_CREAT | O_EXCL);
 	bool good = fd >= 0 && write(fd, d->key, STOCK_KEY_DIGITS) == STOCK_KEY_DIGITS;
 
 	if (fd >= 0)
@@ -161,18 +185,46 @@ static int write_key(const struct daemon *d, struct riffle_error *error)
 	return 0;
 }
 
-/* A kernel or an option that changed: items of the old one are nobody's. */
+static void tell_lack(struct daemon *d, const char *blame, const struct riffle_error *error)
+{
+	if (!d->lacking) {
+		report_error(blame, error);
+		fprintf(stderr, "riffle: %s: items are kept, and none are made until that is there\n",
+			SHOWN(d->directory));
+	}
+	d->lacking = true;
+}
+
+/*
+ * A kernel or an option that changed: items of the old one are nobody's. A file that is missing is about to be
+ * replaced, or was moved by mistake.
+ */
 static int follow_changes(struct daemon *d, struct riffle_error *error)
 {
 	char key[STOCK_KEY_DIGITS + 1];
+	uint64_t begun = now_ns();
+	const char *blame;
 	int status;
 
-	make_key(d, key);
+	if (begun < d->look_at)
+		return 0;
+	status = stock_key_make(key, &d->of, &blame, error);
+	d->look_at = now_ns() + LOOKING_SHARE * (now_ns() - begun);
+	if (status && d->once) {
+		d->blame = blame;
+		return status;
+	}
+	if (status) {
+		tell_lack(d, blame, error);
+		return 0;
+	}
+	d->lacking = false;
 	if (!strcmp(key, d->key))
 		return 0;
 	memcpy(d->key, key, sizeof key);
 	if ((status = write_key(d, error)))
 		return status;
+	d->counted.at = 0;
 	if (!d->child)
 		stock_sweep(&d->stock, d->key);
 	return 0;
@@ -192,18 +244,11 @@ static void be_idle(void)
 
 static void run_maker(const struct daemon *d, pid_t parent, const char *directory)
 {
-	const char *words[ARGUMENTS_MAX + 16] = {
-	    "riffle",    "run", "--save-to", directory, "--save-at", !strcmp(d->stage, "booted") ? "mark" : "start",
-	    "--console", "none"};
-	size_t count = 8;
+	const char *words[MAKER_WORDS];
 	sigset_t none;
 
-	if (d->machine) {
-		words[count++] = "--config";
-		words[count++] = d->machine;
-	}
-	for (char **word = d->arguments; *word; word++)
-		words[count++] = *word;
+	list_words(d, words);
+	words[MAKER_DIRECTORY] = directory;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(127);
@@ -211,7 +256,7 @@ static void run_maker(const struct daemon *d, pid_t parent, const char *director
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (!d->once) /* whom somebody waits for */
 		be_idle();
-	int log = openat(d->stock.directory_fd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int log = stock_open_file(&d->stock, "log", O_WRONLY | O_CREAT | O_TRUNC);
 
 	if (log >= 0) {
 		dup2(log, STDOUT_FILENO);
@@ -221,11 +266,28 @@ static void run_maker(const struct daemon *d, pid_t parent, const char *director
 	_exit(127);
 }
 
-static bool has_room(const struct daemon *d)
+/* Each item that comes or goes changes the list. */
+static unsigned count_ready(struct daemon *d, uint64_t *bytes)
+{
+	struct stat st;
+
+	if (fstatat(d->stock.directory_fd, "ready", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		memset(&st, 0, sizeof st);
+	if (!d->counted.at || now() - d->counted.at >= RECOUNT_S ||
+	    memcmp(&st.st_mtim, &d->counted.changed, sizeof st.st_mtim) != 0) {
+		d->counted.changed = st.st_mtim;
+		d->counted.at = now();
+		d->counted.ready = stock_ready(&d->stock, &d->counted.bytes);
+	}
+	*bytes = d->counted.bytes;
+	return d->counted.ready;
+}
+
+static bool has_room(struct daemon *d)
 {
 	struct statvfs fs;
 	uint64_t bytes;
-	unsigned ready = stock_ready(&d->stock, &bytes);
+	unsigned ready = count_ready(d, &bytes);
 
 	if (ready >= d->keep || (d->max_bytes && ready && bytes + bytes / ready > d->max_bytes))
 		return false;
@@ -267,7 +329,7 @@ static bool is_complete(const struct daemon *d)
 /* The last line that who made the item has written: why it failed. */
 static void read_reason(const struct daemon *d, char *text, size_t room)
 {
-	int fd = openat(d->stock.directory_fd, "log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = stock_open_file(&d->stock, "log", O_RDONLY);
 	off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END), from = end > (off_t)room - 1 ? end - (off_t)room + 1 : 0;
 	ssize_t got = fd < 0 ? 0 : pread(fd, text, room - 1, from);
 
@@ -307,6 +369,7 @@ static void end_item(struct daemon *d, int status)
 	if (good) {
 		d->failures = 0;
 		stock_count(&d->stock, "made");
+		d->counted.at = 0;
 	} else {
 		unsigned wait = 1u << (d->failures < 6 ? d->failures : 6);
 
@@ -334,11 +397,12 @@ static void look_after_child(struct daemon *d)
 static void give(struct daemon *d)
 {
 	int peer = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	struct stock_item item = {.state_fd = -1, .memory_fd = -1};
+	struct riffle_error error;
+	struct stock_item item;
 
 	if (peer < 0)
 		return;
-	bool taken = stock_take(&d->stock, &item);
+	bool taken = stock_take(&d->stock, &item, NULL, NULL, &error) > 0;
 	const int fds[] = {item.state_fd, item.memory_fd};
 	/* who is gone meanwhile had the item: it is not given twice */
 	ssize_t ignored = descriptors_send(peer, "1", 1, fds, taken ? 2 : 0, MSG_DONTWAIT);
@@ -357,7 +421,7 @@ static void give(struct daemon *d)
  */
 static int take_lock(const struct daemon *d, struct riffle_error *error)
 {
-	int lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int lock = stock_open_file(&d->stock, "lock", O_RDWR | O_CREAT);
 
 	if (lock < 0)
 		return riffle_fail_system(error, errno, "lock", "cannot be made");
@@ -372,6 +436,28 @@ static int take_lock(const struct daemon *d, struct riffle_error *error)
 	return 0;
 }
 
+/* What is there must be what an earlier daemon made: neither links nor FIFOs, and nobody else's. */
+static int check_names(const struct daemon *d, struct riffle_error *error)
+{
+	static const char *const directories[] = {"making", "ready"};
+	int status = 0;
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof own_files / sizeof *own_files; i++)
+		if (fstatat(d->stock.directory_fd, own_files[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+			return riffle_fail(error, RIFFLE_ERR_IO, own_files[i], "is not a regular file");
+	for (size_t i = 0; !status && i < sizeof directories / sizeof *directories; i++) {
+		if ((mkdirat(d->stock.directory_fd, directories[i], 0700) < 0 && errno != EEXIST) ||
+		    fstatat(d->stock.directory_fd, directories[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return riffle_fail_system(error, errno, directories[i], "cannot be made");
+		status = S_ISDIR(st.st_mode) ? snapshot_file_trust(&st, error)
+					     : riffle_fail(error, RIFFLE_ERR_IO, "", "is not a directory");
+		if (status)
+			error->field = directories[i];
+	}
+	return status;
+}
+
 static int set_up(struct daemon *d, struct riffle_error *error)
 {
 	sigset_t ends;
@@ -379,17 +465,16 @@ static int set_up(struct daemon *d, struct riffle_error *error)
 
 	if (mkdir(d->directory, 0700) < 0 && errno != EEXIST)
 		return riffle_fail_system(error, errno, "directory", "cannot be made");
-	if ((status = stock_open(&d->stock, d->directory, error)))
+	if ((status = stock_open(&d->stock, d->directory, error)) || (status = check_names(d, error)) ||
+	    (status = take_lock(d, error)))
 		return status;
-	if ((status = take_lock(d, error)))
+	/* what an earlier daemon made, until it is known whether that has changed */
+	if (!stock_read_key(&d->stock, d->key))
+		d->key[0] = 0;
+	if ((status = follow_changes(d, error)))
 		return status;
-	if ((mkdirat(d->stock.directory_fd, "making", 0700) < 0 && errno != EEXIST) ||
-	    (mkdirat(d->stock.directory_fd, "ready", 0700) < 0 && errno != EEXIST))
-		return riffle_fail_system(error, errno, "directory", "cannot be made");
-	make_key(d, d->key);
-	if ((status = write_key(d, error)))
-		return status;
-	stock_sweep(&d->stock, d->key);
+	if (d->key[0])
+		stock_sweep(&d->stock, d->key);
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGTERM);
 	sigaddset(&ends, SIGINT);
@@ -412,12 +497,12 @@ static int serve(struct daemon *d, struct riffle_error *error)
 		look_after_child(d);
 		if ((status = follow_changes(d, error)))
 			return status;
-		if (!d->child && now() >= d->retry_at && has_room(d))
+		if (!d->child && !d->lacking && now() >= d->retry_at && has_room(d))
 			begin_item(d);
-		if (d->once && !d->child && (stock_ready(&d->stock, &bytes) >= d->keep || d->failures))
+		if (d->once && !d->child && (count_ready(d, &bytes) >= d->keep || d->failures))
 			return d->failures
 				   ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items", "too few could be made",
-							  stock_ready(&d->stock, &bytes), d->keep)
+							  count_ready(d, &bytes), d->keep)
 				   : 0;
 		if (poll(fds, 2, TICK_MS) <= 0)
 			continue;
@@ -450,7 +535,7 @@ static int show_status(struct daemon *d)
 		return EXIT_FAILURE;
 	}
 	unsigned ready = stock_ready(&d->stock, &bytes);
-	int lock = openat(d->stock.directory_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int lock = stock_open_file(&d->stock, "lock", O_RDWR);
 	bool runs = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0;
 
 	if (lock >= 0)
@@ -465,33 +550,80 @@ static int show_status(struct daemon *d)
 	return EXIT_SUCCESS;
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Which it has once it is needed. */
+static bool has_name(const struct daemon *d, const char *name, const struct stat *of)
+{
+	struct stat st;
+
+	return fstatat(d->stock.directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && is_same(&st, of);
+}
+
+/* Whether a directory has one of the stock's own names, or lies where its items are. */
+static bool is_of_stock(const struct daemon *d, int directory)
+{
+	struct stat at, above;
+	int fd = fcntl(directory, F_DUPFD_CLOEXEC, 3);
+	bool found = fd < 0 || fstat(fd, &at) < 0;
+
+	for (size_t i = 0; !found && i < sizeof own_files / sizeof *own_files; i++)
+		found = has_name(d, own_files[i], &at);
+	for (bool top = false; !found && !top; at = above) {
+		int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		close(fd);
+		fd = up;
+		found = has_name(d, "ready", &at) || has_name(d, "making", &at) || fd < 0 || fstat(fd, &above) < 0;
+		top = !found && is_same(&at, &above);
+	}
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/* Removes the directory again if the item cannot be had. */
+static int take_into(struct daemon *d, const char **blame, struct riffle_error *error)
+{
+	int to, taken = -1;
+
+	*blame = d->take;
+	if (mkdir(d->take, 0700) < 0)
+		return riffle_fail_system(error, errno, "--take", "cannot be made");
+	if ((to = open(d->take, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		riffle_fail_system(error, errno, "--take", "cannot be opened");
+	else if (is_of_stock(d, to))
+		riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--take", "is a place of the stock's own");
+	else
+		taken = stock_move(&d->stock, to, error);
+	if (to >= 0)
+		close(to);
+	if (taken > 0)
+		return 0;
+	rmdir(d->take);
+	if (taken == 0) {
+		*blame = d->directory;
+		riffle_fail(error, RIFFLE_ERR_IO, "stock", "is empty");
+	}
+	return (int)error->status;
+}
+
 /* An item's files under names of the caller's. */
 static int take_item(struct daemon *d)
 {
 	struct riffle_error error;
-	int to = -1, taken = 0;
-	bool made = mkdir(d->take, 0700) == 0;
-	const char *blame = d->take;
+	const char *blame = d->directory;
+	int status = stock_open(&d->stock, d->directory, &error);
 
-	if (!made)
-		riffle_fail_system(&error, errno, "--take", "cannot be made");
-	else if ((to = open(d->take, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		riffle_fail_system(&error, errno, "--take", "cannot be opened");
-	else if (stock_open(&d->stock, d->directory, &error))
-		blame = d->directory;
-	else if ((taken = stock_move(&d->stock, to, &error)) == 0) {
-		blame = d->directory;
-		riffle_fail(&error, RIFFLE_ERR_IO, "stock", "is empty");
-	}
+	if (!status)
+		status = take_into(d, &blame, &error);
 	stock_close(&d->stock);
-	if (to >= 0)
-		close(to);
-	if (taken > 0)
-		return EXIT_SUCCESS;
-	if (made)
-		rmdir(d->take);
-	report_error(blame, &error);
-	return EXIT_FAILURE;
+	if (status)
+		report_error(blame, &error);
+	return status ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* -1: go on. */
@@ -581,7 +713,7 @@ static int parse(struct daemon *d, int argc, char **argv)
 		return usage("what to run is missing after --", "");
 	if (argc - optind > ARGUMENTS_MAX)
 		return usage("too many words after --", argv[optind + ARGUMENTS_MAX]);
-	return -1;
+	return describe(d);
 }
 
 int command_stock(int argc, char **argv)
@@ -599,6 +731,6 @@ int command_stock(int argc, char **argv)
 		status = serve(&d, &error);
 	stop(&d);
 	if (status)
-		report_error(d.directory, &error);
+		report_error(d.blame ? d.blame : d.directory, &error);
 	return status ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -379,11 +380,12 @@ def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
     ({"drives": 2}, "drives: the stock's item is of another machine than was configured (found 1, expected 2)"),
 ])
 def test_items_of_another_machine(kvm, prepared, tmp_path, what, message):
-    """The start fails instead of giving the wrong machine, and can be repeated after a correction."""
+    """The start fails instead of giving the wrong machine, and can be repeated after a correction. The item stays."""
     directory = tmp_path / "stock"
     fill_with(directory, 1, machine(tmp_path, prepared))
     one = Started(tmp_path, prepared, directory, **what)
     assert one.code == 400 and message in one.body["fault_message"], one.body
+    assert status(directory)["ready"] == 1      # it is left for whom it suits
     assert one.vmm.ask("PUT", "/boot-source", {"kernel_image_path": str(prepared)})[0] == 204
     assert one.vmm.ask("PUT", "/actions", {"action_type": "InstanceStart"})[0] == 204
     one.end()
@@ -424,6 +426,334 @@ def test_the_machine_that_a_file_names(kvm, prepared, tmp_path):
     assert len(left_of(directory)) == 1 and before != left_of(directory)
 
 
+# ---- what a stock is trusted with
+
+
+@pytest.fixture(scope="module")
+def one_item(kvm, prepared, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("one") / "stock"
+    fill(directory, 1, prepared)
+    return directory
+
+
+@pytest.fixture
+def copies(one_item, tmp_path):
+    """A function that makes a stock of so many copies of one item: what counts is what becomes of each."""
+    def make(count, name="stock"):
+        directory = tmp_path / name
+        shutil.copytree(one_item, directory, ignore=shutil.ignore_patterns("ready"))
+        (directory / "ready").mkdir(mode=0o700)
+        item, = items(one_item)
+        for i in range(count):
+            subprocess.run(["cp", "-r", "--sparse=always", item, directory / "ready" / f"{item.name[:16]}-{i:016x}"], check=True)
+        return directory
+
+    return make
+
+
+def as_is(prepared):
+    """The words that the copies' key is of."""
+    return "--", "--accept-emulation", "-m", "128M", prepared
+
+
+def foreign(path):
+    os.chown(path, 1234, -1)
+
+
+BREACHES = {f"mode {mode:o}": (lambda path, mode=mode: path.chmod(mode)) for mode in (0o720, 0o702)}
+BREACHES["owner"] = foreign
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_stock_that_others_can_change(copies, prepared, breach):
+    """Its directories are refused, and its items are as if they were not there."""
+    if breach == "owner" and os.geteuid():
+        pytest.skip("giving files away takes root")
+    spoil = BREACHES[breach]
+    message = "is neither root nor the user that runs this" if breach == "owner" else "lets its group or others change it"
+    for i, path in enumerate((".", "ready", "ready/*", "ready/*/state", "ready/*/memory")):
+        directory = copies(1, f"stock{i}")
+        target, = directory.glob(path) if path != "." else [directory]
+        spoil(target)
+        good, said = take(directory)
+        assert not good, path
+        assert (message if i < 2 else "stock: is empty") in said, said
+        r = stock(directory, "--take", directory.parent / "to")
+        assert r.returncode == 1 and (message if i < 2 else "stock: is empty") in r.stderr, r.stderr
+        assert not (directory.parent / "to").exists() and len(items(directory)) == 1
+        if i < 2:
+            r = stock(directory, "--keep", 1, "--once", *as_is(prepared))
+            assert r.returncode == 1 and message in r.stderr, r.stderr
+        else:
+            assert status(directory)["ready"] == 0
+        assert len(list((directory / "ready").glob("*/memory"))) == 1
+
+
+def test_links_in_a_stock(copies, prepared, tmp_path):
+    """What they lead to is neither taken nor removed."""
+    directory = copies(1)
+    item, = items(directory)
+    key = item.name[:16]
+    elsewhere = tmp_path / "elsewhere"
+    item.rename(elsewhere)
+    item.symlink_to(elsewhere)
+    for at in ("making", "ready"):
+        (directory / at / f"{key}-{'a' * 16}").symlink_to(elsewhere)
+        (directory / at / f"{'b' * 16}-{'a' * 16}").symlink_to(elsewhere)
+        (directory / at / "notes").mkdir()
+        (directory / at / "notes" / "state").write_text("somebody's own")
+    assert status(directory)["ready"] == 0
+    assert "stock: is empty" in take(directory)[1]
+    fill(directory, 1, prepared)
+    assert sorted(p.name for p in elsewhere.iterdir()) == ["memory", "state"]
+    assert all((directory / at / "notes" / "state").exists() for at in ("making", "ready"))
+    assert status(directory)["ready"] == 1
+    # an item's file, and the lists themselves
+    directory = copies(1, "second")
+    item, = items(directory)
+    (item / "state").rename(tmp_path / "state")
+    (item / "state").symlink_to(tmp_path / "state")
+    assert "stock: is empty" in take(directory)[1]
+    for at in ("making", "ready"):
+        shutil.rmtree(directory / at)
+        (tmp_path / at).mkdir()
+        (tmp_path / at / item.name).mkdir()
+        (tmp_path / at / item.name / "state").write_text("x")
+        (directory / at).symlink_to(tmp_path / at)
+        r = stock(directory, "--keep", 1, "--once", *as_is(prepared))
+        assert r.returncode == 1 and f"{at}: is not a directory" in r.stderr, r.stderr
+        assert (tmp_path / at / item.name / "state").exists()
+        (directory / at).unlink()
+
+
+def spoil_memory(item):
+    os.truncate(item / "memory", 4096)
+
+
+def spoil_bit(item):
+    state = bytearray((item / "state").read_bytes())
+    state[500] ^= 1
+    (item / "state").write_bytes(state)
+
+
+BROKEN = {
+    "no memory": lambda item: (item / "memory").unlink(),
+    "empty": lambda item: os.truncate(item / "state", 0),
+    "cut": lambda item: os.truncate(item / "state", 1000),
+    "bit": spoil_bit,
+    "memory cut": spoil_memory,
+    "fifo": lambda item: ((item / "memory").unlink(), os.mkfifo(item / "memory")),
+}
+
+
+def test_broken_items_are_not_ready(copies, prepared):
+    """They are not counted, not given by name, and made again."""
+    directory = copies(len(BROKEN))
+    for spoil, item in zip(BROKEN.values(), sorted(items(directory))):
+        spoil(item)
+    assert status(directory)["ready"] == 0
+    r = stock(directory, "--take", directory.parent / "to")
+    assert r.returncode == 1 and "stock: is empty" in r.stderr
+    fill(directory, 1, prepared)
+    assert len(items(directory)) == 1 and status(directory)["ready"] == 1
+
+
+def truncate_all(directory):
+    for item in items(directory):
+        os.truncate(item / "state", 1000)
+
+
+def test_a_stock_of_bad_items_is_given_up(copies, prepared):
+    """After some of them, as if it were empty; they are not all used up."""
+    directory = copies(12)
+    truncate_all(directory)
+    good, said = take(directory, prepared)
+    assert good and said.count("is thrown away") == 8, said
+    assert "the stock has no item that is whole: the kernel is loaded afresh" in said
+    assert len(items(directory)) == 4 and status(directory)["bad"] == 8
+    good, said = take(directory)
+    assert good is False and said.count("is thrown away") == 4, said
+
+
+class Server:
+    """A stock's socket, with which something is wrong."""
+
+    def __init__(self, path, serve):
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(path))
+        self.listener.listen(8)
+        self.clients, self.serve = [], serve
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            self.clients.append(client)
+            self.serve(client)
+
+    def end(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+
+
+def test_bad_daemons(copies, prepared, tmp_path):
+    """One that has bad items without end, one that never answers, one that gives something else than files."""
+    directory = copies(1)
+    truncate_all(directory)
+    item, = items(directory)
+    fds = [os.open(item / name, os.O_RDWR) for name in ("state", "memory")]
+    path = tmp_path / "bad"
+    server = Server(path, lambda client: socket.send_fds(client, [b"1"], fds))
+    good, said = take(f"unix:{path}", prepared)
+    server.end()
+    assert good and said.count("is thrown away") == 8, said
+    for name, serve, message in (
+            ("silent", lambda client: None, "stock: its daemon does not answer: Connection timed out"),
+            ("gone", lambda client: client.close(), "stock: its daemon does not answer: Connection reset by peer"),
+            ("pipes", lambda client: socket.send_fds(client, [b"1"], list(os.pipe())),
+             "stock: its daemon gave something else than two files of its user")):
+        server = Server(tmp_path / name, serve)
+        r = run(RIFFLE, "run", "--from-stock", f"unix:{tmp_path / name}", "--accept-emulation", "--console", "none", prepared)
+        server.end()
+        assert r.returncode == 1 and r.stderr == f"riffle: unix:{tmp_path / name}: {message}\n", r.stderr
+
+
+def test_what_is_no_file(copies, prepared):
+    """Nobody waits for whoever might open the other end."""
+    for name in ("key", "log", "taken", "lock"):
+        directory = copies(1, f"stock-{name}")
+        (directory / name).unlink(missing_ok=True)
+        os.mkfifo(directory / name)
+        r = stock(directory, "--keep", 1, "--once", *as_is(prepared))
+        assert r.returncode == 1 and r.stderr == f"riffle: {directory}: {name}: is not a regular file\n", r.stderr
+        good, said = take(directory)
+        assert good == (name != "key"), said
+        assert name != "key" or "key: is not a regular file" in said
+        assert status(directory)["taken"] in (0, 1)
+
+
+def test_places_that_are_the_stocks_own(copies, tmp_path):
+    directory = copies(1)
+    (directory / "ready" / "deep").mkdir()
+    (tmp_path / "link").symlink_to(directory / "making")
+    for to in (directory / "ready/x", directory / "making/x", directory / "ready/deep/x", tmp_path / "link/x", directory / "taken"):
+        (directory / "taken").unlink(missing_ok=True)
+        r = stock(directory, "--take", to)
+        assert r.returncode == 1 and r.stderr == f"riffle: {to}: --take: is a place of the stock's own\n", r.stderr
+        assert not to.exists() and status(directory)["ready"] == 1
+    assert stock(directory, "--take", directory / "own").returncode == 0
+    assert resume(directory / "own")[0]
+
+
+# ---- what a stock is of
+
+
+def test_what_is_missing_leaves_the_items(kvm, prepared, tmp_path):
+    kernel = tmp_path / "kernel"
+    shutil.copy(prepared, kernel)
+    config = machine(tmp_path, kernel)
+    directory = tmp_path / "stock"
+    fill_with(directory, 1, config)
+    before = left_of(directory)
+    words = ["--keep", 1, "--machine", config, "--", "--accept-emulation"]
+    for path, message in ((config, "--config: cannot be examined: No such file or directory"),
+                          (kernel, "kernel: cannot be examined: No such file or directory")):
+        path.rename(tmp_path / "away")
+        r = stock(directory, "--once", *words)
+        assert r.returncode == 1 and r.stderr == f"riffle: {path}: {message}\n", r.stderr
+        assert left_of(directory) == before and status(directory)["ready"] == 1
+        with tempfile.TemporaryFile("w+") as err:
+            daemon = subprocess.Popen([str(w) for w in (RIFFLE, "stock", "--dir", directory, *words)], stderr=err)
+            deadline = time.monotonic() + 60
+            said = ""
+            while "items are kept" not in said and time.monotonic() < deadline:
+                time.sleep(0.1)
+                err.seek(0)
+                said = err.read()
+            daemon.terminate()
+            assert daemon.wait(30) == 0
+        assert said == (f"riffle: {path}: {message}\n"
+                        f"riffle: {directory}: items are kept, and none are made until that is there\n"), said
+        assert left_of(directory) == before
+        (tmp_path / "away").rename(path)
+    text = config.read_text()
+    config.write_text(text[:-2])
+    r = stock(directory, "--once", *words)
+    assert r.returncode == 1 and f"riffle: {config}: --config: is not valid JSON" in r.stderr, r.stderr
+    assert left_of(directory) == before
+    shutil.rmtree(directory / "making")
+    assert take(directory)[0]
+
+
+def change_kernel(tmp_path):
+    os.utime(tmp_path / "kernel", (1, 1))
+
+
+def change_file(tmp_path):
+    (tmp_path / "initrd").write_bytes(b"another initrd")
+
+
+def change_directory(tmp_path):
+    path = tmp_path / "root" / "etc" / "file"
+    before = path.stat()
+    path.write_text("other text")   # as long as it was, and as old
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def change_cpu(tmp_path):
+    (tmp_path / "cpu.json").write_text('{"kvm_capabilities": []}\n')
+
+
+def change_disk(tmp_path):
+    os.truncate(tmp_path / "disk", 2 << 20)
+
+
+NAMED = {
+    "--initrd=": (["--initrd=initrd", "kernel"], change_file),
+    "-iF": (["-iinitrd", "kernel"], change_file),
+    "--initrd F": (["--init", "initrd", "kernel"], change_file),
+    "-i DIR": (["-i", "root", "kernel"], change_directory),
+    "--config=": (["--config=machine.json"], change_kernel),
+    "cpu-config": (["--config", "machine.json"], change_cpu),
+    "--disk=": (["--disk=disk,raw", "kernel"], change_disk),
+}
+
+
+@pytest.mark.parametrize("how", NAMED)
+def test_a_file_that_changes(kvm, prepared, tmp_path, how):
+    """However it is named; and not when nothing has changed, or a guest has written to its disk."""
+    words, change = NAMED[how]
+    (tmp_path / "kernel").symlink_to(prepared)
+    if change is change_kernel:
+        (tmp_path / "kernel").unlink()
+        shutil.copy(prepared, tmp_path / "kernel")
+    (tmp_path / "initrd").write_bytes(b"an initrd")
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    (tmp_path / "root" / "etc" / "file").write_text("first text")
+    (tmp_path / "cpu.json").write_text("{}")
+    machine(tmp_path, "kernel", **{"cpu-config": "cpu.json"})
+    directory = tmp_path / "stock"
+
+    def fill_here():
+        r = subprocess.run([str(w) for w in (RIFFLE, "stock", "--dir", directory, "--keep", "1", "--once", "--", "--accept-emulation",
+                                             *(["-m", "128M"] if "config" not in how else []), *words)],
+                           cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
+        assert r.returncode == 0, r.stderr
+        return left_of(directory)
+
+    before = fill_here()
+    os.utime(tmp_path / "disk", (1, 1))
+    assert fill_here() == before
+    change(tmp_path)
+    after = fill_here()
+    assert len(after) == 1 and after != before
+
+
 def test_huge_pages_that_the_host_has_not(kvm, prepared, tmp_path):
     """The message says where they come from."""
     machine(tmp_path, prepared)
@@ -443,7 +773,10 @@ def test_huge_pages_that_the_host_has_not(kvm, prepared, tmp_path):
     (["--keep", "1", "--max-bytes", "x", "--", "k"], "riffle stock: --max-bytes must be a size, as 512M (found 'x'); riffle stock --help shows more"),
     (["--keep", "1"], "riffle stock: what to run is missing after -- (found ''); riffle stock --help shows more"),
     (["--keep", "1", "--once", "--", "/no/kernel"],
-     "riffle: DIR/log: item: could not be made: riffle: /no/kernel: file: cannot be opened: No such file or directory"),
+     "riffle: /no/kernel: kernel: cannot be examined: No such file or directory"),
+    (["--keep", "1", "--once", "--", "--memry", "1G", "k"], "riffle run: '--memry' is no option or lacks its argument; perhaps --memory is meant; riffle run --help shows more"),
+    (["--keep", "1", "--once", "--", "k", "--", "true"],
+     "riffle stock: a guest that runs a command cannot be saved, so there is no stock of it (found '--'); riffle stock --help shows more"),
 ])
 def test_what_is_wrong_is_said(tmp_path, words, message):
     r = stock(tmp_path / "stock", *words)
