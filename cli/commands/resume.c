@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include "cli/commands.h"
 #include "cli/commands/run_end.h"
@@ -187,6 +188,19 @@ static int parse(struct resume *r, int argc, char **argv)
 	return -1;
 }
 
+/* It says which disks, taps and sockets are opened. False, and a message. */
+static bool trust(const char *path)
+{
+	struct riffle_error error;
+	struct stat st;
+
+	/* what is missing is an error of loading it */
+	if (stat(path, &st) < 0 || snapshot_file_trust(&st, &error) == 0)
+		return true;
+	report_error(path, &error);
+	return false;
+}
+
 int command_resume(int argc, char **argv)
 {
 	static struct resume r;
@@ -198,6 +212,8 @@ int command_resume(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	snapshot_directory_recover(argv[optind]);
+	if (!trust(argv[optind]) || !trust(r.state) || (!r.load.uffd_path && !trust(r.memory)))
+		return EXIT_FAILURE;
 	if (r.options.start_time)
 		phases_start(&r.phases, r.options.start_time);
 	r.load.state_path = r.state;

@@ -489,6 +489,24 @@ def test_descriptors_that_would_not_hold_a_snapshot(guest, tmp_path):
     assert show(tmp_path)["uses"] == 0
 
 
+def test_a_snapshot_that_others_can_change(snapshot):
+    """Whoever wrote it chose which disks and sockets are opened."""
+    for path in (snapshot, snapshot / "state", snapshot / "memory"):
+        mode = path.stat().st_mode & 0o777
+        path.chmod(mode | 0o020)
+        r = run(RIFFLE, "resume", "--accept-emulation", snapshot)
+        assert r.returncode == 1, path
+        assert r.stderr == f"riffle: {path}: mode: lets its group or others change it (chmod go-w)\n", r.stderr
+        path.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(path, 1234, -1)
+            r = run(RIFFLE, "resume", "--accept-emulation", snapshot)
+            assert r.returncode == 1 and r.stderr.startswith(f"riffle: {path}: owner: is neither root nor the user"), r.stderr
+            os.chown(path, 0, -1)
+    assert show(snapshot)["uses"] == 0
+    assert resume(snapshot)[0]
+
+
 @pytest.mark.parametrize("left", [["state"], ["state", "memory"], ["state", "memory", "named"]])
 def test_a_save_that_is_killed_as_its_files_get_their_names(snapshot, tmp_path, left):
     """The earlier snapshot is there for whoever comes next: a save that is killed as well, --show, resume."""
