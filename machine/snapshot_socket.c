@@ -2,6 +2,7 @@
 /* The socket by which a running machine is told to save itself, into files that whoever asks has opened. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -197,6 +198,20 @@ static void be_patient(struct snapshot_client *client)
 		       client->heard_at + SNAPSHOT_PATIENCE_S * UINT64_C(1000000000));
 }
 
+static void request_ready(void *opaque, uint32_t events);
+
+/* Another client's save may have kept the loop from hearing this one. */
+static void lose_patience(void *opaque)
+{
+	struct snapshot_client *client = opaque;
+	struct pollfd waiting = {.fd = client->fd, .events = POLLIN};
+
+	if (poll(&waiting, 1, 0) > 0)
+		request_ready(client, waiting.revents & POLLERR ? EPOLLERR : 0);
+	else
+		hang_up(client);
+}
+
 static void request_ready(void *opaque, uint32_t events)
 {
 	struct snapshot_client *client = opaque;
@@ -253,7 +268,7 @@ static void connection_ready(void *opaque, uint32_t events)
 	client = free_client(m);
 	*client = (struct snapshot_client){.fd = fd,
 					   .source = {.ready = request_ready, .opaque = client},
-					   .patience = {.expired = hang_up, .opaque = client}};
+					   .patience = {.expired = lose_patience, .opaque = client}};
 	if (loop_add(&m->loop, &client->source, fd, EPOLLIN, &error)) {
 		close(fd);
 		return;

@@ -17,6 +17,7 @@
 #include "common/fail.h"
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
+#include "machine/unix_socket.h"
 #include "monitor/event/descriptors.h"
 
 #define DIGITS "0123456789abcdef"
@@ -325,8 +326,6 @@ static int connect_daemon(int fd, const char *path, struct riffle_error *error)
 {
 	const struct timeval limit = {.tv_sec = STOCK_WAIT_S};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct ucred peer;
-	socklen_t bytes = sizeof peer;
 
 	if (strlen(path) >= sizeof address.sun_path)
 		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "stock", "its socket's path is too long",
@@ -334,14 +333,10 @@ static int connect_daemon(int fd, const char *path, struct riffle_error *error)
 	strcpy(address.sun_path, path);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
-	    connect(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+	    connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
 		return riffle_fail_system(error, errno == EAGAIN ? ETIMEDOUT : errno, "stock",
 					  "its daemon does not answer");
-	if (peer.uid != 0 && peer.uid != geteuid())
-		return riffle_fail_expected(error, RIFFLE_ERR_TRUST, "stock",
-					    "its daemon is run neither by root nor by this user", peer.uid, geteuid());
-	return 0;
+	return unix_socket_trust_peer(fd, "stock", error);
 }
 
 static int receive(int fd, struct stock_item *item, struct riffle_error *error)

@@ -47,3 +47,16 @@ int unix_socket_listen(int *fd, int type, const char *path, const char *field, i
 	}
 	return status;
 }
+
+int unix_socket_trust_peer(int fd, const char *field, struct riffle_error *error)
+{
+	struct ucred peer;
+	socklen_t bytes = sizeof peer;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+		return riffle_fail_system(error, errno, field, "does not tell who listens");
+	if (peer.uid == 0 || peer.uid == geteuid())
+		return 0;
+	return riffle_fail_expected(error, RIFFLE_ERR_TRUST, field, "is served neither by root nor by this user",
+				    peer.uid, geteuid());
+}

@@ -19,6 +19,7 @@
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
 #include "machine/snapshot_socket.h"
+#include "machine/unix_socket.h"
 
 static const char help[] =
     "Usage: riffle snapshot [OPTIONS] DIR\n"
@@ -91,6 +92,9 @@ static int open_changed(struct snapshot *s, struct riffle_error *error)
 	s->changed_fd = openat(s->directory_fd, "memory", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (s->changed_fd < 0 || fstat(s->changed_fd, &st) < 0)
 		return riffle_fail_system(error, errno, "memory", "of the earlier snapshot cannot be opened");
+	if (st.st_nlink > 1)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory",
+				   "has another name (a hard link), under which it would change as well");
 	return snapshot_file_trust(&st, error);
 }
 
@@ -174,8 +178,9 @@ static int talk(struct snapshot *s, struct riffle_error *error)
 
 	if (status)
 		return status;
-	/* the guest may not be one that can be saved */
-	if (!strncmp(s->words, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST)) &&
+	/* what it writes into the files is trusted when they are resumed; and it may not be one that can be saved */
+	if (!(status = unix_socket_trust_peer(fd, "socket", error)) &&
+	    !strncmp(s->words, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST)) &&
 	    (!s->changed || (!(status = compare_saves(s, error)) && !(status = forget_state(s, error)))))
 		status = ask(s, fd, error);
 	close(fd);

@@ -266,14 +266,16 @@ static void run_maker(const struct daemon *d, pid_t parent, const char *director
 	_exit(127);
 }
 
-/* Each item that comes or goes changes the list. */
+/* Each item that comes or goes changes the list; but its time is not exact, so that what follows soon may not show. */
 static unsigned count_ready(struct daemon *d, uint64_t *bytes)
 {
+	struct timespec clock;
 	struct stat st;
 
+	clock_gettime(CLOCK_REALTIME, &clock);
 	if (fstatat(d->stock.directory_fd, "ready", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		memset(&st, 0, sizeof st);
-	if (!d->counted.at || now() - d->counted.at >= RECOUNT_S ||
+	if (!d->counted.at || now() - d->counted.at >= RECOUNT_S || clock.tv_sec - st.st_mtim.tv_sec <= 1 ||
 	    memcmp(&st.st_mtim, &d->counted.changed, sizeof st.st_mtim) != 0) {
 		d->counted.changed = st.st_mtim;
 		d->counted.at = now();
@@ -283,15 +285,32 @@ static unsigned count_ready(struct daemon *d, uint64_t *bytes)
 	return d->counted.ready;
 }
 
-static bool has_room(struct daemon *d)
+/* NULL, or why there is no room for another item. */
+static const char *lacks_room(struct daemon *d)
 {
 	struct statvfs fs;
 	uint64_t bytes;
 	unsigned ready = count_ready(d, &bytes);
 
-	if (ready >= d->keep || (d->max_bytes && ready && bytes + bytes / ready > d->max_bytes))
-		return false;
-	return fstatvfs(d->stock.directory_fd, &fs) < 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= d->min_free;
+	if (d->max_bytes && ready && bytes + bytes / ready > d->max_bytes)
+		return "another would exceed --max-bytes";
+	if (fstatvfs(d->stock.directory_fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < d->min_free)
+		return "the file system has less than --min-free left for another";
+	return NULL;
+}
+
+static void put_off(struct daemon *d)
+{
+	unsigned wait = 1u << (d->failures < 6 ? d->failures : 6);
+
+	d->failures++;
+	d->retry_at = now() + (wait < FAILURE_WAIT_MAX_S ? wait : FAILURE_WAIT_MAX_S);
+}
+
+static void tell_no_begin(struct daemon *d, const char *problem)
+{
+	fprintf(stderr, "riffle: %s: item: %s: %s\n", SHOWN(d->directory), problem, strerror(errno));
+	put_off(d);
 }
 
 static void begin_item(struct daemon *d)
@@ -299,17 +318,25 @@ static void begin_item(struct daemon *d)
 	char path[4096];
 	uint64_t id;
 
-	if (getrandom(&id, sizeof id, 0) != sizeof id)
+	if (getrandom(&id, sizeof id, 0) != sizeof id) {
+		tell_no_begin(d, "there are no random numbers for its name");
 		return;
+	}
 	snprintf(d->making, sizeof d->making, "%s-%016llx", d->key, (unsigned long long)id);
-	snprintf(path, sizeof path, "%s/making/%s", d->directory, d->making);
-	if (mkdir(path, 0700) < 0)
+	if ((size_t)snprintf(path, sizeof path, "%s/making/%s", d->directory, d->making) >= sizeof path)
+		errno = ENAMETOOLONG;
+	else if (mkdir(path, 0700) == 0)
+		errno = 0;
+	if (errno) {
+		tell_no_begin(d, "its directory cannot be made");
 		return;
+	}
 	pid_t parent = getpid(), child = fork();
 
 	if (child == 0)
 		run_maker(d, parent, path);
 	if (child < 0) {
+		tell_no_begin(d, "its process cannot be started");
 		rmdir(path);
 		return;
 	}
@@ -371,10 +398,7 @@ static void end_item(struct daemon *d, int status)
 		stock_count(&d->stock, "made");
 		d->counted.at = 0;
 	} else {
-		unsigned wait = 1u << (d->failures < 6 ? d->failures : 6);
-
-		d->failures++;
-		d->retry_at = now() + (wait < FAILURE_WAIT_MAX_S ? wait : FAILURE_WAIT_MAX_S);
+		put_off(d);
 		tell_failure(d, status);
 	}
 	stock_sweep(&d->stock, d->key); /* also what was left in `making` */
@@ -487,23 +511,34 @@ static int set_up(struct daemon *d, struct riffle_error *error)
 			      : 0;
 }
 
+#define GO_ON (-1)
+
+/* With --once until there are enough, or no more can be made. */
+static int make_more(struct daemon *d, struct riffle_error *error)
+{
+	uint64_t bytes;
+	unsigned ready = count_ready(d, &bytes);
+	bool enough = ready >= d->keep;
+	const char *problem = enough ? NULL : d->failures ? "too few could be made" : lacks_room(d);
+
+	if (d->once && (enough || problem))
+		return problem ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items", problem, ready, d->keep) : 0;
+	if (!enough && !d->lacking && now() >= d->retry_at && !lacks_room(d))
+		begin_item(d);
+	return GO_ON;
+}
+
 static int serve(struct daemon *d, struct riffle_error *error)
 {
 	struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN}, {.fd = d->listen_fd, .events = POLLIN}};
-	uint64_t bytes;
 	int status;
 
 	for (;;) {
 		look_after_child(d);
 		if ((status = follow_changes(d, error)))
 			return status;
-		if (!d->child && !d->lacking && now() >= d->retry_at && has_room(d))
-			begin_item(d);
-		if (d->once && !d->child && (count_ready(d, &bytes) >= d->keep || d->failures))
-			return d->failures
-				   ? riffle_fail_expected(error, RIFFLE_ERR_IO, "items", "too few could be made",
-							  count_ready(d, &bytes), d->keep)
-				   : 0;
+		if (!d->child && (status = make_more(d, error)) != GO_ON)
+			return status;
 		if (poll(fds, 2, TICK_MS) <= 0)
 			continue;
 		if (fds[0].revents)

@@ -4,6 +4,7 @@ Guests that are saved and restored while they work, stocks of them, and damaged 
 Linux save a guest before its first instruction, on any /dev/kvm.
 """
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -505,6 +507,53 @@ def test_a_snapshot_that_others_can_change(snapshot):
             os.chown(path, 0, -1)
     assert show(snapshot)["uses"] == 0
     assert resume(snapshot)[0]
+
+
+@contextlib.contextmanager
+def listening_as(uid, path, answer=b""):
+    """Another user has the name of a socket, and answers its client once."""
+    if os.geteuid():
+        pytest.skip("being somebody else takes root")
+
+    def serve(listener):
+        with listener.accept()[0] as client:
+            if answer:
+                client.recv(100)
+                client.send(answer)
+            client.recv(100)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(str(path))
+        os.seteuid(uid)     # who calls listen() is who the kernel says it is
+        try:
+            s.listen(8)
+        finally:
+            os.seteuid(0)
+        threading.Thread(target=serve, args=(s,), daemon=True).start()
+        yield
+
+
+def test_a_socket_of_somebody_else(tmp_path):
+    """Who listens gets the files, and whoever resumes them believes what they say."""
+    path, directory = tmp_path / "s", tmp_path / "d"
+    with listening_as(1234, path, b"last none"):
+        r = run(RIFFLE, "snapshot", "-s", path, directory)
+    assert r.returncode == 1, r.stderr
+    assert r.stderr == f"riffle: {path}: socket: is served neither by root nor by this user (found 1234, expected 0)\n"
+    assert not directory.exists()
+
+
+def test_changes_under_another_name(guest, tmp_path):
+    """A copy by hard links keeps what it has."""
+    one = guest("one")
+    assert one.save(tmp_path / "d").returncode == 0
+    os.link(tmp_path / "d" / "memory", tmp_path / "copy")
+    before = content(tmp_path / "d")
+    r = one.save(tmp_path / "d", "--changed")
+    assert r.returncode == 1 and "memory: has another name (a hard link)" in r.stderr, r.stderr
+    assert content(tmp_path / "d") == before
+    (tmp_path / "copy").unlink()
+    assert one.save(tmp_path / "d", "--changed").returncode == 0
 
 
 @pytest.mark.parametrize("left", [["state"], ["state", "memory"], ["state", "memory", "named"]])

@@ -20,7 +20,7 @@ import pytest
 
 from conftest import RIFFLE
 from guests import LONG
-from test_snapshot import Vmm, fill, kvm, left_of, prepared, resume, run, show, starts, status, stock, take  # noqa: F401
+from test_snapshot import Vmm, fill, kvm, left_of, listening_as, prepared, resume, run, show, starts, status, stock, take  # noqa: F401
 
 TAKERS = 32
 CHURN = int(os.environ.get("RIFFLE_CHURN_SECONDS", "3600"))
@@ -623,6 +623,14 @@ def test_bad_daemons(copies, prepared, tmp_path):
         assert r.returncode == 1 and r.stderr == f"riffle: unix:{tmp_path / name}: {message}\n", r.stderr
 
 
+def test_a_daemon_of_somebody_else(kvm, prepared, tmp_path):
+    path = tmp_path / "s"
+    with listening_as(1234, path):
+        r = run(RIFFLE, "run", "--from-stock", f"unix:{path}", "--accept-emulation", "--console", "none", prepared)
+    assert r.returncode == 1, r.stderr
+    assert r.stderr == f"riffle: unix:{path}: stock: is served neither by root nor by this user (found 1234, expected 0)\n"
+
+
 def test_what_is_no_file(copies, prepared):
     """Nobody waits for whoever might open the other end."""
     for name in ("key", "log", "taken", "lock"):
@@ -766,6 +774,18 @@ def test_huge_pages_that_the_host_has_not(kvm, prepared, tmp_path):
     assert r.returncode == 1 and message in r.stderr, r.stderr
     r = stock(tmp_path / "stock", "--keep", 1, "--once", "--machine", tmp_path / "machine.json", "--", "--accept-emulation")
     assert r.returncode == 1 and message in r.stderr, r.stderr
+
+
+@pytest.mark.parametrize("limit,message", [
+    (["--min-free", "400G"], "the file system has less than --min-free left for another (found 1, expected 2)"),
+    (["--max-bytes", "2M"], "another would exceed --max-bytes (found 1, expected 2)"),
+])
+def test_no_room_for_enough(copies, prepared, limit, message):
+    """To fill the stock once is not to wait until there is room."""
+    directory = copies(1)
+    r = stock(directory, "--keep", 2, "--once", *limit, *as_is(prepared))
+    assert r.returncode == 1 and r.stderr == f"riffle: {directory}: items: {message}\n", r.stderr
+    assert status(directory)["ready"] == 1
 
 
 @pytest.mark.parametrize("words,message", [
