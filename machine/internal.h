@@ -91,11 +91,11 @@ struct machine {
 		int listen_fd;
 		struct loop_source listener;
 		struct snapshot_client {
-			struct machine *machine; /* NULL: it is free */
+			struct machine *machine; /* NULL: this slot is free */
 			int fd;
 			uint64_t heard_at; /* when it connected or sent something */
 			struct loop_source source;
-			struct loop_timer patience; /* for one that sends nothing */
+			struct loop_timer patience; /* expires if it sends nothing */
 		} clients[SNAPSHOT_CLIENTS_MAX];
 	} snapshot;
 	struct loop_task save_at_mark;

@@ -98,9 +98,9 @@ int machine_snapshot_load(struct machine **machine, const struct machine_load *l
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
 
 /*
- * Whether machine_snapshot_load() would find the description to be what `load` asks for: its overrides, and
- * `described`, which may change nothing but the config. Opens no device and counts no use. Errors: ARGUMENT (it is
- * not), those of reading the state file.
+ * Compares the description with load's overrides and by `described`, as machine_snapshot_load() would, without opening
+ * a device or counting a use. `described` may change only the config. Errors: ARGUMENT (they do not match), those of
+ * reading the state file.
  */
 int machine_snapshot_compare(const struct machine_load *load, struct riffle_error *error);
 

@@ -221,7 +221,7 @@ int snapshot_files_put_back(int directory, const char *memory, const char *state
 
 	snprintf(old_memory, sizeof old_memory, "%s.%s.old", memory, tag);
 	snprintf(old_state, sizeof old_state, "%s.%s.old", state, tag);
-	/* of the two names the state's goes first and comes last: where it is, the memory beside it is its own */
+	/* the state is set aside first and named last: if it exists, the memory next to it belongs to it */
 	if (fstatat(directory, state, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		unlinkat(directory, old_state, 0);
 		unlinkat(directory, old_memory, 0);

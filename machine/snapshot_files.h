@@ -53,14 +53,14 @@ int snapshot_files_name(struct snapshot_file *memory, struct snapshot_file *stat
 			struct riffle_error *error);
 
 /*
- * Undoes what a process that was killed in snapshot_files_name() left under the tag: afterwards the directory has the
- * earlier snapshot or the new one, whole, and neither of their files under another name. The caller is the only one to
- * make files there. Errors: IO.
+ * Repairs the directory after a process was killed in snapshot_files_name() with this tag: afterwards it holds the
+ * complete earlier or new snapshot, and no file that was set aside. Only the caller may be making files there. Errors:
+ * IO.
  */
 #define SNAPSHOT_DIRECTORY_TAG "new" /* of `riffle snapshot`, which locks the directory */
 int snapshot_files_put_back(int directory, const char *memory, const char *state, const char *tag,
 			    struct riffle_error *error);
-/* The same before a snapshot is read, if it has no state and nobody is writing it. */
+/* The same for readers of a snapshot directory: only if it has no state file and nobody is writing there. */
 void snapshot_directory_recover(const char *path);
 
 /* Removes a new file that has not got its name. */

@@ -53,8 +53,8 @@ static void answer(int fd, const char *text)
 }
 
 /*
- * What would be written to another place than where it belongs, or not at all. A confined process may not call what
- * the C library's fstat() does.
+ * Returns why a file cannot be written as requested, or NULL. The C library's fstat() uses newfstatat(), which confined
+ * threads may not call.
  */
 static const char *refuse_file(int fd, struct stat *st)
 {
@@ -69,7 +69,7 @@ static const char *refuse_file(int fd, struct stat *st)
 	return flags & O_APPEND ? "is open for appending" : NULL;
 }
 
-/* False, and the answer. */
+/* On false, `answer` is the error. */
 static bool check_files(const struct request *request, bool fresh, char answer[SNAPSHOT_MESSAGE_MAX])
 {
 	static const char *const names[FILES] = {"state", "memory"};
@@ -200,7 +200,7 @@ static void be_patient(struct snapshot_client *client)
 
 static void request_ready(void *opaque, uint32_t events);
 
-/* Another client's save may have kept the loop from hearing this one. */
+/* A request may have arrived while the loop was busy with another client's. */
 static void lose_patience(void *opaque)
 {
 	struct snapshot_client *client = opaque;
@@ -238,7 +238,7 @@ static void request_ready(void *opaque, uint32_t events)
 		hang_up(client);
 }
 
-/* Where there is none, the client that has been silent longest makes room. */
+/* A free slot; if there is none, disconnects the client that has been silent longest. */
 static struct snapshot_client *free_client(struct machine *m)
 {
 	struct snapshot_client *oldest = m->snapshot.clients;

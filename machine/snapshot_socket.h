@@ -10,8 +10,9 @@
 
 /*
  * A unix socket of type SOCK_SEQPACKET. Requests are served one after the other, whichever client sends one; a request
- * is one message, and so is its answer. A connection ends after one request to save or to dump, when its client sends
- * nothing for SNAPSHOT_PATIENCE_S seconds, or when too many others connect, the one that was silent longest first.
+ * is one message, and so is its answer. A connection ends after one request to save or to dump, or when its client
+ * sends nothing for SNAPSHOT_PATIENCE_S seconds. If too many clients connect, the one that was silent longest is
+ * disconnected.
  *
  * "last": asks whether the guest can be saved, and which save the guest's changes are relative to. Answer:
  * "last ID", 32 hexadecimal digits, "last none", or "error TEXT" if the guest cannot be saved. Another request may

@@ -22,7 +22,7 @@
 
 #define DIGITS "0123456789abcdef"
 
-/* A directory that nobody else may write to; -1 and an error. */
+/* Opens a directory that nobody else may write to. -1: *error. */
 static int open_trusted(int at, const char *name, int flags, const char *field, struct riffle_error *error)
 {
 	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
@@ -64,7 +64,7 @@ int stock_open_file(const struct stock *stock, const char *name, int flags)
 	return errno = EINVAL, -1;
 }
 
-/* 1, 0: there is none, -1: an error. */
+/* 1: a key, 0: none, -1: an error. */
 static int read_key(const struct stock *stock, char key[STOCK_KEY_DIGITS + 1], struct riffle_error *error)
 {
 	int fd = stock_open_file(stock, "key", O_RDONLY);
@@ -89,7 +89,7 @@ bool stock_read_key(const struct stock *stock, char key[STOCK_KEY_DIGITS + 1])
 	return read_key(stock, key, &ignored) > 0;
 }
 
-/* *list is NULL if there is none. */
+/* If it does not exist, *list is NULL. */
 static int open_list(const struct stock *stock, const char *name, DIR **list, struct riffle_error *error)
 {
 	int fd = open_trusted(stock->directory_fd, name, O_NOFOLLOW, name, error);
@@ -109,7 +109,7 @@ static int open_list(const struct stock *stock, const char *name, DIR **list, st
 	return 0;
 }
 
-/* The next name that is an item's; anything else is somebody's own. */
+/* The next item's name. Other names are not the stock's, and are left alone. */
 static const char *next_name(DIR *list)
 {
 	for (struct dirent *entry; (entry = readdir(list));) {
@@ -145,7 +145,7 @@ static void close_item(struct stock_item *item)
 	*item = (struct stock_item){-1, -1};
 }
 
-/* Whether both files are there, and this user's or root's. With *open_failed they may be, but cannot be opened now. */
+/* Opens both files if they are trusted. *open_failed: it failed for a reason that has nothing to do with the item. */
 static bool open_item(int item_fd, struct stock_item *item, bool *open_failed)
 {
 	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
@@ -173,7 +173,7 @@ static int open_item_directory(int list_fd, const char *name)
 
 enum condition { WHOLE, BROKEN, UNKNOWN };
 
-/* By all that can be told without reading the memory. */
+/* Checks everything except the contents of the memory. */
 static enum condition examine(int item_fd, uint64_t *bytes)
 {
 	struct machine_snapshot_info info;
@@ -198,7 +198,7 @@ static enum condition examine(int item_fd, uint64_t *bytes)
 	return !info.uses && (uint64_t)memory.st_size == info.memory_bytes ? WHOLE : BROKEN;
 }
 
-/* The files of an item, and its directory if there is nothing else in it. */
+/* Removes an item's files, and its directory if that is empty then. */
 static void empty_item(int list_fd, const char *name, int item_fd)
 {
 	unlinkat(item_fd, "state", 0);
@@ -206,7 +206,7 @@ static void empty_item(int list_fd, const char *name, int item_fd)
 	unlinkat(list_fd, name, AT_REMOVEDIR);
 }
 
-/* Not one that somebody is moving. */
+/* Not while somebody is moving it. */
 static void remove_item(int list_fd, const char *name)
 {
 	int item_fd = openat(list_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -220,7 +220,8 @@ static void remove_item(int list_fd, const char *name)
 
 /* ---- taking ---- */
 
-/* Opened before the name goes, so that it is known to be usable; whose removal of the name succeeds has it alone. */
+/* Both files are opened first, so that they are known to be usable; then the unlink of the state decides who gets them.
+ */
 static int take(int list_fd, const char *name, struct stock_item *item, stock_look *look, void *opaque,
 		struct riffle_error *error)
 {
@@ -243,7 +244,7 @@ static int take(int list_fd, const char *name, struct stock_item *item, stock_lo
 	return taken;
 }
 
-/* The list of ready items and the key of those that may be taken; NULL: there are none. */
+/* Opens the list of ready items and reads the key of those that may be taken. *list is NULL if there are none. */
 static int open_ready(const struct stock *stock, DIR **list, char key[STOCK_KEY_DIGITS + 1], struct riffle_error *error)
 {
 	int has = read_key(stock, key, error);
@@ -270,14 +271,14 @@ int stock_take(struct stock *stock, struct stock_item *item, stock_look *look, v
 	return taken;
 }
 
-/* The state goes last, by one rename, which decides whose the item is. */
+/* The rename of the state comes last, and decides who gets the item. */
 static int move_files(int item_fd, int to_fd, struct riffle_error *error)
 {
 	if (renameat(item_fd, "memory", to_fd, "memory") < 0)
 		return errno == ENOENT ? 0 : (riffle_fail_system(error, errno, "item", "cannot be moved there"), -1);
 	if (renameat(item_fd, "state", to_fd, "state") == 0)
 		return 1;
-	if (errno == ENOENT) { /* another taker has it, and the memory open */
+	if (errno == ENOENT) { /* another taker got it, and has the memory open */
 		unlinkat(to_fd, "memory", 0);
 		return 0;
 	}
@@ -293,7 +294,7 @@ static int move(int list_fd, const char *name, int to_fd, struct riffle_error *e
 
 	if (item_fd < 0)
 		return 0;
-	/* while it has one file only, it is not to be mistaken for remains */
+	/* the lock keeps stock_sweep() from removing it when only one file is left */
 	if (flock(item_fd, LOCK_EX | LOCK_NB) == 0 && examine(item_fd, &bytes) == WHOLE)
 		taken = move_files(item_fd, to_fd, error);
 	if (taken > 0)
@@ -321,7 +322,7 @@ int stock_move(struct stock *stock, int to_fd, struct riffle_error *error)
 
 /* ---- through the daemon ---- */
 
-/* connect() waits as long as one may send. */
+/* SO_SNDTIMEO also limits connect(). */
 static int connect_daemon(int fd, const char *path, struct riffle_error *error)
 {
 	const struct timeval limit = {.tv_sec = STOCK_WAIT_S};
@@ -358,7 +359,7 @@ static int receive(int fd, struct stock_item *item, struct riffle_error *error)
 	if (got == 1)
 		riffle_fail(error, RIFFLE_ERR_TRUST, "stock",
 			    "its daemon gave something else than two files of its user");
-	else /* 0: it ended */
+	else /* 0: the daemon closed the connection */
 		riffle_fail_system(error,
 				   !got              ? ECONNRESET
 				   : errno == EAGAIN ? ETIMEDOUT
@@ -427,7 +428,7 @@ unsigned stock_ready(const struct stock *stock, uint64_t *bytes)
 	return count;
 }
 
-/* An item of `key` that is whole, or about which nothing can be told now. */
+/* Whether an item has the key and is whole, or cannot be examined now. */
 static bool is_wanted(int list_fd, const char *name, const char *key)
 {
 	int item_fd = has_key(name, key) ? openat(list_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
@@ -436,7 +437,7 @@ static bool is_wanted(int list_fd, const char *name, const char *key)
 	struct stat st;
 
 	if (item_fd < 0)
-		return has_key(name, key) && errno != ENOENT; /* a link, for one, is none of ours */
+		return has_key(name, key) && errno != ENOENT; /* such as a link, which is left alone */
 	bool wanted =
 	    fstat(item_fd, &st) == 0 && snapshot_file_trust(&st, &ignored) == 0 && examine(item_fd, &bytes) != BROKEN;
 

@@ -15,12 +15,13 @@
  *	DIR/ready/KEY-ID/{state,memory}
  *	DIR/taken, DIR/empty, DIR/bad, DIR/made     a byte for each
  *
- * An item appears by a rename, when both files are on stable storage, and belongs to whoever removes its state from the
- * item's directory: that succeeds once, whoever races or dies. The remains of an item without a state are removed
- *later, unless somebody who is moving it has locked its directory (flock).
+ * An item appears by a rename, when both files are on stable storage, and belongs to whoever unlinks or renames its
+ * state: only one process can succeed, even if others race or die. Remains of an item are removed later, unless the
+ * process that is moving it holds a lock (flock) on its directory.
  *
- * DIR, its directories and the items must belong to the caller or root, and nobody else may write to them. No symbolic
- * link below DIR is followed, and nothing is removed but items' files: names are KEY-ID, each 16 hexadecimal digits.
+ * DIR, its directories and the items must belong to the caller or root, and nobody else may write to them. Symbolic
+ * links below DIR are not followed, and only the files of items are removed: their names are KEY-ID, each 16
+ * hexadecimal digits.
  */
 #define STOCK_KEY_DIGITS 16
 
@@ -29,19 +30,17 @@ struct stock {
 };
 
 struct stock_item {
-	int state_fd, memory_fd; /* owned by the taker; already unlinked, but while it is only looked at */
+	int state_fd, memory_fd; /* owned by the taker; already unlinked, except for stock_look */
 };
 
 /* Errors: IO, TRUST. */
 int stock_open(struct stock *stock, const char *directory, struct riffle_error *error);
 void stock_close(struct stock *stock);
 
-/*
- * Opens a regular file of DIR, without waiting for anybody; -1 and errno. A file of another kind: EINVAL.
- */
+/* Opens a regular file in DIR, never blocking. -1: errno is set, to EINVAL for any other kind of file. */
 int stock_open_file(const struct stock *stock, const char *name, int flags);
 
-/* Looks at an item before it is taken; an error leaves it where it is. */
+/* Examines an item before it is taken; on an error the item stays in the stock. */
 typedef int stock_look(void *opaque, const struct stock_item *item, struct riffle_error *error);
 
 /*
@@ -56,8 +55,8 @@ int stock_take(struct stock *stock, struct stock_item *item, stock_look *look, v
  */
 int stock_move(struct stock *stock, int to_fd, struct riffle_error *error);
 /*
- * As stock_take(), through the daemon's socket, for callers that may not open files; the daemon must be root's or the
- * caller's. Errors: IO, also if it does not answer for STOCK_WAIT_S seconds; TRUST.
+ * As stock_take(), through the daemon's socket, for callers that may not open files; root or the
+ * caller's user must be running it. Errors: IO, also if it does not answer for STOCK_WAIT_S seconds; TRUST.
  */
 #define STOCK_WAIT_S 5u
 int stock_ask(const char *socket_path, struct stock_item *item, struct riffle_error *error);
@@ -67,11 +66,11 @@ void stock_count(const struct stock *stock, const char *name);
 uint64_t stock_counter(const struct stock *stock, const char *name);
 
 /*
- * The number of items with the daemon's key that can be taken and are whole, by their state files' checksums, and the
- * bytes that they occupy on disk.
+ * The number of ready items with the daemon's key, and the bytes that they occupy on disk. Damaged ones, as far as
+ * their state files and the size of their memory show, are not counted.
  */
 unsigned stock_ready(const struct stock *stock, uint64_t *bytes);
-/* Removes what nobody will take: items whose key differs from `key`, and those that are not whole. */
+/* Removes what nobody will take: damaged items, remains, and items whose key differs from `key`. */
 void stock_sweep(const struct stock *stock, const char *key);
 
 /* False: there is none. */

@@ -22,7 +22,7 @@ static void set_paths(struct stock_start *start, struct paths *paths, const stru
 	start->load.consume = true;
 }
 
-/* Another machine than the one that is wanted is left for whom it suits. A damaged item is not: loading it tells. */
+/* An item that does not match stays in the stock. A damaged one is taken, and reported when it is loaded. */
 static int look(void *opaque, const struct stock_item *item, struct riffle_error *error)
 {
 	struct stock_start *start = opaque;

@@ -14,13 +14,13 @@ struct stock_start {
 	/* An item was damaged, and the next one is tried; may be NULL */
 	void (*thrown_away)(void *opaque, const char *blame, const struct riffle_error *error);
 	void *opaque;
-	unsigned bad; /* the result: how many were thrown away */
+	unsigned bad; /* result: the number of damaged items */
 };
 
 /*
- * machine_build() for an item of the stock, which is gone from it whatever becomes of the machine. But an item of a
- * directory that is of another machine than `load` asks for stays there. STOCK_EMPTY: there is none, or STOCK_BAD_MAX
- * were damaged. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon), TRUST.
+ * machine_build() for an item of the stock, which is removed from it even if this fails, unless it is in a directory
+ * and does not match `load`. STOCK_EMPTY: there is none, or STOCK_BAD_MAX were damaged. Errors: those of
+ * machine_snapshot_load(), IO (no such stock, no daemon), TRUST.
  */
 int stock_start(struct machine **machine, struct stock_start *start, const struct machine_observer *observer,
 		struct phases *phases, const char **blame, struct riffle_error *error);

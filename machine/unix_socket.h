@@ -13,7 +13,7 @@
  */
 int unix_socket_listen(int *fd, int type, const char *path, const char *field, int backlog, struct riffle_error *error);
 
-/* For a client that is connected: whoever listens must be root or this user. Errors: TRUST, IO. */
+/* For a connected client: checks that root or this user is listening. Errors: TRUST, IO. */
 int unix_socket_trust_peer(int fd, const char *field, struct riffle_error *error);
 
 #endif

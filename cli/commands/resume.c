@@ -188,13 +188,13 @@ static int parse(struct resume *r, int argc, char **argv)
 	return -1;
 }
 
-/* It says which disks, taps and sockets are opened. False, and a message. */
+/* A snapshot names the disks, taps and sockets to open. On false a message was printed. */
 static bool trust(const char *path)
 {
 	struct riffle_error error;
 	struct stat st;
 
-	/* what is missing is an error of loading it */
+	/* a missing file is reported when it is loaded */
 	if (stat(path, &st) < 0 || snapshot_file_trust(&st, &error) == 0)
 		return true;
 	report_error(path, &error);

@@ -632,7 +632,7 @@ static enum run_parsed parse(struct run_options *o, int argc, char **argv, bool 
 		if (!set_command_line(m, appended[i], true))
 			return RUN_WRONG;
 	if (config && !apply_config)
-		return RUN_GO; /* what it lacks may be there */
+		return RUN_GO; /* the file may provide what is missing */
 	return check_command(o) == RUN_GO && check_stock(o, of_item) == RUN_GO ? check(o, randomize_given) : RUN_WRONG;
 }
 

@@ -31,7 +31,7 @@ enum run_parsed { RUN_GO, RUN_HELPED, RUN_WRONG };
 /* Parses and checks; prints help to stdout and errors to stderr. Strings in *options point into argv. */
 enum run_parsed run_options_parse(struct run_options *options, int argc, char **argv);
 
-/* The same, but the file of --config is only named. */
+/* The same, but does not read the file of --config: options->config names it. */
 enum run_parsed run_options_parse_words(struct run_options *options, int argc, char **argv);
 
 /* The value of --console. NULL, or what is wrong with it. */

@@ -75,7 +75,7 @@ static int open_directory(struct snapshot *s, struct riffle_error *error)
 	return 0;
 }
 
-/* What a kill left unfinished gives way. */
+/* Removes an unfinished file of a killed process. */
 static int make_file(const struct snapshot *s, struct snapshot_file *file, const char *name, struct riffle_error *error)
 {
 	char stale[64];
@@ -178,7 +178,7 @@ static int talk(struct snapshot *s, struct riffle_error *error)
 
 	if (status)
 		return status;
-	/* what it writes into the files is trusted when they are resumed; and it may not be one that can be saved */
+	/* the files are trusted when they are resumed, so whoever writes them must be; the guest may not be savable */
 	if (!(status = unix_socket_trust_peer(fd, "socket", error)) &&
 	    !strncmp(s->words, SNAPSHOT_LAST, strlen(SNAPSHOT_LAST)) &&
 	    (!s->changed || (!(status = compare_saves(s, error)) && !(status = forget_state(s, error)))))

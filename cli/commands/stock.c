@@ -67,8 +67,8 @@ static const char help[] =
 #define LOCK_TRIES 10u
 #define PATIENCE_S 600 /* with a guest that does not come to its mark */
 #define FAILURE_WAIT_MAX_S 60
-#define RECOUNT_S 10     /* items that nobody took may be damaged meanwhile */
-#define LOOKING_SHARE 20 /* of the time goes into looking for changes: one in so many */
+#define RECOUNT_S 10     /* seconds: ready items may get damaged */
+#define LOOKING_SHARE 20 /* at most 1/20 of the time is spent on looking for changes */
 
 struct daemon {
 	const char *directory, *socket_path, *stage, *machine, *take;
@@ -80,13 +80,13 @@ struct daemon {
 	int signal_fd, listen_fd;
 	char key[STOCK_KEY_DIGITS + 1]; /* "": none yet */
 	struct stock_key of;
-	bool lacking; /* a file of the machine: no item is made, and those that are ready stay */
+	bool lacking; /* a file of the machine is missing: no items are made, ready ones are kept */
 	uint64_t look_at;
-	const char *blame; /* for an error of the daemon's end; NULL: the directory */
+	const char *blame; /* the file that the final error is about; NULL: the directory */
 	struct {
 		unsigned ready;
 		uint64_t bytes;
-		struct timespec changed; /* the list of items, when they were counted */
+		struct timespec changed; /* mtime of ready/ when they were counted */
 		time_t at;
 	} counted;
 	char making[64]; /* the item's name */
@@ -109,7 +109,7 @@ static time_t now(void)
 	return t.tv_sec;
 }
 
-/* In DIR, beside making/ and ready/. */
+/* The files in DIR, besides making/ and ready/. */
 static const char *const own_files[] = {"key", "key.part", "log", "lock", "made", "taken", "empty", "bad"};
 
 static uint64_t now_ns(void)
@@ -123,7 +123,7 @@ static uint64_t now_ns(void)
 /* ---- what the items are of ---- */
 
 #define MAKER_WORDS (ARGUMENTS_MAX + 16)
-#define MAKER_DIRECTORY 3 /* of its words, the directory of the item */
+#define MAKER_DIRECTORY 3 /* index of the word that names the item's directory */
 
 static void list_words(const struct daemon *d, const char *words[MAKER_WORDS])
 {
@@ -146,7 +146,7 @@ static void list_words(const struct daemon *d, const char *words[MAKER_WORDS])
 	words[count] = NULL;
 }
 
-/* -1: go on; otherwise the exit code. What is wrong is said. */
+/* -1: go on; otherwise the exit code, and a message was printed. */
 static int describe(struct daemon *d)
 {
 	static const char *words[MAKER_WORDS];
@@ -173,7 +173,7 @@ static int describe(struct daemon *d)
 
 static int write_key(const struct daemon *d, struct riffle_error *error)
 {
-	/* what a kill left, or whatever else has this name */
+	/* possibly left by a killed daemon */
 	unlinkat(d->stock.directory_fd, "key.part", 0);
 	int fd = stock_open_file(&d->stock, "key.part", O_WRONLY | O_CREAT | O_EXCL);
 	bool good = fd >= 0 && write(fd, d->key, STOCK_KEY_DIGITS) == STOCK_KEY_DIGITS;
@@ -196,8 +196,8 @@ static void tell_lack(struct daemon *d, const char *blame, const struct riffle_e
 }
 
 /*
- * A kernel or an option that changed: items of the old one are nobody's. A file that is missing is about to be
- * replaced, or was moved by mistake.
+ * If a kernel or an option has changed, older items are useless. A missing file makes them no older: it may be about to
+ * be replaced, or was moved by mistake.
  */
 static int follow_changes(struct daemon *d, struct riffle_error *error)
 {
@@ -266,7 +266,7 @@ static void run_maker(const struct daemon *d, pid_t parent, const char *director
 	_exit(127);
 }
 
-/* Each item that comes or goes changes the list; but its time is not exact, so that what follows soon may not show. */
+/* Adding or removing an item changes the mtime of ready/, but two changes within a clock tick may leave one mtime. */
 static unsigned count_ready(struct daemon *d, uint64_t *bytes)
 {
 	struct timespec clock;
@@ -460,7 +460,7 @@ static int take_lock(const struct daemon *d, struct riffle_error *error)
 	return 0;
 }
 
-/* What is there must be what an earlier daemon made: neither links nor FIFOs, and nobody else's. */
+/* Refuses links, FIFOs, and directories that others may change. */
 static int check_names(const struct daemon *d, struct riffle_error *error)
 {
 	static const char *const directories[] = {"making", "ready"};
@@ -492,7 +492,7 @@ static int set_up(struct daemon *d, struct riffle_error *error)
 	if ((status = stock_open(&d->stock, d->directory, error)) || (status = check_names(d, error)) ||
 	    (status = take_lock(d, error)))
 		return status;
-	/* what an earlier daemon made, until it is known whether that has changed */
+	/* of an earlier daemon, in case the new key cannot be computed yet */
 	if (!stock_read_key(&d->stock, d->key))
 		d->key[0] = 0;
 	if ((status = follow_changes(d, error)))
@@ -513,7 +513,7 @@ static int set_up(struct daemon *d, struct riffle_error *error)
 
 #define GO_ON (-1)
 
-/* With --once until there are enough, or no more can be made. */
+/* With --once, ends when there are enough items or no more can be made. */
 static int make_more(struct daemon *d, struct riffle_error *error)
 {
 	uint64_t bytes;
@@ -590,7 +590,7 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Which it has once it is needed. */
+/* The name need not exist. */
 static bool has_name(const struct daemon *d, const char *name, const struct stat *of)
 {
 	struct stat st;
@@ -598,7 +598,7 @@ static bool has_name(const struct daemon *d, const char *name, const struct stat
 	return fstatat(d->stock.directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && is_same(&st, of);
 }
 
-/* Whether a directory has one of the stock's own names, or lies where its items are. */
+/* Whether a directory has a name that the stock uses, or lies below making/ or ready/. */
 static bool is_of_stock(const struct daemon *d, int directory)
 {
 	struct stat at, above;
@@ -620,7 +620,7 @@ static bool is_of_stock(const struct daemon *d, int directory)
 	return found;
 }
 
-/* Removes the directory again if the item cannot be had. */
+/* On failure the new directory is removed again. */
 static int take_into(struct daemon *d, const char **blame, struct riffle_error *error)
 {
 	int to, taken = -1;
@@ -646,7 +646,7 @@ static int take_into(struct daemon *d, const char **blame, struct riffle_error *
 	return (int)error->status;
 }
 
-/* An item's files under names of the caller's. */
+/* Moves an item's files to the caller's directory. */
 static int take_item(struct daemon *d)
 {
 	struct riffle_error error;

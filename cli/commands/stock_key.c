@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which machine a stock's items are of: its description, and the files that this names. */
+/* Computes the key of a stock's items from the machine's description and the files it names. */
 #include "cli/commands/stock_key.h"
 
 #include <errno.h>
@@ -21,13 +21,13 @@ struct making {
 	XXH64_state_t hash;
 	const char **blame;
 	struct riffle_error *error;
-	char path[4096]; /* what *blame is, if it is of a file that is gone from memory by then */
+	char path[4096]; /* storage for *blame */
 };
 
 enum change {
-	IDENTITY,  /* another file, or another size */
-	CONTENT,   /* any change of the file */
-	ATTRIBUTES /* the time of the last change of its attributes too, which nobody can set back */
+	IDENTITY,  /* which file it is, and its size */
+	CONTENT,   /* the mtime and mode too */
+	ATTRIBUTES /* the ctime too, which cannot be set back */
 };
 
 static int fail(struct making *m, const char *path, const char *field, int number)
@@ -55,7 +55,7 @@ static uint64_t hash_file(const char *name, const struct stat *st, enum change c
 	return XXH64_digest(&hash);
 }
 
-/* The sum over all that is in it: its entries come in any order. The directory itself may be moved away and back. */
+/* A sum, since entries come in any order. Without the ctime of the directory itself, which changes when it is moved. */
 static int add_directory(struct making *m, const char *path, const char *field)
 {
 	char *paths[] = {(char *)path, NULL};
@@ -162,8 +162,7 @@ static int add_files(struct making *m, const struct run_options *o)
 	return status;
 }
 
-/* Another build of the same version is another riffle. Not the time of its attributes: a file that is replaced loses a
- * name. */
+/* Tells builds of one version apart. Without the ctime, which changes when the running file is replaced. */
 static void add_riffle(struct making *m)
 {
 	struct stat st;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which machine a stock's items are of: its description, and the files that this names. */
+/* The key of a stock's items: identifies the machine's description and the files it names. */
 #ifndef RIFFLE_CLI_COMMANDS_STOCK_KEY_H
 #define RIFFLE_CLI_COMMANDS_STOCK_KEY_H
 
@@ -13,9 +13,9 @@ struct stock_key {
 };
 
 /*
- * Differs when a word, a file that the machine consists of, or riffle differs: kernel, initrd (a directory with all
- * that is in it), configuration file and what that names. Of a disk only which one it is and its size, unless guests
- * only read it. Errors: IO, FORMAT, MEMORY, with the file in *blame, which lasts until the next call.
+ * The key changes with riffle, with the words, and with each file of the machine: kernel, initrd (for a directory,
+ * everything in it), configuration file and the files that this names. For a writable disk only the file's identity and
+ * size count. Errors: IO, FORMAT, with the file in *blame, which is valid until the next call.
  */
 int stock_key_make(char key[STOCK_KEY_DIGITS + 1], const struct stock_key *of, const char **blame,
 		   struct riffle_error *error);

@@ -225,7 +225,7 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 		/* fdopendir() sets FD_CLOEXEC */
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_SETFD)));
 	}
-	/* a snapshot's client chooses the files: they are checked first */
+	/* the files of a snapshot come from a client, and are checked */
 	if (kind->opens || kind->saves)
 		check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL)));
 	if (kind->opens) {

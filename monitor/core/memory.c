@@ -168,7 +168,7 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 	return 0;
 }
 
-/* Where the guest writes into a gap, a file system without room would end the process. */
+/* Reserves space for guest writes into the gaps: on a full disk they would end the process with SIGBUS. */
 static bool has_room(const struct guest_memory *memory)
 {
 	uint64_t needed = 0;
@@ -179,7 +179,7 @@ static bool has_room(const struct guest_memory *memory)
 		needed += memory->extents[i].to - memory->extents[i].from;
 	if (fstat(memory->fd, &st) < 0 || fstatvfs(memory->fd, &fs) < 0)
 		return false;
-	/* not to fill it up first */
+	/* fail before filling the disk */
 	if (fs.f_blocks && needed > (uint64_t)st.st_blocks * 512 + (uint64_t)fs.f_bavail * fs.f_frsize)
 		return false;
 	for (size_t i = 0; i < memory->extent_count; i++) {
@@ -191,8 +191,7 @@ static bool has_room(const struct guest_memory *memory)
 	return true;
 }
 
-/* Instead of the file, which then need not grow: not even a private mapping leaves the holes of a tmpfs's file alone.
- */
+/* Copies the file's data into anonymous memory. A private mapping would still allocate the holes of a tmpfs file. */
 static int copy_extents(struct guest_memory *memory, struct riffle_error *error)
 {
 	for (size_t i = 0; i < memory->extent_count; i++) {
