@@ -168,7 +168,7 @@ def test_a_damaged_state_is_refused(snapshot, damage):
 def test_memory_of_another_size_is_refused(snapshot):
     os.truncate(snapshot / "memory", (128 << 20) - 4096)
     r = run(RIFFLE, "resume", "--accept-emulation", snapshot)
-    assert r.returncode == 1 and "another size than the guest's memory" in r.stderr
+    assert r.returncode == 1 and "differs in size from the guest's memory" in r.stderr
     assert show(snapshot)["uses"] == 0
 
 
