@@ -98,6 +98,8 @@ static void dump(struct machine *m, int fd, const struct request *request)
 	struct core_result result;
 	struct riffle_error error;
 
+	if (!problem && st.st_size)
+		problem = "is not empty";
 	if (problem) {
 		snprintf(text, sizeof text, "error file: %s", problem);
 	} else if (machine_dump(m, request->fds[0], &result, &error)) {

@@ -484,6 +484,7 @@ def test_descriptors_that_would_not_hold_a_snapshot(guest, tmp_path):
             (ask(b"save all", paths=(state, other)), "error memory file: is not empty"),
             (ask(b"save all", fds=[read, write]), "error state file: is not a regular file"),
             (ask(b"dump", paths=(memory,), flags=(os.O_APPEND,)), "error file: is open for appending"),
+            (ask(b"dump", paths=(other,)), "error file: is not empty"),
             (ask(b"dump", fds=[write]), "error file: is not a regular file")):
         assert answer == expected
     assert state.stat().st_size == memory.stat().st_size == 0
