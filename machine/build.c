@@ -231,18 +231,21 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
+int machine_check_kvm(int *kvm_fd, const struct machine_config *config, struct riffle_error *error)
+{
+	*kvm_fd = kvm_open(error);
+	if (*kvm_fd < 0)
+		return error->status;
+	int status = kvm_check(*kvm_fd, config->vcpus, &config->cpu, error);
+
+	if (!status && !config->accept_emulation)
+		status = probe_refuse_emulation(*kvm_fd, error);
+	return status;
+}
+
 int machine_ask_kvm(struct machine *m, struct riffle_error *error)
 {
-	if (m->kvm_fd >= 0)
-		return 0;
-	m->kvm_fd = kvm_open(error);
-	if (m->kvm_fd < 0)
-		return error->status;
-	int status = kvm_check(m->kvm_fd, m->config.vcpus, &m->config.cpu, error);
-
-	if (!status && !m->config.accept_emulation)
-		status = probe_refuse_emulation(m->kvm_fd, error);
-	return status;
+	return m->kvm_fd >= 0 ? 0 : machine_check_kvm(&m->kvm_fd, &m->config, error);
 }
 
 int machine_open_vm(struct machine *m, struct riffle_error *error)

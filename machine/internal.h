@@ -163,7 +163,9 @@ int machine_place_initrd(struct machine *m, const struct riffle_plan *plan, stru
 int machine_load_initrd(struct machine *m, struct riffle_error *error);
 int machine_load_bootstrap(struct machine *m, struct riffle_error *error);
 
-/* Opens /dev/kvm and asks whether it can run the machine, once. */
+/* Opens /dev/kvm and checks whether it can run such a machine. *kvm_fd may be open after an error too. */
+int machine_check_kvm(int *kvm_fd, const struct machine_config *config, struct riffle_error *error);
+/* The same, once, for the machine. */
 int machine_ask_kvm(struct machine *m, struct riffle_error *error);
 int machine_open_vm(struct machine *m, struct riffle_error *error);
 

@@ -62,7 +62,9 @@ struct machine_load {
 	bool consume;          /* the memory file has no other user: the guest writes to it */
 	bool share_layout;     /* even if a guest with the same kernel layout was restored from it before */
 	bool clock_realtime;   /* advance kvm-clock by the time that passed; otherwise it continues where it stopped */
-	bool start_paused;     /* machine_run() starts with the guest paused, until MACHINE_RESUME */
+	bool has_kvm;          /* kvm_fd is open, and KVM was checked; the machine owns it from then on */
+	int kvm_fd;
+	bool start_paused; /* machine_run() starts with the guest paused, until MACHINE_RESUME */
 	bool track_dirty;
 	enum machine_load_pages pages;
 	bool strict_pages; /* with a memory file: refuse pages of 2 MiB, which its pages cannot be; false: ignore */
@@ -98,11 +100,13 @@ int machine_snapshot_load(struct machine **machine, const struct machine_load *l
 			  struct machine_snapshot_info *info, const char **blame, struct riffle_error *error);
 
 /*
- * Compares the description with load's overrides and by `described`, as machine_snapshot_load() would, without opening
- * a device or counting a use. `described` may change only the config. Errors: ARGUMENT (they do not match), those of
- * reading the state file.
+ * Compares the description with load's overrides and by `described`, as machine_snapshot_load() would, and checks that
+ * this host's KVM can run it, without opening a device or counting a use. `described` may change only the config. On
+ * success *kvm_fd is for load->kvm_fd. Errors: ARGUMENT (they do not match), those of reading the state file and of
+ * KVM; *blame is NULL for the latter.
  */
-int machine_snapshot_compare(const struct machine_load *load, struct riffle_error *error);
+int machine_snapshot_compare(const struct machine_load *load, int *kvm_fd, const char **blame,
+			     struct riffle_error *error);
 
 /* What later saves keep for the front end (config.front_end), which stays the caller's. */
 void machine_set_front_end(struct machine *machine, const char *text);

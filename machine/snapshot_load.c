@@ -261,19 +261,26 @@ static int describe(struct machine_config *config, const struct machine_load *lo
 	return status ? status : check_descriptors(config, error);
 }
 
-int machine_snapshot_compare(const struct machine_load *load, struct riffle_error *error)
+int machine_snapshot_compare(const struct machine_load *load, int *kvm_fd, const char **blame,
+			     struct riffle_error *error)
 {
 	struct machine_config *config = malloc(sizeof *config);
 	struct opened_state state = {.fd = -1};
 	json_t *owner = NULL;
 	int status;
 
+	*kvm_fd = -1;
+	*blame = load->state_path;
 	if (!config)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
 	machine_config_init(config);
 	if (!(status = open_state(&state, load->state_path, false, error)) &&
-	    !(status = read_config(config, &owner, load, &state, error)))
-		status = describe(config, load, error);
+	    !(status = read_config(config, &owner, load, &state, error)) && !(status = describe(config, load, error))) {
+		*blame = NULL;
+		status = machine_check_kvm(kvm_fd, config, error);
+	}
+	if (status && *kvm_fd >= 0)
+		close(*kvm_fd);
 	json_decref(owner);
 	close_state(&state);
 	free(config);
@@ -416,6 +423,8 @@ int machine_snapshot_load(struct machine **result, const struct machine_load *lo
 
 	*result = NULL;
 	*blame = load->state_path;
+	if (!config && load->has_kvm)
+		close(load->kvm_fd);
 	if (!config)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
 	machine_config_init(config);
@@ -429,6 +438,8 @@ int machine_snapshot_load(struct machine **result, const struct machine_load *lo
 			status = riffle_fail(error, RIFFLE_ERR_MEMORY, "struct machine", "out of memory");
 	}
 	if (m) {
+		if (load->has_kvm)
+			m->kvm_fd = load->kvm_fd;
 		m->description_owner = owner;
 		m->restored = true;
 		m->start_paused = load->start_paused;
@@ -436,6 +447,8 @@ int machine_snapshot_load(struct machine **result, const struct machine_load *lo
 		*blame = m->blame;
 	} else {
 		json_decref(owner);
+		if (load->has_kvm)
+			close(load->kvm_fd);
 	}
 	if (!status) {
 		*blame = load->state_path;

@@ -18,9 +18,9 @@ struct stock_start {
 };
 
 /*
- * machine_build() for an item of the stock, which is removed from it even if this fails, unless it is in a directory
- * and does not match `load`. STOCK_EMPTY: there is none, or STOCK_BAD_MAX were damaged. Errors: those of
- * machine_snapshot_load(), IO (no such stock, no daemon), TRUST.
+ * machine_build() for an item of the stock, which is removed from it even if this fails. But in a directory an item
+ * stays if it does not match `load`, or this host's KVM cannot run it. STOCK_EMPTY: there is none, or STOCK_BAD_MAX
+ * were damaged. Errors: those of machine_snapshot_load(), IO (no such stock, no daemon), TRUST.
  */
 int stock_start(struct machine **machine, struct stock_start *start, const struct machine_observer *observer,
 		struct phases *phases, const char **blame, struct riffle_error *error);

@@ -575,6 +575,17 @@ def test_a_stock_of_bad_items_is_given_up(copies, prepared):
     assert good is False and said.count("is thrown away") == 4, said
 
 
+def test_a_host_that_cannot_run_it(copies):
+    """Its attempts do not use items up."""
+    directory = copies(1)
+    good, said = starts(RIFFLE, "run", "--from-stock", directory, "--boot-timer", "--console", "none")
+    if good:
+        pytest.skip("this KVM does not only emulate")
+    assert "emulat" in said and str(directory) not in said, said
+    assert status(directory)["ready"] == 1
+    assert take(directory)[0]
+
+
 class Server:
     """A stock's socket, with which something is wrong."""
 
