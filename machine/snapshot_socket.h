@@ -19,8 +19,9 @@
  * follow.
  *
  * To save: the words below and two descriptors by SCM_RIGHTS, the state file's and the memory file's, both open for
- * reading and writing, not for appending, of two regular files. Answer: "saved MEMORY_BYTES_WRITTEN NANOSECONDS_PAUSED", or "error TEXT"; " untracked" follows
- * if changes were asked for, but nothing tells what changed, so that all of the memory was written.
+ * reading and writing, not for appending, of two regular files. Answer: "saved MEMORY_BYTES_WRITTEN
+ * NANOSECONDS_PAUSED", or "error TEXT"; " untracked" follows if changes were asked for, but nothing tells what changed,
+ * so that all of the memory was written.
  */
 #define SNAPSHOT_UNTRACKED " untracked"
 #define SNAPSHOT_LAST "last"
