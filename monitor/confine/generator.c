@@ -56,6 +56,8 @@ static const int loop_calls[] = {
     /* disks (monitor/virtio/block_*.c): an io_uring restricted to its one file; files in memory; resizing */
     SCMP_SYS(io_uring_enter),
     SCMP_SYS(io_uring_register),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
     SCMP_SYS(preadv),
     SCMP_SYS(pwritev),
     SCMP_SYS(pwritev2),
@@ -86,13 +88,12 @@ static const unsigned long loop_ioctls[] = {
 };
 
 /* Opening a disk's replacement file: open, stat, size, O_DIRECT. */
-static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
-				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),     END_OF_LIST};
+static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),   SCMP_SYS(newfstatat), SCMP_SYS(fstat),
+				 SCMP_SYS(fstatfs), SCMP_SYS(mremap), END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* Snapshots: read state from KVM, write memory and state to files. */
-static const int save_calls[] = {SCMP_SYS(recvmsg),   SCMP_SYS(pread64), SCMP_SYS(pwrite64),
-				 SCMP_SYS(ftruncate), SCMP_SYS(fstat),   END_OF_LIST};
+static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(ftruncate), SCMP_SYS(fstat), END_OF_LIST};
 static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    KVM_GET_DEBUGREGS,
 					    KVM_GET_LAPIC,
@@ -122,7 +123,8 @@ static const unsigned long vcpu_ioctls[] = {
 
 /* Disk images through preadv() and pwritev(), if io_uring is unavailable; opens nothing. */
 static const int disk_calls[] = {
-    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
+    SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),    SCMP_SYS(pwritev),
+    SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
 };
 static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
