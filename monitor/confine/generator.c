@@ -116,8 +116,14 @@ static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  
 					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64),
 					 END_OF_LIST};
 
-/* When a driver resets a disk, the vCPU's thread waits for the requests in flight. */
-static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
+/*
+ * When a driver resets a disk, the vCPU's thread waits for the requests in flight. It serves small requests to a file
+ * in memory itself.
+ */
+static const int vcpu_calls[] = {
+    SCMP_SYS(io_uring_enter), SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),        SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), END_OF_LIST,
+};
 static const unsigned long vcpu_ioctls[] = {
     KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
