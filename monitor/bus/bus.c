@@ -83,6 +83,9 @@ static void access_space(struct bus *bus, const struct bus_space *space, uint64_
 			memset(data, 0xff, bytes);
 		return;
 	}
+	if (write && range->ops->write_unlocked &&
+	    range->ops->write_unlocked(range->device, address - range->base, data, bytes))
+		return;
 	pthread_mutex_t *lock = range->lock ? range->lock : &bus->lock;
 
 	pthread_mutex_lock(lock);

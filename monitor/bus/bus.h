@@ -18,6 +18,9 @@
 struct bus_ops {
 	void (*read)(void *device, uint64_t offset, void *data, unsigned bytes);
 	void (*write)(void *device, uint64_t offset, const void *data, unsigned bytes);
+	/* NULL, or tried first for a write, without the range's lock; false: nothing was done, and write() is called.
+	 */
+	bool (*write_unlocked)(void *device, uint64_t offset, const void *data, unsigned bytes);
 };
 
 struct bus_range {

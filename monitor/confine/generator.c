@@ -56,6 +56,8 @@ static const int loop_calls[] = {
     /* disks (monitor/virtio/block_*.c): an io_uring restricted to its one file; files in memory; resizing */
     SCMP_SYS(io_uring_enter),
     SCMP_SYS(io_uring_register),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
     SCMP_SYS(preadv),
     SCMP_SYS(pwritev),
     SCMP_SYS(pwritev2),
@@ -86,13 +88,12 @@ static const unsigned long loop_ioctls[] = {
 };
 
 /* Opening a disk's replacement file: open, stat, size, O_DIRECT. */
-static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),    SCMP_SYS(newfstatat), SCMP_SYS(fstat),
-				 SCMP_SYS(fstatfs), SCMP_SYS(pread64), SCMP_SYS(mremap),     END_OF_LIST};
+static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),   SCMP_SYS(newfstatat), SCMP_SYS(fstat),
+				 SCMP_SYS(fstatfs), SCMP_SYS(mremap), END_OF_LIST};
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* Snapshots: read state from KVM, write memory and state to files. */
-static const int save_calls[] = {SCMP_SYS(recvmsg),   SCMP_SYS(pread64), SCMP_SYS(pwrite64),
-				 SCMP_SYS(ftruncate), SCMP_SYS(fstat),   END_OF_LIST};
+static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(ftruncate), SCMP_SYS(fstat), END_OF_LIST};
 static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    KVM_GET_DEBUGREGS,
 					    KVM_GET_LAPIC,
@@ -115,14 +116,21 @@ static const int save_by_path_calls[] = {SCMP_SYS(rename),   SCMP_SYS(unlink),  
 					 SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(getdents64),
 					 END_OF_LIST};
 
-/* When a driver resets a disk, the vCPU's thread waits for the requests in flight. */
-static const int vcpu_calls[] = {SCMP_SYS(io_uring_enter), END_OF_LIST};
+/*
+ * When a driver resets a disk, the vCPU's thread waits for the requests in flight. It serves small requests to a file
+ * in memory itself.
+ */
+static const int vcpu_calls[] = {
+    SCMP_SYS(io_uring_enter), SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),        SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), END_OF_LIST,
+};
 static const unsigned long vcpu_ioctls[] = {
     KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 
 /* Disk images through preadv() and pwritev(), if io_uring is unavailable; opens nothing. */
 static const int disk_calls[] = {
-    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
+    SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),    SCMP_SYS(pwritev),
+    SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
 };
 static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
 

@@ -20,6 +20,9 @@
 #define SEGMENTS_MAX (VIRTQ_CHAIN_MAX - 2u) /* beside header and status */
 #define RANGE_SECTORS_MAX (1u << 22)        /* of a discard or write-zeroes: 2 GiB */
 #define NAME_BYTES 64
+/* what a vCPU's thread does itself: a few requests, of some microseconds each */
+#define SERVE_REQUESTS 4u
+#define SERVE_BYTES 65536u
 
 /* Buffers of a request that has more than a few; kept for the next one. */
 struct buffers {
@@ -337,7 +340,14 @@ static void begin(struct block *block, const struct virtio_blk_outhdr *header)
 
 enum outcome { STARTED, LATER, FAILED };
 
-static enum outcome start(struct block *block)
+/* Without memory to be allocated, and nothing that changes the file's extents. */
+static bool is_small(const struct virtq_chain *chain, uint32_t type, uint64_t bytes)
+{
+	return (type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_FLUSH) &&
+	       bytes <= SERVE_BYTES && chain->in_count <= FEW_BUFFERS && chain->out_count <= FEW_BUFFERS;
+}
+
+static enum outcome start(struct block *block, bool only_small)
 {
 	struct virtq_chain *chain = &block->chain;
 	struct virtio_blk_outhdr header;
@@ -351,6 +361,10 @@ static enum outcome start(struct block *block)
 			 : header.type == VIRTIO_BLK_T_OUT ? chain->out_bytes - sizeof header
 							   : 0;
 
+	if (only_small && !is_small(chain, header.type, bytes)) {
+		virtq_unpop(&block->device.queues[0]);
+		return LATER;
+	}
 	if (!limiter_take(&block->limiter, 1, bytes)) {
 		virtq_unpop(&block->device.queues[0]);
 		counter_add(&block->counters.limited, 1);
@@ -374,7 +388,7 @@ static void block_notify(struct virtio_device *device, unsigned index)
 	do {
 		virtq_stop_notify(queue);
 		while (budget && (got = virtq_pop(queue, &block->chain)) > 0) {
-			enum outcome outcome = start(block);
+			enum outcome outcome = start(block, false);
 
 			if (outcome != STARTED)
 				goto out;
@@ -399,6 +413,48 @@ out:
 	block_engine_run(block->engine);
 	if (!device->failure)
 		virtio_publish(device, index);
+}
+
+static bool serve_some(struct block *block)
+{
+	struct virtq *queue = &block->device.queues[0];
+	unsigned budget = SERVE_REQUESTS;
+
+	do {
+		int got = 0;
+
+		virtq_stop_notify(queue);
+		while (budget && (got = virtq_pop(queue, &block->chain)) > 0) {
+			if (start(block, true) != STARTED)
+				return false;
+			budget--;
+		}
+		if (got < 0)
+			virtio_fail(&block->device, "the ring of a disk is not well-formed");
+		if (got < 0 || !budget)
+			return false;
+		virtio_publish(&block->device, 0);
+	} while (virtq_start_notify(queue));
+	return true;
+}
+
+/* Of a file in memory: a read or write of it is a copy. */
+static bool block_serve(struct virtio_device *device, unsigned index)
+{
+	struct block *block = self(device);
+
+	unsigned waiting = virtq_ahead(&device->queues[index]);
+
+	if (!block->image.in_memory || limiter_is_set(&block->limiter) || !waiting || waiting > SERVE_REQUESTS ||
+	    virtq_next_is_long(&device->queues[index], 2 * FEW_BUFFERS))
+		return false;
+	bool done = serve_some(block);
+
+	if (done)
+		counter_add(&block->counters.queue_events, 1);
+	if (!device->failure)
+		virtio_publish(device, index);
+	return done;
 }
 
 static void limits_allow(void *opaque)
@@ -473,6 +529,7 @@ static const struct virtio_ops block_ops = {
     .id = VIRTIO_ID_BLOCK,
     .queue_count = 1,
     .notify = block_notify,
+    .serve = block_serve,
     .quiesce = block_quiesce,
     .save = block_save,
     .restore = block_restore,
@@ -562,6 +619,8 @@ int block_new(struct block **result, const struct block_config *config, struct l
 		virtio_device_destroy(&block->device);
 		return status;
 	}
+	if (block_engine_kind(block->engine) == BLOCK_ENGINE_INLINE && block->image.in_memory)
+		block->device.direct = 1;
 	block->has_serial = config->serial != NULL;
 	set_serial(block, config->serial);
 	describe(block);

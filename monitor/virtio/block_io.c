@@ -126,17 +126,31 @@ bool block_io_returned(struct block_io *io, int64_t returned)
 	return io->progress >= io->bytes ? end(io, 0) : false;
 }
 
+/* Most requests have one buffer, which the kernel takes faster than a list of one. */
+static ssize_t read_buffers(const struct block_call *call, int fd)
+{
+	return call->count == 1 ? pread(fd, call->buffers->iov_base, call->buffers->iov_len, (off_t)call->offset)
+				: preadv(fd, call->buffers, (int)call->count, (off_t)call->offset);
+}
+
+static ssize_t write_buffers(const struct block_call *call, int fd)
+{
+	if (call->flags)
+		return pwritev2(fd, call->buffers, (int)call->count, (off_t)call->offset, call->flags);
+	return call->count == 1 ? pwrite(fd, call->buffers->iov_base, call->buffers->iov_len, (off_t)call->offset)
+				: pwritev(fd, call->buffers, (int)call->count, (off_t)call->offset);
+}
+
 int64_t block_call_make(const struct block_call *call, int fd)
 {
 	ssize_t result;
 
 	switch (call->kind) {
 	case CALL_READ:
-		result = preadv(fd, call->buffers, (int)call->count, (off_t)call->offset);
+		result = read_buffers(call, fd);
 		break;
 	case CALL_WRITE:
-		result = call->flags ? pwritev2(fd, call->buffers, (int)call->count, (off_t)call->offset, call->flags)
-				     : pwritev(fd, call->buffers, (int)call->count, (off_t)call->offset);
+		result = write_buffers(call, fd);
 		break;
 	case CALL_SYNC:
 		result = fdatasync(fd);

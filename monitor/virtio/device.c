@@ -179,6 +179,26 @@ void virtio_device_notify(struct virtio_device *device, unsigned queue)
 		device->ops->notify(device, queue);
 }
 
+/*
+ * What the vCPU's thread does itself saves two switches of threads, and the guest the wait for them. While the loop has
+ * the device, the loop goes on with it.
+ */
+static bool serve(struct virtio_device *device, unsigned queue)
+{
+	if (!(device->direct >> queue & 1) || pthread_mutex_trylock(&device->lock) != 0)
+		return false;
+	bool served = virtio_running(device) && device->queues[queue].ready && device->ops->serve(device, queue);
+
+	virtio_unlock(device);
+	return served;
+}
+
+void virtio_device_kick(struct virtio_device *device, unsigned queue)
+{
+	if (queue < device->ops->queue_count && !serve(device, queue))
+		virtio_device_ring(device, queue);
+}
+
 static bool activate_queues(struct virtio_device *device)
 {
 	const char *problem = NULL;

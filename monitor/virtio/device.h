@@ -26,10 +26,10 @@ struct virtio_device;
  * The operations of a kind of device. All are called with the device's lock held; NULL: nothing to do.
  *
  * Code that moves data runs in the event loop's thread and never blocks: notify(), and the callbacks of the device's
- * descriptors and timers in that loop, which begin with virtio_lock() and end with virtio_unlock(). The other
- * operations may also be called by a vCPU thread, during the driver's write to a register, so they may call no function
- * of the loop except loop_post(). A vCPU never waits for the loop, because the loop may be waiting for the vCPU to
- * pause. Therefore:
+ * descriptors and timers in that loop, which begin with virtio_lock() and end with virtio_unlock(); serve() does the
+ * same in a vCPU's thread. The other operations may also be called by a vCPU thread, during the driver's write to a
+ * register, so they may call no function of the loop except loop_post(). A vCPU never waits for the loop, because the
+ * loop may be waiting for the vCPU to pause. Therefore:
  * - to watch a descriptor from the driver's start on, do it in notify(), which is called for each queue after
  * activate();
  * - a callback that finds virtio_running() false stops watching its descriptor and does nothing else.
@@ -46,6 +46,12 @@ struct virtio_ops {
 	/* The driver notified a queue; also called for every queue after activate() and after a pause.
 	 */
 	void (*notify)(struct virtio_device *device, unsigned queue);
+	/*
+	 * The driver notified one of the `direct` queues: called in the vCPU's thread, while the device runs and the
+	 * queue is ready. Serves the queue if there is little to do, without blocking and without the loop. False:
+	 * something is left, for which the loop will call notify().
+	 */
+	bool (*serve)(struct virtio_device *device, unsigned queue);
 	/*
 	 * Take nothing more from the queues; complete what is in flight, waiting for the host if necessary (never for
 	 * the loop), and put the results into the queues. Called before a reset, a pause or a snapshot.
@@ -76,7 +82,8 @@ struct virtio_device {
 	size_t config_writable_from, config_writable; /* the part that the driver may write: offset and bytes */
 	/* the device's counters for the transport: failed activations, configuration accesses and queues; NULL: none */
 	counter *activate_fails, *config_fails, *event_fails;
-	bool timed; /* the device records durations */
+	bool timed;      /* the device records durations */
+	unsigned direct; /* bits of the queues that serve() is for; constant once attached */
 	struct virtq queues[VIRTIO_QUEUES_MAX];
 	/* set by the transport */
 	struct loop *loop;
@@ -175,5 +182,7 @@ void virtio_device_notify(struct virtio_device *device, unsigned queue);
 int virtio_device_restore(struct virtio_device *device, bool active, bool failed, const void *config, const void *state,
 			  size_t bytes, struct riffle_error *error);
 void virtio_device_ring(struct virtio_device *device, unsigned queue); /* no lock: the loop will notify */
+/* Without the lock, in a vCPU's thread: the driver notified the queue. Never waits. */
+void virtio_device_kick(struct virtio_device *device, unsigned queue);
 
 #endif

@@ -69,6 +69,12 @@ static inline bool limiter_blocked(const struct limiter *limiter)
 	return limiter->timer.armed;
 }
 
+/* Without limits limiter_take() grants everything and does nothing. */
+static inline bool limiter_is_set(const struct limiter *limiter)
+{
+	return limiter->bytes.size || limiter->ops.size;
+}
+
 void limiter_stop(struct limiter *limiter);
 
 /* The tokens left in the buckets, for a snapshot. Restored values are capped at the limiter's sizes. */

@@ -193,12 +193,6 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 		show(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX);
 		show(mmio, VIRTIO_MMIO_QUEUE_READY);
 		break;
-	case VIRTIO_MMIO_QUEUE_NOTIFY:
-		virtio_device_ring(mmio->device, value);
-		break;
-	case VIRTIO_MMIO_INTERRUPT_ACK:
-		atomic_fetch_and(mmio->device->interrupt_status, ~value);
-		break;
 	case VIRTIO_MMIO_STATUS:
 		virtio_lock(mmio->device);
 		write_status(mmio, value);
@@ -318,7 +312,27 @@ static void mmio_write(void *opaque, uint64_t offset, const void *data, unsigned
 		write_register(mmio, offset, riffle_get32(data));
 }
 
-const struct bus_ops virtio_mmio_bus_ops = {.read = mmio_read, .write = mmio_write};
+/* What is written for each request waits for no other vCPU. */
+static bool mmio_write_unlocked(void *opaque, uint64_t offset, const void *data, unsigned bytes)
+{
+	struct virtio_mmio *mmio = opaque;
+
+	if (offset >= VIRTIO_MMIO_CONFIG || !is_register(offset, bytes))
+		return false;
+	switch (offset) {
+	case VIRTIO_MMIO_QUEUE_NOTIFY:
+		virtio_device_kick(mmio->device, riffle_get32(data));
+		return true;
+	case VIRTIO_MMIO_INTERRUPT_ACK:
+		atomic_fetch_and(mmio->device->interrupt_status, ~riffle_get32(data));
+		return true;
+	default:
+		return false;
+	}
+}
+
+const struct bus_ops virtio_mmio_bus_ops = {
+    .read = mmio_read, .write = mmio_write, .write_unlocked = mmio_write_unlocked};
 
 static void doorbell_rang(void *opaque, uint32_t events)
 {
@@ -350,9 +364,11 @@ int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error
 	struct virtio_device *device = mmio->device;
 	int status = irq_connect_direct(&device->irq, vm_fd, error);
 
+	/* a direct queue's doorbell comes as an exit to the vCPU's thread */
 	for (unsigned i = 0; !status && i < device->ops->queue_count; i++)
-		status = ioeventfd_connect(vm_fd, mmio->address + VIRTIO_MMIO_QUEUE_NOTIFY, 4, i, device->doorbells[i],
-					   error);
+		if (!(device->direct >> i & 1))
+			status = ioeventfd_connect(vm_fd, mmio->address + VIRTIO_MMIO_QUEUE_NOTIFY, 4, i,
+						   device->doorbells[i], error);
 	return status;
 }
 

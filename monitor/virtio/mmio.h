@@ -54,7 +54,7 @@ void virtio_mmio_show(struct virtio_mmio *mmio, void *page);
 /* Rewrites all of the page after a device was restored; with the device's lock held. */
 void virtio_mmio_refresh(struct virtio_mmio *mmio);
 
-/* Connects the doorbells as ioeventfds, and the interrupt to the VM. Errors: IO. */
+/* Connects the doorbells as ioeventfds, but for direct queues, and the interrupt to the VM. Errors: IO. */
 int virtio_mmio_connect(struct virtio_mmio *mmio, int vm_fd, struct riffle_error *error);
 
 /* Ends the transport and the device; neither vCPUs nor the loop run. Also valid if nothing was attached.

@@ -88,6 +88,11 @@ unsigned virtq_waiting(const struct virtq *queue)
 	return waiting <= queue->size ? waiting : 0;
 }
 
+unsigned virtq_ahead(const struct virtq *queue)
+{
+	return (uint16_t)(load16(queue->avail_at + RING_INDEX) - queue->next_avail);
+}
+
 unsigned virtq_outstanding(const struct virtq *queue)
 {
 	return (uint16_t)(queue->next_avail - queue->next_used);
@@ -184,12 +189,28 @@ static bool walk(const struct virtq *queue, struct virtq_chain *chain, const uin
 	return false;
 }
 
+static uint16_t next_head(const struct virtq *queue)
+{
+	return load16(queue->avail_at + AVAIL_RING + 2u * (queue->next_avail & (queue->size - 1u)));
+}
+
+bool virtq_next_is_long(const struct virtq *queue, unsigned most)
+{
+	uint16_t head = next_head(queue);
+
+	if (head >= queue->size)
+		return false;
+	struct descriptor descriptor = load_descriptor(queue->descriptors_at + (size_t)DESCRIPTOR_BYTES * head);
+
+	return (descriptor.flags & VRING_DESC_F_INDIRECT) && descriptor.bytes / DESCRIPTOR_BYTES > most;
+}
+
 int virtq_pop(struct virtq *queue, struct virtq_chain *chain)
 {
 	int there = look(queue);
 
 	if (there > 0) {
-		chain->head = load16(queue->avail_at + AVAIL_RING + 2u * (queue->next_avail & (queue->size - 1u)));
+		chain->head = next_head(queue);
 		chain->out_count = chain->in_count = 0;
 		chain->out_bytes = chain->in_bytes = 0;
 		if (!walk(queue, chain, queue->descriptors_at, queue->size, chain->head, false))

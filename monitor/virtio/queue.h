@@ -69,6 +69,14 @@ void virtq_unpop(struct virtq *queue);
 /* How many of the chains known at the last look have not been popped. */
 unsigned virtq_waiting(const struct virtq *queue);
 
+/* How many chains there seem to be that have not been popped; the driver may say anything. */
+unsigned virtq_ahead(const struct virtq *queue);
+/*
+ * Whether the next chain seems to have more than `most` buffers, by its first descriptor: only good for a choice of who
+ * takes it. virtq_pop() reads the descriptors again.
+ */
+bool virtq_next_is_long(const struct virtq *queue, unsigned most);
+
 /* How many chains are popped and not pushed. */
 unsigned virtq_outstanding(const struct virtq *queue);
 

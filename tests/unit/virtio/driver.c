@@ -177,6 +177,47 @@ void driver_kick(struct driver *driver, unsigned index)
 	driver_write(driver, VIRTIO_MMIO_QUEUE_NOTIFY, index);
 }
 
+static void *kick_as_vcpu(void *opaque)
+{
+	const struct driver_queue *queue = opaque;
+	struct driver *driver = queue->driver;
+
+	must(confine_thread(CONFINE_VCPU, NULL));
+	driver_kick(driver, (unsigned)(queue - driver->queues));
+	return NULL;
+}
+
+void driver_kick_confined(struct driver *driver, unsigned queue)
+{
+	pthread_t thread;
+
+	driver->queues[queue].driver = driver;
+	must(pthread_create(&thread, NULL, kick_as_vcpu, &driver->queues[queue]));
+	pthread_join(thread, NULL);
+}
+
+static void stand_still(void *opaque)
+{
+	struct driver_hold *hold = opaque;
+
+	pthread_barrier_wait(&hold->held);
+	pthread_barrier_wait(&hold->released);
+}
+
+void driver_hold_loop(struct driver *driver, struct driver_hold *hold)
+{
+	*hold = (struct driver_hold){.task = {.run = stand_still, .opaque = hold}};
+	pthread_barrier_init(&hold->held, NULL, 2);
+	pthread_barrier_init(&hold->released, NULL, 2);
+	loop_post(&driver->loop, &hold->task);
+	pthread_barrier_wait(&hold->held);
+}
+
+void driver_let_loop_go(struct driver_hold *hold)
+{
+	pthread_barrier_wait(&hold->released);
+}
+
 bool driver_used(struct driver *driver, unsigned index, uint32_t *head, uint32_t *written)
 {
 	struct driver_queue *queue = &driver->queues[index];

@@ -18,6 +18,7 @@ struct driver_queue {
 	struct vring_used *usage;
 	uint16_t size, next, index, seen;
 	bool event_idx;
+	struct driver *driver; /* for a thread that has nothing else */
 };
 
 struct driver {
@@ -59,6 +60,17 @@ void *driver_at(struct driver *driver, uint64_t address);
 uint16_t driver_add(struct driver *driver, unsigned queue, const struct driver_buffer *buffers, unsigned count,
 		    bool indirect);
 void driver_kick(struct driver *driver, unsigned queue);
+
+/* The same in a thread confined as a vCPU's. */
+void driver_kick_confined(struct driver *driver, unsigned queue);
+
+/* Keeps the loop's thread from doing anything, until it is let go. */
+struct driver_hold {
+	struct loop_task task;
+	pthread_barrier_t held, released;
+};
+void driver_hold_loop(struct driver *driver, struct driver_hold *hold);
+void driver_let_loop_go(struct driver_hold *hold);
 
 /* Waits for the next used element; false after 10 s. */
 bool driver_used(struct driver *driver, unsigned queue, uint32_t *head, uint32_t *written);

@@ -561,6 +561,70 @@ static void test_image(void **state)
 	unlink(path);
 }
 
+/* What is small is there when the doorbell's write has returned; the rest, and what has limits, waits for the loop. */
+static void test_served(void **state)
+{
+	static const struct limiter_bucket_config limit = {.size = 1000, .refill_ms = 1};
+	const uint64_t features[] = {VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
+				     VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |
+					 VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX)};
+	struct fixture *f = *state;
+	struct driver_hold hold;
+	uint32_t head, written;
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct vring_used *used;
+		struct driver_buffer page = {driver_take(&f->driver, 4096, 1), 4096, true};
+		struct driver_buffer many[16], large = {driver_take(&f->driver, 131072, 1), 131072, true};
+
+		running(state, features[i]);
+		used = f->driver.queues[0].usage;
+		driver_interrupts(&f->driver);
+		driver_hold_loop(&f->driver, &hold);
+		uint8_t *read_status = add(f, VIRTIO_BLK_T_IN, 8, &page, 1, false);
+
+		driver_kick_confined(&f->driver, 0);
+		assert_int_equal(used->idx, 1);
+		assert_int_equal(*read_status, VIRTIO_BLK_S_OK);
+		assert_int_equal(*(uint32_t *)driver_at(&f->driver, page.address + 512), 9);
+		assert_int_equal(driver_interrupts(&f->driver), 1);
+		page.in = false;
+		uint8_t *write_status = add(f, VIRTIO_BLK_T_OUT, 8, &page, 1, false);
+
+		driver_kick_confined(&f->driver, 0);
+		assert_int_equal(used->idx, 2);
+		assert_int_equal(*write_status, VIRTIO_BLK_S_OK);
+		add(f, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, false);
+		driver_kick_confined(&f->driver, 0);
+		assert_int_equal(used->idx, 3);
+
+		add(f, VIRTIO_BLK_T_IN, 0, &large, 1, true);
+		driver_kick_confined(&f->driver, 0);
+		assert_int_equal(used->idx, 3);
+		driver_let_loop_go(&hold);
+		for (unsigned j = 0; j < 4; j++)
+			assert_true(driver_used(&f->driver, 0, &head, &written));
+		assert_int_equal(written, large.bytes + 1);
+
+		driver_hold_loop(&f->driver, &hold);
+		for (unsigned j = 0; j < 16; j++)
+			many[j] = (struct driver_buffer){large.address + j * SECTOR, SECTOR, true};
+		add(f, VIRTIO_BLK_T_IN, 0, many, 16, true);
+		driver_kick_confined(&f->driver, 0);
+		assert_int_equal(used->idx, 4);
+		driver_let_loop_go(&hold);
+		assert_true(driver_used(&f->driver, 0, &head, &written));
+		assert_int_equal(written, 16 * SECTOR + 1);
+	}
+	block_limit(f->block, &(struct limiter_update){.has_ops = true, .ops = limit});
+	driver_hold_loop(&f->driver, &hold);
+	add(f, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, false);
+	driver_kick_confined(&f->driver, 0);
+	assert_int_equal(f->driver.queues[0].usage->idx, 5);
+	driver_let_loop_go(&hold);
+	assert_true(driver_used(&f->driver, 0, &head, &written));
+}
+
 #define ON_EACH(test)                                                                                                  \
 	cmocka_unit_test_setup_teardown(test, set_up_inline, tear_down),                                               \
 	    cmocka_unit_test_setup_teardown(test, set_up_workers, tear_down),                                          \
@@ -581,6 +645,7 @@ int main(void)
 	    ON_EACH(test_limiter),
 	    ON_EACH(test_serial_and_size),
 	    ON_EACH(test_options),
+	    cmocka_unit_test_setup_teardown(test_served, set_up_inline, tear_down),
 	    cmocka_unit_test(test_image),
 	};
 
