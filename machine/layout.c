@@ -124,6 +124,18 @@ static double bits(uint64_t slots)
 	return slots ? log2((double)slots) : 0;
 }
 
+/* Without a requested mode, a kernel gets the strongest that it allows, and the user the reason why it is not more. */
+static void tell_why_not_shuffled(const struct machine *m)
+{
+	const char *why = m->kernel.plan.header->no_shuffle;
+	char text[sizeof m->kernel.plan.header->no_shuffle + 40];
+
+	if (!why[0])
+		return;
+	snprintf(text, sizeof text, "this kernel is not shuffled: %s", why);
+	machine_notice(m, text);
+}
+
 /* Says how much is randomised, and never where. */
 void machine_announce(struct machine *m)
 {
@@ -138,6 +150,8 @@ void machine_announce(struct machine *m)
 	if (m->layout.mode == RIFFLE_MODE_FGKASLR)
 		snprintf(shuffled, sizeof shuffled, ", %u chunks of functions in any order%s",
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
+	if (l->automatic && m->layout.mode == RIFFLE_MODE_KASLR && !l->replay)
+		tell_why_not_shuffled(m);
 	if (riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error))
 		return;
 	m->randomisation.mode = m->layout.mode == RIFFLE_MODE_OFF ? "off" : mode_name(m->layout.mode);

@@ -25,6 +25,7 @@
 #include "host/layout_json.h"
 #include "host/output.h"
 #include "host/pool.h"
+#include "host/shown.h"
 #include "kernel/kernel.h"
 
 #define EXIT_NOT_RUN 126
@@ -150,6 +151,8 @@ static void announce(const struct emit *emit)
 	const struct riffle_plan *plan = &emit->kernel.plan;
 	struct riffle_slots slots;
 
+	if (emit->options.randomize_auto && emit->layout.mode == RIFFLE_MODE_KASLR && plan->header->no_shuffle[0])
+		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
 	if (emit->layout.mode == RIFFLE_MODE_OFF ||
 	    riffle_layout_slots(&slots, plan, &emit->memory, emit->layout.mode, NULL)) {
 		fprintf(stderr, "riffle: randomize=%s\n", mode_name(emit->layout.mode));

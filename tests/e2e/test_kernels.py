@@ -399,7 +399,7 @@ def test_fragment_is_taken_whole(built, name):
 @pytest.mark.parametrize("name", ROWS)
 def test_row_is_verified(built, programs, name):
     """Shuffled layouts are correct according to verify; test_row_boots boots them."""
-    image = built(name, seconds=3600)
+    image = built(name)
     r = programs.riffle("verify", "-n", "3", image, timeout=900)
     assert r.returncode == 0 and r.stdout.count("all right\n") == 3, r.stdout + r.stderr
 

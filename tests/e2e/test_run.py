@@ -302,6 +302,18 @@ def test_nokaslr(programs, guest):
         assert mode == "kaslr" and notice not in words
 
 
+def test_reason_for_no_shuffle_is_told_unless_less_was_asked_for(programs, guest):
+    command = guest(POWEROFF)
+    notice = "riffle: notice: this kernel is not shuffled: symbols: are missing: "
+    for options, told in (((), True), (("-r", "auto"), True), (("-r", "kaslr"), False), (("-r", "off"), False),
+                          (("-a", "nokaslr"), False)):
+        assert (notice in draw(programs, command, *options)[3]) == told, options
+    r = programs.riffle("emit", command[-1], "-m", "256M", "--exec", "true", "@")
+    assert (r.returncode, r.stderr.startswith(notice)) == (0, True), r.stderr
+    r = programs.riffle("emit", command[-1], "-m", "256M", "-r", "kaslr", "--exec", "true", "@")
+    assert r.returncode == 0 and "notice" not in r.stderr, r.stderr
+
+
 # ---- boot timer
 
 
