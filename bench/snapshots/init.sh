@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The init of the guests of tools/bench-snapshots: it marks that it is up, calls the host, and then does what its console says.
+# The init of the guests of tools/bench-snapshots: it sets its mark, calls the host, and then executes commands from its
+# console.
 export PATH=/bin
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev

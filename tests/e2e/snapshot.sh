@@ -16,8 +16,8 @@ sleep 100000 >in & # keeps the console's input open
 truncate -s 4M disk
 cp "$kernel" kernel
 
-# wait_for WHAT: a line of the guest's newest output. However slow the machine is, a guest that works goes on saying something;
-# what it does not say for long, or not among many other lines, will not come.
+# wait_for WHAT: waits for a line in the guest's newest output. However slow the machine is, a guest that works prints
+# something now and then: it has failed when it prints nothing for long, or many other lines.
 silent_seconds=300 most_lines=600
 wait_for() {
 	local begun lines now quiet=$SECONDS
@@ -32,10 +32,10 @@ wait_for() {
 	done
 }
 
-# what the last one said is gone before anything is looked for
+# The output of the previous guest is gone before anything is looked for.
 run() { : >out; "$@" <in >>out 2>err & guest=$!; }
 
-# the numbers of the ticks that were said whole: a guest may be saved in the middle of a line
+# The numbers of the ticks, without one cut off in the middle: a guest may be saved while it prints a line.
 ticks() { sed -n 's/^snapshot: tick \([0-9]*\) .*/\1/p' out; }
 
 run "$riffle" run -c "$cpus" -m 128M -i "$initrd" -a quiet --disk disk --rng --snapshot-socket socket --track-dirty kernel
