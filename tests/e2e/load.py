@@ -34,12 +34,17 @@ class Guest(Console):
     def __init__(self, command):
         super().__init__(command, echo=True)
 
+    def wait_until_ready(self):
+        assert self.wait_for("obey: ready", seconds=1500), "the guest did not start"
+
     def do(self, name, command, seconds=1500):
         """The lines that the guest printed about it."""
         begun, before = time.monotonic(), len(self.lines)
         self.say(f"{name} {command}")
         answer = self.wait_for(f"{name}: ok", f"{name}: FAILED", seconds=seconds)
-        assert answer == f"{name}: ok", (name, answer)
+        if answer != f"{name}: ok":
+            sh("top -b -H -n 1 -w 150 | sed '/ 0.0 *[0-9.]* *[0-9:.]* [^ ]*$/d'; ss -tanpx | grep -v LISTEN")
+            raise AssertionError((name, answer))
         print(f"load: {name} took {time.monotonic() - begun:.1f} s", flush=True)
         return self.lines[before:]
 
@@ -79,7 +84,7 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
     guest = Guest([riffle, "run", "-m", "256M", "-c", vcpus, "-i", initrd, "--append", "quiet", "--disk", directory / "a",
                    "--disk", directory / "b", "--rng", "--balloon", "16M,reporting", "--net", "tap=tap0", "--net", "user,host",
                    "--vsock", f"cid=3,path={directory / 'vsock'}", kernel])
-    guest.wait_for("obey: ready", seconds=1500)
+    guest.wait_until_ready()
     guest.do("up", "up")
     guest.do("user", "user_up")
     part = max(1, int(megabytes) // 16)
@@ -91,7 +96,8 @@ def streams(directory, riffle, kernel, initrd, vcpus, megabytes):
     start_loops(guest, digest)
     guest.do("rebind", "rebind 3")
     guest.do("up-again", "up")
-    guest.do("forget", "sleep 5; rm -f /tmp/failed.*; sleep 20")
+    guest.do("user-again", "user_up")
+    guest.do("forget", "sleep 35; rm -f /tmp/failed.*; sleep 20")
     guest.do("stop", "stop")
     guest.end()
 
@@ -138,7 +144,7 @@ def soak(directory, vmm, kernel, initrd, vcpus, seconds):
         "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1},
         "entropy": {}}))
     guest = Guest([vmm, "--api-sock", api, "--config-file", directory / "config"])
-    guest.wait_for("obey: ready", seconds=1500)
+    guest.wait_until_ready()
     guest.do("up", "up")
     start_loops(guest, digest)
     begun, first, rounds = time.monotonic(), None, 0

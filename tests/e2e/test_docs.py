@@ -192,7 +192,7 @@ def known_options():
         known |= options_of_help(help_of(RIFFLE, command, "--help"))
     for program in PROGRAMS.values():
         known |= options_of_help(help_of(program, "--help"))
-    for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check", "bench-io"):
+    for tool in ("kvmbox", "fetch-kernel", "build-kernel", "mkinitramfs", "mkimage", "check", "bench-io", "bench-snapshots"):
         known |= options_of_help(help_of(ROOT / "tools" / tool, "--help"))
     # Python's argparse indents alike, whatever the program
     for program in ("bench/evaluate", "bench/report", "bench/vmm-start", "bench/boot/main.py", "tools/bench-io", "tools/bench-kernel",

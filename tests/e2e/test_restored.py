@@ -53,7 +53,7 @@ def test_vsock(seen, what):
 
 
 def test_balloon(seen):
-    assert seen["balloon-before"] and seen["balloon-after"]
+    assert seen["balloon-before"] and seen["balloon-kept"] and seen["balloon-after"]
 
 
 def test_clocks(seen):

@@ -48,7 +48,7 @@ def rounds(fetch_kernel, initrd, cpus, count, stages, timeout):
 
 def test_guest(fetch_kernel, initrd):
     """Two CPUs under load, a disk that is verified, timers, the console: saved whole, then what changed."""
-    rounds(fetch_kernel, initrd, 2, 2, [], 560)
+    rounds(fetch_kernel, initrd, 2, 2, [], 3600)
 
 
 @pytest.mark.skipif(not LONG, reason="many rounds: make check-long; RIFFLE_SNAPSHOT_ROUNDS says how many")

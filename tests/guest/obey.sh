@@ -6,6 +6,7 @@
 . /begin.sh
 mkdir -p /tmp /run
 mount -t tmpfs tmp /tmp
+mkdir /tmp/begun /tmp/ended
 stty -echo
 
 # eth0, before and after its driver is unbound
@@ -21,6 +22,7 @@ user_up() {
 again() {
 	name=$1 times=0
 	shift
+	touch "/tmp/begun/$name"
 	while [ ! -e /tmp/stop ]; do
 		if "$@" >"/tmp/log.$name" 2>&1; then
 			times=$((times + 1))
@@ -31,22 +33,33 @@ again() {
 			sleep 1
 		fi
 	done
+	touch "/tmp/ended/$name"
 }
 
-# data written to a different place each time reads back unchanged
+# The first disk, or the second. A disk gets another name if it is bound again while a process has it open.
+disk() {
+	which=$1
+	set -- /sys/bus/virtio/devices/*/block/*
+	[ "$which" = first ] || shift
+	echo "/dev/${1##*/}"
+}
+
+# Data written to a different place each time reads back unchanged. dd would create a file where there is no disk.
 disk_pass() {
+	disk=$(disk first)
 	dd if=/dev/urandom of=/tmp/data bs=64k count=32 && disk_at=$((($(head -c 2 /dev/urandom | hexdump -e '1/2 "%u"')) % 400)) &&
-		dd if=/tmp/data of=/dev/vda bs=64k seek="$disk_at" conv=fsync && dd if=/dev/vda of=/tmp/back bs=64k skip="$disk_at" \
-		count=32 iflag=direct && cmp /tmp/data /tmp/back
+		dd if=/tmp/data of=/proc/self/fd/3 bs=64k seek="$disk_at" conv=fsync 3<"$disk" &&
+		dd if="$disk" of=/tmp/back bs=64k skip="$disk_at" count=32 iflag=direct && cmp /tmp/data /tmp/back
 }
 
-net_pass() { [ "$(wget -q -O - http://192.168.77.1:8000/big | sha256sum | cut -c1-64)" = "$1" ]; }
+# a connection over an interface that went away is given up
+net_pass() { [ "$(timeout 30 wget -q -O - http://192.168.77.1:8000/big | sha256sum | cut -c1-64)" = "$1" ]; }
 
 vsock_pass() { vsock call 1234 "$1"; }
 
 rng_pass() { [ "$(head -c 65536 /dev/hwrng | wc -c)" = 65536 ]; }
 
-read_pass() { dd if=/dev/vdb of=/dev/null bs=1M iflag=direct; }
+read_pass() { dd if="$(disk second)" of=/dev/null bs=1M iflag=direct; }
 
 # unbinds and rebinds each driver, COUNT times
 rebind() {
@@ -58,15 +71,24 @@ rebind() {
 	done
 }
 
-# stops all loops and reports their results
+# stops all loops and reports their results; shows one that does not stop
 stop() {
 	touch /tmp/stop
-	wait
+	for _ in $(seq 300); do
+		[ "$(ls /tmp/begun)" != "$(ls /tmp/ended)" ] || break
+		sleep 1
+	done
+	if [ "$(ls /tmp/begun)" != "$(ls /tmp/ended)" ]; then
+		ps -o pid,ppid,stat,time,args
+		for task in /proc/[0-9]*/stack; do
+			echo "$task: $(tr '\n' ' ' <"$task")"
+		done | grep '\['
+		return 1
+	fi
 	rm /tmp/stop
 	for at in /tmp/times.*; do
 		echo "times ${at#/tmp/times.} $(cat "$at")"
 	done
-	[ -z "$1" ] || return 0
 	! cat /tmp/failed.* 2>/dev/null
 }
 

@@ -51,7 +51,10 @@ pmem() {
 
 rng() { [ "$(head -c 4096 /dev/hwrng | wc -c)" = 4096 ]; }
 
-memory_is() { awk '/^MemTotal/ { exit !(low < $2 && $2 <= high) }' low="$1" high="$2" /proc/meminfo; }
+memory() { awk '/^MemTotal/ { print $2 }' /proc/meminfo; }
+
+# by so many KiB than at the start
+memory_is_less() { [ "$(memory)" = $(($(cat /tmp/memory) - $1)) ]; }
 
 vsock_connections() { [ "$(pidof vsock | wc -w)" = "$1" ]; }
 
@@ -59,6 +62,7 @@ reseeded() { [ "$(dmesg | grep -c 'crng reseeded due to virtual machine fork')" 
 
 clean() { ! dmesg | grep -E 'WARNING:|BUG|soft lockup|rcu.*stall' | grep -v hw-vuln; }
 
+memory >/tmp/memory
 cpus=$(grep -c ^processor /proc/cpuinfo)
 echo "cpus=$cpus"
 echo "clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"

@@ -7,6 +7,7 @@
 mkdir -p /tmp /mnt
 mount -t tmpfs tmp /tmp
 stty -echo </dev/console
+dmesg -n 1 # what the kernel says is no part of a command's output
 echo "shell ready"
 n=0
 while read -r line; do

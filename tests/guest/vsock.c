@@ -4,6 +4,7 @@
  * process each; `vsock call PORT BYTES` sends that many bytes to the host's PORT, ends its half of the stream, and
  * checks that the same bytes come back.
  */
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -80,16 +81,20 @@ static void call(struct sockaddr_vm *address, uint64_t bytes)
 				out[i] = byte_at(sent + i);
 			ssize_t done = send(fd.fd, out, n, MSG_DONTWAIT);
 
+			if (done < 0 && errno != EAGAIN)
+				die("send");
 			sent += done > 0 ? (uint64_t)done : 0;
 			if (sent == bytes) {
 				shutdown(fd.fd, SHUT_WR);
 				fd.events = POLLIN;
 			}
 		}
-		if (!(fd.revents & (POLLIN | POLLHUP)))
+		if (!(fd.revents & (POLLIN | POLLHUP | POLLERR)))
 			continue;
 		ssize_t got = recv(fd.fd, in, sizeof in, MSG_DONTWAIT);
 
+		if (got < 0 && errno != EAGAIN)
+			die("recv");
 		for (ssize_t i = 0; i < got; i++)
 			if (in[i] != byte_at(received + (uint64_t)i)) {
 				printf("byte %llu differs\n", (unsigned long long)received + (unsigned long long)i);
