@@ -152,11 +152,11 @@ static void announce(const struct emit *emit)
 
 	if (emit->layout.mode == RIFFLE_MODE_OFF ||
 	    riffle_layout_slots(&slots, plan, &emit->memory, emit->layout.mode, NULL)) {
-		fprintf(stderr, "riffle: randomize=%s\n", mode_name(emit->layout.mode));
+		fprintf(stderr, "riffle: randomize=%s\n", mode_name(&emit->layout));
 		return;
 	}
 	fprintf(stderr, "riffle: randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)",
-		mode_name(emit->layout.mode), (unsigned long long)slots.virtual_, log2((double)slots.virtual_),
+		mode_name(&emit->layout), (unsigned long long)slots.virtual_, log2((double)slots.virtual_),
 		(unsigned long long)slots.physical, log2((double)slots.physical));
 	if (emit->layout.mode == RIFFLE_MODE_FGKASLR)
 		fprintf(stderr, ", %u chunks of functions in any order", plan->chunk_count);

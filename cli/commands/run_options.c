@@ -54,7 +54,8 @@ static const char help[] =
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
-    "                           the best the kernel allows, never below kaslr [auto]\n"
+    "                           the best the kernel allows, never below kaslr [auto];\n"
+    "                           kaslr+slide, fgkaslr+slide: read-only data, data and bss slide apart\n"
     "      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
     "      --seed HEX           derive the layout from this seed (at most 64 digits): debugging only\n"
     "      --layout FILE        replay the layout in FILE: debugging only\n"
@@ -128,27 +129,32 @@ static bool parse_seed(const char *text, uint8_t seed[32])
 	return true;
 }
 
-static bool parse_mode(const char *text, struct machine_layout *layout)
-{
-	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
-	layout->automatic = !strcmp(text, "auto");
-	if (layout->automatic)
-		return true;
-	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(text, names[i])) {
-			layout->mode = (enum riffle_mode)i;
-			return true;
-		}
-	return false;
-}
-
 /* The path after `prefix`, or NULL when that is not how `text` begins. */
 static const char *after(const char *text, const char *prefix)
 {
 	size_t length = strlen(prefix);
 
 	return strncmp(text, prefix, length) ? NULL : text + length;
+}
+
+static bool parse_mode(const char *text, struct machine_layout *layout)
+{
+	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
+
+	layout->automatic = !strcmp(text, "auto");
+	layout->slide = false;
+	if (layout->automatic)
+		return true;
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		const char *rest = after(text, names[i]);
+
+		if (!rest || (*rest && (i < RIFFLE_MODE_KASLR || strcmp(rest, "+slide") != 0)))
+			continue;
+		layout->mode = (enum riffle_mode)i;
+		layout->slide = *rest;
+		return true;
+	}
+	return false;
 }
 
 /* Returns what is wrong, or NULL. */
@@ -460,7 +466,7 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case 'r':
 			randomize_given = true;
 			if (!parse_mode(optarg, &m->layout))
-				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr or auto", optarg);
+				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto", optarg);
 			break;
 		case RELOCS:
 			m->relocs = optarg;

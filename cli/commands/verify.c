@@ -319,7 +319,7 @@ static int verify_one(struct job *job, unsigned long number, bool *different)
 		status = load(job);
 	if (status)
 		return status;
-	printf("layout %lu: %s, virtual base 0x%llx, ", number, mode_name(job->layout.mode),
+	printf("layout %lu: %s, virtual base 0x%llx, ", number, mode_name(&job->layout),
 	       (unsigned long long)job->layout.virtual_base);
 	if (job->options.layout) {
 		printf("replayed: ");
@@ -453,7 +453,7 @@ static int usage_error(const char *words, const char *value)
 static bool parse_mode(const char *text, enum riffle_mode *mode)
 {
 	for (int i = RIFFLE_MODE_OFF; i <= RIFFLE_MODE_FGKASLR; i++)
-		if (!strcmp(text, mode_name((enum riffle_mode)i))) {
+		if (!strcmp(text, mode_name(&(struct riffle_layout){.mode = (enum riffle_mode)i}))) {
 			*mode = (enum riffle_mode)i;
 			return true;
 		}
