@@ -50,7 +50,7 @@ static void follow(const struct load *load, const struct riffle_cross_table *t)
 			break;
 		default:
 			if ((int32_t)value < 0)
-				value -= slides_of_target(load, t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
+				value -= slides_of_target(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
 		}
 		riffle_put32(field, value);
 	}
