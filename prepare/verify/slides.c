@@ -25,13 +25,28 @@ static void add32(uint8_t *field, uint32_t amount)
 	riffle_put32(field, riffle_get32(field) + amount);
 }
 
+/* Whether the symbol is where a block begins, and what is meant the last byte of the block before. */
+static bool is_last_byte(const struct verify *v, const struct places *p, const struct ref *ref)
+{
+	uint32_t value = riffle_get32(v->bytes + ref->field);
+
+	if (ref->rank != RANK_RELA || (ref->kind != REF_ABS32 && ref->kind != REF_ABS64))
+		return false;
+	for (uint32_t i = 1; i < p->plan->block_count; i++)
+		if (ref->target == p->plan->blocks[i].image_offset &&
+		    (value + 1 == (uint32_t)v->link_virt + ref->target ||
+		     value + 1 == (uint32_t)v->image->link_phys + ref->target))
+			return true;
+	return false;
+}
+
 /* How far the target of a reference slides; what is past the image's end goes with the last block. */
 static uint32_t target_slides(const struct verify *v, const struct places *p, const struct ref *ref)
 {
 	uint64_t value;
 
 	if (ref->target < TARGET_IMAGE)
-		return slide_of(p, verify_meant(v, ref->target));
+		return slide_of(p, verify_meant(v, ref->target) - is_last_byte(v, p, ref));
 	if (ref->target == TARGET_STAYS)
 		return 0;
 	switch (ref->kind) {
