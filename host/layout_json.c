@@ -19,27 +19,6 @@
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
 
-static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
-const char *mode_name(const struct riffle_layout *layout)
-{
-	if (layout->slide_count)
-		return layout->mode == RIFFLE_MODE_FGKASLR ? "fgkaslr+slide" : "kaslr+slide";
-	return mode_names[layout->mode];
-}
-
-const char *block_name(uint32_t kind)
-{
-	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text",
-					    [RIFFLE_BLOCK_RODATA] = "read-only data",
-					    [RIFFLE_BLOCK_DATA] = "data",
-					    [RIFFLE_BLOCK_INIT] = "init",
-					    [RIFFLE_BLOCK_BSS] = "bss",
-					    [RIFFLE_BLOCK_BRK] = "brk"};
-
-	return kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "a section";
-}
-
 static int take_memory(struct layout_file *file, uint32_t chunks, struct riffle_error *error)
 {
 	file->chunk = calloc(chunks, sizeof *file->chunk);
@@ -496,24 +475,13 @@ static int read_layout(const json_t *root, struct layout_file *file, struct riff
 	const char *mode = json_string_value(json_object_get(root, "mode"));
 	const json_t *kernel = json_object_get(root, "kernel");
 	bool slid = false;
-	unsigned i;
 	int status;
 
 	if (json_integer_value(json_object_get(root, "riffle_layout")) != 1)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "riffle_layout",
 				   "is not 1: this is no layout file, or one of a later version");
-	for (i = 0; i < sizeof mode_names / sizeof *mode_names; i++) {
-		size_t length = strlen(mode_names[i]);
-
-		if (!mode || strncmp(mode, mode_names[i], length) != 0)
-			continue;
-		slid = i >= RIFFLE_MODE_KASLR && !strcmp(mode + length, "+slide");
-		if (slid || !mode[length])
-			break;
-	}
-	if (i == sizeof mode_names / sizeof *mode_names)
+	if (!mode || !mode_parse(mode, &file->layout.mode, &slid))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "mode", "is missing or not known");
-	file->layout.mode = (enum riffle_mode)i;
 	if ((status = read_hex(root, "physical_base", &file->layout.physical_base, error)) ||
 	    (status = read_hex(root, "virtual_base", &file->layout.virtual_base, error)) ||
 	    (status = read_hex(root, "link_physical", &file->link_physical, error)) ||

@@ -8,6 +8,8 @@
 
 #include <riffle/layout.h>
 
+#include "host/mode.h"
+
 /*
  * {"riffle_layout": 1, "mode": "kaslr", "physical_base": "0x…", "virtual_base": "0x…", "link_physical": "0x…",
  *  "link_virtual": "0x…", "image_bytes": N,
@@ -37,11 +39,6 @@ struct layout_file {
 	uint32_t chunk_count;
 	uint32_t block[RIFFLE_BLOCKS_MAX]; /* where each block of layout.slide begins, as linked */
 };
-
-/* "off", "kaslr+slide" … */
-const char *mode_name(const struct riffle_layout *layout);
-/* "read-only data" …, of an enum riffle_block_kind */
-const char *block_name(uint32_t kind);
 
 /* Fills in *file from a layout and the kernel it is for; release with layout_file_free(). Errors: MEMORY. */
 int layout_file_describe(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,

@@ -154,7 +154,8 @@ static void describe_slides(char *text, size_t bytes, const struct riffle_plan *
 	int n = snprintf(text, bytes, ", slides of");
 
 	for (uint32_t i = 1; i < plan->block_count && (size_t)n < bytes; i++)
-		n += snprintf(text + n, bytes - (size_t)n, "%s %s %.1f bits", i > 1 ? "," : "",
+		if (plan->blocks[i].gaps > 1)
+			n += snprintf(text + n, bytes - (size_t)n, "%s %s %.1f bits", i > 1 ? "," : "",
 			      block_name(plan->blocks[i].kind), bits(plan->blocks[i].gaps));
 }
 

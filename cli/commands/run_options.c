@@ -11,6 +11,7 @@
 #include "cli/commands/run_config.h"
 #include "cli/commands/run_options.h"
 #include "host/memory_size.h"
+#include "host/mode.h"
 #include "host/shown.h"
 #include "host/suggest.h"
 #include "initramfs/command.h"
@@ -139,22 +140,9 @@ static const char *after(const char *text, const char *prefix)
 
 static bool parse_mode(const char *text, struct machine_layout *layout)
 {
-	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
 	layout->automatic = !strcmp(text, "auto");
 	layout->slide = false;
-	if (layout->automatic)
-		return true;
-	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
-		const char *rest = after(text, names[i]);
-
-		if (!rest || (*rest && (i < RIFFLE_MODE_KASLR || strcmp(rest, "+slide") != 0)))
-			continue;
-		layout->mode = (enum riffle_mode)i;
-		layout->slide = *rest;
-		return true;
-	}
-	return false;
+	return layout->automatic || mode_parse(text, &layout->mode, &layout->slide);
 }
 
 /* Returns what is wrong, or NULL. */

@@ -463,21 +463,6 @@ static int usage_error(const char *words, const char *value)
 	return EXIT_USAGE;
 }
 
-static bool parse_mode(const char *text, struct options *o)
-{
-	for (int i = RIFFLE_MODE_OFF; i <= RIFFLE_MODE_FGKASLR; i++)
-		for (int slide = 0; slide <= (i >= RIFFLE_MODE_KASLR); slide++) {
-			struct riffle_layout layout = {.mode = (enum riffle_mode)i, .slide_count = (uint32_t)slide};
-
-			if (strcmp(text, mode_name(&layout)) != 0)
-				continue;
-			o->mode = layout.mode;
-			o->slide = slide;
-			return true;
-		}
-	return false;
-}
-
 static bool parse_count(const char *text, unsigned long *count)
 {
 	char *end;
@@ -542,7 +527,7 @@ static int parse(struct options *o, int argc, char **argv, bool *done)
 				return usage_error("--seed must be 1 to 64 hexadecimal digits", optarg);
 			break;
 		case RANDOMIZE:
-			o->has_mode = parse_mode(optarg, o);
+			o->has_mode = mode_parse(optarg, &o->mode, &o->slide);
 			if (!o->has_mode)
 				return usage_error("--randomize must be off, physical, kaslr, fgkaslr, or one of these two with +slide", optarg);
 			break;

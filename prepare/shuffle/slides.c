@@ -15,8 +15,8 @@
  * Where blocks begin, in the order of arch/x86/kernel/vmlinux.lds.S. The order stays, so sorted tables stay sorted. The
  * per-CPU template lies between __init_begin and _sinittext, and is data. What the kernel frees by itself lies between
  * the symbols that begin and end a gap: [_etext, __start_rodata), [__end_rodata, _sdata), [__init_begin, __init_end).
- * The kernel reserves memory up to __bss_stop, which is at the same address as __brk_base and so goes with it: the gap
- * between .bss and .brk does not come back, and is kept to less than 64 KiB.
+ * The gap before .brk is seen to come back too. All must: what does not would show in the size of memory, which anybody
+ * in the guest can read.
  *
  * align: read-only data is mapped by pages, the initial task's stack in .data is aligned to THREAD_SIZE (16 KiB), .init
  * to two pages.
@@ -27,15 +27,13 @@ static const struct edge {
 } edges[] = {
     {"__start_rodata", RIFFLE_BLOCK_RODATA, 4 * KIB, 2048}, {"_sdata", RIFFLE_BLOCK_DATA, 16 * KIB, 512},
     {"_sinittext", RIFFLE_BLOCK_INIT, 8 * KIB, 256},        {"__init_end", RIFFLE_BLOCK_BSS, 4 * KIB, 512},
-    {"__brk_base", RIFFLE_BLOCK_BRK, 4 * KIB, 16},
+    {"__brk_base", RIFFLE_BLOCK_BRK, 4 * KIB, 512},
 };
 #define EDGES (sizeof edges / sizeof *edges)
 /*
  * Where text ends exactly at read-only data a reference to the one cannot be told from one to the other. All go with
- * read-only data, and so the kernel does not free that gap either: with the one before .brk it is at most 2 MiB.
+ * read-only data, and so the kernel would not free that gap: there is none, and read-only data stays with text.
  */
-#define RESERVED_GAPS 512u
-#define RESERVED_GAPS_BRK 2u
 
 void slides_none(struct work *work, const char *format, ...)
 {
@@ -97,7 +95,7 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 	if (!text_end || text_end->offset > s->block[1].image_offset)
 		slides_none(work, "_etext is not before __start_rodata");
 	else if (text_end->offset == s->block[1].image_offset)
-		s->block[1].gaps = RESERVED_GAPS, s->block[EDGES].gaps = RESERVED_GAPS_BRK;
+		s->block[1].gaps = 1;
 	return 0;
 }
 
