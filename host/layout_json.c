@@ -161,7 +161,8 @@ int layout_file_slides(const struct layout_file *file, const struct riffle_plan 
 					    file->layout.slide_count, plan->block_count);
 	for (uint32_t i = 0; i < file->layout.slide_count; i++)
 		if (file->block[i] != plan->blocks[i].image_offset)
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slides", "are not the kernel's (number)", i);
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slides", "are not the kernel's (number)",
+						 i);
 	layout->slide_count = file->layout.slide_count;
 	memcpy(layout->slide, file->layout.slide, sizeof layout->slide);
 	return RIFFLE_OK;
@@ -255,8 +256,8 @@ static int add_slides(json_t *root, const struct layout_file *file)
 	if (json_object_set_new(root, "slides", slides))
 		return -1;
 	for (uint32_t i = 0; i < file->layout.slide_count; i++)
-		if (json_array_append_new(slides, json_pack("[I, I]", (json_int_t)file->block[i],
-							    (json_int_t)file->layout.slide[i])))
+		if (json_array_append_new(
+			slides, json_pack("[I, I]", (json_int_t)file->block[i], (json_int_t)file->layout.slide[i])))
 			return -1;
 	return 0;
 }
@@ -274,8 +275,7 @@ int layout_file_write(const char *path, const struct layout_file *file, struct r
 			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id",
 			 file->build_id, "content_digest", file->content_digest, "source_digest", file->source_digest,
 			 "shuffle_checksum", file->shuffle_checksum);
-	if (root && ((file->layout.slide_count && add_slides(root, file)) ||
-		     (file->chunk && add_chunks(root, file)))) {
+	if (root && ((file->layout.slide_count && add_slides(root, file)) || (file->chunk && add_chunks(root, file)))) {
 		json_decref(root);
 		root = NULL;
 	}

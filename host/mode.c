@@ -31,12 +31,9 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide)
 
 const char *block_name(uint32_t kind)
 {
-	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text",
-					    [RIFFLE_BLOCK_RODATA] = "read-only data",
-					    [RIFFLE_BLOCK_DATA] = "data",
-					    [RIFFLE_BLOCK_INIT] = "init",
-					    [RIFFLE_BLOCK_BSS] = "bss",
-					    [RIFFLE_BLOCK_BRK] = "brk"};
+	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text", [RIFFLE_BLOCK_RODATA] = "read-only data",
+					    [RIFFLE_BLOCK_DATA] = "data", [RIFFLE_BLOCK_INIT] = "init",
+					    [RIFFLE_BLOCK_BSS] = "bss",   [RIFFLE_BLOCK_BRK] = "brk"};
 
 	return kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "a section";
 }

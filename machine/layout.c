@@ -102,8 +102,9 @@ static int need_blocks(struct machine *m, struct riffle_error *error)
 	if (m->kernel.plan.block_count)
 		return 0;
 	m->blame = m->config.kernel;
-	snprintf(m->words, sizeof m->words, "the sections of this kernel cannot slide apart (%s); without +slide it boots",
-		 header->no_slides[0]	 ? header->no_slides
+	snprintf(m->words, sizeof m->words,
+		 "the sections of this kernel cannot slide apart (%s); without +slide it boots",
+		 header->no_slides[0]    ? header->no_slides
 		 : header->no_shuffle[0] ? header->no_shuffle
 					 : "it was prepared without blocks");
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", m->words);
@@ -151,12 +152,15 @@ static double bits(uint64_t slots)
 /* What is unknown of each section's place to somebody who knows that of the one before. */
 static void describe_slides(char *text, size_t bytes, const struct riffle_plan *plan)
 {
-	int n = snprintf(text, bytes, ", slides of");
+	const char *before = ", slides of ";
+	int n = 0;
 
 	for (uint32_t i = 1; i < plan->block_count && (size_t)n < bytes; i++)
-		if (plan->blocks[i].gaps > 1)
-			n += snprintf(text + n, bytes - (size_t)n, "%s %s %.1f bits", i > 1 ? "," : "",
-			      block_name(plan->blocks[i].kind), bits(plan->blocks[i].gaps));
+		if (plan->blocks[i].gaps > 1) {
+			n += snprintf(text + n, bytes - (size_t)n, "%s%s %.1f bits", before,
+				      block_name(plan->blocks[i].kind), bits(plan->blocks[i].gaps));
+			before = ", ";
+		}
 }
 
 /* Says how much is randomised, and never where. */
@@ -176,8 +180,7 @@ void machine_announce(struct machine *m)
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
 	if (m->layout.slide_count) {
 		describe_slides(slides, sizeof slides, &m->kernel.plan);
-		status =
-		    riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
+		status = riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
 	} else {
 		status = riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
 	}

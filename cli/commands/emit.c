@@ -155,6 +155,7 @@ static int draw(struct emit *emit)
 static void announce(const struct emit *emit)
 {
 	const struct riffle_plan *plan = &emit->kernel.plan;
+	const char *before = ", slides of ";
 	struct riffle_slots slots;
 	int status = emit->layout.slide_count
 			 ? riffle_layout_slots_slid(&slots, plan, &emit->memory, emit->layout.mode, NULL)
@@ -170,9 +171,11 @@ static void announce(const struct emit *emit)
 	if (emit->layout.mode == RIFFLE_MODE_FGKASLR)
 		fprintf(stderr, ", %u chunks of functions in any order", plan->chunk_count);
 	for (uint32_t i = 1; i < emit->layout.slide_count; i++)
-		if (plan->blocks[i].gaps > 1)
-			fprintf(stderr, "%s %s %.1f bits", i > 1 ? "," : ", slides of", block_name(plan->blocks[i].kind),
-			log2((double)plan->blocks[i].gaps));
+		if (plan->blocks[i].gaps > 1) {
+			fprintf(stderr, "%s%s %.1f bits", before, block_name(plan->blocks[i].kind),
+				log2((double)plan->blocks[i].gaps));
+			before = ", ";
+		}
 	fputc('\n', stderr);
 }
 

@@ -17,8 +17,8 @@
 
 /*
  * One segment for each extent or, if there are more than EMIT_SEGMENTS_MAX, for several extents with the smallest gaps
- * between them. Each extends to the next in memory, the last one to the image's end. Returns how many; of the layout the
- * physical base and the slides count.
+ * between them. Each extends to the next in memory, the last one to the image's end. Returns how many; of the layout
+ * the physical base and the slides count.
  */
 unsigned emit_segments(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan,
 		       const struct riffle_layout *layout);

@@ -145,7 +145,10 @@ enum emit_parsed emit_options_parse(struct emit_options *o, int argc, char **arg
 			break;
 		case 'r':
 			if (!parse_mode(optarg, o))
-				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto", optarg);
+				return wrong(
+				    "--randomize",
+				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
+				    optarg);
 			break;
 		case RELOCS:
 			o->relocs = optarg;

@@ -529,7 +529,9 @@ static int parse(struct options *o, int argc, char **argv, bool *done)
 		case RANDOMIZE:
 			o->has_mode = mode_parse(optarg, &o->mode, &o->slide);
 			if (!o->has_mode)
-				return usage_error("--randomize must be off, physical, kaslr, fgkaslr, or one of these two with +slide", optarg);
+				return usage_error("--randomize must be off, physical, kaslr, fgkaslr, or one of these "
+						   "two with +slide",
+						   optarg);
 			break;
 		case 'h':
 			fputs(help, stdout);

@@ -47,8 +47,8 @@ struct riffle_layout {
 	uint16_t *order;
 	uint32_t order_count;
 	/*
-	 * With slides, from RIFFLE_MODE_KASLR up: how far each of the plan's blocks moves in addition to the bases, 0 for
-	 * the first and never less than the one before. slide_count is plan->block_count; 0 for no slides.
+	 * With slides, from RIFFLE_MODE_KASLR up: how far each of the plan's blocks moves in addition to the bases, 0
+	 * for the first and never less than the one before. slide_count is plan->block_count; 0 for no slides.
 	 */
 	uint32_t slide_count;
 	uint32_t slide[RIFFLE_BLOCKS_MAX];
@@ -107,6 +107,14 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layo
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout,
 							      const struct riffle_plan *plan,
 							      struct riffle_error *error);
+
+/*
+ * The part of it that concerns only the slides: each gap is one that its block can have. The loads make this check too.
+ * Errors: ARGUMENT (slide_count), FORMAT, with the block.
+ */
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_slides(const struct riffle_layout *layout,
+							       const struct riffle_plan *plan,
+							       struct riffle_error *error);
 
 /*
  * Overwrites a layout's secrets (bases, mode, slides and the entries of the order) with writes that the compiler cannot

@@ -5,7 +5,6 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/reserved.h"
-#include "layout/slides.h"
 
 /* A gap of RAM between reserved ranges in which at least one slot fits: slots start at `first`, `count` of them. */
 struct gap {

@@ -32,7 +32,7 @@ static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_of
 static struct cursor cursor_end(const struct riffle_plan *plan)
 {
 	return (struct cursor){plan->reloc64_count, plan->reloc32_count, plan->reloc32_inverse_count,
-			       plan->fixed32_count, plan->fixed64_count,  plan->cross32_count};
+			       plan->fixed32_count, plan->fixed64_count, plan->cross32_count};
 }
 
 /*
@@ -86,8 +86,7 @@ static void relocate_slid(const struct load *load, uint8_t *bytes, uint64_t star
 		uint8_t *field = bytes + (plan->reloc32[i] - start);
 		uint32_t value = riffle_get32(field);
 
-		riffle_put32(field, value + (uint32_t)delta +
-					slides_of_value(load, (uint64_t)(int64_t)(int32_t)value));
+		riffle_put32(field, value + (uint32_t)delta + slides_of_value(load, (uint64_t)(int64_t)(int32_t)value));
 	}
 	at->next32 = i;
 	for (i = at->next_inverse; i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {

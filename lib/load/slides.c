@@ -2,8 +2,6 @@
 /* Slides in a load: their check, and the tables of distances that lead from one block to another. */
 #include "load/slides.h"
 
-#include "layout/slides.h"
-
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error)
 {
 	int status = riffle_layout_check_slides(layout, load->plan, error);
@@ -50,7 +48,8 @@ static void follow(const struct load *load, const struct riffle_cross_table *t)
 			break;
 		default:
 			if ((int32_t)value < 0)
-				value -= slides_of_target(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
+				value -=
+				    slides_of_target(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
 		}
 		riffle_put32(field, value);
 	}

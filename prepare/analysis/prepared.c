@@ -274,9 +274,9 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	describe(draft, image);
 	if (shuffle)
-		draft->header.features |=
-		    RIFFLE_FEATURE_SHUFFLE | (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |
-		    (shuffle->slides.block_count ? RIFFLE_FEATURE_SLIDES : 0);
+		draft->header.features |= RIFFLE_FEATURE_SHUFFLE |
+					  (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |
+					  (shuffle->slides.block_count ? RIFFLE_FEATURE_SLIDES : 0);
 	return write_file(draft, image, fd, error);
 }
 

@@ -119,10 +119,10 @@ struct shuffle_unread {
 
 /* What a load needs to slide the kernel's sections apart; in the terms of the format. */
 struct shuffle_slides {
-	char none[256];                              /* why they cannot; empty if they can */
+	char none[256]; /* why they cannot; empty if they can */
 	struct riffle_block block[RIFFLE_BLOCKS_MAX];
-	uint32_t block_count;                        /* 0 if they cannot */
-	struct shuffle_cross *cross;                 /* ascending */
+	uint32_t block_count;        /* 0 if they cannot */
+	struct shuffle_cross *cross; /* ascending */
 	uint32_t cross_count, cross_room;
 	struct riffle_cross_table table[RIFFLE_CROSS_TABLES_MAX];
 	uint32_t table_count;

@@ -84,7 +84,7 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 
 		if (!symbol || at % PAGE || at <= last || section_crosses(work, at)) {
 			slides_none(work, "%s is %s", edges[i].symbol,
-				    !symbol	? "not among the symbols"
+				    !symbol     ? "not among the symbols"
 				    : at % PAGE ? "not on a page"
 						: "not where a block begins");
 			return 0;
@@ -182,18 +182,12 @@ static const struct columns {
 	uint8_t count, at[3];
 	bool last_is_wide;
 } columns[] = {
-    {".altinstructions", 0, 2, {0, 4}, false},
-    {"__bug_table", 8, 1, {0}, false},
-    {"__bug_table", 12, 2, {0, 4}, false},
-    {"__bug_table", 16, 3, {0, 4, 8}, false},
-    {"__ksymtab", 8, 2, {0, 4}, false},
-    {"__ksymtab", 12, 3, {0, 4, 8}, false},
-    {"__ksymtab_gpl", 8, 2, {0, 4}, false},
-    {"__ksymtab_gpl", 12, 3, {0, 4, 8}, false},
-    {".pci_fixup", 16, 1, {12}, false},
-    {"__jump_table", 16, 3, {0, 4, 8}, true},
-    {".static_call_sites", 8, 2, {0, 4}, false},
-    {".static_call_tramp_key", 8, 2, {0, 4}, false},
+    {".altinstructions", 0, 2, {0, 4}, false},   {"__bug_table", 8, 1, {0}, false},
+    {"__bug_table", 12, 2, {0, 4}, false},       {"__bug_table", 16, 3, {0, 4, 8}, false},
+    {"__ksymtab", 8, 2, {0, 4}, false},          {"__ksymtab", 12, 3, {0, 4, 8}, false},
+    {"__ksymtab_gpl", 8, 2, {0, 4}, false},      {"__ksymtab_gpl", 12, 3, {0, 4, 8}, false},
+    {".pci_fixup", 16, 1, {12}, false},          {"__jump_table", 16, 3, {0, 4, 8}, true},
+    {".static_call_sites", 8, 2, {0, 4}, false}, {".static_call_tramp_key", 8, 2, {0, 4}, false},
 };
 
 /*
@@ -299,8 +293,8 @@ static void add_kallsyms(struct work *work)
 		slides_none(work, "the base of kallsyms is not in .text");
 		return;
 	}
-	add_table(work, k->offsets, k->count, 4,
-		  k->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32 : RIFFLE_CROSS_OFFSET32, (uint32_t)base);
+	add_table(work, k->offsets, k->count, 4, k->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32 : RIFFLE_CROSS_OFFSET32,
+		  (uint32_t)base);
 }
 
 static int by_field(const void *a, const void *b)
@@ -320,7 +314,8 @@ static void sort_cross(struct work *work)
 		qsort(s->cross, s->cross_count, sizeof *s->cross, by_field);
 	for (uint32_t i = 0; i < s->cross_count; i++) {
 		if (kept && s->cross[i].field - s->cross[kept - 1].field < 4) {
-			if (s->cross[i].field != s->cross[kept - 1].field || s->cross[i].block != s->cross[kept - 1].block)
+			if (s->cross[i].field != s->cross[kept - 1].field ||
+			    s->cross[i].block != s->cross[kept - 1].block)
 				slides_none(work, "code at %llx is read in two ways",
 					    (unsigned long long)(work->link_virt + s->cross[i].field));
 			continue;
@@ -365,7 +360,8 @@ static void check_absolute(struct work *work, const struct image_relocs *list, u
 
 		if (offset >= work->image_bytes)
 			offset = value - work->image->link_phys;
-		if (offset < work->image_bytes && in_hole(work, offset) && !is_near_symbol(work, offset) && !is_last_of_rodata(work, offset))
+		if (offset < work->image_bytes && in_hole(work, offset) && !is_near_symbol(work, offset) &&
+		    !is_last_of_rodata(work, offset))
 			slides_none(work, "the address at %llx leads to %llx, where no section is",
 				    (unsigned long long)(work->link_virt + list->offset[i]), (unsigned long long)value);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What slides make of an image that is expected without them: blocks apart, and every reference between two followed. */
+/* What slides make of an image that is expected without them: blocks apart, and every reference between two followed.
+ */
 #include <stdlib.h>
 
 #include "prepare/verify/internal.h"
@@ -126,9 +127,8 @@ static const struct half {
 	uint32_t stride, at;
 	bool wide;
 } halves[] = {
-    {"__bug_table", 12, 4, false},	 {"__bug_table", 16, 4, false},
-    {"__bug_table", 16, 8, false},	 {"__ksymtab", 12, 8, false},
-    {"__ksymtab_gpl", 12, 8, false},	 {"__jump_table", 16, 8, true},
+    {"__bug_table", 12, 4, false},       {"__bug_table", 16, 4, false},           {"__bug_table", 16, 8, false},
+    {"__ksymtab", 12, 8, false},         {"__ksymtab_gpl", 12, 8, false},         {"__jump_table", 16, 8, true},
     {".static_call_sites", 8, 4, false}, {".static_call_tramp_key", 8, 4, false},
 };
 
@@ -143,7 +143,8 @@ static void follow_halves(const struct verify *v, const struct places *p, uint8_
 			     at += halves[h].stride)
 				/* with a .rela these are references like all others */
 				if (halves[h].wide || !verify_has_ref(v, v->part[i].offset + at + halves[h].at))
-					follow_value(v, p, image, v->part[i].offset + at + halves[h].at, halves[h].wide);
+					follow_value(v, p, image, v->part[i].offset + at + halves[h].at,
+						     halves[h].wide);
 	if (!verify_symbol(v, "__start___tracepoints_ptrs", &from) ||
 	    !verify_symbol(v, "__stop___tracepoints_ptrs", &to))
 		return;

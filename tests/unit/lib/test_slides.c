@@ -136,7 +136,7 @@ static struct slid *make(const struct sk_shape *shape)
 	add_table(s, k->table_at[1], k->orcs, 4, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, k->sites_at, k->sites, 4, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, k->kallsyms.offsets, k->symbols, 4,
-		  shape->self_relative	   ? RIFFLE_CROSS_DISTANCE32
+		  shape->self_relative     ? RIFFLE_CROSS_DISTANCE32
 		  : shape->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32
 					   : RIFFLE_CROSS_OFFSET32);
 	add_table(s, WIDE, OWNS, 16, RIFFLE_CROSS_DISTANCE64);
@@ -247,7 +247,8 @@ static void add(uint8_t *field, uint64_t amount, unsigned bytes)
 static void expect_refs(const struct slid *s, uint8_t *expected, const struct sk_ref *ref, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t own = slide_of(s, ref[i].field), of = ref[i].target == UINT32_MAX ? 0 : slide_of(s, ref[i].target);
+		uint32_t own = slide_of(s, ref[i].field),
+			 of = ref[i].target == UINT32_MAX ? 0 : slide_of(s, ref[i].target);
 		uint8_t *field = expected + ref[i].field + s->shift[sk_chunk_of(s->k, ref[i].field)] + own;
 
 		switch (ref[i].kind) {
@@ -434,11 +435,11 @@ static void wrong_slides_are_refused(void **state)
 	struct riffle_plan plan, base = RIFFLE_PLAN_INIT;
 	struct riffle_slots slots;
 	const uint32_t wrong[][3] = {
-	    {4095, 4095, 4095},		/* no multiple */
+	    {4095, 4095, 4095},                   /* no multiple */
 	    {512 * 4096, 512 * 4096, 512 * 4096}, /* a gap too large */
-	    {8192, 4096, 8192},		/* less than the one before */
-	    {0, 4096, 4096},		/* no multiple of this block's */
-	    {0, 0, 3 << 21},		/* too large */
+	    {8192, 4096, 8192},                   /* less than the one before */
+	    {0, 4096, 4096},                      /* no multiple of this block's */
+	    {0, 0, 3 << 21},                      /* too large */
 	    {0, 0, UINT32_MAX - 4095},
 	};
 

@@ -640,6 +640,13 @@ extern "C" {
     ) -> ::std::os::raw::c_int;
 }
 extern "C" {
+    pub fn riffle_layout_check_slides(
+        layout: *const riffle_layout,
+        plan: *const riffle_plan,
+        error: *mut riffle_error,
+    ) -> ::std::os::raw::c_int;
+}
+extern "C" {
     pub fn riffle_layout_wipe(layout: *mut riffle_layout);
 }
 extern "C" {
