@@ -454,7 +454,10 @@ enum run_parsed run_options_parse(struct run_options *o, int argc, char **argv)
 		case 'r':
 			randomize_given = true;
 			if (!parse_mode(optarg, &m->layout))
-				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto", optarg);
+				return wrong(
+				    "--randomize",
+				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
+				    optarg);
 			break;
 		case RELOCS:
 			m->relocs = optarg;
