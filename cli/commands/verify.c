@@ -239,9 +239,11 @@ static struct riffle_ram ram_of(const struct job *job)
 {
 	const struct riffle_header *h = job->kernel.plan.header;
 	uint64_t at = h->link_phys > RIFFLE_PHYSICAL_FLOOR ? h->link_phys : RIFFLE_PHYSICAL_FLOOR;
+	bool slid = job->options.layout ? job->file.layout.slide_count : job->options.slide;
+	uint64_t bytes = h->image_bytes + (slid ? job->kernel.plan.slide_max : 0);
 
 	return (struct riffle_ram){.address = job->options.layout ? job->file.layout.physical_base : at,
-				   .bytes = job->memory_bytes,
+				   .bytes = (bytes + 4095) & ~UINT64_C(4095),
 				   .host = job->memory};
 }
 
