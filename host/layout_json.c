@@ -19,13 +19,6 @@
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
 
-static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
-const char *mode_name(enum riffle_mode mode)
-{
-	return mode_names[mode];
-}
-
 static int take_memory(struct layout_file *file, uint32_t chunks, struct riffle_error *error)
 {
 	file->chunk = calloc(chunks, sizeof *file->chunk);
@@ -81,6 +74,8 @@ int layout_file_describe(struct layout_file *file, const struct riffle_layout *l
 	memcpy(file->kernel_version, header->kernel_version, sizeof file->kernel_version);
 	riffle_hex(file->build_id, header->build_id, header->build_id_bytes);
 	spell_digests(file, header);
+	for (uint32_t i = 0; i < layout->slide_count; i++)
+		file->block[i] = plan->blocks[i].image_offset;
 	return layout->mode == RIFFLE_MODE_FGKASLR ? describe_chunks(file, layout, plan, error) : RIFFLE_OK;
 }
 
@@ -135,12 +130,50 @@ int layout_file_order(const struct layout_file *file, const struct riffle_plan *
 	return RIFFLE_OK;
 }
 
+/* How far the block slid that an image offset lies in as linked. */
+static uint32_t slide_at(const struct layout_file *file, uint64_t offset)
+{
+	uint32_t i = file->layout.slide_count;
+
+	while (i && offset < file->block[i - 1])
+		i--;
+	return i ? file->layout.slide[i - 1] : 0;
+}
+
+/* Makes an offset from the virtual base one as linked; false if it lies outside the image, or in a gap. */
+static bool slide_back(const struct layout_file *file, uint64_t *offset)
+{
+	uint32_t i = file->layout.slide_count;
+	uint64_t end = file->image_bytes;
+
+	while (i && *offset < (uint64_t)file->block[i - 1] + file->layout.slide[i - 1])
+		end = file->block[--i];
+	if (i)
+		*offset -= file->layout.slide[i - 1];
+	return *offset < end;
+}
+
+int layout_file_slides(const struct layout_file *file, const struct riffle_plan *plan, struct riffle_layout *layout,
+		       struct riffle_error *error)
+{
+	if (file->layout.slide_count && file->layout.slide_count != plan->block_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "slides", "are not as many as the kernel has",
+					    file->layout.slide_count, plan->block_count);
+	for (uint32_t i = 0; i < file->layout.slide_count; i++)
+		if (file->block[i] != plan->blocks[i].image_offset)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slides", "are not the kernel's (number)",
+						 i);
+	layout->slide_count = file->layout.slide_count;
+	memcpy(layout->slide, file->layout.slide, sizeof layout->slide);
+	return RIFFLE_OK;
+}
+
 bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link)
 {
 	uint64_t offset = address - file->layout.virtual_base;
 	uint32_t low = 0, high = file->chunk_count;
 
-	if (offset >= file->image_bytes)
+	if (!slide_back(file, &offset))
 		return false;
 	while (low < high) { /* the first chunk that ends behind it */
 		uint32_t middle = low + (high - low) / 2, chunk = file->by_place[middle];
@@ -173,7 +206,7 @@ bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64
 	}
 	if (low < file->chunk_count && offset >= file->chunk[low].offset)
 		offset += (uint64_t)(int64_t)file->chunk[low].shift;
-	*address = file->layout.virtual_base + offset;
+	*address = file->layout.virtual_base + offset + slide_at(file, link - file->link_virtual);
 	return true;
 }
 
@@ -216,6 +249,19 @@ static int add_chunks(json_t *root, const struct layout_file *file)
 	return 0;
 }
 
+static int add_slides(json_t *root, const struct layout_file *file)
+{
+	json_t *slides = json_array();
+
+	if (json_object_set_new(root, "slides", slides))
+		return -1;
+	for (uint32_t i = 0; i < file->layout.slide_count; i++)
+		if (json_array_append_new(
+			slides, json_pack("[I, I]", (json_int_t)file->block[i], (json_int_t)file->layout.slide[i])))
+			return -1;
+	return 0;
+}
+
 int layout_file_write(const char *path, const struct layout_file *file, struct riffle_error *error)
 {
 	json_t *root;
@@ -223,13 +269,13 @@ int layout_file_write(const char *path, const struct layout_file *file, struct r
 	int fd, failed;
 
 	root = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:I, s:{s:s, s:s, s:s, s:s, s:s}}", "riffle_layout", 1, "mode",
-			 mode_name(file->layout.mode), "physical_base", hex_number(file->layout.physical_base),
+			 mode_name(&file->layout), "physical_base", hex_number(file->layout.physical_base),
 			 "virtual_base", hex_number(file->layout.virtual_base), "link_physical",
 			 hex_number(file->link_physical), "link_virtual", hex_number(file->link_virtual), "image_bytes",
 			 (json_int_t)file->image_bytes, "kernel", "version", file->kernel_version, "build_id",
 			 file->build_id, "content_digest", file->content_digest, "source_digest", file->source_digest,
 			 "shuffle_checksum", file->shuffle_checksum);
-	if (root && file->chunk && add_chunks(root, file)) {
+	if (root && ((file->layout.slide_count && add_slides(root, file)) || (file->chunk && add_chunks(root, file)))) {
 		json_decref(root);
 		root = NULL;
 	}
@@ -370,13 +416,18 @@ static int read_chunks(const json_t *root, struct layout_file *file, struct riff
 	return status ? status : order_chunks(file, error);
 }
 
+static uint32_t last_slide(const struct layout_file *file)
+{
+	return file->layout.slide_count ? file->layout.slide[file->layout.slide_count - 1] : 0;
+}
+
 /* Addresses that wrap would lie at both ends of memory, and no kernel lies outside its mapping. */
 static int check_image(const struct layout_file *file, struct riffle_error *error)
 {
 	uint64_t end;
 
 	if (__builtin_add_overflow(file->link_virtual, file->image_bytes, &end) ||
-	    __builtin_add_overflow(file->layout.virtual_base, file->image_bytes, &end))
+	    __builtin_add_overflow(file->layout.virtual_base, file->image_bytes + last_slide(file), &end))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "image_bytes",
 					 "reaches past the end of the address space", file->image_bytes);
 	if (file->link_virtual != START_KERNEL_MAP + file->link_physical)
@@ -392,22 +443,45 @@ static int check_image(const struct layout_file *file, struct riffle_error *erro
 	return RIFFLE_OK;
 }
 
+/* Pairs in link order, the first at 0; blocks keep their order. Whether a load could have drawn them, a plan tells. */
+static int read_slides(const json_t *root, struct layout_file *file, struct riffle_error *error)
+{
+	const json_t *slides = json_object_get(root, "slides");
+	size_t count = json_array_size(slides);
+
+	if (count < 2 || count > RIFFLE_BLOCKS_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "slides", "are missing, too few or too many",
+					    count, RIFFLE_BLOCKS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		const json_t *row = json_array_get(slides, i);
+		json_int_t offset = json_integer_value(json_array_get(row, 0));
+		json_int_t slide = json_integer_value(json_array_get(row, 1));
+
+		if (json_array_size(row) != 2 || !json_is_integer(json_array_get(row, 0)) ||
+		    !json_is_integer(json_array_get(row, 1)) || offset < 0 || slide < 0 ||
+		    offset >= (json_int_t)file->image_bytes || slide > (json_int_t)RIFFLE_SLIDE_MAX ||
+		    (i ? offset <= file->block[i - 1] || slide < file->layout.slide[i - 1] : offset || slide))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slides",
+						 "overlap, or are not pairs of numbers (row)", i);
+		file->block[i] = (uint32_t)offset;
+		file->layout.slide[i] = (uint32_t)slide;
+	}
+	file->layout.slide_count = (uint32_t)count;
+	return RIFFLE_OK;
+}
+
 static int read_layout(const json_t *root, struct layout_file *file, struct riffle_error *error)
 {
 	const char *mode = json_string_value(json_object_get(root, "mode"));
 	const json_t *kernel = json_object_get(root, "kernel");
-	unsigned i;
+	bool slid = false;
 	int status;
 
 	if (json_integer_value(json_object_get(root, "riffle_layout")) != 1)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "riffle_layout",
 				   "is not 1: this is no layout file, or one of a later version");
-	for (i = 0; i < sizeof mode_names / sizeof *mode_names; i++)
-		if (mode && !strcmp(mode, mode_names[i]))
-			break;
-	if (i == sizeof mode_names / sizeof *mode_names)
+	if (!mode || !mode_parse(mode, &file->layout.mode, &slid))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "mode", "is missing or not known");
-	file->layout.mode = (enum riffle_mode)i;
 	if ((status = read_hex(root, "physical_base", &file->layout.physical_base, error)) ||
 	    (status = read_hex(root, "virtual_base", &file->layout.virtual_base, error)) ||
 	    (status = read_hex(root, "link_physical", &file->link_physical, error)) ||
@@ -418,6 +492,8 @@ static int read_layout(const json_t *root, struct layout_file *file, struct riff
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "image_bytes",
 				   "is missing or not a positive number up to 1 GiB");
 	file->image_bytes = (uint64_t)json_integer_value(json_object_get(root, "image_bytes"));
+	if (slid && (status = read_slides(root, file, error)))
+		return status;
 	status = check_image(file, error);
 	if (status)
 		return status;

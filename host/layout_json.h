@@ -8,13 +8,16 @@
 
 #include <riffle/layout.h>
 
+#include "host/mode.h"
+
 /*
  * {"riffle_layout": 1, "mode": "kaslr", "physical_base": "0x…", "virtual_base": "0x…", "link_physical": "0x…",
  *  "link_virtual": "0x…", "image_bytes": N,
  *  "kernel": {"version": "…", "build_id": "hex", "content_digest": "hex", "source_digest": "hex",
  *             "shuffle_checksum": "hex"},
  *  "chunks": [[link offset, bytes, how far it moved], …]}
- * "chunks" only with mode fgkaslr: decimal numbers, in link order.
+ * "chunks" only with mode fgkaslr: decimal numbers, in link order. With a mode that ends in "+slide" also
+ * "slides": [[link offset, how far it slid], …].
  */
 struct layout_chunk {
 	uint32_t offset, bytes; /* image offset as linked */
@@ -34,9 +37,8 @@ struct layout_file {
 	struct layout_chunk *chunk; /* ascending, disjoint; together they permute their space; NULL without a shuffle */
 	uint32_t *by_place;         /* their numbers, in the order of their run-time addresses */
 	uint32_t chunk_count;
+	uint32_t block[RIFFLE_BLOCKS_MAX]; /* where each block of layout.slide begins, as linked */
 };
-
-const char *mode_name(enum riffle_mode mode);
 
 /* Fills in *file from a layout and the kernel it is for; release with layout_file_free(). Errors: MEMORY. */
 int layout_file_describe(struct layout_file *file, const struct riffle_layout *layout, const struct riffle_plan *plan,
@@ -57,6 +59,10 @@ int layout_file_check(const struct layout_file *file, const struct riffle_header
  */
 int layout_file_order(const struct layout_file *file, const struct riffle_plan *plan, uint16_t *order,
 		      struct riffle_error *error);
+
+/* Copies the slides of a file into a layout, for a replay. Errors: FORMAT if the blocks are not this plan's. */
+int layout_file_slides(const struct layout_file *file, const struct riffle_plan *plan, struct riffle_layout *layout,
+		       struct riffle_error *error);
 
 /* Converts an address of the running kernel's image to a link address; false if it lies outside the image. */
 bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link);

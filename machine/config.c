@@ -108,6 +108,8 @@ static int check_layout(const struct machine_config *config, struct riffle_error
 	if (layout->replay && layout->has_seed)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "layout",
 				   "a file replays a whole layout; a seed cannot be combined with it");
+	if (layout->slide && (layout->automatic || layout->mode < RIFFLE_MODE_KASLR))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "randomize", "has slides only with kaslr or fgkaslr");
 	if (config->boot == MACHINE_BOOT_DIRECT)
 		return 0;
 	if (layout->replay || layout->has_seed || layout->out || config->relocs || layout->lazy_tables)

@@ -41,6 +41,7 @@ struct machine_layout {
 	bool automatic;        /* the strongest mode that the kernel allows, never below kaslr */
 	bool optional;         /* with `automatic`: boot a kernel that cannot be randomised anyway, with a notice */
 	enum riffle_mode mode; /* otherwise */
+	bool slide;            /* with kaslr or fgkaslr: sections slide apart too */
 	bool lazy_tables;      /* with fgkaslr: leave kallsyms and ORC stale */
 	bool has_seed;         /* derive the layout from this seed: debugging only */
 	uint8_t seed[32];

@@ -54,7 +54,8 @@ int machine_open_kernel(struct machine *m, struct riffle_error *error)
 					       [KERNEL_CACHE_MISS] = "open, prepare"};
 	const struct machine_layout *l = &m->config.layout;
 	/* most of a plan is for the shuffle alone; a layout that is replayed may be one */
-	const bool shuffle = l->replay || (!no_kaslr(m) && (l->automatic || l->mode == RIFFLE_MODE_FGKASLR));
+	const bool shuffle =
+	    l->replay || (!no_kaslr(m) && (l->automatic || l->slide || l->mode == RIFFLE_MODE_FGKASLR));
 	const struct kernel_request request = {.kernel = m->config.kernel,
 					       .relocs = m->config.relocs,
 					       .cache_directory = m->config.cache_directory,
@@ -93,6 +94,22 @@ static int need_chunks(struct machine *m, struct riffle_error *error)
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", m->words);
 }
 
+/* The same for slides. */
+static int need_blocks(struct machine *m, struct riffle_error *error)
+{
+	const struct riffle_header *header = m->kernel.plan.header;
+
+	if (m->kernel.plan.block_count)
+		return 0;
+	m->blame = m->config.kernel;
+	snprintf(m->words, sizeof m->words,
+		 "the sections of this kernel cannot slide apart (%s); without +slide it boots",
+		 header->no_slides[0]    ? header->no_slides
+		 : header->no_shuffle[0] ? header->no_shuffle
+					 : "it was prepared without blocks");
+	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", m->words);
+}
+
 /* What the guest's command line, the configuration and the kernel together make of the mode. */
 int machine_choose_mode(struct machine *m, struct riffle_error *error)
 {
@@ -102,6 +119,7 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 		if (l->automatic || l->mode != RIFFLE_MODE_OFF)
 			machine_notice(m, "nokaslr on the command line: the kernel is not randomised");
 		l->mode = RIFFLE_MODE_OFF;
+		l->slide = false;
 	} else if (l->automatic) {
 		if (!(m->kernel.plan.header->flags & RIFFLE_KERNEL_RELOCATABLE) && l->optional) {
 			machine_notice(m, "there are no relocations in this kernel: it is booted where it was linked");
@@ -115,6 +133,13 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 		} else {
 			l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 		}
+	}
+	if (l->slide) {
+		int status = need_blocks(m, error);
+
+		if (status)
+			return status;
+		m->layout.slide_count = m->kernel.plan.block_count;
 	}
 	return l->mode == RIFFLE_MODE_FGKASLR ? need_chunks(m, error) : 0;
 }
@@ -136,6 +161,20 @@ static void tell_why_not_shuffled(const struct machine *m)
 	machine_notice(m, text);
 }
 
+/* What is unknown of each section's place to somebody who knows that of the one before. */
+static void describe_slides(char *text, size_t bytes, const struct riffle_plan *plan)
+{
+	const char *before = ", slides of ";
+	int n = 0;
+
+	for (uint32_t i = 1; i < plan->block_count && (size_t)n < bytes; i++)
+		if (plan->blocks[i].gaps > 1) {
+			n += snprintf(text + n, bytes - (size_t)n, "%s%s %.1f bits", before,
+				      block_name(plan->blocks[i].kind), bits(plan->blocks[i].gaps));
+			before = ", ";
+		}
+}
+
 /* Says how much is randomised, and never where. */
 void machine_announce(struct machine *m)
 {
@@ -145,16 +184,23 @@ void machine_announce(struct machine *m)
 					   : "";
 	struct riffle_slots slots;
 	struct riffle_error error;
-	char shuffled[64] = "", text[320];
+	char shuffled[64] = "", slides[320] = "", text[640];
+	int status;
 
 	if (m->layout.mode == RIFFLE_MODE_FGKASLR)
 		snprintf(shuffled, sizeof shuffled, ", %u chunks of functions in any order%s",
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
 	if (l->automatic && m->layout.mode == RIFFLE_MODE_KASLR && !l->replay)
 		tell_why_not_shuffled(m);
-	if (riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error))
+	if (m->layout.slide_count) {
+		describe_slides(slides, sizeof slides, &m->kernel.plan);
+		status = riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
+	} else {
+		status = riffle_layout_slots(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
+	}
+	if (status)
 		return;
-	m->randomisation.mode = m->layout.mode == RIFFLE_MODE_OFF ? "off" : mode_name(m->layout.mode);
+	m->randomisation.mode = m->layout.mode == RIFFLE_MODE_OFF ? "off" : mode_name(&m->layout);
 	m->randomisation.virtual_bits = bits(slots.virtual_);
 	m->randomisation.physical_bits = bits(slots.physical);
 	m->randomisation.chunks = m->layout.mode == RIFFLE_MODE_FGKASLR ? m->kernel.plan.chunk_count : 0;
@@ -162,9 +208,9 @@ void machine_announce(struct machine *m)
 		snprintf(text, sizeof text, "randomize=off%s", replay);
 	else
 		snprintf(text, sizeof text,
-			 "randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s%s",
-			 mode_name(m->layout.mode), (unsigned long long)slots.virtual_, bits(slots.virtual_),
-			 (unsigned long long)slots.physical, bits(slots.physical), shuffled, replay);
+			 "randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)%s%s%s",
+			 mode_name(&m->layout), (unsigned long long)slots.virtual_, bits(slots.virtual_),
+			 (unsigned long long)slots.physical, bits(slots.physical), shuffled, slides, replay);
 	if (m->observer.announce)
 		m->observer.announce(m->observer.opaque, text);
 }
@@ -217,6 +263,9 @@ static int take_layout(struct machine *m, const struct layout_file *file, struct
 	m->layout.mode = file->layout.mode;
 	m->layout.physical_base = file->layout.physical_base;
 	m->layout.virtual_base = file->layout.virtual_base;
+	status = layout_file_slides(file, plan, &m->layout, error);
+	if (status)
+		return status;
 	if (file->layout.mode != RIFFLE_MODE_FGKASLR)
 		return 0;
 	status = take_shuffle_memory(m, error);

@@ -162,7 +162,8 @@ bool machine_file_parse(struct machine_file *file, const char *word)
 
 const char *machine_origin_mode(const char *word)
 {
-	static const char *const modes[] = {"off", "physical", "kaslr", "fgkaslr", "bootstrap"};
+	static const char *const modes[] = {"off",         "physical",      "kaslr",    "fgkaslr",
+					    "kaslr+slide", "fgkaslr+slide", "bootstrap"};
 
 	for (unsigned i = 0; i < sizeof modes / sizeof *modes; i++)
 		if (!strcmp(word, modes[i]))

@@ -68,6 +68,7 @@ static int match_mode(const struct machine_config *item, const struct machine_co
 		      const struct stock_names *names, struct riffle_error *error)
 {
 	static const char *const words[] = {"off", "physical", "kaslr", "fgkaslr"};
+	static const char *const slid[] = {"", "", "kaslr+slide", "fgkaslr+slide"};
 	static const char *const problems[] = {
 	    "the stock's item has mode off, unlike what was configured",
 	    "the stock's item has mode physical, unlike what was configured",
@@ -84,8 +85,13 @@ static int match_mode(const struct machine_config *item, const struct machine_co
 					     : "the stock's item does not boot by its bootstrap");
 	if (bootstrap)
 		return 0;
-	while (mode < RIFFLE_MODE_FGKASLR && strcmp(item->origin.mode, words[mode]) != 0)
+	while (mode < RIFFLE_MODE_FGKASLR && strcmp(item->origin.mode, words[mode]) != 0 &&
+	       strcmp(item->origin.mode, slid[mode]) != 0)
 		mode++;
+	if (!layout->automatic && layout->slide != (strchr(item->origin.mode, '+') != NULL))
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, names->mode,
+				   layout->slide ? "the stock's item has no slides, unlike what was configured"
+						 : "the stock's item has slides, unlike what was configured");
 	/* what `automatic` came to is known to the item alone, but never below kaslr where that is asked for */
 	if (layout->automatic ? layout->optional || mode >= RIFFLE_MODE_KASLR : mode == layout->mode)
 		return 0;

@@ -59,7 +59,8 @@ static int open_kernel(struct emit *emit)
 	const struct kernel_request request = {.kernel = o->kernel,
 					       .relocs = o->relocs,
 					       .cache_directory = o->cache_directory,
-					       .base_alone = !o->randomize_auto && o->randomize != RIFFLE_MODE_FGKASLR,
+					       .base_alone = !o->randomize_auto && !o->slide &&
+							     o->randomize != RIFFLE_MODE_FGKASLR,
 					       .no_cache = o->no_cache};
 	int status = kernel_open(&emit->kernel, &request, &emit->error);
 
@@ -92,6 +93,12 @@ static int choose_mode(struct emit *emit)
 			 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks");
 		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", emit->words);
 	}
+	if (o->slide && !emit->kernel.plan.block_count) {
+		snprintf(emit->words, sizeof emit->words, "the sections of this kernel cannot slide apart (%s)",
+			 header->no_slides[0] ? header->no_slides : "it was prepared without blocks");
+		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", emit->words);
+	}
+	emit->layout.slide_count = o->slide ? emit->kernel.plan.block_count : 0;
 	emit->blame = NULL;
 	return RIFFLE_OK;
 }
@@ -149,20 +156,29 @@ static int draw(struct emit *emit)
 static void announce(const struct emit *emit)
 {
 	const struct riffle_plan *plan = &emit->kernel.plan;
+	const char *before = ", slides of ";
 	struct riffle_slots slots;
+	int status = emit->layout.slide_count
+			 ? riffle_layout_slots_slid(&slots, plan, &emit->memory, emit->layout.mode, NULL)
+			 : riffle_layout_slots(&slots, plan, &emit->memory, emit->layout.mode, NULL);
 
 	if (emit->options.randomize_auto && emit->layout.mode == RIFFLE_MODE_KASLR && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
-	if (emit->layout.mode == RIFFLE_MODE_OFF ||
-	    riffle_layout_slots(&slots, plan, &emit->memory, emit->layout.mode, NULL)) {
-		fprintf(stderr, "riffle: randomize=%s\n", mode_name(emit->layout.mode));
+	if (emit->layout.mode == RIFFLE_MODE_OFF || status) {
+		fprintf(stderr, "riffle: randomize=%s\n", mode_name(&emit->layout));
 		return;
 	}
 	fprintf(stderr, "riffle: randomize=%s: virtual one of %llu slots (%.1f bits), physical one of %llu (%.1f bits)",
-		mode_name(emit->layout.mode), (unsigned long long)slots.virtual_, log2((double)slots.virtual_),
+		mode_name(&emit->layout), (unsigned long long)slots.virtual_, log2((double)slots.virtual_),
 		(unsigned long long)slots.physical, log2((double)slots.physical));
 	if (emit->layout.mode == RIFFLE_MODE_FGKASLR)
 		fprintf(stderr, ", %u chunks of functions in any order", plan->chunk_count);
+	for (uint32_t i = 1; i < emit->layout.slide_count; i++)
+		if (plan->blocks[i].gaps > 1) {
+			fprintf(stderr, "%s%s %.1f bits", before, block_name(plan->blocks[i].kind),
+				log2((double)plan->blocks[i].gaps));
+			before = ", ";
+		}
 	fputc('\n', stderr);
 }
 

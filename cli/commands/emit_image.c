@@ -26,40 +26,73 @@ static uint64_t pages(uint64_t bytes)
 	return (bytes + STAGE_PAGE - 1) & ~(uint64_t)(STAGE_PAGE - 1);
 }
 
-/* Returns how many segments there are when gaps of up to `gap` bytes are closed; writes at most EMIT_SEGMENTS_MAX. */
-static unsigned merge(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan, uint64_t gap)
+/* A kernel's bytes in the order of their places, with gaps of up to `gap` bytes closed. */
+struct merge {
+	struct boot_elf_segment *segments; /* room for EMIT_SEGMENTS_MAX */
+	unsigned count;                    /* how many there are, written or not */
+	uint64_t gap, start, end;
+};
+
+static void add_bytes(struct merge *m, uint64_t from, uint64_t end)
 {
-	uint64_t start = 0, end = 0;
-	unsigned count = 0;
-
-	for (uint32_t i = 0; i < plan->extent_count; i++) {
-		const struct riffle_extent *e = &plan->extents[i];
-
-		if (!count || e->image_offset - end > gap) {
-			start = e->image_offset;
-			count++;
-		}
-		end = (uint64_t)e->image_offset + e->bytes;
-		if (count <= EMIT_SEGMENTS_MAX)
-			segments[count - 1] = (struct boot_elf_segment){
-			    .file_offset = EMIT_IMAGE_OFFSET + start, .file_bytes = end - start, .address = start};
+	if (!m->count || from - m->end > m->gap) {
+		m->start = from;
+		m->count++;
 	}
-	return count;
+	m->end = end;
+	if (m->count <= EMIT_SEGMENTS_MAX)
+		m->segments[m->count - 1] = (struct boot_elf_segment){
+		    .file_offset = EMIT_IMAGE_OFFSET + m->start, .file_bytes = end - m->start, .address = m->start};
+}
+
+/* An extent, of which each block may slide. */
+static void add_extent(struct merge *m, const struct riffle_plan *plan, const struct riffle_layout *layout,
+		       const struct riffle_extent *e)
+{
+	uint64_t from = e->image_offset, end = from + e->bytes;
+
+	for (uint32_t i = 0; i < layout->slide_count; i++) {
+		uint64_t edge = i + 1 < layout->slide_count ? plan->blocks[i + 1].image_offset : UINT64_MAX;
+		uint64_t to = end < edge ? end : edge;
+
+		if (from >= to)
+			continue;
+		add_bytes(m, from + layout->slide[i], to + layout->slide[i]);
+		from = to;
+	}
+	if (!layout->slide_count)
+		add_bytes(m, from, end);
+}
+
+static unsigned merge(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan,
+		      const struct riffle_layout *layout, uint64_t gap)
+{
+	struct merge m = {.segments = segments, .gap = gap};
+
+	for (uint32_t i = 0; i < plan->extent_count; i++)
+		add_extent(&m, plan, layout, &plan->extents[i]);
+	return m.count;
+}
+
+/* How long the image is in memory. */
+static uint64_t span_of(const struct riffle_plan *plan, const struct riffle_layout *layout)
+{
+	return plan->header->image_bytes + (layout->slide_count ? layout->slide[layout->slide_count - 1] : 0);
 }
 
 unsigned emit_segments(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan,
-		       uint64_t physical_base)
+		       const struct riffle_layout *layout)
 {
 	uint64_t gap = 0;
 	unsigned count;
 
-	while ((count = merge(segments, plan, gap)) > EMIT_SEGMENTS_MAX)
+	while ((count = merge(segments, plan, layout, gap)) > EMIT_SEGMENTS_MAX)
 		gap = gap ? 2 * gap : STAGE_PAGE;
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t next = i + 1 < count ? segments[i + 1].address : plan->header->image_bytes;
+		uint64_t next = i + 1 < count ? segments[i + 1].address : span_of(plan, layout);
 
 		segments[i].memory_bytes = next - segments[i].address;
-		segments[i].address += physical_base;
+		segments[i].address += layout->physical_base;
 	}
 	return count;
 }
@@ -187,9 +220,9 @@ static int load_into(const struct target *target, const struct emit_load *load, 
 
 int emit_image_write(int fd, const struct emit_load *load, struct riffle_error *error)
 {
-	struct target target = {.count = EMIT_IMAGE_OFFSET + pages(load->plan->header->image_bytes)};
+	struct target target = {.count = EMIT_IMAGE_OFFSET + pages(span_of(load->plan, load->layout))};
 	struct boot_elf_segment segments[EMIT_SEGMENTS_MAX];
-	unsigned count = emit_segments(segments, load->plan, load->layout->physical_base);
+	unsigned count = emit_segments(segments, load->plan, load->layout);
 	struct riffle_loaded loaded;
 	int status;
 

@@ -17,11 +17,11 @@
 
 /*
  * One segment for each extent or, if there are more than EMIT_SEGMENTS_MAX, for several extents with the smallest gaps
- * between them. Each extends to the next in memory, the last one to the image's end. Returns how many; `physical_base`
- * is the address of image offset 0.
+ * between them. Each extends to the next in memory, the last one to the image's end. Returns how many; of the layout
+ * the physical base and the slides count.
  */
 unsigned emit_segments(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], const struct riffle_plan *plan,
-		       uint64_t physical_base);
+		       const struct riffle_layout *layout);
 
 /* How to load a kernel: the arguments of riffle_load_shuffled(). */
 struct emit_load {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parses the command line of `riffle emit`; what follows --exec is the monitor's. */
 #include "cli/commands/emit_options.h"
+#include "host/mode.h"
 #include "host/suggest.h"
 
 #include <getopt.h>
@@ -28,7 +29,8 @@ static const char help[] =
     "  -t, --reserve-top SIZE   keep this much free at the end of it, or of its first 2G, for the initrd\n"
     "                           that the monitor puts there [64M, a quarter of smaller memories]\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
-    "                           the best the kernel allows, never below kaslr [auto]\n"
+    "                           the best the kernel allows, never below kaslr [auto];\n"
+    "                           kaslr+slide, fgkaslr+slide: read-only data, data and bss slide apart\n"
     "      --relocs FILE        vmlinux.relocs that belongs to a stripped vmlinux\n"
     "      --layout-out FILE    write the layout to FILE (new, mode 0600)\n"
     "      --cache DIR          keep prepared kernels there [$XDG_CACHE_HOME/riffle]\n"
@@ -49,17 +51,9 @@ static enum emit_parsed wrong(const char *option, const char *problem, const cha
 
 static bool parse_mode(const char *text, struct emit_options *o)
 {
-	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
 	o->randomize_auto = !strcmp(text, "auto");
-	if (o->randomize_auto)
-		return true;
-	for (unsigned i = 0; i < 4; i++)
-		if (!strcmp(text, names[i])) {
-			o->randomize = (enum riffle_mode)i;
-			return true;
-		}
-	return false;
+	o->slide = false;
+	return o->randomize_auto || mode_parse(text, &o->randomize, &o->slide);
 }
 
 int emit_place_of_kernel(const char *argument)
@@ -151,7 +145,10 @@ enum emit_parsed emit_options_parse(struct emit_options *o, int argc, char **arg
 			break;
 		case 'r':
 			if (!parse_mode(optarg, o))
-				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr or auto", optarg);
+				return wrong(
+				    "--randomize",
+				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
+				    optarg);
 			break;
 		case RELOCS:
 			o->relocs = optarg;

@@ -22,6 +22,7 @@ struct emit_options {
 	uint64_t reserve_top;
 	bool randomize_auto;        /* the strongest mode that the kernel allows, never below kaslr */
 	enum riffle_mode randomize; /* otherwise */
+	bool slide;                 /* with kaslr or fgkaslr */
 	char **monitor;             /* its argv, NULL-terminated, with each @ not yet replaced; NULL: none */
 };
 

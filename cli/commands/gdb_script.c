@@ -380,6 +380,15 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 		report_error(layout_name, &error);
 		return EXIT_FAILURE;
 	}
+	if (g->layout.layout.slide_count) {
+		(void)!riffle_fail(
+		    &error, RIFFLE_ERR_UNSUPPORTED, "slides",
+		    "are not known to gdb scripts, which shift all data by one distance; riffle symbolize "
+		    "knows them");
+		report_error(layout_name, &error);
+		layout_file_free(&g->layout);
+		return EXIT_FAILURE;
+	}
 	status = symbol_source_open(&g->source, &error);
 	if (status) {
 		report_error(vmlinux, &error);

@@ -11,6 +11,7 @@
 #include "cli/commands/run_config.h"
 #include "cli/commands/run_options.h"
 #include "host/memory_size.h"
+#include "host/mode.h"
 #include "host/shown.h"
 #include "host/suggest.h"
 #include "initramfs/command.h"
@@ -54,7 +55,8 @@ static const char help[] =
     "\n"
     "Layout:\n"
     "  -r, --randomize MODE     off, physical, kaslr, fgkaslr (the order of functions too), or auto:\n"
-    "                           the best the kernel allows, never below kaslr [auto]\n"
+    "                           the best the kernel allows, never below kaslr [auto];\n"
+    "                           kaslr+slide, fgkaslr+slide: read-only data, data and bss slide apart\n"
     "      --tables MODE        full, or lazy: with fgkaslr, leave kallsyms and ORC stale [full]\n"
     "      --seed HEX           derive the layout from this seed (at most 64 digits): debugging only\n"
     "      --layout FILE        replay the layout in FILE: debugging only\n"
@@ -128,27 +130,19 @@ static bool parse_seed(const char *text, uint8_t seed[32])
 	return true;
 }
 
-static bool parse_mode(const char *text, struct machine_layout *layout)
-{
-	static const char *const names[] = {"off", "physical", "kaslr", "fgkaslr"};
-
-	layout->automatic = !strcmp(text, "auto");
-	if (layout->automatic)
-		return true;
-	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(text, names[i])) {
-			layout->mode = (enum riffle_mode)i;
-			return true;
-		}
-	return false;
-}
-
 /* The path after `prefix`, or NULL when that is not how `text` begins. */
 static const char *after(const char *text, const char *prefix)
 {
 	size_t length = strlen(prefix);
 
 	return strncmp(text, prefix, length) ? NULL : text + length;
+}
+
+static bool parse_mode(const char *text, struct machine_layout *layout)
+{
+	layout->automatic = !strcmp(text, "auto");
+	layout->slide = false;
+	return layout->automatic || mode_parse(text, &layout->mode, &layout->slide);
 }
 
 /* Returns what is wrong, or NULL. */
@@ -461,7 +455,10 @@ static enum run_parsed parse(struct run_options *o, int argc, char **argv, bool 
 		case 'r':
 			randomize_given = true;
 			if (!parse_mode(optarg, &m->layout))
-				return wrong("--randomize", "must be off, physical, kaslr, fgkaslr or auto", optarg);
+				return wrong(
+				    "--randomize",
+				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
+				    optarg);
 			break;
 		case RELOCS:
 			m->relocs = optarg;

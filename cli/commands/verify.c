@@ -43,7 +43,8 @@ static const char help[] =
     "  -n, --count N             verify this many layouts, with one disassembly [1]\n"
     "  -s, --seed HEX            the first layout's seed (at most 64 digits); each further one adds one\n"
     "  -l, --layout FILE         a layout written by riffle run --layout-out\n"
-    "      --randomize MODE      fgkaslr, kaslr, physical or off [the strongest that the kernel allows]\n"
+    "      --randomize MODE      fgkaslr, kaslr, physical or off [the strongest that the kernel allows];\n"
+    "                            fgkaslr+slide, kaslr+slide\n"
     "      --no-cache            prepare KERNEL again\n"
     "      --list                print the name of each verified part and its number of fields\n"
     "      --spoil NAMES         for tests: leave the named parts (comma-separated, or all) stale, each in a\n"
@@ -55,6 +56,7 @@ struct options {
 	unsigned long count;
 	bool has_seed, has_mode, no_cache, list;
 	enum riffle_mode mode;
+	bool slide;
 	uint8_t seed[32];
 };
 
@@ -69,6 +71,7 @@ struct job {
 	size_t memory_bytes, workspace_bytes;
 	void *workspace;
 	const char *blame;
+	char words[400]; /* of an error, if it has some of its own */
 	struct riffle_error error;
 };
 
@@ -219,7 +222,7 @@ static int take_memory(struct job *job)
 	size_t order_bytes = (plan->chunk_count * sizeof(uint16_t) + 63) & ~(size_t)63;
 	size_t all;
 
-	job->memory_bytes = plan->header->image_bytes;
+	job->memory_bytes = plan->header->image_bytes + plan->slide_max;
 	job->memory = map_huge(&job->memory_bytes);
 	job->workspace_bytes = riffle_load_workspace(plan);
 	all = order_bytes + job->workspace_bytes + 64;
@@ -236,9 +239,11 @@ static struct riffle_ram ram_of(const struct job *job)
 {
 	const struct riffle_header *h = job->kernel.plan.header;
 	uint64_t at = h->link_phys > RIFFLE_PHYSICAL_FLOOR ? h->link_phys : RIFFLE_PHYSICAL_FLOOR;
+	bool slid = job->options.layout ? job->file.layout.slide_count : job->options.slide;
+	uint64_t bytes = h->image_bytes + (slid ? job->kernel.plan.slide_max : 0);
 
 	return (struct riffle_ram){.address = job->options.layout ? job->file.layout.physical_base : at,
-				   .bytes = job->memory_bytes,
+				   .bytes = (bytes + 4095) & ~UINT64_C(4095),
 				   .host = job->memory};
 }
 
@@ -251,6 +256,9 @@ static int replay(struct job *job)
 	if (status)
 		return status;
 	job->layout = job->file.layout;
+	status = layout_file_slides(&job->file, &job->kernel.plan, &job->layout, &job->error);
+	if (status)
+		return status;
 	job->layout.order = order;
 	job->layout.order_count = job->kernel.plan.chunk_count;
 	if (job->layout.mode != RIFFLE_MODE_FGKASLR)
@@ -266,6 +274,7 @@ static int draw(struct job *job, const struct riffle_memory *memory)
 	if (job->options.layout)
 		return replay(job);
 	riffle_random_from_seed(&random, &seeded, job->options.seed);
+	job->layout.slide_count = job->options.slide ? job->kernel.plan.block_count : 0;
 	return riffle_layout_draw(&job->layout, &job->kernel.plan, memory, job->options.mode, &random, &job->error);
 }
 
@@ -319,7 +328,7 @@ static int verify_one(struct job *job, unsigned long number, bool *different)
 		status = load(job);
 	if (status)
 		return status;
-	printf("layout %lu: %s, virtual base 0x%llx, ", number, mode_name(job->layout.mode),
+	printf("layout %lu: %s, virtual base 0x%llx, ", number, mode_name(&job->layout),
 	       (unsigned long long)job->layout.virtual_base);
 	if (job->options.layout) {
 		printf("replayed: ");
@@ -406,6 +415,12 @@ static int choose_mode(struct job *job)
 		o->mode = plan->chunk_count                                 ? RIFFLE_MODE_FGKASLR
 			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR
 									    : RIFFLE_MODE_PHYSICAL;
+	if (o->slide && !plan->block_count) {
+		job->blame = o->kernel;
+		snprintf(job->words, sizeof job->words, "the sections of this kernel cannot slide apart (%s)",
+			 plan->header->no_slides[0] ? plan->header->no_slides : "it was prepared without blocks");
+		return riffle_fail(&job->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", job->words);
+	}
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
 	return 0;
@@ -448,16 +463,6 @@ static int usage_error(const char *words, const char *value)
 	fprintf(stderr, "riffle verify: %s%s%s; riffle verify --help shows more\n", words, value ? ": " : "",
 		SHOWN(value));
 	return EXIT_USAGE;
-}
-
-static bool parse_mode(const char *text, enum riffle_mode *mode)
-{
-	for (int i = RIFFLE_MODE_OFF; i <= RIFFLE_MODE_FGKASLR; i++)
-		if (!strcmp(text, mode_name((enum riffle_mode)i))) {
-			*mode = (enum riffle_mode)i;
-			return true;
-		}
-	return false;
 }
 
 static bool parse_count(const char *text, unsigned long *count)
@@ -524,9 +529,11 @@ static int parse(struct options *o, int argc, char **argv, bool *done)
 				return usage_error("--seed must be 1 to 64 hexadecimal digits", optarg);
 			break;
 		case RANDOMIZE:
-			o->has_mode = parse_mode(optarg, &o->mode);
+			o->has_mode = mode_parse(optarg, &o->mode, &o->slide);
 			if (!o->has_mode)
-				return usage_error("--randomize must be off, physical, kaslr or fgkaslr", optarg);
+				return usage_error("--randomize must be off, physical, kaslr, fgkaslr, or one of these "
+						   "two with +slide",
+						   optarg);
 			break;
 		case 'h':
 			fputs(help, stdout);

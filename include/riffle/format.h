@@ -39,7 +39,9 @@
 #define RIFFLE_FEATURE_SHUFFLE 1ul     /* the plan has the data needed to permute functions (FGKASLR) */
 #define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames, compressed by riffle_header.storage */
 #define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
-#define RIFFLE_FEATURES_KNOWN (RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES)
+#define RIFFLE_FEATURE_SLIDES 8ul      /* with SHUFFLE: the plan has the data needed to slide blocks apart */
+#define RIFFLE_FEATURES_KNOWN                                                                                          \
+	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
@@ -94,7 +96,13 @@ enum riffle_section_kind {
 	RIFFLE_SECTION_EXTABLE_TARGETS =
 	    21,                       /* uint16_t[2] an entry of the exception table: chunks of fixup and handler */
 	RIFFLE_SECTION_KALLSYMS = 22, /* struct riffle_kallsyms, one or none */
-	RIFFLE_SECTION_COUNT = 23,
+	/* with RIFFLE_FEATURE_SLIDES; otherwise empty */
+	RIFFLE_SECTION_BLOCKS = 23,         /* struct riffle_block, ascending, 2 .. RIFFLE_BLOCKS_MAX */
+	RIFFLE_SECTION_CROSS32 = 24,        /* uint32_t image offsets, ascending: s32 field += slide of target's block
+					       - slide of its own */
+	RIFFLE_SECTION_CROSS32_BLOCKS = 25, /* uint8_t block numbers, one for each of these */
+	RIFFLE_SECTION_CROSS_TABLES = 26,   /* struct riffle_cross_table, at most RIFFLE_CROSS_TABLES_MAX */
+	RIFFLE_SECTION_COUNT = 27,
 	RIFFLE_SECTION_SLOTS = 32, /* slots in the directory; those from COUNT on are zero in version 2 */
 };
 
@@ -231,6 +239,55 @@ struct riffle_kallsyms {
 	uint32_t first_gap; /* of its symbols; the gaps of the name bytes follow */
 };
 
+/*
+ * Slides. The image is cut into blocks, each of which ends where the next one starts. A load may leave a gap before
+ * each block but the first, as if the kernel had been linked with it: `gap` × align, with `gap` below `gaps`. A block
+ * *slides* by the sum of the gaps up to its own.
+ *
+ * An absolute field also changes by the slide of the block that its value leads to: as a link address, or as one minus
+ * __START_KERNEL_map; a value up to 64 KiB past the image belongs to the last block. An inverse-32 field also changes
+ * by minus the slide of its own block.
+ */
+#define RIFFLE_BLOCKS_MAX 8u
+#define RIFFLE_SLIDE_MAX (64ul << 20) /* the sum of all blocks' largest gaps is at most this */
+#define RIFFLE_CROSS_TABLES_MAX 128u
+
+struct riffle_block {
+	uint32_t image_offset; /* multiple of 4096; 0 for the first */
+	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB */
+	uint32_t gaps;         /* number of different gaps; 1 for the first */
+	uint32_t kind;         /* enum riffle_block_kind, for people */
+};
+
+enum riffle_block_kind {
+	RIFFLE_BLOCK_TEXT = 1,
+	RIFFLE_BLOCK_RODATA = 2,
+	RIFFLE_BLOCK_DATA = 3, /* with the per-CPU template */
+	RIFFLE_BLOCK_INIT = 4,
+	RIFFLE_BLOCK_BSS = 5,
+	RIFFLE_BLOCK_BRK = 6,
+};
+
+/*
+ * A column of a table of distances: the fields at image_offset, image_offset + stride, and so on. The block that a
+ * field leads to is that of its value, which a shuffle does not change: all regions are in the first block.
+ */
+enum riffle_cross_kind {
+	RIFFLE_CROSS_DISTANCE32 = 1, /* s32 from the field itself */
+	RIFFLE_CROSS_DISTANCE64 = 2, /* s64 from the field itself */
+	RIFFLE_CROSS_OFFSET32 = 3,   /* u32 from image offset `base`, which is in the first block */
+	RIFFLE_CROSS_COUNTDOWN32 = 4 /* s32: if negative, `base` - 1 minus it is meant; otherwise nothing */
+};
+
+struct riffle_cross_table {
+	uint32_t image_offset;
+	uint32_t entries;
+	uint32_t stride; /* 4 .. 4096 */
+	uint32_t kind;   /* enum riffle_cross_kind */
+	uint32_t base;   /* of OFFSET32 and COUNTDOWN32, otherwise 0 */
+	uint32_t reserved;
+};
+
 /* page 0 of the file */
 struct riffle_header {
 	uint8_t magic[8];
@@ -272,7 +329,8 @@ struct riffle_header {
 	struct riffle_section section[RIFFLE_SECTION_SLOTS];
 	char no_shuffle[256];       /* without RIFFLE_FEATURE_SHUFFLE: the reason; NUL-terminated, may be empty */
 	uint64_t plan_stored_bytes; /* the plan's size in the file with RIFFLE_FEATURE_COMPRESSED, otherwise 0 */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x550];
+	char no_slides[256];        /* without RIFFLE_FEATURE_SLIDES: the reason; NUL-terminated, may be empty */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x650];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
@@ -281,6 +339,7 @@ _Static_assert(sizeof(struct riffle_chunk) == 16 && sizeof(struct riffle_table) 
 _Static_assert(sizeof(struct riffle_kallsyms) == 32 && sizeof(struct riffle_group) == 24, "no padding");
 _Static_assert(sizeof(struct riffle_segment) == 24 && sizeof(struct riffle_extent) == 16, "no padding");
 _Static_assert(sizeof(struct riffle_frame) == 16, "no padding");
+_Static_assert(sizeof(struct riffle_block) == 16 && sizeof(struct riffle_cross_table) == 24, "no padding");
 #endif
 
 #endif

@@ -46,7 +46,13 @@ struct riffle_layout {
 	 */
 	uint16_t *order;
 	uint32_t order_count;
-	uint32_t reserved_zero[1 + 16];
+	/*
+	 * With slides, from RIFFLE_MODE_KASLR up: how far each of the plan's blocks moves in addition to the bases, 0
+	 * for the first and never less than the one before. slide_count is plan->block_count; 0 for no slides.
+	 */
+	uint32_t slide_count;
+	uint32_t slide[RIFFLE_BLOCKS_MAX];
+	uint32_t reserved_zero[8];
 };
 #ifdef __cplusplus
 #define RIFFLE_LAYOUT_INIT                                                                                             \
@@ -78,6 +84,8 @@ struct riffle_slots {
  * image fits and overlaps no reserved range. With RIFFLE_MODE_OFF the kernel goes to link_phys, or is refused. For
  * RIFFLE_MODE_FGKASLR the caller sets layout->order and order_count first; each region's chunks are permuted uniformly
  * (Fisher-Yates, with numbers from ChaCha20 under a 32-byte key drawn from `random`).
+ * For slides the caller sets layout->slide_count to plan->block_count first: each block's gap is drawn uniformly and
+ * independently of the others, and slots are those that fit the image with the largest gaps.
  * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (no slot), RANDOM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
@@ -101,8 +109,16 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffl
 							      struct riffle_error *error);
 
 /*
- * Overwrites a layout's secrets (bases, mode and the entries of the order) with writes that the compiler cannot remove.
- * `order` and `order_count` are kept, so that another layout can be drawn into it.
+ * The part of it that concerns only the slides: each gap is one that its block can have. The loads make this check too.
+ * Errors: ARGUMENT (slide_count), FORMAT, with the block.
+ */
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_slides(const struct riffle_layout *layout,
+							       const struct riffle_plan *plan,
+							       struct riffle_error *error);
+
+/*
+ * Overwrites a layout's secrets (bases, mode, slides and the entries of the order) with writes that the compiler cannot
+ * remove. `order`, `order_count` and `slide_count` are kept, so that another layout can be drawn into it.
  */
 RIFFLE_PUBLIC void riffle_layout_wipe(struct riffle_layout *layout);
 
@@ -113,6 +129,11 @@ RIFFLE_PUBLIC void riffle_wipe(void *memory, size_t bytes);
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan,
 							const struct riffle_memory *memory, enum riffle_mode mode,
 							struct riffle_error *error);
+
+/* The same for a layout with slides: those are drawn from plan->blocks' numbers of gaps, and need room. */
+RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_slots_slid(struct riffle_slots *slots, const struct riffle_plan *plan,
+							     const struct riffle_memory *memory, enum riffle_mode mode,
+							     struct riffle_error *error);
 
 /*
  * A reproducible source: ChaCha20's key stream under a 256-bit key (RFC 8439, nonce 0). For debugging; real boots use

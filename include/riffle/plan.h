@@ -103,7 +103,16 @@ struct riffle_plan {
 	 */
 	void *spare;
 	size_t spare_bytes;
-	uint64_t reserved_zero[30];
+	/* with RIFFLE_FEATURE_SLIDES; otherwise NULL and 0. A plan opened without the shuffle's part has none either */
+	const struct riffle_block *blocks;
+	const uint32_t *cross32;
+	const uint8_t *cross32_blocks;
+	const struct riffle_cross_table *cross_tables;
+	uint32_t block_count; /* 0: this kernel's sections cannot slide */
+	uint32_t cross32_count;
+	uint32_t cross_table_count;
+	uint32_t slide_max; /* the largest sum of all gaps, in bytes */
+	uint64_t reserved_zero[24];
 };
 #ifdef __cplusplus
 #define RIFFLE_PLAN_INIT                                                                                               \

@@ -84,7 +84,13 @@ static int check_memory(const struct riffle_memory *memory, struct riffle_error 
 	return RIFFLE_OK;
 }
 
-static uint64_t count_physical(const struct riffle_plan *plan, const struct riffle_memory *memory)
+/* What a kernel needs: with slides, room for the largest gaps, so that slots and gaps are independent. */
+static uint64_t span_of(const struct riffle_plan *plan, bool slid)
+{
+	return plan->header->image_bytes + (slid ? plan->slide_max : 0);
+}
+
+static uint64_t count_physical(uint64_t span, const struct riffle_memory *memory)
 {
 	uint64_t total = 0;
 
@@ -92,20 +98,20 @@ static uint64_t count_physical(const struct riffle_plan *plan, const struct riff
 		uint64_t position = 0;
 		struct gap gap;
 
-		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position))
+		while (next_gap(&gap, &memory->ram[i], memory, span, &position))
 			total += gap.count;
 	}
 	return total;
 }
 
 /* The address of physical slot `index`, counted the way count_physical() counts. */
-static uint64_t physical_slot(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t index)
+static uint64_t physical_slot(uint64_t span, const struct riffle_memory *memory, uint64_t index)
 {
 	for (size_t i = 0; i < memory->ram_count; i++) {
 		uint64_t position = 0;
 		struct gap gap;
 
-		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position)) {
+		while (next_gap(&gap, &memory->ram[i], memory, span, &position)) {
 			if (index < gap.count)
 				return gap.first + index * RIFFLE_SLOT_BYTES;
 			index -= gap.count;
@@ -115,7 +121,7 @@ static uint64_t physical_slot(const struct riffle_plan *plan, const struct riffl
 }
 
 /* Is `address` one of the physical slots? */
-static bool is_physical_slot(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t address)
+static bool is_physical_slot(uint64_t span, const struct riffle_memory *memory, uint64_t address)
 {
 	if (address % RIFFLE_SLOT_BYTES)
 		return false;
@@ -123,7 +129,7 @@ static bool is_physical_slot(const struct riffle_plan *plan, const struct riffle
 		uint64_t position = 0;
 		struct gap gap;
 
-		while (next_gap(&gap, &memory->ram[i], memory, plan->header->image_bytes, &position))
+		while (next_gap(&gap, &memory->ram[i], memory, span, &position))
 			if (address >= gap.first && (address - gap.first) / RIFFLE_SLOT_BYTES < gap.count)
 				return true;
 	}
@@ -131,16 +137,19 @@ static bool is_physical_slot(const struct riffle_plan *plan, const struct riffle
 }
 
 /* riffle_plan_check() has checked that the image at its link address fits the window. */
-static uint64_t count_virtual(const struct riffle_plan *plan)
+static uint64_t count_virtual(const struct riffle_plan *plan, uint64_t span)
 {
 	const struct riffle_header *h = plan->header;
 
-	return 1 + (h->window_bytes - h->link_phys - h->image_bytes) / RIFFLE_SLOT_BYTES;
+	if (span > h->window_bytes - h->link_phys)
+		return 0;
+	return 1 + (h->window_bytes - h->link_phys - span) / RIFFLE_SLOT_BYTES;
 }
 
-int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan, const struct riffle_memory *memory,
-			enum riffle_mode mode, struct riffle_error *error)
+static int find_slots(struct riffle_slots *slots, const struct riffle_plan *plan, const struct riffle_memory *memory,
+		      enum riffle_mode mode, bool slid, struct riffle_error *error)
 {
+	uint64_t span = span_of(plan, slid);
 	int status = check_memory(memory, error);
 
 	if (status)
@@ -153,18 +162,39 @@ int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *pl
 	if (mode >= RIFFLE_MODE_FGKASLR && !plan->chunk_count)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "chunks",
 				   "there are none in this plan, so the kernel's functions cannot be shuffled");
+	if (slid && mode < RIFFLE_MODE_KASLR)
+		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "mode", "has no slides", (uint64_t)mode);
+	if (slid && !plan->block_count)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "blocks",
+				   "there are none in this plan, so the kernel's sections cannot slide");
 	*slots = (struct riffle_slots){0};
-	slots->virtual_ = mode >= RIFFLE_MODE_KASLR ? count_virtual(plan) : 1;
+	slots->virtual_ = mode >= RIFFLE_MODE_KASLR ? count_virtual(plan, span) : 1;
+	if (!slots->virtual_)
+		return riffle_fail_expected(error, RIFFLE_ERR_SPACE, "slides",
+					    "make the kernel larger than its address window", span,
+					    plan->header->window_bytes - plan->header->link_phys);
 	if (mode >= RIFFLE_MODE_PHYSICAL)
-		slots->physical = count_physical(plan, memory);
+		slots->physical = count_physical(span, memory);
 	else
-		slots->physical = is_physical_slot(plan, memory, plan->header->link_phys);
+		slots->physical = is_physical_slot(span, memory, plan->header->link_phys);
 	if (!slots->physical)
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "guest memory",
 					 mode ? "has no place for the kernel (image with .bss and .brk, in bytes)"
 					      : "does not hold the kernel at its link address (image bytes)",
-					 plan->header->image_bytes);
+					 span);
 	return RIFFLE_OK;
+}
+
+int riffle_layout_slots(struct riffle_slots *slots, const struct riffle_plan *plan, const struct riffle_memory *memory,
+			enum riffle_mode mode, struct riffle_error *error)
+{
+	return find_slots(slots, plan, memory, mode, false, error);
+}
+
+int riffle_layout_slots_slid(struct riffle_slots *slots, const struct riffle_plan *plan,
+			     const struct riffle_memory *memory, enum riffle_mode mode, struct riffle_error *error)
+{
+	return find_slots(slots, plan, memory, mode, true, error);
 }
 
 static int check_order_room(const struct riffle_layout *layout, const struct riffle_plan *plan,
@@ -222,14 +252,64 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 	return RIFFLE_OK;
 }
 
+/* Each block's gap, and so its slide. Errors: RANDOM. */
+static int draw_slides(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_random *random,
+		       struct riffle_error *error)
+{
+	uint32_t slide = 0;
+
+	for (uint32_t i = 0; i < plan->block_count; i++) {
+		uint64_t gap;
+		int status = riffle_random_below(&gap, plan->blocks[i].gaps, random, error);
+
+		if (status)
+			return status;
+		slide += (uint32_t)gap * plan->blocks[i].align;
+		layout->slide[i] = slide;
+	}
+	return RIFFLE_OK;
+}
+
+/* A layout without slides has them all 0. */
+static int check_slide_count(const struct riffle_layout *layout, const struct riffle_plan *plan,
+			     struct riffle_error *error)
+{
+	if (layout->slide_count && layout->slide_count != plan->block_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_ARGUMENT, "slide_count",
+					    "is neither 0 nor the number of blocks", layout->slide_count,
+					    plan->block_count);
+	return RIFFLE_OK;
+}
+
+int riffle_layout_check_slides(const struct riffle_layout *layout, const struct riffle_plan *plan,
+			       struct riffle_error *error)
+{
+	uint32_t before = 0;
+	int status = check_slide_count(layout, plan, error);
+
+	for (uint32_t i = 0; !status && i < layout->slide_count; i++) {
+		const struct riffle_block *block = &plan->blocks[i];
+		uint32_t gap = layout->slide[i] - before;
+
+		if (layout->slide[i] < before || gap % block->align || gap / block->align >= block->gaps)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slide",
+						 "is not one that this block can have (block)", i);
+		before = layout->slide[i];
+	}
+	return status;
+}
+
 int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_memory *memory,
 		       enum riffle_mode mode, const struct riffle_random *random, struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
 	struct riffle_slots slots;
 	uint64_t slot;
-	int status = riffle_layout_slots(&slots, plan, memory, mode, error);
+	uint64_t span = span_of(plan, layout->slide_count);
+	int status = check_slide_count(layout, plan, error);
 
+	if (!status)
+		status = find_slots(&slots, plan, memory, mode, layout->slide_count, error);
 	if (!status)
 		status = RIFFLE_CHECK_ZERO(layout->reserved_zero, "layout", error);
 	if (!status && mode >= RIFFLE_MODE_FGKASLR)
@@ -243,7 +323,7 @@ int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *p
 		status = riffle_random_below(&slot, slots.physical, random, error);
 		if (status)
 			return status;
-		layout->physical_base = physical_slot(plan, memory, slot);
+		layout->physical_base = physical_slot(span, memory, slot);
 	}
 	if (mode >= RIFFLE_MODE_KASLR) {
 		status = riffle_random_below(&slot, slots.virtual_, random, error);
@@ -251,6 +331,8 @@ int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *p
 			return status;
 		layout->virtual_base = h->link_virt + slot * RIFFLE_SLOT_BYTES;
 	}
+	if (layout->slide_count && (status = draw_slides(layout, plan, random, error)))
+		return status;
 	return mode >= RIFFLE_MODE_FGKASLR ? draw_order(layout, plan, random, error) : RIFFLE_OK;
 }
 
@@ -260,14 +342,18 @@ int riffle_layout_check(const struct riffle_layout *layout, const struct riffle_
 	const struct riffle_header *h = plan->header;
 	uint64_t delta = layout->virtual_base - h->link_virt;
 	struct riffle_slots slots;
-	int status = riffle_layout_slots(&slots, plan, memory, layout->mode, error);
+	uint64_t span = span_of(plan, layout->slide_count);
+	int status = riffle_layout_check_slides(layout, plan, error);
+
+	if (!status)
+		status = find_slots(&slots, plan, memory, layout->mode, layout->slide_count, error);
 
 	if (!status)
 		status = RIFFLE_CHECK_ZERO(layout->reserved_zero, "layout", error);
 	if (status)
 		return status;
 	if (layout->mode == RIFFLE_MODE_OFF ? layout->physical_base != h->link_phys
-					    : !is_physical_slot(plan, memory, layout->physical_base))
+					    : !is_physical_slot(span, memory, layout->physical_base))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
 					 "is not a slot of this kernel in this guest's memory", layout->physical_base);
 	if (layout->virtual_base < h->link_virt || delta % RIFFLE_SLOT_BYTES ||

@@ -14,11 +14,12 @@ void riffle_wipe(void *memory, size_t bytes)
 void riffle_layout_wipe(struct riffle_layout *layout)
 {
 	uint16_t *order = layout->order;
-	uint32_t order_count = layout->order_count;
+	uint32_t order_count = layout->order_count, slide_count = layout->slide_count;
 
 	if (order)
 		riffle_wipe(order, order_count * sizeof *order);
 	riffle_wipe(layout, sizeof *layout);
 	layout->order = order;
 	layout->order_count = order_count;
+	layout->slide_count = slide_count;
 }

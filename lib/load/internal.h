@@ -14,11 +14,14 @@ struct load {
 	const struct riffle_plan *plan;
 	const struct riffle_source *payload;
 	uint8_t *image; /* host address of image offset 0 */
+	uint64_t span;  /* bytes from there to the end, gaps included */
 	uint64_t delta;
 	unsigned options;
 	int failed;                          /* atomic: the first job that fails sets it and owns `error` */
 	uint64_t load_ticks, relocate_ticks; /* atomic */
 	struct riffle_error *error;
+	uint32_t slide[RIFFLE_BLOCKS_MAX]; /* how far each block slides */
+	uint32_t block_count;              /* 0: nothing slides, and slide[0] is 0 */
 	/* of a shuffled load; otherwise nothing */
 	struct plan_areas areas; /* skipped by the plain copy: other jobs write chunks and tables */
 	const int32_t *shift;    /* how far each chunk moves; 0 at chunk_count */

@@ -3,6 +3,7 @@
 #include "load/internal.h"
 
 #include "common/search.h"
+#include "load/slides.h"
 #include "plan/frames.h"
 
 #define BLOCK                                                                                                          \
@@ -13,7 +14,7 @@
 
 /* The next entry of each relocation list. */
 struct cursor {
-	uint32_t next64, next32, next_inverse, fixed32, fixed64;
+	uint32_t next64, next32, next_inverse, fixed32, fixed64, cross32;
 };
 
 static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_offset)
@@ -24,13 +25,14 @@ static struct cursor cursor_at(const struct riffle_plan *plan, uint64_t image_of
 	    .next_inverse = riffle_first_at_least(plan->reloc32_inverse, plan->reloc32_inverse_count, image_offset),
 	    .fixed32 = riffle_first_at_least(plan->fixed32, plan->fixed32_count, image_offset),
 	    .fixed64 = riffle_first_at_least(plan->fixed64, plan->fixed64_count, image_offset),
+	    .cross32 = riffle_first_at_least(plan->cross32, plan->cross32_count, image_offset),
 	};
 }
 
 static struct cursor cursor_end(const struct riffle_plan *plan)
 {
 	return (struct cursor){plan->reloc64_count, plan->reloc32_count, plan->reloc32_inverse_count,
-			       plan->fixed32_count, plan->fixed64_count};
+			       plan->fixed32_count, plan->fixed64_count, plan->cross32_count};
 }
 
 /*
@@ -62,13 +64,61 @@ static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, st
 	at->next_inverse = i;
 }
 
+/*
+ * The same with slides: an absolute field follows the block that its value leads to, a distance the blocks of both its
+ * ends. The bytes are all of one block.
+ */
+static void relocate_slid(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
+			  const struct cursor *end, uint64_t stop)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint32_t own = slides_at(load, start), i;
+	uint64_t delta = load->delta;
+
+	for (i = at->next64; i < end->next64 && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
+		uint8_t *field = bytes + (plan->reloc64[i] - start);
+		uint64_t value = riffle_get64(field);
+
+		riffle_put64(field, value + delta + slides_of_value(load, value));
+	}
+	at->next64 = i;
+	for (i = at->next32; i < end->next32 && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
+		uint8_t *field = bytes + (plan->reloc32[i] - start);
+		uint32_t value = riffle_get32(field);
+
+		riffle_put32(field, value + (uint32_t)delta + slides_of_value(load, (uint64_t)(int64_t)(int32_t)value));
+	}
+	at->next32 = i;
+	for (i = at->next_inverse; i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
+		uint8_t *field = bytes + (plan->reloc32_inverse[i] - start);
+
+		riffle_put32(field, riffle_get32(field) - (uint32_t)delta - own);
+	}
+	at->next_inverse = i;
+	for (i = at->cross32; i < end->cross32 && (uint64_t)plan->cross32[i] + 4 <= stop; i++) {
+		uint8_t *field = bytes + (plan->cross32[i] - start);
+
+		riffle_put32(field, riffle_get32(field) + load->slide[plan->cross32_blocks[i]] - own);
+	}
+	at->cross32 = i;
+}
+
+/* `start` is where `bytes` begin. */
+static void relocate_any(const struct load *load, uint8_t *bytes, uint64_t start, struct cursor *at,
+			 const struct cursor *end, uint64_t stop)
+{
+	if (load->block_count)
+		relocate_slid(load, bytes, start, at, end, stop);
+	else if (load->delta)
+		relocate(load, bytes, start, at, end, stop);
+}
+
 void riffle_load_relocate(const struct load *load, uint8_t *bytes, uint64_t start, uint64_t end)
 {
 	struct cursor at = cursor_at(load->plan, start);
 	const struct cursor all = cursor_end(load->plan);
 
-	if (load->delta)
-		relocate(load, bytes, start, &at, &all, end);
+	relocate_any(load, bytes, start, &at, &all, end);
 }
 
 /* The same for fields in fixed code and data that refer to chunks: they follow their targets. */
@@ -76,16 +126,15 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 {
 	const struct riffle_plan *plan = load->plan;
 	const int32_t *shift = load->shift;
-	uint8_t *image = load->image;
 	uint32_t i;
 
 	for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
-		uint8_t *field = image + plan->fixed32[i];
+		uint8_t *field = load_place(load, plan->fixed32[i]);
 		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
 	}
 	at->fixed32 = i;
 	for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
-		uint8_t *field = image + plan->fixed64[i];
+		uint8_t *field = load_place(load, plan->fixed64[i]);
 		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
 	}
 	at->fixed64 = i;
@@ -114,7 +163,7 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 		if ((stop - table) / 4 < end)
 			end = (stop - table) / 4;
 		for (uint64_t k = first; k < end; k++) {
-			uint8_t *field = load->image + table + k * 4;
+			uint8_t *field = load_place(load, table) + k * 4;
 
 			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->site_targets[t->first + k]]);
 		}
@@ -128,8 +177,7 @@ static void patch(const struct load *load, struct cursor *at, uint64_t start, ui
 	const struct cursor end = cursor_end(load->plan);
 	uint64_t before = __builtin_ia32_rdtsc();
 
-	if (load->delta)
-		relocate(load, load->image, 0, at, &end, stop);
+	relocate_any(load, load_place(load, from) - (from - start), start, at, &end, stop);
 	if (load->shift) {
 		follow_chunks(load, at, &end, stop);
 		follow_sites(load, start, from, stop);
@@ -175,10 +223,12 @@ static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 	return low;
 }
 
-static int load_block(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
-		      struct riffle_error *error)
+/* Part of a job that does not slide apart. */
+static int load_part(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
+		     struct riffle_error *error)
 {
 	const struct riffle_plan *plan = load->plan;
+	uint8_t *image = load->image + slides_at(load, start);
 	struct cursor at = cursor_at(plan, start);
 	uint64_t position = start;
 
@@ -190,7 +240,7 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 		if (from >= stop)
 			break;
 		if (load->options & RIFFLE_LOAD_CLEAR)
-			memset(load->image + position, 0, from - position);
+			memset(image + position, 0, from - position);
 		while (from < to) {
 			struct plan_area area = area_at(load, from);
 			uint64_t end = min64(min64((from + PIECE) & ~(PIECE - 1), to), area.start);
@@ -203,7 +253,7 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 			}
 			if (plan->frame_count)
 				end = min64(min64(plan_frame_end(plan, from), to), area.start);
-			status = load_read(load, from, load->image + from, end - from, error);
+			status = load_read(load, from, image + from, end - from, error);
 			if (status)
 				return status;
 			patch(load, &at, start, from, end, relocate_ticks);
@@ -212,7 +262,25 @@ static int load_block(const struct load *load, uint64_t start, uint64_t stop, ui
 		position = to;
 	}
 	if (load->options & RIFFLE_LOAD_CLEAR)
-		memset(load->image + position, 0, stop - position);
+		memset(image + position, 0, stop - position);
+	return RIFFLE_OK;
+}
+
+static int load_block(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
+		      struct riffle_error *error)
+{
+	while (start < stop) {
+		uint64_t edge = slides_block_end(load, start), end = min64(edge, stop);
+		uint32_t slide = slides_at(load, start);
+		int status = load_part(load, start, end, relocate_ticks, error);
+
+		if (status)
+			return status;
+		/* the gap before the next block */
+		if (load->options & RIFFLE_LOAD_CLEAR && end == edge)
+			memset(load->image + slide + edge, 0, slides_at(load, edge) - slide);
+		start = end;
+	}
 	return RIFFLE_OK;
 }
 
@@ -271,8 +339,7 @@ static void relocate_across(const struct load *load)
 			continue;
 		at.next64 = wide.next64;
 		at.fixed64 = wide.fixed64;
-		if (load->delta)
-			relocate(load, load->image, 0, &at, &behind, UINT64_MAX);
+		relocate_any(load, load_place(load, edge - 7), edge - 7, &at, &behind, UINT64_MAX);
 		if (load->shift) {
 			follow_chunks(load, &at, &behind, UINT64_MAX);
 			follow_sites(load, edge - 3, edge, edge + 3);
@@ -309,7 +376,10 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 	if (layout->physical_base % RIFFLE_SLOT_BYTES)
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "physical_base", "is not a multiple of 2 MiB",
 					 layout->physical_base);
-	load->image = find_image(memory, layout->physical_base, h->image_bytes);
+	status = riffle_slides_begin(load, layout, error);
+	if (status)
+		return status;
+	load->image = find_image(memory, layout->physical_base, load->span);
 	if (!load->image)
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "physical_base",
 					 "leaves part of the kernel outside guest RAM", layout->physical_base);
@@ -319,7 +389,7 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 					 "differs from the link address of a kernel without relocations",
 					 layout->virtual_base);
 	if (layout->virtual_base < h->link_virt || load->delta % RIFFLE_SLOT_BYTES ||
-	    !riffle_inside(h->link_phys + load->delta, h->image_bytes, h->window_bytes))
+	    !riffle_inside(h->link_phys + load->delta, load->span, h->window_bytes))
 		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "virtual_base",
 					 "puts the kernel outside its address window", layout->virtual_base);
 	return RIFFLE_OK;
@@ -343,11 +413,12 @@ int riffle_load_end(struct riffle_loaded *loaded, struct load *load, const struc
 	if (load->failed)
 		return load->failed;
 	relocate_across(load);
+	riffle_slides_end(load);
 	*loaded = (struct riffle_loaded){
 	    .entry = layout->physical_base + h->entry_offset + entry_shift(load),
 	    .physical_base = layout->physical_base,
 	    .virtual_base = layout->virtual_base,
-	    .end = layout->physical_base + h->image_bytes,
+	    .end = layout->physical_base + load->span,
 	    .load_ticks = load->load_ticks,
 	    .relocate_ticks = load->relocate_ticks,
 	    .loadflags = layout->mode >= RIFFLE_MODE_KASLR ? KASLR_FLAG : 0,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes the tables that the kernel searches by binary search in the new order: by moving runs, never by sorting. */
 #include "load/shuffle.h"
+#include "load/slides.h"
 
 /*
  * A chunk's entries are adjacent in each of these tables, because the tables are sorted by address and a chunk is one
@@ -172,6 +173,9 @@ HOT void move_address(const struct array *a, uint32_t from, uint32_t to, uint64_
 {
 	uint64_t address = riffle_get64(a->in + (size_t)from * 8);
 
+	/* chunks are in the first block; code that runs only at first is not */
+	if (a->s->load.block_count)
+		add += slides_of_value(&a->s->load, address);
 	riffle_put64(a->out + (size_t)to * 8, address ? address + add : 0);
 }
 
@@ -279,7 +283,7 @@ static void write_markers(struct array *a)
 static int write_seqs(struct shuffle_load *s, const uint32_t *symbol_place, struct riffle_error *error)
 {
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
-	uint8_t *at = s->load.image + k->seqs;
+	uint8_t *at = load_place(&s->load, k->seqs);
 	int status = load_read(&s->load, k->seqs, at, (size_t)k->symbols * 3, error);
 
 	for (uint32_t i = 0; !status && i < k->symbols; i++, at += 3) {
@@ -384,7 +388,7 @@ static int write_names(struct array *a, struct riffle_error *error)
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
 	int status;
 
-	a->markers = s->load.image + k->markers;
+	a->markers = load_place(&s->load, k->markers);
 	status = load_read(&s->load, k->markers, a->markers, (size_t)(k->symbols + 255) / 256 * 4, error);
 	if (status)
 		return status;
@@ -416,7 +420,7 @@ int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *sc
 			   .gaps = part->gaps,
 			   .from = (uint32_t *)(void *)scratch,
 			   .in = stage,
-			   .out = s->load.image + part->image_offset,
+			   .out = load_place(&s->load, part->image_offset),
 			   .bytes = part->bytes,
 			   .delta = s->load.delta};
 	if (!part->gaps || (s->load.options & RIFFLE_LOAD_LAZY_TABLES && index <= PART_ORC_IPS))

@@ -53,6 +53,9 @@ static int check_identity(const struct riffle_header *h, struct riffle_error *er
 	if (h->features & RIFFLE_FEATURE_ENTRY_MOVES && !(h->features & RIFFLE_FEATURE_SHUFFLE))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "let the entry move without a shuffle",
 					 h->features);
+	if (h->features & RIFFLE_FEATURE_SLIDES && !(h->features & RIFFLE_FEATURE_SHUFFLE))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "let blocks slide without a shuffle",
+					 h->features);
 	return RIFFLE_OK;
 }
 
@@ -141,7 +144,9 @@ static int check_kernel(const struct riffle_header *h, struct riffle_error *erro
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "build_id_bytes", "is too large",
 					    h->build_id_bytes, sizeof h->build_id);
 	status = check_text(h->kernel_version, sizeof h->kernel_version, "kernel_version", error);
-	return status ? status : check_text(h->no_shuffle, sizeof h->no_shuffle, "no_shuffle", error);
+	if (!status)
+		status = check_text(h->no_shuffle, sizeof h->no_shuffle, "no_shuffle", error);
+	return status ? status : check_text(h->no_slides, sizeof h->no_slides, "no_slides", error);
 }
 
 /* Returns the address and count of one section of the plan, or an error that names it. */
@@ -314,6 +319,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 	}
 	if (plan_bytes == h->plan_bytes)
 		status = riffle_plan_check_shuffle(plan, bytes, error);
+	if (!status && plan_bytes == h->plan_bytes)
+		status = riffle_plan_check_slides(plan, bytes, error);
 	if (status)
 		goto refused;
 	return RIFFLE_OK;

@@ -33,6 +33,10 @@ const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
     [RIFFLE_SECTION_EXTABLE_TARGETS] = sizeof(uint16_t),
     [RIFFLE_SECTION_KALLSYMS] = sizeof(struct riffle_kallsyms),
     [RIFFLE_SECTION_FRAMES] = sizeof(struct riffle_frame),
+    [RIFFLE_SECTION_BLOCKS] = sizeof(struct riffle_block),
+    [RIFFLE_SECTION_CROSS32] = sizeof(uint32_t),
+    [RIFFLE_SECTION_CROSS32_BLOCKS] = sizeof(uint8_t),
+    [RIFFLE_SECTION_CROSS_TABLES] = sizeof(struct riffle_cross_table),
 };
 
 _Static_assert(SHUFFLE_REGIONS_MAX <= PLAN_REGIONS_MAX, "the analysis keeps to what a plan can hold");
@@ -614,6 +618,37 @@ static uint8_t *flatten(const struct riffle_image *image)
 	return bytes;
 }
 
+/* What slides is in the terms of the format already. */
+static int make_slides(struct encoder *e)
+{
+	const struct shuffle_slides *s = &e->shuffle->slides;
+
+	for (uint32_t i = 0; i < s->block_count; i++) {
+		struct riffle_block *block = append(e, RIFFLE_SECTION_BLOCKS);
+
+		if (!block)
+			return RIFFLE_ERR_MEMORY;
+		*block = s->block[i];
+	}
+	if (!s->block_count)
+		return 0;
+	for (uint32_t i = 0; i < s->cross_count; i++) {
+		uint8_t *block = append(e, RIFFLE_SECTION_CROSS32_BLOCKS);
+
+		if (!block || append32(e, RIFFLE_SECTION_CROSS32, s->cross[i].field))
+			return RIFFLE_ERR_MEMORY;
+		*block = (uint8_t)s->cross[i].block;
+	}
+	for (uint32_t i = 0; i < s->table_count; i++) {
+		struct riffle_cross_table *table = append(e, RIFFLE_SECTION_CROSS_TABLES);
+
+		if (!table)
+			return RIFFLE_ERR_MEMORY;
+		*table = s->table[i];
+	}
+	return 0;
+}
+
 static int encode(struct encoder *e)
 {
 	int status;
@@ -626,7 +661,8 @@ static int encode(struct encoder *e)
 	for (unsigned i = 0; i < e->shuffle->table_count; i++)
 		if ((status = make_table(e, &e->shuffle->table[i])))
 			return status;
-	return make_kallsyms(e);
+	status = make_kallsyms(e);
+	return status ? status : make_slides(e);
 }
 
 int encode_shuffle(struct encoded *encoded, const struct riffle_image *image, const struct shuffle *shuffle,

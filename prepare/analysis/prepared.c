@@ -274,8 +274,9 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		return status;
 	describe(draft, image);
 	if (shuffle)
-		draft->header.features |=
-		    RIFFLE_FEATURE_SHUFFLE | (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0);
+		draft->header.features |= RIFFLE_FEATURE_SHUFFLE |
+					  (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |
+					  (shuffle->slides.block_count ? RIFFLE_FEATURE_SLIDES : 0);
 	return write_file(draft, image, fd, error);
 }
 
@@ -287,6 +288,8 @@ int riffle_prepared_write(const struct riffle_image *image, const struct shuffle
 
 	if (no_shuffle && !shuffle)
 		strncpy(draft.header.no_shuffle, no_shuffle, sizeof draft.header.no_shuffle - 1);
+	if (shuffle)
+		memcpy(draft.header.no_slides, shuffle->slides.none, sizeof draft.header.no_slides);
 	status = prepare(&draft, image, shuffle, out_fd, error);
 	free(draft.plan);
 	free(draft.stored_plan);

@@ -5,7 +5,7 @@
 #include <Zydis/Zydis.h>
 
 #include "common/search.h"
-#include "prepare/shuffle/internal.h"
+#include "prepare/shuffle/slides.h"
 
 /*
  * A sweep from the first byte of a function to its last meets every instruction, because compilers and the kernel's
@@ -252,6 +252,8 @@ static int decode_section(struct sweep *s, const struct work_code *code, struct 
 		status = decode_run(s, at, next, code->movable ? work->unit_count : NO_UNIT, &unit, error);
 		if (code->movable)
 			add_unit(work, unit);
+		else if (unit.unexplained)
+			slides_unread(work, unit.offset, unit.bytes);
 	}
 	return status;
 }
@@ -285,11 +287,17 @@ static int resolve(struct work *work, const struct branch *b, struct riffle_erro
 	const struct riffle_image *image = work->image;
 	uint32_t target, other;
 	bool copied;
+	int status;
 
 	/* 32-bit code (the PVH entry) read as 64-bit code: an address, and not one relative to RIP */
 	if (is_relocated(&image->reloc32, b)) {
 		doubt(work, b->unit);
 		return 0;
+	}
+	if (!is_relocated(&image->reloc32_inverse, b)) {
+		status = slides_note(work, b->field, b->address, b->bits, error);
+		if (status)
+			return status;
 	}
 	if (!work_offset(work, b->address, &target)) {
 		/* the percpu variables of a kernel whose percpu section is linked at 0 */

@@ -94,6 +94,7 @@ struct work {
 
 	struct work_known known[WORK_KNOWN_MAX]; /* by tables_read(), for the census */
 	unsigned known_count;
+	uint64_t slides_ignored; /* for tests: the same for tables that only slides need */
 	uint64_t tables_ignored; /* for tests: bit i makes tables_read() ignore the i-th table it knows */
 
 	char *kallsyms_names;   /* what the names of its symbols point into */

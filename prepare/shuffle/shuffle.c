@@ -5,6 +5,7 @@
 
 #include "prepare/shuffle/debug.h"
 #include "prepare/shuffle/internal.h"
+#include "prepare/shuffle/slides.h"
 #include "prepare/symbols/kallsyms.h"
 
 #define CODE_SECTIONS_MAX 32u
@@ -257,8 +258,8 @@ static bool knows_data(const struct work *work)
 static int run_steps(struct work *work, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
-	    find_code,      room_name,   code_decode, tables_read,   chunks_build,
-	    judge_add_refs, refs_finish, census_take, judge_by_rela,
+	    find_code,      room_name,   slides_find_blocks, code_decode,   tables_read,   chunks_build,
+	    judge_add_refs, refs_finish, census_take,        judge_by_rela, slides_finish,
 	};
 	int status = make_flat(work, error);
 
@@ -314,6 +315,7 @@ void shuffle_free(struct shuffle *shuffle)
 		return;
 	free(shuffle->range);
 	free(shuffle->ref);
+	free(shuffle->slides.cross);
 	free(shuffle->owned);
 	free(shuffle);
 }

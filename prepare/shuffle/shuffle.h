@@ -106,6 +106,31 @@ struct shuffle_census {
 	uint64_t rela_checked, rela_agree; /* with a .rela: entries compared, entries also found without it */
 };
 
+/* A field of code that leads from one block to another by a distance of 32 bits. */
+struct shuffle_cross {
+	uint32_t field;
+	uint32_t block; /* that it leads to */
+};
+
+/* Code that is not understood. */
+struct shuffle_unread {
+	uint32_t offset, bytes;
+};
+
+/* What a load needs to slide the kernel's sections apart; in the terms of the format. */
+struct shuffle_slides {
+	char none[256]; /* why they cannot; empty if they can */
+	struct riffle_block block[RIFFLE_BLOCKS_MAX];
+	uint32_t block_count;        /* 0 if they cannot */
+	struct shuffle_cross *cross; /* ascending */
+	uint32_t cross_count, cross_room;
+	struct riffle_cross_table table[RIFFLE_CROSS_TABLES_MAX];
+	uint32_t table_count;
+	struct shuffle_unread unread[128];
+	uint32_t unread_count;
+	uint32_t leads; /* words of data that look like distances to another block, taken for chance matches */
+};
+
 struct shuffle {
 	struct shuffle_range *range;
 	uint32_t range_count;
@@ -116,6 +141,7 @@ struct shuffle {
 	unsigned table_count;
 	struct shuffle_kallsyms kallsyms;
 	struct shuffle_census census;
+	struct shuffle_slides slides;
 	void *owned;
 };
 

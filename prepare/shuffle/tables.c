@@ -2,6 +2,7 @@
 /* The kernel's tables of distances to code: found by section or boundary symbols, decoded whole, made references. */
 #include <elf.h>
 
+#include "prepare/shuffle/slides.h"
 #include "prepare/shuffle/tables.h"
 
 #define STRIDES 3u
@@ -360,6 +361,8 @@ static int read_table(struct work *work, const struct table_format *f, const cha
 
 	if (!status)
 		status = find_stride(&stride, work, f, name, place, error);
+	if (!status)
+		slides_note_table(work, name, place->offset, place->bytes, stride);
 	for (uint32_t at = 0; at < place->bytes && !status; at += stride) {
 		uint32_t entry = place->offset + at;
 

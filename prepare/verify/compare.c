@@ -146,7 +146,7 @@ static void print_bytes(const uint8_t *bytes, uint32_t count, FILE *report)
 static void print_difference(const struct verify *v, const struct places *p, const uint8_t *expected,
 			     const uint8_t *loaded, uint32_t at, uint32_t bytes, FILE *report)
 {
-	uint32_t link = link_offset(p, at);
+	uint32_t link = link_offset(p, verify_slide_back(p, at));
 	const struct symbol *symbol = verify_symbol_at(v, link);
 	const struct ref *ref = ref_at(v, link);
 	const struct part *part = part_at(v, link);
@@ -172,10 +172,10 @@ static void print_difference(const struct verify *v, const struct places *p, con
 static void compare(struct verify_result *result, const struct verify *v, const struct places *p,
 		    const uint8_t *expected, const uint8_t *loaded, unsigned limit, FILE *report)
 {
-	uint32_t at = 0, end;
+	uint32_t at = 0, end, all = (uint32_t)verify_slid_bytes(p, v);
 
-	while (at < v->image_bytes) {
-		if (v->image_bytes - at >= 4096 && !memcmp(expected + at, loaded + at, 4096)) {
+	while (at < all) {
+		if (all - at >= 4096 && !memcmp(expected + at, loaded + at, 4096)) {
 			at += 4096;
 			continue;
 		}
@@ -184,7 +184,7 @@ static void compare(struct verify_result *result, const struct verify *v, const 
 			continue;
 		}
 		end = at + 1;
-		for (uint32_t k = end; k < v->image_bytes && k < end + 4; k++)
+		for (uint32_t k = end; k < all && k < end + 4; k++)
 			if (expected[k] != loaded[k])
 				end = k + 1;
 		if (result->different++ < limit)
@@ -198,21 +198,32 @@ int verify_compare(struct verify_result *result, const struct verify *v, const s
 		   struct riffle_error *error)
 {
 	struct expected expected;
+	uint8_t *slid = NULL;
 	struct places p;
 	uint64_t wrong = 0;
 	int status = verify_places(&p, v, plan, layout, error);
 
-	*result = (struct verify_result){.bytes = v->image_bytes};
+	*result = (struct verify_result){0};
 	if (status)
 		return status;
+	result->bytes = verify_slid_bytes(&p, v);
 	result->moved = p.moved;
 	status = build(&expected, v, &p, limit, report, error);
 	if (!status) {
 		result->different = expected.misfits;
-		compare(result, v, &p, expected.image, loaded, limit, report);
-		/* of the loaded table: had it other bytes than expected, this says what they do */
-		status = verify_unwind(v, &p, loaded, &result->unwinds, &wrong, limit, report, error);
+		if (p.slid)
+			status = verify_slide(&slid, v, &p, expected.image, error);
+		if (!status)
+			compare(result, v, &p, slid ? slid : expected.image, loaded, limit, report);
+		/*
+		 * Of the loaded table: had it other bytes than expected, this says what they do. With slides of the
+		 * expected one, in which every entry is as far from the code it describes.
+		 */
+		if (!status)
+			status = verify_unwind(v, &p, slid ? expected.image : loaded, &result->unwinds, &wrong, limit,
+					       report, error);
 		result->different += wrong;
+		free(slid);
 		free(expected.image);
 	}
 	verify_places_free(&p);
@@ -222,7 +233,7 @@ int verify_compare(struct verify_result *result, const struct verify *v, const s
 /* What a table would be had only the kernel's own relocations been applied to it. */
 static bool spoil_table(const struct verify *v, const struct places *p, const struct part *part, uint8_t *loaded)
 {
-	uint8_t *stale = malloc((size_t)part->bytes + 8); /* a field may reach out of a table */
+	uint8_t *stale = malloc((size_t)part->bytes + 8), *to; /* a field may reach out of a table */
 	bool changed;
 
 	if (!stale)
@@ -239,8 +250,9 @@ static bool spoil_table(const struct verify *v, const struct places *p, const st
 		if (ref->kind == REF_PC32 && ref->target == TARGET_STAYS && at < part->bytes)
 			riffle_put32(stale + at, riffle_get32(stale + at) - (uint32_t)p->delta);
 	}
-	changed = memcmp(stale, loaded + part->offset, part->bytes) != 0;
-	memcpy(loaded + part->offset, stale, part->bytes);
+	to = p->slid ? verify_slid_place(p, loaded, part->offset) : loaded + part->offset;
+	changed = memcmp(stale, to, part->bytes) != 0;
+	memcpy(to, stale, part->bytes);
 	free(stale);
 	return changed;
 }
@@ -254,7 +266,8 @@ static bool spoil_reference(const struct verify *v, const struct places *p, unsi
 		for (size_t i = 0; i < v->ref_count; i++) {
 			const struct ref *ref = &v->ref[i];
 			unsigned bytes = ref->kind == REF_ABS64 ? 8 : ref->kind == REF_PC8 ? 1 : 4;
-			uint8_t *to = loaded + place_of(p, ref->field);
+			uint8_t *to = (p->slid ? verify_slid_place(p, loaded, ref->field) : loaded + ref->field) +
+				      place_shift(p, ref->field);
 
 			if (ref->part != part || !memcmp(to, v->bytes + ref->field, bytes))
 				continue;

@@ -190,6 +190,8 @@ struct places {
 	uint64_t delta;
 	uint64_t moved;
 	bool shuffled;
+	bool slid;
+	uint32_t slide[RIFFLE_BLOCKS_MAX]; /* of each of the plan's blocks */
 };
 int verify_places(struct places *places, const struct verify *v, const struct riffle_plan *plan,
 		  const struct riffle_layout *layout, struct riffle_error *error);
@@ -212,6 +214,17 @@ static inline uint64_t place_address(const struct places *p, const struct verify
 
 	return verify_offset(v, address, &offset) ? address + (uint64_t)(int64_t)place_shift(p, offset) : address;
 }
+
+/* slides.c: a new image, for free(), of what `expected` becomes by slides; its bytes, and where of it a byte was */
+int verify_slide(uint8_t **slid, const struct verify *v, const struct places *p, const uint8_t *expected,
+		 struct riffle_error *error);
+uint64_t verify_slid_bytes(const struct places *p, const struct verify *v);
+uint32_t verify_slide_back(const struct places *p, uint64_t at);
+/* where an offset as linked lies in such an image */
+uint8_t *verify_slid_place(const struct places *p, uint8_t *image, uint32_t offset);
+/* refs.c: whether a reference has that very field; whether a field lies in a sorted table */
+bool verify_has_ref(const struct verify *v, uint32_t field);
+bool verify_is_sorted(const struct verify *v, uint32_t field);
 
 /* sorted tables and kallsyms into `image`, in their new order: order.c */
 int verify_write_sorted(const struct verify *v, const struct places *p, uint8_t *image, struct riffle_error *error);

@@ -52,6 +52,10 @@ int verify_places(struct places *p, const struct verify *v, const struct riffle_
 	*p = (struct places){.plan = plan, .delta = layout->virtual_base - v->link_virt, .shuffled = shuffled};
 	if (shuffled && (!layout->order || layout->order_count != plan->chunk_count))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "order", "is not as long as there are chunks");
+	p->slid = layout->slide_count > 0;
+	memcpy(p->slide, layout->slide, sizeof p->slide);
+	if (p->slid && layout->slide_count != plan->block_count)
+		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "slide", "is not as long as there are blocks");
 	p->shift = calloc(plan->chunk_count + 1, sizeof *p->shift);
 	p->chunk = calloc(cells, sizeof *p->chunk);
 	if (!p->shift || !p->chunk) {

@@ -108,6 +108,31 @@ bool verify_is_inverse(const struct verify *v, uint32_t field)
 	return low < list->count && list->offset[low] == field;
 }
 
+bool verify_has_ref(const struct verify *v, uint32_t field)
+{
+	size_t low = 0, high = v->ref_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (v->ref[middle].field < field)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < v->ref_count && v->ref[low].field == field;
+}
+
+static bool is_in(const struct sorted *sorted, uint32_t field, uint32_t stride)
+{
+	return field >= sorted->offset && (field - sorted->offset) / stride < sorted->entries;
+}
+
+bool verify_is_sorted(const struct verify *v, uint32_t field)
+{
+	return is_in(&v->extable, field, 12) || is_in(&v->orc, field, 4) || is_in(&v->mcount, field, 8);
+}
+
 static int by_field(const void *a, const void *b)
 {
 	const struct ref *x = a, *y = b;

@@ -146,7 +146,7 @@ def test_layout_page_shows_what_a_run_writes(programs, fetch_kernel, tmp_path):
     example = json.loads(re.search(r"^\.Bd -literal\n(.*?)^\.Ed", page, re.M | re.S).group(1))
     layout, kernel = tmp_path / "layout.json", tmp_path / "kernel.riffle"
     assert programs.riffle("prepare", fetch_kernel("cloud-6.1"), "-o", kernel).returncode == 0
-    r = in_box([RIFFLE, "run", "--layout-out", layout, "--append", "quiet", kernel])
+    r = in_box([RIFFLE, "run", "--randomize=fgkaslr+slide", "--layout-out", layout, "--append", "quiet", kernel])
     assert r.returncode == 7, r.stderr.decode(errors="replace")    # no root file system: a panic
     written = json.loads(layout.read_text())
     assert members(example) == members(written)

@@ -156,7 +156,8 @@ def test_the_format_page_names_every_feature_and_section():
               "frames": ["FRAMES"], "regions": ["REGIONS"], "chunks": ["CHUNKS"], "groups": ["GROUPS"],
               "references": ["PC_STEPS", "PC_TARGETS", "OWN_STEPS", "ABS32_REFS", "ABS64_REFS", "FIXED32", "FIXED32_TARGETS", "FIXED64",
                              "FIXED64_TARGETS"],
-              "tables": ["TABLES", "GAPS", "SITE_TARGETS", "EXTABLE_TARGETS", "KALLSYMS"]}
+              "tables": ["TABLES", "GAPS", "SITE_TARGETS", "EXTABLE_TARGETS", "KALLSYMS"],
+              "blocks": ["BLOCKS"], "crossing fields": ["CROSS32", "CROSS32_BLOCKS"], "tables of crossing fields": ["CROSS_TABLES"]}
     sections = {name.removeprefix("SECTION_") for name in constants if name.startswith("SECTION_")} - {"COUNT", "SLOTS"}
     assert sections == {name for names in groups.values() for name in names}
     assert len(sections) == constants["SECTION_COUNT"]

@@ -50,6 +50,10 @@ def test_bzimage_alone(programs, forms, fetch_kernel, kernel):
     assert len({m[2] for m in found}) == LAYOUTS
     lines = verify(programs, "--prepared", prepared, "--randomize", "kaslr", source)
     assert len(all_right(lines, "kaslr")) == len(lines) == 1
+    for mode in ("kaslr", "fgkaslr"):
+        lines = verify(programs, "--prepared", prepared, "--randomize", f"{mode}+slide", source)
+        assert len(all_right([line.replace("+slide", "") for line in lines], mode)) == len(lines) == 1
+        assert f": {mode}+slide, " in lines[0]
 
 
 @pytest.mark.parametrize("kernel, distances", [("cloud-6.1", 400_000), ("cloud-6.12", 100)])

@@ -37,7 +37,7 @@ static void make_plan(unsigned count, unsigned (*gap)(unsigned index))
 /* However extents were merged: no gap in memory, every extent in one segment, correct file offsets. */
 static unsigned check(void)
 {
-	unsigned count = emit_segments(segments, &plan, BASE), in = 0;
+	unsigned count = emit_segments(segments, &plan, &(struct riffle_layout){.physical_base = BASE}), in = 0;
 
 	assert_in_range(count, 1, EMIT_SEGMENTS_MAX);
 	for (unsigned i = 0; i < count; i++) {

@@ -12,7 +12,8 @@ pub const RIFFLE_PLAN_MAX: u32 = 268435456;
 pub const RIFFLE_FEATURE_SHUFFLE: u32 = 1;
 pub const RIFFLE_FEATURE_COMPRESSED: u32 = 2;
 pub const RIFFLE_FEATURE_ENTRY_MOVES: u32 = 4;
-pub const RIFFLE_FEATURES_KNOWN: u32 = 7;
+pub const RIFFLE_FEATURE_SLIDES: u32 = 8;
+pub const RIFFLE_FEATURES_KNOWN: u32 = 15;
 pub const RIFFLE_KERNEL_RELOCATABLE: u32 = 1;
 pub const RIFFLE_KERNEL_SETUP_HEADER: u32 = 2;
 pub const RIFFLE_KERNEL_INVERSE: u32 = 4;
@@ -24,6 +25,9 @@ pub const RIFFLE_GROUP_BYTES_MAX: u32 = 65536;
 pub const RIFFLE_STEP_FAR: u32 = 255;
 pub const RIFFLE_KALLSYMS_SELF_RELATIVE: u32 = 1;
 pub const RIFFLE_KALLSYMS_ABSOLUTE_PERCPU: u32 = 2;
+pub const RIFFLE_BLOCKS_MAX: u32 = 8;
+pub const RIFFLE_SLIDE_MAX: u32 = 67108864;
+pub const RIFFLE_CROSS_TABLES_MAX: u32 = 128;
 pub const RIFFLE_SLOT_BYTES: u32 = 2097152;
 pub const RIFFLE_PHYSICAL_FLOOR: u32 = 16777216;
 pub const RIFFLE_LOAD_CLEAR: u32 = 1;
@@ -187,7 +191,11 @@ pub const RIFFLE_SECTION_GAPS: riffle_section_kind = 19;
 pub const RIFFLE_SECTION_SITE_TARGETS: riffle_section_kind = 20;
 pub const RIFFLE_SECTION_EXTABLE_TARGETS: riffle_section_kind = 21;
 pub const RIFFLE_SECTION_KALLSYMS: riffle_section_kind = 22;
-pub const RIFFLE_SECTION_COUNT: riffle_section_kind = 23;
+pub const RIFFLE_SECTION_BLOCKS: riffle_section_kind = 23;
+pub const RIFFLE_SECTION_CROSS32: riffle_section_kind = 24;
+pub const RIFFLE_SECTION_CROSS32_BLOCKS: riffle_section_kind = 25;
+pub const RIFFLE_SECTION_CROSS_TABLES: riffle_section_kind = 26;
+pub const RIFFLE_SECTION_COUNT: riffle_section_kind = 27;
 pub const RIFFLE_SECTION_SLOTS: riffle_section_kind = 32;
 pub type riffle_section_kind = ::std::os::raw::c_uint;
 #[repr(C)]
@@ -283,6 +291,36 @@ pub struct riffle_kallsyms {
     pub first_gap: u32,
 }
 #[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct riffle_block {
+    pub image_offset: u32,
+    pub align: u32,
+    pub gaps: u32,
+    pub kind: u32,
+}
+pub const RIFFLE_BLOCK_TEXT: riffle_block_kind = 1;
+pub const RIFFLE_BLOCK_RODATA: riffle_block_kind = 2;
+pub const RIFFLE_BLOCK_DATA: riffle_block_kind = 3;
+pub const RIFFLE_BLOCK_INIT: riffle_block_kind = 4;
+pub const RIFFLE_BLOCK_BSS: riffle_block_kind = 5;
+pub const RIFFLE_BLOCK_BRK: riffle_block_kind = 6;
+pub type riffle_block_kind = ::std::os::raw::c_uint;
+pub const RIFFLE_CROSS_DISTANCE32: riffle_cross_kind = 1;
+pub const RIFFLE_CROSS_DISTANCE64: riffle_cross_kind = 2;
+pub const RIFFLE_CROSS_OFFSET32: riffle_cross_kind = 3;
+pub const RIFFLE_CROSS_COUNTDOWN32: riffle_cross_kind = 4;
+pub type riffle_cross_kind = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct riffle_cross_table {
+    pub image_offset: u32,
+    pub entries: u32,
+    pub stride: u32,
+    pub kind: u32,
+    pub base: u32,
+    pub reserved: u32,
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct riffle_header {
     pub magic: [u8; 8usize],
@@ -318,7 +356,8 @@ pub struct riffle_header {
     pub section: [riffle_section; 32usize],
     pub no_shuffle: [::std::os::raw::c_char; 256usize],
     pub plan_stored_bytes: u64,
-    pub reserved: [u8; 2736usize],
+    pub no_slides: [::std::os::raw::c_char; 256usize],
+    pub reserved: [u8; 2480usize],
 }
 impl Default for riffle_header {
     fn default() -> Self {
@@ -431,7 +470,15 @@ pub struct riffle_plan {
     pub owned_bytes: usize,
     pub spare: *mut ::std::os::raw::c_void,
     pub spare_bytes: usize,
-    pub reserved_zero: [u64; 30usize],
+    pub blocks: *const riffle_block,
+    pub cross32: *const u32,
+    pub cross32_blocks: *const u8,
+    pub cross_tables: *const riffle_cross_table,
+    pub block_count: u32,
+    pub cross32_count: u32,
+    pub cross_table_count: u32,
+    pub slide_max: u32,
+    pub reserved_zero: [u64; 24usize],
 }
 impl Default for riffle_plan {
     fn default() -> Self {
@@ -547,7 +594,9 @@ pub struct riffle_layout {
     pub virtual_base: u64,
     pub order: *mut u16,
     pub order_count: u32,
-    pub reserved_zero: [u32; 17usize],
+    pub slide_count: u32,
+    pub slide: [u32; 8usize],
+    pub reserved_zero: [u32; 8usize],
 }
 impl Default for riffle_layout {
     fn default() -> Self {
@@ -591,6 +640,13 @@ extern "C" {
     ) -> ::std::os::raw::c_int;
 }
 extern "C" {
+    pub fn riffle_layout_check_slides(
+        layout: *const riffle_layout,
+        plan: *const riffle_plan,
+        error: *mut riffle_error,
+    ) -> ::std::os::raw::c_int;
+}
+extern "C" {
     pub fn riffle_layout_wipe(layout: *mut riffle_layout);
 }
 extern "C" {
@@ -598,6 +654,15 @@ extern "C" {
 }
 extern "C" {
     pub fn riffle_layout_slots(
+        slots: *mut riffle_slots,
+        plan: *const riffle_plan,
+        memory: *const riffle_memory,
+        mode: riffle_mode,
+        error: *mut riffle_error,
+    ) -> ::std::os::raw::c_int;
+}
+extern "C" {
+    pub fn riffle_layout_slots_slid(
         slots: *mut riffle_slots,
         plan: *const riffle_plan,
         memory: *const riffle_memory,

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names of modes and of what slides, for people. */
+#ifndef RIFFLE_HOST_MODE_H
+#define RIFFLE_HOST_MODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <riffle/layout.h>
+
+/* "off", "kaslr+slide" … */
+const char *mode_name(const struct riffle_layout *layout);
+/* The inverse; false if it is none of these names. */
+bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide);
+/* "read-only data" …, of an enum riffle_block_kind */
+const char *block_name(uint32_t kind);
+
+#endif

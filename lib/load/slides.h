@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Blocks that slide: where an image offset lies in a load, and how far what a value leads to has moved. */
+#ifndef RIFFLE_LOAD_SLIDES_H
+#define RIFFLE_LOAD_SLIDES_H
+
+#include "load/internal.h"
+
+/* A value up to this far past the image is the end of the last block (_end, and tables with a bias). */
+#define PAST_END (UINT64_C(64) << 10)
+
+/* Starts a load's slides: checks them, and takes those of the layout. Without any, all blocks stay where they are. */
+int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error);
+/* After everything has been loaded: changes the fields of the tables that cross blocks. */
+void riffle_slides_end(const struct load *load);
+
+/* The number of the block that an image offset lies in. */
+static inline uint32_t slides_block_at(const struct load *load, uint64_t offset)
+{
+	uint32_t b = load->block_count;
+
+	while (b > 1 && offset < load->plan->blocks[b - 1].image_offset)
+		b--;
+	return b ? b - 1 : 0;
+}
+
+/* How far the bytes at an image offset slide. */
+static inline uint32_t slides_at(const struct load *load, uint64_t offset)
+{
+	return load->slide[slides_block_at(load, offset)];
+}
+
+/* Whether an offset that is computed from a value means a place of the image. */
+static inline bool slides_is_target(const struct load *load, uint64_t offset)
+{
+	return offset < load->plan->header->image_bytes + PAST_END;
+}
+
+/* How far what an image offset means slides; 0 if it means nothing in the image. */
+static inline uint32_t slides_of_target(const struct load *load, uint64_t offset)
+{
+	return slides_is_target(load, offset) ? slides_at(load, offset) : 0;
+}
+
+/* The same for an absolute value as linked: a virtual address, or a physical one. */
+static inline uint32_t slides_of_value(const struct load *load, uint64_t value)
+{
+	const struct riffle_header *h = load->plan->header;
+	uint64_t offset = value - h->link_virt;
+
+	if (offset >= h->image_bytes + PAST_END)
+		offset = value - h->link_phys;
+	return slides_of_target(load, offset);
+}
+
+/* The host address of an image offset, as long as one stays in its block. */
+static inline uint8_t *load_place(const struct load *load, uint64_t offset)
+{
+	return load->image + offset + slides_at(load, offset);
+}
+
+/* Where the block of an image offset ends, as linked. */
+static inline uint64_t slides_block_end(const struct load *load, uint64_t offset)
+{
+	uint32_t b = slides_block_at(load, offset) + 1;
+
+	return b < load->block_count ? load->plan->blocks[b].image_offset : load->plan->header->image_bytes;
+}
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks the part of a plan that slides blocks apart: blocks, fields that cross from one to another, tables of such. */
+#include "plan/areas.h"
+
+#include "common/bytes.h"
+#include "common/fail.h"
+#include "common/search.h"
+#include "plan/scan.h"
+
+#define PAGE 4096u
+#define ALIGN_MAX (2u << 20)
+#define STRIDE_MAX 4096u
+
+static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
+{
+	const struct riffle_header *h = plan->header;
+	uint32_t targets = 0;
+	const struct {
+		enum riffle_section_kind kind;
+		const char *name;
+		size_t entry_bytes;
+		const void **entries;
+		uint32_t *count;
+	} places[] = {
+#define PLACE(kind, member, counter)                                                                                   \
+	{RIFFLE_SECTION_##kind, #member, sizeof *plan->member, (const void **)&plan->member, counter}
+	    PLACE(BLOCKS, blocks, &plan->block_count),
+	    PLACE(CROSS32, cross32, &plan->cross32_count),
+	    PLACE(CROSS32_BLOCKS, cross32_blocks, &targets),
+	    PLACE(CROSS_TABLES, cross_tables, &plan->cross_table_count),
+#undef PLACE
+	};
+
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		const struct riffle_section *s = &h->section[places[i].kind];
+
+		if (s->offset % 8 || s->offset < h->base_bytes || s->count > UINT32_MAX / places[i].entry_bytes ||
+		    !riffle_inside(s->offset, s->count * places[i].entry_bytes, h->plan_bytes))
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, places[i].name,
+						    "section reaches outside its part of the plan", s->offset,
+						    h->plan_bytes);
+		*places[i].entries = bytes + s->offset;
+		*places[i].count = (uint32_t)s->count;
+	}
+	if (targets != plan->cross32_count)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "cross32_blocks", "are not as many as the fields",
+					    targets, plan->cross32_count);
+	return RIFFLE_OK;
+}
+
+static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
+{
+	uint64_t most = 0;
+
+	if (plan->block_count < 2 || plan->block_count > RIFFLE_BLOCKS_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "blocks", "are fewer than 2 or too many",
+					    plan->block_count, RIFFLE_BLOCKS_MAX);
+	for (uint32_t i = 0; i < plan->block_count; i++) {
+		const struct riffle_block *b = &plan->blocks[i];
+
+		if (b->image_offset % PAGE || b->image_offset >= plan->header->image_bytes ||
+		    (i ? b->image_offset <= b[-1].image_offset : b->image_offset != 0))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block image_offset",
+						 "is out of order, outside the image, or not on a page",
+						 b->image_offset);
+		if (b->align < PAGE || b->align > ALIGN_MAX || b->align & (b->align - 1))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block align",
+						 "is no power of two from 4 KiB to 2 MiB", b->align);
+		if (!b->gaps || (!i && b->gaps != 1))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps",
+						 "are none, or are some before the first", b->gaps);
+		most += (uint64_t)(b->gaps - 1) * b->align;
+		if (most > RIFFLE_SLIDE_MAX)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "block gaps", "are too large in all",
+						    most, RIFFLE_SLIDE_MAX);
+	}
+	plan->slide_max = (uint32_t)most;
+	return RIFFLE_OK;
+}
+
+/* Ascending, each field inside one extent and in one block; the numbers of blocks are. */
+static int check_cross32(const struct riffle_plan *plan, struct riffle_error *error)
+{
+	const uint32_t *list = plan->cross32;
+	uint32_t count = plan->cross32_count, descents = riffle_scan_descents(list, count), done = 0;
+
+	if (descents)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32", "list is not strictly ascending",
+					 descents);
+	for (uint32_t i = 0; i < plan->extent_count && done < count; i++) {
+		const struct riffle_extent *e = &plan->extents[i];
+
+		if (list[done] < e->image_offset)
+			break;
+		if (e->bytes >= 4)
+			done = riffle_first_at_least(list, count, (uint64_t)e->image_offset + e->bytes - 3);
+	}
+	if (done < count)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32", "entry lies outside every extent",
+					 list[done]);
+	for (uint32_t i = 0; i < count; i++)
+		if (plan->cross32_blocks[i] >= plan->block_count)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "cross32_blocks",
+						    "name a block that is not there", plan->cross32_blocks[i],
+						    plan->block_count);
+	return RIFFLE_OK;
+}
+
+/* Inside one extent and one block. */
+static int check_table(const struct riffle_plan *plan, const struct riffle_cross_table *t, struct riffle_error *error)
+{
+	uint32_t width = t->kind == RIFFLE_CROSS_DISTANCE64 ? 8 : 4;
+	bool based = t->kind == RIFFLE_CROSS_OFFSET32 || t->kind == RIFFLE_CROSS_COUNTDOWN32;
+	uint64_t end;
+
+	if (t->kind < RIFFLE_CROSS_DISTANCE32 || t->kind > RIFFLE_CROSS_COUNTDOWN32 || t->reserved)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross table kind", "is not known", t->kind);
+	if (t->stride < width || t->stride > STRIDE_MAX || !t->entries)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross table stride",
+					 "is too small or too large, or the table is empty", t->stride);
+	if (based ? t->base >= plan->blocks[1].image_offset : t->base != 0)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross table base",
+					 "is not in the first block, or not needed", t->base);
+	end = t->image_offset + (uint64_t)(t->entries - 1) * t->stride + width;
+	for (uint32_t i = 0; i < plan->extent_count; i++) {
+		const struct riffle_extent *e = &plan->extents[i];
+
+		if (t->image_offset < e->image_offset || end > (uint64_t)e->image_offset + e->bytes)
+			continue;
+		for (uint32_t b = 1; b < plan->block_count; b++)
+			if (t->image_offset < plan->blocks[b].image_offset && end > plan->blocks[b].image_offset)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross table",
+							 "lies across two blocks", t->image_offset);
+		return RIFFLE_OK;
+	}
+	return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross table", "does not lie in one extent",
+				 t->image_offset);
+}
+
+/* Whether a field of the list straddles `edge`. */
+static bool crosses(const uint32_t *list, uint32_t count, uint32_t field_bytes, uint32_t edge)
+{
+	uint32_t i = riffle_first_at_least(list, count, (uint64_t)edge - field_bytes + 1);
+
+	return i < count && list[i] < edge;
+}
+
+/*
+ * Nothing that is written as a whole lies across two blocks, and whatever a shuffle moves is in the first, as is the
+ * entry.
+ */
+static int check_edges(const struct riffle_plan *plan, struct riffle_error *error)
+{
+	uint32_t text_end = plan->blocks[1].image_offset;
+	struct plan_areas areas;
+
+	riffle_plan_areas_of(&areas, plan, PLAN_AREAS_ALL);
+	for (uint32_t b = 1; b < plan->block_count; b++) {
+		uint32_t edge = plan->blocks[b].image_offset;
+
+		if (crosses(plan->reloc64, plan->reloc64_count, 8, edge) ||
+		    crosses(plan->reloc32, plan->reloc32_count, 4, edge) ||
+		    crosses(plan->reloc32_inverse, plan->reloc32_inverse_count, 4, edge) ||
+		    crosses(plan->fixed32, plan->fixed32_count, 4, edge) ||
+		    crosses(plan->fixed64, plan->fixed64_count, 8, edge) ||
+		    crosses(plan->cross32, plan->cross32_count, 4, edge))
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block",
+						 "has a field across its edge (image offset)", edge);
+		for (unsigned i = 0; i < areas.count; i++)
+			if (areas.area[i].start < edge && areas.area[i].end > edge)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block",
+							 "has an area across its edge (image offset)", edge);
+	}
+	for (uint32_t i = 0; i < plan->region_count; i++)
+		if (plan->regions[i].image_offset >= text_end)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "region", "is not in the first block", i);
+	if (plan->header->entry_offset >= text_end)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "entry_offset", "is not in the first block",
+					    plan->header->entry_offset, text_end);
+	/* a table's fields are changed where the table is, which in a shuffle is not where they were */
+	for (unsigned i = 0; i < areas.count; i++) {
+		uint32_t first = riffle_first_at_least(plan->cross32, plan->cross32_count, areas.area[i].start);
+
+		if (areas.area[i].start >= text_end && first < plan->cross32_count &&
+		    plan->cross32[first] < areas.area[i].end)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32",
+						 "has a field in a table (image offset)", plan->cross32[first]);
+	}
+	return RIFFLE_OK;
+}
+
+int riffle_plan_check_slides(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
+{
+	int status;
+
+	if (!(plan->header->features & RIFFLE_FEATURE_SLIDES)) {
+		for (unsigned i = RIFFLE_SECTION_BLOCKS; i < RIFFLE_SECTION_COUNT; i++)
+			if (plan->header->section[i].count)
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features",
+							 "deny a section that is there", i);
+		return RIFFLE_OK;
+	}
+	if ((status = take_sections(plan, bytes, error)) || (status = check_blocks(plan, error)) ||
+	    (status = check_cross32(plan, error)))
+		return status;
+	if (plan->cross_table_count > RIFFLE_CROSS_TABLES_MAX)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "cross_tables", "are too many",
+					    plan->cross_table_count, RIFFLE_CROSS_TABLES_MAX);
+	for (uint32_t i = 0; i < plan->cross_table_count; i++)
+		if ((status = check_table(plan, &plan->cross_tables[i], error)))
+			return status;
+	return check_edges(plan, error);
+}

@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loads whose blocks slide apart, judged by a model of its own; what is drawn; and plans that lie about it. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include <riffle/load.h>
+
+#include "shuffled_kernel.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define LINK UINT64_C(0xffffffff81000000)
+#define RAM (96 * MIB)
+#define OWN 0x308000u  /* fields of this test's own, in the second block */
+#define WIDE 0x310000u /* distances of 64 bits */
+#define OWNS 64u
+
+static const struct sk_shape shapes[] = {
+    {.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
+    {.seed = 22, .regions = 2, .handlers = 1},
+    {.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
+};
+
+/* kallsyms has symbols on both sides of the second block's start; the job of a load that loads it has a part in each */
+static const struct riffle_block blocks[] = {
+    {.align = 2 << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT},
+    {.image_offset = 0x301000, .align = 4096, .gaps = 512, .kind = RIFFLE_BLOCK_RODATA},
+    {.image_offset = 0x3ff000, .align = 16384, .gaps = 512, .kind = RIFFLE_BLOCK_DATA},
+    {.image_offset = 0x7ff000, .align = 2 << 20, .gaps = 3, .kind = RIFFLE_BLOCK_BSS},
+};
+#define BLOCKS 4u
+
+struct slid {
+	struct shuffled_kernel *k;
+	struct riffle_block block[BLOCKS];
+	uint32_t cross[SK_REFS_MAX];
+	uint8_t cross_block[SK_REFS_MAX];
+	uint32_t crosses;
+	struct riffle_cross_table table[8];
+	uint32_t tables;
+	struct sk_ref own[4 * OWNS];
+	uint32_t owns;
+	uint16_t order[SK_CHUNKS_MAX];
+	int32_t shift[SK_CHUNKS_MAX + 1];
+	struct riffle_layout layout;
+	uint64_t end;
+};
+
+static uint32_t block_of(uint32_t offset)
+{
+	uint32_t b = BLOCKS - 1;
+
+	while (offset < blocks[b].image_offset)
+		b--;
+	return b;
+}
+
+static uint32_t slide_of(const struct slid *s, uint32_t offset)
+{
+	return s->layout.slide[block_of(offset)];
+}
+
+static void add_own(struct slid *s, uint32_t field, uint32_t target, enum sk_kind kind, uint64_t value)
+{
+	s->own[s->owns++] = (struct sk_ref){field, target, kind, value};
+	sk_put(s->k, field, value, kind == SK_ABS64 ? 8 : 4);
+}
+
+static void insert(uint32_t **list, uint32_t *count, uint32_t field)
+{
+	*list = realloc(*list, (*count + 1) * sizeof **list);
+	(*list)[(*count)++] = field;
+	qsort(*list, *count, sizeof **list, sk_compare32);
+}
+
+/* Fields outside text, of every kind, to every block and to the image's end; physical addresses too. */
+static void add_owns(struct slid *s)
+{
+	struct builder *b = &s->k->b;
+
+	for (uint32_t i = 0; i < OWNS; i++) {
+		uint32_t at = OWN + 32 * i, target = i == 7 ? SK_IMAGE : (uint32_t)(i * 0x1f357ull % SK_IMAGE);
+
+		if (i % 3 == 0)
+			target = blocks[i / 3 % BLOCKS].image_offset - (i % 2 && i / 3 % BLOCKS);
+		add_own(s, at, target, SK_ABS64, i % 5 ? LINK + target : (16 << 20) + target);
+		insert(&b->reloc64, &b->count64, at);
+		add_own(s, at + 8, target, SK_ABS32, i % 5 ? LINK + target : (16 << 20) + target);
+		insert(&b->reloc32, &b->count32, at + 8);
+		add_own(s, at + 12, UINT32_MAX, SK_INVERSE, sk_value(at + 12, 0, SK_INVERSE, 0));
+		insert(&b->inverse, &b->count_inverse, at + 12);
+		if (target < SK_IMAGE)
+			add_own(s, at + 16, target, SK_PC32, target - at - 20);
+		sk_put(s->k, WIDE + 16 * i, (uint64_t)target - WIDE - 16 * i, 8);
+	}
+}
+
+static void add_table(struct slid *s, uint32_t at, uint32_t entries, uint32_t stride, uint32_t kind)
+{
+	s->table[s->tables++] = (struct riffle_cross_table){at, entries, stride, kind, 0, 0};
+}
+
+static int compare_refs(const void *a, const void *b)
+{
+	return sk_compare_refs(a, b);
+}
+
+static struct slid *make(const struct sk_shape *shape)
+{
+	struct slid *s = calloc(1, sizeof *s);
+	struct shuffled_kernel *k = s->k = sk_make(shape);
+	struct sk_ref *all = malloc((SK_REFS_MAX + 4 * OWNS) * sizeof *all);
+	struct builder *b = &k->b;
+	uint32_t count;
+
+	add_owns(s);
+	memcpy(s->block, blocks, sizeof blocks);
+	memcpy(all, k->ref, k->refs * sizeof *all);
+	memcpy(all + k->refs, s->own, s->owns * sizeof *all);
+	count = k->refs + s->owns;
+	qsort(all, count, sizeof *all, compare_refs);
+	for (uint32_t i = 0; i < count; i++)
+		if (all[i].kind == SK_PC32 && block_of(all[i].field) != block_of(all[i].target)) {
+			s->cross_block[s->crosses] = (uint8_t)block_of(all[i].target);
+			s->cross[s->crosses++] = all[i].field;
+		}
+	free(all);
+	assert_true(s->crosses > 100);
+	for (uint32_t at = 0; at <= (shape->handlers ? 8u : 4u); at += 4)
+		add_table(s, k->table_at[0] + at, k->exceptions, 12, RIFFLE_CROSS_DISTANCE32);
+	add_table(s, k->table_at[1], k->orcs, 4, RIFFLE_CROSS_DISTANCE32);
+	add_table(s, k->sites_at, k->sites, 4, RIFFLE_CROSS_DISTANCE32);
+	add_table(s, k->kallsyms.offsets, k->symbols, 4,
+		  shape->self_relative     ? RIFFLE_CROSS_DISTANCE32
+		  : shape->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32
+					   : RIFFLE_CROSS_OFFSET32);
+	add_table(s, WIDE, OWNS, 16, RIFFLE_CROSS_DISTANCE64);
+	b->header.features |= RIFFLE_FEATURE_SLIDES;
+	builder_extra(b, RIFFLE_SECTION_BLOCKS, s->block, BLOCKS, sizeof *s->block);
+	builder_extra(b, RIFFLE_SECTION_CROSS32, s->cross, s->crosses, 4);
+	builder_extra(b, RIFFLE_SECTION_CROSS32_BLOCKS, s->cross_block, s->crosses, 1);
+	builder_extra(b, RIFFLE_SECTION_CROSS_TABLES, s->table, s->tables, sizeof *s->table);
+	builder_seal(b);
+	return s;
+}
+
+static void end(struct slid *s)
+{
+	sk_free(s->k);
+	free(s);
+}
+
+static int check(const struct slid *s, struct riffle_plan *plan, struct riffle_error *error)
+{
+	*plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
+	return riffle_plan_check(plan, &s->k->b.header, s->k->b.plan, s->k->b.plan_bytes, s->k->b.header.file_bytes,
+				 error);
+}
+
+static void draw(struct slid *s, enum riffle_mode mode, uint64_t seed)
+{
+	struct riffle_ram ram = {0, RAM, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint8_t key[32] = {(uint8_t)seed, (uint8_t)(seed >> 8)};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+
+	riffle_random_from_seed(&random, &seeded, key);
+	assert_int_equal(check(s, &plan, &error), 0);
+	s->layout = (struct riffle_layout)RIFFLE_LAYOUT_INIT;
+	s->layout.order = s->order;
+	s->layout.order_count = s->k->chunks;
+	s->layout.slide_count = plan.block_count;
+	assert_int_equal(riffle_layout_draw(&s->layout, &plan, &memory, mode, &random, &error), 0);
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), 0);
+}
+
+static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
+{
+	(void)opaque;
+	while (jobs--)
+		job(argument, jobs);
+}
+
+/* Loads into memory that is full of `fill`; returns it from the physical base on, to the end of RAM. */
+static uint8_t *load(struct slid *s, const struct riffle_layout *layout, int fill, bool backwards)
+{
+	struct riffle_ram ram = {0, RAM, aligned_alloc(4096, RAM)};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_workers workers = {run_backwards, NULL};
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_loaded loaded;
+	struct riffle_plan plan;
+	struct riffle_error error;
+	uint8_t *file = builder_file(&s->k->b), *image = malloc(RAM);
+	void *workspace;
+	size_t workspace_bytes;
+
+	memset(ram.host, fill, RAM);
+	riffle_source_from_bytes(&source, &bytes, file, s->k->b.header.file_bytes);
+	assert_int_equal(check(s, &plan, &error), 0);
+	workspace_bytes = riffle_load_workspace(&plan);
+	workspace = aligned_alloc(64, workspace_bytes);
+	assert_int_equal(riffle_load_shuffled(&loaded, &plan, &source, layout, &memory, fill ? RIFFLE_LOAD_CLEAR : 0,
+					      backwards ? &workers : NULL, workspace, workspace_bytes, &error),
+			 0);
+	s->end = loaded.end - layout->physical_base;
+	memcpy(image, (uint8_t *)ram.host + layout->physical_base, RAM - layout->physical_base);
+	free(workspace);
+	free(ram.host);
+	free(file);
+	return image;
+}
+
+static void place_chunks(struct slid *s)
+{
+	for (uint32_t i = 0; i <= s->k->chunks; i++)
+		s->shift[i] = 0;
+	for (unsigned r = 0; s->layout.mode == RIFFLE_MODE_FGKASLR && r < s->k->shape.regions; r++) {
+		uint32_t at = s->k->region[r].image_offset, first = s->k->region[r].first_chunk;
+
+		for (uint32_t i = first; i < first + s->k->region[r].chunk_count; i++) {
+			s->shift[s->order[i]] = (int32_t)(at - s->k->chunk[s->order[i]].image_offset);
+			at += riffle_chunk_bytes(&s->k->chunk[s->order[i]]);
+		}
+	}
+}
+
+/* Adds to a field of `bytes` bytes. */
+static void add(uint8_t *field, uint64_t amount, unsigned bytes)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, field, bytes);
+	value += amount;
+	memcpy(field, &value, bytes);
+}
+
+static void expect_refs(const struct slid *s, uint8_t *expected, const struct sk_ref *ref, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t own = slide_of(s, ref[i].field),
+			 of = ref[i].target == UINT32_MAX ? 0 : slide_of(s, ref[i].target);
+		uint8_t *field = expected + ref[i].field + s->shift[sk_chunk_of(s->k, ref[i].field)] + own;
+
+		switch (ref[i].kind) {
+		case SK_PC32:
+			add(field, (uint64_t)of - own, 4);
+			break;
+		case SK_ABS32:
+			add(field, of, 4);
+			break;
+		case SK_ABS64:
+			add(field, of, 8);
+			break;
+		default:
+			add(field, -(uint64_t)own, 4);
+		}
+	}
+}
+
+static void expect_tables(const struct slid *s, uint8_t *expected)
+{
+	for (uint32_t t = 0; t < s->tables; t++)
+		for (uint32_t i = 0; i < s->table[t].entries; i++) {
+			uint32_t at = s->table[t].image_offset + i * s->table[t].stride, own = slide_of(s, at);
+			int32_t word;
+
+			memcpy(&word, expected + at + own, 4);
+			switch (s->table[t].kind) {
+			case RIFFLE_CROSS_DISTANCE32:
+				add(expected + at + own, (uint64_t)slide_of(s, at + (uint32_t)word) - own, 4);
+				break;
+			case RIFFLE_CROSS_DISTANCE64:
+				add(expected + at + own, (uint64_t)slide_of(s, at + (uint32_t)word) - own, 8);
+				break;
+			case RIFFLE_CROSS_OFFSET32:
+				add(expected + at + own, slide_of(s, (uint32_t)word), 4);
+				break;
+			default:
+				if (word < 0)
+					add(expected + at + own, -(uint64_t)slide_of(s, -1 - (uint32_t)word), 4);
+			}
+		}
+}
+
+/* From a load without slides, which other tests judge: blocks apart, and each field by what it is known to refer to. */
+static uint8_t *expect(const struct slid *s, const uint8_t *unslid)
+{
+	uint8_t *expected = calloc(1, RAM);
+
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		uint32_t from = blocks[b].image_offset, to = b + 1 < BLOCKS ? blocks[b + 1].image_offset : SK_IMAGE;
+
+		memcpy(expected + from + s->layout.slide[b], unslid + from, to - from);
+	}
+	expect_refs(s, expected, s->k->ref, s->k->refs);
+	expect_refs(s, expected, s->own, s->owns);
+	expect_tables(s, expected);
+	return expected;
+}
+
+static void loads_to_the_byte(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		for (unsigned seed = 0; seed < 6; seed++) {
+			struct slid *s = make(&shapes[i]);
+			struct riffle_layout unslid;
+			uint8_t *expected, *plain, *found;
+			uint64_t span;
+
+			draw(s, seed % 3 ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR, seed + 10 * i);
+			if (seed == 5) /* slides alone */
+				s->layout.virtual_base = LINK;
+			place_chunks(s);
+			unslid = s->layout;
+			unslid.slide_count = 0;
+			memset(unslid.slide, 0, sizeof unslid.slide);
+			plain = load(s, &unslid, 0, false);
+			assert_int_equal(s->end, SK_IMAGE);
+			expected = expect(s, plain);
+			found = load(s, &s->layout, seed & 1 ? 0xa5 : 0, seed & 2);
+			span = SK_IMAGE + s->layout.slide[BLOCKS - 1];
+			assert_int_equal(s->end, span);
+			for (uint64_t at = 0; at < span; at++)
+				if (found[at] != expected[at])
+					fail_msg("%zu, %u: 0x%llx: found %02x, expected %02x (slides %x %x %x, tables "
+						 "%x %x %x %x %x)",
+						 i, seed, (unsigned long long)at, found[at], expected[at],
+						 s->layout.slide[1], s->layout.slide[2], s->layout.slide[3],
+						 s->k->table_at[0], s->k->table_at[1], s->k->table_at[2],
+						 s->k->sites_at, s->k->kallsyms.offsets);
+			assert_int_equal(found[span], seed & 1 ? 0xa5 : 0);
+			free(plain);
+			free(expected);
+			free(found);
+			end(s);
+		}
+}
+
+/* With no gaps a load with slides is one without. */
+static void no_gaps_are_no_slides(void **state)
+{
+	struct slid *s = make(&shapes[0]);
+	struct riffle_layout unslid;
+	uint8_t *plain, *found;
+
+	(void)state;
+	draw(s, RIFFLE_MODE_FGKASLR, 3);
+	memset(s->layout.slide, 0, sizeof s->layout.slide);
+	unslid = s->layout;
+	unslid.slide_count = 0;
+	plain = load(s, &unslid, 0, false);
+	found = load(s, &s->layout, 0, false);
+	assert_memory_equal(plain, found, SK_IMAGE);
+	free(plain);
+	free(found);
+	end(s);
+}
+
+/* Upper tail of chi-square, by Wilson and Hilferty's cube root. */
+static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
+{
+	double sum = 0, expected = draws / bins, df = bins - 1.0, z;
+
+	for (unsigned i = 0; i < bins; i++)
+		sum += (count[i] - expected) * (count[i] - expected) / expected;
+	z = (cbrt(sum / df) - (1 - 2 / (9 * df))) / sqrt(2 / (9 * df));
+	return erfc(z / sqrt(2)) / 2;
+}
+
+#define DRAWS 40000u
+
+static void gaps_are_uniform_and_independent(void **state)
+{
+	struct slid *s = make(&shapes[0]);
+	struct riffle_ram ram = {0, 256 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint8_t key[32] = {77};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct riffle_slots slots, unslid;
+	uint32_t gap[BLOCKS][512] = {{0}}, joint[64] = {0}, with_base[64] = {0};
+
+	(void)state;
+	assert_int_equal(check(s, &plan, &error), 0);
+	riffle_random_from_seed(&random, &seeded, key);
+	assert_int_equal(riffle_layout_slots_slid(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
+	assert_int_equal(riffle_layout_slots(&unslid, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
+	/* gaps of up to 2 MiB - 4 KiB, 8 MiB - 16 KiB, 4 MiB: they need 14 MiB less 20 KiB, and that is 7 slots */
+	assert_int_equal(plan.slide_max, 14 * MIB - 20 * 1024);
+	assert_int_equal(slots.virtual_, unslid.virtual_ - 7);
+	assert_int_equal(slots.physical, unslid.physical - 7);
+	for (uint32_t i = 0; i < DRAWS; i++) {
+		struct riffle_layout l = {.slide_count = BLOCKS};
+		uint32_t g[BLOCKS] = {0};
+
+		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
+		assert_int_equal(l.slide[0], 0);
+		for (uint32_t b = 1; b < BLOCKS; b++) {
+			g[b] = (l.slide[b] - l.slide[b - 1]) / blocks[b].align;
+			assert_int_equal(l.slide[b], l.slide[b - 1] + g[b] * blocks[b].align);
+			assert_true(g[b] < blocks[b].gaps);
+			gap[b][g[b]]++;
+		}
+		joint[g[1] / 64 * 8 + g[2] / 64]++;
+		with_base[g[1] / 64 * 8 + (l.virtual_base - LINK) / RIFFLE_SLOT_BYTES * 8 / slots.virtual_]++;
+	}
+	for (uint32_t b = 1; b < BLOCKS; b++)
+		assert_true(chi_square_p(gap[b], blocks[b].gaps, DRAWS) > 1e-4);
+	assert_true(chi_square_p(joint, 64, DRAWS) > 1e-4);
+	/* slots are not a multiple of 8, so the bins of bases differ by 1 in 60 */
+	assert_true(chi_square_p(with_base, 64, DRAWS) > 1e-6);
+	end(s);
+}
+
+static void wrong_slides_are_refused(void **state)
+{
+	struct slid *s = make(&shapes[0]);
+	struct riffle_ram ram = {0, RAM, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_error error;
+	struct riffle_layout good;
+	struct riffle_plan plan, base = RIFFLE_PLAN_INIT;
+	struct riffle_slots slots;
+	const uint32_t wrong[][3] = {
+	    {4095, 4095, 4095},                   /* no multiple */
+	    {512 * 4096, 512 * 4096, 512 * 4096}, /* a gap too large */
+	    {8192, 4096, 8192},                   /* less than the one before */
+	    {0, 4096, 4096},                      /* no multiple of this block's */
+	    {0, 0, 3 << 21},                      /* too large */
+	    {0, 0, UINT32_MAX - 4095},
+	};
+
+	(void)state;
+	assert_int_equal(check(s, &plan, &error), 0);
+	draw(s, RIFFLE_MODE_KASLR, 4);
+	good = s->layout;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		memcpy(s->layout.slide + 1, wrong[i], sizeof wrong[i]);
+		assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "slide");
+	}
+	s->layout = good;
+	s->layout.slide[0] = 4096;
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), RIFFLE_ERR_FORMAT);
+	s->layout = good;
+	s->layout.slide_count = 3;
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(error.field, "slide_count");
+	for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_PHYSICAL; mode++) {
+		s->layout = good;
+		assert_int_equal(riffle_layout_draw(&s->layout, &plan, &memory, mode, NULL, &error),
+				 RIFFLE_ERR_ARGUMENT);
+		assert_string_equal(error.field, "mode");
+	}
+	/* a plan that was opened without that part has no blocks */
+	assert_int_equal(riffle_plan_check(&base, &s->k->b.header, s->k->b.plan, s->k->b.header.base_bytes,
+					   s->k->b.header.file_bytes, &error),
+			 0);
+	assert_int_equal(base.block_count, 0);
+	assert_int_equal(riffle_layout_slots_slid(&slots, &base, &memory, RIFFLE_MODE_KASLR, &error),
+			 RIFFLE_ERR_UNSUPPORTED);
+	/* room for the image, but not for its gaps */
+	ram.bytes = 16 * MIB + SK_IMAGE + 6 * MIB;
+	s->layout = good;
+	assert_int_equal(riffle_layout_draw(&s->layout, &plan, &memory, RIFFLE_MODE_KASLR, NULL, &error),
+			 RIFFLE_ERR_SPACE);
+	s->layout.slide_count = 0;
+	assert_int_equal(riffle_layout_draw(&s->layout, &plan, &memory, RIFFLE_MODE_KASLR, NULL, &error), 0);
+	end(s);
+}
+
+/* A plan that lies about its blocks. */
+struct lie {
+	const char *what;
+	void (*tell)(struct slid *s);
+	const char *field;
+};
+
+#define LIE(name, ...)                                                                                                 \
+	static void name(struct slid *s)                                                                               \
+	{                                                                                                              \
+		__VA_ARGS__;                                                                                           \
+	}
+
+LIE(lie_one, builder_extra(&s->k->b, RIFFLE_SECTION_BLOCKS, s->block, 1, sizeof *s->block))
+LIE(lie_many, static struct riffle_block more[9]; builder_extra(&s->k->b, RIFFLE_SECTION_BLOCKS, more, 9, sizeof *more))
+LIE(lie_none, builder_extra(&s->k->b, RIFFLE_SECTION_BLOCKS, NULL, 0, sizeof *s->block))
+LIE(lie_first, s->block[0].image_offset = 4096)
+LIE(lie_order, s->block[2].image_offset = s->block[1].image_offset)
+LIE(lie_page, s->block[1].image_offset += 16)
+LIE(lie_outside, s->block[3].image_offset = SK_IMAGE)
+LIE(lie_align, s->block[2].align = 12288)
+LIE(lie_fine, s->block[2].align = 2048)
+LIE(lie_coarse, s->block[2].align = 4 << 20)
+LIE(lie_no_gaps, s->block[2].gaps = 0)
+LIE(lie_first_gaps, s->block[0].gaps = 2)
+LIE(lie_large, s->block[3].gaps = 30)
+LIE(lie_wrap, s->block[3].gaps = UINT32_MAX)
+LIE(lie_cross_order, s->cross[4] = s->cross[3])
+LIE(lie_cross_outside, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 3)
+LIE(lie_cross_far, s->cross[s->crosses - 1] = UINT32_MAX)
+LIE(lie_cross_edge, s->cross[s->crosses - 1] = 0x3ff000 - 3)
+LIE(lie_cross_table, s->cross[s->crosses - 1] = s->k->table_at[1] + 8)
+LIE(lie_cross_block, s->cross_block[9] = BLOCKS)
+LIE(lie_cross_count, builder_extra(&s->k->b, RIFFLE_SECTION_CROSS32_BLOCKS, s->cross_block, s->crosses - 1, 1))
+LIE(lie_kind, s->table[0].kind = 5)
+LIE(lie_no_kind, s->table[0].kind = 0)
+LIE(lie_reserved, s->table[0].reserved = 1)
+LIE(lie_stride, s->table[0].stride = 3)
+LIE(lie_wide_stride, s->table[s->tables - 1].stride = 4)
+LIE(lie_long_stride, s->table[0].stride = 8192)
+LIE(lie_empty, s->table[0].entries = 0)
+LIE(lie_entries, s->table[0].entries = UINT32_MAX)
+LIE(lie_table_outside, s->table[0].image_offset = SK_IMAGE - 16)
+LIE(lie_table_edge, s->table[0].image_offset = 0x3ff000 - 16)
+LIE(lie_base, s->table[0].base = 16)
+LIE(lie_far_base, s->table[s->tables - 2].base = 0x301000)
+LIE(lie_region, s->block[1].image_offset = (s->k->region[0].image_offset + s->k->region[0].bytes / 2) & ~4095u)
+LIE(lie_text, s->block[1].image_offset = 0x100000)
+LIE(lie_entry, s->k->b.header.entry_offset = 0x350000)
+LIE(lie_area, s->block[2].image_offset = (s->k->table_at[1] + 4096) & ~4095u)
+LIE(lie_feature, s->k->b.header.features &= ~RIFFLE_FEATURE_SLIDES)
+LIE(lie_shuffle, s->k->b.header.features = RIFFLE_FEATURE_SLIDES)
+LIE(lie_reason, memcpy(s->k->b.header.no_slides, "\033]0;x", 6))
+LIE(lie_tables, static struct riffle_cross_table more[RIFFLE_CROSS_TABLES_MAX + 1];
+    builder_extra(&s->k->b, RIFFLE_SECTION_CROSS_TABLES, more, RIFFLE_CROSS_TABLES_MAX + 1, sizeof *more))
+
+static const struct lie lies[] = {
+    {"a single block", lie_one, "blocks"},
+    {"too many blocks", lie_many, "blocks"},
+    {"no blocks", lie_none, "blocks"},
+    {"first block not at 0", lie_first, "block image_offset"},
+    {"an empty block", lie_order, "block image_offset"},
+    {"a block inside a page", lie_page, "block image_offset"},
+    {"a block outside", lie_outside, "block image_offset"},
+    {"alignment that is no power of two", lie_align, "block align"},
+    {"alignment below a page", lie_fine, "block align"},
+    {"alignment above 2 MiB", lie_coarse, "block align"},
+    {"no gaps", lie_no_gaps, "block gaps"},
+    {"gaps before the first", lie_first_gaps, "block gaps"},
+    {"gaps too large in all", lie_large, "block gaps"},
+    {"gaps that wrap", lie_wrap, "block gaps"},
+    {"unsorted fields", lie_cross_order, "cross32"},
+    {"a field half outside", lie_cross_outside, "cross32"},
+    {"a field far outside", lie_cross_far, "cross32"},
+    {"a field across an edge", lie_cross_edge, "block"},
+    {"a field in a sorted table", lie_cross_table, "cross32"},
+    {"block of a field", lie_cross_block, "cross32_blocks"},
+    {"count of blocks of fields", lie_cross_count, "cross32_blocks"},
+    {"kind of table", lie_kind, "cross table kind"},
+    {"no kind of table", lie_no_kind, "cross table kind"},
+    {"reserved bytes", lie_reserved, "cross table kind"},
+    {"stride", lie_stride, "cross table stride"},
+    {"stride of wide fields", lie_wide_stride, "cross table stride"},
+    {"a stride too long", lie_long_stride, "cross table stride"},
+    {"an empty table", lie_empty, "cross table stride"},
+    {"absurd count of entries", lie_entries, "cross table"},
+    {"a table outside", lie_table_outside, "cross table"},
+    {"a table across an edge", lie_table_edge, "cross table"},
+    {"a base that is not needed", lie_base, "cross table base"},
+    {"a base in another block", lie_far_base, "cross table base"},
+    {"a region across an edge", lie_region, "block"},
+    {"a region in the second block", lie_text, "region"},
+    {"an entry in the second block", lie_entry, "entry_offset"},
+    {"a table of the shuffle across an edge", lie_area, NULL},
+    {"feature denied", lie_feature, "features"},
+    {"slides without a shuffle", lie_shuffle, "features"},
+    {"a reason that speaks to the terminal", lie_reason, "no_slides"},
+    {"too many tables", lie_tables, "cross_tables"},
+};
+
+static void every_lie_is_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+		struct slid *s = make(&shapes[1]);
+		struct riffle_error error = {0};
+		struct riffle_plan plan;
+		int status;
+
+		lies[i].tell(s);
+		builder_seal(&s->k->b);
+		status = check(s, &plan, &error);
+		if (status != RIFFLE_ERR_FORMAT || (lies[i].field && strcmp(error.field, lies[i].field)))
+			fail_msg("%s: status %d field %s", lies[i].what, status, error.field ? error.field : "-");
+		assert_int_equal(plan.block_count, 0);
+		end(s);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(loads_to_the_byte),
+	    cmocka_unit_test(no_gaps_are_no_slides),
+	    cmocka_unit_test(gaps_are_uniform_and_independent),
+	    cmocka_unit_test(wrong_slides_are_refused),
+	    cmocka_unit_test(every_lie_is_refused),
+	};
+	return cmocka_run_group_tests_name("slides", tests, NULL, NULL);
+}
