@@ -20,9 +20,14 @@ enum {
 	FRAME_MAX = NET_FRAME_MAX - NET_HEADER_BYTES,
 	RECEIVE_BYTES = 128 << 10, /* at least one frame; more of them: fewer calls */
 	BATCH_FRAMES = 64,
-	BATCH_BYTES = 256 << 10, /* about what a socket takes at once */
-	BATCH_BUFFERS = 1024,    /* a call's limit (IOV_MAX) */
-	MTU = 65520,             /* the largest that passt knows; large frames take the place of segmentation offload */
+	/*
+	 * More than one frame only if a reader sees all of them at once: Linux passes up to 48,800 bytes of a call as
+	 * one piece. passt (2023) reads the rest of a frame with one call and loses track of frames if that returns
+	 * less, so no frame may be in more than two pieces.
+	 */
+	BATCH_BYTES = 48000,
+	BATCH_BUFFERS = 1024, /* a call's limit (IOV_MAX) */
+	MTU = 65520,          /* the largest that passt knows; large frames take the place of segmentation offload */
 };
 
 struct stream {
@@ -77,8 +82,8 @@ static enum net_sent collect(struct net_backend *backend, const struct iovec *fr
 
 	if (length > FRAME_MAX)
 		return NET_DROPPED;
-	if (n == BATCH_FRAMES || stream->bytes >= BATCH_BYTES || stream->buffers + count + 1 > BATCH_BUFFERS ||
-	    !send_rest(stream))
+	if (n == BATCH_FRAMES || (n && stream->bytes + LENGTH_BYTES + length > BATCH_BYTES) ||
+	    stream->buffers + count + 1 > BATCH_BUFFERS || !send_rest(stream))
 		return NET_FULL;
 	stream->length[n] = htonl((uint32_t)length);
 	stream->frame_bytes[n] = LENGTH_BYTES + length;
