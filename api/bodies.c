@@ -22,7 +22,8 @@
 
 const char *const body_huge_words[] = {"None", "Transparent", "2M", NULL};
 const char *const body_template_words[] = {"C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None", NULL};
-const char *const body_randomize_words[] = {"off", "physical", "kaslr", "fgkaslr", "auto", NULL};
+const char *const body_randomize_words[] = {"off",         "physical",      "kaslr", "fgkaslr",
+					    "kaslr+slide", "fgkaslr+slide", "auto",  NULL};
 const char *const body_cache_words[] = {"Unsafe", "Writeback", NULL};
 const char *const body_engine_words[] = {"Async", "Sync", NULL};
 const char *const body_mmds_words[] = {"V1", "V2", NULL};

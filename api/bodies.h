@@ -37,7 +37,7 @@ struct body_boot_source {
 	bool has_randomize;
 	const char *layout_out, *stock;
 };
-enum { RANDOMIZE_OFF, RANDOMIZE_PHYSICAL, RANDOMIZE_KASLR, RANDOMIZE_FGKASLR, RANDOMIZE_AUTO };
+enum { RANDOMIZE_KASLR = 2, RANDOMIZE_AUTO = 6 }; /* of the words; the others are names of modes as well */
 extern const char *const body_randomize_words[];
 
 enum { CACHE_UNSAFE, CACHE_WRITEBACK };

@@ -12,6 +12,7 @@
 #include "api/vmm.h"
 #include "api/watch.h"
 #include "common/fail.h"
+#include "host/mode.h"
 #include "machine/drop_code.h"
 #include "machine/stock_start.h"
 
@@ -58,15 +59,10 @@ static void describe_memory(struct machine_config *config, const struct body_mac
 
 static void describe_layout(struct machine_config *config, const struct body_boot_source *b)
 {
-	static const enum riffle_mode modes[] = {[RANDOMIZE_OFF] = RIFFLE_MODE_OFF,
-						 [RANDOMIZE_PHYSICAL] = RIFFLE_MODE_PHYSICAL,
-						 [RANDOMIZE_KASLR] = RIFFLE_MODE_KASLR,
-						 [RANDOMIZE_FGKASLR] = RIFFLE_MODE_FGKASLR};
-
 	config->layout.automatic = !b->has_randomize || b->randomize == RANDOMIZE_AUTO;
 	config->layout.optional = !b->has_randomize;
 	if (!config->layout.automatic)
-		config->layout.mode = modes[b->randomize];
+		(void)mode_parse(body_randomize_words[b->randomize], &config->layout.mode, &config->layout.slide);
 	config->layout.out = b->layout_out;
 }
 

@@ -20,7 +20,8 @@ import pytest
 
 from conftest import RIFFLE
 from guests import LONG
-from test_snapshot import Vmm, fill, kvm, left_of, listening_as, prepared, resume, run, show, starts, status, stock, take  # noqa: F401
+from test_snapshot import (  # noqa: F401
+    VMM, Vmm, fill, kvm, left_of, listening_as, prepared, resume, run, show, starts, status, stock, take)
 
 TAKERS = 32
 CHURN = int(os.environ.get("RIFFLE_CHURN_SECONDS", "3600"))
@@ -813,3 +814,23 @@ def test_what_is_wrong_is_said(tmp_path, words, message):
     r = stock(tmp_path / "stock", *words)
     assert r.returncode in (1, 2)
     assert r.stderr.splitlines()[0] == message.replace("DIR", str(tmp_path / "stock")), r.stderr
+
+
+# ---- a kernel whose sections slide, by a configuration file
+
+
+def test_a_configuration_asks_for_slides(kvm, prepared, tmp_path):
+    layout, log = tmp_path / "layout.json", tmp_path / "log"
+    boot = {"kernel_image_path": str(prepared), "randomize": "kaslr+slide", "layout_out": str(layout)}
+    (tmp_path / "vm.json").write_text(json.dumps({"drives": [], "boot-source": boot}))
+    with log.open("w") as out, subprocess.Popen([VMM, "--no-api", "--accept-emulation", "--config-file", tmp_path / "vm.json"],
+                                                stdin=subprocess.DEVNULL, stdout=out, stderr=out) as vmm:
+        while "Successfully started" not in log.read_text():
+            assert vmm.poll() is None, log.read_text()
+            time.sleep(0.05)
+        vmm.kill()
+    told = json.loads(layout.read_text())
+    assert told["mode"] == "kaslr+slide" and len(told["slides"]) > 3 and "bits" in log.read_text()
+    link, slid = zip(*told["slides"])
+    assert slid[0] == 0 and list(slid) == sorted(slid) and slid[-1] > 0, told["slides"]
+    assert list(link) == sorted(link)

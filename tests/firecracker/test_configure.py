@@ -208,7 +208,10 @@ def test_length_of_boot_args(vmm, length, good):
         assert r.fault.startswith("Boot source error: The kernel command line is invalid: ")
 
 
-@pytest.mark.parametrize("extra,good", [({"randomize": m}, True) for m in ("off", "physical", "kaslr", "fgkaslr", "auto")] +
+MODES = ("off", "physical", "kaslr", "fgkaslr", "kaslr+slide", "fgkaslr+slide", "auto")
+
+
+@pytest.mark.parametrize("extra,good", [({"randomize": m}, True) for m in MODES] +
                          [({"randomize": "much"}, False), ({"randomize": 1}, False), ({"layout_out": "layout.json"}, True)])
 def test_boot_source_extras(vmm, extra, good):
     """What riffle adds; shown only when it was given."""
