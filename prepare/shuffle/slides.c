@@ -18,14 +18,15 @@
  * The gap before .brk is seen to come back too. All must: what does not would show in the size of memory, which anybody
  * in the guest can read.
  *
- * align: read-only data is mapped by pages, the initial task's stack in .data is aligned to THREAD_SIZE (16 KiB), .init
- * to two pages.
+ * align: in .data the initial task's stack is aligned to THREAD_SIZE (16 KiB), the page table that PTI doubles to two
+ * pages, as in .init; the others need pages. A block moves by the gaps of all blocks up to it, so no gap is finer than
+ * those after it.
  */
 static const struct edge {
 	const char *symbol;
 	uint32_t kind, align, gaps;
 } edges[] = {
-    {"__start_rodata", RIFFLE_BLOCK_RODATA, 4 * KIB, 2048}, {"_sdata", RIFFLE_BLOCK_DATA, 16 * KIB, 512},
+    {"__start_rodata", RIFFLE_BLOCK_RODATA, 16 * KIB, 512}, {"_sdata", RIFFLE_BLOCK_DATA, 16 * KIB, 512},
     {"_sinittext", RIFFLE_BLOCK_INIT, 8 * KIB, 256},        {"__init_end", RIFFLE_BLOCK_BSS, 4 * KIB, 512},
     {"__brk_base", RIFFLE_BLOCK_BRK, 4 * KIB, 512},
 };
