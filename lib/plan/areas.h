@@ -11,12 +11,6 @@ static inline uint32_t plan_gap_count(const struct riffle_plan *plan)
 	return plan->region_count + 1;
 }
 
-/* The plan's shuffle sections, after everything else has been checked. */
-int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
-
-/* The plan's slides, after its shuffle has been checked. */
-int riffle_plan_check_slides(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
-
 /* The chunk that an image offset lies in, or chunk_count. */
 uint32_t riffle_plan_chunk_at(const struct riffle_plan *plan, uint64_t image_offset);
 

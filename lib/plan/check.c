@@ -10,6 +10,7 @@
 #include "common/kernel_map.h"
 #include "common/search.h"
 #include "plan/areas.h"
+#include "plan/check.h"
 #include "plan/frames.h"
 #include "plan/scan.h"
 
@@ -235,11 +236,8 @@ static int check_extents(const struct riffle_plan *plan, struct riffle_error *er
 	return RIFFLE_OK;
 }
 
-/*
- * Strictly ascending, and each field wholly inside one extent (and so inside its segment, and among the loaded bytes).
- */
-static int check_relocs(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
-			const char *name, struct riffle_error *error)
+int riffle_plan_check_fields(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
+			     const char *name, struct riffle_error *error)
 {
 	uint32_t descents = riffle_scan_descents(list, count), done = 0;
 
@@ -257,6 +255,25 @@ static int check_relocs(const struct riffle_plan *plan, const uint32_t *list, ui
 	}
 	if (done < count)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "entry lies outside every extent", list[done]);
+	return RIFFLE_OK;
+}
+
+int riffle_plan_take_sections(const struct riffle_plan *plan, const uint8_t *bytes, const struct plan_place *places,
+			      size_t count, struct riffle_error *error)
+{
+	const struct riffle_header *h = plan->header;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct riffle_section *s = &h->section[places[i].kind];
+
+		if (s->offset % 8 || s->offset < h->base_bytes || s->count > UINT32_MAX / places[i].entry_bytes ||
+		    !riffle_inside(s->offset, s->count * places[i].entry_bytes, h->plan_bytes))
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, places[i].name,
+						    "section reaches outside its part of the plan", s->offset,
+						    h->plan_bytes);
+		*places[i].entries = bytes + s->offset;
+		*places[i].count = (uint32_t)s->count;
+	}
 	return RIFFLE_OK;
 }
 
@@ -307,10 +324,10 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 #undef RELOCS
 	if ((status = check_segments(plan, error)) || (status = check_extents(plan, error)) ||
 	    (status = riffle_plan_check_frames(plan, error)) ||
-	    (status = check_relocs(plan, plan->reloc64, plan->reloc64_count, 8, "reloc64", error)) ||
-	    (status = check_relocs(plan, plan->reloc32, plan->reloc32_count, 4, "reloc32", error)) ||
-	    (status =
-		 check_relocs(plan, plan->reloc32_inverse, plan->reloc32_inverse_count, 4, "reloc32_inverse", error)))
+	    (status = riffle_plan_check_fields(plan, plan->reloc64, plan->reloc64_count, 8, "reloc64", error)) ||
+	    (status = riffle_plan_check_fields(plan, plan->reloc32, plan->reloc32_count, 4, "reloc32", error)) ||
+	    (status = riffle_plan_check_fields(plan, plan->reloc32_inverse, plan->reloc32_inverse_count, 4,
+					       "reloc32_inverse", error)))
 		goto refused;
 	if (!(h->flags & RIFFLE_KERNEL_RELOCATABLE) &&
 	    (plan->reloc64_count || plan->reloc32_count || plan->reloc32_inverse_count)) {

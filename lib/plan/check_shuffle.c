@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks the part of a plan that permutes functions: chunks, references, sorted tables, kallsyms. */
 #include "plan/areas.h"
+#include "plan/check.h"
 
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/search.h"
 #include "plan/scan.h"
-
-struct section_place {
-	enum riffle_section_kind kind;
-	const char *name;
-	size_t entry_bytes;
-	const void **entries;
-	uint32_t *count;
-};
 
 /* counts of sections that must agree with others' */
 struct counts {
@@ -37,12 +30,10 @@ static inline __attribute__((always_inline)) void add_counts(struct sums *sums, 
 static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct counts *counts,
 			 struct riffle_error *error)
 {
-	const struct riffle_header *h = plan->header;
 	uint32_t kallsyms_count = 0;
 	const void *kallsyms = NULL;
-	const struct section_place places[] = {
-#define PLACE(kind, member, counter)                                                                                   \
-	{RIFFLE_SECTION_##kind, #member, sizeof *plan->member, (const void **)&plan->member, counter}
+	const struct plan_place places[] = {
+#define PLACE(kind, member, counter) PLAN_PLACE(plan, kind, member, counter)
 	    PLACE(REGIONS, regions, &plan->region_count),
 	    PLACE(CHUNKS, chunks, &plan->chunk_count),
 	    PLACE(GROUPS, groups, &plan->group_count),
@@ -63,17 +54,10 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct 
 	    {RIFFLE_SECTION_KALLSYMS, "kallsyms", sizeof *plan->kallsyms, &kallsyms, &kallsyms_count},
 	};
 
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-		const struct riffle_section *s = &h->section[places[i].kind];
+	int status = riffle_plan_take_sections(plan, bytes, places, sizeof places / sizeof *places, error);
 
-		if (s->offset % 8 || s->offset < h->base_bytes || s->count > UINT32_MAX / places[i].entry_bytes ||
-		    !riffle_inside(s->offset, s->count * places[i].entry_bytes, h->plan_bytes))
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, places[i].name,
-						    "section reaches outside its part of the plan", s->offset,
-						    h->plan_bytes);
-		*places[i].entries = bytes + s->offset;
-		*places[i].count = (uint32_t)s->count;
-	}
+	if (status)
+		return status;
 	if (kallsyms_count > 1)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms", "is there more than once",
 					 kallsyms_count);
@@ -200,28 +184,6 @@ static int check_targets(const uint16_t *targets, uint32_t count, uint32_t strid
 	if (most > chunk_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, name, "name a chunk that is not there", most,
 					    chunk_count);
-	return RIFFLE_OK;
-}
-
-/* Ascending, each field inside one extent. */
-static int check_fixed(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
-		       const char *name, struct riffle_error *error)
-{
-	uint32_t descents = riffle_scan_descents(list, count), done = 0;
-
-	if (descents)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "list is not strictly ascending", descents);
-	for (uint32_t i = 0; i < plan->extent_count && done < count; i++) {
-		const struct riffle_extent *e = &plan->extents[i];
-
-		if (list[done] < e->image_offset)
-			break;
-		if (e->bytes >= field_bytes)
-			done =
-			    riffle_first_at_least(list, count, (uint64_t)e->image_offset + e->bytes - field_bytes + 1);
-	}
-	if (done < count)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, name, "entry lies outside every extent", list[done]);
 	return RIFFLE_OK;
 }
 
@@ -441,8 +403,8 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		 check_targets(plan->site_targets, counts.site_targets, 1, plan->chunk_count, "site_targets", error)) ||
 	    (status = check_targets(plan->extable_targets, counts.extable_targets / 2, 2, plan->chunk_count,
 				    "extable_targets", error)) ||
-	    (status = check_fixed(plan, plan->fixed32, plan->fixed32_count, 4, "fixed32", error)) ||
-	    (status = check_fixed(plan, plan->fixed64, plan->fixed64_count, 8, "fixed64", error)) ||
+	    (status = riffle_plan_check_fields(plan, plan->fixed32, plan->fixed32_count, 4, "fixed32", error)) ||
+	    (status = riffle_plan_check_fields(plan, plan->fixed64, plan->fixed64_count, 8, "fixed64", error)) ||
 	    (status = check_tables(plan, &counts, &sums, &next_gap, error)) ||
 	    (status = check_kallsyms(plan, &counts, &sums, &next_gap, error)))
 		return status;

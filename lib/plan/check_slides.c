@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks the part of a plan that slides blocks apart: blocks, fields that cross from one to another, tables of such. */
 #include "plan/areas.h"
+#include "plan/check.h"
 
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/search.h"
-#include "plan/scan.h"
 
 #define PAGE 4096u
 #define ALIGN_MAX (2u << 20)
@@ -13,17 +13,9 @@
 
 static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error)
 {
-	const struct riffle_header *h = plan->header;
 	uint32_t targets = 0;
-	const struct {
-		enum riffle_section_kind kind;
-		const char *name;
-		size_t entry_bytes;
-		const void **entries;
-		uint32_t *count;
-	} places[] = {
-#define PLACE(kind, member, counter)                                                                                   \
-	{RIFFLE_SECTION_##kind, #member, sizeof *plan->member, (const void **)&plan->member, counter}
+	const struct plan_place places[] = {
+#define PLACE(kind, member, counter) PLAN_PLACE(plan, kind, member, counter)
 	    PLACE(BLOCKS, blocks, &plan->block_count),
 	    PLACE(CROSS32, cross32, &plan->cross32_count),
 	    PLACE(CROSS32_BLOCKS, cross32_blocks, &targets),
@@ -31,17 +23,10 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct 
 #undef PLACE
 	};
 
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-		const struct riffle_section *s = &h->section[places[i].kind];
+	int status = riffle_plan_take_sections(plan, bytes, places, sizeof places / sizeof *places, error);
 
-		if (s->offset % 8 || s->offset < h->base_bytes || s->count > UINT32_MAX / places[i].entry_bytes ||
-		    !riffle_inside(s->offset, s->count * places[i].entry_bytes, h->plan_bytes))
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, places[i].name,
-						    "section reaches outside its part of the plan", s->offset,
-						    h->plan_bytes);
-		*places[i].entries = bytes + s->offset;
-		*places[i].count = (uint32_t)s->count;
-	}
+	if (status)
+		return status;
 	if (targets != plan->cross32_count)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "cross32_blocks", "are not as many as the fields",
 					    targets, plan->cross32_count);
@@ -78,27 +63,14 @@ static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 	return RIFFLE_OK;
 }
 
-/* Ascending, each field inside one extent and in one block; the numbers of blocks are. */
+/* Each field inside one extent; the blocks that the fields name exist. */
 static int check_cross32(const struct riffle_plan *plan, struct riffle_error *error)
 {
-	const uint32_t *list = plan->cross32;
-	uint32_t count = plan->cross32_count, descents = riffle_scan_descents(list, count), done = 0;
+	int status = riffle_plan_check_fields(plan, plan->cross32, plan->cross32_count, 4, "cross32", error);
 
-	if (descents)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32", "list is not strictly ascending",
-					 descents);
-	for (uint32_t i = 0; i < plan->extent_count && done < count; i++) {
-		const struct riffle_extent *e = &plan->extents[i];
-
-		if (list[done] < e->image_offset)
-			break;
-		if (e->bytes >= 4)
-			done = riffle_first_at_least(list, count, (uint64_t)e->image_offset + e->bytes - 3);
-	}
-	if (done < count)
-		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32", "entry lies outside every extent",
-					 list[done]);
-	for (uint32_t i = 0; i < count; i++)
+	if (status)
+		return status;
+	for (uint32_t i = 0; i < plan->cross32_count; i++)
 		if (plan->cross32_blocks[i] >= plan->block_count)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "cross32_blocks",
 						    "name a block that is not there", plan->cross32_blocks[i],
