@@ -29,6 +29,15 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide)
 	return false;
 }
 
+const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide)
+{
+	*automatic = !strcmp(value, "auto");
+	*slide = false;
+	return *automatic || mode_parse(value, mode, slide)
+		   ? NULL
+		   : "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto";
+}
+
 const char *block_name(uint32_t kind)
 {
 	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text", [RIFFLE_BLOCK_RODATA] = "read-only data",

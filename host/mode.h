@@ -12,6 +12,8 @@
 const char *mode_name(const struct riffle_layout *layout);
 /* The inverse; false if it is none of these names. */
 bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide);
+/* The value of --randomize: one of these names, or "auto". Returns what is wrong with it, or NULL. */
+const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide);
 /* "read-only data" …, of an enum riffle_block_kind */
 const char *block_name(uint32_t kind);
 

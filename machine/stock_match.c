@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/fail.h"
+#include "host/mode.h"
 
 static int differs(const char *field, uint64_t item, uint64_t configured, struct riffle_error *error)
 {
@@ -67,8 +68,6 @@ static int match_file(const struct machine_file *item, const char *ours, const c
 static int match_mode(const struct machine_config *item, const struct machine_config *ours,
 		      const struct stock_names *names, struct riffle_error *error)
 {
-	static const char *const words[] = {"off", "physical", "kaslr", "fgkaslr"};
-	static const char *const slid[] = {"", "", "kaslr+slide", "fgkaslr+slide"};
 	static const char *const problems[] = {
 	    "the stock's item has mode off, unlike what was configured",
 	    "the stock's item has mode physical, unlike what was configured",
@@ -77,7 +76,8 @@ static int match_mode(const struct machine_config *item, const struct machine_co
 	};
 	const struct machine_layout *layout = &ours->layout;
 	bool bootstrap = !strcmp(item->origin.mode, "bootstrap");
-	unsigned mode = 0;
+	enum riffle_mode mode = RIFFLE_MODE_OFF;
+	bool slide = false;
 
 	if (bootstrap != (ours->boot == MACHINE_BOOT_BOOTSTRAP))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, names->boot,
@@ -85,10 +85,8 @@ static int match_mode(const struct machine_config *item, const struct machine_co
 					     : "the stock's item does not boot by its bootstrap");
 	if (bootstrap)
 		return 0;
-	while (mode < RIFFLE_MODE_FGKASLR && strcmp(item->origin.mode, words[mode]) != 0 &&
-	       strcmp(item->origin.mode, slid[mode]) != 0)
-		mode++;
-	if (!layout->automatic && layout->slide != (strchr(item->origin.mode, '+') != NULL))
+	(void)mode_parse(item->origin.mode, &mode, &slide); /* one of the names: the description was checked */
+	if (!layout->automatic && layout->slide != slide)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, names->mode,
 				   layout->slide ? "the stock's item has no slides, unlike what was configured"
 						 : "the stock's item has slides, unlike what was configured");

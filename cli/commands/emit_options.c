@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parses the command line of `riffle emit`; what follows --exec is the monitor's. */
 #include "cli/commands/emit_options.h"
-#include "host/mode.h"
-#include "host/suggest.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "host/memory_size.h"
+#include "host/mode.h"
+#include "host/suggest.h"
 
 #define RESERVE_TOP (UINT64_C(64) << 20)
 
@@ -47,13 +47,6 @@ static enum emit_parsed wrong(const char *option, const char *problem, const cha
 		fprintf(stderr, " (found '%s')", found);
 	fputs("; riffle emit --help shows more\n", stderr);
 	return EMIT_WRONG;
-}
-
-static bool parse_mode(const char *text, struct emit_options *o)
-{
-	o->randomize_auto = !strcmp(text, "auto");
-	o->slide = false;
-	return o->randomize_auto || mode_parse(text, &o->randomize, &o->slide);
 }
 
 int emit_place_of_kernel(const char *argument)
@@ -144,11 +137,9 @@ enum emit_parsed emit_options_parse(struct emit_options *o, int argc, char **arg
 			reserve = true;
 			break;
 		case 'r':
-			if (!parse_mode(optarg, o))
-				return wrong(
-				    "--randomize",
-				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
-				    optarg);
+			problem = mode_option(optarg, &o->randomize_auto, &o->randomize, &o->slide);
+			if (problem)
+				return wrong("--randomize", problem, optarg);
 			break;
 		case RELOCS:
 			o->relocs = optarg;

@@ -138,13 +138,6 @@ static const char *after(const char *text, const char *prefix)
 	return strncmp(text, prefix, length) ? NULL : text + length;
 }
 
-static bool parse_mode(const char *text, struct machine_layout *layout)
-{
-	layout->automatic = !strcmp(text, "auto");
-	layout->slide = false;
-	return layout->automatic || mode_parse(text, &layout->mode, &layout->slide);
-}
-
 /* Returns what is wrong, or NULL. */
 const char *run_options_console(const char *text, struct machine_config *m)
 {
@@ -454,11 +447,9 @@ static enum run_parsed parse(struct run_options *o, int argc, char **argv, bool 
 			break;
 		case 'r':
 			randomize_given = true;
-			if (!parse_mode(optarg, &m->layout))
-				return wrong(
-				    "--randomize",
-				    "must be off, physical, kaslr, fgkaslr, either of these with +slide, or auto",
-				    optarg);
+			problem = mode_option(optarg, &m->layout.automatic, &m->layout.mode, &m->layout.slide);
+			if (problem)
+				return wrong("--randomize", problem, optarg);
 			break;
 		case RELOCS:
 			m->relocs = optarg;
