@@ -15,6 +15,7 @@
 #include "common/fail.h"
 #include "common/hex.h"
 #include "common/kernel_map.h"
+#include "common/search.h"
 #include "host/layout_json.h"
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
@@ -171,20 +172,14 @@ int layout_file_slides(const struct layout_file *file, const struct riffle_plan 
 bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint64_t *link)
 {
 	uint64_t offset = address - file->layout.virtual_base;
-	uint32_t low = 0, high = file->chunk_count;
+	uint32_t i;
 
 	if (!slide_back(file, &offset))
 		return false;
-	while (low < high) { /* the first chunk that ends behind it */
-		uint32_t middle = low + (high - low) / 2, chunk = file->by_place[middle];
-
-		if (place_of(file, chunk) + (uint64_t)file->chunk[chunk].bytes <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < file->chunk_count && offset >= place_of(file, file->by_place[low]))
-		offset -= (uint64_t)(int64_t)file->chunk[file->by_place[low]].shift;
+	RIFFLE_FIRST_WHERE(i, file->chunk_count,
+			   place_of(file, file->by_place[i]) + (uint64_t)file->chunk[file->by_place[i]].bytes > offset);
+	if (i < file->chunk_count && offset >= place_of(file, file->by_place[i]))
+		offset -= (uint64_t)(int64_t)file->chunk[file->by_place[i]].shift;
 	*link = file->link_virtual + offset;
 	return true;
 }
@@ -192,20 +187,13 @@ bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint6
 bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64_t *address)
 {
 	uint64_t offset = link - file->link_virtual;
-	uint32_t low = 0, high = file->chunk_count;
+	uint32_t i;
 
 	if (offset >= file->image_bytes)
 		return false;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (file->chunk[middle].offset + (uint64_t)file->chunk[middle].bytes <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < file->chunk_count && offset >= file->chunk[low].offset)
-		offset += (uint64_t)(int64_t)file->chunk[low].shift;
+	RIFFLE_FIRST_WHERE(i, file->chunk_count, file->chunk[i].offset + (uint64_t)file->chunk[i].bytes > offset);
+	if (i < file->chunk_count && offset >= file->chunk[i].offset)
+		offset += (uint64_t)(int64_t)file->chunk[i].shift;
 	*address = file->layout.virtual_base + offset + slide_at(file, link - file->link_virtual);
 	return true;
 }

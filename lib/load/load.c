@@ -188,17 +188,10 @@ static void patch(const struct load *load, struct cursor *at, uint64_t start, ui
 /* First area that ends after `image_offset`; an empty one at the end if there is none. */
 static struct plan_area area_at(const struct load *load, uint64_t image_offset)
 {
-	unsigned low = 0, high = load->areas.count;
+	unsigned i;
 
-	while (low < high) {
-		unsigned middle = low + (high - low) / 2;
-
-		if (load->areas.area[middle].end <= image_offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < load->areas.count ? load->areas.area[low] : (struct plan_area){UINT32_MAX, UINT32_MAX};
+	RIFFLE_FIRST_WHERE(i, load->areas.count, load->areas.area[i].end > image_offset);
+	return i < load->areas.count ? load->areas.area[i] : (struct plan_area){UINT32_MAX, UINT32_MAX};
 }
 
 static uint64_t min64(uint64_t a, uint64_t b)
@@ -209,18 +202,11 @@ static uint64_t min64(uint64_t a, uint64_t b)
 /* First extent that ends after `image_offset`. */
 static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
-	uint32_t low = 0, high = plan->extent_count;
+	const struct riffle_extent *e = plan->extents;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		const struct riffle_extent *e = &plan->extents[middle];
-
-		if ((uint64_t)e->image_offset + e->bytes <= image_offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(i, plan->extent_count, (uint64_t)e[i].image_offset + e[i].bytes > image_offset);
+	return i;
 }
 
 /* Part of a job that does not slide apart. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Collects the areas that a shuffled load writes itself. */
 #include "plan/areas.h"
+#include "common/search.h"
 
 #include <stdbool.h>
 
@@ -43,16 +44,10 @@ void riffle_plan_areas_of(struct plan_areas *areas, const struct riffle_plan *pl
 
 uint32_t riffle_plan_chunk_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
-	uint32_t low = 0, high = plan->chunk_count;
+	const struct riffle_chunk *c = plan->chunks;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		const struct riffle_chunk *c = &plan->chunks[middle];
-
-		if ((uint64_t)c->image_offset + riffle_chunk_bytes(c) <= image_offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < plan->chunk_count && image_offset >= plan->chunks[low].image_offset ? low : plan->chunk_count;
+	RIFFLE_FIRST_WHERE(i, plan->chunk_count,
+			   (uint64_t)c[i].image_offset + riffle_chunk_bytes(&c[i]) > image_offset);
+	return i < plan->chunk_count && image_offset >= c[i].image_offset ? i : plan->chunk_count;
 }

@@ -7,6 +7,7 @@
 
 #include "common/fail.h"
 #include "common/plan_shape.h"
+#include "common/search.h"
 
 /* The plan's frames against its extents, which have been checked, and the file. */
 int riffle_plan_check_frames(const struct riffle_plan *plan, struct riffle_error *error);
@@ -27,17 +28,11 @@ int riffle_plan_fetch(const struct riffle_header *h, const struct riffle_source 
 /* Index of the first frame that ends after `image_offset`; frame_count if there is none. */
 static inline uint32_t plan_frame_at(const struct riffle_plan *plan, uint64_t image_offset)
 {
-	uint32_t low = 0, high = plan->frame_count;
+	const struct riffle_frame *f = plan->frames;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if ((uint64_t)plan->frames[middle].image_offset + plan->frames[middle].bytes <= image_offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(i, plan->frame_count, (uint64_t)f[i].image_offset + f[i].bytes > image_offset);
+	return i;
 }
 
 /* Where the frame that contains `image_offset` ends, or UINT64_MAX. */

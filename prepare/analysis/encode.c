@@ -8,6 +8,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/plan_shape.h"
+#include "common/search.h"
 
 const unsigned encoded_entry_bytes[RIFFLE_SECTION_COUNT] = {
     [RIFFLE_SECTION_SEGMENTS] = sizeof(struct riffle_segment),
@@ -104,17 +105,10 @@ static int refuse(struct encoder *e, const char *field, const char *problem, uin
 /* The chunk that an image offset lies in, or the count of chunks. */
 static uint32_t chunk_of(const struct encoder *e, uint32_t offset)
 {
-	uint32_t low = 0, high = e->chunks;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (e->chunk[middle].image_offset + riffle_chunk_bytes(&e->chunk[middle]) <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < e->chunks && offset >= e->chunk[low].image_offset ? low : e->chunks;
+	RIFFLE_FIRST_WHERE(i, e->chunks, e->chunk[i].image_offset + riffle_chunk_bytes(&e->chunk[i]) > offset);
+	return i < e->chunks && offset >= e->chunk[i].image_offset ? i : e->chunks;
 }
 
 static int make_chunks(struct encoder *e)
@@ -279,17 +273,10 @@ static int add_fixed_ref(struct encoder *e, const struct shuffle_ref *ref)
 
 static bool has_relocs(const struct image_relocs *list, uint32_t start, uint32_t end)
 {
-	uint32_t low = 0, high = list->count;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (list->offset[middle] + 8 <= start)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < list->count && list->offset[low] < end;
+	RIFFLE_FIRST_WHERE(i, list->count, list->offset[i] + 8 > start);
+	return i < list->count && list->offset[i] < end;
 }
 
 /*
@@ -430,17 +417,11 @@ static int start_rows(struct encoder *e, struct rows *rows, const char *name)
 static uint32_t region_of(const struct encoder *e, uint32_t chunk)
 {
 	const struct riffle_region *region = e->out->entries[RIFFLE_SECTION_REGIONS];
-	uint32_t low = 0, high = e->out->count[RIFFLE_SECTION_REGIONS];
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (region[middle].first_chunk + region[middle].chunk_count <= chunk)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(i, e->out->count[RIFFLE_SECTION_REGIONS],
+			   region[i].first_chunk + region[i].chunk_count > chunk);
+	return i;
 }
 
 /* Counts `amount` for the chunk of the table's next entry, or for the gap that it is in. `offset` is reported in

@@ -94,18 +94,11 @@ static void know_all(struct census *c)
 static bool is_movable(const struct work *work, uint32_t offset)
 {
 	const struct shuffle *result = work->result;
-	uint32_t low = 0, high = result->range_count;
+	const struct shuffle_range *r = result->range;
+	uint32_t next;
 
-	while (high - low > 1) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (result->range[middle].offset <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low < high && offset - result->range[low].offset < result->range[low].bytes &&
-	       result->range[low].pin == SHUFFLE_PIN_NONE;
+	RIFFLE_FIRST_WHERE(next, result->range_count, r[next].offset > offset);
+	return next && offset - r[next - 1].offset < r[next - 1].bytes && r[next - 1].pin == SHUFFLE_PIN_NONE;
 }
 
 /* Padding is decoded as instructions, but nobody refers to it unless it has a name. */
@@ -331,23 +324,22 @@ static int find_ends(struct ends *ends, const struct work *work, struct riffle_e
 	return 0;
 }
 
+/* In the order of names, then of addresses. */
+static bool is_after(const struct work_symbol *s, const struct work_symbol *start, const struct other_name *wanted)
+{
+	int order = compare_names(s->name, wanted);
+
+	return order > 0 || (!order && s > start);
+}
+
 /* The first symbol of that name after `start`; NULL when there is none. */
 static const struct work_symbol *find_end(const struct ends *ends, const struct work_symbol *start, const char *word)
 {
 	const struct other_name wanted = {start->name, word};
-	uint32_t low = 0, high = ends->count;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		const struct work_symbol *s = ends->symbol[middle];
-		int order = compare_names(s->name, &wanted);
-
-		if (order < 0 || (!order && s <= start))
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < ends->count && !compare_names(ends->symbol[low]->name, &wanted) ? ends->symbol[low] : NULL;
+	RIFFLE_FIRST_WHERE(i, ends->count, is_after(ends->symbol[i], start, &wanted));
+	return i < ends->count && !compare_names(ends->symbol[i]->name, &wanted) ? ends->symbol[i] : NULL;
 }
 
 static int judge_pair(const struct census *c, const struct ends *ends, const struct work_symbol *start,

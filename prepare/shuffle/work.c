@@ -2,6 +2,7 @@
 /* Lookups and growing lists of the work in hand, for all steps of the analysis. */
 #include <stdlib.h>
 
+#include "common/search.h"
 #include "prepare/shuffle/internal.h"
 
 const struct image_section *work_section(const struct work *work, const char *name)
@@ -25,17 +26,10 @@ const struct work_symbol *work_symbol_named(const struct work *work, const char 
 
 uint32_t work_first_symbol(const struct work *work, uint32_t offset)
 {
-	uint32_t low = 0, high = work->symbol_count;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (work->symbol[middle].offset < offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(i, work->symbol_count, work->symbol[i].offset >= offset);
+	return i;
 }
 
 uint32_t work_meant(const struct work *work, uint32_t target)
@@ -50,17 +44,10 @@ uint32_t work_meant(const struct work *work, uint32_t target)
 
 uint32_t work_unit_at(const struct work *work, uint32_t offset)
 {
-	uint32_t low = 0, high = work->unit_count;
+	uint32_t next;
 
-	while (high - low > 1) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (work->unit[middle].offset <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
+	RIFFLE_FIRST_WHERE(next, work->unit_count, work->unit[next].offset > offset);
+	return next ? next - 1 : 0;
 }
 
 int work_grow(void *array, uint32_t count, uint32_t *room, size_t entry_bytes, struct riffle_error *error)

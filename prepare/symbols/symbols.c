@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/fail.h"
+#include "common/search.h"
 
 #define SYMBOLS_MAX (UINT32_C(1) << 24)
 #define NAMES_MAX (UINT32_C(1) << 30)
@@ -99,24 +100,17 @@ int symbols_finish(struct symbols *symbols, struct riffle_error *error)
 
 bool symbols_find(struct symbol_place *place, const struct symbols *symbols, uint64_t address)
 {
-	size_t low = 0, high = symbols->count;
 	const struct symbol *s;
+	size_t next;
 
 	if (address < symbols->start || address >= symbols->end)
 		return false;
-	while (low < high) { /* the first symbol behind the address */
-		size_t middle = low + (high - low) / 2;
-
-		if (symbols->symbol[middle].address <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (!low)
+	RIFFLE_FIRST_WHERE(next, symbols->count, symbols->symbol[next].address > address);
+	if (!next)
 		return false;
-	s = &symbols->symbol[low - 1];
+	s = &symbols->symbol[next - 1];
 	place->name = symbols->names + s->name;
 	place->offset = address - s->address;
-	place->bytes = (low < symbols->count ? s[1].address : symbols->end) - s->address;
+	place->bytes = (next < symbols->count ? s[1].address : symbols->end) - s->address;
 	return true;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The chunks by themselves: what no comparison of loaded bytes would notice, because every order is wrong alike. */
+#include "common/search.h"
 #include "prepare/verify/internal.h"
 
 /* The last instruction before `offset` that is not padding; false when there is none within 4 KiB. */
@@ -72,17 +73,11 @@ static const char *judge(const struct verify *v, const struct riffle_plan *plan,
 /* The chunk that an offset is in, or chunk_count. */
 static uint32_t chunk_at(const struct riffle_plan *plan, uint32_t offset)
 {
-	uint32_t low = 0, high = plan->chunk_count;
+	const struct riffle_chunk *c = plan->chunks;
+	uint32_t i;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (plan->chunks[middle].image_offset + riffle_chunk_bytes(&plan->chunks[middle]) <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < plan->chunk_count && offset >= plan->chunks[low].image_offset ? low : plan->chunk_count;
+	RIFFLE_FIRST_WHERE(i, plan->chunk_count, c[i].image_offset + riffle_chunk_bytes(&c[i]) > offset);
+	return i < plan->chunk_count && offset >= c[i].image_offset ? i : plan->chunk_count;
 }
 
 static uint32_t led_to(const struct verify *v, uint32_t field)

@@ -2,6 +2,7 @@
 /* Builds what a loaded kernel must be under a layout, and says where memory differs from it. */
 #include <stdlib.h>
 
+#include "common/search.h"
 #include "prepare/verify/internal.h"
 
 /* By how much a target moves, delta and all. */
@@ -98,17 +99,10 @@ static uint32_t link_offset(const struct places *p, uint32_t at)
 
 static const struct ref *ref_at(const struct verify *v, uint32_t offset)
 {
-	size_t low = 0, high = v->ref_count;
+	size_t next;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (v->ref[middle].field <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low && offset - v->ref[low - 1].field < 8 ? &v->ref[low - 1] : NULL;
+	RIFFLE_FIRST_WHERE(next, v->ref_count, v->ref[next].field > offset);
+	return next && offset - v->ref[next - 1].field < 8 ? &v->ref[next - 1] : NULL;
 }
 
 static const struct part *part_at(const struct verify *v, uint32_t offset)

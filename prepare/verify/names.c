@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "common/search.h"
 #include "prepare/verify/internal.h"
 
 #define TOKENS 256u
@@ -328,17 +329,10 @@ int verify_find_names(struct verify *v, struct riffle_error *error)
 
 const struct symbol *verify_symbol_at(const struct verify *v, uint32_t offset)
 {
-	uint32_t low = 0, high = v->symbol_count;
+	uint32_t next;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (v->symbol[middle].offset <= offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low ? &v->symbol[low - 1] : NULL;
+	RIFFLE_FIRST_WHERE(next, v->symbol_count, v->symbol[next].offset > offset);
+	return next ? &v->symbol[next - 1] : NULL;
 }
 
 bool verify_symbol(const struct verify *v, const char *name, uint32_t *offset)

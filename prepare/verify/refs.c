@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/search.h"
 #include "prepare/verify/internal.h"
 
 int verify_new_part(struct verify *v, const char *name, uint32_t offset, uint32_t bytes, uint8_t *part,
@@ -95,32 +96,17 @@ int verify_add_list(struct verify *v, struct riffle_error *error)
 bool verify_is_inverse(const struct verify *v, uint32_t field)
 {
 	const struct image_relocs *list = &v->image->reloc32_inverse;
-	uint32_t low = 0, high = list->count;
+	uint32_t i = riffle_first_at_least(list->offset, list->count, field);
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (list->offset[middle] < field)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < list->count && list->offset[low] == field;
+	return i < list->count && list->offset[i] == field;
 }
 
 bool verify_has_ref(const struct verify *v, uint32_t field)
 {
-	size_t low = 0, high = v->ref_count;
+	size_t i;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (v->ref[middle].field < field)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < v->ref_count && v->ref[low].field == field;
+	RIFFLE_FIRST_WHERE(i, v->ref_count, v->ref[i].field >= field);
+	return i < v->ref_count && v->ref[i].field == field;
 }
 
 static bool is_in(const struct sorted *sorted, uint32_t field, uint32_t stride)
