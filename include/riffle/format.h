@@ -242,7 +242,7 @@ struct riffle_kallsyms {
 /*
  * Slides. The image is cut into blocks, each of which ends where the next one starts. A load may leave a gap before
  * each block but the first, as if the kernel had been linked with it: `gap` × align, with `gap` below `gaps`. A block
- * *slides* by the sum of the gaps up to its own.
+ * *slides* by the sum of the gaps up to its own; as none of these is finer than its own, what it holds stays aligned.
  *
  * An absolute field also changes by the slide of the block that its value leads to: as a link address, or as one minus
  * __START_KERNEL_map; a value up to 64 KiB past the image belongs to the last block. An inverse-32 field also changes
@@ -254,7 +254,7 @@ struct riffle_kallsyms {
 
 struct riffle_block {
 	uint32_t image_offset; /* multiple of 4096; 0 for the first */
-	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB */
+	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB, at most the previous block's */
 	uint32_t gaps;         /* number of different gaps; 1 for the first */
 	uint32_t kind;         /* enum riffle_block_kind, for people */
 };

@@ -51,6 +51,10 @@ static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 		if (b->align < PAGE || b->align > ALIGN_MAX || b->align & (b->align - 1))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block align",
 						 "is no power of two from 4 KiB to 2 MiB", b->align);
+		/* a block moves by all gaps up to its own, and must keep the alignment of its contents */
+		if (i && b->align > b[-1].align)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "block align",
+						    "is more than that of the block before", b->align, b[-1].align);
 		if (!b->gaps || (!i && b->gaps != 1))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps",
 						 "are none, or are some before the first", b->gaps);

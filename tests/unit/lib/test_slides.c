@@ -26,12 +26,15 @@ static const struct sk_shape shapes[] = {
     {.seed = 33, .regions = 2, .self_relative = 1, .seqs = 1},
 };
 
-/* kallsyms has symbols on both sides of the second block's start; the job of a load that loads it has a part in each */
+/*
+ * kallsyms has symbols on both sides of the second block's start; the job of a load that loads it has a part in each.
+ * No step is finer than those after it.
+ */
 static const struct riffle_block blocks[] = {
     {.align = 2 << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT},
-    {.image_offset = 0x301000, .align = 4096, .gaps = 512, .kind = RIFFLE_BLOCK_RODATA},
+    {.image_offset = 0x301000, .align = 64 << 10, .gaps = 64, .kind = RIFFLE_BLOCK_RODATA},
     {.image_offset = 0x3ff000, .align = 16384, .gaps = 512, .kind = RIFFLE_BLOCK_DATA},
-    {.image_offset = 0x7ff000, .align = 2 << 20, .gaps = 3, .kind = RIFFLE_BLOCK_BSS},
+    {.image_offset = 0x7ff000, .align = 4096, .gaps = 512, .kind = RIFFLE_BLOCK_BSS},
 };
 #define BLOCKS 4u
 
@@ -368,20 +371,49 @@ static void no_gaps_are_no_slides(void **state)
 }
 
 /* Upper tail of chi-square, by Wilson and Hilferty's cube root. */
-static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
+static double upper_tail(double sum, double df)
 {
-	double sum = 0, expected = draws / bins, df = bins - 1.0, z;
+	double z = (cbrt(sum / df) - (1 - 2 / (9 * df))) / sqrt(2 / (9 * df));
 
-	for (unsigned i = 0; i < bins; i++)
-		sum += (count[i] - expected) * (count[i] - expected) / expected;
-	z = (cbrt(sum / df) - (1 - 2 / (9 * df))) / sqrt(2 / (9 * df));
 	return erfc(z / sqrt(2)) / 2;
 }
 
-#define DRAWS 40000u
+static double chi_square_p(const uint32_t *count, unsigned bins, double draws)
+{
+	double sum = 0, expected = draws / bins;
 
+	for (unsigned i = 0; i < bins; i++)
+		sum += (count[i] - expected) * (count[i] - expected) / expected;
+	return upper_tail(sum, bins - 1.0);
+}
+
+#define DRAWS 40000u
+#define PARTS 8u /* that each range is divided into, for pairs */
+
+/* Whether the row says nothing about the column; what each is alone does not matter, nor that parts differ in size. */
+static double independence_p(const uint32_t *count, double draws)
+{
+	double row[PARTS] = {0}, column[PARTS] = {0}, sum = 0;
+
+	for (unsigned i = 0; i < PARTS * PARTS; i++) {
+		row[i / PARTS] += count[i];
+		column[i % PARTS] += count[i];
+	}
+	for (unsigned i = 0; i < PARTS * PARTS; i++) {
+		double expected = row[i / PARTS] * column[i % PARTS] / draws;
+
+		sum += (count[i] - expected) * (count[i] - expected) / expected;
+	}
+	return upper_tail(sum, (PARTS - 1.0) * (PARTS - 1.0));
+}
+
+/*
+ * What is drawn: the gaps before blocks 1 to 3, the virtual and the physical slot. Each is uniform, and each two are
+ * independent.
+ */
 static void gaps_are_uniform_and_independent(void **state)
 {
+	enum { VIRTUAL = BLOCKS - 1, PHYSICAL, DRAWN };
 	struct slid *s = make(&shapes[0]);
 	struct riffle_ram ram = {0, 256 * MIB, NULL};
 	struct riffle_memory memory = {&ram, 1, NULL, 0};
@@ -391,37 +423,47 @@ static void gaps_are_uniform_and_independent(void **state)
 	struct riffle_error error;
 	struct riffle_plan plan;
 	struct riffle_slots slots, unslid;
-	uint32_t gap[BLOCKS][512] = {{0}}, joint[64] = {0}, with_base[64] = {0};
+	uint32_t single[DRAWN][512] = {{0}}, pair[DRAWN][DRAWN][PARTS * PARTS] = {{{0}}}, range[DRAWN];
 
 	(void)state;
 	assert_int_equal(check(s, &plan, &error), 0);
 	riffle_random_from_seed(&random, &seeded, key);
 	assert_int_equal(riffle_layout_slots_slid(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
 	assert_int_equal(riffle_layout_slots(&unslid, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
-	/* gaps of up to 2 MiB - 4 KiB, 8 MiB - 16 KiB, 4 MiB: they need 14 MiB less 20 KiB, and that is 7 slots */
-	assert_int_equal(plan.slide_max, 14 * MIB - 20 * 1024);
+	/* gaps of up to 4 MiB - 64 KiB, 8 MiB - 16 KiB, 2 MiB - 4 KiB: they need 14 MiB less 84 KiB, and that is 7
+	 * slots
+	 */
+	assert_int_equal(plan.slide_max, 14 * MIB - 84 * 1024);
 	assert_int_equal(slots.virtual_, unslid.virtual_ - 7);
 	assert_int_equal(slots.physical, unslid.physical - 7);
+	for (uint32_t b = 1; b < BLOCKS; b++)
+		range[b - 1] = blocks[b].gaps;
+	range[VIRTUAL] = (uint32_t)slots.virtual_;
+	range[PHYSICAL] = (uint32_t)slots.physical;
 	for (uint32_t i = 0; i < DRAWS; i++) {
 		struct riffle_layout l = {.slide_count = BLOCKS};
-		uint32_t g[BLOCKS] = {0};
+		uint32_t drawn[DRAWN];
 
 		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
 		assert_int_equal(l.slide[0], 0);
 		for (uint32_t b = 1; b < BLOCKS; b++) {
-			g[b] = (l.slide[b] - l.slide[b - 1]) / blocks[b].align;
-			assert_int_equal(l.slide[b], l.slide[b - 1] + g[b] * blocks[b].align);
-			assert_true(g[b] < blocks[b].gaps);
-			gap[b][g[b]]++;
+			drawn[b - 1] = (l.slide[b] - l.slide[b - 1]) / blocks[b].align;
+			assert_int_equal(l.slide[b], l.slide[b - 1] + drawn[b - 1] * blocks[b].align);
 		}
-		joint[g[1] / 64 * 8 + g[2] / 64]++;
-		with_base[g[1] / 64 * 8 + (l.virtual_base - LINK) / RIFFLE_SLOT_BYTES * 8 / slots.virtual_]++;
+		drawn[VIRTUAL] = (uint32_t)((l.virtual_base - LINK) / RIFFLE_SLOT_BYTES);
+		drawn[PHYSICAL] = (uint32_t)((l.physical_base - plan.header->link_phys) / RIFFLE_SLOT_BYTES);
+		for (unsigned d = 0; d < DRAWN; d++) {
+			assert_true(drawn[d] < range[d]);
+			single[d][drawn[d]]++;
+			for (unsigned e = 0; e < d; e++)
+				pair[d][e][drawn[d] * PARTS / range[d] * PARTS + drawn[e] * PARTS / range[e]]++;
+		}
 	}
-	for (uint32_t b = 1; b < BLOCKS; b++)
-		assert_true(chi_square_p(gap[b], blocks[b].gaps, DRAWS) > 1e-4);
-	assert_true(chi_square_p(joint, 64, DRAWS) > 1e-4);
-	/* slots are not a multiple of 8, so the bins of bases differ by 1 in 60 */
-	assert_true(chi_square_p(with_base, 64, DRAWS) > 1e-6);
+	for (unsigned d = 0; d < DRAWN; d++) {
+		assert_true(chi_square_p(single[d], range[d], DRAWS) > 1e-4);
+		for (unsigned e = 0; e < d; e++)
+			assert_true(independence_p(pair[d][e], DRAWS) > 1e-4);
+	}
 	end(s);
 }
 
@@ -435,11 +477,14 @@ static void wrong_slides_are_refused(void **state)
 	struct riffle_plan plan, base = RIFFLE_PLAN_INIT;
 	struct riffle_slots slots;
 	const uint32_t wrong[][3] = {
-	    {4095, 4095, 4095},                   /* no multiple */
-	    {512 * 4096, 512 * 4096, 512 * 4096}, /* a gap too large */
-	    {8192, 4096, 8192},                   /* less than the one before */
-	    {0, 4096, 4096},                      /* no multiple of this block's */
-	    {0, 0, 3 << 21},                      /* too large */
+	    {32768, 32768, 32768},                /* no multiple */
+	    {64 * 65536, 64 * 65536, 64 * 65536}, /* a gap too large */
+	    {0, 512 * 16384, 512 * 16384},        /* the same of another block */
+	    {0, 0, 512 * 4096},                   /* of the last */
+	    {65536, 0, 65536},                    /* less than the one before */
+	    {65536, 65536, 0},                    /* the last is */
+	    {65536, 65536 + 8192, 65536 + 8192},  /* no multiple of this block's */
+	    {65536, 65536, 65536 + 2048},         /* of the last block's */
 	    {0, 0, UINT32_MAX - 4095},
 	};
 
@@ -505,9 +550,13 @@ LIE(lie_outside, s->block[3].image_offset = SK_IMAGE)
 LIE(lie_align, s->block[2].align = 12288)
 LIE(lie_fine, s->block[2].align = 2048)
 LIE(lie_coarse, s->block[2].align = 4 << 20)
+LIE(lie_finer, s->block[1].align = 8192)
+LIE(lie_last_coarser, s->block[3].align = 32768)
+LIE(lie_still_coarser, s->block[3].align = 32768; s->block[3].gaps = 1)
+LIE(lie_first_finer, s->block[0].align = 32768)
 LIE(lie_no_gaps, s->block[2].gaps = 0)
 LIE(lie_first_gaps, s->block[0].gaps = 2)
-LIE(lie_large, s->block[3].gaps = 30)
+LIE(lie_large, s->block[1].gaps = 864; s->block[3].gaps = 534)
 LIE(lie_wrap, s->block[3].gaps = UINT32_MAX)
 LIE(lie_cross_order, s->cross[4] = s->cross[3])
 LIE(lie_cross_outside, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 3)
@@ -549,6 +598,10 @@ static const struct lie lies[] = {
     {"alignment that is no power of two", lie_align, "block align"},
     {"alignment below a page", lie_fine, "block align"},
     {"alignment above 2 MiB", lie_coarse, "block align"},
+    {"gaps finer than those after them", lie_finer, "block align"},
+    {"gaps coarser than those before them", lie_last_coarser, "block align"},
+    {"a block without gaps that needs more than it is given", lie_still_coarser, "block align"},
+    {"gaps coarser than the base's", lie_first_finer, "block align"},
     {"no gaps", lie_no_gaps, "block gaps"},
     {"gaps before the first", lie_first_gaps, "block gaps"},
     {"gaps too large in all", lie_large, "block gaps"},
@@ -601,6 +654,88 @@ static void every_lie_is_refused(void **state)
 	}
 }
 
+/* Where the slides' sections are said to lie. */
+static void every_section_is_checked(void **state)
+{
+	static const struct {
+		unsigned kind;
+		const char *name;
+	} section[] = {
+	    {RIFFLE_SECTION_BLOCKS, "blocks"},
+	    {RIFFLE_SECTION_CROSS32, "cross32"},
+	    {RIFFLE_SECTION_CROSS32_BLOCKS, "cross32_blocks"},
+	    {RIFFLE_SECTION_CROSS_TABLES, "cross_tables"},
+	};
+	struct slid *s = make(&shapes[1]);
+	struct riffle_header *h = &s->k->b.header;
+	struct riffle_error error;
+	struct riffle_plan plan;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof section / sizeof *section; i++) {
+		struct riffle_section *it = &h->section[section[i].kind], good = *it;
+		const struct riffle_section wrong[] = {
+		    {good.offset + 4, good.count},           /* not aligned */
+		    {0, good.count},                         /* in the part that every load reads */
+		    {h->base_bytes - 8, good.count},         /* begins there */
+		    {UINT64_MAX - 7, good.count},            /* wraps */
+		    {h->plan_bytes, good.count},             /* behind the plan */
+		    {good.offset, h->plan_bytes},            /* reaches out of it */
+		    {good.offset, UINT64_C(1) << 62},        /* wraps in bytes */
+		    {good.offset, good.count | 1ull << 32u}, /* in 32 bits */
+		};
+
+		for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+			*it = wrong[w];
+			builder_sums(&s->k->b);
+			if (check(s, &plan, &error) != RIFFLE_ERR_FORMAT || strcmp(error.field, section[i].name))
+				fail_msg("%s, %zu: field %s", section[i].name, w, error.field);
+		}
+		*it = good;
+	}
+	builder_sums(&s->k->b);
+	assert_int_equal(check(s, &plan, &error), 0);
+	end(s);
+}
+
+LIE(limit_slide, s->block[1].gaps = 864; s->block[3].gaps = 533)
+LIE(limit_align, s->block[1].align = s->block[2].align = s->block[3].align = 32768)
+LIE(limit_pages, s->block[1].align = s->block[2].align = s->block[3].align = 4096)
+LIE(limit_coarse, s->block[1].align = 2 << 20; s->block[1].gaps = 3)
+LIE(limit_still, s->block[1].gaps = s->block[2].gaps = s->block[3].gaps = 1)
+LIE(limit_kind, s->block[1].kind = s->block[3].kind = UINT32_MAX)
+LIE(limit_table, s->table[0].image_offset = 0x3ff000 - 4; s->table[0].entries = 1; s->table[0].stride = 4096)
+LIE(limit_cross, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 4)
+
+/* What is just within the limits. */
+static void limits_are_accepted(void **state)
+{
+	static const struct lie limits[] = {
+	    {"gaps of 64 MiB in all", limit_slide, NULL},
+	    {"alignment that does not fall", limit_align, NULL},
+	    {"pages", limit_pages, NULL},
+	    {"the largest alignment", limit_coarse, NULL},
+	    {"no gaps anywhere", limit_still, NULL},
+	    {"kinds that nobody knows", limit_kind, NULL},
+	    {"a table up to an edge, with the longest stride", limit_table, NULL},
+	    {"the last field of all", limit_cross, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+		struct slid *s = make(&shapes[1]);
+		struct riffle_error error = {0};
+		struct riffle_plan plan;
+
+		limits[i].tell(s);
+		builder_seal(&s->k->b);
+		if (check(s, &plan, &error))
+			fail_msg("%s: %s %s", limits[i].what, error.field, error.problem);
+		assert_int_equal(plan.block_count, BLOCKS);
+		end(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -609,6 +744,8 @@ int main(void)
 	    cmocka_unit_test(gaps_are_uniform_and_independent),
 	    cmocka_unit_test(wrong_slides_are_refused),
 	    cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(every_section_is_checked),
+	    cmocka_unit_test(limits_are_accepted),
 	};
 	return cmocka_run_group_tests_name("slides", tests, NULL, NULL);
 }
