@@ -49,6 +49,15 @@ static int no_more_programs(struct riffle_error *error)
 	return sandbox_filter(SANDBOX_PLAIN, error);
 }
 
+/* A kernel whose sections cannot slide apart can be shuffled all the same. */
+static void give_up_slides(struct analysed *kernel, const struct riffle_error *why)
+{
+	struct shuffle_slides *s = &kernel->shuffle->slides;
+
+	s->block_count = 0;
+	riffle_error_format(why, s->none, sizeof s->none);
+}
+
 /* A kernel that cannot be shuffled is a kernel all the same. */
 static void give_up_shuffle(struct analysed *kernel, const struct riffle_error *why)
 {
@@ -121,13 +130,18 @@ static int write_checked(const struct analysed *kernel, enum riffle_compression 
 
 int analysed_write(struct analysed *kernel, enum riffle_compression storage, int out, struct riffle_error *error)
 {
-	int status = write_checked(kernel, storage, out, error);
+	int status;
 
-	/* a disk that is full has nothing to do with the shuffle */
-	if (!status || !kernel->shuffle || kernel->must_shuffle || status == RIFFLE_ERR_IO)
-		return status;
-	give_up_shuffle(kernel, error);
-	if (ftruncate(out, 0) < 0)
-		return riffle_fail_system(error, errno, "output", "cannot be emptied");
-	return write_checked(kernel, storage, out, error);
+	/* a disk that is full has nothing to do with slides or the shuffle */
+	while ((status = write_checked(kernel, storage, out, error)) && status != RIFFLE_ERR_IO && kernel->shuffle) {
+		if (kernel->shuffle->slides.block_count)
+			give_up_slides(kernel, error);
+		else if (!kernel->must_shuffle)
+			give_up_shuffle(kernel, error);
+		else
+			break;
+		if (ftruncate(out, 0) < 0)
+			return riffle_fail_system(error, errno, "output", "cannot be emptied");
+	}
+	return status;
 }

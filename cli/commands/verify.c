@@ -68,6 +68,7 @@ struct job {
 	struct layout_file file; /* --layout */
 	struct riffle_layout layout;
 	uint8_t *memory;
+	uint64_t entry; /* image offset where the loaded kernel is entered */
 	size_t memory_bytes, workspace_bytes;
 	void *workspace;
 	const char *blame;
@@ -283,9 +284,12 @@ static int load(struct job *job)
 	struct riffle_ram ram = ram_of(job);
 	const struct riffle_memory memory = {.ram = &ram, .ram_count = 1};
 	struct riffle_loaded loaded;
+	int status = riffle_load_shuffled(&loaded, &job->kernel.plan, &job->kernel.source, &job->layout, &memory,
+					  RIFFLE_LOAD_CLEAR, NULL, job->workspace, job->workspace_bytes, &job->error);
 
-	return riffle_load_shuffled(&loaded, &job->kernel.plan, &job->kernel.source, &job->layout, &memory,
-				    RIFFLE_LOAD_CLEAR, NULL, job->workspace, job->workspace_bytes, &job->error);
+	if (!status)
+		job->entry = loaded.entry - loaded.physical_base;
+	return status;
 }
 
 /* Ends a line that names the load; differences come on lines below. */
@@ -299,8 +303,8 @@ static int compare(struct job *job, bool *different)
 
 	if (!report)
 		return riffle_fail_system(&job->error, errno, "report", "cannot be made");
-	status = verify_compare(&result, job->verify, &job->kernel.plan, &job->layout, job->memory, DIFFERENCES_SHOWN,
-				report, &job->error);
+	status = verify_compare(&result, job->verify, &job->kernel.plan, &job->layout, job->memory, job->entry,
+				DIFFERENCES_SHOWN, report, &job->error);
 	fclose(report);
 	if (!status) {
 		printf("%llu chunks moved, %llu bytes compared, %llu unwind states looked up, ",

@@ -381,13 +381,13 @@ int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const s
 	return RIFFLE_OK;
 }
 
-/* How far a shuffle moves the entry; modulo 2^64. */
+/* How far the entry moves, with its block or, in a shuffle, with its chunk; modulo 2^64. */
 static uint64_t entry_shift(const struct load *load)
 {
 	const struct riffle_header *h = load->plan->header;
 
 	if (!load->shift || !(h->features & RIFFLE_FEATURE_ENTRY_MOVES))
-		return 0;
+		return slides_at(load, h->entry_offset);
 	return (uint64_t)(int64_t)load->shift[riffle_plan_chunk_at(load->plan, h->entry_offset)];
 }
 

@@ -122,8 +122,7 @@ static bool crosses(const uint32_t *list, uint32_t count, uint32_t field_bytes, 
 }
 
 /*
- * Nothing that is written as a whole lies across two blocks, and whatever a shuffle moves is in the first, as is the
- * entry.
+ * Nothing that is written as a whole lies across two blocks, and whatever a shuffle moves is in the first.
  */
 static int check_edges(const struct riffle_plan *plan, struct riffle_error *error)
 {
@@ -150,9 +149,6 @@ static int check_edges(const struct riffle_plan *plan, struct riffle_error *erro
 	for (uint32_t i = 0; i < plan->region_count; i++)
 		if (plan->regions[i].image_offset >= text_end)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "region", "is not in the first block", i);
-	if (plan->header->entry_offset >= text_end)
-		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "entry_offset", "is not in the first block",
-					    plan->header->entry_offset, text_end);
 	/* a table's fields are changed where the table is, which in a shuffle is not where they were */
 	for (unsigned i = 0; i < areas.count; i++) {
 		uint32_t first = riffle_first_at_least(plan->cross32, plan->cross32_count, areas.area[i].start);

@@ -18,6 +18,8 @@
 #define RUN_WORDS 6u
 #define OBJECT_WORDS 4u
 #define SECTION_WORDS 3u
+#define NOPS_MIN 4u /* fewer bytes could be part of something else */
+#define CODE_ALIGN 16u
 #define MEMBER_BYTES 16u /* up to here a member of a variable is near its beginning */
 
 struct census {
@@ -64,6 +66,51 @@ static void know_btf(struct census *c)
 		know(c, from, btf->bytes);
 }
 
+/* The length of a nop without any operand but zeros, as assemblers fill gaps with; 0 if there is none. */
+static uint32_t nop_bytes(const uint8_t *code, uint32_t bytes)
+{
+	static const struct {
+		uint8_t bytes, modrm;
+	} forms[] = {{3, 0x00}, {4, 0x40}, {5, 0x44}, {7, 0x80}, {8, 0x84}};
+	uint32_t at = 0;
+
+	while (at < bytes && (code[at] == 0x66 || code[at] == 0x2e))
+		at++;
+	if (at < bytes && code[at] == 0x90)
+		return at + 1;
+	for (unsigned i = 0; i < sizeof forms / sizeof *forms; i++) {
+		const uint8_t *operand = code + at + 3;
+		uint32_t zeros = 0;
+
+		if (bytes - at < forms[i].bytes || code[at] != 0x0f || code[at + 1] != 0x1f ||
+		    code[at + 2] != forms[i].modrm)
+			continue;
+		while (zeros < forms[i].bytes - 3u && !operand[zeros])
+			zeros++;
+		if (zeros == forms[i].bytes - 3u)
+			return at + forms[i].bytes;
+	}
+	return 0;
+}
+
+/*
+ * Nops that fill code up to a multiple of 16 are understood wherever they are. Their operands are small numbers, which
+ * would often lead to data: by their length, not by chance.
+ */
+static void know_nops(struct census *c, const struct shuffle_unread *unread)
+{
+	uint32_t end = unread->offset + unread->bytes, fill = 0, at = unread->offset;
+
+	while (at < end) {
+		uint32_t bytes = nop_bytes(c->work->bytes + at, end - at);
+
+		fill = bytes ? fill + bytes : 0;
+		at += bytes ? bytes : 1;
+		if (fill >= NOPS_MIN && (at % CODE_ALIGN == 0 || at == end))
+			know(c, at - fill, fill);
+	}
+}
+
 static void know_all(struct census *c)
 {
 	const struct work *work = c->work;
@@ -75,6 +122,8 @@ static void know_all(struct census *c)
 	for (uint32_t i = 0; i < s->unread_count; i++)
 		for (uint32_t at = 0; at < s->unread[i].bytes; at++)
 			c->known[(s->unread[i].offset + at) / 8] &= (uint8_t) ~(1u << (s->unread[i].offset + at) % 8);
+	for (uint32_t i = 0; i < s->unread_count; i++)
+		know_nops(c, &s->unread[i]);
 	for (uint32_t i = 0; i < s->cross_count; i++)
 		know(c, s->cross[i].field, 4);
 	for (uint32_t i = 0; i < s->table_count; i++) {

@@ -187,9 +187,22 @@ static void compare(struct verify_result *result, const struct verify *v, const 
 	}
 }
 
+/* The kernel is entered at the instruction that its file names, wherever that is now. */
+static void compare_entry(struct verify_result *result, const struct verify *v, const struct places *p, uint64_t entry,
+			  FILE *report)
+{
+	uint64_t is = entry < verify_slid_bytes(p, v) ? link_offset(p, verify_slide_back(p, entry)) : UINT64_MAX;
+
+	if (is == v->image->entry_offset)
+		return;
+	result->different++;
+	fprintf(report, "entry: at image offset 0x%llx, where 0x%llx was linked, expected 0x%llx\n",
+		(unsigned long long)entry, (unsigned long long)is, (unsigned long long)v->image->entry_offset);
+}
+
 int verify_compare(struct verify_result *result, const struct verify *v, const struct riffle_plan *plan,
-		   const struct riffle_layout *layout, const uint8_t *loaded, unsigned limit, FILE *report,
-		   struct riffle_error *error)
+		   const struct riffle_layout *layout, const uint8_t *loaded, uint64_t entry, unsigned limit,
+		   FILE *report, struct riffle_error *error)
 {
 	struct expected expected;
 	uint8_t *slid = NULL;
@@ -209,6 +222,7 @@ int verify_compare(struct verify_result *result, const struct verify *v, const s
 			status = verify_slide(&slid, v, &p, expected.image, error);
 		if (!status)
 			compare(result, v, &p, slid ? slid : expected.image, loaded, limit, report);
+		compare_entry(result, v, &p, entry, report);
 		/*
 		 * Of the loaded table: had it other bytes than expected, this says what they do. With slides of the
 		 * expected one, in which every entry is as far from the code it describes.

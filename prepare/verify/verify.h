@@ -60,12 +60,13 @@ struct verify_result {
 };
 
 /*
- * Builds the expected image of a kernel loaded at `layout` and compares it with `loaded` (image_bytes long). Prints at
- * most `limit` differences, with section, symbol and part. Errors: FORMAT (an invalid order), MEMORY.
+ * Builds the expected image of a kernel loaded at `layout` and compares it with `loaded` (image_bytes long), which is
+ * entered at the offset `entry`. Prints at most `limit` differences, with section, symbol and part. Errors: FORMAT (an
+ * invalid order), MEMORY.
  */
 int verify_compare(struct verify_result *result, const struct verify *verify, const struct riffle_plan *plan,
-		   const struct riffle_layout *layout, const uint8_t *loaded, unsigned limit, FILE *report,
-		   struct riffle_error *error);
+		   const struct riffle_layout *layout, const uint8_t *loaded, uint64_t entry, unsigned limit,
+		   FILE *report, struct riffle_error *error);
 
 /*
  * For tests: undoes the fixups of the named part in `loaded`: for a table all bytes, for references (code, absolute32

@@ -15,7 +15,10 @@ MACHINES = [
     ("cloud-6.12", ["--randomize=kaslr+slide", "-m", "1200M"]),
     ("cloud-6.12", ["--randomize=fgkaslr+slide", "-c", "2", "-a", "pti=on"]),
     ("generic-6.1", ["--randomize=fgkaslr+slide"]),
+    # entered in .init.text
+    ("cloud-newest", ["--randomize=fgkaslr+slide", "-m", "512M"]),
 ]
+MACHINES += [("generic-newest", [f"--randomize={mode}+slide", "-m", "512M"]) for mode in ("kaslr", "fgkaslr")] * LONG
 MACHINES += [("cloud-5.10", [f"--randomize={mode}+slide"]) for mode in ("kaslr", "fgkaslr")] * LONG
 MACHINES += [("cloud-6.1", ["--randomize=fgkaslr+slide"])] * (20 * LONG)
 LOG = ["dmesg", "-l", "emerg,alert,crit,err,warn"]

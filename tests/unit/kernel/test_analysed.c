@@ -115,6 +115,31 @@ static void test_refused_plan(void **state)
 	must_write_without(f, "area: does not lie in one extent");
 }
 
+/* Slides that make a plan that is refused cost no shuffle. */
+static void test_refused_slides(void **state)
+{
+	struct fixture *f = *state;
+	struct shuffle_slides *s = &f->analysed.shuffle->slides;
+	struct riffle_source source;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+
+	add_range(f, 0x100, SHUFFLE_PIN_NONE);
+	f->analysed.must_shuffle = true;
+	s->block[0] = (struct riffle_block){.align = 2u << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT};
+	s->block[1] =
+	    (struct riffle_block){.image_offset = 0x4080, .align = 4096, .gaps = 2, .kind = RIFFLE_BLOCK_DATA};
+	s->block_count = 2;
+	assert_int_equal(analysed_write(&f->analysed, RIFFLE_COMPRESSION_NONE, f->out, &f->error), 0);
+	assert_non_null(f->analysed.shuffle);
+	assert_int_equal(riffle_source_from_fd(&source, f->out, &f->error), 0);
+	assert_int_equal(riffle_plan_open(&plan, &source, &f->error), 0);
+	assert_int_equal(plan.chunk_count, 1);
+	assert_int_equal(plan.block_count, 0);
+	if (strncmp(plan.header->no_slides, "block image_offset", 18))
+		fail_msg("%s", plan.header->no_slides);
+	riffle_plan_close(&plan);
+}
+
 static void test_demanded(void **state)
 {
 	struct fixture *f = *state;
@@ -140,8 +165,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_nothing_moves), TEST(test_too_many_regions), TEST(test_odd_chunk),
-	    TEST(test_refused_plan),  TEST(test_demanded),         TEST(test_no_analysis),
+	    TEST(test_nothing_moves),  TEST(test_too_many_regions), TEST(test_odd_chunk),   TEST(test_refused_plan),
+	    TEST(test_refused_slides), TEST(test_demanded),         TEST(test_no_analysis),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

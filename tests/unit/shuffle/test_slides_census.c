@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An unknown table of distances between blocks is detected whatever its form; nops and chance are not taken for one. */
+#include "prepare/shuffle/slides.h"
+#include "tables_builder.h"
+
+#define RODATA DATA
+#define RWDATA 0x20000u
+#define VARIABLES 100u
+#define UNREAD function(20)
+
+static struct kernel *make(void)
+{
+	static const uint32_t starts[] = {0, RODATA, RWDATA};
+	struct kernel *k = make_kernel();
+
+	k->result.slides.block_count = 3;
+	for (unsigned i = 0; i < 3; i++)
+		k->result.slides.block[i] = (struct riffle_block){.image_offset = starts[i], .align = 4096, .gaps = 2};
+	for (unsigned i = 0; i < VARIABLES; i++)
+		name_place(k, "variable", RWDATA + i * 64);
+	name_place(k, "_end", IMAGE);
+	return k;
+}
+
+static void put_leads(struct kernel *k, uint32_t at, uint32_t step, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		put_distance(k, at + i * step, RWDATA + (i * 7 + 1) % VARIABLES * 64);
+}
+
+/* Ends the kernel. */
+static void expect(struct kernel *k, const char *what, uint32_t at)
+{
+	char found[256] = "";
+
+	good(k, slides_census(&k->work, &k->error));
+	if (what)
+		snprintf(found, sizeof found, "an unknown table: %s at %llx lead to other sections", what,
+			 (unsigned long long)(LINK + at));
+	assert_string_equal(k->result.slides.none, found);
+	assert_int_equal(k->result.slides.block_count, what ? 0 : 3);
+	end_kernel(k);
+}
+
+static void test_runs(void **state)
+{
+	(void)state;
+	for (uint32_t step = 1; step <= 68; step++) {
+		struct kernel *k = make();
+
+		if (step >= 4) {
+			put_leads(k, RODATA + 0x100, step, 6);
+			expect(k, step <= 64 ? "words in a row" : NULL, RODATA + 0x100);
+			k = make();
+			put_leads(k, RODATA + 0x101, step, 5);
+		}
+		expect(k, NULL, 0);
+	}
+}
+
+/* The same word again and again is a constant. */
+static void test_constant(void **state)
+{
+	struct kernel *k = make();
+
+	(void)state;
+	for (uint32_t i = 0; i < 60; i++)
+		riffle_put32(k->work.bytes + RODATA + i * 64, 0x10040);
+	expect(k, NULL, 0);
+}
+
+static void test_objects(void **state)
+{
+	(void)state;
+	for (uint32_t count = 3; count <= 4; count++) {
+		struct kernel *k = make();
+
+		name_place(k, "object", RODATA + 0x80);
+		name_place(k, "next", RODATA + 0x80 + count * 12);
+		put_leads(k, RODATA + 0x80 + 4, 12, count);
+		expect(k, count == 4 ? "an object's words" : NULL, RODATA + 0x84);
+	}
+}
+
+static void test_sections(void **state)
+{
+	(void)state;
+	for (uint32_t count = 2; count <= 3; count++) {
+		struct kernel *k = make();
+
+		name_section(k, ".table", RODATA + 0x80, 16, 0);
+		put_leads(k, RODATA + 0x80, 4, count);
+		expect(k, count == 3 ? "a section's words" : NULL, RODATA + 0x80);
+	}
+}
+
+/* Within a block, and what is known, is no lead. */
+static void test_known(void **state)
+{
+	struct kernel *k = make();
+
+	(void)state;
+	put_leads(k, RWDATA + 0x8000, 4, 20);
+	expect(k, NULL, 0);
+	k = make();
+	put_leads(k, RODATA + 0x100, 4, 20);
+	k->result.slides.table_count = 1;
+	k->result.slides.table[0] = (struct riffle_cross_table){RODATA + 0x100, 20, 4, RIFFLE_CROSS_DISTANCE32, 0, 0};
+	expect(k, NULL, 0);
+	/* one that is read short is found by the rest of it */
+	k = make();
+	put_leads(k, RODATA + 0x100, 4, 20);
+	k->result.slides.table_count = 1;
+	k->result.slides.table[0] = (struct riffle_cross_table){RODATA + 0x100, 14, 4, RIFFLE_CROSS_DISTANCE32, 0, 0};
+	expect(k, "words in a row", RODATA + 0x100 + 14 * 4);
+}
+
+static void test_unread_code(void **state)
+{
+	struct kernel *k = make();
+
+	(void)state;
+	memset(k->work.bytes + UNREAD, 0xcc, FUNCTION);
+	put_leads(k, UNREAD + 11, 4, 1);
+	expect(k, NULL, 0); /* decoded */
+	k = make();
+	memset(k->work.bytes + UNREAD, 0xcc, FUNCTION);
+	put_leads(k, UNREAD + 11, 4, 1);
+	k->result.slides.unread[k->result.slides.unread_count++] = (struct shuffle_unread){UNREAD, FUNCTION};
+	expect(k, "bytes of unknown code", UNREAD + 11);
+}
+
+/* Nops between jumps that are not understood: bytes 1f 84 00 00 of one would lead to a variable. */
+static void test_nops(void **state)
+{
+	static const uint8_t nop[] = {0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
+	static const struct {
+		uint32_t end; /* of the nop */
+		bool spoilt, fills;
+	} cases[] = {
+	    {32, false, true}, {FUNCTION, false, true}, {31, false, false}, {33, false, false}, {32, true, false}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct kernel *k = make();
+		uint32_t at = UNREAD + cases[i].end - (uint32_t)sizeof nop;
+
+		memset(k->work.bytes + UNREAD, 0xcc, FUNCTION);
+		memcpy(k->work.bytes + at, nop, sizeof nop);
+		if (cases[i].spoilt)
+			k->work.bytes[at + sizeof nop - 1] = 1;
+		name_place(k, "lead", at + 4 + 0x841f);
+		k->work.symbol[0].type = 'd';
+		k->result.slides.block[1].image_offset = UNREAD + FUNCTION;
+		k->result.slides.unread[k->result.slides.unread_count++] = (struct shuffle_unread){UNREAD, FUNCTION};
+		expect(k, cases[i].fills ? NULL : "bytes of unknown code", at + 4);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_runs),     cmocka_unit_test(test_constant), cmocka_unit_test(test_objects),
+	    cmocka_unit_test(test_sections), cmocka_unit_test(test_known),    cmocka_unit_test(test_unread_code),
+	    cmocka_unit_test(test_nops),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
