@@ -2,6 +2,9 @@
 /* Slides in a load: their check, and the tables of distances that lead from one block to another. */
 #include "load/slides.h"
 
+#define WINDOW_MAX                                                                                                     \
+	(UINT64_C(1) << 30) /* the most that a kernel's addresses span (arch/x86/include/asm/page_64_types.h) */
+
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error)
 {
 	int status = riffle_layout_check_slides(layout, load->plan, error);
@@ -18,9 +21,23 @@ int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, s
 }
 
 /*
+ * What an entry of a table leads to. Kernels' names include places outside the image but in their window: after its
+ * end, which go with the last block (7.0 names the strings of .modinfo), and before, which stay. What is further away
+ * is a per-CPU variable, which is among the inverse relocations.
+ */
+static bool is_place(uint64_t target)
+{
+	return target + WINDOW_MAX < 2 * WINDOW_MAX;
+}
+
+static uint32_t slides_of_place(const struct load *load, uint64_t target)
+{
+	return target < WINDOW_MAX ? slides_at(load, target) : 0;
+}
+
+/*
  * The tables have their final values but for slides, at their final places; a shuffle moves nothing from one block to
- * another, so values tell the blocks that they lead to. A distance to outside the image is one to a per-CPU variable,
- * which is among the inverse relocations.
+ * another, so values tell the blocks that they lead to.
  */
 static void follow(const struct load *load, const struct riffle_cross_table *t)
 {
@@ -35,21 +52,21 @@ static void follow(const struct load *load, const struct riffle_cross_table *t)
 		switch (t->kind) {
 		case RIFFLE_CROSS_DISTANCE32:
 			target = at + (uint64_t)(int64_t)(int32_t)value;
-			if (slides_is_target(load, target))
-				value += slides_at(load, target) - own;
+			if (is_place(target))
+				value += slides_of_place(load, target) - own;
 			break;
 		case RIFFLE_CROSS_DISTANCE64:
 			target = at + riffle_get64(field);
-			if (slides_is_target(load, target))
-				riffle_put64(field, target - at + slides_at(load, target) - own);
+			if (is_place(target))
+				riffle_put64(field, target - at + slides_of_place(load, target) - own);
 			continue;
 		case RIFFLE_CROSS_OFFSET32:
-			value += slides_of_target(load, (uint64_t)t->base + value);
+			value += slides_of_place(load, (uint64_t)t->base + value);
 			break;
 		default:
 			if ((int32_t)value < 0)
 				value -=
-				    slides_of_target(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
+				    slides_of_place(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
 		}
 		riffle_put32(field, value);
 	}

@@ -116,11 +116,14 @@ static void note_last(struct work_unit *unit, uint32_t at, unsigned bytes, enum 
  * The length of an instruction that the disassembler may not know or would take for several; 0: none of these.
  * Hypervisors emulate what follows a ud2 and their name. Groups 6 and 7 of the opcode map (0f 00, 0f 01), to which new
  * system instructions keep being added (LKGS, ERETS …), have no immediate, and no displacement with a register operand.
+ * 0xea is no instruction of 64-bit code: FineIBT's thunks jump to it for its exception.
  */
 static unsigned odd_length(const uint8_t *p, uint32_t left)
 {
 	unsigned at = 0;
 
+	if (*p == 0xea)
+		return 1;
 	if (left >= 5 && (!memcmp(p, "\x0f\x0bxen", 5) || !memcmp(p, "\x0f\x0bkvm", 5)))
 		return 5;
 	if (left < 5)

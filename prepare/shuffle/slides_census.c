@@ -225,13 +225,30 @@ static void unknown(const struct census *c, const char *what, uint64_t at)
 		    (unsigned long long)(c->work->link_virt + at));
 }
 
+/*
+ * Small numbers at multiples of 4 that are read some bytes too early: the bytes of all of these words that belong to
+ * the number before are zero. Distances to so many places are not all multiples of 256.
+ */
+static bool are_small_numbers(const struct census *c, uint64_t at, uint32_t step)
+{
+	uint32_t before = (uint32_t)(-at % 4);
+
+	if (!before || step % 4)
+		return false;
+	for (; get(c->lead, at); at += step)
+		if (riffle_get32(c->work->bytes + at) << (32 - 8 * before))
+			return false;
+	return true;
+}
+
 static void judge_runs(const struct census *c)
 {
 	for (uint32_t i = 0; i < c->count && c->work->result->slides.block_count; i++)
 		for (uint32_t step = 1; step <= STEP_MAX; step++) {
 			if (c->at[i] >= step && get(c->lead, c->at[i] - step))
 				continue;
-			if (count_words(c, c->at[i], c->work->image_bytes, step, RUN_WORDS, false) == RUN_WORDS) {
+			if (count_words(c, c->at[i], c->work->image_bytes, step, RUN_WORDS, false) == RUN_WORDS &&
+			    !are_small_numbers(c, c->at[i], step)) {
 				unknown(c, "words in a row", c->at[i]);
 				return;
 			}

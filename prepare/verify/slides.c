@@ -5,7 +5,8 @@
 
 #include "prepare/verify/internal.h"
 
-#define PAST_END (64u << 10) /* up to here past the image an address is that of its end */
+#define WINDOW (INT64_C(1) << 30) /* of a kernel's addresses */
+#define PAST_END (64u << 10)      /* up to here past the image an address is that of its end */
 
 static uint32_t slide_of(const struct places *p, uint64_t offset)
 {
@@ -89,15 +90,22 @@ static void follow_refs(const struct verify *v, const struct places *p, uint8_t 
 	}
 }
 
+/* Of a place that a table names: nothing before the image slides, and what is named after it goes with its end. */
+static uint32_t place_slides(const struct places *p, int64_t place)
+{
+	return place >= 0 && place < WINDOW ? slide_of(p, (uint64_t)place) : 0;
+}
+
 /* A distance of 32 or 64 bits whose value tells what it leads to. */
-static void follow_value(const struct verify *v, const struct places *p, uint8_t *image, uint32_t at, bool wide)
+static void follow_value(const struct places *p, uint8_t *image, uint32_t at, bool wide)
 {
 	uint8_t *field = verify_slid_place(p, image, at);
 	int64_t value = wide ? (int64_t)riffle_get64(field) : (int32_t)riffle_get32(field);
-	uint64_t target = at + (uint64_t)value;
-	uint32_t amount = slide_of(p, target) - slide_of(p, at);
+	int64_t target = at + value;
+	uint32_t amount = place_slides(p, target) - slide_of(p, at);
 
-	if (target > v->image_bytes)
+	/* a per-CPU variable, counted from 0 */
+	if (target >= WINDOW || target < -WINDOW)
 		return;
 	if (wide)
 		riffle_put64(field, (uint64_t)value + (uint64_t)(int64_t)(int32_t)amount);
@@ -108,10 +116,10 @@ static void follow_value(const struct verify *v, const struct places *p, uint8_t
 static void follow_sorted(const struct verify *v, const struct places *p, uint8_t *image)
 {
 	for (uint32_t i = 0; i < v->orc.entries; i++)
-		follow_value(v, p, image, v->orc.offset + 4 * i, false);
+		follow_value(p, image, v->orc.offset + 4 * i, false);
 	for (uint32_t i = 0; i < v->extable.entries; i++)
 		for (uint32_t at = 0; at <= (v->extable.handlers ? 8u : 4u); at += 4)
-			follow_value(v, p, image, v->extable.offset + 12 * i + at, false);
+			follow_value(p, image, v->extable.offset + 12 * i + at, false);
 	for (uint32_t i = 0; i < v->mcount.entries; i++) {
 		uint8_t *field = verify_slid_place(p, image, v->mcount.offset + 8 * i);
 		uint64_t offset = riffle_get64(field) - p->delta - v->link_virt;
@@ -143,14 +151,13 @@ static void follow_halves(const struct verify *v, const struct places *p, uint8_
 			     at += halves[h].stride)
 				/* with a .rela these are references like all others */
 				if (halves[h].wide || !verify_has_ref(v, v->part[i].offset + at + halves[h].at))
-					follow_value(v, p, image, v->part[i].offset + at + halves[h].at,
-						     halves[h].wide);
+					follow_value(p, image, v->part[i].offset + at + halves[h].at, halves[h].wide);
 	if (!verify_symbol(v, "__start___tracepoints_ptrs", &from) ||
 	    !verify_symbol(v, "__stop___tracepoints_ptrs", &to))
 		return;
 	for (; from + 4 <= to; from += 4)
 		if (!verify_has_ref(v, from))
-			follow_value(v, p, image, from, false);
+			follow_value(p, image, from, false);
 }
 
 static void follow_names(const struct verify *v, const struct places *p, uint8_t *image)
@@ -165,11 +172,11 @@ static void follow_names(const struct verify *v, const struct places *p, uint8_t
 		uint32_t value = riffle_get32(field);
 
 		if (n->self_relative)
-			follow_value(v, p, image, at, false);
-		else if (!n->absolute_percpu && base + value <= v->image_bytes)
-			add32(field, slide_of(p, base + value));
-		else if (n->absolute_percpu && (int32_t)value < 0)
-			add32(field, -slide_of(p, base - 1 - (uint64_t)(int64_t)(int32_t)value));
+			follow_value(p, image, at, false);
+		else if (!n->absolute_percpu)
+			add32(field, place_slides(p, (int64_t)base + value));
+		else if ((int32_t)value < 0)
+			add32(field, -place_slides(p, (int64_t)base - 1 - (int32_t)value));
 	}
 }
 

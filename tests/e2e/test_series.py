@@ -14,7 +14,7 @@ SERIES = ["cloud-5.10", "cloud-newest"]
 if LONG:
     SERIES += ["generic-5.10", "cloud-6.16", "cloud-6.17", "cloud-6.18", "cloud-6.19", "cloud-7.0", "cloud-7.1", "cloud-7.2",
                "generic-newest"]
-ALL_RIGHT = re.compile(r"layout \d+: fgkaslr, .*: (\d+) chunks moved, (\d+) bytes compared, (\d+) unwind states looked up, "
+ALL_RIGHT = re.compile(r"layout \d+: fgkaslr(?:\+slide)?, .*: (\d+) chunks moved, (\d+) bytes compared, (\d+) unwind states looked up, "
                        r"all right")
 LAYOUTS = 5 if LONG else 1
 
@@ -51,10 +51,11 @@ def is_shuffled(guest):
     assert guest.memory_bases != MEMORY_BASES
 
 
+@pytest.mark.parametrize("mode", ["fgkaslr", "fgkaslr+slide"])
 @each_kernel
-def test_right_to_the_byte(programs, forms, fetch_kernel, kernel):
-    r = programs.riffle("verify", "--prepared", forms.prepared(kernel), "--count", LAYOUTS, fetch_kernel(kernel),
-                        timeout=900)
+def test_right_to_the_byte(programs, forms, fetch_kernel, kernel, mode):
+    r = programs.riffle("verify", f"--randomize={mode}", "--prepared", forms.prepared(kernel), "--count", LAYOUTS,
+                        fetch_kernel(kernel), timeout=900)
     assert (r.returncode, r.stderr) == (0, ""), (r.stdout[-3000:], r.stderr)
     found = [ALL_RIGHT.fullmatch(line) for line in r.stdout.splitlines()]
     assert len(found) == LAYOUTS and all(found), r.stdout[-3000:]

@@ -19,6 +19,7 @@
 #define OWN 0x308000u  /* fields of this test's own, in the second block */
 #define WIDE 0x310000u /* distances of 64 bits */
 #define OWNS 64u
+#define PAST 0x312000u /* distances to places outside the image */
 
 static const struct sk_shape shapes[] = {
     {.seed = 11, .regions = 1, .absolute_percpu = 1, .seqs = 1},
@@ -103,6 +104,27 @@ static void add_owns(struct slid *s)
 	}
 }
 
+/* Names of places that are in no section, and per-CPU variables. */
+static const int64_t outside[] = {SK_IMAGE,
+				  SK_IMAGE + 0xffff,
+				  SK_IMAGE + 0x10000,
+				  SK_IMAGE + 0x1757d4,
+				  (1 << 30) - 1,
+				  1 << 30,
+				  0x7f001000,
+				  0x7fffffff - 8,
+				  -1,
+				  -16,
+				  -(1 << 30),
+				  -(1 << 30) - 1};
+#define OUTSIDE (sizeof outside / sizeof *outside)
+
+static void add_outside(struct slid *s)
+{
+	for (uint32_t i = 0; i < OUTSIDE; i++)
+		sk_put(s->k, PAST + 4 * i, (uint64_t)outside[i] - PAST - 4 * i, 4);
+}
+
 static void add_table(struct slid *s, uint32_t at, uint32_t entries, uint32_t stride, uint32_t kind)
 {
 	s->table[s->tables++] = (struct riffle_cross_table){at, entries, stride, kind, 0, 0};
@@ -122,6 +144,7 @@ static struct slid *make(const struct sk_shape *shape)
 	uint32_t count;
 
 	add_owns(s);
+	add_outside(s);
 	memcpy(s->block, blocks, sizeof blocks);
 	memcpy(all, k->ref, k->refs * sizeof *all);
 	memcpy(all + k->refs, s->own, s->owns * sizeof *all);
@@ -142,6 +165,7 @@ static struct slid *make(const struct sk_shape *shape)
 		  shape->self_relative     ? RIFFLE_CROSS_DISTANCE32
 		  : shape->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32
 					   : RIFFLE_CROSS_OFFSET32);
+	add_table(s, PAST, OUTSIDE, 4, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, WIDE, OWNS, 16, RIFFLE_CROSS_DISTANCE64);
 	b->header.features |= RIFFLE_FEATURE_SLIDES;
 	builder_extra(b, RIFFLE_SECTION_BLOCKS, s->block, BLOCKS, sizeof *s->block);
@@ -272,6 +296,17 @@ static void expect_refs(const struct slid *s, uint8_t *expected, const struct sk
 	}
 }
 
+/* Past the image, up to the window's end, goes with the last block; what is before it stays. */
+static bool is_place(int64_t target)
+{
+	return target >= -(INT64_C(1) << 30) && target < INT64_C(1) << 30;
+}
+
+static uint64_t slide_of_place(const struct slid *s, int64_t target)
+{
+	return target < 0 ? 0 : slide_of(s, (uint32_t)target);
+}
+
 static void expect_tables(const struct slid *s, uint8_t *expected)
 {
 	for (uint32_t t = 0; t < s->tables; t++)
@@ -282,7 +317,8 @@ static void expect_tables(const struct slid *s, uint8_t *expected)
 			memcpy(&word, expected + at + own, 4);
 			switch (s->table[t].kind) {
 			case RIFFLE_CROSS_DISTANCE32:
-				add(expected + at + own, (uint64_t)slide_of(s, at + (uint32_t)word) - own, 4);
+				if (is_place((int64_t)at + word))
+					add(expected + at + own, slide_of_place(s, (int64_t)at + word) - own, 4);
 				break;
 			case RIFFLE_CROSS_DISTANCE64:
 				add(expected + at + own, (uint64_t)slide_of(s, at + (uint32_t)word) - own, 8);

@@ -94,6 +94,29 @@ static void test_sections(void **state)
 	}
 }
 
+/* Numbers of 16 bits and less, which read a byte early lead to variables; the last one of 10 is `last`. */
+static void put_numbers(struct kernel *k, uint32_t last)
+{
+	for (uint32_t i = 0; i < 10; i++) {
+		uint32_t at = RODATA + 0x1c0 + 4 * i;
+
+		name_place(k, "lead", at - 1 + ((0x110 + i) << 8));
+		riffle_put32(k->work.bytes + at, 0x110 + i + (i == 8 ? last : 0));
+	}
+}
+
+static void test_small_numbers(void **state)
+{
+	struct kernel *k = make();
+
+	(void)state;
+	put_numbers(k, 0);
+	expect(k, NULL, 0);
+	k = make();
+	put_numbers(k, 0x10u << 24);
+	expect(k, "words in a row", RODATA + 0x1bf);
+}
+
 /* Within a block, and what is known, is no lead. */
 static void test_known(void **state)
 {
@@ -160,9 +183,9 @@ static void test_nops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_runs),     cmocka_unit_test(test_constant), cmocka_unit_test(test_objects),
-	    cmocka_unit_test(test_sections), cmocka_unit_test(test_known),    cmocka_unit_test(test_unread_code),
-	    cmocka_unit_test(test_nops),
+	    cmocka_unit_test(test_runs),     cmocka_unit_test(test_constant),      cmocka_unit_test(test_objects),
+	    cmocka_unit_test(test_sections), cmocka_unit_test(test_known),         cmocka_unit_test(test_unread_code),
+	    cmocka_unit_test(test_nops),     cmocka_unit_test(test_small_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
