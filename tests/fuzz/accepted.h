@@ -5,4 +5,17 @@
 
 __attribute__((weak)) unsigned long fuzz_accepted;
 
+/* Of a target's own functions that compare nothing of interest: coverage of them would take time and guide nowhere. */
+#ifdef __clang__
+#define FUZZ_UNTRACED __attribute__((no_sanitize("coverage")))
+#else
+#define FUZZ_UNTRACED
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FUZZ_POISONS /* memory can be marked as out of bounds */
+#endif
+#endif
+
 #endif
