@@ -167,17 +167,54 @@ int machine_snapshot_may(const struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
-/* Pauses the guest, and takes its state. Nothing is written yet. */
-static int begin_saving(struct saving *s, struct machine *m, struct riffle_error *error)
+/* A file that may not grow is an error of the write, and not the end of a process that has a handler for the signal. */
+static void hold_too_large(sigset_t *before)
 {
+	sigset_t too_large;
+
+	sigemptyset(&too_large);
+	sigaddset(&too_large, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &too_large, before);
+}
+
+static void forget_too_large(const sigset_t *before)
+{
+	const struct timespec now = {0};
+	sigset_t too_large;
+
+	sigemptyset(&too_large);
+	sigaddset(&too_large, SIGXFSZ);
+	if (sigismember(before, SIGXFSZ) != 1)
+		while (sigtimedwait(&too_large, NULL, &now) < 0 && errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+/* Pauses the guest, and takes its state. In a new file for all memory something may be written before. */
+static int begin_saving(struct saving *s, struct machine *m, const struct machine_snapshot *snapshot,
+			struct riffle_error *error)
+{
+	sigset_t before;
 	int status;
 
-	*s = (struct saving){.machine = m, .begun = loop_now()};
+	*s = (struct saving){.machine = m,
+			     .memory = {.fd = snapshot->memory_fd,
+					.changed = snapshot->changed,
+					.fresh = snapshot->fresh,
+					.pagemap_fd = m->pagemap_fd}};
 	if ((status = machine_snapshot_may(m, error)))
 		return status;
 	if (getrandom(s->id, sizeof s->id, 0) != sizeof s->id)
 		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
-	s->to_resume = vm_state(m->vm) == VM_RUNNING;
+	if (vm_state(m->vm) == VM_RUNNING) {
+		hold_too_large(&before);
+		status = memory_save_prepare(m->vm, &s->memory, error);
+		forget_too_large(&before);
+		if (status)
+			return status;
+		s->to_resume = true;
+	}
+	s->begun = loop_now();
 	if ((status = machine_control(m, MACHINE_PAUSE, error)))
 		return status;
 	if (vm_state(m->vm) == VM_ENDED)
@@ -196,10 +233,6 @@ static int write_files(struct saving *s, struct machine_snapshot *snapshot, stru
 {
 	int status;
 
-	s->memory.fd = snapshot->memory_fd;
-	s->memory.changed = snapshot->changed;
-	s->memory.fresh = snapshot->fresh;
-	s->memory.pagemap_fd = s->machine->pagemap_fd;
 	status = memory_save(s->machine->vm, &s->memory, error);
 	let_go(s);
 	snapshot->paused_ns = loop_now() - s->begun;
@@ -211,21 +244,14 @@ static int write_files(struct saving *s, struct machine_snapshot *snapshot, stru
 	return status ? status : write_state(snapshot->state_fd, &s->writer, error);
 }
 
-/* A file that may not grow is an error of the write, and not the end of a process that has a handler for the signal. */
 static int write_saving(struct saving *s, struct machine_snapshot *snapshot, struct riffle_error *error)
 {
-	const struct timespec now = {0};
-	sigset_t too_large, before;
+	sigset_t before;
 
-	sigemptyset(&too_large);
-	sigaddset(&too_large, SIGXFSZ);
-	pthread_sigmask(SIG_BLOCK, &too_large, &before);
+	hold_too_large(&before);
 	int status = write_files(s, snapshot, error);
 
-	if (sigismember(&before, SIGXFSZ) != 1)
-		while (sigtimedwait(&too_large, NULL, &now) < 0 && errno == EINTR)
-			;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	forget_too_large(&before);
 	return status;
 }
 
@@ -244,7 +270,7 @@ static void end_saving(struct saving *s, bool saved)
 int machine_snapshot_write(struct machine *m, struct machine_snapshot *snapshot, struct riffle_error *error)
 {
 	struct saving saving;
-	int status = begin_saving(&saving, m, error);
+	int status = begin_saving(&saving, m, snapshot, error);
 
 	if (!status)
 		status = write_saving(&saving, snapshot, error);
@@ -381,7 +407,7 @@ static int create(struct machine *m, struct snapshot_file *state, struct snapsho
 					    .changed = changed,
 					    .fresh = in_place < 0};
 	struct saving saving;
-	int status = begin_saving(&saving, m, error);
+	int status = begin_saving(&saving, m, &snapshot, error);
 
 	if (!status && in_place >= 0)
 		status = forget_state(state->name, error);

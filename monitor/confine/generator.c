@@ -93,7 +93,8 @@ static const int open_calls[] = {SCMP_SYS(openat),  SCMP_SYS(open),   SCMP_SYS(n
 static const unsigned long open_ioctls[] = {BLKGETSIZE64, BLKSSZGET, 0};
 
 /* Snapshots: read state from KVM, write memory and state to files. */
-static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(ftruncate), SCMP_SYS(fstat), END_OF_LIST};
+static const int save_calls[] = {SCMP_SYS(recvmsg), SCMP_SYS(ftruncate), SCMP_SYS(fstat), SCMP_SYS(fstatfs),
+				 END_OF_LIST};
 static const unsigned long save_ioctls[] = {KVM_GET_SREGS,
 					    KVM_GET_DEBUGREGS,
 					    KVM_GET_LAPIC,

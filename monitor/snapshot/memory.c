@@ -3,10 +3,13 @@
 #include "monitor/snapshot/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/fail.h"
@@ -91,10 +94,10 @@ static void add_touched(struct page_set *set, const struct guest_memory *memory,
 		add_range(set, 0, set->pages);
 }
 
-/* Takes KVM's log, which starts anew, and the monitor's marks. */
-static int add_dirty(struct page_set *set, struct vm *vm, struct riffle_error *error)
+/* Takes KVM's log, which starts anew. */
+static int add_logged(struct page_set *set, const struct vm *vm, struct riffle_error *error)
 {
-	struct guest_memory *memory = &vm->memory;
+	const struct guest_memory *memory = &vm->memory;
 	uint64_t *log = calloc(set->pages / 64 + 1, sizeof *log), first = 0;
 
 	if (!log)
@@ -113,9 +116,14 @@ static int add_dirty(struct page_set *set, struct vm *vm, struct riffle_error *e
 		first += pages;
 	}
 	free(log);
+	return 0;
+}
+
+/* Takes the monitor's marks. */
+static void add_marked(struct page_set *set, const struct guest_memory *memory)
+{
 	for (uint64_t i = 0; i < set->pages / 64; i++)
 		set->bits[i] |= atomic_exchange(&memory->dirty[i], 0);
-	return 0;
 }
 
 static int choose_pages(struct page_set *set, struct vm *vm, struct memory_save *save, bool *whole,
@@ -126,12 +134,13 @@ static int choose_pages(struct page_set *set, struct vm *vm, struct memory_save 
 	*whole = !save->changed || memory->unsaved;
 	save->untracked = save->changed && memory->unsaved && !memory->dirty;
 	if (memory->dirty) {
-		int status = add_dirty(set, vm, error);
+		int status = add_logged(set, vm, error);
 
 		if (status)
 			return status;
+		add_marked(set, memory);
 	}
-	if (*whole) {
+	if (*whole && !save->copied) {
 		add_touched(set, memory, save->pagemap_fd);
 	} else {
 		add_range(set, MONITOR_PAGES_FROM / GUEST_PAGE, MONITOR_PAGES_TO / GUEST_PAGE);
@@ -171,56 +180,170 @@ static int write_all(int fd, const uint8_t *from, uint64_t offset, size_t bytes,
 	return 0;
 }
 
-/* Runs of neighbours go in one call. Zeros stay a hole in a new file that gets all of the memory. */
-static int write_pages(const struct page_set *set, const struct guest_memory *memory, struct memory_save *save,
-		       bool leave_holes, struct riffle_error *error)
-{
-	const uint8_t *start = guest_memory_start(memory);
-	int status = 0;
+/* Which pages of a set are written: not zeros, unless the file may hold something else in their place. */
+struct writing {
+	const struct page_set *set;
+	const uint8_t *start;   /* of the memory */
+	bool leave_holes;       /* the file is new */
+	const uint64_t *copied; /* what it holds all the same; NULL: nothing */
+};
 
-	for (uint64_t page = 0; !status && page < set->pages;) {
+static bool is_written(const struct writing *w, uint64_t page)
+{
+	return has_page(w->set, page) && !(w->leave_holes && !(w->copied && w->copied[page / 64] >> page % 64 & 1) &&
+					   is_zero(w->start + page * GUEST_PAGE));
+}
+
+/* The next run of such pages from `page` on; at most WRITE_PAGES. False: there is none. */
+static bool next_run(const struct writing *w, uint64_t page, uint64_t *from, uint64_t *to)
+{
+	while (page < w->set->pages) {
 		uint64_t end = page;
 
-		if (page % 64 == 0 && !set->bits[page / 64]) {
+		if (page % 64 == 0 && !w->set->bits[page / 64]) {
 			page += 64;
 			continue;
 		}
-		while (end < set->pages && end - page < WRITE_PAGES && has_page(set, end) &&
-		       !(leave_holes && is_zero(start + end * GUEST_PAGE)))
+		while (end < w->set->pages && end - page < WRITE_PAGES && is_written(w, end))
 			end++;
-		if (end == page) {
-			page++;
-			continue;
+		if (end > page) {
+			*from = page;
+			*to = end;
+			return true;
 		}
-		status =
-		    write_all(save->fd, start + page * GUEST_PAGE, page * GUEST_PAGE, (end - page) * GUEST_PAGE, error);
-		save->written += (end - page) * GUEST_PAGE;
-		page = end;
+		page++;
 	}
+	return false;
+}
+
+/* Runs of neighbours go in one call. `done` gets the pages that were written; NULL: not needed. */
+static int write_pages(const struct writing *w, struct memory_save *save, struct page_set *done,
+		       struct riffle_error *error)
+{
+	uint64_t from, to = 0;
+	int status = 0;
+
+	while (!status && next_run(w, to, &from, &to)) {
+		uint64_t offset = from * GUEST_PAGE, bytes = (to - from) * GUEST_PAGE;
+
+		status = write_all(save->fd, w->start + offset, offset, bytes, error);
+		save->written += bytes;
+		if (done)
+			add_range(done, from, to);
+	}
+	return status;
+}
+
+static int set_size(const struct guest_memory *memory, const struct memory_save *save, struct riffle_error *error)
+{
+	if (ftruncate(save->fd, (off_t)guest_memory_bytes(memory)) < 0)
+		return riffle_fail_system(error, errno, "memory file", "cannot be made as large as the memory");
+	return 0;
+}
+
+static int make_set(struct page_set *set, uint64_t **owner, const struct guest_memory *memory,
+		    struct riffle_error *error)
+{
+	set->pages = guest_memory_bytes(memory) / GUEST_PAGE;
+	*owner = set->bits = calloc(set->pages / 64 + 1, sizeof *set->bits);
+	return set->bits ? 0 : riffle_fail(error, RIFFLE_ERR_MEMORY, "pages", "out of memory");
+}
+
+/*
+ * Whoever writes a page from now on, it is in KVM's log or has the monitor's mark. A mark is made before the page is
+ * written, which may be after it was copied here: so the marks stay, and all marked pages are written again.
+ */
+static int copy_running(const struct vm *vm, struct memory_save *save, const struct writing *w,
+			struct riffle_error *error)
+{
+	struct page_set taken, copied;
+	int status;
+
+	if ((status = make_set(&taken, &save->taken, &vm->memory, error)) ||
+	    (status = make_set(&copied, &save->copied, &vm->memory, error)) ||
+	    (status = add_logged(&taken, vm, error)) || (status = set_size(&vm->memory, save, error)))
+		return status;
+	return write_pages(w, save, &copied, error);
+}
+
+static bool is_in_memory(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/* Copying into pages that are there takes a third less. Elsewhere there are no pages to allocate, only blocks. */
+static int allocate_pages(const struct memory_save *save, const struct writing *w, struct riffle_error *error)
+{
+	uint64_t from, to = 0;
+
+	if (!is_in_memory(save->fd))
+		return 0;
+	while (next_run(w, to, &from, &to))
+		if (fallocate(save->fd, FALLOC_FL_KEEP_SIZE, (off_t)(from * GUEST_PAGE),
+			      (off_t)((to - from) * GUEST_PAGE)) < 0) {
+			if (errno == EOPNOTSUPP || errno == EINTR)
+				break; /* the writes allocate what is missing */
+			return riffle_fail_system(error, errno, "memory file", "cannot be written");
+		}
+	return 0;
+}
+
+int memory_save_prepare(const struct vm *vm, struct memory_save *save, struct riffle_error *error)
+{
+	const struct guest_memory *memory = &vm->memory;
+	struct page_set set;
+	uint64_t *owner;
+	int status;
+
+	save->written = 0;
+	save->was_unsaved = memory->unsaved;
+	/* without a pagemap this would read, and so allocate, all of the guest's memory */
+	if ((save->changed && !memory->unsaved) || !save->fresh || save->pagemap_fd < 0)
+		return 0;
+	if ((status = make_set(&set, &owner, memory, error)))
+		return status;
+
+	const struct writing w = {.set = &set, .start = guest_memory_start(memory), .leave_holes = true};
+
+	add_touched(&set, memory, save->pagemap_fd);
+	status = memory->dirty ? copy_running(vm, save, &w, error) : allocate_pages(save, &w, error);
+	free(owner);
 	return status;
 }
 
 int memory_save(struct vm *vm, struct memory_save *save, struct riffle_error *error)
 {
 	struct guest_memory *memory = &vm->memory;
-	struct page_set set = {.pages = guest_memory_bytes(memory) / GUEST_PAGE};
-	bool whole;
+	struct page_set set;
+	uint64_t *owner;
+	bool whole = false;
 	int status;
 
-	save->written = 0;
+	if (!save->copied)
+		save->written = 0;
 	save->was_unsaved = memory->unsaved;
-	save->taken = set.bits = calloc(set.pages / 64 + 1, sizeof *set.bits);
-	if (!set.bits)
-		return riffle_fail(error, RIFFLE_ERR_MEMORY, "pages", "out of memory");
+	if ((status = make_set(&set, &owner, memory, error)))
+		return status;
+
+	const struct writing w = {
+	    .set = &set, .start = guest_memory_start(memory), .leave_holes = save->fresh, .copied = save->copied};
+
 	status = choose_pages(&set, vm, save, &whole, error);
-	if (!status && ftruncate(save->fd, (off_t)guest_memory_bytes(memory)) < 0)
-		status = riffle_fail_system(error, errno, "memory file", "cannot be made as large as the memory");
+	if (!status)
+		status = set_size(memory, save, error);
 	if (!status && whole && !save->fresh)
 		add_range(&set, 0, set.pages); /* whatever the file had goes */
 	if (!status)
-		status = write_pages(&set, memory, save, save->fresh, error);
+		status = write_pages(&w, save, NULL, error);
 	if (!status)
 		memory->unsaved = false;
+	if (save->taken)
+		for (uint64_t i = 0; i < set.pages / 64; i++)
+			set.bits[i] |= save->taken[i];
+	free(save->taken);
+	save->taken = owner;
 	return status;
 }
 
@@ -228,6 +351,8 @@ void memory_save_end(struct vm *vm, struct memory_save *save, bool kept)
 {
 	struct guest_memory *memory = &vm->memory;
 
+	free(save->copied);
+	save->copied = NULL;
 	if (!save->taken)
 		return;
 	for (uint64_t i = 0; !kept && memory->dirty && i < guest_memory_bytes(memory) / GUEST_PAGE / 64; i++)

@@ -14,10 +14,19 @@ struct memory_save {
 	/* the result */
 	uint64_t written; /* bytes */
 	bool untracked;   /* nothing told what changed: all of it was written */
-	/* for memory_save_end() */
-	uint64_t *taken; /* a bit a page */
+	/* its own, until memory_save_end(); NULL before */
+	uint64_t *taken;  /* a bit a page: what will not be in KVM's log or the monitor's marks again */
+	uint64_t *copied; /* pages that the file holds already */
 	bool was_unsaved;
 };
+
+/*
+ * Optional, while the guest runs, for a new file that gets all of the memory: makes memory_save() shorter, for which
+ * the guest stands still. Where writes are tracked, the memory is copied now, and memory_save() repeats what was
+ * written meanwhile. Otherwise a tmpfs allocates pages now for what the guest has touched. A file system that is full
+ * is noticed here in both cases. Call memory_save_end() in the end, whatever it returns. Errors: IO, MEMORY.
+ */
+int memory_save_prepare(const struct vm *vm, struct memory_save *save, struct riffle_error *error);
 
 /*
  * Writes the memory of a VM whose vCPUs are parked and whose devices are paused. `changed` needs either tracked memory

@@ -19,7 +19,7 @@ done
 # a new pattern in each round, bypassing the page cache; ends if a block differs from what was written
 verify() {
 	n=0
-	while :; do
+	while [ ! -e /tmp/stop ]; do
 		n=$((n + 1))
 		yes "round $n" | head -c 1048576 >/tmp/pattern
 		dd if=/tmp/pattern of=/dev/vda bs=64k oflag=direct conv=notrunc 2>/dev/null || echo "snapshot: disk FAILED writing"
@@ -27,7 +27,11 @@ verify() {
 		cmp -s /tmp/pattern /tmp/back && echo "snapshot: disk $n" || echo "snapshot: disk FAILED in round $n"
 	done
 }
-[ -b /dev/vda ] && verify &
+verifier=
+if [ -b /dev/vda ]; then
+	verify &
+	verifier=$!
+fi
 (n=0; while sleep 1; do n=$((n + 1)); echo "snapshot: tick $n $(cut -d' ' -f1 /proc/uptime)"; done) &
 
 while read -r line; do
@@ -37,5 +41,8 @@ while read -r line; do
 	esac
 done
 dmesg | grep -E "crng reseeded|WARNING:|BUG|soft lockup|rcu.*stall|vmgenid" | grep -v hw-vuln
+# a disk that is in use when the kernel resets it reports errors
+: >/tmp/stop
+[ -z "$verifier" ] || wait "$verifier"
 echo "snapshot: done"
 poweroff -f

@@ -309,6 +309,100 @@ int fallocate(int fd, int mode, off_t from, off_t bytes)
 	return (int)syscall(SYS_fallocate, fd, mode, from, bytes);
 }
 
+/* What was copied before the guest stood still is copied again where a write is known, and only there. */
+static void test_prepared(void **unused)
+{
+	struct vm *vm = make_vm(NULL, true);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+	uint64_t monitors = 0x61 * 4096;
+	uint8_t byte;
+
+	(void)unused;
+	put(vm, 0x200000, 1);
+	put(vm, 0x300000, 2);
+	assert_int_equal(save_memory(vm, &save), 0); /* takes the marks */
+	close(save.fd);
+	save.fd = file();
+	assert_int_equal(memory_save_prepare(vm, &save, NULL), 0);
+	assert_int_equal(save.written, 2 * 4096);
+	assert_int_equal(pread(save.fd, &byte, 1, 0x300000), 1);
+	assert_int_equal(byte, 2);
+	*guest_memory_start(&vm->memory) = 6; /* in no log: stays out of the file */
+	*(guest_memory_start(&vm->memory) + 0x200000) = 7;
+	put(vm, 0x300000, 0);
+	put(vm, 0x400000, 4);
+	put(vm, 0x500000, 5);
+	assert_true(guest_memory_discard(&vm->memory, guest_memory_at(&vm->memory, 0x500000, 4096), 4096));
+	assert_int_equal(memory_save(vm, &save, NULL), 0);
+	assert_int_equal(save.written, 4 * 4096);
+	assert_int_equal(lseek(save.fd, 0, SEEK_DATA), 0x200000);
+	assert_int_equal(lseek(save.fd, 0x500000, SEEK_DATA), -1); /* was never anything but zeros in the file */
+	*guest_memory_start(&vm->memory) = 0;
+	*(guest_memory_start(&vm->memory) + 0x200000) = 1;
+	assert_file_is(save.fd, vm);
+
+	int whole = save.fd;
+
+	/* it got no name: what it took is in the next changes against the one before */
+	memory_save_end(vm, &save, false);
+	save.fd = file();
+	save.changed = true;
+	save.fresh = false;
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_int_equal(save.written, monitors + 3 * 4096);
+	close(save.fd);
+	close(whole);
+	close(save.pagemap_fd);
+	vm_destroy(vm);
+}
+
+/* Marks from before are written twice: a device may write a page after it was copied, having marked it before. */
+static void test_prepared_with_marks(void **unused)
+{
+	struct vm *vm = make_vm(NULL, true);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+
+	(void)unused;
+	put(vm, 0x200000, 1);
+	assert_int_equal(memory_save_prepare(vm, &save, NULL), 0);
+	*(guest_memory_start(&vm->memory) + 0x200000) = 2;
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_int_equal(save.written, 2 * 4096);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	close(save.pagemap_fd);
+	vm_destroy(vm);
+}
+
+/* Without a log a file in memory gets its pages early, for what is not zero. */
+static void test_allocated_early(void **unused)
+{
+	struct vm *vm = make_vm(NULL, false);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = pagemap()};
+	struct stat st;
+
+	(void)unused;
+	put(vm, 0x200000, 1);
+	put(vm, 0x300000, 0);
+	assert_int_equal(memory_save_prepare(vm, &save, NULL), 0);
+	assert_int_equal(fstat(save.fd, &st), 0);
+	assert_int_equal(st.st_blocks, 8);
+	put(vm, 0x400000, 2);
+	assert_int_equal(save_memory(vm, &save), 0);
+	assert_int_equal(fstat(save.fd, &st), 0);
+	assert_int_equal(st.st_blocks, 2 * 8);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	save.fd = file();
+	no_room = true;
+	assert_int_equal(memory_save_prepare(vm, &save, NULL), RIFFLE_ERR_IO);
+	no_room = false;
+	memory_save_end(vm, &save, false);
+	close(save.fd);
+	close(save.pagemap_fd);
+	vm_destroy(vm);
+}
+
 /* There is no room for what the guest would write between the pieces: it runs of a copy, without the file. */
 static void test_own_file_without_room(void **unused)
 {
@@ -524,6 +618,9 @@ int main(void)
 	    cmocka_unit_test(test_given_back),
 	    cmocka_unit_test(test_from_file),
 	    cmocka_unit_test(test_own_file),
+	    cmocka_unit_test(test_prepared),
+	    cmocka_unit_test(test_prepared_with_marks),
+	    cmocka_unit_test(test_allocated_early),
 	    cmocka_unit_test(test_own_file_without_room),
 	    cmocka_unit_test(test_own_file_in_pieces),
 	    cmocka_unit_test(test_wrong_files),
