@@ -202,6 +202,7 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 	    .thread_name = m->config.vcpu_name,
 	    .cpu = m->config.cpu,
 	    .can_save = m->config.can_save || m->restored,
+	    .restored = m->restored,
 	    .track_dirty = m->config.track_dirty,
 	    .memory_file = m->memory_file,
 	};

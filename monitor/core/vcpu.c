@@ -69,7 +69,8 @@ static int wire_lapic(int fd, struct riffle_error *error)
 	return 0;
 }
 
-int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error)
+int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, bool bare,
+		struct riffle_error *error)
 {
 	do
 		vcpu->fd = ioctl(vm_fd, KVM_CREATE_VCPU, (unsigned long)vcpu->id);
@@ -87,6 +88,8 @@ int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpu
 		guest_cpuid_set_tsc(cpuid, tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
 	}
 	guest_cpuid_set_apic_id(cpuid, vcpu->id);
+	if (bare)
+		return 0;
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_SET_CPUID2", "failed");
 	int status = set_msrs(vcpu->fd, error);

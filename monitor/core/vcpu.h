@@ -26,8 +26,12 @@ struct vcpu {
 	struct vcpu_counters counters;
 };
 
-/* Creates vCPU `vcpu->id` in its reset state. On failure vcpu_destroy() frees what was created. */
-int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, struct riffle_error *error);
+/*
+ * Creates vCPU `vcpu->id` in its reset state; with `bare` it still needs its CPUID, MSRs and APIC. On failure
+ * vcpu_destroy() frees what was created.
+ */
+int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, bool bare,
+		struct riffle_error *error);
 void vcpu_destroy(struct vcpu *vcpu);
 
 /* The MSR modifiers of the template and of *config itself. Errors: IO, UNSUPPORTED (an MSR that KVM does not have). */

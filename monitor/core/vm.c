@@ -142,6 +142,8 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 	if (run_bytes < (int)sizeof(struct kvm_run))
 		return riffle_fail_system(error, errno, "KVM_GET_VCPU_MMAP_SIZE", "failed");
 	int status = read_cpuid(vm, error);
+	/* setting what is replaced soon would take time; modifiers change MSRs that the CPUID has to allow */
+	bool bare = vm->config.restored && vm->config.cpu.template == CPU_TEMPLATE_NONE && !vm->config.cpu.msr_count;
 
 	if (!status && vm->config.can_save)
 		status = ask_capabilities(vm, error);
@@ -150,7 +152,7 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error)
 	while (!status && vm->vcpus_made < vm->config.vcpus) {
 		struct vcpu *vcpu = &vm->vcpus[vm->vcpus_made];
 
-		status = vcpu_create(vcpu, vm->vm_fd, (size_t)run_bytes, &vm->cpuid, error);
+		status = vcpu_create(vcpu, vm->vm_fd, (size_t)run_bytes, &vm->cpuid, bare, error);
 		if (!status)
 			status = vcpu_modify_msrs(vcpu, &vm->config.cpu, error);
 		vm->vcpus_made++;

@@ -22,6 +22,7 @@ struct vm_config {
 	const struct guest_memory_file *memory_file; /* NULL: anonymous memory */
 	bool track_dirty;                            /* for snapshots of what changed */
 	bool can_save;                               /* its state will be saved or restored (monitor/snapshot) */
+	bool restored;                               /* its vCPUs get all of their state from a snapshot */
 	bool unconfined;                             /* leave the system call filter out of the vCPUs' threads */
 	bool timed;                                  /* note how long exits take */
 	const char *thread_name; /* of the vCPUs' threads, before their number; stays; NULL: "vcpu" */
