@@ -222,6 +222,8 @@ static scmp_filter_ctx make_filter(const struct kind *kind)
 
 	if (!filter)
 		check(-1);
+	/* 32-bit system calls too: their default would end the thread alone, with its locks, and nobody would notice */
+	check(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP));
 	allow_all(filter, common_calls);
 	allow_all(filter, kind->calls);
 	allow_ioctls(filter, kind->ioctls);

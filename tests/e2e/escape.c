@@ -18,22 +18,6 @@
 #include "escape.h"
 #include "monitor/confine/confine.h"
 
-pid_t victim, starter;
-int port, kvm = -1, tun = -1, disk = -1;
-
-static const char *const kinds[CONFINE_KINDS] = {
-    [CONFINE_LOOP] = "loop",
-    [CONFINE_LOOP_CONNECTS] = "loop_connects",
-    [CONFINE_LOOP_OPENS] = "loop_opens",
-    [CONFINE_LOOP_DEBUGS] = "loop_debugs",
-    [CONFINE_LOOP_SAVES] = "loop_saves",
-    [CONFINE_LOOP_SAVES_CONNECTS] = "loop_saves_connects",
-    [CONFINE_VCPU] = "vcpu",
-    [CONFINE_WRITER] = "writer",
-    [CONFINE_DISK] = "disk",
-    [CONFINE_API] = "api",
-};
-
 /* The file is what it was before each attempt, where it can be made: outside of a jail. */
 static void restore(void)
 {
@@ -71,22 +55,19 @@ static const char *attempt(int kind, bool (*act)(void))
 	return WEXITSTATUS(status) == 1 ? "REACHED" : WEXITSTATUS(status) ? "UNCONFINED" : "refused";
 }
 
-static const struct attempt *const lists[] = {attempts_on_files, attempts_on_processes, attempts_on_network,
-					      attempts_on_privileges};
-
 int main(int argc, char **argv)
 {
 	int kind = -1, at = argc - 4;
 
 	if (argc == 2 && !strcmp(argv[1], "--kinds")) {
 		for (int i = 0; i < CONFINE_KINDS; i++)
-			puts(kinds[i] ? kinds[i] : "a kind without a name here");
+			puts(attempt_kinds[i] ? attempt_kinds[i] : "a kind without a name here");
 		return 0;
 	}
 	if (argc < 5)
 		return 1; /* execute_itself() came here: its attempt's exit status */
 	for (int i = 0; i < CONFINE_KINDS; i++)
-		if (!strcmp(argv[at], kinds[i]))
+		if (!strcmp(argv[at], attempt_kinds[i]))
 			kind = i;
 	if (kind < 0 && strcmp(argv[at], "open"))
 		return 2;
@@ -99,8 +80,8 @@ int main(int argc, char **argv)
 	(void)epoll_create1(0);
 	(void)syscall(SYS_io_uring_setup, 4, &(struct io_uring_params){0});
 	printf("begin %d %d %d\n", kvm >= 0, tun >= 0, disk >= 0);
-	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-		for (const struct attempt *a = lists[i]; a->name; a++) {
+	for (size_t i = 0; attempt_lists[i]; i++)
+		for (const struct attempt *a = attempt_lists[i]; a->name; a++) {
 			restore();
 			printf("%s %s %s\n", argv[at], a->name, attempt(kind, a->act));
 		}

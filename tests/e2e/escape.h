@@ -24,6 +24,9 @@ struct attempt {
 extern const struct attempt attempts_on_files[], attempts_on_processes[], attempts_on_network[],
     attempts_on_privileges[];
 
+extern const struct attempt *const attempt_lists[]; /* NULL at the end */
+extern const char *const attempt_kinds[];           /* by enum confine_kind */
+
 extern pid_t victim, starter; /* processes outside, the first of the jail's own user */
 extern int port;              /* of a TCP server outside */
 extern int kvm, tun, disk;    /* descriptors of a monitor */

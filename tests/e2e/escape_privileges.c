@@ -19,21 +19,22 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The C library's functions would change all threads of a process, and wait for them. */
 static bool become_root(void)
 {
-	return done(setresuid(0, 0, 0));
+	return done(syscall(SYS_setresuid, 0, 0, 0));
 }
 
 static bool become_root_group(void)
 {
-	return done(setresgid(0, 0, 0));
+	return done(syscall(SYS_setresgid, 0, 0, 0));
 }
 
 static bool take_groups(void)
 {
 	const gid_t root = 0;
 
-	return done(setgroups(1, &root));
+	return done(syscall(SYS_setgroups, 1, &root));
 }
 
 static bool take_capabilities(void)

@@ -620,6 +620,62 @@ for each in KINDS:
 
 
 @check
+def nothing_escapes_from_riffle_vmm(j):
+    """
+    riffle-vmm itself in a jail (escape_vmm.c): one thread of each kind that it has makes every attempt, in the process that then
+    goes on to run a guest. Before the API's thread is confined, those that the jail alone does not stop succeed.
+    """
+    program = j.programs / "escape-vmm"
+    victim = Victim(j.programs / "escape")
+    handle = j.directory / "netns"
+    handle.touch()
+    subprocess.run(["unshare", f"--net={handle}", "true"], check=True)
+    root = j.root(program="escape-vmm")
+    root.mkdir(parents=True)
+    os.chown(root, UID, GID)
+    shutil.copy(j.programs / "spin", root / "kernel")
+    (root / "drive").write_bytes(bytes(1 << 20))
+    (root / "attempts").write_text(" ".join(victim.arguments("")[1:]))
+    (root / "other").write_bytes(bytes(1 << 20))
+    drives = [{"drive_id": name, "path_on_host": f"/{name}", "is_root_device": False} for name in ("drive", "other")]
+    (root / "vm.json").write_text(json.dumps({
+        "boot-source": {"kernel_image_path": "/kernel"}, "drives": drives,
+        "machine-config": {"vcpu_count": 2, "mem_size_mib": 64}, "vsock": {"guest_cid": 3, "uds_path": "/v.sock"}}))
+    for name in ("kernel", "drive", "other", "vm.json", "attempts"):
+        os.chown(root / name, UID, GID)
+    try:
+        r = j.run("--daemonize", "--netns", handle, exec_file=program,
+                  extra=("--config-file", "/vm.json", "--accept-emulation", "--log-path", "/log"))
+        assert r.returncode == 0, r
+        j.pids.append(int((root / "escape-vmm.pid").read_text()))
+        kinds = {"before", "api", "loop_opens", "vcpu", "writer", "disk"}
+        for _ in range(1200):
+            lines = [line.split() for line in (root / "results").read_text().splitlines()] if (root / "results").exists() else []
+            ended = {line[0] for line in lines if line[1:] == ["end"]}
+            if ended >= kinds:
+                break
+            time.sleep(0.05)
+        assert ended == kinds, (ended, lines[-3:], (root / "log").read_text())
+        for kind in kinds - {"before"}:
+            results = {name: result for name, result in (line[1:] for line in lines if line[0] == kind and len(line) == 3)}
+            assert len(results) >= 60, (kind, len(results))
+            bad = {name: result for name, result in results.items() if result not in ("killed", "refused")}
+            assert not bad, (kind, bad)
+            assert sum(result == "killed" for result in results.values()) >= 40, results
+        before = {line[1] for line in lines if line[0] == "before" and line[2:] == ["REACHED"]}
+        assert {"fork_process", "limit_victim", "slow_victim", "map_code", "socket_inet6"} <= before and len(before) >= 20, before
+        victim.untouched()
+        with socket.socket(socket.AF_UNIX) as api:
+            api.connect(str(root / "run/firecracker.socket"))
+            api.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert b'"state":"Running"' in api.recv(4096)
+    finally:
+        j.end()
+        victim.end()
+        subprocess.run(["umount", handle], check=True)
+
+
+@check
 def abstract_sockets_and_signals_end_at_the_jail(j):
     """In the caller's network namespace, without any filter: isolated only by Landlock, if the kernel has scopes."""
     create_ruleset = 444
