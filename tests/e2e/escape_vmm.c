@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ int __real_confine_thread(enum confine_kind kind, struct riffle_error *error);
 int __wrap_confine_thread(enum confine_kind kind, struct riffle_error *error);
 int __real_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
 int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+int __real_fstatfs64(int fd, struct statfs *fs);
+int __wrap_fstatfs64(int fd, struct statfs *fs);
 
 static int results = -1;
 /* one thread at a time: some attempts are visible to the others */
@@ -62,6 +65,16 @@ int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned
 		return -ENOSYS;
 	before = true;
 	return __real_io_uring_queue_init(entries, ring, flags);
+}
+
+/* Files on a tmpfs are on a disk: they would need neither. */
+int __wrap_fstatfs64(int fd, struct statfs *fs)
+{
+	int status = __real_fstatfs64(fd, fs);
+
+	if (!status && results >= 0)
+		fs->f_type = 0;
+	return status;
 }
 
 /* The monitor's own, as far as it has them at this time. */

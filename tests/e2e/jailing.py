@@ -79,10 +79,9 @@ class Jails:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in self.pids:
-            while os.path.lexists(f"/proc/{pid}/root"):
-                if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-                    break
-                time.sleep(0.02)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                while pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                    time.sleep(0.02)
 
 
 def parse(text):
