@@ -130,9 +130,16 @@ static void attempt_all(const char *kind)
 	say(kind, "end", "");
 }
 
-/* What the jail alone leaves to them: shows that the attempts are real here too. */
+/* What the jail alone leaves to them: shows that the attempts are real here too. Their victim is one that may suffer.
+ */
 static void attempt_before(void)
 {
+	pid_t real = victim;
+
+	victim = fork();
+	if (victim == 0)
+		for (;;)
+			pause();
 	for (size_t i = 0; attempt_lists[i]; i++)
 		for (const struct attempt *a = attempt_lists[i]; a->name; a++) {
 			int status;
@@ -148,6 +155,9 @@ static void attempt_before(void)
 				say("before", a->name,
 				    WIFEXITED(status) && WEXITSTATUS(status) == 1 ? "REACHED" : "refused");
 		}
+	kill(victim, SIGKILL);
+	waitpid(victim, NULL, 0);
+	victim = real;
 	say("before", "end", "");
 }
 
