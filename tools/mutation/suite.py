@@ -19,6 +19,7 @@ APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"] if os.ge
 INSIDE = 'mount -t tmpfs -o size=2g tmpfs /tmp && mount -t proc proc /proc && export TMPDIR=/tmp && exec "$@"'
 SILENT = 20             # minimum seconds without output or processor time after which a run counts as hanging
 TICKS = os.sysconf("SC_CLK_TCK")
+REACH_SIZE = 64 << 20   # one byte for each of a program
 
 
 @dataclasses.dataclass
@@ -30,6 +31,7 @@ class Test:
     directory: str
     cpu: float = 0.0    # of the unmutated run
     silence: float = 0.0
+    spared: frozenset = frozenset()     # functions in the program that the test does not enter
 
 
 def family(pid):
@@ -91,10 +93,16 @@ class Tree:
         except OSError:
             raise RuntimeError(f"{work}: another run works there: --work names another directory") from None
         self.log = work / "log"
+        self.reach, self.marks = self.tree / "build-reach", work / "marks"
         self.known_inputs, self.known_tests = {}, []
         self.update()
         if not (self.build / "build.ninja").exists():
             self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
+        if not (self.reach / "build.ninja").exists():
+            words = ["-finstrument-functions", "-w", f"-DREACH_SIZE={REACH_SIZE}", f'-DREACH_FILE="{self.marks}"', "-include",
+                     str(self.tree / "tools" / "mutation" / "reach.h")]
+            self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Doptimization=1",
+                      "-Dc_args=[" + ",".join(f"'{word}'" for word in words) + "]", "build-reach")
 
     def call(self, *command):
         with open(self.log, "wb") as log:
@@ -116,14 +124,14 @@ class Tree:
         if self.tree.exists():
             for path in self.tree.rglob("*.[ch]"):
                 name = str(path.relative_to(self.tree))
-                if not name.startswith("build/") and name not in wanted:
+                if not name.startswith(("build/", "build-reach/")) and name not in wanted:
                     path.unlink()
 
-    def ninja(self, *targets, mutant=False):
+    def ninja(self, *targets, mutant=False, build=None):
         """Whether they could be built. Without ccache, since a mutant is never compiled again."""
         more = {"CCACHE_DISABLE": "1"} if mutant else {}
         with open(self.log, "wb") as log:
-            return subprocess.run(["ninja", "-C", str(self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
+            return subprocess.run(["ninja", "-C", str(build or self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
                                   env={**os.environ, **more}, check=False).returncode == 0
 
     def introspect(self, what):
@@ -138,8 +146,8 @@ class Tree:
             self.known_inputs[target] = set(told.stdout.split())
         return self.known_inputs[target]
 
-    def must_build(self, *targets):
-        if targets and not self.ninja(*targets):
+    def must_build(self, *targets, build=None):
+        if targets and not self.ninja(*targets, build=build):
             raise RuntimeError(f"{' '.join(targets)}: cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
 
     def tests(self, path):
@@ -186,6 +194,39 @@ def baseline(test, log, kept):
         kept.write_text(json.dumps(known), encoding="utf-8")
     _, passed, test.cpu, test.silence = known[test.name]
     return passed
+
+
+def reached(tree, test, log, kept):
+    """
+    The functions in a test's program that it does not enter, according to a build that marks those it enters: a mutant of one cannot
+    be noticed. One that fails in that build is taken to enter all.
+    """
+    program = tree.reach / test.target
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    if known.get(test.name, [None])[0] != digest:
+        with open(tree.marks, "wb") as marks:
+            marks.truncate(REACH_SIZE)
+        tree.marks.chmod(0o666)         # some processes of some tests are another user's
+        marking = dataclasses.replace(test, command=[str(program), *test.command[1:]])
+        passed = run(marking, log, silent_limit=300)[0]
+        known[test.name] = [digest, sorted(spared(program, tree.marks.read_bytes())) if passed else []]
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    return frozenset(known[test.name][1])
+
+
+def spared(program, marks):
+    """Names of a program's functions none of which is marked; static ones of the same name count as one."""
+    told = subprocess.run(["nm", "--defined-only", str(program)], stdout=subprocess.PIPE, check=True, text=True).stdout
+    symbols = [(int(address, 16), kind, name.partition(".")[0]) for address, kind, name in map(str.split, told.splitlines())]
+    base = next(address for address, _, name in symbols if name == "__ehdr_start")
+    inside, entered = set(), set()
+    for address, kind, name in symbols:
+        if kind in "tTwW":
+            inside.add(name)
+            if marks[address - base]:
+                entered.add(name)
+    return inside - entered
 
 
 def notices(test, log):
