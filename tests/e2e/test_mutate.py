@@ -123,7 +123,7 @@ def test_results_are_of_one_content_of_a_file(mutate, tmp_path):
 
 
 def run(tmp_path, script, **limits):
-    test = suite.Test("t", "t", ["sh", "-c", script], {}, str(tmp_path))
+    test = suite.Test("t", ["t"], ["sh", "-c", script], {}, str(tmp_path))
     try:
         return suite.run(test, tmp_path / "log", **limits)
     except OSError as error:

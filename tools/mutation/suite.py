@@ -25,7 +25,7 @@ REACH_SIZE = 64 << 20   # one byte for each of a program
 @dataclasses.dataclass
 class Test:
     name: str
-    target: str         # for ninja
+    targets: list       # its program, for ninja, and those that it runs
     command: list
     environment: dict
     directory: str
@@ -94,7 +94,7 @@ class Tree:
             raise RuntimeError(f"{work}: another run works there: --work names another directory") from None
         self.log = work / "log"
         self.reach, self.marks = self.tree / "build-reach", work / "marks"
-        self.known_inputs, self.known_tests = {}, []
+        self.known_inputs, self.known_tests, self.programs = {}, [], {}
         self.update()
         if not (self.build / "build.ninja").exists():
             self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
@@ -157,19 +157,21 @@ class Tree:
         """
         if not self.known_tests:
             self.known_tests = self.introspect("tests")
+            self.programs = {t["id"]: pathlib.Path(t["filename"][0]) for t in self.introspect("targets") if t["type"] == "executable"}
         found = []
         for told in self.known_tests:
             program = pathlib.Path(told["cmd"][0])
             if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
                 continue
-            target = str(program.relative_to(self.build))
-            if f"../{path}" not in self.inputs(target):
+            programs = [program, *(self.programs[i] for i in told["depends"] if self.programs.get(i, program) != program)]
+            targets = [str(p.relative_to(self.build)) for p in programs]
+            if not any(f"../{path}" in self.inputs(target) for target in targets):
                 continue
-            if not program.exists():
-                self.must_build(target)
-            if pathlib.Path(path).name in linked(program):
-                found.append(Test(told["name"], target, told["cmd"], told["env"], told["workdir"] or str(self.build)))
-        self.must_build(*(test.target for test in found))
+            if not all(p.exists() for p in programs):
+                self.must_build(*targets)
+            if any(pathlib.Path(path).name in linked(p) for p in programs):
+                found.append(Test(told["name"], targets, told["cmd"], told["env"], told["workdir"] or str(self.build)))
+        self.must_build(*(target for test in found for target in test.targets))
         return found
 
     def objects(self, path):
@@ -185,10 +187,14 @@ def linked(program):
     return frozenset(re.findall(r"\bFILE +LOCAL +DEFAULT +ABS +(\S+\.c)$", told, re.M))
 
 
-def baseline(test, log, kept):
-    """Runs a test unmutated, unless the same program ran before; False if it fails, which makes it useless."""
+def digest_of(programs):
+    return hashlib.sha256(b"".join(program.read_bytes() for program in programs)).hexdigest()
+
+
+def baseline(tree, test, log, kept):
+    """Runs a test unmutated, unless the same programs ran before; False if it fails, which makes it useless."""
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    digest = hashlib.sha256(pathlib.Path(test.command[0]).read_bytes()).hexdigest()
+    digest = digest_of(tree.build / target for target in test.targets)
     if known.get(test.name, [None])[0] != digest:
         known[test.name] = [digest, *run(test, log, silent_limit=300)]
         kept.write_text(json.dumps(known), encoding="utf-8")
@@ -201,31 +207,34 @@ def reached(tree, test, log, kept):
     The functions in a test's program that it does not enter, according to a build that marks those it enters: a mutant of one cannot
     be noticed. One that fails in that build is taken to enter all.
     """
-    program = tree.reach / test.target
+    programs = [tree.reach / target for target in test.targets]
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    digest = digest_of(programs)
     if known.get(test.name, [None])[0] != digest:
         with open(tree.marks, "wb") as marks:
             marks.truncate(REACH_SIZE)
         tree.marks.chmod(0o666)         # some processes of some tests are another user's
-        marking = dataclasses.replace(test, command=[str(program), *test.command[1:]])
+        marking = dataclasses.replace(test, command=[str(programs[0]), *test.command[1:]],
+                                      environment={k: v.replace(str(tree.build), str(tree.reach)) for k, v in test.environment.items()})
         passed = run(marking, log, silent_limit=300)[0]
-        known[test.name] = [digest, sorted(spared(program, tree.marks.read_bytes())) if passed else []]
+        known[test.name] = [digest, sorted(spared(programs, tree.marks.read_bytes())) if passed else []]
         kept.write_text(json.dumps(known), encoding="utf-8")
     return frozenset(known[test.name][1])
 
 
-def spared(program, marks):
-    """Names of a program's functions none of which is marked; static ones of the same name count as one."""
-    told = subprocess.run(["nm", "--defined-only", str(program)], stdout=subprocess.PIPE, check=True, text=True).stdout
-    symbols = [(int(address, 16), kind, name.partition(".")[0]) for address, kind, name in map(str.split, told.splitlines())]
-    base = next(address for address, _, name in symbols if name == "__ehdr_start")
+def spared(programs, marks):
+    """
+    Names of functions none of which is marked. Those of one name count as one, and a mark as one of each program: too many functions
+    may be taken for entered, never too few.
+    """
     inside, entered = set(), set()
-    for address, kind, name in symbols:
-        if kind in "tTwW":
-            inside.add(name)
-            if marks[address - base]:
-                entered.add(name)
+    for program in programs:
+        told = subprocess.run(["nm", "--defined-only", str(program)], stdout=subprocess.PIPE, check=True, text=True).stdout
+        symbols = [(int(address, 16), kind, name.partition(".")[0]) for address, kind, name in map(str.split, told.splitlines())]
+        base = next(address for address, _, name in symbols if name == "__ehdr_start")
+        functions = [(address, name) for address, kind, name in symbols if kind in "tTwW"]
+        inside |= {name for _, name in functions}
+        entered |= {name for address, name in functions if marks[address - base]}
     return inside - entered
 
 
