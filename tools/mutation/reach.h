@@ -4,7 +4,8 @@
  * processes map. It makes its own system calls, so that it needs no header, and it survives a fork, an execve() without an
  * environment, a sandbox and a crash. REACH_FILE is made before the program runs, REACH_SIZE bytes.
  */
-#if __STDC_HOSTED__
+#ifdef __ASSEMBLER__
+#elif __STDC_HOSTED__
 #define REACH_HIDDEN __attribute__((weak, visibility("hidden"), no_instrument_function))
 
 unsigned char *reach_marks __attribute__((weak, visibility("hidden")));
