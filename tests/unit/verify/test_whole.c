@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The smallest kernel that can be shuffled goes the whole way: analysed, written, loaded at many layouts, and each time
- * found right by verify; and whatever is spoiled, in one part or in one byte anywhere, is found wrong.
+ * Small kernels that can be shuffled, and whose sections can slide apart, go the whole way: analysed, written, loaded
+ * at many layouts, and each time found right by verify; and whatever is spoiled, in one part or in one byte anywhere,
+ * is found wrong.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 #include "prepare/verify/verify.h"
 #include "tests/lib/kernels.h"
 
-enum { MEMORY = 4 << 20 };
+enum { MEMORY = 64 << 20 };
 
 struct whole {
 	struct riffle_image *image;
@@ -48,14 +49,14 @@ static void expect_ok(int status)
 	fail_msg("%s", text);
 }
 
-static int set_up(void **state)
+static int set_up(void **state, void (*build)(struct test_bytes *))
 {
 	struct whole *w = calloc(1, sizeof *w);
 	struct test_bytes file = {0};
 
 	if (system("command -v objdump >/dev/null 2>&1") != 0 || !w)
 		return -1;
-	test_movable_kernel(&file);
+	build(&file);
 	w->kernel = test_file_of(&file);
 	w->prepared = memfd_create("prepared", MFD_CLOEXEC);
 	test_bytes_free(&file);
@@ -66,7 +67,6 @@ static int set_up(void **state)
 	w->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
 	expect_ok(riffle_source_from_fd(&w->source, w->prepared, &error));
 	expect_ok(riffle_plan_open(&w->plan, &w->source, &error));
-	assert_int_equal(w->plan.chunk_count, TEST_MOVABLE_FUNCTIONS);
 	w->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(w->memory, MAP_FAILED);
 	w->ram = (struct riffle_ram){.address = w->image->link_phys, .bytes = MEMORY, .host = w->memory};
@@ -74,6 +74,16 @@ static int set_up(void **state)
 	assert_non_null(w->workspace);
 	*state = w;
 	return 0;
+}
+
+static int set_up_movable(void **state)
+{
+	return set_up(state, test_movable_kernel);
+}
+
+static int set_up_sliding(void **state)
+{
+	return set_up(state, test_sliding_kernel);
 }
 
 static int tear_down(void **state)
@@ -114,7 +124,9 @@ static void draw_and_load(struct whole *w, enum riffle_mode mode, uint8_t number
 	struct riffle_seeded seeded;
 	struct riffle_random random;
 
-	w->layout = (struct riffle_layout){.order = w->order, .order_count = w->plan.chunk_count};
+	/* every other layout of a kernel that can */
+	w->layout = (struct riffle_layout){
+	    .order = w->order, .order_count = w->plan.chunk_count, .slide_count = number % 2 ? w->plan.block_count : 0};
 	riffle_random_from_seed(&random, &seeded, seed);
 	expect_ok(riffle_layout_draw(&w->layout, &w->plan, &memory, mode, &random, &error));
 	load(w);
@@ -141,6 +153,12 @@ static uint64_t differences(struct whole *w)
 	return result.different;
 }
 
+/* By how much the last block slides. */
+static uint32_t slides(const struct whole *w)
+{
+	return w->layout.slide_count ? w->layout.slide[w->layout.slide_count - 1] : 0;
+}
+
 static void test_every_layout_is_right(void **state)
 {
 	struct whole *w = *state;
@@ -155,7 +173,7 @@ static void test_every_layout_is_right(void **state)
 		assert_string_equal(lines, "");
 		free(lines);
 		assert_int_equal(result.different, 0);
-		assert_int_equal(result.bytes, w->image->image_bytes);
+		assert_int_equal(result.bytes, w->image->image_bytes + slides(w));
 		/* each function has an instruction that is as long as it may be, and no fewer than five */
 		assert_true(result.unwinds >= 5 * TEST_MOVABLE_FUNCTIONS);
 		/* a chunk is at its place when those before it are as long as they were */
@@ -339,9 +357,61 @@ static void test_chunks(void **state)
 	free(chunks);
 }
 
+/* A changed byte of a block that slides is told where it was linked, and a gap is compared too. */
+static void test_slid_blocks(void **state)
+{
+	struct whole *w = *state;
+	struct verify_result result;
+	char wanted[512], *lines;
+
+	assert_int_equal(w->plan.block_count, 6);
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 13);
+	for (unsigned i = 1; i < 6; i++) {
+		uint32_t from = w->plan.blocks[i].image_offset, slide = w->layout.slide[i];
+		uint32_t first = from + slide, gap = slide - w->layout.slide[i - 1];
+
+		loaded(w)[first] ^= 1;
+		lines = compare(w, &result, 10);
+		assert_int_equal(result.different, 1);
+		snprintf(wanted, sizeof wanted, "image offset 0x%x, linked at 0x%llx: ", first,
+			 (unsigned long long)(w->image->link_virt + from));
+		assert_memory_equal(lines, wanted, strlen(wanted));
+		free(lines);
+		loaded(w)[first] ^= 1;
+		if (!gap)
+			continue;
+		loaded(w)[first - 1] ^= 1;
+		loaded(w)[first - gap] ^= 1;
+		assert_int_equal(differences(w), 2);
+		loaded(w)[first - 1] ^= 1;
+		loaded(w)[first - gap] ^= 1;
+	}
+	assert_int_equal(differences(w), 0);
+}
+
+/* Each block by itself, as far as it can, and all of them. */
+static void test_slides_by_hand(void **state)
+{
+	struct whole *w = *state;
+
+	for (unsigned from = 1; from <= 6; from++) {
+		uint32_t slide = 0;
+
+		draw_and_load(w, RIFFLE_MODE_FGKASLR, 15);
+		for (unsigned i = 0; i < 6; i++) {
+			if (i == from || from == 6)
+				slide += (w->plan.blocks[i].gaps - 1) * w->plan.blocks[i].align;
+			w->layout.slide[i] = slide;
+		}
+		load(w);
+		assert_int_equal(differences(w), 0);
+	}
+	assert_int_equal(slides(w), w->plan.slide_max);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest movable[] = {
 	    cmocka_unit_test(test_every_layout_is_right),
 	    cmocka_unit_test(test_parts),
 	    cmocka_unit_test(test_spoiled_parts),
@@ -350,10 +420,17 @@ int main(void)
 	    cmocka_unit_test(test_bad_orders),
 	    cmocka_unit_test(test_chunks),
 	};
+	const struct CMUnitTest sliding[] = {
+	    cmocka_unit_test(test_every_layout_is_right), cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_spoiled_parts),         cmocka_unit_test(test_slid_blocks),
+	    cmocka_unit_test(test_slides_by_hand),        cmocka_unit_test(test_chunks),
+	};
+	int failed;
 
 	if (system("command -v objdump >/dev/null 2>&1") != 0) {
 		print_message("skipped: no objdump (Debian package binutils)\n");
 		return 77;
 	}
-	return cmocka_run_group_tests_name("verify-whole", tests, set_up, tear_down);
+	failed = cmocka_run_group_tests_name("verify-movable", movable, set_up_movable, tear_down);
+	return failed + cmocka_run_group_tests_name("verify-sliding", sliding, set_up_sliding, tear_down);
 }
