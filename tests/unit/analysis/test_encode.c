@@ -680,6 +680,11 @@ static void test_tables_in_the_image(void **state)
 		kernel->shuffle.table[0].offset++;
 		must_refuse("sorted table", "leads outside the image");
 		assert_int_equal(kernel->error.found, LINK + IMAGE - 3 * bytes[kind] + 1);
+		/* as the second one too */
+		kernel->shuffle.table[1] = kernel->shuffle.table[0];
+		kernel->shuffle.table[0].entries = 0;
+		kernel->shuffle.table_count = 2;
+		must_refuse("sorted table", "leads outside the image");
 		tear_down(state);
 	}
 	set_up(state);

@@ -13,8 +13,6 @@
 #include <riffle/riffle.h>
 
 #include "prepare/analysis/prepared.h"
-#include "prepare/strength/strength.h"
-#include "prepare/symbols/symbols.h"
 #include "prepare/verify/verify.h"
 #include "tests/lib/kernels.h"
 
@@ -138,9 +136,12 @@ static void each_fails(const char *name, int (*what)(void))
 			print_message("%s: %lu allocations\n", name, i - 1);
 			return;
 		}
+		/* a compressor without memory leaves frames as they are */
+		if (!status && what == write_lz4)
+			continue;
 		if (status != RIFFLE_ERR_MEMORY)
-			print_message("%s: allocation %lu of it failed, but it said %d (%s %s)\n", name, i, status, status ? error.field : "", status ? error.problem : "");
-//		assert_int_equal(error.status, RIFFLE_ERR_MEMORY);
+			fail_msg("%s: allocation %lu of it failed, but it said %d", name, i, status);
+		assert_int_equal(error.status, RIFFLE_ERR_MEMORY);
 		assert_non_null(error.field);
 	}
 }
