@@ -373,6 +373,23 @@ static void test_padded_list(void **state)
 	test_kernel_free(&k);
 }
 
+/* Of three lists the first is not empty: a zero more before two lists is padding. */
+static void test_zero_before_two_lists(void **state)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_kernel k;
+	struct test_bytes file = {0};
+
+	(void)state;
+	spec.percpu_at_zero = false;
+	test_kernel_build(&k, &spec);
+	test_bytes_add(&file, k.elf.at, k.elf.count);
+	test_bytes_word(&file, 0);
+	test_bytes_add(&file, k.list.at, k.list.count);
+	assert_list_found(&file, &k);
+	test_kernel_free(&k);
+}
+
 /*
  * After sections known only from their headers, in whole words or not; or after padding, if headers describe
  * everything.
@@ -489,6 +506,7 @@ int main(void)
 	    cmocka_unit_test(test_odd_build_ids),
 	    cmocka_unit_test(test_bzimage_compressions),
 	    cmocka_unit_test(test_padded_list),
+	    cmocka_unit_test(test_zero_before_two_lists),
 	    cmocka_unit_test(test_list_after_more),
 	    cmocka_unit_test(test_bzimage_lzo),
 	    cmocka_unit_test(test_bzimage_without_list),

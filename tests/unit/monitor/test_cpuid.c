@@ -343,7 +343,7 @@ static uint32_t bits_of(const char *text)
 	return bits;
 }
 
-/* Every register of every leaf that templates know, with a usual that has all features, and with one that has none. */
+/* Every register of every leaf that templates know, with a host that has all features, and with one that has none. */
 static void all_bits_of_templates(void **state)
 {
 	static const enum cpu_template templates[] = {CPU_TEMPLATE_T2, CPU_TEMPLATE_T2S, CPU_TEMPLATE_T2CL,
@@ -385,6 +385,41 @@ static void all_bits_of_templates(void **state)
 		}
 }
 
+/* What stands behind the last entry is none. */
+static void entries_end(void **state)
+{
+	const struct cpu_cpuid_modifier modifier = {.leaf = 0x99, .filter = 1};
+	struct riffle_error error;
+
+	(void)state;
+	make(1, 0);
+	cpuid.entries[cpuid.nent] = (struct kvm_cpuid_entry2){.function = 0x99};
+	assert_int_equal(guest_cpuid_modify(&cpuid, &modifier, 1, &error), RIFFLE_ERR_UNSUPPORTED);
+	cpuid.nent++;
+	assert_int_equal(guest_cpuid_modify(&cpuid, &modifier, 1, &error), 0);
+
+	memset(&cpuid, 0, sizeof cpuid);
+	cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0x80000001, .edx = 1u << 26};
+	assert_false(guest_cpuid_has_gib_pages(&cpuid));
+	cpuid.nent = 1;
+	assert_true(guest_cpuid_has_gib_pages(&cpuid));
+	cpuid.entries[0].edx = ~(1u << 26);
+	assert_false(guest_cpuid_has_gib_pages(&cpuid));
+	/* no leaf is added to a range that KVM does not have, nor beyond the room for them */
+	cpuid.nent = 0;
+	cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0x40000000};
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, 0);
+	cpuid.nent = GUEST_CPUID_ENTRIES;
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, GUEST_CPUID_ENTRIES);
+	assert_int_equal(cpuid.entries[0].eax, 0);
+	cpuid.nent = GUEST_CPUID_ENTRIES - 1;
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, GUEST_CPUID_ENTRIES);
+	assert_int_equal(cpuid.entries[0].eax, 0x40000010);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -392,6 +427,7 @@ int main(void)
 	    cmocka_unit_test(modifiers),
 	    cmocka_unit_test(templates),
 	    cmocka_unit_test(all_bits_of_templates),
+	    cmocka_unit_test(entries_end),
 	    cmocka_unit_test(one_package_of_single_threaded_cores),
 	    cmocka_unit_test(frequency_of_the_tsc),
 	    cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
