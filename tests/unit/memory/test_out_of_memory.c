@@ -114,7 +114,7 @@ static int compare(void)
 					     .slide_count = plan.block_count};
 	uint8_t *nothing = mmap(NULL, image->image_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct verify_result result;
-	int status = verify_compare(&result, verify, &plan, &layout, nothing, 0, NULL, &error);
+	int status = verify_compare(&result, verify, &plan, &layout, nothing, 0, 0, NULL, &error);
 
 	munmap(nothing, image->image_bytes);
 	return status;

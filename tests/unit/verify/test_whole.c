@@ -32,6 +32,7 @@ struct whole {
 	struct riffle_layout layout;
 	uint16_t order[TEST_MOVABLE_FUNCTIONS];
 	uint8_t *memory;
+	uint64_t entry; /* image offset, as loaded */
 	struct riffle_ram ram;
 	void *workspace;
 	int kernel, prepared;
@@ -115,6 +116,7 @@ static void load(struct whole *w)
 
 	expect_ok(riffle_load_shuffled(&at, &w->plan, &w->source, &w->layout, &memory, RIFFLE_LOAD_CLEAR, NULL,
 				       w->workspace, riffle_load_workspace(&w->plan), &error));
+	w->entry = at.entry - at.physical_base;
 }
 
 static void draw_and_load(struct whole *w, enum riffle_mode mode, uint8_t number)
@@ -140,7 +142,7 @@ static char *compare(struct whole *w, struct verify_result *result, unsigned lim
 	FILE *report = open_memstream(&lines, &bytes);
 
 	assert_non_null(report);
-	expect_ok(verify_compare(result, w->verify, &w->plan, &w->layout, loaded(w), limit, report, &error));
+	expect_ok(verify_compare(result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, limit, report, &error));
 	fclose(report);
 	return lines;
 }
@@ -313,6 +315,16 @@ static void test_lines_of_differences(void **state)
 	lines = compare(w, &result, 0);
 	assert_string_equal(lines, "");
 	free(lines);
+	*p ^= 0xff;
+
+	/* the entry is one more place that a load can get wrong */
+	w->entry++;
+	lines = compare(w, &result, 10);
+	assert_int_equal(result.different, 1);
+	assert_string_equal(lines, "entry: at image offset 0x1, where 0x1 was linked, expected 0x0\n");
+	free(lines);
+	w->entry = UINT64_MAX;
+	assert_int_equal(differences(w), 1);
 }
 
 /* An order that is none: a chunk twice, and one that is not there. */
@@ -325,9 +337,11 @@ static void test_bad_orders(void **state)
 	draw_and_load(w, RIFFLE_MODE_FGKASLR, 12);
 	usual = w->order[5];
 	w->order[5] = w->order[4];
-	assert_int_not_equal(verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), 0, NULL, &error), 0);
+	assert_int_not_equal(
+	    verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, 0, NULL, &error), 0);
 	w->order[5] = TEST_MOVABLE_FUNCTIONS;
-	assert_int_not_equal(verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), 0, NULL, &error), 0);
+	assert_int_not_equal(
+	    verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, 0, NULL, &error), 0);
 	w->order[5] = usual;
 	assert_int_equal(differences(w), 0);
 }
