@@ -385,6 +385,45 @@ static void all_bits_of_templates(void **state)
 		}
 }
 
+/* Which template is for which processors: Intel's from Skylake to Ice Lake, AMD's Milan; of any stepping bits above. */
+static void hosts_of_templates(void **state)
+{
+	static const struct {
+		uint32_t signature;
+		unsigned templates;
+	} hosts[] = {{0x50654, T2 | T2_S | C3},
+		     {0x50657, T2 | T2_S | T2_CL | C3},
+		     {0x606a6, T2 | T2_CL | C3},
+		     {0x50656, 0},
+		     {0x906ed, 0},
+		     {0, 0}};
+	static const enum cpu_template templates[] = {CPU_TEMPLATE_T2, CPU_TEMPLATE_T2S, CPU_TEMPLATE_T2CL,
+						      CPU_TEMPLATE_T2A, CPU_TEMPLATE_C3};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned t = 0; t < 5; t++) {
+		for (unsigned i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+			bool fits = hosts[i].templates & 1u << t;
+
+			assert_int_equal(cpu_template_check(templates[t], "GenuineIntel", hosts[i].signature, &error),
+					 fits ? 0 : RIFFLE_ERR_UNSUPPORTED);
+			if (!fits && t != 3)
+				assert_int_equal(error.found, hosts[i].signature);
+			/* bits that are no part of the model */
+			assert_int_equal(
+			    cpu_template_check(templates[t], "GenuineIntel", hosts[i].signature | 0xf000f000, &error),
+			    fits ? 0 : RIFFLE_ERR_UNSUPPORTED);
+			assert_int_equal(cpu_template_check(templates[t], "AuthenticAMD", hosts[i].signature, &error),
+					 RIFFLE_ERR_UNSUPPORTED);
+		}
+		assert_int_equal(cpu_template_check(templates[t], "AuthenticAMD", 0xa00f11, &error),
+				 templates[t] == CPU_TEMPLATE_T2A ? 0 : RIFFLE_ERR_UNSUPPORTED);
+		assert_int_equal(cpu_template_check(templates[t], "GenuineIntel", 0xa00f11, &error),
+				 RIFFLE_ERR_UNSUPPORTED);
+	}
+}
+
 /* What stands behind the last entry is none. */
 static void entries_end(void **state)
 {
@@ -428,6 +467,7 @@ int main(void)
 	    cmocka_unit_test(templates),
 	    cmocka_unit_test(all_bits_of_templates),
 	    cmocka_unit_test(entries_end),
+	    cmocka_unit_test(hosts_of_templates),
 	    cmocka_unit_test(one_package_of_single_threaded_cores),
 	    cmocka_unit_test(frequency_of_the_tsc),
 	    cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),
