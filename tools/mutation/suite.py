@@ -153,12 +153,13 @@ class Tree:
     def tests(self, path):
         """
         The unit tests that contain a file's object, according to ninja and then to the programs themselves. Since the
-        set of objects does not depend on their content, only the relevant programs are rebuilt.
+        set of objects does not depend on their content, only the relevant programs are rebuilt. A program that runs during the build is
+        in none of them: its tests are those that are built with what it writes.
         """
         if not self.known_tests:
             self.known_tests = self.introspect("tests")
             self.programs = {t["id"]: pathlib.Path(t["filename"][0]) for t in self.introspect("targets") if t["type"] == "executable"}
-        found = []
+        found, built_with = [], []
         for told in self.known_tests:
             program = pathlib.Path(told["cmd"][0])
             if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
@@ -169,8 +170,10 @@ class Tree:
                 continue
             if not all(p.exists() for p in programs):
                 self.must_build(*targets)
-            if any(pathlib.Path(path).name in linked(p) for p in programs):
-                found.append(Test(told["name"], targets, told["cmd"], told["env"], told["workdir"] or str(self.build)))
+            inside = any(pathlib.Path(path).name in linked(p) for p in programs)
+            (found if inside else built_with).append(
+                Test(told["name"], targets, told["cmd"], told["env"], told["workdir"] or str(self.build)))
+        found = found or built_with
         self.must_build(*(target for test in found for target in test.targets))
         return found
 
