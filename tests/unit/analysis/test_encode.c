@@ -131,6 +131,9 @@ static void must_refuse(const char *field, const char *problem)
 	assert_string_equal(kernel->error.problem, problem);
 	for (unsigned i = 0; i < RIFFLE_SECTION_COUNT; i++)
 		assert_null(kernel->encoded.entries[i]);
+	/* also when nobody asks why */
+	assert_int_equal(encode_shuffle(&kernel->encoded, &kernel->image, &kernel->shuffle, NULL),
+			 RIFFLE_ERR_UNSUPPORTED);
 }
 
 static const void *section(enum riffle_section_kind kind, uint32_t count)
