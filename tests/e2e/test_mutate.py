@@ -30,6 +30,12 @@ int f(int a, int b)
 		a += i << 1; /* a + b < 7 */
 	return a ? (int)table[0] : FIRST;
 }
+void *malloc(unsigned long bytes);
+void *room(int n);
+void *room(int n)
+{
+	return malloc((unsigned long)n + 1);
+}
 """
 
 
@@ -79,6 +85,7 @@ def test_operators_bounds_constants_and_branches_are_changed(found):
     assert changes(found, "a += i") == {"+= => -=", "<< => >>", "1 => 2", "1 => 0"}
     assert changes(found, "return a ?") == {"never", "always", "0 => 1"}
     assert not changes(found, "char room")      # a larger array does nothing else
+    assert changes(found, "return malloc") == {"+ => -", "1 => 0"}      # nor does more memory
 
 
 def test_each_changes_one_place_and_has_a_key_of_its_own(found):
