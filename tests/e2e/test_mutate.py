@@ -36,6 +36,11 @@ void *room(int n)
 {
 	return malloc((unsigned long)n + 1);
 }
+int order(const void *a, const void *b);
+int order(const void *a, const void *b)
+{
+	return a == b ? 0 : 1;
+}
 """
 
 
@@ -86,6 +91,7 @@ def test_operators_bounds_constants_and_branches_are_changed(found):
     assert changes(found, "return a ?") == {"never", "always", "0 => 1"}
     assert not changes(found, "char room")      # a larger array does nothing else
     assert changes(found, "return malloc") == {"+ => -", "1 => 0"}      # nor does more memory
+    assert changes(found, "return a == b") == {"never", "always", "0 => 1", "1 => 0"}   # the sign counts
 
 
 def test_each_changes_one_place_and_has_a_key_of_its_own(found):

@@ -60,6 +60,7 @@ class Finder:
         self.source, self.path = source, path
         self.found = {}
         self.sizes = False      # in the arguments of an allocation
+        self.compares = False   # in a function for qsort(), of whose result only the sign counts
         for cursor in unit.cursor.get_children():
             if cursor.location.file and cursor.location.file.name == path:
                 self.top(cursor)
@@ -72,9 +73,11 @@ class Finder:
 
     def top(self, cursor):
         if cursor.kind == Kind.FUNCTION_DECL and cursor.is_definition():
+            self.compares = [a.type.spelling for a in cursor.get_arguments()] == ["const void *"] * 2
             for child in cursor.get_children():
                 if child.kind == Kind.COMPOUND_STMT:
                     self.walk(child, cursor.spelling)
+            self.compares = False
         elif cursor.kind == Kind.ENUM_DECL:
             for constant in cursor.get_children():
                 for value in constant.get_children():
@@ -161,7 +164,7 @@ class Finder:
             octal = len(digits) > 1 and digits.isdigit() and digits.startswith(b"0")
             value = int(digits, 8) if octal else int(digits, 0)
             for other in ((value + 1, value - 1) if value else (1,)):
-                if other >> 64 or (self.sizes and other > value):
+                if other >> 64 or (self.sizes and other > value) or (self.compares and (value, other) == (1, 2)):
                     continue
                 new = hex(other) if digits[:2] in (b"0x", b"0X") else f"0{other:o}" if octal else str(other)
                 self.add(function, begin + number.start(), number[0], new.encode() + number[2])
