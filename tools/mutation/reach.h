@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Included in each file of a build with -finstrument-functions: marks the functions that a program enters, in a file that all its
- * processes map. It makes its own system calls, so that it needs no header, and it survives a fork, an execve() without an
- * environment, a sandbox and a crash. REACH_FILE is made before the program runs, REACH_SIZE bytes.
+ * Included in each file of a build with -finstrument-functions: marks the functions that a program enters, in a file
+ * that all its processes map. It makes its own system calls, so that it needs no header, and it survives a fork, an
+ * execve() without an environment, a sandbox and a crash. REACH_FILE is made before the program runs, REACH_SIZE bytes.
  */
 #ifdef __ASSEMBLER__
 #elif __STDC_HOSTED__
