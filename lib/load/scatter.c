@@ -21,7 +21,7 @@ HOT void ask_ahead(const uint8_t *image, const struct riffle_chunk *c, const int
 	}
 }
 
-static void scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
+void riffle_shuffle_scatter_plain(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
 {
 	const struct riffle_chunk *c = &s->load.plan->chunks[first];
 	const int32_t *shift = s->shift + first;
@@ -73,14 +73,14 @@ void riffle_shuffle_scatter(const struct shuffle_load *s, uint32_t first, uint32
 	if (__builtin_cpu_supports("avx512f"))
 		scatter_wide(s, first, count, bytes);
 	else
-		scatter(s, first, count, bytes);
+		riffle_shuffle_scatter_plain(s, first, count, bytes);
 }
 
 #else
 
 void riffle_shuffle_scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
 {
-	scatter(s, first, count, bytes);
+	riffle_shuffle_scatter_plain(s, first, count, bytes);
 }
 
 #endif

@@ -48,5 +48,7 @@ int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *sc
 
 /* Copies `count` chunks, whose bytes follow each other, to their places. */
 void riffle_shuffle_scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes);
+/* the same with the vectors that every processor has */
+void riffle_shuffle_scatter_plain(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes);
 
 #endif

@@ -103,25 +103,28 @@ const char *cpu_template_name(enum cpu_template template)
 	return template <COUNT(templates) ? templates[template].name : NULL;
 }
 
-static bool is_vendor(const char *wanted)
+int cpu_template_check(enum cpu_template template, const char vendor[12], uint32_t signature,
+		       struct riffle_error *error)
 {
-	unsigned eax, text[3];
+	const struct template *t = &templates[template];
 
-	return __get_cpuid(0, &eax, &text[0], &text[2], &text[1]) && !memcmp(text, wanted, sizeof text);
-}
-
-static int check_host(const struct template *template, struct riffle_error *error)
-{
-	unsigned eax = 0, ebx, ecx, edx;
-
-	if (!is_vendor(template->amd ? "AuthenticAMD" : "GenuineIntel"))
+	if (memcmp(vendor, t->amd ? "AuthenticAMD" : "GenuineIntel", 12))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template", "is for CPUs of a different vendor");
-	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
-	for (size_t i = 0; i < COUNT(template->hosts); i++)
-		if (template->hosts[i] && template->hosts[i] == (eax & SIGNATURE_BITS))
+	signature &= SIGNATURE_BITS;
+	for (size_t i = 0; i < COUNT(t->hosts); i++)
+		if (t->hosts[i] && t->hosts[i] == signature)
 			return 0;
 	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template",
-				 "is for other models of CPU than this host's", eax & SIGNATURE_BITS);
+				 "is for other models of CPU than this host's", signature);
+}
+
+static int check_host(enum cpu_template template, struct riffle_error *error)
+{
+	unsigned eax = 0, ebx, ecx, edx, text[3] = {0};
+
+	__get_cpuid(0, &eax, &text[0], &text[2], &text[1]);
+	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
+	return cpu_template_check(template, (const char *)text, eax, error);
 }
 
 void cpu_template_modifiers(struct cpu_config *config, enum cpu_template template)
@@ -141,7 +144,7 @@ int cpu_template_get(struct cpu_config *config, enum cpu_template template, stru
 	if (template == CPU_TEMPLATE_V1N1)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "cpu_template", "V1N1 is for Arm hosts");
 	if (template != CPU_TEMPLATE_NONE)
-		status = check_host(&templates[template], error);
+		status = check_host(template, error);
 	if (!status)
 		cpu_template_modifiers(config, template);
 	return status;

@@ -73,5 +73,8 @@ const char *cpu_template_name(enum cpu_template template);
 int cpu_template_get(struct cpu_config *config, enum cpu_template template, struct riffle_error *error);
 /* The same, regardless of the host's CPU. */
 void cpu_template_modifiers(struct cpu_config *config, enum cpu_template template);
+/* Whether a template of CPUID modifiers is for a CPU with this vendor and leaf 1's EAX. Errors: UNSUPPORTED. */
+int cpu_template_check(enum cpu_template template, const char vendor[12], uint32_t signature,
+		       struct riffle_error *error);
 
 #endif

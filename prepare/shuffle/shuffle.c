@@ -80,14 +80,17 @@ static int symbols_of_debug(struct work *work, struct riffle_error *error)
 	return status;
 }
 
-/* Finds kallsyms, which is also to be put right; false when the kernel has none. */
-static bool find_kallsyms(struct work *work, struct kallsyms_place *place)
+/* Finds kallsyms, which is also to be put right; a kernel that has none is no error. */
+static int find_kallsyms(struct work *work, struct kallsyms_place *place, struct riffle_error *error)
 {
 	struct shuffle_kallsyms *k = &work->result->kallsyms;
-	struct riffle_error none;
+	struct riffle_error why;
+	int status = kallsyms_find(place, work->bytes, work->image_bytes, work->link_virt, &why);
 
-	if (kallsyms_find(place, work->bytes, work->image_bytes, work->link_virt, &none))
-		return false;
+	if (status == RIFFLE_ERR_MEMORY)
+		*error = why;
+	if (status)
+		return status == RIFFLE_ERR_MEMORY ? status : RIFFLE_OK;
 	*k = (struct shuffle_kallsyms){
 	    .present = true,
 	    .self_relative = place->self_relative,
@@ -100,7 +103,7 @@ static bool find_kallsyms(struct work *work, struct kallsyms_place *place)
 	    .seqs = (uint32_t)place->seqs,
 	    .relative_base = place->relative_base,
 	};
-	return true;
+	return RIFFLE_OK;
 }
 
 static void add_kallsyms_symbol(void *opaque, uint64_t address, char type, const char *name)
@@ -130,12 +133,13 @@ static void sort_symbols(struct work *work)
 static int read_symbols(struct work *work, struct riffle_error *error)
 {
 	struct kallsyms_place place;
-	bool found = find_kallsyms(work, &place);
-	int status;
+	int status = find_kallsyms(work, &place, error);
 
+	if (status)
+		return status;
 	if (work->debug)
 		status = symbols_of_debug(work, error);
-	else if (found)
+	else if (work->result->kallsyms.present)
 		status = symbols_of_kallsyms(work, &place, error);
 	else
 		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "symbols",

@@ -193,12 +193,12 @@ static uint32_t seq_at(const struct verify *v, uint32_t seqs, uint32_t i)
 	return (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2];
 }
 
-/* Each symbol's number once. */
-static bool seqs_fit(const struct verify *v, const struct names *n, uint32_t seqs)
+/* Each symbol's number once. `seen` has a bit for each. */
+static bool seqs_fit(const struct verify *v, const struct names *n, uint32_t seqs, uint8_t *seen)
 {
-	uint8_t *seen = calloc(n->count / 8 + 1, 1);
-	bool fit = seen && riffle_inside(seqs, 3 * (uint64_t)n->count, v->image_bytes);
+	bool fit = riffle_inside(seqs, 3 * (uint64_t)n->count, v->image_bytes);
 
+	memset(seen, 0, n->count / 8 + 1);
 	for (uint32_t i = 0; i < n->count && fit; i++) {
 		uint32_t seq = seq_at(v, seqs, i);
 
@@ -206,23 +206,25 @@ static bool seqs_fit(const struct verify *v, const struct names *n, uint32_t seq
 		if (fit)
 			bit_set(seen, seq);
 	}
-	free(seen);
 	return fit;
 }
 
-static void find_seqs(const struct verify *v, struct names *n)
+static int find_seqs(const struct verify *v, struct names *n, struct riffle_error *error)
 {
+	uint8_t *seen = malloc(n->count / 8 + 1);
 	uint32_t markers_end = n->markers + (n->count + 255) / 256 * 4;
 	uint32_t behind = n->base > n->tokens ? n->base + 8 : n->offsets + 4 * n->count;
 
-	for (unsigned align = 4; align <= 8; align += 4) {
+	if (!seen)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "verify", "out of memory");
+	for (unsigned align = 4; align <= 8 && !n->seqs; align += 4) {
 		uint32_t at = round_up(n->offsets < n->names ? markers_end : behind, align);
 
-		if (seqs_fit(v, n, at)) {
+		if (seqs_fit(v, n, at, seen))
 			n->seqs = at;
-			return;
-		}
 	}
+	free(seen);
+	return 0;
 }
 
 /* A name in plain text, its type first. */
@@ -323,8 +325,9 @@ int verify_find_names(struct verify *v, struct riffle_error *error)
 				   "was not found in reasonable time: too much in this kernel looks like it");
 	if (!n->present)
 		return 0;
-	find_seqs(v, n);
-	return add_parts(v, error) ? (int)error->status : decode_names(v, error);
+	if (find_seqs(v, n, error) || add_parts(v, error))
+		return (int)error->status;
+	return decode_names(v, error);
 }
 
 const struct symbol *verify_symbol_at(const struct verify *v, uint32_t offset)

@@ -30,6 +30,17 @@ int f(int a, int b)
 		a += i << 1; /* a + b < 7 */
 	return a ? (int)table[0] : FIRST;
 }
+void *malloc(unsigned long bytes);
+void *room(int n);
+void *room(int n)
+{
+	return malloc((unsigned long)n + 1);
+}
+int order(const void *a, const void *b);
+int order(const void *a, const void *b)
+{
+	return a == b ? 0 : 1;
+}
 """
 
 
@@ -79,6 +90,8 @@ def test_operators_bounds_constants_and_branches_are_changed(found):
     assert changes(found, "a += i") == {"+= => -=", "<< => >>", "1 => 2", "1 => 0"}
     assert changes(found, "return a ?") == {"never", "always", "0 => 1"}
     assert not changes(found, "char room")      # a larger array does nothing else
+    assert changes(found, "return malloc") == {"+ => -", "1 => 0"}      # nor does more memory
+    assert changes(found, "return a == b") == {"never", "always", "0 => 1", "1 => 0"}   # the sign counts
 
 
 def test_each_changes_one_place_and_has_a_key_of_its_own(found):
@@ -123,7 +136,7 @@ def test_results_are_of_one_content_of_a_file(mutate, tmp_path):
 
 
 def run(tmp_path, script, **limits):
-    test = suite.Test("t", "t", ["sh", "-c", script], {}, str(tmp_path))
+    test = suite.Test("t", ["t"], ["sh", "-c", script], {}, str(tmp_path))
     try:
         return suite.run(test, tmp_path / "log", **limits)
     except OSError as error:
@@ -140,3 +153,47 @@ def test_what_spins_or_hangs_is_ended(tmp_path):
     (tmp_path / "outside").touch()
     run(tmp_path, f"kill -9 -1; rm -rf {tmp_path}/outside /tmp/*")
     assert (tmp_path / "outside").exists()
+
+
+REACHED = """\
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+__attribute__((noinline)) static void entered(void) { __asm__ volatile(""); }
+__attribute__((noinline)) static void never(void) { __asm__ volatile(""); }
+__attribute__((noinline)) static void of_a_child(void) { kill(getpid(), SIGKILL); }
+__attribute__((noinline)) static void of_a_program(void) { __asm__ volatile(""); }
+static inline void inlined(void) { __asm__ volatile(""); }
+int main(int argc, char **argv)
+{
+	char *no_environment[] = {NULL}, *again[] = {argv[0], (char *)"again", NULL};
+	if (argc == 3)
+		never();
+	if (argc == 2) {
+		of_a_program();
+		return 0;
+	}
+	entered();
+	inlined();
+	if (!fork())
+		of_a_child();
+	wait(NULL);
+	execve("/proc/self/exe", again, no_environment);
+	return 1;
+}
+"""
+
+
+def test_functions_that_a_test_does_not_enter(tmp_path):
+    """Whatever its processes do: die, or run a program without an environment."""
+    marks, program = tmp_path / "marks", tmp_path / "program"
+    (tmp_path / "program.c").write_text(REACHED)
+    subprocess.run(["cc", "-O2", "-finstrument-functions", f'-DREACH_FILE="{marks}"', f"-DREACH_SIZE={suite.REACH_SIZE}", "-include",
+                    str(ROOT / "tools" / "mutation" / "reach.h"), str(tmp_path / "program.c"), "-o", str(program)], check=True)
+    marks.touch()
+    subprocess.run(["truncate", "-s", str(suite.REACH_SIZE), str(marks)], check=True)
+    subprocess.run([str(program)], check=True)
+    spared = suite.spared([program], marks.read_bytes())
+    assert "never" in spared
+    assert not spared & {"main", "entered", "inlined", "of_a_child", "of_a_program"}

@@ -71,6 +71,8 @@ void test_kernel_free(struct test_kernel *kernel);
 /* An ELF with its relocation list behind it, whose functions can be shuffled by what it has in it: that many chunks. */
 #define TEST_MOVABLE_FUNCTIONS 48u
 void test_movable_kernel(struct test_bytes *file);
+/* The same, and its sections can slide apart: six blocks. */
+void test_sliding_kernel(struct test_bytes *file);
 
 /* Lists in the build tool's form; `inverse` NULL makes two lists. */
 void test_relocs_list(struct test_bytes *list, uint64_t link_virt, const struct test_relocs *reloc64,

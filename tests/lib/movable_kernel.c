@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds the smallest kernel that can be shuffled from its file alone: functions that call each other, tables,
- * kallsyms. */
+/*
+ * Builds the smallest kernel that can be shuffled from its file alone: functions that call each other, tables,
+ * kallsyms. And one whose sections can slide apart as well: on pages of their own, with fields that lead from one to
+ * another.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,19 +15,43 @@
 #define LINK (UINT64_C(0xffffffff80000000) + LINK_PHYS)
 #define HEAD 0x1000u
 #define FUNCTIONS TEST_MOVABLE_FUNCTIONS
-#define DATA_SYMBOLS 8u
-#define SYMBOLS (1 + FUNCTIONS + DATA_SYMBOLS)
+#define DATA_SYMBOLS 24u
+#define SYMBOLS_MAX 128u
 #define IMAGE 0x5000u
 #define FILE_START 0x1000u
 
+/* where the blocks of a sliding kernel begin */
+enum {
+	RODATA_AT = 0x2000,
+	DATA_AT = 0x5000,
+	INIT_AT = 0x6000,
+	INIT_TEXT_AT = 0x7000,
+	BSS_AT = 0x8000,
+	BRK_AT = 0xa000,
+	SLIDING_END = 0xc000
+};
+#define INIT_FUNCTIONS 4u
+
 enum { NONE, TEXT, EX_TABLE, ORC_IP, ORC, LOCKS, DATA, NAMES, SECTIONS };
+/* in a sliding kernel, after those */
+enum { RODATA = SECTIONS, KSYMTAB, STRINGS, INIT_TEXT, BSS, BRK, SLIDING_SECTIONS };
+
+static const char section_names[] =
+    "\0.text\0__ex_table\0.orc_unwind_ip\0.orc_unwind\0.smp_locks\0.data\0.shstrtab\0.rodata\0__ksymtab\0"
+    "__ksymtab_strings\0.init.text\0.bss\0.brk";
 
 struct movable {
-	uint8_t image[IMAGE];
-	Elf64_Shdr section[SECTIONS];
+	bool slides;
+	uint8_t image[BSS_AT];
+	Elf64_Shdr section[SLIDING_SECTIONS];
 	uint32_t at; /* where the next table goes */
-	uint32_t function[FUNCTIONS + 1];
+	uint32_t function[FUNCTIONS + 1], init_function[INIT_FUNCTIONS];
 	uint32_t reloc64[FUNCTIONS];
+	struct {
+		char name[24]; /* the type first */
+		uint32_t offset;
+	} symbol[SYMBOLS_MAX]; /* ascending */
+	uint32_t symbols;
 };
 
 static void put_distance(struct movable *m, uint32_t field, uint32_t target)
@@ -55,6 +82,10 @@ static void make_text(struct movable *m)
 		riffle_put32(code + 4, m->function[(i * 7 + 3) % FUNCTIONS] - (m->function[i] + 8));
 		memcpy(code + 8, "\x48\xc7\xc0", 3); /* mov $number, %rax */
 		riffle_put32(code + 11, i);
+		if (m->slides) { /* or mov object(%rip), %rax */
+			memcpy(code + 8, "\x48\x8b\x05", 3);
+			riffle_put32(code + 11, DATA_AT + 8 * i - (m->function[i] + 15));
+		}
 		code[15] = 0xc3;
 	}
 	m->at = (at + 15) & ~15u;
@@ -70,11 +101,10 @@ static void add_section(struct movable *m, unsigned index, uint32_t start, uint3
 					 .sh_addralign = 1};
 }
 
-static void make_tables(struct movable *m)
+static void make_rodata(struct movable *m)
 {
 	uint32_t at = m->at, state;
 
-	add_section(m, TEXT, 0, m->function[FUNCTIONS], SHF_EXECINSTR);
 	add_section(m, EX_TABLE, at, FUNCTIONS / 2 * 12, 0);
 	for (uint32_t i = 0; i < FUNCTIONS / 2; i++, at += 12) {
 		put_distance(m, at, m->function[2 * i] + 3);
@@ -88,40 +118,130 @@ static void make_tables(struct movable *m)
 		put_distance(m, at + 4 * i, m->function[i]);
 		memset(m->image + state + 6 * i, (int)i, 6);
 	}
-	at = (state + (FUNCTIONS + 1) * 6 + 7) & ~7u;
+	m->at = (state + (FUNCTIONS + 1) * 6 + 7) & ~7u;
+}
+
+static void make_data(struct movable *m)
+{
+	uint32_t at = m->at;
+
 	add_section(m, LOCKS, at, FUNCTIONS * 4, 0);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 4)
 		put_distance(m, at, m->function[i]);
 	at = (at + 7) & ~7u;
+	if (m->slides)
+		at = DATA_AT;
 	add_section(m, DATA, at, FUNCTIONS * 8, SHF_WRITE);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 8) {
 		m->reloc64[i] = at;
 		riffle_put64(m->image + at, LINK + m->function[(i * 5) % FUNCTIONS]);
 	}
-	m->at = at;
+	if (!m->slides)
+		m->at = at;
+	if (m->slides) /* of its own block, of the one before, and of what has no bytes in the file */
+		for (uint32_t i = 0; i < 3; i++)
+			riffle_put64(m->image + m->reloc64[7 * i],
+				     LINK + (uint32_t[]){DATA_AT + 8, RODATA_AT, BSS_AT}[i]);
 }
 
-static uint32_t symbol_offset(const struct movable *m, uint32_t i)
+/* Exported: each function's address, its name, and no name space. */
+static void make_ksymtab(struct movable *m)
 {
-	if (!i)
-		return 0;
-	return i <= FUNCTIONS ? m->function[i - 1] : m->reloc64[0] + 8 * (i - 1 - FUNCTIONS);
+	uint32_t names = m->at + FUNCTIONS * 12, at = names;
+
+	add_section(m, KSYMTAB, m->at, FUNCTIONS * 12, 0);
+	for (uint32_t i = 0; i < FUNCTIONS; i++) {
+		put_distance(m, m->at + 12 * i, i % 4 ? m->function[i] : DATA_AT + 8 * i);
+		put_distance(m, m->at + 12 * i + 4, at);
+		put_distance(m, m->at + 12 * i + 8, names - 1);
+		at += (uint32_t)sprintf((char *)m->image + at, "name_%02u", i) + 1;
+	}
+	m->image[at++] = 0;
+	add_section(m, STRINGS, names, at - names, 0);
+	m->at = (at + 7) & ~7u;
+}
+
+/* Functions that run once, and use text, read-only data and data. */
+static void make_init(struct movable *m)
+{
+	uint32_t at = INIT_TEXT_AT;
+
+	add_section(m, INIT_TEXT, at, INIT_FUNCTIONS * 32, SHF_EXECINSTR);
+	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++, at += 32) {
+		uint8_t *code = m->image + at;
+
+		m->init_function[i] = at;
+		memset(code, 0xcc, 32);
+		code[0] = 0xe8; /* call */
+		riffle_put32(code + 1, m->function[11 * i] - (at + 5));
+		memcpy(code + 5, "\x48\x8d\x3d", 3); /* lea object(%rip), %rdi */
+		riffle_put32(code + 8, DATA_AT + 16 * i - (at + 12));
+		memcpy(code + 12, "\x48\x8d\x35", 3); /* lea something(%rip), %rsi */
+		riffle_put32(code + 15, (i % 2 ? BSS_AT + 64 : RODATA_AT) - (at + 19));
+		code[19] = 0xc3;
+	}
+	m->section[BSS] = (Elf64_Shdr){.sh_type = SHT_NOBITS,
+				       .sh_flags = SHF_ALLOC | SHF_WRITE,
+				       .sh_addr = LINK + BSS_AT,
+				       .sh_size = BRK_AT - BSS_AT,
+				       .sh_addralign = 4096};
+	m->section[BRK] = m->section[BSS];
+	m->section[BRK].sh_addr = LINK + BRK_AT;
+	m->section[BRK].sh_size = SLIDING_END - BRK_AT;
+}
+
+static void add_symbol(struct movable *m, uint32_t offset, const char *name)
+{
+	if (m->symbols == SYMBOLS_MAX)
+		abort();
+	m->symbol[m->symbols].offset = offset;
+	snprintf(m->symbol[m->symbols++].name, sizeof m->symbol->name, "%s", name);
+}
+
+static void add_numbered(struct movable *m, uint32_t offset, const char *name, uint32_t number)
+{
+	char whole[24];
+
+	snprintf(whole, sizeof whole, "%s%02u", name, number);
+	add_symbol(m, offset, whole);
+}
+
+static void name_symbols(struct movable *m)
+{
+	add_symbol(m, 0, "T_text");
+	for (uint32_t i = 0; i < FUNCTIONS; i++)
+		add_numbered(m, m->function[i], "tfunction", i + 1);
+	if (m->slides) {
+		add_symbol(m, m->function[FUNCTIONS], "T_etext");
+		add_symbol(m, RODATA_AT, "R__start_rodata");
+		add_symbol(m, DATA_AT, "D_sdata");
+	}
+	for (uint32_t i = 0; i < DATA_SYMBOLS; i++)
+		add_numbered(m, m->reloc64[2 * i], "dobject", i);
+	if (!m->slides)
+		return;
+	add_symbol(m, INIT_AT, "D__init_begin");
+	add_symbol(m, INIT_TEXT_AT, "T_sinittext");
+	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++)
+		add_numbered(m, m->init_function[i], "tinit", i);
+	add_symbol(m, BSS_AT, "B__init_end");
+	add_symbol(m, BSS_AT, "B__bss_start");
+	add_symbol(m, BSS_AT + 64, "bcleared");
+	add_symbol(m, BRK_AT, "B__brk_base");
 }
 
 /* As 7.2 has it; each code stands for the letter that it is. */
 static void make_kallsyms(struct movable *m)
 {
-	uint32_t names = m->at + 4, at = names, markers, index, used = 0;
+	uint32_t start = m->at, names = start + 4, at = names, markers, index, used = 0;
 
-	riffle_put32(m->image + m->at, SYMBOLS);
-	for (uint32_t i = 0; i < SYMBOLS; i++) {
-		char name[16];
-		int bytes = i ? snprintf(name, sizeof name, i <= FUNCTIONS ? "tfunction%02u" : "dobject%02u", i)
-			      : snprintf(name, sizeof name, "T_text");
+	riffle_put32(m->image + start, m->symbols);
+	for (uint32_t i = 0; i < m->symbols; i++) {
+		uint32_t bytes = (uint32_t)strlen(m->symbol[i].name);
 
 		m->image[at++] = (uint8_t)bytes;
-		memcpy(m->image + at, name, (size_t)bytes);
-		at += (uint32_t)bytes;
+		memcpy(m->image + at, m->symbol[i].name, bytes);
+		at += bytes;
 	}
 	markers = (at + 3) & ~3u; /* one, and it is 0 */
 	at = markers + 4;
@@ -133,19 +253,40 @@ static void make_kallsyms(struct movable *m)
 		used++;
 	}
 	at = index + 512;
-	for (uint32_t i = 0; i < SYMBOLS; i++, at += 4)
-		put_distance(m, at, symbol_offset(m, i));
-	for (uint32_t i = 0; i < SYMBOLS; i++, at += 3)
-		m->image[at + 2] = (uint8_t)(SYMBOLS - 1 - i);
-	if (at > IMAGE)
+	for (uint32_t i = 0; i < m->symbols; i++, at += 4)
+		put_distance(m, at, m->symbol[i].offset);
+	for (uint32_t i = 0; i < m->symbols; i++, at += 3)
+		m->image[at + 2] = (uint8_t)(m->symbols - 1 - i);
+	if (at > (m->slides ? DATA_AT : IMAGE))
 		abort();
+	if (m->slides)
+		add_section(m, RODATA, start, at - start, 0);
 }
 
-void test_movable_kernel(struct test_bytes *file)
+static void make_all(struct movable *m)
 {
-	static const char names[] = "\0.text\0__ex_table\0.orc_unwind_ip\0.orc_unwind\0.smp_locks\0.data\0.shstrtab";
-	const Elf64_Phdr segment = {PT_LOAD, PF_R | PF_W | PF_X, FILE_START, LINK, LINK_PHYS,
-				    IMAGE,   2 * IMAGE,          0x200000};
+	make_text(m);
+	add_section(m, TEXT, 0, m->function[FUNCTIONS], SHF_EXECINSTR);
+	if (m->slides)
+		m->at = RODATA_AT;
+	make_rodata(m);
+	if (m->slides) {
+		make_ksymtab(m);
+		make_init(m);
+	}
+	make_data(m);
+	if (m->slides)
+		m->at += FUNCTIONS * 4; /* the locks */
+	name_symbols(m);
+	make_kallsyms(m);
+}
+
+static void write_file(struct test_bytes *file, bool slides)
+{
+	const uint32_t bytes = slides ? BSS_AT : IMAGE, sections = slides ? SLIDING_SECTIONS : SECTIONS;
+	const Elf64_Phdr segment = {
+	    PT_LOAD, PF_R | PF_W | PF_X, FILE_START, LINK, LINK_PHYS, bytes, slides ? SLIDING_END : 2 * IMAGE,
+	    0x200000};
 	Elf64_Ehdr header = {.e_ident = ELFMAG,
 			     .e_type = ET_EXEC,
 			     .e_machine = EM_X86_64,
@@ -156,9 +297,9 @@ void test_movable_kernel(struct test_bytes *file)
 			     .e_phentsize = sizeof segment,
 			     .e_phnum = 1,
 			     .e_shentsize = sizeof(Elf64_Shdr),
-			     .e_shnum = SECTIONS,
+			     .e_shnum = (uint16_t)sections,
 			     .e_shstrndx = NAMES,
-			     .e_shoff = FILE_START + IMAGE};
+			     .e_shoff = FILE_START + bytes};
 	struct movable *m = calloc(1, sizeof *m);
 
 	if (!m)
@@ -166,23 +307,33 @@ void test_movable_kernel(struct test_bytes *file)
 	header.e_ident[EI_CLASS] = ELFCLASS64;
 	header.e_ident[EI_DATA] = ELFDATA2LSB;
 	header.e_ident[EI_VERSION] = EV_CURRENT;
-	make_text(m);
-	make_tables(m);
-	make_kallsyms(m);
-	m->section[NAMES] = (Elf64_Shdr){
-	    .sh_type = SHT_STRTAB, .sh_offset = header.e_shoff + sizeof m->section, .sh_size = sizeof names};
-	for (unsigned i = 1, at = 1; i < SECTIONS; i++, at += (unsigned)strlen(names + at) + 1)
+	m->slides = slides;
+	make_all(m);
+	m->section[NAMES] = (Elf64_Shdr){.sh_type = SHT_STRTAB,
+					 .sh_offset = header.e_shoff + sections * sizeof *m->section,
+					 .sh_size = sizeof section_names};
+	for (unsigned i = 1, at = 1; i < sections; i++, at += (unsigned)strlen(section_names + at) + 1)
 		m->section[i].sh_name = at;
 	test_bytes_add(file, &header, sizeof header);
 	test_bytes_add(file, &segment, sizeof segment);
 	test_bytes_zero(file, FILE_START - file->count);
-	test_bytes_add(file, m->image, IMAGE);
-	test_bytes_add(file, m->section, sizeof m->section);
-	test_bytes_add(file, names, sizeof names);
+	test_bytes_add(file, m->image, bytes);
+	test_bytes_add(file, m->section, sections * sizeof *m->section);
+	test_bytes_add(file, section_names, sizeof section_names);
 	/* the relocation list: 64-bit fields, then no others */
 	test_bytes_word(file, 0);
 	for (unsigned i = 0; i < FUNCTIONS; i++)
 		test_bytes_word(file, (uint32_t)LINK + m->reloc64[i]);
 	test_bytes_word(file, 0);
 	free(m);
+}
+
+void test_movable_kernel(struct test_bytes *file)
+{
+	write_file(file, false);
+}
+
+void test_sliding_kernel(struct test_bytes *file)
+{
+	write_file(file, true);
 }

@@ -19,6 +19,8 @@ TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 # a condition is still evaluated, for its side effects
 BRANCH = {b") && 0": "never", b") || 1": "always"}
 UNARY = {"!": "", "~": "", "-": "", "++": "--", "--": "++"}
+# more memory than is needed does nothing else, as a larger array does not
+ALLOCATORS = {"malloc", "calloc", "realloc", "reallocarray", "aligned_alloc"}
 NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)([uUlL]*)(?![\w.])")
 DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+\w+(?:\([^)]*\))?[ \t]+(.*)$", re.M)
 NOT_CODE = re.compile(rb'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.S)
@@ -57,6 +59,8 @@ class Finder:
     def __init__(self, source, unit, path):
         self.source, self.path = source, path
         self.found = {}
+        self.sizes = False      # in the arguments of an allocation
+        self.compares = False   # in a function for qsort(), of whose result only the sign counts
         for cursor in unit.cursor.get_children():
             if cursor.location.file and cursor.location.file.name == path:
                 self.top(cursor)
@@ -69,9 +73,11 @@ class Finder:
 
     def top(self, cursor):
         if cursor.kind == Kind.FUNCTION_DECL and cursor.is_definition():
+            self.compares = [a.type.spelling for a in cursor.get_arguments()] == ["const void *"] * 2
             for child in cursor.get_children():
                 if child.kind == Kind.COMPOUND_STMT:
                     self.walk(child, cursor.spelling)
+            self.compares = False
         elif cursor.kind == Kind.ENUM_DECL:
             for constant in cursor.get_children():
                 for value in constant.get_children():
@@ -109,8 +115,10 @@ class Finder:
             word = b"break" if kind == Kind.BREAK_STMT else b"continue"
             self.add(function, cursor.extent.start.offset, word, b"(void)0")
         branches = kind in (Kind.IF_STMT, Kind.CONDITIONAL_OPERATOR)
+        outside, self.sizes = self.sizes, self.sizes or (kind == Kind.CALL_EXPR and cursor.spelling in ALLOCATORS)
         for n, child in enumerate(cursor.get_children()):
             self.walk(child, function, branches and n == 0)
+        self.sizes = outside
 
     def binary(self, cursor, function, decides):
         sides = list(cursor.get_children())
@@ -156,7 +164,7 @@ class Finder:
             octal = len(digits) > 1 and digits.isdigit() and digits.startswith(b"0")
             value = int(digits, 8) if octal else int(digits, 0)
             for other in ((value + 1, value - 1) if value else (1,)):
-                if other >> 64:
+                if other >> 64 or (self.sizes and other > value) or (self.compares and (value, other) == (1, 2)):
                     continue
                 new = hex(other) if digits[:2] in (b"0x", b"0X") else f"0{other:o}" if octal else str(other)
                 self.add(function, begin + number.start(), number[0], new.encode() + number[2])

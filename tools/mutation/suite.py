@@ -19,17 +19,19 @@ APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"] if os.ge
 INSIDE = 'mount -t tmpfs -o size=2g tmpfs /tmp && mount -t proc proc /proc && export TMPDIR=/tmp && exec "$@"'
 SILENT = 20             # minimum seconds without output or processor time after which a run counts as hanging
 TICKS = os.sysconf("SC_CLK_TCK")
+REACH_SIZE = 64 << 20   # one byte for each of a program
 
 
 @dataclasses.dataclass
 class Test:
     name: str
-    target: str         # for ninja
+    targets: list       # its program, for ninja, and those that it runs
     command: list
     environment: dict
     directory: str
     cpu: float = 0.0    # of the unmutated run
     silence: float = 0.0
+    spared: frozenset = frozenset()     # functions in the program that the test does not enter
 
 
 def family(pid):
@@ -91,10 +93,16 @@ class Tree:
         except OSError:
             raise RuntimeError(f"{work}: another run works there: --work names another directory") from None
         self.log = work / "log"
-        self.known_inputs, self.known_tests = {}, []
+        self.reach, self.marks = self.tree / "build-reach", work / "marks"
+        self.known_inputs, self.known_tests, self.programs = {}, [], {}
         self.update()
         if not (self.build / "build.ninja").exists():
             self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
+        if not (self.reach / "build.ninja").exists():
+            words = ["-finstrument-functions", "-w", f"-DREACH_SIZE={REACH_SIZE}", f'-DREACH_FILE="{self.marks}"', "-include",
+                     str(self.tree / "tools" / "mutation" / "reach.h")]
+            self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Doptimization=1",
+                      "-Dc_args=[" + ",".join(f"'{word}'" for word in words) + "]", "build-reach")
 
     def call(self, *command):
         with open(self.log, "wb") as log:
@@ -116,14 +124,14 @@ class Tree:
         if self.tree.exists():
             for path in self.tree.rglob("*.[ch]"):
                 name = str(path.relative_to(self.tree))
-                if not name.startswith("build/") and name not in wanted:
+                if not name.startswith(("build/", "build-reach/")) and name not in wanted:
                     path.unlink()
 
-    def ninja(self, *targets, mutant=False):
+    def ninja(self, *targets, mutant=False, build=None):
         """Whether they could be built. Without ccache, since a mutant is never compiled again."""
         more = {"CCACHE_DISABLE": "1"} if mutant else {}
         with open(self.log, "wb") as log:
-            return subprocess.run(["ninja", "-C", str(self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
+            return subprocess.run(["ninja", "-C", str(build or self.build), "--quiet", *targets], stdout=log, stderr=subprocess.STDOUT,
                                   env={**os.environ, **more}, check=False).returncode == 0
 
     def introspect(self, what):
@@ -138,30 +146,35 @@ class Tree:
             self.known_inputs[target] = set(told.stdout.split())
         return self.known_inputs[target]
 
-    def must_build(self, *targets):
-        if targets and not self.ninja(*targets):
+    def must_build(self, *targets, build=None):
+        if targets and not self.ninja(*targets, build=build):
             raise RuntimeError(f"{' '.join(targets)}: cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
 
     def tests(self, path):
         """
         The unit tests that contain a file's object, according to ninja and then to the programs themselves. Since the
-        set of objects does not depend on their content, only the relevant programs are rebuilt.
+        set of objects does not depend on their content, only the relevant programs are rebuilt. A program that runs during the build is
+        in none of them: its tests are those that are built with what it writes.
         """
         if not self.known_tests:
             self.known_tests = self.introspect("tests")
-        found = []
+            self.programs = {t["id"]: pathlib.Path(t["filename"][0]) for t in self.introspect("targets") if t["type"] == "executable"}
+        found, built_with = [], []
         for told in self.known_tests:
             program = pathlib.Path(told["cmd"][0])
             if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
                 continue
-            target = str(program.relative_to(self.build))
-            if f"../{path}" not in self.inputs(target):
+            programs = [program, *(self.programs[i] for i in told["depends"] if self.programs.get(i, program) != program)]
+            targets = [str(p.relative_to(self.build)) for p in programs]
+            if not any(f"../{path}" in self.inputs(target) for target in targets):
                 continue
-            if not program.exists():
-                self.must_build(target)
-            if pathlib.Path(path).name in linked(program):
-                found.append(Test(told["name"], target, told["cmd"], told["env"], told["workdir"] or str(self.build)))
-        self.must_build(*(test.target for test in found))
+            if not all(p.exists() for p in programs):
+                self.must_build(*targets)
+            inside = any(pathlib.Path(path).name in linked(p) for p in programs)
+            (found if inside else built_with).append(
+                Test(told["name"], targets, told["cmd"], told["env"], told["workdir"] or str(self.build)))
+        found = found or built_with
+        self.must_build(*(target for test in found for target in test.targets))
         return found
 
     def objects(self, path):
@@ -177,15 +190,55 @@ def linked(program):
     return frozenset(re.findall(r"\bFILE +LOCAL +DEFAULT +ABS +(\S+\.c)$", told, re.M))
 
 
-def baseline(test, log, kept):
-    """Runs a test unmutated, unless the same program ran before; False if it fails, which makes it useless."""
+def digest_of(programs):
+    return hashlib.sha256(b"".join(program.read_bytes() for program in programs)).hexdigest()
+
+
+def baseline(tree, test, log, kept):
+    """Runs a test unmutated, unless the same programs ran before; False if it fails, which makes it useless."""
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    digest = hashlib.sha256(pathlib.Path(test.command[0]).read_bytes()).hexdigest()
+    digest = digest_of(tree.build / target for target in test.targets)
     if known.get(test.name, [None])[0] != digest:
         known[test.name] = [digest, *run(test, log, silent_limit=300)]
         kept.write_text(json.dumps(known), encoding="utf-8")
     _, passed, test.cpu, test.silence = known[test.name]
     return passed
+
+
+def reached(tree, test, log, kept):
+    """
+    The functions in a test's program that it does not enter, according to a build that marks those it enters: a mutant of one cannot
+    be noticed. One that fails in that build is taken to enter all.
+    """
+    programs = [tree.reach / target for target in test.targets]
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    digest = digest_of(programs)
+    if known.get(test.name, [None])[0] != digest:
+        with open(tree.marks, "wb") as marks:
+            marks.truncate(REACH_SIZE)
+        tree.marks.chmod(0o666)         # some processes of some tests are another user's
+        marking = dataclasses.replace(test, command=[str(programs[0]), *test.command[1:]],
+                                      environment={k: v.replace(str(tree.build), str(tree.reach)) for k, v in test.environment.items()})
+        passed = run(marking, log, silent_limit=300)[0]
+        known[test.name] = [digest, sorted(spared(programs, tree.marks.read_bytes())) if passed else []]
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    return frozenset(known[test.name][1])
+
+
+def spared(programs, marks):
+    """
+    Names of functions none of which is marked. Those of one name count as one, and a mark as one of each program: too many functions
+    may be taken for entered, never too few.
+    """
+    inside, entered = set(), set()
+    for program in programs:
+        told = subprocess.run(["nm", "--defined-only", str(program)], stdout=subprocess.PIPE, check=True, text=True).stdout
+        symbols = [(int(address, 16), kind, name.partition(".")[0]) for address, kind, name in map(str.split, told.splitlines())]
+        base = next(address for address, _, name in symbols if name == "__ehdr_start")
+        functions = [(address, name) for address, kind, name in symbols if kind in "tTwW"]
+        inside |= {name for _, name in functions}
+        entered |= {name for address, name in functions if marks[address - base]}
+    return inside - entered
 
 
 def notices(test, log):

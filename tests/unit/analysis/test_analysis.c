@@ -224,6 +224,7 @@ static void test_compressed_round_trip(void **state)
 		struct frame_reader *reader;
 		struct riffle_source source;
 		struct riffle_plan plan = RIFFLE_PLAN_INIT;
+		uint64_t of_plan, of_frames;
 		struct stat st;
 
 		assert_int_equal(ftruncate(f->fd, 0), 0);
@@ -231,6 +232,12 @@ static void test_compressed_round_trip(void **state)
 		assert_int_equal(riffle_source_from_fd(&source, f->fd, &f->error), 0);
 		assert_int_equal(frame_reader_begin(&reader, &source, &f->error), 0);
 		assert_int_equal(riffle_plan_open(&plan, &source, &f->error), 0);
+		/* a check decompresses all that there is: what opening the plan took, and every frame */
+		of_plan = of_frames = frame_reader_decompressed(reader);
+		assert_int_equal(riffle_prepared_check_digest(f->fd, &source, &f->error), 0);
+		for (uint32_t i = 0; i < plan.frame_count; i++)
+			of_frames += plan.frames[i].bytes;
+		assert_int_equal(frame_reader_decompressed(reader), of_plan + of_frames);
 		assert_int_equal(plan.header->features, RIFFLE_FEATURE_COMPRESSED);
 		assert_int_equal(plan.header->storage, methods[m]);
 		assert_int_equal(plan.extent_count, 4);

@@ -73,6 +73,34 @@ static void test_tables_are_chosen(void **state)
 		check_tables(tables);
 }
 
+/* Without ACPI and MP tables, RAM below 1 MiB may be in pieces too: each one is listed, up to where the reserved range
+ * begins. */
+static void test_e820_of_pieces(void **state)
+{
+	static const struct riffle_range pieces[] = {
+	    {0, 0x40000}, {0x50000, 0x10000}, {0x90000, 0x18000}, {0xa9000, 2 * MIB - 0xa9000}, {3 * MIB, 61 * MIB}};
+	static const uint64_t wanted[][3] = {{0, 0x40000, 1},       {0x50000, 0x10000, 1}, {0x90000, 0xfc00, 1},
+					     {0x9fc00, 0x60400, 2}, {MIB, MIB, 1},         {3 * MIB, 61 * MIB, 1}};
+	struct riffle_boot_registers registers;
+	struct riffle_ram ram[5];
+	struct guest guest;
+
+	(void)state;
+	make_bare(&guest, RIFFLE_TABLES_E820);
+	for (unsigned i = 0; i < 5; i++)
+		ram[i] = (struct riffle_ram){pieces[i].address, pieces[i].bytes, guest.low + pieces[i].address};
+	guest.machine.ram = ram;
+	guest.machine.ram_count = 5;
+	expect_ok(write_to(&guest, &registers, 32 * MIB), &error);
+	assert_int_equal(guest.low[RIFFLE_BOOT_ZERO_PAGE + 0x1e8], 6);
+	for (unsigned i = 0; i < 6; i++) {
+		assert_int_equal(page64(&guest, 0x2d0 + i * 20), wanted[i][0]);
+		assert_int_equal(page64(&guest, 0x2d8 + i * 20), wanted[i][1]);
+		assert_int_equal(riffle_get32(guest.low + RIFFLE_BOOT_ZERO_PAGE + 0x2e0 + i * 20), wanted[i][2]);
+	}
+	guest_free(&guest);
+}
+
 static void test_own_rsdp(void **state)
 {
 	struct riffle_boot_registers registers;
@@ -348,10 +376,15 @@ static void test_setup_header(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_tables_are_chosen),     cmocka_unit_test(test_own_rsdp),
-	    cmocka_unit_test(test_choices_are_checked),   cmocka_unit_test(test_reserved_words_are_checked),
-	    cmocka_unit_test(test_ram_with_another_hole), cmocka_unit_test(test_ram_below_one_mib),
-	    cmocka_unit_test(test_many_stretches),        cmocka_unit_test(test_ram_far_away),
+	    cmocka_unit_test(test_e820_of_pieces),
+	    cmocka_unit_test(test_tables_are_chosen),
+	    cmocka_unit_test(test_own_rsdp),
+	    cmocka_unit_test(test_choices_are_checked),
+	    cmocka_unit_test(test_reserved_words_are_checked),
+	    cmocka_unit_test(test_ram_with_another_hole),
+	    cmocka_unit_test(test_ram_below_one_mib),
+	    cmocka_unit_test(test_many_stretches),
+	    cmocka_unit_test(test_ram_far_away),
 	    cmocka_unit_test(test_setup_header),
 	};
 

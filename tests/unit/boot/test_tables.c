@@ -113,6 +113,72 @@ static void test_fadt(void **state)
 	guest_free(&guest);
 }
 
+struct field {
+	unsigned at, bytes;
+	uint64_t value;
+};
+
+/* ACPI 6.3, 5.2.9: every byte of the FADT behind its header; those that are not listed are 0. */
+static void check_fadt(const uint8_t *fadt, const struct field *fields, unsigned count)
+{
+	uint8_t wanted[276] = {0};
+
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned k = 0; k < fields[i].bytes; k++)
+			wanted[fields[i].at + k] = (uint8_t)(fields[i].value >> 8 * k);
+	assert_int_equal(fadt[8], 6); /* version 6.3 */
+	assert_int_equal(fadt[131], 3);
+	wanted[131] = 3;
+	for (unsigned i = 36; i < sizeof wanted; i++)
+		if (fadt[i] != wanted[i])
+			fail_msg("FADT byte %u is %02x, expected %02x", i, fadt[i], wanted[i]);
+}
+
+static void test_every_byte_of_the_fadt(void **state)
+{
+	/* WBINVD, C1, no power and no sleep button, no RTC wake, reset register; hardware-reduced */
+	const uint64_t flags = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 10, reduced = 1 << 20;
+	struct guest guest;
+	struct tables t;
+
+	(void)state;
+	make_machine(&guest, 1);
+	write_machine(&guest);
+	t = walk(&guest);
+	{
+		const uint64_t dsdt = (uint64_t)(t.dsdt - guest.low);
+		const struct field fields[] = {
+		    {40, 4, dsdt},        {140, 8, dsdt},       {109, 2, 7},     {112, 4, flags | reduced},
+		    {116, 4, 0x01000801}, {120, 8, 0xcf9},      {128, 1, 6},     {244, 4, 0x01000801},
+		    {248, 8, 0x600},      {256, 4, 0x01000801}, {260, 8, 0x601},
+		};
+
+		check_fadt(t.fadt, fields, sizeof fields / sizeof *fields);
+		assert_int_equal(t.dsdt[8], 2); /* integers of 64 bits */
+		assert_int_equal(t.madt[8], 5);
+	}
+	guest.machine.sleep_control_port = 0;
+	guest.machine.pm_port = 0x600;
+	write_machine(&guest);
+	t = walk(&guest);
+	{
+		const uint64_t dsdt = (uint64_t)(t.dsdt - guest.low), facs = riffle_get32(t.fadt + 36);
+		const struct field fields[] = {
+		    {36, 4, facs},        {132, 8, facs},  {40, 4, dsdt},        {140, 8, dsdt},  {46, 2, 9},
+		    {56, 4, 0x600},       {64, 4, 0x604},  {88, 1, 4},           {89, 1, 2},      {96, 2, 0xffff},
+		    {98, 2, 0xffff}, /* neither C2 nor C3 */
+		    {109, 2, 7},          {112, 4, flags}, {116, 4, 0x01000801}, {120, 8, 0xcf9}, {128, 1, 6},
+		    {148, 4, 0x02002001}, {152, 8, 0x600}, {172, 4, 0x02001001}, {176, 8, 0x604},
+		};
+		const uint8_t *p = guest.low + facs;
+
+		check_fadt(t.fadt, fields, sizeof fields / sizeof *fields);
+		for (unsigned i = 8; i < 64; i++)
+			assert_int_equal(p[i], i == 32 ? 2 : 0); /* the FACS's version */
+	}
+	guest_free(&guest);
+}
+
 /* ACPI of a PC: fixed registers, an SCI, a FACS, PICs */
 static void test_fixed_hardware(void **state)
 {
@@ -471,6 +537,7 @@ static void test_events_are_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_every_byte_of_the_fadt),
 	    cmocka_unit_test(test_fadt),
 	    cmocka_unit_test(test_fixed_hardware),
 	    cmocka_unit_test(test_reset_vector),

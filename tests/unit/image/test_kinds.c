@@ -353,6 +353,61 @@ static void assert_list_found(struct test_bytes *file, const struct test_kernel 
 	test_bytes_free(file);
 }
 
+/* The whole mark of each other format is told, wherever it is, and nothing like it. */
+static void test_other_formats(void **state)
+{
+	static const struct {
+		uint32_t at, bytes;
+		const char *mark, *told;
+	} formats[] = {
+	    {0, 6, "070701", "initrd"},
+	    {0, 6, "070702", "initrd"},
+	    {0, 6, "070707", "initrd"},
+	    {0, 2, "\xc7\x71", "initrd"},
+	    {56, 4, "ARM\x64", "arm64"},
+	    {56, 4, "RSC\x05", "RISC-V"},
+	    {56, 4, "\xcd\x23\x82\x81", "LoongArch"},
+	    {36, 4, "\x18\x28\x6f\x01", "32-bit ARM"},
+	    {0, 4, "\x27\x05\x19\x56", "uImage"},
+	    {0, 4, "\xd0\x0d\xfe\xed", "FIT image"},
+	    {0, 14, "!<arch>\ndebian", "Debian package"},
+	    {0, 8, "!<arch>\n", "archive of object files"},
+	    {0, 4, "\xed\xab\xee\xdb", "RPM"},
+	    {0, 4, "PK\x03\x04", "zip"},
+	    {257, 5, "ustar", "tar archive"},
+	    {0, 4, "QFI\xfb", "qcow2"},
+	    {0, 4, "hsqs", "squashfs"},
+	    {0, 4, "BZh9", "bunzip2"},
+	    {0, 4, "\x02\x21\x4c\x18", "unlz4"},
+	    {0, 4, "\x04\x22\x4d\x18", "unlz4"},
+	    {0, 4, "\x89LZO", "lzop -d"},
+	    {0, 3, "\x5d\x00\x00", "unlzma"},
+	    {0, 2, "#!", "script"},
+	    {510, 2, "\x55\xaa", "boot sector"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof formats / sizeof *formats; i++)
+		for (unsigned what = 0; what < 4; what++) {
+			const uint32_t end = formats[i].at + formats[i].bytes;
+			/* as it is; its last byte another; cut after the mark; cut in it */
+			const uint32_t bytes = what == 2 ? end : what == 3 ? end - 1 : 1024;
+			uint8_t file[1024] = {0};
+			struct riffle_image *image;
+			struct riffle_error error;
+			int fd;
+
+			memcpy(file + formats[i].at, formats[i].mark, formats[i].bytes);
+			if (what == 1)
+				file[end - 1] ^= 0x20;
+			fd = test_file(file, bytes);
+			assert_int_equal(riffle_image_open(&image, fd, -1, &error), RIFFLE_ERR_FORMAT);
+			if (!strstr(error.problem, formats[i].told) != (what % 2 == 1))
+				fail_msg("%s, %u: %s", formats[i].told, what, error.problem);
+			close(fd);
+		}
+}
+
 /* Zeros behind the appended list, as a build that aligns its files leaves them. */
 static void test_padded_list(void **state)
 {
@@ -370,6 +425,23 @@ static void test_padded_list(void **state)
 		test_bytes_zero(&file, padding[i]);
 		assert_list_found(&file, &k);
 	}
+	test_kernel_free(&k);
+}
+
+/* Of three lists the first is not empty: a zero more before two lists is padding. */
+static void test_zero_before_two_lists(void **state)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_kernel k;
+	struct test_bytes file = {0};
+
+	(void)state;
+	spec.percpu_at_zero = false;
+	test_kernel_build(&k, &spec);
+	test_bytes_add(&file, k.elf.at, k.elf.count);
+	test_bytes_word(&file, 0);
+	test_bytes_add(&file, k.list.at, k.list.count);
+	assert_list_found(&file, &k);
 	test_kernel_free(&k);
 }
 
@@ -488,7 +560,9 @@ int main(void)
 	    cmocka_unit_test(test_extended_numbers),
 	    cmocka_unit_test(test_odd_build_ids),
 	    cmocka_unit_test(test_bzimage_compressions),
+	    cmocka_unit_test(test_other_formats),
 	    cmocka_unit_test(test_padded_list),
+	    cmocka_unit_test(test_zero_before_two_lists),
 	    cmocka_unit_test(test_list_after_more),
 	    cmocka_unit_test(test_bzimage_lzo),
 	    cmocka_unit_test(test_bzimage_without_list),

@@ -193,9 +193,14 @@ static void unknown_bits_are_refused(void **state)
 		/* for the modes that are loaded plainly too */
 		s->layout.mode = RIFFLE_MODE_KASLR;
 		expect_argument(load(s), "options");
+		expect_argument(
+		    riffle_load(&s->loaded, &s->plan, &s->source, &s->layout, &s->memory, bit, NULL, &error),
+		    "options");
+		assert_int_equal(error.found, bit);
 		s->layout.mode = RIFFLE_MODE_FGKASLR;
 	}
 	s->options = 0;
+	expect_argument(riffle_load(&s->loaded, &s->plan, &s->source, &s->layout, &s->memory, 0, NULL, &error), "mode");
 	s->layout.mode = (enum riffle_mode)(RIFFLE_MODE_FGKASLR + 1);
 	expect_argument(load(s), "mode");
 	expect_argument(riffle_layout_check(&s->layout, &s->plan, &s->memory, &error), "mode");

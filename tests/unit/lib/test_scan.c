@@ -58,10 +58,12 @@ static void scans_count(void **state)
 	assert_int_equal(riffle_scan_most((const uint16_t[]){1, 65535, 2}, 3), 65535);
 }
 
-/* Every size of a chunk at every offset in a cache line; bytes between chunks are not written. */
-static void chunks_are_scattered(void **state)
+typedef void scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes);
+
+/* Every size of a chunk at every offset in a cache line, in two calls; bytes between chunks are not written. */
+static void check_scatter(scatter *of)
 {
-	enum { CHUNKS = 500, IMAGE = 1 << 20 };
+	enum { CHUNKS = 500, HALF = 201, IMAGE = 1 << 20 };
 	static struct riffle_chunk chunk[CHUNKS];
 	static int32_t shift[CHUNKS + 1];
 	static uint8_t image[IMAGE], expected[IMAGE], bytes[IMAGE];
@@ -69,7 +71,6 @@ static void chunks_are_scattered(void **state)
 	struct shuffle_load s = {.load = {.plan = &plan, .image = image}, .shift = shift};
 	uint32_t at = 0, to = 0;
 
-	(void)state;
 	for (uint32_t i = 0; i < CHUNKS; i++) {
 		chunk[i].image_offset = at;
 		chunk[i].units = (uint16_t)(1 + i % 67);
@@ -86,8 +87,16 @@ static void chunks_are_scattered(void **state)
 	for (uint32_t i = 0; i < CHUNKS; i++)
 		memcpy(expected + chunk[i].image_offset + shift[i], bytes + chunk[i].image_offset,
 		       riffle_chunk_bytes(&chunk[i]));
-	riffle_shuffle_scatter(&s, 0, CHUNKS, bytes);
+	of(&s, 0, HALF, bytes);
+	of(&s, HALF, CHUNKS - HALF, bytes + chunk[HALF].image_offset);
 	assert_memory_equal(image, expected, IMAGE);
+}
+
+static void chunks_are_scattered(void **state)
+{
+	(void)state;
+	check_scatter(riffle_shuffle_scatter);
+	check_scatter(riffle_shuffle_scatter_plain);
 }
 
 int main(void)

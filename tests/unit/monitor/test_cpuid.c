@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -278,12 +279,195 @@ static void templates(void **state)
 	assert_null(cpu_template_name(CPU_TEMPLATE_V1N1 + 1));
 }
 
+/*
+ * Which bits Firecracker's templates hide and which they show, whatever the host has, as its documents number them. All
+ * others are the host's.
+ */
+enum {
+	T2 = 1,
+	T2_S = 2,
+	T2_CL = 4,
+	T2_A = 8,
+	C3 = 16,
+	T2_AND_S = T2 | T2_S,
+	T2_CL_AND_A = T2_CL | T2_A,
+	T2_INTEL = T2 | T2_S | T2_CL,
+	T2_ALL = T2_INTEL | T2_A
+};
+
+static const struct fixed {
+	unsigned templates;
+	uint32_t leaf, subleaf;
+	enum cpu_register reg;
+	const char *hidden, *shown;
+} fixed[] = {
+    {T2_ALL, 0x1, 0, CPU_EAX, "0 2-3 8 11-13 18-27", "1 4-7 9-10 16-17"},
+    {T2_ALL, 0x1, 0, CPU_ECX, "2-8 10-11 14-15 18", ""},
+    {T2_ALL, 0x1, 0, CPU_EDX, "18 21-22 27 29-31", "7 12"},
+    {T2_ALL, 0x7, 0, CPU_EBX, "2 4 11-12 14-19 21-31", "9"},
+    {T2_ALL, 0x7, 0, CPU_ECX, "1-4 6 8-12 14 16 22 30", ""},
+    {T2_ALL, 0x7, 0, CPU_EDX, "2-4 8", ""},
+    {T2_ALL, 0xd, 0, CPU_EAX, "3-7 9", ""},
+    {T2_ALL, 0xd, 1, CPU_EAX, "1-3", ""},
+    {T2_AND_S, 0x80000001, 0, CPU_ECX, "8 29", ""},
+    {T2_AND_S, 0x80000001, 0, CPU_EDX, "26", ""},
+    {T2_CL_AND_A, 0x80000001, 0, CPU_ECX, "6-8 29", ""},
+    {T2_CL_AND_A, 0x80000001, 0, CPU_EDX, "22-26", ""},
+    {T2_INTEL, 0x80000008, 0, CPU_EBX, "9", ""},
+    {T2_A, 0x80000008, 0, CPU_EBX, "0 2 9", "18-19"},
+    {C3, 0x1, 0, CPU_EAX, "0-1 3-4 8 11-13 18-27", "2 5-7 9-10 16-17"},
+    {C3, 0x1, 0, CPU_ECX, "2-5 8 10-12 14-15 22", ""},
+    {C3, 0x1, 0, CPU_EDX, "18 21-22 27 29 31", "7 12"},
+    {C3, 0x7, 0, CPU_EBX, "2-5 8 10-12 14-19 21 23-31", ""},
+    {C3, 0x7, 0, CPU_ECX, "1-4 11 14 16 22 30", ""},
+    {C3, 0x7, 0, CPU_EDX, "2-3", ""},
+    {C3, 0xd, 0, CPU_EAX, "3-7 9", ""},
+    {C3, 0xd, 1, CPU_EAX, "1-3", ""},
+    {C3, 0x80000001, 0, CPU_ECX, "5 8", ""},
+    {C3, 0x80000001, 0, CPU_EDX, "26", ""},
+};
+
+/* "0 4-7" */
+static uint32_t bits_of(const char *text)
+{
+	uint32_t bits = 0;
+
+	while (*text) {
+		char *end;
+		unsigned long first = strtoul(text, &end, 10), last = *end == '-' ? strtoul(end + 1, &end, 10) : first;
+
+		for (; first <= last; first++)
+			bits |= 1u << first;
+		text = end + (*end == ' ');
+	}
+	return bits;
+}
+
+/* Every register of every leaf that templates know, with a host that has all features, and with one that has none. */
+static void all_bits_of_templates(void **state)
+{
+	static const enum cpu_template templates[] = {CPU_TEMPLATE_T2, CPU_TEMPLATE_T2S, CPU_TEMPLATE_T2CL,
+						      CPU_TEMPLATE_T2A, CPU_TEMPLATE_C3};
+	static const uint32_t leaves[][2] = {{0x1, 0}, {0x7, 0}, {0xd, 0}, {0xd, 1}, {0x80000001, 0}, {0x80000008, 0}};
+	struct cpu_config config;
+
+	(void)state;
+	for (unsigned t = 0; t < 5; t++)
+		for (unsigned has = 0; has < 2; has++) {
+			uint32_t usual = has ? UINT32_MAX : 0, wanted[6][4];
+
+			memset(&cpuid, 0, sizeof cpuid);
+			for (unsigned i = 0; i < 6; i++) {
+				cpuid.entries[cpuid.nent++] = (struct kvm_cpuid_entry2){.function = leaves[i][0],
+											.index = leaves[i][1],
+											.flags = 1,
+											.eax = usual,
+											.ebx = usual,
+											.ecx = usual,
+											.edx = usual};
+				for (unsigned reg = 0; reg < 4; reg++)
+					wanted[i][reg] = usual;
+			}
+			for (unsigned i = 0; i < sizeof fixed / sizeof *fixed; i++)
+				for (unsigned k = 0; k < 6; k++)
+					if (fixed[i].templates & 1u << t && fixed[i].leaf == leaves[k][0] &&
+					    fixed[i].subleaf == leaves[k][1])
+						wanted[k][fixed[i].reg] =
+						    (usual & ~bits_of(fixed[i].hidden)) | bits_of(fixed[i].shown);
+			cpu_template_modifiers(&config, templates[t]);
+			assert_int_equal(guest_cpuid_modify(&cpuid, config.cpuid, config.cpuid_count, NULL), 0);
+			for (unsigned i = 0; i < 6; i++) {
+				assert_int_equal(cpuid.entries[i].eax, wanted[i][CPU_EAX]);
+				assert_int_equal(cpuid.entries[i].ebx, wanted[i][CPU_EBX]);
+				assert_int_equal(cpuid.entries[i].ecx, wanted[i][CPU_ECX]);
+				assert_int_equal(cpuid.entries[i].edx, wanted[i][CPU_EDX]);
+			}
+		}
+}
+
+/* Which template is for which processors: Intel's from Skylake to Ice Lake, AMD's Milan; of any stepping bits above. */
+static void hosts_of_templates(void **state)
+{
+	static const struct {
+		uint32_t signature;
+		unsigned templates;
+	} hosts[] = {{0x50654, T2 | T2_S | C3},
+		     {0x50657, T2 | T2_S | T2_CL | C3},
+		     {0x606a6, T2 | T2_CL | C3},
+		     {0x50656, 0},
+		     {0x906ed, 0},
+		     {0, 0}};
+	static const enum cpu_template templates[] = {CPU_TEMPLATE_T2, CPU_TEMPLATE_T2S, CPU_TEMPLATE_T2CL,
+						      CPU_TEMPLATE_T2A, CPU_TEMPLATE_C3};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned t = 0; t < 5; t++) {
+		for (unsigned i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+			bool fits = hosts[i].templates & 1u << t;
+
+			assert_int_equal(cpu_template_check(templates[t], "GenuineIntel", hosts[i].signature, &error),
+					 fits ? 0 : RIFFLE_ERR_UNSUPPORTED);
+			if (!fits && t != 3)
+				assert_int_equal(error.found, hosts[i].signature);
+			/* bits that are no part of the model */
+			assert_int_equal(
+			    cpu_template_check(templates[t], "GenuineIntel", hosts[i].signature | 0xf000f000, &error),
+			    fits ? 0 : RIFFLE_ERR_UNSUPPORTED);
+			assert_int_equal(cpu_template_check(templates[t], "AuthenticAMD", hosts[i].signature, &error),
+					 RIFFLE_ERR_UNSUPPORTED);
+		}
+		assert_int_equal(cpu_template_check(templates[t], "AuthenticAMD", 0xa00f11, &error),
+				 templates[t] == CPU_TEMPLATE_T2A ? 0 : RIFFLE_ERR_UNSUPPORTED);
+		assert_int_equal(cpu_template_check(templates[t], "GenuineIntel", 0xa00f11, &error),
+				 RIFFLE_ERR_UNSUPPORTED);
+	}
+}
+
+/* What stands behind the last entry is none. */
+static void entries_end(void **state)
+{
+	const struct cpu_cpuid_modifier modifier = {.leaf = 0x99, .filter = 1};
+	struct riffle_error error;
+
+	(void)state;
+	make(1, 0);
+	cpuid.entries[cpuid.nent] = (struct kvm_cpuid_entry2){.function = 0x99};
+	assert_int_equal(guest_cpuid_modify(&cpuid, &modifier, 1, &error), RIFFLE_ERR_UNSUPPORTED);
+	cpuid.nent++;
+	assert_int_equal(guest_cpuid_modify(&cpuid, &modifier, 1, &error), 0);
+
+	memset(&cpuid, 0, sizeof cpuid);
+	cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0x80000001, .edx = 1u << 26};
+	assert_false(guest_cpuid_has_gib_pages(&cpuid));
+	cpuid.nent = 1;
+	assert_true(guest_cpuid_has_gib_pages(&cpuid));
+	cpuid.entries[0].edx = ~(1u << 26);
+	assert_false(guest_cpuid_has_gib_pages(&cpuid));
+	/* no leaf is added to a range that KVM does not have, nor beyond the room for them */
+	cpuid.nent = 0;
+	cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0x40000000};
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, 0);
+	cpuid.nent = GUEST_CPUID_ENTRIES;
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, GUEST_CPUID_ENTRIES);
+	assert_int_equal(cpuid.entries[0].eax, 0);
+	cpuid.nent = GUEST_CPUID_ENTRIES - 1;
+	guest_cpuid_set_tsc(&cpuid, 2000000);
+	assert_int_equal(cpuid.nent, GUEST_CPUID_ENTRIES);
+	assert_int_equal(cpuid.entries[0].eax, 0x40000010);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(bitmaps),
 	    cmocka_unit_test(modifiers),
 	    cmocka_unit_test(templates),
+	    cmocka_unit_test(all_bits_of_templates),
+	    cmocka_unit_test(entries_end),
+	    cmocka_unit_test(hosts_of_templates),
 	    cmocka_unit_test(one_package_of_single_threaded_cores),
 	    cmocka_unit_test(frequency_of_the_tsc),
 	    cmocka_unit_test(hypervisor_and_timer_shown_nesting_and_counters_hidden),

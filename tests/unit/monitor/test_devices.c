@@ -353,6 +353,100 @@ static void keyboard_answers_and_interrupts(void **state)
 	}
 }
 
+/* The rest of what the controller and the keyboard understand, with the whole status byte at each step. */
+static void i8042_commands_and_status(void **state)
+{
+	static const uint8_t taking_a_byte[] = {0xd1, 0xd2, 0xd3, 0xd4, 0x60};
+	static const uint8_t acknowledged[] = {0x00, 0xec, 0xef, 0xf1, 0xf4, 0xf5, 0xf6, 0xf7, 0xfe};
+
+	(void)state;
+	/* as after the firmware: self test passed, keyboard not locked */
+	assert_int_equal(in8(&machine.base, KBD_STATUS), 0x14);
+	command(0x20);
+	assert_int_equal(in8(&machine.base, KBD_STATUS), 0x15);
+	expect_answer(0x64);
+	assert_int_equal(in8(&machine.base, KBD_STATUS), 0x14);
+	for (unsigned i = 0; i < sizeof taking_a_byte; i++) {
+		command(taking_a_byte[i]);
+		assert_int_equal(in8(&machine.base, KBD_STATUS), 0x1c);
+		out8(&machine.base, KBD_DATA, 0x03);
+		assert_int_equal(in8(&machine.base, KBD_STATUS) & 0x18, 0x10);
+		while (in8(&machine.base, KBD_STATUS) & 1)
+			in8(&machine.base, KBD_DATA);
+	}
+	/* one that is not completed is forgotten */
+	command(0xd2);
+	command(0x20);
+	expect_answer(0x03);
+	out8(&machine.base, KBD_DATA, 0xee);
+	expect_answer(0xee);
+	/* the self test sets a bit of the command byte that the status shows; switches set others */
+	assert_int_equal(in8(&machine.base, KBD_STATUS), 0x10);
+	command(0xaa);
+	assert_int_equal(in8(&machine.base, KBD_STATUS), 0x15);
+	expect_answer(0x55);
+	command(0xa7);
+	command(0xad);
+	command(0x20);
+	expect_answer(0x03 | 0x04 | 0x20 | 0x10);
+	command(0xae);
+	command(0x20);
+	expect_answer(0x03 | 0x04 | 0x20);
+	command(0xd0);
+	expect_answer(0x03);
+	command(0xd1);
+	out8(&machine.base, KBD_DATA, 0xdf);
+	command(0xd0);
+	expect_answer(0xdf);
+	/* bytes for the mouse's queue and the keyboard's come back */
+	for (uint8_t c = 0xd2; c <= 0xd3; c++) {
+		command(c);
+		out8(&machine.base, KBD_DATA, 0xa5);
+		expect_answer(0xa5);
+	}
+	/* not translated: another identity */
+	out8(&machine.base, KBD_DATA, 0xf2);
+	expect_answer(0xfa);
+	expect_answer(0xab);
+	expect_answer(0x83);
+	for (unsigned i = 0; i < sizeof acknowledged; i++) {
+		out8(&machine.base, KBD_DATA, acknowledged[i]);
+		expect_answer(0xfa);
+		expect_no_answer();
+	}
+	/* the set of scan codes is told when 0 asks for it, and only then; 0 means nothing for LEDs and rates */
+	out8(&machine.base, KBD_DATA, 0xf0);
+	expect_answer(0xfa);
+	out8(&machine.base, KBD_DATA, 0x02);
+	expect_answer(0xfa);
+	expect_no_answer();
+	out8(&machine.base, KBD_DATA, 0xed);
+	expect_answer(0xfa);
+	out8(&machine.base, KBD_DATA, 0x00);
+	expect_answer(0xfa);
+	expect_no_answer();
+	/* nothing more: the last byte again */
+	assert_int_equal(in8(&machine.base, KBD_DATA), 0xfa);
+	assert_int_equal(machine.base.end, -1);
+}
+
+static void i8042_counts(void **state)
+{
+	(void)state;
+	out8(&machine.base, KBD_DATA, 0xee);
+	command(0x20);
+	in8(&machine.base, KBD_STATUS);
+	in8(&machine.base, KBD_DATA);
+	in8(&machine.base, KBD_DATA);
+	in8(&machine.base, KBD_DATA);
+	assert_int_equal(machine.i8042.counters.writes, 2);
+	assert_int_equal(machine.i8042.counters.reads, 3);
+	assert_int_equal(machine.i8042.counters.missed_reads, 1);
+	for (unsigned i = 0; i < I8042_QUEUE + 3; i++)
+		out8(&machine.base, KBD_DATA, 0xee);
+	assert_int_equal(machine.i8042.counters.errors, 3);
+}
+
 static void keyboard_queue_is_bounded(void **state)
 {
 	(void)state;
@@ -482,6 +576,8 @@ int main(void)
 	    T(i8042_probe_as_linux_does),
 	    T(keyboard_answers_and_interrupts),
 	    T(keyboard_queue_is_bounded),
+	    T(i8042_commands_and_status),
+	    T(i8042_counts),
 	    T(i8042_resets),
 	    T(chord_of_three_keys),
 	    T(generation_is_renewed),

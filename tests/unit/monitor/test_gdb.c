@@ -413,6 +413,30 @@ static void threads(void **state)
 	assert_string_equal(ask("qThreadExtraInfo,2"), "764350552031"); /* vCPU 1 */
 }
 
+/* Any thread, and all of them, are the one that stopped. */
+static void any_thread(void **state)
+{
+	static const char *const any[] = {"Hg0", "Hg-1"};
+	char of_second[PACKET_BYTES_MAX];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		memset(&fake.registers[i], (int)(0x11 * (i + 1)), sizeof fake.registers[i]);
+	assert_string_equal(ask("vCont;c"), "");
+	stub_stopped(&fake.stub, 1, STUB_STOP_WRITE, 0xabc);
+	assert_string_equal(ask("Hg2"), "OK");
+	snprintf(of_second, sizeof of_second, "%s", ask("g"));
+	for (unsigned i = 0; i < 2; i++) {
+		assert_string_equal(ask("Hg1"), "OK");
+		assert_string_not_equal(ask("g"), of_second);
+		assert_string_equal(ask(any[i]), "OK");
+		assert_string_equal(ask("g"), of_second);
+	}
+	/* no thread in particular is alive */
+	assert_string_equal(ask("T0"), "E01");
+	assert_string_equal(ask("T-1"), "E01");
+}
+
 static void going_on(void **state)
 {
 	(void)state;
@@ -550,6 +574,7 @@ int main(void)
 	    cmocka_unit_test(registers_of_kvm),
 	    cmocka_unit_test_setup(description, set_up),
 	    cmocka_unit_test_setup(threads, set_up),
+	    cmocka_unit_test_setup(any_thread, set_up),
 	    cmocka_unit_test_setup(going_on, set_up),
 	    cmocka_unit_test_setup(points, set_up),
 	    cmocka_unit_test_setup(good_byes, set_up),

@@ -523,6 +523,31 @@ static void reader_that_went_away_is_no_matter(void **state)
 	assert_false(sigismember(&pending, SIGPIPE));
 }
 
+/* An output closes the reader that came to it, and not the descriptor that it was given. */
+static void readers_are_its_own(void **state)
+{
+	struct riffle_error error;
+	struct output other;
+
+	(void)state;
+	for (int of_readers = 0; of_readers < 2; of_readers++) {
+		int fd = dup(reader);
+
+		assert_int_equal(
+		    output_init(&other, of_readers ? OUTPUT_READERS : OUTPUT_STREAM, of_readers ? -1 : fd, &error), 0);
+		if (of_readers)
+			other.fd = fd;
+		output_destroy(&other);
+		assert_int_equal(fcntl(fd, F_GETFD) >= 0, !of_readers);
+		if (!of_readers)
+			close(fd);
+	}
+	/* nobody has come, or everybody left */
+	assert_int_equal(output_init(&other, OUTPUT_READERS, -1, &error), 0);
+	output_destroy(&other);
+	assert_null(other.ring);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -537,6 +562,7 @@ int main(void)
 	    T(probing_and_opening_lose_nothing),
 	    T(eight_polls_make_a_listener),
 	    T(loopback_stays_inside),
+	    T(readers_are_its_own),
 	    T(full_ring_stops_the_transmitter),
 	    T(slow_reader_gets_everything_in_order),
 	    T(stopped_reader_holds_up_nobody),

@@ -189,6 +189,18 @@ static void test_section_of_operands(void **state)
 	name_section(k, "patch_sites", DATA + 0x200, 20, 0);
 	noticed(k, DATA + 0x200);
 	end_kernel(k);
+
+	/* three words are enough; one that is as short, but is not loaded, says nothing of the one before it */
+	k = make_kernel();
+	for (uint32_t i = 0; i < 3; i++)
+		put_distance(k, DATA + 0x200 + i * 4, instruction(i * 17) + 2);
+	name_section(k, "long", DATA + 0x200, 64, 0);
+	name_section(k, "symbols", DATA, 12, 0);
+	k->section[k->image.section_count - 1].address = 0;
+	not_noticed(k);
+	k->section[k->image.section_count - 2].bytes = 12;
+	noticed(k, DATA + 0x200);
+	end_kernel(k);
 }
 
 /* a compiler's jump table: distances from its start, so that most do not lead to instructions from their own places */

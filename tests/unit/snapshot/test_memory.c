@@ -88,13 +88,17 @@ static int save_memory(struct vm *vm, struct memory_save *save)
 	return status;
 }
 
-/* With and without the pagemap: the same file. */
+/* With and without the pagemap, or with one that says nothing: the same file. */
 static void test_all(void **unused)
 {
 	(void)unused;
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		struct vm *vm = make_vm(NULL, false);
-		struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = i ? pagemap() : -1};
+		struct memory_save save = {.fd = file(),
+					   .fresh = true,
+					   .pagemap_fd = i == 0   ? -1
+							 : i == 1 ? pagemap()
+								  : file()};
 
 		put(vm, 0, 1);
 		put(vm, 4095, 2);

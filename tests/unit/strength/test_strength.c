@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "prepare/strength/strength.h"
+#include "prepare/strength/internal.h"
 
 #define LINK UINT64_C(0xffffffff81000000)
 #define TEXT 0x1000u /* image offset of .text, so that nobody confuses the two */
@@ -269,6 +269,100 @@ static void test_patched_sites(void **state)
 	end(k);
 }
 
+/* Lets the site at 0x40 be patched; `bytes` are what must be there then, with padding around. */
+static void check_patched(struct kernel *k, const char *sites_of, const uint8_t *bytes, unsigned count)
+{
+	struct gadget_text text;
+
+	sites(k, sites_of, SITES, 0x40);
+	assert_int_equal(gadgets_find(&text, &k->image, &k->error), 0);
+	assert_int_equal(text.code[0x3f], 0xcc);
+	assert_memory_equal(text.code + 0x40, bytes, count);
+	assert_int_equal(text.code[0x40 + count], 0xcc);
+	gadgets_free(&text);
+	end(k);
+}
+
+/* Calls of and jumps to the thunks of all registers, in both of a thunk's forms, with a prefix and without. */
+static void test_every_retpoline(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 16 * 2 * 2 * 2; i++) {
+		const unsigned reg = i % 16, jumps = i / 16 % 2, plain = i / 32 % 2, prefix = i / 64;
+		const unsigned high = reg >> 3, bytes = prefix + 5;
+		const uint8_t thunk[] = {
+		    0xe8, 2,   0, 0, 0, 0xf3, 0x90, (uint8_t)(0x48 | high << 2), 0x89, (uint8_t)(0x04 | (reg & 7) << 3),
+		    0x24, 0xc3};
+		const uint8_t jump[] = {0x90, high ? 0x41 : 0x90, 0xff, (uint8_t)(0xe0 | (reg & 7))};
+		uint8_t site[6] = {0x2e}, wanted[6];
+		struct kernel *k = make();
+		int32_t distance = 0x100 - (0x40 + (int32_t)bytes);
+
+		code(k, 0x100, plain ? (const char *)jump : (const char *)thunk, plain ? sizeof jump : sizeof thunk);
+		site[prefix] = jumps ? 0xe9 : 0xe8;
+		memcpy(site + prefix + 1, &distance, 4);
+		code(k, 0x40, (const char *)site, bytes);
+		memset(wanted, jumps ? 0xcc : 0x90, sizeof wanted);
+		wanted[0] = 0x41;
+		wanted[high] = 0xff;
+		wanted[high + 1] = (uint8_t)((jumps ? 0xe0 : 0xd0) | (reg & 7));
+		check_patched(k, ".retpoline_sites", wanted, bytes);
+	}
+}
+
+/* What is no call of a retpoline, or of something too far away to be one, stays. */
+static void test_sites_that_stay(void **state)
+{
+	static const struct {
+		uint8_t site[5];
+		const char *sites;
+	} rows[] = {
+	    {{0xe8, 0xbb, 0x01, 0, 0}, ".retpoline_sites"},       /* padding */
+	    {{0xe8, 0xba, 0x0f, 0, 0}, ".retpoline_sites"},       /* the last byte of .text */
+	    {{0xe8, 0xbb, 0x0f, 0, 0}, ".retpoline_sites"},       /* behind it */
+	    {{0xe8, 0xba, 0xff, 0xff, 0xff}, ".retpoline_sites"}, /* before it */
+	    {{0xe8, 0xbb, 0x02, 0, 0}, ".retpoline_sites"},       /* a thunk, after more than it may have */
+	    {{0xeb, 0xbb, 0, 0, 0}, ".retpoline_sites"},          /* no call */
+	    {{0xff, 0xd0, 0x90, 0x90, 0x90}, ".retpoline_sites"}, /* patched already */
+	    {{0xe8, 0xbb, 0, 0, 0}, ".return_sites"},             /* no jump */
+	    {{0xc3, 0xcc, 0xcc, 0xcc, 0xcc}, ".return_sites"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct kernel *k = make();
+
+		CODE(k, 0x100, "\xff\xe0");
+		CODE(k, 0x300 + 32, "\xff\xe0");
+		code(k, 0x40, (const char *)rows[i].site, 5);
+		check_patched(k, rows[i].sites, rows[i].site, 5);
+	}
+}
+
+/* Up to the last byte of .text, and not beyond. */
+static void test_sites_at_the_end(void **state)
+{
+	struct gadget_text text;
+
+	(void)state;
+	for (unsigned beyond = 0; beyond < 2; beyond++) {
+		struct kernel *k = make();
+		const uint32_t at = TEXT_BYTES - 5 + beyond;
+
+		code(k, at, "\xe9\0\0\0", 5 - beyond);
+		sites(k, ".return_sites", SITES, at);
+		assert_int_equal(gadgets_find(&text, &k->image, &k->error), 0);
+		assert_int_equal(text.code[at], beyond ? 0xe9 : 0xc3);
+		gadgets_free(&text);
+		CODE(k, 0x100, "\xff\xe0");
+		k->section[1].name = ".retpoline_sites";
+		gadgets_find(&text, &k->image, &k->error);
+		assert_int_equal(text.code[at], 0xe9);
+		gadgets_free(&text);
+		end(k);
+	}
+}
+
 /* Each of the three is needed: a load from the stack, a load from there, a call through that; or a jump through memory.
  */
 static void test_kit(void **state)
@@ -324,6 +418,9 @@ int main(void)
 	    cmocka_unit_test(test_call_needs_a_load),
 	    cmocka_unit_test(test_fixed),
 	    cmocka_unit_test(test_patched_sites),
+	    cmocka_unit_test(test_every_retpoline),
+	    cmocka_unit_test(test_sites_that_stay),
+	    cmocka_unit_test(test_sites_at_the_end),
 	    cmocka_unit_test(test_kit),
 	    cmocka_unit_test(test_refused),
 	};

@@ -373,6 +373,13 @@ static void test_annotate(void **state)
 				    "\033[12\nffffffff81000000\033Mffffffff81000000 2ffffffff9a000000\033");
 	}
 
+	/* behind 0x an address has as many digits as it needs, one at least */
+	annotator = make_annotator(NULL, &written);
+	annotator.map = &(const uint64_t){1};
+	assert_int_equal(annotate(&annotator, "0x5 0x 5 0X1000 0x0000000000000001 00000000000000001 ", 53), 0);
+	assert_string_equal(written.text,
+			    "0xffffffff81000004 0x 5 0Xffffffff81000fff 0xffffffff81000000 00000000000000001 ");
+
 	/* no symbols, and no name at an address: the address alone */
 	annotator = make_annotator(NULL, &written);
 	assert_int_equal(annotate(&annotator, "ffffffff9a000000 ", 17), 0);

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernels that randomise themselves, as loaders and the stage find them: headers, descriptor, package. */
+#include <elf.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <riffle/load.h>
+
+#include "common/bytes.h"
+#include "kernel/boot_elf.h"
+#include "kernel/bootstrap_image.h"
+#include "prepare/analysis/prepared.h"
+#include "tests/lib/kernels.h"
+
+struct packed {
+	int prepared, out;
+	uint8_t *kernel, *file; /* their bytes */
+	size_t kernel_bytes, file_bytes;
+	struct riffle_plan plan;
+};
+
+static struct packed p;
+static struct riffle_error error;
+
+static uint8_t *contents(int fd, size_t *bytes)
+{
+	struct stat st;
+	uint8_t *at;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	*bytes = (size_t)st.st_size;
+	at = malloc(*bytes + 1);
+	assert_non_null(at);
+	assert_int_equal(pread(fd, at, *bytes, 0), *bytes);
+	return at;
+}
+
+static void prepare(const struct test_bytes *file, bool shuffle, enum riffle_compression storage)
+{
+	int fd = test_file_of(file);
+	struct riffle_image *image;
+	struct shuffle *found = NULL;
+	struct riffle_source source;
+
+	p = (struct packed){.prepared = memfd_create("prepared", MFD_CLOEXEC),
+			    .out = memfd_create("out", MFD_CLOEXEC),
+			    .plan = RIFFLE_PLAN_INIT};
+	assert_int_equal(riffle_image_open(&image, fd, -1, &error), 0);
+	if (shuffle)
+		assert_int_equal(shuffle_analyse(&found, image, NULL, &error), 0);
+	assert_int_equal(riffle_prepared_write(image, found, NULL, storage, p.prepared, &error), 0);
+	shuffle_free(found);
+	riffle_image_close(image);
+	close(fd);
+	p.kernel = contents(p.prepared, &p.kernel_bytes);
+	if (storage)
+		return;
+	assert_int_equal(riffle_source_from_fd(&source, p.prepared, &error), 0);
+	assert_int_equal(riffle_plan_open(&p.plan, &source, &error), 0);
+}
+
+static void done(void)
+{
+	riffle_plan_close(&p.plan);
+	free(p.kernel);
+	free(p.file);
+	close(p.prepared);
+	close(p.out);
+}
+
+/* A kernel of several extents, with a version; or the smallest that is shuffled, with none. */
+static void prepare_one(bool shuffled)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_bytes file = {0};
+	struct test_kernel k;
+
+	if (shuffled) {
+		test_movable_kernel(&file);
+	} else {
+		spec.segment_bytes = 3 << 20; /* more than is copied at once */
+		test_kernel_build(&k, &spec);
+		test_bytes_add(&file, k.elf.at, k.elf.count);
+		test_bytes_add(&file, k.list.at, k.list.count);
+		test_kernel_free(&k);
+	}
+	prepare(&file, shuffled, RIFFLE_COMPRESSION_NONE);
+	test_bytes_free(&file);
+}
+
+static void pack(bool elf)
+{
+	free(p.file);
+	assert_int_equal(ftruncate(p.out, 0), 0);
+	assert_int_equal(bootstrap_image_write(p.out, p.prepared, elf, &error), 0);
+	p.file = contents(p.out, &p.file_bytes);
+}
+
+/* The stage's descriptor, and that what it describes is there and leaves room for what the stage needs. */
+static struct stage_descriptor check_stage(size_t start, bool elf)
+{
+	size_t order = p.plan.chunk_count * sizeof(uint16_t), head, at;
+	struct stage_descriptor d;
+
+	memcpy(&d, p.file + start + STAGE_DESCRIPTOR, sizeof d);
+	assert_int_equal(d.package_offset % STAGE_PAGE, 0);
+	assert_int_equal(d.work_offset % STAGE_PAGE, 0);
+	assert_int_equal(d.work_bytes % STAGE_PAGE, 0);
+	assert_int_equal(p.file_bytes, start + d.work_offset);
+	/* the 64-bit entry's code is before the package, and so is the zero page, which only an ELF has */
+	assert_true(d.package_offset > STAGE_ENTRY_64);
+	assert_int_not_equal(p.file[start + STAGE_ENTRY_64], 0);
+	assert_int_equal(d.zero_page_offset, elf ? d.package_offset - STAGE_PAGE : 0);
+
+	/* header and plan as they are in the file, then the extents without what is between them */
+	head = p.plan.header->payload_offset < p.plan.extents[0].file_offset ? p.plan.header->payload_offset
+									     : p.plan.extents[0].file_offset;
+	assert_true(sizeof *p.plan.header + p.plan.header->plan_bytes <= head);
+	at = start + d.package_offset;
+	assert_memory_equal(p.file + at, p.kernel, sizeof *p.plan.header + p.plan.header->plan_bytes);
+	at += sizeof *p.plan.header + p.plan.header->plan_bytes;
+	for (uint32_t i = 0; i < p.plan.extent_count; i++) {
+		const struct riffle_extent *e = &p.plan.extents[i];
+
+		assert_memory_equal(p.file + at, p.kernel + e->file_offset, e->bytes);
+		at += e->bytes;
+	}
+	assert_int_equal(d.package_bytes, at - start - d.package_offset);
+	assert_true(p.file_bytes - at < STAGE_PAGE);
+	for (; at < p.file_bytes; at++)
+		assert_int_equal(p.file[at], 0);
+
+	assert_true(d.work_bytes >= STAGE_STACK_BYTES + order + riffle_load_workspace(&p.plan));
+	assert_true(d.work_bytes < STAGE_STACK_BYTES + order + 64 + riffle_load_workspace(&p.plan) + STAGE_PAGE ||
+		    d.work_bytes == STAGE_STACK_BYTES + STAGE_FIRST_TABLES_BYTES);
+	if (elf)
+		assert_true(d.work_bytes >= STAGE_STACK_BYTES + STAGE_FIRST_TABLES_BYTES);
+	assert_int_equal(d.tables_offset, d.work_offset + d.work_bytes);
+	assert_int_equal(d.window_bytes, d.tables_offset + STAGE_TABLES_BYTES);
+	return d;
+}
+
+/* Documentation/arch/x86/boot.rst */
+static void check_setup_header(const struct stage_descriptor *d)
+{
+	const uint8_t *h = p.file;
+
+	assert_int_equal(h[0x1f1], 1); /* one sector of setup after the first */
+	assert_int_equal(riffle_get32(h + 0x1f4) * 16u, p.file_bytes - 1024);
+	assert_int_equal(riffle_get16(h + 0x1fe), 0xaa55);
+	assert_int_equal(h[0x200], 0xeb); /* jmp to the end of the header */
+	assert_int_equal(0x202 + h[0x201], 0x268);
+	assert_memory_equal(h + 0x202, "HdrS", 4);
+	assert_int_equal(riffle_get16(h + 0x206), 0x020d);
+	if (p.plan.header->kernel_version[0])
+		assert_string_equal((const char *)h + 0x200 + riffle_get16(h + 0x20e), p.plan.header->kernel_version);
+	else
+		assert_int_equal(riffle_get16(h + 0x20e), 0);
+	assert_int_equal(h[0x211], 1);                       /* loaded high, and nothing else */
+	assert_int_equal(riffle_get32(h + 0x214), 0x100000); /* code32_start */
+	assert_int_equal(riffle_get32(h + 0x230), 4096);     /* kernel_alignment */
+	assert_int_equal(h[0x234], 1);                       /* relocatable */
+	assert_int_equal(h[0x235], 12);                      /* min_alignment: a page */
+	assert_int_equal(riffle_get16(h + 0x236), 1);        /* a 64-bit entry at 0x200, no more */
+	assert_int_equal(riffle_get32(h + 0x248), d->package_offset);
+	assert_int_equal(riffle_get32(h + 0x24c), d->package_bytes);
+	assert_int_equal(riffle_get64(h + 0x250), 0);               /* setup_data */
+	assert_int_equal(riffle_get64(h + 0x258), 0x100000);        /* pref_address */
+	assert_int_equal(riffle_get32(h + 0x260), d->window_bytes); /* init_size */
+	assert_int_equal(riffle_get32(h + 0x264), 0);               /* no EFI handover */
+	for (unsigned at = 0; at < 0x1f1; at++)
+		assert_int_equal(h[at], 0);
+	for (unsigned at = 0x268; at < 0x280; at++)
+		assert_int_equal(h[at], 0);
+	for (unsigned at = 0x280 + (unsigned)sizeof p.plan.header->kernel_version; at < 1024; at++)
+		assert_int_equal(h[at], 0);
+}
+
+static void check_elf(const struct stage_descriptor *d)
+{
+	const Elf64_Ehdr *e = (const void *)p.file;
+	const Elf64_Phdr *load = (const void *)(p.file + e->e_phoff), *note = load + 1;
+	const uint8_t *n = p.file + note->p_offset, *zero_page = p.file + 8192 + d->zero_page_offset;
+
+	assert_memory_equal(e->e_ident, "\177ELF\2\1\1\0\0\0\0\0\0\0\0\0", 16);
+	assert_int_equal(e->e_type, ET_EXEC);
+	assert_int_equal(e->e_machine, EM_X86_64);
+	assert_int_equal(e->e_version, 1);
+	assert_int_equal(e->e_entry, 0x100200);
+	assert_int_equal(e->e_ehsize, 64);
+	assert_int_equal(e->e_phentsize, 56);
+	assert_int_equal(e->e_phnum, 2);
+	assert_int_equal(e->e_shnum, 0);
+	assert_int_equal(e->e_shentsize, 64);
+	assert_int_equal(load->p_type, PT_LOAD);
+	assert_int_equal(load->p_flags, PF_R | PF_W | PF_X);
+	assert_int_equal(load->p_offset, 8192);
+	assert_int_equal(load->p_paddr, 0x100000);
+	assert_int_equal(load->p_vaddr, 0x100000);
+	assert_int_equal(load->p_filesz, p.file_bytes - 8192);
+	assert_int_equal(load->p_memsz, d->window_bytes);
+	assert_int_equal(load->p_align, 4096);
+	/* Xen's note of the PVH entry, in eight bytes */
+	assert_int_equal(note->p_type, PT_NOTE);
+	assert_int_equal(note->p_flags, PF_R);
+	assert_int_equal(note->p_align, 4);
+	assert_int_equal(note->p_filesz, 24);
+	assert_int_equal(note->p_memsz, 24);
+	assert_true(note->p_offset >= e->e_phoff + 2 * sizeof *load && note->p_offset + 24 <= 8192);
+	assert_int_equal(riffle_get32(n), 4);
+	assert_int_equal(riffle_get32(n + 4), 8);
+	assert_int_equal(riffle_get32(n + 8), 18);
+	assert_memory_equal(n + 12, "Xen", 4);
+	assert_int_equal(riffle_get64(n + 16), 0x100100);
+	for (size_t at = note->p_offset + 24; at < 8192; at++)
+		assert_int_equal(p.file[at], 0);
+	/* the zero page's header is the kernel's, of which nothing depends on a layout */
+	for (unsigned at = 0; at < 4096; at++)
+		if (at < 0x1f1 || at >= 0x271)
+			assert_int_equal(zero_page[at], 0);
+	assert_memory_equal(zero_page + 0x202, "HdrS", 4);
+	assert_int_equal(zero_page[0x211], 1);
+	assert_int_equal(riffle_get64(zero_page + 0x250), 0);
+}
+
+static void test_both_forms(void **state)
+{
+	struct stage_descriptor d;
+
+	(void)state;
+	for (unsigned shuffled = 0; shuffled < 2; shuffled++) {
+		prepare_one(shuffled);
+		assert_int_equal(p.plan.chunk_count > 0, shuffled);
+		pack(false);
+		d = check_stage(1024, false);
+		check_setup_header(&d);
+		pack(true);
+		d = check_stage(8192, true);
+		check_elf(&d);
+		done();
+	}
+}
+
+static void test_segments(void **state)
+{
+	static const struct boot_elf_segment segments[] = {
+	    {8192, 100, 0x100000, 200}, {12288, 4096, 0x1000000, 4096}, {16384, 0, 0x2000000, 77}};
+	uint8_t headers[BOOT_ELF_HEADERS_BYTES];
+	const Elf64_Ehdr *e = (const void *)headers;
+	const Elf64_Phdr *program = (const void *)(headers + 64);
+
+	(void)state;
+	boot_elf_headers(headers, segments, 3);
+	assert_int_equal(e->e_phnum, 4);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(program[i].p_type, PT_LOAD);
+		assert_int_equal(program[i].p_offset, segments[i].file_offset);
+		assert_int_equal(program[i].p_filesz, segments[i].file_bytes);
+		assert_int_equal(program[i].p_paddr, segments[i].address);
+		assert_int_equal(program[i].p_memsz, segments[i].memory_bytes);
+	}
+	assert_int_equal(program[3].p_type, PT_NOTE);
+	assert_int_equal(program[3].p_offset, 64 + 4 * 56);
+	assert_memory_equal(headers + program[3].p_offset + 12, "Xen", 4);
+}
+
+static void refuse(const char *field)
+{
+	assert_int_equal(bootstrap_image_write(p.out, p.prepared, false, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.field, field);
+	assert_int_equal(bootstrap_image_write(p.out, p.prepared, true, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.field, field);
+}
+
+static void test_refused(void **state)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+	struct test_bytes file = {0};
+	struct test_kernel k;
+
+	(void)state;
+	test_movable_kernel(&file);
+	prepare(&file, true, RIFFLE_COMPRESSION_LZ4);
+	refuse("storage");
+	done();
+	test_bytes_free(&file);
+	/* the list of relocations is not appended, and nothing tells where they are */
+	spec.rela = false;
+	test_kernel_build(&k, &spec);
+	prepare(&k.elf, false, RIFFLE_COMPRESSION_NONE);
+	refuse("relocations");
+	done();
+	test_kernel_free(&k);
+	/* no prepared kernel at all */
+	p = (struct packed){.prepared = test_file("nothing", 7), .out = memfd_create("out", MFD_CLOEXEC)};
+	assert_int_not_equal(bootstrap_image_write(p.out, p.prepared, true, &error), 0);
+	done();
+}
+
+static void test_output_that_cannot_be_written(void **state)
+{
+	int out;
+
+	(void)state;
+	prepare_one(true);
+	for (unsigned elf = 0; elf < 2; elf++) {
+		out = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+		assert_int_equal(bootstrap_image_write(out, p.prepared, elf, &error), RIFFLE_ERR_IO);
+		assert_string_equal(error.field, "output");
+		close(out);
+	}
+	done();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_both_forms),
+	    cmocka_unit_test(test_segments),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_output_that_cannot_be_written),
+	};
+
+	return cmocka_run_group_tests_name("bootstrap", tests, NULL, NULL);
+}

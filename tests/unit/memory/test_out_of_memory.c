@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every allocation on the way from a kernel to a verified load fails once: each time with an error that says so. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <riffle/riffle.h>
+
+#include "prepare/analysis/prepared.h"
+#include "prepare/verify/verify.h"
+#include "tests/lib/kernels.h"
+
+/* The linker's --wrap leads all of this program's allocations here. */
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *old, size_t bytes);
+void *__real_reallocarray(void *old, size_t count, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_realloc(void *old, size_t bytes);
+void *__wrap_reallocarray(void *old, size_t count, size_t bytes);
+
+static unsigned long left; /* allocations until one fails; 0: none does */
+static bool failed;
+
+static bool fails(void)
+{
+	if (!left || --left)
+		return false;
+	failed = true;
+	return true;
+}
+
+void *__wrap_malloc(size_t bytes)
+{
+	return fails() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+	return fails() ? NULL : __real_calloc(count, bytes);
+}
+
+void *__wrap_realloc(void *old, size_t bytes)
+{
+	return fails() ? NULL : __real_realloc(old, bytes);
+}
+
+void *__wrap_reallocarray(void *old, size_t count, size_t bytes)
+{
+	return fails() ? NULL : __real_reallocarray(old, count, bytes);
+}
+
+static struct riffle_error error;
+static int kernel, out;
+static struct riffle_image *image;
+static struct shuffle *shuffle;
+static struct verify *verify;
+static struct riffle_plan plan = RIFFLE_PLAN_INIT;
+
+static int open_image(void)
+{
+	struct riffle_image *opened = NULL;
+	int status = riffle_image_open(&opened, kernel, -1, &error);
+
+	if (!status)
+		riffle_image_close(opened);
+	return status;
+}
+
+static int analyse(void)
+{
+	struct shuffle *found = NULL;
+	int status = shuffle_analyse(&found, image, NULL, &error);
+
+	if (!status)
+		shuffle_free(found);
+	return status;
+}
+
+static int write_raw(void)
+{
+	assert_int_equal(ftruncate(out, 0), 0);
+	return riffle_prepared_write(image, shuffle, NULL, RIFFLE_COMPRESSION_NONE, out, &error);
+}
+
+static int write_lz4(void)
+{
+	assert_int_equal(ftruncate(out, 0), 0);
+	return riffle_prepared_write(image, shuffle, NULL, RIFFLE_COMPRESSION_LZ4, out, &error);
+}
+
+static int open_verify(void)
+{
+	struct verify *opened = NULL;
+	int status = verify_open(&opened, image, -1, NULL, NULL, &error);
+
+	if (!status)
+		verify_close(opened);
+	return status;
+}
+
+static int compare(void)
+{
+	const struct riffle_layout layout = {.mode = RIFFLE_MODE_KASLR,
+					     .physical_base = 32 << 20,
+					     .virtual_base = plan.header->link_virt + (32 << 20),
+					     .slide_count = plan.block_count};
+	uint8_t *nothing = mmap(NULL, image->image_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct verify_result result;
+	int status = verify_compare(&result, verify, &plan, &layout, nothing, 0, 0, NULL, &error);
+
+	munmap(nothing, image->image_bytes);
+	return status;
+}
+
+/* Runs `what` until none of its allocations failed; it must have had some. */
+static void each_fails(const char *name, int (*what)(void))
+{
+	for (unsigned long i = 1;; i++) {
+		int status;
+
+		left = i;
+		failed = false;
+		status = what();
+		left = 0;
+		if (!failed) {
+			assert_int_equal(status, 0);
+			assert_true(i > 1);
+			print_message("%s: %lu allocations\n", name, i - 1);
+			return;
+		}
+		/* a compressor without memory leaves frames as they are */
+		if (!status && what == write_lz4)
+			continue;
+		if (status != RIFFLE_ERR_MEMORY)
+			fail_msg("%s: allocation %lu of it failed, but it said %d", name, i, status);
+		assert_int_equal(error.status, RIFFLE_ERR_MEMORY);
+		assert_non_null(error.field);
+	}
+}
+
+static void test_kernel(void (*build)(struct test_bytes *))
+{
+	struct test_bytes file = {0};
+	struct riffle_source source;
+
+	build(&file);
+	kernel = test_file_of(&file);
+	test_bytes_free(&file);
+	out = memfd_create("prepared", MFD_CLOEXEC);
+	each_fails("image", open_image);
+	assert_int_equal(riffle_image_open(&image, kernel, -1, &error), 0);
+	each_fails("analysis", analyse);
+	assert_int_equal(shuffle_analyse(&shuffle, image, NULL, &error), 0);
+	each_fails("file of lz4", write_lz4);
+	each_fails("file", write_raw);
+	assert_int_equal(riffle_source_from_fd(&source, out, &error), 0);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	if (system("command -v objdump >/dev/null 2>&1") == 0) {
+		each_fails("verify", open_verify);
+		assert_int_equal(verify_open(&verify, image, -1, NULL, NULL, &error), 0);
+		each_fails("comparison", compare);
+		verify_close(verify);
+	}
+	riffle_plan_close(&plan);
+	shuffle_free(shuffle);
+	riffle_image_close(image);
+	close(kernel);
+	close(out);
+}
+
+static void test_movable(void **state)
+{
+	(void)state;
+	test_kernel(test_movable_kernel);
+}
+
+static void test_sliding(void **state)
+{
+	(void)state;
+	test_kernel(test_sliding_kernel);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_movable),
+	    cmocka_unit_test(test_sliding),
+	};
+
+	return cmocka_run_group_tests_name("out-of-memory", tests, NULL, NULL);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The signals of a running microVM: which are blocked and read, which are left alone, and what is put back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include <cmocka.h>
+
+#include "monitor/core/thread.h"
+
+static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
+				 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
+/* blocked, since the call that raises one fails as well, but not read */
+static const int of_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
+
+static bool among(int number, const int *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (list[i] == number)
+			return true;
+	return false;
+}
+#define AMONG(number, list) among(number, list, sizeof(list) / sizeof *(list))
+
+static void check(int ignored_first, int ignored_second)
+{
+	struct signal_state state;
+	sigset_t taken, blocked;
+
+	signals_take(&state, &taken);
+	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	for (int number = 1; number <= SIGRTMAX; number++) {
+		bool reserved = number >= __SIGRTMIN && number < SIGRTMIN; /* the C library's own */
+		bool ignored = number == ignored_first || number == ignored_second;
+		bool free = !AMONG(number, left_alone) && !ignored;
+
+		if (reserved)
+			continue;
+		if (sigismember(&blocked, number) != (free || number == KICK_SIGNAL))
+			fail_msg("signal %d is%s blocked", number, free ? " not" : "");
+		if (sigismember(&taken, number) != (free && !AMONG(number, of_calls) && number != KICK_SIGNAL))
+			fail_msg("signal %d is wrongly taken or not", number);
+	}
+	signals_restore(&state);
+	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	for (int number = 1; number <= SIGRTMAX; number++)
+		assert_int_not_equal(sigismember(&blocked, number), 1);
+}
+
+static void test_signals(void **state)
+{
+	(void)state;
+	check(0, 0);
+	/* the first and the last of all, ignored by who started us; and the kick, which is needed */
+	for (int i = 0; i < 3; i++) {
+		const int number[] = {SIGHUP, SIGRTMAX, KICK_SIGNAL};
+		void (*before)(int) = signal(number[i], SIG_IGN);
+
+		check(number[i] == KICK_SIGNAL ? 0 : number[i], 0);
+		assert_ptr_equal(signal(number[i], before), SIG_IGN);
+	}
+}
+
+static volatile sig_atomic_t seen;
+
+static void see(int number)
+{
+	seen = number;
+}
+
+/* A kick or a signal of a failed call that is still pending is no business of who comes after. */
+static void test_what_is_pending(void **state)
+{
+	const int dropped[] = {KICK_SIGNAL, SIGPIPE, SIGXFSZ};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++) {
+		void (*before)(int) = signal(dropped[i], see);
+		struct signal_state signals;
+		sigset_t taken;
+
+		seen = 0;
+		signals_take(&signals, &taken);
+		raise(dropped[i]);
+		signals_restore(&signals);
+		assert_int_equal(seen, 0);
+		raise(dropped[i]); /* again the caller's own */
+		assert_int_equal(seen, dropped[i]);
+		signal(dropped[i], before);
+	}
+}
+
+static void test_kick_alone(void **state)
+{
+	struct signal_state signals;
+	sigset_t blocked;
+
+	(void)state;
+	signals_take_kick(&signals);
+	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	for (int number = 1; number <= SIGRTMAX; number++)
+		assert_int_equal(sigismember(&blocked, number) == 1, number == KICK_SIGNAL);
+	signals_restore(&signals);
+	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	assert_int_equal(sigismember(&blocked, KICK_SIGNAL), 0);
+}
+
+static char name[16];
+static sigset_t of_thread;
+
+static void *body(void *argument)
+{
+	thread_begin("vcpu", 3);
+	prctl(PR_GET_NAME, name);
+	pthread_sigmask(SIG_SETMASK, NULL, &of_thread);
+	return argument;
+}
+
+static void test_threads(void **state)
+{
+	struct signal_state signals;
+	sigset_t taken;
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	assert_string_equal(thread_name(), "main");
+	signals_take(&signals, &taken);
+	assert_int_equal(thread_start(&thread, body, &thread, NULL), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	signals_restore(&signals);
+	assert_ptr_equal(result, &thread);
+	assert_string_equal(name, "vcpu 3");
+	assert_int_equal(sigismember(&of_thread, KICK_SIGNAL), 0);
+	assert_int_equal(sigismember(&of_thread, SIGTERM), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_signals),
+	    cmocka_unit_test(test_what_is_pending),
+	    cmocka_unit_test(test_kick_alone),
+	    cmocka_unit_test(test_threads),
+	};
+	return cmocka_run_group_tests_name("thread", tests, NULL, NULL);
+}

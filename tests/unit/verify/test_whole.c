@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small kernels that can be shuffled, and whose sections can slide apart, go the whole way: analysed, written, loaded
+ * at many layouts, and each time found right by verify; and whatever is spoiled, in one part or in one byte anywhere,
+ * is found wrong.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <riffle/riffle.h>
+
+#include "prepare/analysis/prepared.h"
+#include "prepare/verify/verify.h"
+#include "tests/lib/kernels.h"
+
+enum { MEMORY = 64 << 20 };
+
+struct whole {
+	struct riffle_image *image;
+	struct shuffle *shuffle;
+	struct verify *verify;
+	struct riffle_source source;
+	struct riffle_plan plan;
+	struct riffle_layout layout;
+	uint16_t order[TEST_MOVABLE_FUNCTIONS];
+	uint8_t *memory;
+	uint64_t entry; /* image offset, as loaded */
+	struct riffle_ram ram;
+	void *workspace;
+	int kernel, prepared;
+};
+
+static struct riffle_error error;
+
+static void expect_ok(int status)
+{
+	char text[256];
+
+	if (!status)
+		return;
+	riffle_error_format(&error, text, sizeof text);
+	fail_msg("%s", text);
+}
+
+static int set_up(void **state, void (*build)(struct test_bytes *))
+{
+	struct whole *w = calloc(1, sizeof *w);
+	struct test_bytes file = {0};
+
+	if (system("command -v objdump >/dev/null 2>&1") != 0 || !w)
+		return -1;
+	build(&file);
+	w->kernel = test_file_of(&file);
+	w->prepared = memfd_create("prepared", MFD_CLOEXEC);
+	test_bytes_free(&file);
+	expect_ok(riffle_image_open(&w->image, w->kernel, -1, &error));
+	expect_ok(shuffle_analyse(&w->shuffle, w->image, NULL, &error));
+	expect_ok(riffle_prepared_write(w->image, w->shuffle, NULL, RIFFLE_COMPRESSION_NONE, w->prepared, &error));
+	expect_ok(verify_open(&w->verify, w->image, -1, NULL, NULL, &error));
+	w->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
+	expect_ok(riffle_source_from_fd(&w->source, w->prepared, &error));
+	expect_ok(riffle_plan_open(&w->plan, &w->source, &error));
+	w->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(w->memory, MAP_FAILED);
+	w->ram = (struct riffle_ram){.address = w->image->link_phys, .bytes = MEMORY, .host = w->memory};
+	w->workspace = aligned_alloc(64, (riffle_load_workspace(&w->plan) + 63) & ~(size_t)63);
+	assert_non_null(w->workspace);
+	*state = w;
+	return 0;
+}
+
+static int set_up_movable(void **state)
+{
+	return set_up(state, test_movable_kernel);
+}
+
+static int set_up_sliding(void **state)
+{
+	return set_up(state, test_sliding_kernel);
+}
+
+static int tear_down(void **state)
+{
+	struct whole *w = *state;
+
+	verify_close(w->verify);
+	shuffle_free(w->shuffle);
+	riffle_image_close(w->image);
+	riffle_plan_close(&w->plan);
+	munmap(w->memory, MEMORY);
+	free(w->workspace);
+	close(w->kernel);
+	close(w->prepared);
+	free(w);
+	return 0;
+}
+
+/* Where the image lies in the memory. */
+static uint8_t *loaded(const struct whole *w)
+{
+	return w->memory + (w->layout.physical_base - w->ram.address);
+}
+
+static void load(struct whole *w)
+{
+	const struct riffle_memory memory = {.ram = &w->ram, .ram_count = 1};
+	struct riffle_loaded at;
+
+	expect_ok(riffle_load_shuffled(&at, &w->plan, &w->source, &w->layout, &memory, RIFFLE_LOAD_CLEAR, NULL,
+				       w->workspace, riffle_load_workspace(&w->plan), &error));
+	w->entry = at.entry - at.physical_base;
+}
+
+static void draw_and_load(struct whole *w, enum riffle_mode mode, uint8_t number)
+{
+	const struct riffle_memory memory = {.ram = &w->ram, .ram_count = 1};
+	const uint8_t seed[32] = {number, 1};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+
+	/* every other layout of a kernel that can */
+	w->layout = (struct riffle_layout){
+	    .order = w->order, .order_count = w->plan.chunk_count, .slide_count = number % 2 ? w->plan.block_count : 0};
+	riffle_random_from_seed(&random, &seeded, seed);
+	expect_ok(riffle_layout_draw(&w->layout, &w->plan, &memory, mode, &random, &error));
+	load(w);
+}
+
+/* The report's lines, for free(); *result is filled in. */
+static char *compare(struct whole *w, struct verify_result *result, unsigned limit)
+{
+	char *lines = NULL;
+	size_t bytes = 0;
+	FILE *report = open_memstream(&lines, &bytes);
+
+	assert_non_null(report);
+	expect_ok(verify_compare(result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, limit, report, &error));
+	fclose(report);
+	return lines;
+}
+
+static uint64_t differences(struct whole *w)
+{
+	struct verify_result result;
+
+	free(compare(w, &result, 0));
+	return result.different;
+}
+
+/* By how much the last block slides. */
+static uint32_t slides(const struct whole *w)
+{
+	return w->layout.slide_count ? w->layout.slide[w->layout.slide_count - 1] : 0;
+}
+
+static void test_every_layout_is_right(void **state)
+{
+	struct whole *w = *state;
+	struct verify_result result;
+
+	for (uint8_t i = 0; i < 40; i++) {
+		uint32_t moved = 0;
+		char *lines;
+
+		draw_and_load(w, i % 4 ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR, i);
+		lines = compare(w, &result, 10);
+		assert_string_equal(lines, "");
+		free(lines);
+		assert_int_equal(result.different, 0);
+		assert_int_equal(result.bytes, w->image->image_bytes + slides(w));
+		/* each function has an instruction that is as long as it may be, and no fewer than five */
+		assert_true(result.unwinds >= 5 * TEST_MOVABLE_FUNCTIONS);
+		/* a chunk is at its place when those before it are as long as they were */
+		for (uint32_t k = 0, at = w->plan.regions[0].image_offset; i % 4 && k < w->plan.chunk_count; k++) {
+			const struct riffle_chunk *c = &w->plan.chunks[w->order[k]];
+
+			moved += c->image_offset != at;
+			at += riffle_chunk_bytes(c);
+		}
+		assert_int_equal(result.moved, moved);
+	}
+}
+
+/* What each part knows of: tables entry by entry, and code by its instructions. */
+static void test_parts(void **state)
+{
+	static const struct verify_part wanted[] = {
+	    {".smp_locks", TEST_MOVABLE_FUNCTIONS},         {"__ex_table", TEST_MOVABLE_FUNCTIONS / 2},
+	    {".orc_unwind_ip", TEST_MOVABLE_FUNCTIONS + 1}, {".orc_unwind", TEST_MOVABLE_FUNCTIONS + 1},
+	    {"absolute64", TEST_MOVABLE_FUNCTIONS},
+	};
+	struct whole *w = *state;
+
+	for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+		unsigned seen = 0;
+
+		for (unsigned k = 0; k < verify_part_count(w->verify); k++) {
+			struct verify_part part = verify_part(w->verify, k);
+
+			if (strcmp(part.name, wanted[i].name))
+				continue;
+			seen++;
+			assert_int_equal(part.fields, wanted[i].fields);
+		}
+		assert_int_equal(seen, 1);
+	}
+	assert_false(verify_rela(w->verify).present);
+}
+
+/* Each part can be left stale, and that is seen, in that part. */
+static void test_spoiled_parts(void **state)
+{
+	struct whole *w = *state;
+
+	for (unsigned i = 0; i < verify_part_count(w->verify); i++) {
+		const char *name = verify_part(w->verify, i).name;
+		struct verify_result result;
+		char *lines;
+
+		draw_and_load(w, RIFFLE_MODE_FGKASLR, 7);
+		if (!verify_spoil(w->verify, &w->plan, &w->layout, name, loaded(w), &error)) {
+			/* one alone, which is always 0 */
+			assert_string_equal(name, "kallsyms-markers");
+			assert_int_equal(error.status, RIFFLE_ERR_ARGUMENT);
+			continue;
+		}
+		lines = compare(w, &result, 1);
+		assert_true(result.different > 0);
+		if (!strstr(lines, name))
+			fail_msg("%s: %s", name, lines);
+		free(lines);
+	}
+	assert_false(verify_spoil(w->verify, &w->plan, &w->layout, "no such part", loaded(w), &error));
+	assert_int_equal(error.status, RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(error.field, "spoil");
+	assert_int_equal(differences(w) > 0, true);
+}
+
+/* One byte anywhere is one difference. */
+static void test_every_byte_is_compared(void **state)
+{
+	struct whole *w = *state;
+
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 9);
+	for (uint64_t at = 0; at < w->image->image_bytes; at += at < 0x5000 ? 37 : 911) {
+		loaded(w)[at] ^= 0x10;
+		if (differences(w) < 1)
+			fail_msg("a change at %llx is not seen", (unsigned long long)at);
+		loaded(w)[at] ^= 0x10;
+	}
+	loaded(w)[w->image->image_bytes - 1] = 1;
+	assert_int_equal(differences(w), 1);
+	loaded(w)[w->image->image_bytes - 1] = 0;
+	/* two at most three bytes apart are one, and one is as long as it is */
+	loaded(w)[0x100] ^= 1;
+	loaded(w)[0x104] ^= 1;
+	assert_int_equal(differences(w), 1);
+	loaded(w)[0x105] ^= 1;
+	loaded(w)[0x10a] ^= 1;
+	assert_int_equal(differences(w), 2);
+}
+
+/* A line says where: in memory and as linked, in which section, after which symbol, by what field. */
+static void test_lines_of_differences(void **state)
+{
+	struct whole *w = *state;
+	const struct riffle_chunk *third = &w->plan.chunks[3], *fifth = &w->plan.chunks[5];
+	uint32_t at, shift[TEST_MOVABLE_FUNCTIONS];
+	struct verify_result result;
+	char wanted[512], *lines;
+	uint8_t *p;
+
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 11);
+	at = w->plan.regions[0].image_offset;
+	for (uint32_t k = 0; k < w->plan.chunk_count; k++) {
+		const struct riffle_chunk *c = &w->plan.chunks[w->order[k]];
+
+		shift[w->order[k]] = at - c->image_offset;
+		at += riffle_chunk_bytes(c);
+	}
+	/* its ret, which is no field; and a byte of the distance in another one's call */
+	p = loaded(w) + third->image_offset + shift[3] + 15;
+	assert_int_equal(*p, 0xc3);
+	*p = 0xf4;
+	lines = compare(w, &result, 10);
+	assert_int_equal(result.different, 1);
+	snprintf(wanted, sizeof wanted,
+		 "image offset 0x%x, linked at 0x%llx: .text, function04+0xf, no reference: loaded f4, expected c3\n",
+		 third->image_offset + shift[3] + 15,
+		 (unsigned long long)(w->image->link_virt + third->image_offset + 15));
+	assert_string_equal(lines, wanted);
+	free(lines);
+	*p = 0xc3;
+
+	p = loaded(w) + fifth->image_offset + shift[5] + 4;
+	*p ^= 0xff;
+	lines = compare(w, &result, 10);
+	assert_int_equal(result.different, 1);
+	snprintf(
+	    wanted, sizeof wanted,
+	    "image offset 0x%x, linked at 0x%llx: .text, function06+0x4, code: loaded %02x, expected %02x (refers to "
+	    "function39+0x0)\n",
+	    fifth->image_offset + shift[5] + 4, (unsigned long long)(w->image->link_virt + fifth->image_offset + 4), *p,
+	    *p ^ 0xff);
+	assert_string_equal(lines, wanted);
+	free(lines);
+	lines = compare(w, &result, 0);
+	assert_string_equal(lines, "");
+	free(lines);
+	*p ^= 0xff;
+
+	/* the entry is one more place that a load can get wrong */
+	w->entry++;
+	lines = compare(w, &result, 10);
+	assert_int_equal(result.different, 1);
+	assert_string_equal(lines, "entry: at image offset 0x1, where 0x1 was linked, expected 0x0\n");
+	free(lines);
+	w->entry = UINT64_MAX;
+	assert_int_equal(differences(w), 1);
+}
+
+/* An order that is none: a chunk twice, and one that is not there. */
+static void test_bad_orders(void **state)
+{
+	struct whole *w = *state;
+	struct verify_result result;
+	uint16_t usual;
+
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 12);
+	usual = w->order[5];
+	w->order[5] = w->order[4];
+	assert_int_not_equal(
+	    verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, 0, NULL, &error), 0);
+	w->order[5] = TEST_MOVABLE_FUNCTIONS;
+	assert_int_not_equal(
+	    verify_compare(&result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, 0, NULL, &error), 0);
+	w->order[5] = usual;
+	assert_int_equal(differences(w), 0);
+}
+
+/* Chunks begin and end between instructions. */
+static void test_chunks(void **state)
+{
+	struct whole *w = *state;
+	struct riffle_chunk *chunks = malloc(w->plan.chunk_count * sizeof *chunks);
+	struct riffle_plan plan = w->plan;
+	FILE *nowhere = fopen("/dev/null", "w");
+
+	assert_non_null(chunks);
+	assert_non_null(nowhere);
+	memcpy(chunks, w->plan.chunks, w->plan.chunk_count * sizeof *chunks);
+	plan.chunks = chunks;
+	assert_int_equal(verify_chunks(w->verify, &plan, 10, nowhere), 0);
+	/* in the middle of the function: in its `lock` prefix's instruction, or before what it falls through to */
+	chunks[4].image_offset += 1;
+	assert_true(verify_chunks(w->verify, &plan, 10, nowhere) > 0);
+	chunks[4].image_offset -= 1;
+	chunks[4].units += 1;
+	assert_true(verify_chunks(w->verify, &plan, 10, nowhere) > 0);
+	chunks[4].units -= 1;
+	assert_int_equal(verify_chunks(w->verify, &plan, 10, nowhere), 0);
+	fclose(nowhere);
+	free(chunks);
+}
+
+/* A changed byte of a block that slides is told where it was linked, and a gap is compared too. */
+static void test_slid_blocks(void **state)
+{
+	struct whole *w = *state;
+	struct verify_result result;
+	char wanted[512], *lines;
+
+	assert_int_equal(w->plan.block_count, 6);
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 13);
+	for (unsigned i = 1; i < 6; i++) {
+		uint32_t from = w->plan.blocks[i].image_offset, slide = w->layout.slide[i];
+		uint32_t first = from + slide, gap = slide - w->layout.slide[i - 1];
+
+		loaded(w)[first] ^= 1;
+		lines = compare(w, &result, 10);
+		assert_int_equal(result.different, 1);
+		snprintf(wanted, sizeof wanted, "image offset 0x%x, linked at 0x%llx: ", first,
+			 (unsigned long long)(w->image->link_virt + from));
+		assert_memory_equal(lines, wanted, strlen(wanted));
+		free(lines);
+		loaded(w)[first] ^= 1;
+		if (!gap)
+			continue;
+		loaded(w)[first - 1] ^= 1;
+		loaded(w)[first - gap] ^= 1;
+		assert_int_equal(differences(w), 2);
+		loaded(w)[first - 1] ^= 1;
+		loaded(w)[first - gap] ^= 1;
+	}
+	assert_int_equal(differences(w), 0);
+}
+
+/* Each block by itself, as far as it can, and all of them. */
+static void test_slides_by_hand(void **state)
+{
+	struct whole *w = *state;
+
+	for (unsigned from = 1; from <= 6; from++) {
+		uint32_t slide = 0;
+
+		draw_and_load(w, RIFFLE_MODE_FGKASLR, 15);
+		for (unsigned i = 0; i < 6; i++) {
+			if (i == from || from == 6)
+				slide += (w->plan.blocks[i].gaps - 1) * w->plan.blocks[i].align;
+			w->layout.slide[i] = slide;
+		}
+		load(w);
+		assert_int_equal(differences(w), 0);
+	}
+	assert_int_equal(slides(w), w->plan.slide_max);
+}
+
+int main(void)
+{
+	const struct CMUnitTest movable[] = {
+	    cmocka_unit_test(test_every_layout_is_right),
+	    cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_spoiled_parts),
+	    cmocka_unit_test(test_every_byte_is_compared),
+	    cmocka_unit_test(test_lines_of_differences),
+	    cmocka_unit_test(test_bad_orders),
+	    cmocka_unit_test(test_chunks),
+	};
+	const struct CMUnitTest sliding[] = {
+	    cmocka_unit_test(test_every_layout_is_right), cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_spoiled_parts),         cmocka_unit_test(test_slid_blocks),
+	    cmocka_unit_test(test_slides_by_hand),        cmocka_unit_test(test_chunks),
+	};
+	int failed;
+
+	if (system("command -v objdump >/dev/null 2>&1") != 0) {
+		print_message("skipped: no objdump (Debian package binutils)\n");
+		return 77;
+	}
+	failed = cmocka_run_group_tests_name("verify-movable", movable, set_up_movable, tear_down);
+	return failed + cmocka_run_group_tests_name("verify-sliding", sliding, set_up_sliding, tear_down);
+}
