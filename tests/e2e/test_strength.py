@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+from conftest import ROOT
 from small_kernels import Kernel
 
 CLASSES = ["load_rdi", "load_rsi", "load_rdx", "load_rcx", "load_r8", "load_r9", "store", "read", "pivot", "call",
@@ -147,3 +148,19 @@ def test_refused(programs, fetch_kernel):
     failed(programs.riffle("inspect", "--strength", "prepared"), "prepared: --strength: needs the kernel")
     (programs.directory / "kernel").write_bytes(Kernel().bzimage())
     failed(programs.riffle("inspect", "--strength", "kernel"), "kernel: section headers: name no .text")
+
+
+def test_tables_in_the_documentation(programs, fetch_kernel):
+    """Allows for the pages by which Debian's next 6.1 kernel may differ."""
+    text = (ROOT / "docs" / "shuffling.md").read_text()
+    told = json.loads(programs.riffle("inspect", "--json", "--strength", fetch_kernel("cloud-6.1")).stdout)["strength"]
+    words = {"none": "nothing", "function": "a function that moves", "fixed_code": "code that does not move", "read_only_data": "read-only data",
+             "data": "data", "bss": ".bss", "brk": ".brk", "reads_memory": "(reads memory at will)"}
+    for mode in ("fgkaslr", "fgkaslr+slide"):
+        rows = text.split(f"With `{mode}`:\n\n", 1)[1].split("\n\n")[0].splitlines()[2:]
+        assert len(rows) == len(words)
+        for row, (pointer, shown) in zip(rows, words.items()):
+            name, *bits = [part.strip() for part in row.strip("|").split("|")]
+            computed = [value for key, value in cell(told, mode, pointer).items() if key not in ("mode", "pointer_to")]
+            assert name == shown and len(bits) == len(computed)
+            assert all(abs(float(a) - b) <= 0.2 for a, b in zip(bits, computed)), (row, computed)
