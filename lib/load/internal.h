@@ -22,8 +22,6 @@ struct load {
 	struct riffle_error *error;
 	uint32_t slide[RIFFLE_BLOCKS_MAX]; /* how far each block slides */
 	uint32_t block_count;              /* 0: nothing slides, and slide[0] is 0 */
-	/* of block i: where it begins, and how much farther it slides than the one before; UINT32_MAX and 0 for none */
-	uint32_t edge[RIFFLE_BLOCKS_MAX], gap[RIFFLE_BLOCKS_MAX];
 	/* of a shuffled load; otherwise nothing */
 	struct plan_areas areas; /* skipped by the plain copy: other jobs write chunks and tables */
 	const int32_t *shift;    /* how far each chunk moves; 0 at chunk_count */

@@ -17,7 +17,8 @@ void riffle_slides_end(const struct load *load);
 #define SLIDES_BATCH 64u
 
 struct slides_batch {
-	uint32_t offset[SLIDES_BATCH], slide[SLIDES_BATCH];
+	int32_t offset[SLIDES_BATCH];
+	uint32_t slide[SLIDES_BATCH];
 };
 
 void riffle_slides_of(const struct load *load, struct slides_batch *batch);
