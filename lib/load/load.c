@@ -159,16 +159,25 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 	const int32_t *shift = load->shift;
 	uint32_t i;
 
-	for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
-		uint8_t *field = load_place(load, plan->fixed32[i]);
-		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
+	/* all that is left to do here lies in one block */
+	if (at->fixed32 < end->fixed32) {
+		uint8_t *image = load_place(load, plan->fixed32[at->fixed32]) - plan->fixed32[at->fixed32];
+
+		for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
+			uint8_t *field = image + plan->fixed32[i];
+			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
+		}
+		at->fixed32 = i;
 	}
-	at->fixed32 = i;
-	for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
-		uint8_t *field = load_place(load, plan->fixed64[i]);
-		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
+	if (at->fixed64 < end->fixed64) {
+		uint8_t *image = load_place(load, plan->fixed64[at->fixed64]) - plan->fixed64[at->fixed64];
+
+		for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
+			uint8_t *field = image + plan->fixed64[i];
+			riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
+		}
+		at->fixed64 = i;
 	}
-	at->fixed64 = i;
 }
 
 /*
@@ -183,6 +192,7 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 	for (uint32_t i = 0; i < plan->table_count; i++) {
 		const struct riffle_table *t = &plan->tables[i];
 		uint64_t table = t->image_offset, first = 0, end = t->entries, after_start;
+		uint8_t *image;
 
 		if (t->kind != RIFFLE_TABLE_SITES || table >= stop || table + end * 4 <= from)
 			continue;
@@ -193,11 +203,9 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 			first = after_start;
 		if ((stop - table) / 4 < end)
 			end = (stop - table) / 4;
-		for (uint64_t k = first; k < end; k++) {
-			uint8_t *field = load_place(load, table) + k * 4;
-
-			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->site_targets[t->first + k]]);
-		}
+		image = load_place(load, table) + first * 4;
+		for (uint64_t k = first; k < end; k++, image += 4)
+			riffle_put32(image, riffle_get32(image) + (uint32_t)shift[plan->site_targets[t->first + k]]);
 	}
 }
 

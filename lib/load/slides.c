@@ -59,17 +59,77 @@ static bool find_block(const struct load *load, struct found *found, uint64_t of
  * A distance to outside the image is one to a per-CPU variable, which is among the inverse relocations. Distances are
  * modulo 2^32: the image is less than 1 GiB long, so what lies before it is far after it.
  */
-HOT void follow_distances(const struct load *load, uint8_t *field, uint32_t at, uint32_t count, uint32_t stride)
+HOT void follow_distances(const struct load *load, struct found *found, uint8_t *field, uint32_t at, uint32_t count,
+			  uint32_t stride)
 {
 	uint32_t own = slides_at(load, at);
-	struct found found = {0};
 
 	for (uint32_t i = 0; i < count; i++, field += stride, at += stride) {
 		uint32_t value = riffle_get32(field), target = at + value;
 
-		if (target - found.from < found.bytes || find_block(load, &found, target))
-			riffle_put32(field, value + found.slide - own);
+		if (target - found->from < found->bytes || find_block(load, found, target))
+			riffle_put32(field, value + found->slide - own);
 	}
+}
+
+#if RIFFLE_VECTORS
+
+typedef int32_t signed_vector __attribute__((vector_size(16), aligned(1), may_alias));
+
+#define RUN 64u /* entries */
+
+/* Whether RUN distances that follow each other all lead to the block that was found last. */
+HOT bool lead_to_found(const struct found *found, const uint8_t *field, uint32_t at)
+{
+	/* the offset in that block, as an unsigned number less 2^31: vectors compare signed ones */
+	uint32_t bias = at - found->from - INT32_MIN;
+	riffle_vector add = {bias, bias + 4, bias + 8, bias + 12}, four = {16, 16, 16, 16};
+	int32_t last = (int32_t)(found->bytes - 1 - INT32_MIN);
+	signed_vector most = {last, last, last, last}, past = {0};
+	uint64_t half[2];
+
+	for (uint32_t i = 0; i < RUN / 4; i++) {
+		past |= (signed_vector)(((const riffle_vector *)field)[i] + add) > most;
+		add += four;
+	}
+	memcpy(half, &past, sizeof half);
+	return found->bytes && !(half[0] | half[1]);
+}
+
+static void follow_list(const struct load *load, uint8_t *field, uint32_t at, uint32_t count)
+{
+	uint32_t own = slides_at(load, at);
+	struct found found = {0};
+
+	for (; count >= RUN; count -= RUN, field += RUN * 4, at += RUN * 4) {
+		uint32_t add = found.slide - own;
+
+		if (!lead_to_found(&found, field, at)) {
+			follow_distances(load, &found, field, at, RUN, 4);
+			continue;
+		}
+		for (uint32_t i = 0; i < RUN / 4; i++)
+			((riffle_vector *)field)[i] += (riffle_vector){add, add, add, add};
+	}
+	follow_distances(load, &found, field, at, count, 4);
+}
+
+#else
+
+static void follow_list(const struct load *load, uint8_t *field, uint32_t at, uint32_t count)
+{
+	struct found found = {0};
+
+	follow_distances(load, &found, field, at, count, 4);
+}
+
+#endif
+
+static void follow_columns(const struct load *load, uint8_t *field, const struct riffle_cross_table *t)
+{
+	struct found found = {0};
+
+	follow_distances(load, &found, field, t->image_offset, t->entries, t->stride);
 }
 
 static void follow_wide_distances(const struct load *load, uint8_t *field, uint32_t at, uint32_t count, uint32_t stride)
@@ -122,9 +182,9 @@ static void follow(const struct load *load, const struct riffle_cross_table *t)
 	switch (t->kind) {
 	case RIFFLE_CROSS_DISTANCE32:
 		if (t->stride == 4)
-			follow_distances(load, field, t->image_offset, t->entries, 4);
+			follow_list(load, field, t->image_offset, t->entries);
 		else
-			follow_distances(load, field, t->image_offset, t->entries, t->stride);
+			follow_columns(load, field, t);
 		break;
 	case RIFFLE_CROSS_DISTANCE64:
 		follow_wide_distances(load, field, t->image_offset, t->entries, t->stride);
