@@ -131,8 +131,7 @@ int layout_file_order(const struct layout_file *file, const struct riffle_plan *
 	return RIFFLE_OK;
 }
 
-/* How far the block slid that an image offset lies in as linked. */
-static uint32_t slide_at(const struct layout_file *file, uint64_t offset)
+uint32_t layout_file_slide(const struct layout_file *file, uint64_t offset)
 {
 	uint32_t i = file->layout.slide_count;
 
@@ -194,7 +193,7 @@ bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64
 	RIFFLE_FIRST_WHERE(i, file->chunk_count, file->chunk[i].offset + (uint64_t)file->chunk[i].bytes > offset);
 	if (i < file->chunk_count && offset >= file->chunk[i].offset)
 		offset += (uint64_t)(int64_t)file->chunk[i].shift;
-	*address = file->layout.virtual_base + offset + slide_at(file, link - file->link_virtual);
+	*address = file->layout.virtual_base + offset + layout_file_slide(file, link - file->link_virtual);
 	return true;
 }
 

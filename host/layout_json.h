@@ -69,6 +69,9 @@ bool layout_file_to_link(const struct layout_file *file, uint64_t address, uint6
 /* The inverse. */
 bool layout_file_from_link(const struct layout_file *file, uint64_t link, uint64_t *address);
 
+/* How far the block slid that an image offset lies in as linked; 0 without slides. */
+uint32_t layout_file_slide(const struct layout_file *file, uint64_t offset);
+
 /* Writes to a new file of mode 0600; refuses links and existing files; leaves nothing behind on failure. */
 int layout_file_write(const char *path, const struct layout_file *file, struct riffle_error *error);
 

@@ -42,6 +42,10 @@ enum row {
 	ROW_SHUFFLE_FAULTED,
 	ROW_LAZY_FAULTED,
 	ROW_TEXT_FAULTED,
+	ROW_KASLR_SLIDE_FRESH,
+	ROW_KASLR_SLIDE_FAULTED,
+	ROW_SHUFFLE_SLIDE_FRESH,
+	ROW_SHUFFLE_SLIDE_FAULTED,
 	ROW_BOOTSTRAP,
 	ROW_COUNT,
 };
@@ -61,6 +65,10 @@ static const struct {
     [ROW_SHUFFLE_FAULTED] = {"load_fgkaslr_faulted", "load, FGKASLR, pages faulted in before"},
     [ROW_LAZY_FAULTED] = {"load_fgkaslr_lazy_faulted", "load, FGKASLR with lazy tables, pages faulted in before"},
     [ROW_TEXT_FAULTED] = {"shuffle_text", "of these: draw the order, copy the text with its references"},
+    [ROW_KASLR_SLIDE_FRESH] = {"load_kaslr_slide", "load, KASLR with slides, fresh memory"},
+    [ROW_KASLR_SLIDE_FAULTED] = {"load_kaslr_slide_faulted", "load, KASLR with slides, pages faulted in before"},
+    [ROW_SHUFFLE_SLIDE_FRESH] = {"load_fgkaslr_slide", "load, FGKASLR with slides, fresh memory"},
+    [ROW_SHUFFLE_SLIDE_FAULTED] = {"load_fgkaslr_slide_faulted", "load, FGKASLR with slides, pages faulted in before"},
     [ROW_BOOTSTRAP] = {"bootstrap_bound", "bootstrap's bound: decompress, copy, relocate, no faults"},
 };
 
@@ -102,7 +110,7 @@ static double clock_ms(const struct bench *b)
 }
 
 static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *memory, enum riffle_mode mode,
-		     unsigned options, const struct riffle_workers *workers, struct riffle_loaded *loaded,
+		     unsigned options, bool slides, const struct riffle_workers *workers, struct riffle_loaded *loaded,
 		     struct riffle_error *error)
 {
 	const struct riffle_header *h = plan->header;
@@ -110,18 +118,20 @@ static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *m
 				 .bytes = b->bytes,
 				 .host = memory};
 	struct riffle_memory guest = {.ram = &ram, .ram_count = 1};
-	/* a fixed delta: which slot it is makes no difference to the work */
+	/* a fixed delta: which slot it is makes no difference to the work; gaps and orders are drawn */
 	struct riffle_layout layout = {.mode = mode,
 				       .physical_base = ram.address,
 				       .virtual_base = h->link_virt,
 				       .order = b->order,
-				       .order_count = plan->chunk_count};
+				       .order_count = plan->chunk_count,
+				       .slide_count = slides ? plan->block_count : 0};
 
-	if (mode == RIFFLE_MODE_FGKASLR) {
+	if (mode == RIFFLE_MODE_FGKASLR || slides) {
 		int status = riffle_layout_draw(&layout, plan, &guest, mode, NULL, error);
 
 		if (status)
 			return status;
+		layout.physical_base = ram.address;
 	}
 	if (mode >= RIFFLE_MODE_KASLR)
 		layout.virtual_base = h->link_virt + 20 * RIFFLE_SLOT_BYTES;
@@ -133,7 +143,7 @@ static int load_once(struct bench *b, const struct riffle_plan *plan, uint8_t *m
 static const struct {
 	enum riffle_mode mode;
 	unsigned options;
-	bool faulted, text_alone, threads;
+	bool faulted, text_alone, threads, slides;
 } loads[ROW_COUNT] = {
     [ROW_OFF_FRESH] = {.mode = RIFFLE_MODE_OFF},
     [ROW_KASLR_FRESH] = {.mode = RIFFLE_MODE_KASLR},
@@ -146,6 +156,10 @@ static const struct {
     [ROW_SHUFFLE_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true},
     [ROW_LAZY_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .options = RIFFLE_LOAD_LAZY_TABLES, .faulted = true},
     [ROW_TEXT_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true, .text_alone = true},
+    [ROW_KASLR_SLIDE_FRESH] = {.mode = RIFFLE_MODE_KASLR, .slides = true},
+    [ROW_KASLR_SLIDE_FAULTED] = {.mode = RIFFLE_MODE_KASLR, .faulted = true, .slides = true},
+    [ROW_SHUFFLE_SLIDE_FRESH] = {.mode = RIFFLE_MODE_FGKASLR, .slides = true},
+    [ROW_SHUFFLE_SLIDE_FAULTED] = {.mode = RIFFLE_MODE_FGKASLR, .faulted = true, .slides = true},
 };
 
 static int time_load(struct bench *b, enum row row, double *ms, struct riffle_error *error)
@@ -161,7 +175,7 @@ static int time_load(struct bench *b, enum row row, double *ms, struct riffle_er
 	pool_workers(b->pool, &workers);
 	before = clock_ms(b);
 	status = load_once(b, loads[row].text_alone ? &b->text_plan : &b->kernel.plan, memory, loads[row].mode,
-			   loads[row].options, loads[row].threads ? &workers : NULL, &loaded, error);
+			   loads[row].options, loads[row].slides, loads[row].threads ? &workers : NULL, &loaded, error);
 	*ms = clock_ms(b) - before;
 	if (!loads[row].faulted)
 		munmap(memory, b->bytes);
@@ -210,6 +224,7 @@ static void make_text_plan(struct bench *b)
 	plan->reloc64_count = plan->reloc32_count = plan->reloc32_inverse_count = 0;
 	plan->fixed32_count = plan->fixed64_count = plan->table_count = 0;
 	plan->kallsyms = NULL;
+	plan->block_count = plan->cross32_count = plan->cross_table_count = 0;
 	for (uint32_t i = 0; i < plan->region_count && i < 64; i++)
 		b->text_extent[i] =
 		    (struct riffle_extent){plan->regions[i].image_offset, plan->regions[i].bytes,
@@ -255,7 +270,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 			return status;
 	}
 	bench_file_take(&b->file, &b->kernel, name);
-	b->bytes = (b->kernel.plan.header->image_bytes + HUGE - 1) & ~(HUGE - 1);
+	b->bytes = (b->kernel.plan.header->image_bytes + b->kernel.plan.slide_max + HUGE - 1) & ~(HUGE - 1);
 	b->source = map_memory(b, b->bytes);
 	b->faulted = map_memory(b, b->bytes);
 	b->unpacked = b->image ? map_memory(b, (b->image->uncompressed_bytes + HUGE) & ~(HUGE - 1)) : NULL;
@@ -270,6 +285,8 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 		    b->have[ROW_BOOTSTRAP] = false;
 	for (unsigned i = ROW_SHUFFLE_FRESH; i <= ROW_TEXT_FAULTED; i++)
 		b->have[i] = b->kernel.plan.chunk_count;
+	for (unsigned i = ROW_KASLR_SLIDE_FRESH; i <= ROW_SHUFFLE_SLIDE_FAULTED; i++)
+		b->have[i] = b->kernel.plan.block_count;
 	if (b->cpu)
 		b->have[ROW_KASLR_TWO_THREADS] = b->have[ROW_SHUFFLE_TWO_THREADS] = b->have[ROW_BOOTSTRAP] = false;
 	if (b->kernel.plan.chunk_count && set_up_shuffle(b, error))
@@ -278,7 +295,7 @@ static int set_up(struct bench *b, const char *name, const char *relocs, struct 
 	if (!b->source || !b->faulted || (b->image && !b->unpacked) || !b->pool)
 		return riffle_fail_system(error, errno, "memory", "for the measurement cannot be allocated");
 	memset(b->faulted, 1, b->bytes);
-	status = load_once(b, &b->kernel.plan, b->source, RIFFLE_MODE_OFF, 0, NULL, &loaded, error);
+	status = load_once(b, &b->kernel.plan, b->source, RIFFLE_MODE_OFF, 0, false, NULL, &loaded, error);
 	/* every page of the floor's source is distinct memory, including zeros */
 	for (uint64_t i = 0; i < b->bytes; i += 4096)
 		*(volatile uint8_t *)(b->source + i) = b->source[i];
@@ -321,6 +338,19 @@ static uint64_t extent_bytes(const struct riffle_plan *plan)
 	return sum;
 }
 
+/* What slides add to a mode: rows with them and without, into fresh memory and with pages faulted in before. */
+static void print_slides(const struct bench *b, bool shuffle, double floor)
+{
+	double fresh_ms = shuffle ? paired_difference(b, ROW_SHUFFLE_SLIDE_FRESH, ROW_SHUFFLE_FRESH)
+				  : paired_difference(b, ROW_KASLR_SLIDE_FRESH, ROW_KASLR_FRESH);
+	double faulted_ms = shuffle ? paired_difference(b, ROW_SHUFFLE_SLIDE_FAULTED, ROW_SHUFFLE_FAULTED)
+				    : paired_difference(b, ROW_KASLR_SLIDE_FAULTED, ROW_KASLR_FAULTED);
+
+	printf(
+	    "slides add to %s (median of paired differences, / floor): fresh %+.3f ms, %.2f; faulted %+.3f ms, %.2f\n",
+	    shuffle ? "FGKASLR" : "KASLR", fresh_ms, fresh_ms / floor, faulted_ms, faulted_ms / floor);
+}
+
 static void print_text(const struct bench *b, const char *name)
 {
 	const struct riffle_header *h = b->kernel.plan.header;
@@ -360,6 +390,10 @@ static void print_text(const struct bench *b, const char *name)
 		printf("FGKASLR adds to KASLR, two threads, fresh: %+.3f ms, %.2f of the floor\n",
 		       paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS),
 		       paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS) / floor);
+	if (b->have[ROW_KASLR_SLIDE_FRESH]) {
+		print_slides(b, false, floor);
+		print_slides(b, true, floor);
+	}
 	if (b->have[ROW_BOOTSTRAP])
 		printf("load with KASLR into fresh memory / bootstrap's bound: %.2f\n",
 		       median(b->ms[ROW_KASLR_FRESH], b->runs) / median(b->ms[ROW_BOOTSTRAP], b->runs));
@@ -398,6 +432,12 @@ static void print_json(const struct bench *b, const char *name)
 	if (b->have[ROW_SHUFFLE_TWO_THREADS])
 		json_object_set_new(root, "fgkaslr_adds_two_threads_ms",
 				    json_real(paired_difference(b, ROW_SHUFFLE_TWO_THREADS, ROW_KASLR_TWO_THREADS)));
+	if (b->have[ROW_KASLR_SLIDE_FRESH]) {
+		json_object_set_new(root, "slides_add_to_kaslr_ms",
+				    json_real(paired_difference(b, ROW_KASLR_SLIDE_FRESH, ROW_KASLR_FRESH)));
+		json_object_set_new(root, "slides_add_to_fgkaslr_ms",
+				    json_real(paired_difference(b, ROW_SHUFFLE_SLIDE_FRESH, ROW_SHUFFLE_FRESH)));
+	}
 	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(root);

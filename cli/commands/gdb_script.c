@@ -40,8 +40,8 @@ static const char help[] =
     "  -h, --help             this text\n"
     "\n"
     "If functions were permuted (fgkaslr), no single offset fits a vmlinux: use --symbols, or\n"
-    "--system-map alone, which prints no commands. Both files are created with mode 0600, and as\n"
-    "secret as the layout.\n"
+    "--system-map alone, which prints no commands. Of sections that slid (kaslr+slide) the commands\n"
+    "give each its own address. Both files are created with mode 0600, and as secret as the layout.\n"
     "\n"
     "Exit code: 0 success, 1 error, 2 wrong usage.\n";
 
@@ -123,6 +123,12 @@ static void print_comment(FILE *to, const char *label, const char *text)
 	putc('\n', to);
 }
 
+/* The image with the gaps between its blocks. */
+static uint64_t span_of(const struct layout_file *layout)
+{
+	return layout->image_bytes + layout_file_slide(layout, layout->image_bytes);
+}
+
 static void print_head(FILE *to, const struct layout_file *layout)
 {
 	uint64_t virtual_base = layout->layout.virtual_base;
@@ -133,11 +139,14 @@ static void print_head(FILE *to, const struct layout_file *layout)
 	if (layout->build_id[0])
 		print_comment(to, "Build id: ", layout->build_id);
 	fprintf(to, "# Image: 0x%016" PRIx64 " to 0x%016" PRIx64 ", linked to 0x%016" PRIx64 "\n", virtual_base,
-		virtual_base + layout->image_bytes, layout->link_virtual);
+		virtual_base + span_of(layout), layout->link_virtual);
 	fprintf(to, "# Physical: 0x%" PRIx64 ", linked to 0x%" PRIx64 "\n", layout->layout.physical_base,
 		layout->link_physical);
 	if (layout->chunk_count)
 		fprintf(to, "# Functions in another order than linked: %" PRIu32 " chunks\n", layout->chunk_count);
+	for (uint32_t i = 1; i < layout->layout.slide_count; i++)
+		fprintf(to, "# Slid from 0x%016" PRIx64 " on, as linked: by 0x%" PRIx32 "\n",
+			layout->link_virtual + layout->block[i], layout->layout.slide[i]);
 	fputs("#\n"
 	      "# These symbols serve\n"
 	      "#  - a guest of riffle run --gdb unix:PATH: target remote PATH\n"
@@ -150,41 +159,79 @@ static void print_head(FILE *to, const struct layout_file *layout)
 }
 
 /*
- * The vmlinux's debug information serves for types and for data, which moved by one distance. Its functions did not:
- * its .text goes where no kernel is, so that none of its lines is taken for an address of the guest.
+ * Each section of a vmlinux at its own address, which is the guest's already; .text elsewhere, if `text` is not 0. All
+ * are listed: gdb (13) leaves those that an -s names at their link addresses when there is an -o for the others. A
+ * per-CPU section that counts from 0 comes first: gdb takes 0 for no address, and moves such a section like the one
+ * before it.
  */
-static void print_types(FILE *to, const struct gdb_script *g, uint64_t delta, const char *percpu)
+static void print_sections(FILE *to, const char *path, const struct elf_file *file, uint64_t text)
 {
-	fprintf(to,
-		"define riffle-types\n"
-		"  add-symbol-file %s -o 0x%" PRIx64 " -s .text 0x100000000000%s\n"
-		"end\n"
-		"document riffle-types\n"
-		"riffle-types: load types, variables and lines from the vmlinux. From then on a function's name\n"
-		"means its lines, whose addresses are not the guest's; info symbol still tells what an address is\n"
-		"end\n\n",
-		g->types, delta, percpu);
+	fprintf(to, "add-symbol-file %s", path);
+	for (int pass = 0; pass < 2; pass++)
+		for (uint64_t i = 0; i < file->section_count; i++) {
+			const Elf64_Shdr *s = &file->section[i];
+			const char *name = elf_file_section_name(file, s);
+
+			if (s->sh_flags & SHF_ALLOC && (s->sh_addr != 0) == pass)
+				fprintf(to, " -s %s 0x%" PRIx64, name,
+					text && !strcmp(name, ".text") ? text : s->sh_addr);
+		}
+	fputc('\n', to);
 }
 
-static void print_script(FILE *to, const struct gdb_script *g, bool percpu_at_zero)
+/* What a name of a section may have that is to be part of a command; gdb takes it apart as a shell does. */
+static int check_section_names(const struct elf_file *file, struct riffle_error *error)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+";
+
+	for (uint64_t i = 0; i < file->section_count; i++) {
+		const char *name = elf_file_section_name(file, &file->section[i]);
+
+		if (file->section[i].sh_flags & SHF_ALLOC && (!*name || name[strspn(name, letters)]))
+			return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, "sh_name",
+						 "is not a name that gdb can be told (section)", i);
+	}
+	return RIFFLE_OK;
+}
+
+/*
+ * The vmlinux's debug information serves for types and for data, whose sections moved as wholes. Its functions did not:
+ * its .text goes where no kernel is, so that none of its lines is taken for an address of the guest.
+ */
+static void print_types(FILE *to, const struct gdb_script *g, const struct elf_file *file)
+{
+	fputs("define riffle-types\n  ", to);
+	print_sections(to, g->types, file, g->layout.chunk_count ? UINT64_C(0x100000000000) : 0);
+	fputs("end\n"
+	      "document riffle-types\n"
+	      "riffle-types: load types, variables and lines from the vmlinux. From then on a function's name\n"
+	      "means its lines, whose addresses are not the guest's; info symbol still tells what an address is\n"
+	      "end\n\n",
+	      to);
+}
+
+static void print_script(FILE *to, const struct gdb_script *g, const struct elf_file *file, bool percpu_at_zero)
 {
 	const struct layout_file *layout = &g->layout;
 	uint64_t virtual_base = layout->layout.virtual_base, delta = virtual_base - layout->link_virtual;
-	/* an address of the percpu section that counts from 0 is an offset, which no layout moves */
-	const char *percpu = percpu_at_zero ? " -s .data..percpu 0x0" : "";
 
 	print_head(to, layout);
 	fputs("set architecture i386:x86-64\n", to);
 	fprintf(to, "set $riffle_virtual_base = 0x%016" PRIx64 "\n", virtual_base);
 	fprintf(to, "set $riffle_virtual_delta = 0x%" PRIx64 "\n", delta);
 	fprintf(to, "set $riffle_physical_base = 0x%" PRIx64 "\n", layout->layout.physical_base);
-	fprintf(to, "set $riffle_image_bytes = 0x%" PRIx64 "\n\n", layout->image_bytes);
+	fprintf(to, "set $riffle_image_bytes = 0x%" PRIx64 "\n\n", span_of(layout));
 	if (g->symbols.path) {
 		fprintf(to, "add-symbol-file %s -o 0x0\n\n", g->load);
 		if (g->source.kind == SYMBOLS_VMLINUX)
-			print_types(to, g, delta, percpu);
+			print_types(to, g, file);
+	} else if (layout->layout.slide_count) {
+		print_sections(to, g->load, file, 0);
+		fputc('\n', to);
 	} else {
-		fprintf(to, "add-symbol-file %s -o 0x%" PRIx64 "%s\n\n", g->load, delta, percpu);
+		/* an address of the percpu section that counts from 0 is an offset, which no layout moves */
+		fprintf(to, "add-symbol-file %s -o 0x%" PRIx64 "%s\n\n", g->load, delta,
+			percpu_at_zero ? " -s .data..percpu 0x0" : "");
 	}
 	fputs("define riffle-physical\n"
 	      "  printf \"0x%lx\\n\", (unsigned long)($arg0) - $riffle_virtual_base + $riffle_physical_base\n"
@@ -241,12 +288,14 @@ static int make_products(const struct gdb_script *g, FILE *script, struct riffle
 		status = running_symbols_write_elf(&running, g->symbols.fd, error);
 	if (!status && g->map.path)
 		status = running_symbols_write_map(&running, g->map.fd, error);
-	running_symbols_free(&running);
+	if (!status && script && (g->layout.layout.slide_count || g->symbols.path))
+		status = check_section_names(&running.file, error);
 	if (!status && script) {
-		print_script(script, g, elf.percpu_at_zero);
+		print_script(script, g, &running.file, elf.percpu_at_zero);
 		if (fflush(script) || ferror(script))
 			status = riffle_fail_system(error, errno, "output", "cannot be written");
 	}
+	running_symbols_free(&running);
 	return status;
 }
 
@@ -378,15 +427,6 @@ static int gdb_script(struct gdb_script *g, const char *layout_name, const char 
 
 	if (layout_file_read(layout_name, &g->layout, &error)) {
 		report_error(layout_name, &error);
-		return EXIT_FAILURE;
-	}
-	if (g->layout.layout.slide_count) {
-		(void)!riffle_fail(
-		    &error, RIFFLE_ERR_UNSUPPORTED, "slides",
-		    "are not known to gdb scripts, which shift all data by one distance; riffle symbolize "
-		    "knows them");
-		report_error(layout_name, &error);
-		layout_file_free(&g->layout);
 		return EXIT_FAILURE;
 	}
 	status = symbol_source_open(&g->source, &error);

@@ -17,6 +17,7 @@
 
 #include "cli/commands.h"
 #include "cli/commands/inspect_shuffle.h"
+#include "cli/commands/inspect_slides.h"
 #include "cli/commands/inspect_strength.h"
 #include "common/fail.h"
 #include "common/hex.h"
@@ -44,7 +45,7 @@ static const char help[] =
     "  -m, --memory SIZE   the guest's memory, K, M or G after the number [256M]\n"
     "  -c, --chunks        list the code that cannot be shuffled, and why; then what can, in numbers,\n"
     "                      and what an attacker must guess\n"
-    "  -s, --strength      count the gadgets that do not move when functions are shuffled, and show\n"
+    "  -s, --strength      count the gadgets that do not move, in each randomisation mode, and show\n"
     "                      what is left to guess after one leak; not for a prepared kernel\n"
     "  -d, --debug-vmlinux FILE\n"
     "                      vmlinux with symbols of the same build, as for riffle prepare\n"
@@ -64,7 +65,9 @@ struct subject {
 	uint64_t memory_bytes;
 	struct riffle_slots slots;
 	bool fits; /* slots are valid */
-	struct riffle_error unfit;
+	struct riffle_slots slid;
+	bool fits_slid; /* those with slides too */
+	struct riffle_error unfit, unfit_slid;
 	struct strength_account *strength; /* NULL: not asked for */
 	struct uki uki;
 	char command_line[UKI_COMMAND_LINE_MAX];
@@ -82,6 +85,8 @@ static void count_slots(struct subject *s)
 	    s->plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR : RIFFLE_MODE_PHYSICAL;
 
 	s->fits = !riffle_layout_slots(&s->slots, s->plan, &memory, mode, &s->unfit);
+	s->fits_slid =
+	    s->plan->block_count && !riffle_layout_slots_slid(&s->slid, s->plan, &memory, mode, &s->unfit_slid);
 }
 
 static const char *kind_name(const struct subject *s)
@@ -147,6 +152,10 @@ static void print_entropy(const struct subject *s)
 	}
 	print_slots("virtual", s->slots.virtual_);
 	print_slots("physical", s->slots.physical);
+	if (s->fits_slid)
+		printf("  %-15s %" PRIu64 " virtual slots, %.2f bits; %" PRIu64 " physical slots, %.2f bits\n",
+		       "with slides", s->slid.virtual_, bits(s->slid.virtual_), s->slid.physical,
+		       bits(s->slid.physical));
 	if (s->account.stats.chunks)
 		printf("  %-15s %.2f bits for one function's place (%" PRIu32 " chunks in any order)\n", "functions",
 		       s->account.stats.place_bits, s->account.stats.chunks);
@@ -188,6 +197,7 @@ static void print_text(const struct subject *s)
 	else
 		printf("%-17s none: the virtual base cannot change\n", "relocations");
 	print_shuffle_summary(&s->account);
+	print_slides_summary(plan);
 	printf("segments:\n  %-18s  %-10s  %-10s  %-10s  flags\n", "virtual", "offset", "file", "memory");
 	for (uint32_t i = 0; i < plan->segment_count; i++) {
 		const struct riffle_segment *segment = &plan->segments[i];
@@ -241,6 +251,10 @@ static json_t *json_entropy(const struct subject *s)
 		json_object_set_new(entropy, "virtual_bits", json_real(bits(s->slots.virtual_)));
 		json_object_set_new(entropy, "physical_slots", json_integer((json_int_t)s->slots.physical));
 		json_object_set_new(entropy, "physical_bits", json_real(bits(s->slots.physical)));
+		if (s->fits_slid) {
+			json_object_set_new(entropy, "virtual_slots_slid", json_integer((json_int_t)s->slid.virtual_));
+			json_object_set_new(entropy, "physical_slots_slid", json_integer((json_int_t)s->slid.physical));
+		}
 	} else {
 		riffle_error_format(&s->unfit, line, sizeof line);
 		json_object_set_new(entropy, "error", json_string(line));
@@ -306,6 +320,7 @@ static int print_json(const struct subject *s, bool chunks)
 	json_object_set_new(root, "content_digest", json_hex(h->content_digest, sizeof h->content_digest));
 	json_object_set_new(root, "shuffle_checksum", json_sprintf("%016" PRIx64, h->shuffle_checksum));
 	json_object_set_new(root, "shuffle", shuffle_json(&s->account, chunks));
+	json_object_set_new(root, "slides", slides_json(plan));
 	json_object_set_new(root, "entropy", json_entropy(s));
 	if (s->strength)
 		json_object_set_new(root, "strength", strength_json(s->strength));
@@ -424,10 +439,15 @@ static int describe(struct inspection *i, struct subject *s, struct riffle_plan 
 	s->account.plan = plan;
 	s->account.shuffle = i->analysed.shuffle;
 	s->account.virtual_slots = s->fits ? s->slots.virtual_ : 0;
+	s->account.virtual_slots_slid = s->fits_slid ? s->slid.virtual_ : 0;
 	status = chunk_stats(&s->account.stats, plan, &i->error);
 	if (status || !options->strength)
 		return status;
 	s->strength = &i->strength;
+	if (!plan->block_count)
+		snprintf(i->strength.no_slides, sizeof i->strength.no_slides, "%s", slides_why_not(plan));
+	else if (!s->fits_slid)
+		riffle_error_format(&s->unfit_slid, i->strength.no_slides, sizeof i->strength.no_slides);
 	return strength_account_make(&i->strength, i->analysed.image, &s->account, &i->error);
 }
 

@@ -296,10 +296,11 @@ static void print_entropy(const struct shuffle_account *a)
 	    "    that moves still about %.1f bits are unknown\n",
 	    s->size[4], e.bases_left, e.bases_left == 1 ? "" : "s", log2((double)e.bases_left), e.base_bits,
 	    e.other_bits);
-	printf("  to data or pinned code: the virtual base, and so all data and pinned code; of every function that\n"
-	       "    moves still %.1f bits are unknown\n",
+	printf("  to pinned code, or without slides to data: the virtual base, and so all pinned code, and without "
+	       "slides\n"
+	       "    all data; of every function that moves still %.1f bits are unknown\n",
 	       e.place_bits);
-	puts("  without the shuffle either one gives away every address of the image");
+	puts("  without shuffle and slides either one gives away every address of the image");
 	puts("  these numbers hold against guessing; whoever can run code that does not move, a piece at a time, may "
 	     "need\n"
 	     "    no guess (riffle inspect --strength tells), and whoever can read memory at will reads pointers to\n"

@@ -13,6 +13,7 @@ struct shuffle_account {
 	struct chunk_stats stats;
 	const struct shuffle *shuffle; /* the analysis; NULL: only the plan's data is printed */
 	uint64_t virtual_slots;        /* 0: not known */
+	uint64_t virtual_slots_slid;   /* with slides; 0: none are possible, or not known */
 };
 
 /* What an attacker must guess about a shuffled kernel, in bits. */

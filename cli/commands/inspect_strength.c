@@ -3,7 +3,6 @@
 #include "cli/commands/inspect_strength.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,19 +32,19 @@ static int read_symbols(struct strength_account *s, const struct riffle_image *i
 	return RIFFLE_OK;
 }
 
-static void set_limits(struct strength_account *s, const struct shuffle_account *account)
+static int make_leaks(struct strength_account *s, const struct shuffle_account *account, struct riffle_error *error)
 {
-	struct shuffle_entropy e = shuffle_entropy(account);
-
-	s->limits = (struct leak_limits){
-	    .base_bits = e.base_bits,
-	    .shuffles = account->stats.chunks != 0,
-	    .place_bits = e.place_bits,
-	    .address_bits = e.address_bits,
-	    .other_bits = e.other_bits,
-	    .bases_bits = log2((double)e.bases_left),
+	const struct leak_limits limits = {
+	    .slots = account->virtual_slots,
+	    .slots_slid = account->virtual_slots_slid,
+	    .block = account->plan->blocks,
+	    .block_count = account->plan->block_count,
+	    .chunks = account->stats.largest_chunks,
+	    .region_bytes = account->stats.largest_bytes,
 	    .kit = s->strength.kit,
 	};
+
+	return leak_table_make(&s->leaks, &limits, error);
 }
 
 int strength_account_make(struct strength_account *s, const struct riffle_image *image,
@@ -53,14 +52,11 @@ int strength_account_make(struct strength_account *s, const struct riffle_image 
 {
 	int status;
 
-	memset(s, 0, sizeof *s);
 	s->link_virt = image->link_virt;
 	status = strength_measure(&s->strength, image, account->shuffle, error);
 	if (!status)
 		status = read_symbols(s, image, error);
-	if (!status)
-		set_limits(s, account);
-	return status;
+	return status ? status : make_leaks(s, account, error);
 }
 
 void strength_account_end(struct strength_account *s)
@@ -81,10 +77,26 @@ static const char *function_of(const struct strength_account *s, const struct st
 	return place.name;
 }
 
-/* The gadgets that stay at a fixed distance from each of base, data and read-only data, in a mode. */
+static bool shuffles(const struct strength_account *s)
+{
+	return s->leaks.has[LEAK_MODE_FGKASLR];
+}
+
+/* The gadgets that stay where they are in relation to the text base. */
 static const struct strength_counts *fixed_in(const struct strength_account *s, enum leak_mode mode)
 {
-	return mode == LEAK_MODE_FGKASLR ? &s->strength.fixed : &s->strength.all;
+	return leak_mode_shuffles(mode) ? &s->strength.fixed : &s->strength.all;
+}
+
+/* What a distance to gadgets can be fixed from. */
+static const enum leak anchors[] = {LEAK_FIXED, LEAK_DATA, LEAK_RODATA};
+static const char *const anchor_names[] = {"from_text_base", "from_data", "from_read_only_data"};
+#define ANCHORS (sizeof anchors / sizeof *anchors)
+
+/* No gadget is at a fixed distance from what leaves more than one text base possible. */
+static bool is_fixed_from(const struct strength_account *s, enum leak_mode mode, enum leak anchor)
+{
+	return s->leaks.left[mode][anchor].bases == 1;
 }
 
 /* --- JSON --- */
@@ -119,39 +131,56 @@ static json_t *gadgets_json(const struct strength_account *s)
 	return array;
 }
 
+static json_t *leak_json(const struct leak_left *left, enum leak_mode mode, enum leak leak)
+{
+	json_t *row = json_pack("{s:s, s:s}", "mode", leak_mode_name(mode), "pointer_to", leak_name(leak));
+	char key[64];
+
+	for (unsigned i = 0; i < LEAK_PLACES; i++) {
+		snprintf(key, sizeof key, "%s_bits", leak_place_name(i));
+		json_object_set_new(row, key, json_real(left->place[i]));
+	}
+	json_object_set_new(row, "function_bits", json_real(left->function));
+	json_object_set_new(row, "function_bits_with_code_reuse", json_real(left->function_reuse));
+	return row;
+}
+
 static json_t *leaks_json(const struct strength_account *s)
 {
 	json_t *array = json_array();
-	struct leak_left left;
 
 	for (unsigned mode = 0; mode < LEAK_MODES; mode++)
-		for (unsigned leak = 0; leak < LEAKS; leak++)
-			if (leak_left(&left, &s->limits, mode, leak))
-				json_array_append_new(
-				    array, json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "mode",
-						     leak_mode_name(mode), "pointer_to", leak_name(leak), "base_bits",
-						     left.base, "read_only_data_bits", left.rodata, "data_bits",
-						     left.data, "function_bits", left.function,
-						     "function_bits_with_code_reuse", left.function_reuse));
+		for (unsigned leak = 0; s->leaks.has[mode] && leak < LEAKS; leak++)
+			json_array_append_new(array, leak_json(&s->leaks.left[mode][leak], mode, leak));
 	return array;
+}
+
+static json_t *fixed_json(const struct strength_account *s, enum leak_mode mode)
+{
+	static const struct strength_counts none;
+	json_t *object = json_object();
+
+	for (unsigned i = 0; i < ANCHORS; i++) {
+		json_t *counts = counts_json(is_fixed_from(s, mode, anchors[i]) ? fixed_in(s, mode) : &none);
+
+		json_object_set_new(counts, "bases", json_integer((json_int_t)s->leaks.left[mode][anchors[i]].bases));
+		json_object_set_new(object, anchor_names[i], counts);
+	}
+	return object;
 }
 
 json_t *strength_json(const struct strength_account *s)
 {
-	json_t *modes = json_object(), *all = counts_json(&s->strength.all);
+	json_t *modes = json_object();
 
 	for (unsigned mode = 0; mode < LEAK_MODES; mode++)
-		if (mode != LEAK_MODE_FGKASLR || s->limits.shuffles)
-			json_object_set_new(modes, leak_mode_name(mode),
-					    json_pack("{s:o, s:o, s:o}", "from_text_base",
-						      counts_json(fixed_in(s, mode)), "from_data",
-						      counts_json(fixed_in(s, mode)), "from_read_only_data",
-						      counts_json(fixed_in(s, mode))));
+		if (s->leaks.has[mode])
+			json_object_set_new(modes, leak_mode_name(mode), fixed_json(s, mode));
 	return json_pack("{s:i, s:I, s:I, s:o, s:o, s:b, s:o, s:o}", "instructions", (int)STRENGTH_INSTRUCTIONS,
 			 "text_bytes", (json_int_t)s->strength.text_bytes, "fixed_bytes",
-			 (json_int_t)s->strength.fixed_bytes, "gadgets", all, "fixed", modes, "fixed_code_suffices",
-			 s->limits.kit, "leaks", leaks_json(s), "useful_fixed",
-			 s->limits.shuffles ? gadgets_json(s) : json_array());
+			 (json_int_t)s->strength.fixed_bytes, "gadgets", counts_json(&s->strength.all), "fixed", modes,
+			 "fixed_code_suffices", s->strength.kit, "leaks", leaks_json(s), "useful_fixed",
+			 shuffles(s) ? gadgets_json(s) : json_array());
 }
 
 /* --- text --- */
@@ -162,44 +191,79 @@ static void print_classes(const struct strength_account *s)
 
 	printf("gadgets: up to %u instructions, the last one a return or an indirect jump or call; at a fixed distance "
 	       "from\n"
-	       "text base, data and read-only data alike\n"
+	       "the text base, with or without slides\n"
 	       "  %-12s  %10s  %10s  %10s\n",
-	       STRENGTH_INSTRUCTIONS, "class", "all", "kaslr", s->limits.shuffles ? "fgkaslr" : "");
+	       STRENGTH_INSTRUCTIONS, "class", "all", "kaslr", shuffles(s) ? "fgkaslr" : "");
 	for (int i = -1; i < STRENGTH_CLASSES; i++) {
 		uint64_t of_all = i < 0 ? all->starts : all->class[i],
 			 of_fixed = i < 0 ? fixed->starts : fixed->class[i];
 
 		printf("  %-12s  %10" PRIu64 "  %10" PRIu64, i < 0 ? "starts" : strength_class_name(i), of_all, of_all);
-		if (s->limits.shuffles)
+		if (shuffles(s))
 			printf("  %10" PRIu64 "  %6.3f %%", of_fixed,
 			       of_all ? 100 * (double)of_fixed / (double)of_all : 0);
 		putchar('\n');
 	}
-	if (s->limits.shuffles)
+	if (shuffles(s))
 		printf("code that does not move: %" PRIu64 " of %" PRIu64 " bytes\n", s->strength.fixed_bytes,
 		       s->strength.text_bytes);
 }
 
+static void print_anchor(const struct strength_account *s, enum leak_mode mode, enum leak anchor)
+{
+	uint64_t bases = s->leaks.left[mode][anchor].bases;
+	char text[64];
+
+	if (is_fixed_from(s, mode, anchor))
+		snprintf(text, sizeof text, "%" PRIu64, fixed_in(s, mode)->starts);
+	else
+		snprintf(text, sizeof text, "0 (%" PRIu64 " distances)", bases);
+	printf("  %18s", text);
+}
+
+static void print_anchors(const struct strength_account *s)
+{
+	printf("\ngadget starts at a fixed distance from a pointer to\n  %-13s  %18s  %18s  %18s\n", "mode",
+	       "the text base", "data", "read-only data");
+	for (unsigned mode = LEAK_MODE_KASLR; mode < LEAK_MODES; mode++) {
+		if (!s->leaks.has[mode])
+			continue;
+		printf("  %-13s", leak_mode_name(mode));
+		for (unsigned i = 0; i < ANCHORS; i++)
+			print_anchor(s, mode, anchors[i]);
+		putchar('\n');
+	}
+}
+
+static void print_leak(const struct leak_left *left, enum leak_mode mode, enum leak leak)
+{
+	static const int widths[LEAK_PLACES] = {4, 9, 4, 4, 4};
+
+	printf("  %-13s  %-23s", leak_mode_name(mode), leak_words(leak));
+	for (unsigned i = 0; i < LEAK_PLACES; i++)
+		printf("  %*.1f", widths[i], left->place[i]);
+	printf("  %8.1f  %12.1f\n", left->function, left->function_reuse);
+}
+
 static void print_leaks(const struct strength_account *s)
 {
-	struct leak_left left;
-
 	puts("\nwhat is left to guess, in bits, of whoever has one leaked pointer to\n"
-	     "  mode     pointer to                base  read-only data   data  function  function, reusing code");
-	for (unsigned mode = 0; mode < LEAK_MODES; mode++)
-		for (unsigned leak = 0; leak < LEAKS; leak++)
-			if (leak_left(&left, &s->limits, mode, leak))
-				printf("  %-7s  %-23s  %5.1f  %14.1f  %5.1f  %8.1f  %22.1f\n", leak_mode_name(mode),
-				       leak_words(leak), left.base, left.rodata, left.data, left.function,
-				       left.function_reuse);
-	if (!s->limits.shuffles)
+	     "  mode           pointer to               base  read-only  data  .bss  .brk  function  reusing code");
+	for (unsigned mode = LEAK_MODE_KASLR; mode < LEAK_MODES; mode++)
+		for (unsigned leak = 0; s->leaks.has[mode] && leak < LEAKS; leak++)
+			print_leak(&s->leaks.left[mode][leak], mode, leak);
+	if (s->no_slides[0])
+		printf("\nno slides: %s\n", s->no_slides);
+	puts("\nEach number holds against a single guess without reading memory.");
+	if (!shuffles(s))
 		return;
-	puts("\nfunction: one that moves, other than the one that leaked.");
-	if (s->limits.kit)
+	puts("function: one that moves, other than the one that leaked.");
+	if (s->strength.kit)
 		puts("reusing code: the fixed code has what it takes to read a function's address out of the kernel's "
 		     "tables\n"
 		     "and to go there; whoever controls a stack or a pointer to a function needs no more than the "
-		     "base.");
+		     "base, from\n"
+		     "which text that can be read tells where all other blocks are.");
 	else
 		puts("reusing code: the fixed code lacks what it takes to read a function's address and to go there.");
 }
@@ -235,7 +299,8 @@ static void print_useful(const struct strength_account *s)
 void print_strength(const struct strength_account *s)
 {
 	print_classes(s);
-	if (s->limits.shuffles && s->strength.gadget_count)
+	print_anchors(s);
+	if (shuffles(s) && s->strength.gadget_count)
 		print_useful(s);
 	print_leaks(s);
 }

@@ -17,10 +17,12 @@ struct strength_account {
 	struct strength strength;
 	struct symbols symbols; /* none when the kernel has no kallsyms */
 	uint64_t link_virt;
-	struct leak_limits limits;
+	struct leak_table leaks;
+	char no_slides[256]; /* why this kernel's sections cannot slide, in plain letters; "" if they can */
 };
 
-/* Measures the kernel described by `account`. Release with strength_account_end(), also after an error. */
+/* Measures the kernel described by `account`; `s` is zero but for `no_slides`. Release with strength_account_end(),
+ * also after an error. */
 int strength_account_make(struct strength_account *s, const struct riffle_image *image,
 			  const struct shuffle_account *account, struct riffle_error *error);
 void strength_account_end(struct strength_account *s);

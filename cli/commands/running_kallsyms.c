@@ -82,12 +82,13 @@ static int make_section(struct elf_file *file, const struct layout_file *layout,
 	memcpy(file->section_names, section_names, sizeof section_names);
 	file->section_names_bytes = sizeof section_names;
 	file->section_count = SECTIONS;
-	file->section[SECTION_KERNEL] = (Elf64_Shdr){.sh_name = 1,
-						     .sh_type = SHT_NOBITS,
-						     .sh_flags = SHF_ALLOC | SHF_WRITE | SHF_EXECINSTR,
-						     .sh_addr = layout->link_virtual,
-						     .sh_size = layout->image_bytes,
-						     .sh_addralign = 1};
+	file->section[SECTION_KERNEL] =
+	    (Elf64_Shdr){.sh_name = 1,
+			 .sh_type = SHT_NOBITS,
+			 .sh_flags = SHF_ALLOC | SHF_WRITE | SHF_EXECINSTR,
+			 .sh_addr = layout->link_virtual,
+			 .sh_size = layout->image_bytes + layout_file_slide(layout, layout->image_bytes),
+			 .sh_addralign = 1};
 	return 0;
 }
 

@@ -19,19 +19,21 @@ enum { NAME_SYMTAB = 1, NAME_STRTAB = 9, NAME_SHSTRTAB = 17, NEW_SECTIONS = 3 };
 static uint64_t moved(const struct layout_file *layout, uint64_t address)
 {
 	if (address - layout->link_virtual == layout->image_bytes)
-		return layout->layout.virtual_base + layout->image_bytes;
+		return layout->layout.virtual_base + layout->image_bytes +
+		       layout_file_slide(layout, layout->image_bytes);
 	layout_file_from_link(layout, address, &address);
 	return address;
 }
 
-/* A section moves as a whole, even the one whose functions change places. */
+/* A section moves as a whole, with its block, even the one whose functions change places. */
 static void move_sections(struct elf_file *file, const struct layout_file *layout)
 {
 	for (uint64_t i = 0; i < file->section_count; i++) {
 		Elf64_Shdr *s = &file->section[i];
 
 		if (s->sh_flags & SHF_ALLOC && s->sh_addr - layout->link_virtual < layout->image_bytes)
-			s->sh_addr += layout->layout.virtual_base - layout->link_virtual;
+			s->sh_addr += layout->layout.virtual_base - layout->link_virtual +
+				      layout_file_slide(layout, s->sh_addr - layout->link_virtual);
 	}
 }
 

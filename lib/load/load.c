@@ -4,6 +4,7 @@
 
 #include "common/search.h"
 #include "load/slides.h"
+#include "load/vector.h"
 #include "plan/frames.h"
 
 #define BLOCK                                                                                                          \
@@ -65,6 +66,27 @@ static void relocate(const struct load *load, uint8_t *bytes, uint64_t start, st
 }
 
 /*
+ * The next absolute fields of a list that end at or before `stop`, of `width` bytes, and how far what their values lead
+ * to slides. The image's bytes from `start` on are at `bytes`.
+ */
+HOT uint32_t slid_batch(const struct load *load, struct slides_batch *batch, const uint8_t *bytes, uint64_t start,
+			const uint32_t *list, uint32_t left, uint32_t width, uint64_t stop)
+{
+	uint32_t count = 0, most = left < SLIDES_BATCH ? left : SLIDES_BATCH;
+
+	for (; count < most && (uint64_t)list[count] + width <= stop; count++) {
+		const uint8_t *field = bytes + (list[count] - start);
+
+		batch->offset[count] = slides_offset_of(
+		    load, width == 8 ? riffle_get64(field) : (uint64_t)(int64_t)(int32_t)riffle_get32(field));
+	}
+	for (uint32_t i = count; i < SLIDES_BATCH; i++)
+		batch->offset[i] = 0;
+	riffle_slides_of(load, batch);
+	return count;
+}
+
+/*
  * The same with slides: an absolute field follows the block that its value leads to, a distance the blocks of both its
  * ends. The bytes are all of one block.
  */
@@ -72,21 +94,30 @@ static void relocate_slid(const struct load *load, uint8_t *bytes, uint64_t star
 			  const struct cursor *end, uint64_t stop)
 {
 	const struct riffle_plan *plan = load->plan;
-	uint32_t own = slides_at(load, start), i;
+	uint32_t own = slides_at(load, start), i, count;
 	uint64_t delta = load->delta;
+	struct slides_batch batch;
 
-	for (i = at->next64; i < end->next64 && (uint64_t)plan->reloc64[i] + 8 <= stop; i++) {
-		uint8_t *field = bytes + (plan->reloc64[i] - start);
-		uint64_t value = riffle_get64(field);
+	for (i = at->next64; i < end->next64; i += count) {
+		count = slid_batch(load, &batch, bytes, start, plan->reloc64 + i, end->next64 - i, 8, stop);
+		for (uint32_t k = 0; k < count; k++) {
+			uint8_t *field = bytes + (plan->reloc64[i + k] - start);
 
-		riffle_put64(field, value + delta + slides_of_value(load, value));
+			riffle_put64(field, riffle_get64(field) + delta + batch.slide[k]);
+		}
+		if (!count)
+			break;
 	}
 	at->next64 = i;
-	for (i = at->next32; i < end->next32 && (uint64_t)plan->reloc32[i] + 4 <= stop; i++) {
-		uint8_t *field = bytes + (plan->reloc32[i] - start);
-		uint32_t value = riffle_get32(field);
+	for (i = at->next32; i < end->next32; i += count) {
+		count = slid_batch(load, &batch, bytes, start, plan->reloc32 + i, end->next32 - i, 4, stop);
+		for (uint32_t k = 0; k < count; k++) {
+			uint8_t *field = bytes + (plan->reloc32[i + k] - start);
 
-		riffle_put32(field, value + (uint32_t)delta + slides_of_value(load, (uint64_t)(int64_t)(int32_t)value));
+			riffle_put32(field, riffle_get32(field) + (uint32_t)delta + batch.slide[k]);
+		}
+		if (!count)
+			break;
 	}
 	at->next32 = i;
 	for (i = at->next_inverse; i < end->next_inverse && (uint64_t)plan->reloc32_inverse[i] + 4 <= stop; i++) {
@@ -128,16 +159,25 @@ static void follow_chunks(const struct load *load, struct cursor *at, const stru
 	const int32_t *shift = load->shift;
 	uint32_t i;
 
-	for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
-		uint8_t *field = load_place(load, plan->fixed32[i]);
-		riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
+	/* all that is left to do here lies in one block */
+	if (at->fixed32 < end->fixed32) {
+		uint8_t *image = load_place(load, plan->fixed32[at->fixed32]) - plan->fixed32[at->fixed32];
+
+		for (i = at->fixed32; i < end->fixed32 && (uint64_t)plan->fixed32[i] + 4 <= stop; i++) {
+			uint8_t *field = image + plan->fixed32[i];
+			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->fixed32_targets[i]]);
+		}
+		at->fixed32 = i;
 	}
-	at->fixed32 = i;
-	for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
-		uint8_t *field = load_place(load, plan->fixed64[i]);
-		riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
+	if (at->fixed64 < end->fixed64) {
+		uint8_t *image = load_place(load, plan->fixed64[at->fixed64]) - plan->fixed64[at->fixed64];
+
+		for (i = at->fixed64; i < end->fixed64 && (uint64_t)plan->fixed64[i] + 8 <= stop; i++) {
+			uint8_t *field = image + plan->fixed64[i];
+			riffle_put64(field, riffle_get64(field) + (uint64_t)(int64_t)shift[plan->fixed64_targets[i]]);
+		}
+		at->fixed64 = i;
 	}
-	at->fixed64 = i;
 }
 
 /*
@@ -152,6 +192,7 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 	for (uint32_t i = 0; i < plan->table_count; i++) {
 		const struct riffle_table *t = &plan->tables[i];
 		uint64_t table = t->image_offset, first = 0, end = t->entries, after_start;
+		uint8_t *image;
 
 		if (t->kind != RIFFLE_TABLE_SITES || table >= stop || table + end * 4 <= from)
 			continue;
@@ -162,11 +203,9 @@ static void follow_sites(const struct load *load, uint64_t start, uint64_t from,
 			first = after_start;
 		if ((stop - table) / 4 < end)
 			end = (stop - table) / 4;
-		for (uint64_t k = first; k < end; k++) {
-			uint8_t *field = load_place(load, table) + k * 4;
-
-			riffle_put32(field, riffle_get32(field) + (uint32_t)shift[plan->site_targets[t->first + k]]);
-		}
+		image = load_place(load, table) + first * 4;
+		for (uint64_t k = first; k < end; k++, image += 4)
+			riffle_put32(image, riffle_get32(image) + (uint32_t)shift[plan->site_targets[t->first + k]]);
 	}
 }
 

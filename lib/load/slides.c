@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Slides in a load: their check, and the tables of distances that lead from one block to another. */
 #include "load/slides.h"
-
-#define WINDOW_MAX                                                                                                     \
-	(UINT64_C(1) << 30) /* the most that a kernel's addresses span (arch/x86/include/asm/page_64_types.h) */
+#include "load/vector.h"
 
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error)
 {
@@ -20,55 +18,182 @@ int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, s
 	return RIFFLE_OK;
 }
 
-/*
- * What an entry of a table leads to. Kernels' names include places outside the image but in their window: after its
- * end, which go with the last block (7.0 names the strings of .modinfo), and before, which stay. What is further away
- * is a per-CPU variable, which is among the inverse relocations.
- */
-static bool is_place(uint64_t target)
+void riffle_slides_of(const struct load *load, struct slides_batch *batch)
 {
-	return target + WINDOW_MAX < 2 * WINDOW_MAX;
+	/* constant bounds, no branch that depends on an offset, and signed numbers: let this be vectors */
+	for (uint32_t i = 0; i < SLIDES_BATCH; i++)
+		batch->slide[i] = 0;
+	for (uint32_t b = 1; b < load->block_count; b++) {
+		int32_t before = (int32_t)load->plan->blocks[b].image_offset - 1;
+		uint32_t gap = load->slide[b] - load->slide[b - 1];
+
+		for (uint32_t i = 0; i < SLIDES_BATCH; i++)
+			batch->slide[i] += batch->offset[i] > before ? gap : 0;
+	}
 }
 
-static uint32_t slides_of_place(const struct load *load, uint64_t target)
+/*
+ * The block that was found last, as offsets from `from` on that are fewer than `bytes`, and how far it slides. A column
+ * of a table leads to one block, or from one to the next in long runs.
+ */
+struct found {
+	uint32_t from, bytes, slide;
+};
+
+/* False if the offset means nothing. */
+static bool find_block(const struct load *load, struct found *found, uint64_t offset)
 {
-	return target < WINDOW_MAX ? slides_at(load, target) : 0;
+	uint32_t b;
+
+	if (!slides_is_target(load, offset))
+		return false;
+	b = slides_block_at(load, offset);
+	found->from = b ? load->plan->blocks[b].image_offset : 0;
+	found->bytes =
+	    (b + 1 < load->block_count ? load->plan->blocks[b + 1].image_offset : slides_limit(load)) - found->from;
+	found->slide = load->slide[b];
+	return true;
+}
+
+/*
+ * A distance to outside the image is one to a per-CPU variable, which is among the inverse relocations. Distances are
+ * modulo 2^32: the image is less than 1 GiB long, so what lies before it is far after it.
+ */
+HOT void follow_distances(const struct load *load, struct found *found, uint8_t *field, uint32_t at, uint32_t count,
+			  uint32_t stride)
+{
+	uint32_t own = slides_at(load, at);
+
+	for (uint32_t i = 0; i < count; i++, field += stride, at += stride) {
+		uint32_t value = riffle_get32(field), target = at + value;
+
+		if (target - found->from < found->bytes || find_block(load, found, target))
+			riffle_put32(field, value + found->slide - own);
+	}
+}
+
+#if RIFFLE_VECTORS
+
+typedef int32_t signed_vector __attribute__((vector_size(16), aligned(1), may_alias));
+
+#define RUN 64u /* entries */
+
+/* Whether RUN distances that follow each other all lead to the block that was found last. */
+HOT bool lead_to_found(const struct found *found, const uint8_t *field, uint32_t at)
+{
+	/* the offset in that block, as an unsigned number less 2^31: vectors compare signed ones */
+	uint32_t bias = at - found->from - INT32_MIN;
+	riffle_vector add = {bias, bias + 4, bias + 8, bias + 12}, four = {16, 16, 16, 16};
+	int32_t last = (int32_t)(found->bytes - 1 - INT32_MIN);
+	signed_vector most = {last, last, last, last}, past = {0};
+	uint64_t half[2];
+
+	for (uint32_t i = 0; i < RUN / 4; i++) {
+		past |= (signed_vector)(((const riffle_vector *)field)[i] + add) > most;
+		add += four;
+	}
+	memcpy(half, &past, sizeof half);
+	return found->bytes && !(half[0] | half[1]);
+}
+
+static void follow_list(const struct load *load, uint8_t *field, uint32_t at, uint32_t count)
+{
+	uint32_t own = slides_at(load, at);
+	struct found found = {0};
+
+	for (; count >= RUN; count -= RUN, field += RUN * 4, at += RUN * 4) {
+		uint32_t add = found.slide - own;
+
+		if (!lead_to_found(&found, field, at)) {
+			follow_distances(load, &found, field, at, RUN, 4);
+			continue;
+		}
+		for (uint32_t i = 0; i < RUN / 4; i++)
+			((riffle_vector *)field)[i] += (riffle_vector){add, add, add, add};
+	}
+	follow_distances(load, &found, field, at, count, 4);
+}
+
+#else
+
+static void follow_list(const struct load *load, uint8_t *field, uint32_t at, uint32_t count)
+{
+	struct found found = {0};
+
+	follow_distances(load, &found, field, at, count, 4);
+}
+
+#endif
+
+static void follow_columns(const struct load *load, uint8_t *field, const struct riffle_cross_table *t)
+{
+	struct found found = {0};
+
+	follow_distances(load, &found, field, t->image_offset, t->entries, t->stride);
+}
+
+static void follow_wide_distances(const struct load *load, uint8_t *field, uint32_t at, uint32_t count, uint32_t stride)
+{
+	uint32_t own = slides_at(load, at);
+	struct found found = {0};
+
+	for (uint32_t i = 0; i < count; i++, field += stride, at += stride) {
+		uint64_t target = at + riffle_get64(field);
+
+		if (target - found.from < found.bytes || find_block(load, &found, target))
+			riffle_put64(field, target - at + found.slide - own);
+	}
+}
+
+static void follow_offsets(const struct load *load, uint8_t *field, const struct riffle_cross_table *t)
+{
+	struct found found = {0};
+
+	for (uint32_t i = 0; i < t->entries; i++, field += t->stride) {
+		uint32_t value = riffle_get32(field);
+		uint64_t target = (uint64_t)t->base + value;
+
+		if (target - found.from < found.bytes || find_block(load, &found, target))
+			riffle_put32(field, value + found.slide);
+	}
+}
+
+static void follow_countdowns(const struct load *load, uint8_t *field, const struct riffle_cross_table *t)
+{
+	struct found found = {0};
+
+	for (uint32_t i = 0; i < t->entries; i++, field += t->stride) {
+		uint32_t value = riffle_get32(field);
+		uint64_t target = (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value;
+
+		if ((int32_t)value < 0 && (target - found.from < found.bytes || find_block(load, &found, target)))
+			riffle_put32(field, value - found.slide);
+	}
 }
 
 /*
  * The tables have their final values but for slides, at their final places; a shuffle moves nothing from one block to
- * another, so values tell the blocks that they lead to.
+ * another, so values tell the blocks that they lead to. A table lies in one block.
  */
 static void follow(const struct load *load, const struct riffle_cross_table *t)
 {
 	uint8_t *field = load_place(load, t->image_offset);
-	uint64_t at = t->image_offset;
-	uint32_t own = slides_at(load, at);
 
-	for (uint32_t i = 0; i < t->entries; i++, field += t->stride, at += t->stride) {
-		uint32_t value = riffle_get32(field);
-		uint64_t target;
-
-		switch (t->kind) {
-		case RIFFLE_CROSS_DISTANCE32:
-			target = at + (uint64_t)(int64_t)(int32_t)value;
-			if (is_place(target))
-				value += slides_of_place(load, target) - own;
-			break;
-		case RIFFLE_CROSS_DISTANCE64:
-			target = at + riffle_get64(field);
-			if (is_place(target))
-				riffle_put64(field, target - at + slides_of_place(load, target) - own);
-			continue;
-		case RIFFLE_CROSS_OFFSET32:
-			value += slides_of_place(load, (uint64_t)t->base + value);
-			break;
-		default:
-			if ((int32_t)value < 0)
-				value -=
-				    slides_of_place(load, (uint64_t)t->base - 1 - (uint64_t)(int64_t)(int32_t)value);
-		}
-		riffle_put32(field, value);
+	switch (t->kind) {
+	case RIFFLE_CROSS_DISTANCE32:
+		if (t->stride == 4)
+			follow_list(load, field, t->image_offset, t->entries);
+		else
+			follow_columns(load, field, t);
+		break;
+	case RIFFLE_CROSS_DISTANCE64:
+		follow_wide_distances(load, field, t->image_offset, t->entries, t->stride);
+		break;
+	case RIFFLE_CROSS_OFFSET32:
+		follow_offsets(load, field, t);
+		break;
+	default:
+		follow_countdowns(load, field, t);
 	}
 }
 

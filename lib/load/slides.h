@@ -13,6 +13,16 @@ int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, s
 /* After everything has been loaded: changes the fields of the tables that cross blocks. */
 void riffle_slides_end(const struct load *load);
 
+/* Image offsets, and how far what lies there slides: many at once. */
+#define SLIDES_BATCH 64u
+
+struct slides_batch {
+	int32_t offset[SLIDES_BATCH];
+	uint32_t slide[SLIDES_BATCH];
+};
+
+void riffle_slides_of(const struct load *load, struct slides_batch *batch);
+
 /* The number of the block that an image offset lies in. */
 static inline uint32_t slides_block_at(const struct load *load, uint64_t offset)
 {
@@ -29,27 +39,33 @@ static inline uint32_t slides_at(const struct load *load, uint64_t offset)
 	return load->slide[slides_block_at(load, offset)];
 }
 
+/* Offsets below this mean a place of the image. */
+static inline uint32_t slides_limit(const struct load *load)
+{
+	return (uint32_t)(load->plan->header->image_bytes + PAST_END);
+}
+
 /* Whether an offset that is computed from a value means a place of the image. */
 static inline bool slides_is_target(const struct load *load, uint64_t offset)
 {
-	return offset < load->plan->header->image_bytes + PAST_END;
+	return offset < slides_limit(load);
 }
 
-/* How far what an image offset means slides; 0 if it means nothing in the image. */
-static inline uint32_t slides_of_target(const struct load *load, uint64_t offset)
-{
-	return slides_is_target(load, offset) ? slides_at(load, offset) : 0;
-}
-
-/* The same for an absolute value as linked: a virtual address, or a physical one. */
-static inline uint32_t slides_of_value(const struct load *load, uint64_t value)
+/* The image offset that an absolute value means as linked: a virtual address, or a physical one; 0 if nothing. */
+static inline uint32_t slides_offset_of(const struct load *load, uint64_t value)
 {
 	const struct riffle_header *h = load->plan->header;
 	uint64_t offset = value - h->link_virt;
 
-	if (offset >= h->image_bytes + PAST_END)
+	if (!slides_is_target(load, offset))
 		offset = value - h->link_phys;
-	return slides_of_target(load, offset);
+	return slides_is_target(load, offset) ? (uint32_t)offset : 0;
+}
+
+/* How far what an absolute value means slides. */
+static inline uint32_t slides_of_value(const struct load *load, uint64_t value)
+{
+	return slides_at(load, slides_offset_of(load, value));
 }
 
 /* The host address of an image offset, as long as one stays in its block. */

@@ -22,6 +22,7 @@ struct array {
 	uint64_t bytes;
 	/* each kind of entry uses what it needs */
 	uint64_t delta;
+	uint64_t first_end; /* addresses from here on are not in the first block; UINT64_MAX without slides */
 	uint32_t *symbol_place;
 	uint32_t flags;
 	uint8_t *markers;
@@ -174,7 +175,7 @@ HOT void move_address(const struct array *a, uint32_t from, uint32_t to, uint64_
 	uint64_t address = riffle_get64(a->in + (size_t)from * 8);
 
 	/* chunks are in the first block; code that runs only at first is not */
-	if (a->s->load.block_count)
+	if (address >= a->first_end)
 		add += slides_of_value(&a->s->load, address);
 	riffle_put64(a->out + (size_t)to * 8, address ? address + add : 0);
 }
@@ -422,7 +423,10 @@ int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *sc
 			   .in = stage,
 			   .out = load_place(&s->load, part->image_offset),
 			   .bytes = part->bytes,
-			   .delta = s->load.delta};
+			   .delta = s->load.delta,
+			   .first_end = s->load.block_count
+					    ? s->load.plan->header->link_virt + s->load.plan->blocks[1].image_offset
+					    : UINT64_MAX};
 	if (!part->gaps || (s->load.options & RIFFLE_LOAD_LAZY_TABLES && index <= PART_ORC_IPS))
 		return RIFFLE_OK;
 	status = read_table(s, &a, part->image_offset, error);

@@ -36,6 +36,11 @@ delete
 stepi
 print $_thread
 info registers cr3 efer
+x/s &linux_banner
+x/s &init_uts_ns
+info symbol &max_pfn
+print/x *(unsigned long *)&max_pfn
+info symbol (long)&init_task + 8
 set var $rax = 0x1234
 print $rax
 detach
@@ -46,7 +51,7 @@ SCRIPT = """
 cd {where}
 box=$(mktemp -d)
 ip link set lo up
-{riffle} run -a noxsave -r fgkaslr -c 2 --gdb tcp:1234 --snapshot-socket $box/socket --layout-out layout.json {kernel} -- {busybox} sh -c \
+{riffle} run -a noxsave -r {mode} -c 2 --gdb tcp:1234 --snapshot-socket $box/socket --layout-out layout.json {kernel} -- {busybox} sh -c \
   'echo up; i=0; while [ $i -lt 300 ]; do cat /proc/uptime >/dev/null; i=$((i+1)); [ $i != 50 ] || echo turning; done; echo over' \
   </dev/null >$$.out 2>err &
 guest=$!
@@ -65,15 +70,15 @@ cp $$.out out
 """
 
 
-@pytest.fixture(scope="module")
-def session(forms, tmp_path_factory):
+@pytest.fixture(scope="module", params=["fgkaslr", "fgkaslr+slide"])
+def session(request, forms, tmp_path_factory):
     busybox = shutil.which("busybox")
     if not busybox:
         pytest.skip("no busybox")
     where = tmp_path_factory.mktemp("gdb")
     kernel = forms.prepared("cloud-6.1")
     (where / "commands").write_text(COMMANDS)
-    (where / "script").write_text(SCRIPT.format(where=where, riffle=RIFFLE, prepare=PREPARE, kernel=kernel, busybox=busybox))
+    (where / "script").write_text(SCRIPT.format(where=where, mode=request.param, riffle=RIFFLE, prepare=PREPARE, kernel=kernel, busybox=busybox))
     r = in_box(["bash", where / "script", RIFFLE, kernel], 2048, 600)
     assert r.returncode == 0, r
     return {name: (where / name).read_text() for name in ("gdb.out", "gdb.err", "out", "err", "code", "dump.out", "dump.code")} | {"where": str(where)}
@@ -104,6 +109,17 @@ def test_registers_and_steps(session):
     out = session["gdb.out"]
     assert "seq_read_iter + " in out, everything(session)
     assert re.search(r"^cr3 +0x[0-9a-f]+", out, re.M) and "= 0x1234" in out or "= 4660" in out, everything(session)
+
+
+def test_symbols_of_each_block(session):
+    """Read-only data, data and .bss, by what the running guest has there."""
+    out = session["gdb.out"]
+    assert re.search(r'^0x[0-9a-f]+ <linux_banner>:\s+"Linux version 6\.1', out, re.M), everything(session)
+    assert re.search(r'<init_uts_ns>:\s+"Linux"', out), everything(session)
+    assert re.search(r"^max_pfn in section .kernel.*\n\$\d+ = 0x10000$", out, re.M), everything(session)   # 256 MiB
+    assert "init_task + 8 in section .kernel" in out, everything(session)
+    slides = re.findall(r"^# Slid from \S+ on, as linked: by (\S+)$", (pathlib.Path(session["where"]) / "guest.gdb").read_text(), re.M)
+    assert len(slides) == (5 if "+slide" in session["err"] else 0)
 
 
 def test_the_guest_goes_on_after_detach(session):
