@@ -44,7 +44,7 @@ OF_FUNCTIONS = {".smp_locks", ".retpoline_sites", "__initcall_start", "__con_ini
 # no distances (from a base), which tests/e2e/test_verify.py finds
 OFFSETS = {"kallsyms offsets"}
 SERIES = [pytest.param(f"{flavour}-{series}", marks=() if (flavour, series) == ("cloud", "6.1") else long_only)
-          for series in ("6.1", "6.12", "5.10") for flavour in ("cloud", "generic")]
+          for series in ("6.1", "6.12", "5.10", "newest") for flavour in ("cloud", "generic")]
 
 
 @pytest.mark.parametrize("name", SERIES)
