@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What riffle loads with slides is what the linker makes of the same objects, with the same gaps in its script. The objects
-are those of the project's kernel lupine, compiled anew; RIFFLE_OBJECTS may name a directory that an earlier run filled.
+What riffle loads with slides is what the linker makes of the same objects, with the same gaps in its script. The
+objects are those of the project's kernel lupine, compiled anew; RIFFLE_OBJECTS may name a directory that an earlier run
+filled.
 """
 import json
 import os
@@ -84,7 +85,7 @@ def with_gaps(script, base, layout):
     for before, (offset, slide) in places.items():
         script, n = re.subn(f"(?=(?<!\\w){before})", f" . = {base + offset + slide:#x}; ", script)
         assert n == 1, before
-    # within .bss places count from its start; alignment to 2 MiB has been done, and has nothing to do with where it lies now
+    # within .bss places count from its start; alignment to 2 MiB is of the place as linked, not of this one
     start = script.index("__bss_start = .;")
     end = script.index("__bss_stop = .;", start)
     decrypted = script.rindex(". = ALIGN((1 << 21));", start, script.index("__start_bss_decrypted = .;", start))
@@ -128,4 +129,5 @@ def test_the_linker_makes_the_same(lupine, tmp_path):
         assert not different, [f"{at:#x}: {loaded[at:at + 4].hex()} loaded, {linked[at:at + 4].hex()} linked"
                                for at in different[:20]]
         elf.unlink()
-    assert len({tuple(s) for s in slides}) == LAYOUTS and sum(loaded[i] != b for i, b in enumerate(flat(vmlinux.read_bytes(), 0x1000000))) > 1000
+    assert len({tuple(s) for s in slides}) == LAYOUTS
+    assert sum(a != b for a, b in zip(loaded, flat(vmlinux.read_bytes(), 0x1000000))) > 1000
