@@ -112,17 +112,21 @@ static bool is_padding(const struct work *work, uint32_t offset)
 	return i == work->symbol_count || work->symbol[i].offset != offset;
 }
 
-static enum kind kind_of(const struct work *work, uint32_t offset)
+static enum kind kind_of(const struct work *work, uint32_t target)
 {
-	uint32_t target;
 	bool instruction;
 
-	if (!table_target(work, offset, &target) || !table_in_code(work, target, false))
+	if (!table_in_code(work, target, false))
 		return OTHER;
 	instruction = work_is_start(work, target) && !is_padding(work, target);
 	if (!work_in_text(work, target) || !is_movable(work, target))
 		return instruction ? FIXED : OTHER;
 	return instruction ? MOVES : INSIDE;
+}
+
+bool census_is_fixed(const struct work *work, uint32_t target)
+{
+	return work_is_start(work, target) && kind_of(work, target) == FIXED;
 }
 
 static bool leads(const struct census *c, uint32_t offset)
@@ -136,6 +140,7 @@ static int try_words(struct census *c, uint64_t from, uint64_t end, struct riffl
 	struct work *work = c->work;
 	struct shuffle_census *sums = &work->result->census;
 	const uint8_t *kind = c->kind;
+	uint32_t target;
 	int status;
 
 	for (uint32_t at = (uint32_t)from; at < end && at + 4 <= work->image_bytes; at++) {
@@ -143,7 +148,7 @@ static int try_words(struct census *c, uint64_t from, uint64_t end, struct riffl
 		    !riffle_get32(work->bytes + at))
 			continue;
 		sums->words_scanned++;
-		c->kind[at] = (uint8_t)kind_of(work, at);
+		c->kind[at] = (uint8_t)(table_target(work, at, &target) ? kind_of(work, target) : OTHER);
 		if (c->kind[at] == OTHER)
 			continue;
 		sums->words_chance += c->kind[at] == MOVES;

@@ -69,6 +69,12 @@ struct work_tie {
 	uint32_t a, b;
 };
 
+/*
+ * Of a table that slides know: all of it (`column` is UINT32_MAX) or a column, how many of its fields lead from one
+ * block to another, and why the census of slides would have refused the kernel had it not been known; "" if it had not.
+ */
+typedef void (*slides_told)(void *opaque, const char *table, uint32_t column, uint32_t across, const char *reason);
+
 struct work {
 	const struct riffle_image *image;
 	const struct shuffle_debug *debug;
@@ -94,8 +100,9 @@ struct work {
 
 	struct work_known known[WORK_KNOWN_MAX]; /* by tables_read(), for the census */
 	unsigned known_count;
-	uint64_t slides_ignored; /* for tests: the same for tables that only slides need */
 	uint64_t tables_ignored; /* for tests: bit i makes tables_read() ignore the i-th table it knows */
+	slides_told slides_tell; /* for tests: of shuffle_probe_slides() */
+	void *slides_opaque;
 
 	char *kallsyms_names;   /* what the names of its symbols point into */
 	char *room_names;       /* of the symbols that room_name() adds */
@@ -158,6 +165,10 @@ int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image 
 /* shuffle.c: adds symbols for the padding before functions that has none; call before code_decode() */
 int room_name(struct work *work, struct riffle_error *error);
 
+/* shuffle_analyse(), for tests: tells of each table and of each column that slides know, as slides_told says. */
+int shuffle_probe_slides(struct shuffle **shuffle, const struct riffle_image *image, slides_told tell, void *opaque,
+			 struct riffle_error *error);
+
 /*
  * code.c: decodes all code, marks instruction starts, makes the units, and adds every direct branch and RIP-relative
  * operand that leaves its unit as a reference (32 bits) or a tie (8 bits).
@@ -186,6 +197,8 @@ int refs_finish(struct work *work, struct riffle_error *error);
  * matches must be explained.
  */
 int census_take(struct work *work, struct riffle_error *error);
+/* Whether an instruction starts there that does not move: of references to such ones census_take() says nothing. */
+bool census_is_fixed(const struct work *work, uint32_t target);
 /*
  * judge.c, with a debug vmlinux that has .rela.* (otherwise both do nothing). First, before refs_finish(): adds every
  * entry into or out of .text as a reference BY_RELA, its target the symbol's offset. Last, when references and chunks

@@ -279,6 +279,32 @@ static int run_steps(struct work *work, struct riffle_error *error)
 	return status;
 }
 
+static int analyse(struct shuffle **shuffle, struct work *work, struct riffle_error *error)
+{
+	int status;
+
+	*shuffle = NULL;
+	work->result = calloc(1, sizeof *work->result);
+	if (!work->result)
+		return out_of_memory(error);
+	status = run_steps(work, error);
+	work->result->owned = work->range_names;
+	free(work->kallsyms_names);
+	free(work->bytes);
+	free(work->start);
+	free(work->symbol);
+	free(work->room_names);
+	free(work->code);
+	free(work->unit);
+	free(work->tie);
+	free(work->ref);
+	if (status)
+		shuffle_free(work->result);
+	else
+		*shuffle = work->result;
+	return status;
+}
+
 int shuffle_analyse(struct shuffle **shuffle, const struct riffle_image *image, const struct shuffle_debug *debug,
 		    struct riffle_error *error)
 {
@@ -289,28 +315,16 @@ int shuffle_analyse_without(struct shuffle **shuffle, const struct riffle_image 
 			    const struct shuffle_debug *debug, uint64_t tables, struct riffle_error *error)
 {
 	struct work work = {.image = image, .debug = debug, .tables_ignored = tables};
-	int status;
 
-	*shuffle = NULL;
-	work.result = calloc(1, sizeof *work.result);
-	if (!work.result)
-		return out_of_memory(error);
-	status = run_steps(&work, error);
-	work.result->owned = work.range_names;
-	free(work.kallsyms_names);
-	free(work.bytes);
-	free(work.start);
-	free(work.symbol);
-	free(work.room_names);
-	free(work.code);
-	free(work.unit);
-	free(work.tie);
-	free(work.ref);
-	if (status)
-		shuffle_free(work.result);
-	else
-		*shuffle = work.result;
-	return status;
+	return analyse(shuffle, &work, error);
+}
+
+int shuffle_probe_slides(struct shuffle **shuffle, const struct riffle_image *image, slides_told tell, void *opaque,
+			 struct riffle_error *error)
+{
+	struct work work = {.image = image, .slides_tell = tell, .slides_opaque = opaque};
+
+	return analyse(shuffle, &work, error);
 }
 
 void shuffle_free(struct shuffle *shuffle)

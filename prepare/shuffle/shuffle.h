@@ -117,6 +117,12 @@ struct shuffle_unread {
 	uint32_t offset, bytes;
 };
 
+/* A column of a kernel's table: its fields are at `at` in each entry. */
+struct shuffle_column {
+	const char *table;
+	uint32_t at;
+};
+
 /* What a load needs to slide the kernel's sections apart; in the terms of the format. */
 struct shuffle_slides {
 	char none[256]; /* why they cannot; empty if they can */
@@ -125,6 +131,7 @@ struct shuffle_slides {
 	struct shuffle_cross *cross; /* ascending */
 	uint32_t cross_count, cross_room;
 	struct riffle_cross_table table[RIFFLE_CROSS_TABLES_MAX];
+	struct shuffle_column column[RIFFLE_CROSS_TABLES_MAX]; /* what each of these is */
 	uint32_t table_count;
 	struct shuffle_unread unread[128];
 	uint32_t unread_count;

@@ -162,8 +162,8 @@ int slides_note(struct work *work, uint32_t field, uint64_t address, unsigned bi
 	return status;
 }
 
-static void add_table(struct work *work, uint32_t offset, uint32_t entries, uint32_t stride, uint32_t kind,
-		      uint32_t base)
+static void add_table(struct work *work, struct shuffle_column column, uint32_t offset, uint32_t entries,
+		      uint32_t stride, uint32_t kind, uint32_t base)
 {
 	struct shuffle_slides *s = &work->result->slides;
 
@@ -173,7 +173,8 @@ static void add_table(struct work *work, uint32_t offset, uint32_t entries, uint
 		slides_none(work, "there are too many tables of distances");
 		return;
 	}
-	s->table[s->table_count++] = (struct riffle_cross_table){offset, entries, stride, kind, base, 0};
+	s->column[s->table_count] = column;
+	s->table[s->table_count++] = (struct riffle_cross_table){offset + column.at, entries, stride, kind, base, 0};
 }
 
 /* The columns of a table that hold distances, by its stride; 8 + a negative number is a wide one. */
@@ -206,16 +207,17 @@ static bool leads_inside(const struct work *work, uint32_t at, bool wide)
 	return distance >= -(int64_t)at && distance < (int64_t)work->image_bytes - (int64_t)at;
 }
 
-static void add_column(struct work *work, const char *name, uint32_t first, uint32_t entries, uint32_t stride,
-		       bool wide)
+static void add_column(struct work *work, const char *name, uint32_t at, uint32_t offset, uint32_t entries,
+		       uint32_t stride, bool wide)
 {
 	for (uint32_t i = 0; i < entries; i++)
-		if (!leads_inside(work, first + i * stride, wide)) {
+		if (!leads_inside(work, offset + at + i * stride, wide)) {
 			slides_none(work, "%s has an entry at %llx that leads outside the image", name,
-				    (unsigned long long)(work->link_virt + first + i * stride));
+				    (unsigned long long)(work->link_virt + offset + at + i * stride));
 			return;
 		}
-	add_table(work, first, entries, stride, wide ? RIFFLE_CROSS_DISTANCE64 : RIFFLE_CROSS_DISTANCE32, 0);
+	add_table(work, (struct shuffle_column){name, at}, offset, entries, stride,
+		  wide ? RIFFLE_CROSS_DISTANCE64 : RIFFLE_CROSS_DISTANCE32, 0);
 }
 
 void slides_note_table(struct work *work, const char *name, uint32_t offset, uint32_t bytes, uint32_t stride)
@@ -230,8 +232,7 @@ void slides_note_table(struct work *work, const char *name, uint32_t offset, uin
 		return;
 	}
 	for (unsigned i = 0; i < c->count; i++)
-		add_column(work, name, offset + c->at[i], bytes / stride, stride,
-			   c->last_is_wide && i + 1u == c->count);
+		add_column(work, name, c->at[i], offset, bytes / stride, stride, c->last_is_wide && i + 1u == c->count);
 }
 
 /* Tables that hold distances to data alone, and so are nothing to a shuffle. */
@@ -250,12 +251,12 @@ static int read_data_tables(struct work *work, struct riffle_error *error)
 
 		if (status)
 			return status;
-		if (!place.found || work->slides_ignored >> i & 1)
+		if (!place.found)
 			continue;
 		if (place.bytes % 4 || place.offset % 4)
 			slides_none(work, "%s is not made of whole entries", t->section);
 		else
-			add_column(work, t->section, place.offset, place.bytes / 4, 4, false);
+			add_column(work, t->section, 0, place.offset, place.bytes / 4, 4, false);
 	}
 	return 0;
 }
@@ -268,17 +269,18 @@ static void add_sorted(struct work *work)
 		const struct shuffle_table *t = &result->table[i];
 
 		if (t->kind == SHUFFLE_TABLE_ORC)
-			add_column(work, ".orc_unwind_ip", t->offset, t->entries, 4, false);
+			add_column(work, ".orc_unwind_ip", 0, t->offset, t->entries, 4, false);
 		if (t->kind != SHUFFLE_TABLE_EXTABLE)
 			continue;
 		for (uint32_t at = 0; at <= (t->third_is_pointer ? 8u : 4u); at += 4)
-			add_column(work, "__ex_table", t->offset + at, t->entries, 12, false);
+			add_column(work, "__ex_table", at, t->offset, t->entries, 12, false);
 	}
 }
 
 static void add_kallsyms(struct work *work)
 {
 	const struct shuffle_kallsyms *k = &work->result->kallsyms;
+	const struct shuffle_column column = {"kallsyms offsets", 0};
 	uint64_t base = k->relative_base - work->link_virt;
 
 	if (!k->present) {
@@ -287,15 +289,15 @@ static void add_kallsyms(struct work *work)
 		return;
 	}
 	if (k->self_relative) {
-		add_table(work, k->offsets, k->count, 4, RIFFLE_CROSS_DISTANCE32, 0);
+		add_table(work, column, k->offsets, k->count, 4, RIFFLE_CROSS_DISTANCE32, 0);
 		return;
 	}
 	if (base >= work->result->slides.block[1].image_offset) {
 		slides_none(work, "the base of kallsyms is not in .text");
 		return;
 	}
-	add_table(work, k->offsets, k->count, 4, k->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32 : RIFFLE_CROSS_OFFSET32,
-		  (uint32_t)base);
+	add_table(work, column, k->offsets, k->count, 4,
+		  k->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32 : RIFFLE_CROSS_OFFSET32, (uint32_t)base);
 }
 
 static int by_field(const void *a, const void *b)
@@ -392,5 +394,9 @@ int slides_finish(struct work *work, struct riffle_error *error)
 	for (uint32_t i = 0; i < work->unit_count; i++)
 		if (work->unit[i].unexplained)
 			slides_unread(work, work->unit[i].offset, work->unit[i].bytes);
-	return s->block_count ? slides_census(work, error) : 0;
+	if (s->block_count)
+		status = slides_census(work, error);
+	if (!status && s->block_count && work->slides_tell)
+		status = slides_probe(work, error);
+	return status;
 }

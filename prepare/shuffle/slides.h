@@ -22,6 +22,16 @@ int slides_finish(struct work *work, struct riffle_error *error);
 /* slides_census.c: looks for distances between blocks in whatever is not code and no known table. */
 int slides_census(struct work *work, struct riffle_error *error);
 
+#define SLIDES_WHOLE UINT32_MAX /* as a column: all of its table */
+static inline bool slides_is_column(const struct shuffle_column *column, const struct shuffle_column *of)
+{
+	return !strcmp(column->table, of->table) && (of->at == SLIDES_WHOLE || column->at == of->at);
+}
+/* For tests: the same as if a column, or a table, were not known. */
+int slides_census_without(struct work *work, const struct shuffle_column *hidden, struct riffle_error *error);
+/* slides_probe.c: that for each column and each table, and what comes of it to work->slides_tell; changes nothing. */
+int slides_probe(struct work *work, struct riffle_error *error);
+
 /* The number of the block that an offset lies in. */
 uint32_t slides_block(const struct work *work, uint32_t offset);
 /* Whether there is a symbol at exactly this offset. */

@@ -7,8 +7,11 @@
 /*
  * Distances to data lead to where something begins: a variable, a string, a function, or a member near the beginning of
  * a variable. So each word of the image outside code, known tables and relocated fields is tried, at every byte, as a
- * distance from where it is. One that leads into another block, to such a place, is a lead. By chance few words do.
- *   runs      leads a constant step apart, RUN_WORDS of them different
+ * distance from where it is, and each aligned one from a few words before it (struct bug_entry of 5.10 counts from its
+ * start). One that leads into another block, to such a place or to an instruction that does not move, is a lead. By
+ * chance few words do. Instructions that move are the business of the other census.
+ *   runs      leads a constant step apart, RUN_WORDS of them different; by chance 5 in the middle of other words,
+ *             over stock kernels of 5.10, 6.1 and 6.12, and of aligned words not 4
  *   sections  a section, by its header, of which three quarters of the words are leads
  *   unread    any lead in code that is not understood
  *   objects   what lies between two symbols, of which every 1st, 2nd, 3rd or 4th word is a lead, OBJECT_WORDS of them
@@ -16,19 +19,26 @@
  */
 #define STEP_MAX 64u
 #define RUN_WORDS 6u
+#define ODD_RUN_WORDS 8u /* the same of words that are not aligned */
 #define OBJECT_WORDS 4u
 #define SECTION_WORDS 3u
 #define NOPS_MIN 4u /* fewer bytes could be part of something else */
 #define CODE_ALIGN 16u
 #define MEMBER_BYTES 16u /* up to here a member of a variable is near its beginning */
+#define ORIGINS 4u       /* where a distance may count from: its own place, and so many words before it, less one */
+
+/* Words that are leads if they count from `back` bytes before them. */
+struct leads {
+	uint8_t *bit; /* for each byte of the image: the word here is one */
+	uint32_t *at; /* all of them, ascending */
+	uint32_t back, count, room;
+};
 
 struct census {
 	struct work *work;
 	uint8_t *known; /* a bit for each byte of the image: not tried */
 	uint8_t *place; /* a bit for each byte: something begins here */
-	uint8_t *lead;  /* a bit for each byte: the word here is a lead */
-	uint32_t *at;   /* all leads, ascending */
-	uint32_t count, room;
+	struct leads leads[ORIGINS];
 };
 
 static bool get(const uint8_t *bits, uint64_t at)
@@ -111,7 +121,35 @@ static void know_nops(struct census *c, const struct shuffle_unread *unread)
 	}
 }
 
-static void know_all(struct census *c)
+static void forget(struct census *c, uint64_t from, uint64_t bytes)
+{
+	for (uint64_t at = from; at < from + bytes && at < c->work->image_bytes; at++)
+		c->known[at / 8] &= (uint8_t) ~(1u << at % 8);
+}
+
+static unsigned width(const struct riffle_cross_table *t)
+{
+	return t->kind == RIFFLE_CROSS_DISTANCE64 ? 8 : 4;
+}
+
+static void forget_column(struct census *c, const struct shuffle_column *hidden)
+{
+	const struct shuffle_slides *s = &c->work->result->slides;
+
+	for (uint32_t i = 0; hidden && i < s->table_count; i++) {
+		const struct riffle_cross_table *t = &s->table[i];
+
+		if (!slides_is_column(&s->column[i], hidden))
+			continue;
+		if (hidden->at == SLIDES_WHOLE)
+			forget(c, t->image_offset - s->column[i].at, (uint64_t)t->entries * t->stride);
+		for (uint32_t k = 0; k < t->entries; k++)
+			forget(c, t->image_offset + (uint64_t)k * t->stride, width(t));
+	}
+}
+
+/* Everything that is understood, but what is `hidden`. */
+static void know_all(struct census *c, const struct shuffle_column *hidden)
 {
 	const struct work *work = c->work;
 	const struct shuffle_slides *s = &work->result->slides;
@@ -120,8 +158,7 @@ static void know_all(struct census *c)
 	for (unsigned i = 0; i < work->code_count; i++)
 		know(c, work->code[i].offset, work->code[i].bytes);
 	for (uint32_t i = 0; i < s->unread_count; i++)
-		for (uint32_t at = 0; at < s->unread[i].bytes; at++)
-			c->known[(s->unread[i].offset + at) / 8] &= (uint8_t) ~(1u << (s->unread[i].offset + at) % 8);
+		forget(c, s->unread[i].offset, s->unread[i].bytes);
 	for (uint32_t i = 0; i < s->unread_count; i++)
 		know_nops(c, &s->unread[i]);
 	for (uint32_t i = 0; i < s->cross_count; i++)
@@ -130,11 +167,12 @@ static void know_all(struct census *c)
 		const struct riffle_cross_table *t = &s->table[i];
 
 		for (uint32_t k = 0; k < t->entries; k++)
-			know(c, t->image_offset + (uint64_t)k * t->stride, t->kind == RIFFLE_CROSS_DISTANCE64 ? 8 : 4);
+			know(c, t->image_offset + (uint64_t)k * t->stride, width(t));
 	}
 	/* of these all that is no distance has a meaning of its own */
 	for (unsigned i = 0; i < work->known_count; i++)
 		know(c, work->known[i].offset, work->known[i].bytes);
+	forget_column(c, hidden);
 	know_relocs(c, &work->image->reloc64, 8);
 	know_relocs(c, &work->image->reloc32, 4);
 	know_relocs(c, &work->image->reloc32_inverse, 4);
@@ -164,48 +202,92 @@ static void find_places(struct census *c)
 			set(c->place, at);
 }
 
-static bool is_lead(const struct census *c, uint32_t at, uint32_t block)
+static bool is_place(const struct census *c, uint32_t target)
+{
+	return get(c->place, target) || get(c->place, target & ~3u) || census_is_fixed(c->work, target);
+}
+
+static int try_word(struct census *c, uint32_t at, uint64_t target, uint32_t block, struct riffle_error *error)
+{
+	for (unsigned i = 0; i < ORIGINS; i++) {
+		struct leads *leads = &c->leads[i];
+		uint64_t to = target - leads->back;
+		int status;
+
+		if ((i && at % 4) || to >= c->work->image_bytes || !is_place(c, (uint32_t)to) ||
+		    slides_block(c->work, (uint32_t)to) == block)
+			continue;
+		set(leads->bit, at);
+		status = work_grow(&leads->at, leads->count, &leads->room, sizeof *leads->at, error);
+		if (status)
+			return status;
+		leads->at[leads->count++] = at;
+	}
+	return 0;
+}
+
+/* The words that lie wholly in [from, end), which is in one block. */
+static int try_words(struct census *c, uint64_t from, uint64_t end, struct riffle_error *error)
 {
 	const struct work *work = c->work;
-	int32_t distance = (int32_t)riffle_get32(work->bytes + at);
-	int64_t target = (int64_t)at + distance;
+	const uint32_t block = slides_block(work, (uint32_t)from);
+	const struct shuffle_slides *s = &work->result->slides;
+	const uint64_t first = s->block[block].image_offset;
+	const uint64_t past = block + 1 < s->block_count ? s->block[block + 1].image_offset : work->image_bytes;
+	const uint32_t margin = 4 * (ORIGINS - 1);
+	unsigned unknown = 0;
+	int status = 0;
 
-	if (!distance || target < 0 || target >= (int64_t)work->image_bytes || get(c->known, at) ||
-	    get(c->known, at + 1) || get(c->known, at + 2) || get(c->known, at + 3))
-		return false;
-	return slides_block(work, (uint32_t)target) != block &&
-	       (get(c->place, (uint64_t)target) || get(c->place, (uint64_t)target & ~UINT64_C(3)));
+	for (uint64_t last = from; last < end && !status; last++) {
+		uint64_t at = last - 3, target;
+		uint32_t word;
+
+		unknown = get(c->known, last) ? 0 : unknown + 1;
+		if (unknown < 4)
+			continue;
+		word = riffle_get32(work->bytes + at);
+		target = at + (uint64_t)(int64_t)(int32_t)word;
+		/* most words are small numbers, and lead to where they are or nowhere */
+		if (!word || target >= (uint64_t)work->image_bytes + margin ||
+		    (target >= first + margin && target < past))
+			continue;
+		status = try_word(c, (uint32_t)at, target, block, error);
+	}
+	return status;
 }
 
 static int find_leads(struct census *c, struct riffle_error *error)
 {
 	const struct riffle_image *image = c->work->image;
+	const struct shuffle_slides *s = &c->work->result->slides;
 	int status = 0;
 
-	for (unsigned i = 0; i < image->segment_count && !status; i++) {
+	for (unsigned i = 0; i < image->segment_count; i++) {
 		uint64_t from = image->segment[i].phys - image->link_phys, end = from + image->segment[i].file_bytes;
 
-		for (uint64_t at = from; at + 4 <= end && at + 4 <= c->work->image_bytes && !status; at++) {
-			if (!is_lead(c, (uint32_t)at, slides_block(c->work, (uint32_t)at)))
-				continue;
-			set(c->lead, at);
-			status = work_grow(&c->at, c->count, &c->room, sizeof *c->at, error);
-			if (!status)
-				c->at[c->count++] = (uint32_t)at;
+		end = end < c->work->image_bytes ? end : c->work->image_bytes;
+		for (uint32_t b = 0; b < s->block_count && !status; b++) {
+			uint64_t low = s->block[b].image_offset;
+			uint64_t high = b + 1 < s->block_count ? s->block[b + 1].image_offset : end;
+
+			low = low > from ? low : from;
+			high = high < end ? high : end;
+			status = try_words(c, low, high, error);
 		}
 	}
 	return status;
 }
 
 /* The different words of `step` apart from `at` on, as long as they are leads and before `end`; `most` are enough. */
-static uint32_t count_words(const struct census *c, uint64_t at, uint64_t end, uint32_t step, uint32_t most, bool all)
+static uint32_t count_words(const struct census *c, const struct leads *l, uint64_t at, uint64_t end, uint32_t step,
+			    uint32_t most, bool all)
 {
 	uint32_t words[16], count = 0;
 
 	for (; at + 4 <= end && count < most; at += step) {
 		uint32_t word = riffle_get32(c->work->bytes + at), i = 0;
 
-		if (!get(c->lead, at))
+		if (!get(l->bit, at))
 			return all ? 0 : count;
 		while (i < count && words[i] != word)
 			i++;
@@ -214,7 +296,7 @@ static uint32_t count_words(const struct census *c, uint64_t at, uint64_t end, u
 	}
 	/* an object's words are all leads, also those behind */
 	for (; all && at + 4 <= end; at += step)
-		if (!get(c->lead, at))
+		if (!get(l->bit, at))
 			return 0;
 	return count;
 }
@@ -229,95 +311,114 @@ static void unknown(const struct census *c, const char *what, uint64_t at)
  * Small numbers at multiples of 4 that are read some bytes too early: the bytes of all of these words that belong to
  * the number before are zero. Distances to so many places are not all multiples of 256.
  */
-static bool are_small_numbers(const struct census *c, uint64_t at, uint32_t step)
+static bool are_small_numbers(const struct census *c, const struct leads *l, uint64_t at, uint32_t step)
 {
 	uint32_t before = (uint32_t)(-at % 4);
 
 	if (!before || step % 4)
 		return false;
-	for (; get(c->lead, at); at += step)
+	for (; get(l->bit, at); at += step)
 		if (riffle_get32(c->work->bytes + at) << (32 - 8 * before))
 			return false;
 	return true;
 }
 
-static void judge_runs(const struct census *c)
+static void judge_runs(const struct census *c, const struct leads *l)
 {
-	for (uint32_t i = 0; i < c->count && c->work->result->slides.block_count; i++)
+	for (uint32_t i = 0; i < l->count; i++)
 		for (uint32_t step = 1; step <= STEP_MAX; step++) {
-			if (c->at[i] >= step && get(c->lead, c->at[i] - step))
+			uint32_t at = l->at[i], words = (at | step) % 4 ? ODD_RUN_WORDS : RUN_WORDS;
+
+			if (at >= step && get(l->bit, at - step))
 				continue;
-			if (count_words(c, c->at[i], c->work->image_bytes, step, RUN_WORDS, false) == RUN_WORDS &&
-			    !are_small_numbers(c, c->at[i], step)) {
-				unknown(c, "words in a row", c->at[i]);
+			if (count_words(c, l, at, c->work->image_bytes, step, words, false) == words &&
+			    !are_small_numbers(c, l, at, step)) {
+				unknown(c, "words in a row", at);
 				return;
 			}
 		}
 }
 
-static void judge_objects(const struct census *c)
+static void judge_objects(const struct census *c, const struct leads *l)
 {
 	const struct work *work = c->work;
 
-	for (uint32_t i = 0; i + 1 < work->symbol_count && work->result->slides.block_count; i++) {
+	for (uint32_t i = 0; i + 1 < work->symbol_count; i++) {
 		uint32_t from = work->symbol[i].offset, to = work->symbol[i + 1].offset;
 
 		for (uint32_t step = 4; step <= 16; step += 4)
 			for (uint32_t field = 0; field < step && from + field + 4 <= to; field += 4)
-				if (get(c->lead, from + field) &&
-				    count_words(c, from + field, to, step, OBJECT_WORDS, true) == OBJECT_WORDS)
+				if (get(l->bit, from + field) &&
+				    count_words(c, l, from + field, to, step, OBJECT_WORDS, true) == OBJECT_WORDS)
 					unknown(c, "an object's words", from + field);
 	}
 }
 
-static void judge_sections(const struct census *c)
+static void judge_sections(const struct census *c, const struct leads *l)
 {
 	const struct riffle_image *image = c->work->image;
 
-	for (unsigned i = 0; i < image->section_count && c->work->result->slides.block_count; i++) {
+	for (unsigned i = 0; i < image->section_count; i++) {
 		const struct image_section *s = &image->section[i];
-		uint64_t from = s->address - c->work->link_virt, leads = 0;
+		uint64_t from = s->address - c->work->link_virt, count = 0;
 
 		if (!s->address || !image_in_file_bytes(image, from, s->bytes))
 			continue;
 		for (uint64_t at = 0; at + 4 <= s->bytes; at += 4)
-			leads += get(c->lead, from + at);
-		if (leads >= SECTION_WORDS && leads >= s->bytes / 4 - s->bytes / 16)
+			count += get(l->bit, from + at);
+		if (count >= SECTION_WORDS && count >= s->bytes / 4 - s->bytes / 16)
 			unknown(c, "a section's words", from);
 	}
 }
 
+/* Operands count from where they are. */
 static void judge_unread(const struct census *c)
 {
 	const struct shuffle_slides *s = &c->work->result->slides;
 
-	for (uint32_t i = 0; i < s->unread_count && s->block_count; i++)
+	for (uint32_t i = 0; i < s->unread_count; i++)
 		for (uint32_t at = 0; at < s->unread[i].bytes; at++)
-			if (get(c->lead, s->unread[i].offset + at))
+			if (get(c->leads[0].bit, s->unread[i].offset + at))
 				unknown(c, "bytes of unknown code", s->unread[i].offset + at);
 }
 
-int slides_census(struct work *work, struct riffle_error *error)
+static void judge(const struct census *c)
+{
+	for (unsigned i = 0; i < ORIGINS && c->work->result->slides.block_count; i++) {
+		judge_runs(c, &c->leads[i]);
+		judge_objects(c, &c->leads[i]);
+		judge_sections(c, &c->leads[i]);
+	}
+	if (c->work->result->slides.block_count)
+		judge_unread(c);
+}
+
+int slides_census_without(struct work *work, const struct shuffle_column *hidden, struct riffle_error *error)
 {
 	size_t bytes = work->image_bytes / 8 + 8;
-	struct census c = {.work = work, .known = calloc(3, bytes)};
+	struct census c = {.work = work, .known = calloc(2 + ORIGINS, bytes)};
 	int status;
 
 	if (!c.known)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "analysis", "out of memory");
 	c.place = c.known + bytes;
-	c.lead = c.place + bytes;
-	know_all(&c);
+	for (unsigned i = 0; i < ORIGINS; i++)
+		c.leads[i] = (struct leads){.bit = c.place + (i + 1) * bytes, .back = 4 * i};
+	know_all(&c, hidden);
 	find_places(&c);
 	status = find_leads(&c, error);
-	work->result->slides.leads = c.count;
-	if (!status) {
-		judge_runs(&c);
-		judge_objects(&c);
-		judge_sections(&c);
-		judge_unread(&c);
-	}
+	work->result->slides.leads = 0;
+	for (unsigned i = 0; i < ORIGINS; i++)
+		work->result->slides.leads += c.leads[i].count;
+	if (!status)
+		judge(&c);
+	for (unsigned i = 0; i < ORIGINS; i++)
+		free(c.leads[i].at);
 	free(c.known);
-	free(c.at);
 	return status;
+}
+
+int slides_census(struct work *work, struct riffle_error *error)
+{
+	return slides_census_without(work, NULL, error);
 }

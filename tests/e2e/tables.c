@@ -99,6 +99,29 @@ static int judge(const struct riffle_image *image, const struct shuffle *alone, 
 	return status != 0;
 }
 
+static void tell(void *opaque, const char *table, uint32_t column, uint32_t across, const char *reason)
+{
+	(void)opaque;
+	printf("%s %d: %" PRIu32 " across: %s\n", table, (int)column, across, *reason ? reason : "not noticed");
+}
+
+/* Hides each table that slides know, and each of its columns, from the slides' census. */
+static int probe_slides(const struct riffle_image *image)
+{
+	struct shuffle *shuffle = NULL;
+	struct riffle_error error;
+	int status = shuffle_probe_slides(&shuffle, image, tell, NULL, &error);
+
+	if (status)
+		complain("slides", &error);
+	else
+		printf("slides %s, %" PRIu32 " fields, %" PRIu32 " columns, %" PRIu32 " leads\n",
+		       shuffle->slides.block_count ? "possible" : shuffle->slides.none, shuffle->slides.cross_count,
+		       shuffle->slides.table_count, shuffle->slides.leads);
+	shuffle_free(shuffle);
+	return status != 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct riffle_image *image = NULL;
@@ -108,8 +131,13 @@ int main(int argc, char **argv)
 
 	if (argc < 2 || argc > 3)
 		return 2;
-	fd = open(argv[1], O_RDONLY | O_CLOEXEC);
+	fd = open(argv[argc - 1], O_RDONLY | O_CLOEXEC);
 	status = riffle_image_open(&image, fd, -1, &error);
+	if (!status && !strcmp(argv[1], "--slides")) {
+		status = probe_slides(image);
+		riffle_image_close(image);
+		return status;
+	}
 	if (!status)
 		status = shuffle_analyse(&alone, image, NULL, &error);
 	if (status) {

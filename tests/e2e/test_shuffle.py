@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock kernels with shuffled functions work as before, and report correct symbols and traces."""
+"""Stock kernels with shuffled functions and with sections that slide work as before, and report correct symbols and traces."""
 import bisect
 import collections
 import pathlib
@@ -50,6 +50,8 @@ def make_guests(kernel):
             "plain": Guest(prepared, ("--randomize=kaslr",), do=do(*WHAT), **common),
             "one": Guest(prepared, ("--randomize=fgkaslr",), do=do(*WHAT), **common),
             "four": Guest(prepared, ("--randomize=fgkaslr",), do=do(*QUICK), cpus=4, **common),
+            "slid": Guest(prepared, ("--randomize=fgkaslr+slide",), do=do(*WHAT), **{**common, "append": f"{PATIENT} pti=on"}),
+            "slid-four": Guest(prepared, ("--randomize=kaslr+slide",), do=do(*QUICK), cpus=4, **common),
         }
     guests.__name__ = kernel
     return guests
@@ -71,8 +73,23 @@ def make_many(kernel, first):
     return guests
 
 
+def make_many_slid(kernel, first):
+    """The same with slides, each two with a shuffle and without."""
+    def guests(forms):
+        guests = {}
+        for n in range(first, first + A_BOX):
+            mode = "fgkaslr+slide" if n % 4 < 2 else "kaslr+slide"
+            guests[f"slid-{n}"] = Guest(forms.prepared(kernel), (f"--randomize={mode}",),
+                                        do=do(*(WHAT if n in WHOLE_MANY else QUICK)), memory=512, seconds=900,
+                                        append=PATIENT + " pti=on" * (n % 3 == 0), cpus=1 if n % 2 else 4)
+        return guests
+    guests.__name__ = f"{kernel}-slid-{first}"
+    return guests
+
+
 GUESTS = {kernel: make_guests(kernel) for kernel in KERNELS + OTHERS}
 MANY = {(kernel, first): make_many(kernel, first) for kernel in KERNELS for first in range(0, SEEDS, A_BOX)}
+MANY_SLID = {(kernel, first): make_many_slid(kernel, first) for kernel in KERNELS + OTHERS for first in range(0, SEEDS, A_BOX)}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +112,9 @@ def boots(forms, tmp_path_factory):
     def guest(kernel, name):
         if kernel not in running:
             running[kernel] = begin(kernel)
-        make = MANY[kernel, int(name) // A_BOX * A_BOX] if name.isdigit() else GUESTS[kernel]
+        number = name.removeprefix("slid-")
+        many = MANY if number == name else MANY_SLID
+        make = many[kernel, int(number) // A_BOX * A_BOX] if number.isdigit() else GUESTS[kernel]
         return running[kernel].guest(make, name)
 
     yield guest
@@ -105,8 +124,11 @@ def boots(forms, tmp_path_factory):
 
 SHUFFLED = [(kernel, name) for kernel in KERNELS for name in ("one", "four", *map(str, range(SEEDS)))]
 SHUFFLED += [(kernel, name) for kernel in OTHERS for name in ("one", "four")]
+SHUFFLED += [(kernel, name) for kernel in KERNELS + OTHERS
+             for name in ("slid", "slid-four", *(f"slid-{n}" for n in range(SEEDS)))]
 WHOLE = [(kernel, name) for kernel in KERNELS for name in ("one", *map(str, WHOLE_MANY))]
 WHOLE += [(kernel, "one") for kernel in OTHERS]
+WHOLE += [(kernel, name) for kernel in KERNELS + OTHERS for name in ("slid", *(f"slid-{n}" for n in WHOLE_MANY))]
 TRACED = WHOLE + [(kernel, "0") for kernel in KERNELS]
 each_shuffled = pytest.mark.parametrize("kernel, name", SHUFFLED)
 each_whole = pytest.mark.parametrize("kernel, name", WHOLE)
@@ -131,6 +153,10 @@ def numbers(guest, what):
     return dict(word.split("=", 1) for line in said(guest, what) for word in line.split() if "=" in word)
 
 
+def is_shuffled(guest):
+    return guest.told["mode"].startswith("fgkaslr")
+
+
 # ---- checks for every boot
 
 
@@ -139,8 +165,10 @@ def test_reaches_user_space_without_a_complaint(boots, kernel, name):
     guest = boots(kernel, name)
     assert guest.ended and guest.reached and guest.fact("warnings") == "0", guest.everything()
     assert guest.fact("cpus") == str(guest.cpus)
-    assert guest.told["mode"] == "fgkaslr"
-    assert re.search(r"randomize=fgkaslr: .* \d+ chunks of functions in any order", guest.err)
+    mode = guest.options[0].partition("=")[2]
+    assert guest.told["mode"] == mode and f"randomize={mode}: " in guest.err
+    assert is_shuffled(guest) == bool(re.search(r" \d+ chunks of functions in any order", guest.err))
+    assert ("+slide" in mode) == (", slides of " in guest.err)
     without_complaint(guest)
     assert re.findall(r"^guest: exec (\S+) exit=(\S+)$", guest.out, re.M) == \
         [(w.split(":")[1], "0") for w in guest.do.split(",") if w.startswith("exec:")], guest.everything()
@@ -152,8 +180,11 @@ def test_lies_where_the_layout_says(boots, kernel, name):
     assert guest.text == guest.base("virtual_base")
     assert guest.physical == guest.base("physical_base")
     assert guest.offset == guest.base("virtual_base") - LINK_VIRTUAL
-    moved = sum(1 for _, _, shift in guest.told["chunks"] if shift)
-    assert moved > 0.99 * len(guest.told["chunks"]) > 35_000
+    if is_shuffled(guest):
+        moved = sum(1 for _, _, shift in guest.told["chunks"] if shift)
+        assert moved > 0.99 * len(guest.told["chunks"]) > 35_000
+    if "+slide" in guest.told["mode"]:
+        assert len({slide for _, slide in guest.told["slides"]}) >= 4  # a gap may be nought
 
 
 @each_shuffled
@@ -161,7 +192,7 @@ def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
     plain, guest = numbers(boots(kernel, "plain"), "symbols"), numbers(boots(kernel, name), "symbols")
     assert int(guest["count"]) > 80_000 and guest["unsorted"] == plain["unsorted"] == "0"
     assert (guest["count"], guest["sum"]) == (plain["count"], plain["sum"])
-    assert guest["order"] != plain["order"]
+    assert (guest["order"] != plain["order"]) == is_shuffled(boots(kernel, name))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -127,3 +127,13 @@ def test_no_output_after_an_error(programs, tmp_path):
     assert not (tmp_path / "out").exists()
     r = programs.riffle("prepare", "--bootstrap", "--check", broken)
     assert r.returncode == 2
+
+
+def test_no_slides(programs, forms):
+    """The stage draws none: who asks for them is told so, by the options' text and as an error."""
+    told = " ".join(programs.riffle("prepare", "--help").stdout.split())
+    assert "kaslr and fgkaslr, its sections do not slide" in told
+    for mode in ("kaslr+slide", "fgkaslr+slide"):
+        r = programs.riffle("run", "--boot=bootstrap", f"--randomize={mode}", image(forms))
+        assert (r.returncode, r.stdout, r.stderr.count("\n")) == (2, "", 1)
+        assert "--boot=bootstrap: the guest chooses how it randomises itself" in r.stderr

@@ -39,6 +39,34 @@ def test_a_table_unknown_is_noticed(fetch_kernel, name):
     assert noticed <= set(verdicts)
 
 
+# tables whose fields all lead to functions, which the shuffle's census must find (above), and slides' need not
+OF_FUNCTIONS = {".smp_locks", ".retpoline_sites", "__initcall_start", "__con_initcall_start", "runtime_*"}
+# no distances (from a base), which tests/e2e/test_verify.py finds
+OFFSETS = {"kallsyms offsets"}
+SERIES = [pytest.param(f"{flavour}-{series}", marks=() if (flavour, series) == ("cloud", "6.1") else long_only)
+          for series in ("6.1", "6.12", "5.10", "newest") for flavour in ("cloud", "generic")]
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_table_of_slides_unknown_is_noticed(fetch_kernel, name):
+    """Each table, and each column of one, of which a field leads to another section; what leads to none needs no slide."""
+    *rows, sums = run("--slides", fetch_kernel(name))
+    assert re.fullmatch(r"slides possible, \d{5,} fields, \d\d columns, \d{1,4} leads", sums)
+    across, missed = set(), set()
+    for table, column, count, verdict in (re.fullmatch(r"(.*) (-?\d+): (\d+) across: (.*)", row).groups() for row in rows):
+        if int(count):
+            across.add((table, int(column)))
+            if not verdict.startswith("an unknown table: "):
+                assert verdict == "not noticed"
+                missed.add((table, int(column)))
+    assert {(table, -1) for table in ("__bug_table", "__ksymtab", "__jump_table", ".static_call_sites", "__tracepoints_ptrs",
+                                      ".altinstructions", "__ex_table", ".orc_unwind_ip")} <= across
+    assert {("__bug_table", 4), ("__jump_table", 8), (".static_call_sites", 4)} <= across
+    # distances that are all the same, which say nothing without the table's other column; 5.10 has but one entry
+    short = {(".static_call_tramp_key", column) for column in ((0, 4, -1) if "5.10" in name else (0,))}
+    assert {row for row in missed if row[0] not in OF_FUNCTIONS | OFFSETS} <= short
+
+
 @pytest.mark.parametrize("name", [pytest.param("cloud-6.1", marks=long_only),
                                   pytest.param("generic-6.1", marks=long_only)])
 def test_the_linker_agrees(fetch_kernel, name):

@@ -75,7 +75,7 @@ PARTS = {"kallsyms-offsets", "kallsyms-names", "kallsyms-markers", "kallsyms-seq
          ".orc_unwind", "__jump_table", "code", "absolute32", "absolute64"}
 
 
-def spoiled_parts(lines):
+def spoiled_parts(lines, unchanged=frozenset(UNCHANGED)):
     """The names of the parts (--list --spoil all), after checking that corrupting each is detected."""
     parts = {m[1]: int(m[2]) for m in (re.fullmatch(r"(\S+) +(\d+)", line) for line in lines) if m}
     assert PARTS <= parts.keys() and all(parts.values())
@@ -89,7 +89,7 @@ def spoiled_parts(lines):
     assert spoiled.keys() == parts.keys()
     for part, (verdict, *differences) in spoiled.items():
         if verdict == "nothing in it depends on this layout":
-            assert part in UNCHANGED
+            assert part in unchanged
             continue
         assert re.search(r"[1-9]\d* differences?$", verdict), (part, verdict)
         # the first of them is told to be in that part
@@ -102,6 +102,25 @@ def test_each_spoiled_part_is_noticed(programs, forms, fetch_kernel, kernel):
     common = ("--prepared", forms.prepared(kernel), "--seed", "5901", "--list", "--spoil", "all", fetch_kernel(kernel))
     parts = spoiled_parts(verify(programs, *common, code=3))
     assert len(parts) >= 23 and "__mcount_loc" in parts
+
+
+@pytest.mark.parametrize("kernel", KERNELS[:1 + LONG])
+def test_each_part_that_did_not_slide_is_noticed(programs, forms, fetch_kernel, kernel):
+    """With bases and slides alone: each table is left without what slides do to it. Order and names stay as they are."""
+    common = ("--prepared", forms.prepared(kernel), "--seed", "5901", "--list", "--spoil", "all", "--randomize", "kaslr+slide",
+              fetch_kernel(kernel))
+    unchanged = {"kallsyms-names", "kallsyms-markers", "kallsyms-seqs", ".orc_unwind"}
+    assert len(spoiled_parts(verify(programs, *common, code=3), unchanged)) >= 23
+
+
+@pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+@pytest.mark.parametrize("kernel", ["cloud-6.1", "generic-6.1"])
+def test_slides_agree_with_the_linkers_relocations(programs, forms, fetch_kernel, kernel):
+    """Distances from data to data included, which only slides change: .rela knows tens of thousands."""
+    for mode in ("kaslr+slide", "fgkaslr+slide"):
+        lines = verify(programs, "--prepared", forms.prepared(kernel), "--randomize", mode, "--debug-vmlinux",
+                       fetch_kernel(f"{kernel}-dbg"), fetch_kernel(kernel))
+        assert int(re.search(r"(\d+) are known to .rela alone", lines[0])[1]) > 10_000 and lines[1].endswith(", all right")
 
 
 def test_spoiling_one_reference_is_one_difference(programs, forms, fetch_kernel):

@@ -171,6 +171,121 @@ static void test_round_trip(void **state)
 	layout_file_free(&told);
 }
 
+static const struct riffle_block blocks[] = {
+    {.image_offset = 0, .align = 2 << 20, .gaps = 1},
+    {.image_offset = 0x60000, .align = 16384, .gaps = 512},
+    {.image_offset = 0x80000, .align = 4096, .gaps = 512},
+    {.image_offset = 0xc0000, .align = 4096, .gaps = 512},
+};
+static const uint32_t slides[] = {0, 0x8000, 0x8000, 0x14000};
+#define BLOCKS 4u
+
+static void slide(struct sample *s)
+{
+	s->plan.blocks = blocks;
+	s->plan.block_count = s->layout.slide_count = BLOCKS;
+	memcpy(s->layout.slide, slides, sizeof slides);
+}
+
+static uint32_t slid(uint32_t offset)
+{
+	uint32_t b = BLOCKS - 1;
+
+	while (offset < blocks[b].image_offset)
+		b--;
+	return slides[b];
+}
+
+/* Every address of each block is one of the kernel as linked, and none in a gap. */
+static void expect_slid(const struct layout_file *file, const struct sample *s)
+{
+	static const uint32_t gaps[][2] = {{0x60000, 0x68000}, {0xc8000, 0xd4000}};
+	uint64_t link, address;
+
+	for (uint32_t offset = 0; offset < IMAGE_BYTES; offset += 8) {
+		assert_true(layout_file_from_link(file, LINK + offset, &address));
+		assert_int_equal(address, RUNNING + slid(offset) + (s->layout.order ? moved(s, offset) : offset));
+		assert_true(layout_file_to_link(file, address, &link));
+		assert_int_equal(link, LINK + offset);
+	}
+	for (unsigned g = 0; g < 2; g++) {
+		for (uint32_t at = gaps[g][0]; at < gaps[g][1]; at += 8)
+			assert_false(layout_file_to_link(file, RUNNING + at, &link));
+		assert_true(layout_file_to_link(file, RUNNING + gaps[g][0] - 1, &link));
+		assert_true(layout_file_to_link(file, RUNNING + gaps[g][1], &link));
+	}
+	assert_true(layout_file_to_link(file, RUNNING + IMAGE_BYTES + 0x14000 - 1, &link));
+	assert_int_equal(link, LINK + IMAGE_BYTES - 1);
+	assert_false(layout_file_to_link(file, RUNNING + IMAGE_BYTES + 0x14000, &link));
+	assert_false(layout_file_from_link(file, LINK + IMAGE_BYTES, &address));
+}
+
+static void test_slides(void **state)
+{
+	struct sample *s = calloc(1, sizeof *s);
+	struct layout_file told, read;
+	struct riffle_layout layout;
+
+	(void)state;
+	for (enum riffle_mode mode = RIFFLE_MODE_KASLR; mode <= RIFFLE_MODE_FGKASLR; mode++) {
+		const char *path = path_of("slid");
+
+		make_sample(s);
+		slide(s);
+		s->layout.mode = mode;
+		if (mode == RIFFLE_MODE_KASLR)
+			s->layout.order = NULL;
+		assert_int_equal(layout_file_describe(&told, &s->layout, &s->plan, &error), 0);
+		expect_slid(&told, s);
+		assert_int_equal(layout_file_write(path, &told, &error), 0);
+		layout_file_free(&told);
+		assert_int_equal(layout_file_read(path, &read, &error), 0);
+		assert_int_equal(read.layout.mode, mode);
+		expect_slid(&read, s);
+		layout = (struct riffle_layout){.slide_count = 1};
+		assert_int_equal(layout_file_slides(&read, &s->plan, &layout, &error), 0);
+		assert_int_equal(layout.slide_count, BLOCKS);
+		assert_memory_equal(layout.slide, slides, sizeof slides);
+		layout_file_free(&read);
+	}
+	free(s);
+}
+
+/* Blocks that are not the kernel's: fewer, more, or elsewhere. A layout without slides fits every kernel. */
+static void test_slides_of_another(void **state)
+{
+	struct sample *s = calloc(1, sizeof *s);
+	struct riffle_layout layout = {0};
+	struct riffle_block other[BLOCKS];
+	struct layout_file told;
+
+	(void)state;
+	make_sample(s);
+	slide(s);
+	assert_int_equal(layout_file_describe(&told, &s->layout, &s->plan, &error), 0);
+	for (uint32_t count = 0; count <= BLOCKS + 1; count++) {
+		s->plan.block_count = count;
+		assert_int_equal(layout_file_slides(&told, &s->plan, &layout, &error),
+				 count == BLOCKS ? 0 : RIFFLE_ERR_FORMAT);
+		if (count != BLOCKS)
+			assert_int_equal(error.expected, count);
+	}
+	s->plan.block_count = BLOCKS;
+	s->plan.blocks = other;
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		memcpy(other, blocks, sizeof blocks);
+		other[i].image_offset += 4096;
+		assert_int_equal(layout_file_slides(&told, &s->plan, &layout, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "slides");
+		assert_int_equal(error.found, i);
+	}
+	told.layout.slide_count = 0;
+	assert_int_equal(layout_file_slides(&told, &s->plan, &layout, &error), 0);
+	assert_int_equal(layout.slide_count, 0);
+	layout_file_free(&told);
+	free(s);
+}
+
 /* Without a shuffle there are no chunks, and the image moves as a whole. */
 static void test_plain(void **state)
 {
@@ -269,6 +384,65 @@ static void read_text(const char *text, enum riffle_status status, const char *f
 #define USUAL ADDRESSES("0xffffffff9a000000", "0xffffffff81000000")
 #define SHUFFLED(rows) "{\"riffle_layout\":1,\"mode\":\"fgkaslr\"," USUAL "\"image_bytes\":4096,\"chunks\":" rows "}"
 
+#define SLID_AT(mode, base, rows)                                                                                      \
+	"{\"riffle_layout\":1,\"mode\":\"" mode "\"," ADDRESSES(base, "0xffffffff81000000") "\"image_bytes\":65536,"   \
+											    "\"slides\":" rows "}"
+#define SLID(rows) SLID_AT("kaslr+slide", "0xffffffff9a000000", rows)
+
+static void test_hostile_slides(void **state)
+{
+	static const struct {
+		const char *text, *field, *problem;
+	} cases[] = {
+	    {"{\"riffle_layout\":1,\"mode\":\"kaslr+slide\"," USUAL "\"image_bytes\":65536}", "slides", "missing"},
+	    {SLID("null"), "slides", "missing"},
+	    {SLID("7"), "slides", "missing"},
+	    {SLID("{\"0\":[0,0],\"1\":[4096,0]}"), "slides", "missing"},
+	    {SLID("[]"), "slides", "too few"},
+	    {SLID("[[0,0]]"), "slides", "too few"},
+	    {SLID("[[0,0],[16,0],[32,0],[48,0],[64,0],[80,0],[96,0],[112,0],[128,0]]"), "slides", "too many"},
+	    {SLID("[0,4096]"), "slides", "pairs"},
+	    {SLID("[[0,0],4096]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096,0,0]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[\"4096\",0]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096,\"0\"]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096.5,0]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096,0.5]]"), "slides", "pairs"},
+	    {SLID("[[0,0],[4096,null]]"), "slides", "pairs"},
+	    {SLID("[[4096,0],[8192,0]]"), "slides", "overlap"},
+	    {SLID("[[0,4096],[8192,4096]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[0,0]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[-4096,0]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4096,-4096]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[65536,0]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[9223372036854775807,0]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4294971392,0]]"), "slides", "overlap"}, /* 4096 in 32 bits */
+	    {SLID("[[0,0],[4096,67108865]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4096,4294967296]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4096,9223372036854775807]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4096,99999999999999999999]]"), "layout file", "not JSON"},
+	    {SLID("[[0,0],[8192,4096],[8192,4096]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[8192,4096],[4096,8192]]"), "slides", "overlap"},
+	    {SLID("[[0,0],[4096,8192],[8192,4096]]"), "slides", "overlap"},
+	    {SLID_AT("off+slide", "0xffffffff9a000000", "[[0,0],[4096,0]]"), "mode", "not known"},
+	    {SLID_AT("physical+slide", "0xffffffff9a000000", "[[0,0],[4096,0]]"), "mode", "not known"},
+	    {SLID_AT("kaslr+slides", "0xffffffff9a000000", "[[0,0],[4096,0]]"), "mode", "not known"},
+	    {SLID_AT("fgkaslr+slide", "0xffffffff9a000000", "[[0,0],[4096,0]]"), "chunks", "missing"},
+	    {SLID_AT("kaslr+slide", "0xffffffffffe00000", "[[0,0],[4096,2031616]]"), "image_bytes", "past the end"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		read_text(cases[i].text, RIFFLE_ERR_FORMAT, cases[i].field, cases[i].problem);
+	read_text(SLID("[[0,0],[4096,67108864]]"), RIFFLE_OK, "", "");
+	read_text(SLID("[[0,0],[1,0],[65535,7]]"), RIFFLE_OK, "", "");
+	read_text(SLID("[[0,0],[16,0],[32,0],[48,0],[64,0],[80,0],[96,0],[112,0]]"), RIFFLE_OK, "", "");
+	read_text(SLID_AT("kaslr+slide", "0xffffffffffe00000", "[[0,0],[4096,2031615]]"), RIFFLE_OK, "", "");
+	/* no slides in this mode: what is said of them does not matter */
+	read_text(SLID_AT("kaslr", "0xffffffff9a000000", "7"), RIFFLE_OK, "", "");
+}
+
 static void test_hostile(void **state)
 {
 	static const struct {
@@ -348,7 +522,7 @@ static void test_too_many(void **state)
 
 static int remove_directory(void **state)
 {
-	static const char *const names[] = {"layout", "link", "plain", "hostile"};
+	static const char *const names[] = {"layout", "link", "plain", "hostile", "slid"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -377,9 +551,11 @@ static void test_odd_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_plain),   cmocka_unit_test(test_which_kernel),
-	    cmocka_unit_test(test_another_kernels), cmocka_unit_test(test_hostile), cmocka_unit_test(test_too_many),
-	    cmocka_unit_test(test_odd_files),
+	    cmocka_unit_test(test_round_trip),        cmocka_unit_test(test_plain),
+	    cmocka_unit_test(test_which_kernel),      cmocka_unit_test(test_another_kernels),
+	    cmocka_unit_test(test_hostile),           cmocka_unit_test(test_too_many),
+	    cmocka_unit_test(test_odd_files),         cmocka_unit_test(test_slides),
+	    cmocka_unit_test(test_slides_of_another), cmocka_unit_test(test_hostile_slides),
 	};
 	const char *given = getenv("RIFFLE_SEED");
 

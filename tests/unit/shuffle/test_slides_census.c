@@ -49,12 +49,53 @@ static void test_runs(void **state)
 		struct kernel *k = make();
 
 		if (step >= 4) {
-			put_leads(k, RODATA + 0x100, step, 6);
+			put_leads(k, RODATA + 0x100, step, step % 4 ? 8 : 6);
 			expect(k, step <= 64 ? "words in a row" : NULL, RODATA + 0x100);
 			k = make();
-			put_leads(k, RODATA + 0x101, step, 5);
+			put_leads(k, RODATA + 0x100, step, step % 4 ? 7 : 5);
+			expect(k, NULL, 0);
+			k = make();
+			put_leads(k, RODATA + 0x102, step, 8);
+			expect(k, step <= 64 ? "words in a row" : NULL, RODATA + 0x102);
+			k = make();
+			put_leads(k, RODATA + 0x101, step, 7);
 		}
 		expect(k, NULL, 0);
+	}
+}
+
+/* Fields that count from the start of their entry, as in struct bug_entry up to 5.x; only aligned ones. */
+static void test_start_of_entry(void **state)
+{
+	(void)state;
+	for (uint32_t back = 0; back <= 16; back += 4)
+		for (uint32_t odd = 0; odd < 2; odd++) {
+			struct kernel *k = make();
+
+			for (uint32_t i = 0; i < 9; i++) {
+				uint32_t at = RODATA + 0x100 + odd + i * 20;
+
+				put_distance(k, at, RWDATA + (i * 7 + 1) % VARIABLES * 64 + back);
+			}
+			/* 8 and 16 bytes on there may be a member */
+			expect(k, odd && back % 8 ? NULL : "words in a row", RODATA + 0x100 + odd);
+		}
+}
+
+/* Instructions that no shuffle moves are referred to as well; those that move are looked for by the shuffle's census.
+ */
+static void test_instructions(void **state)
+{
+	(void)state;
+	for (uint32_t pin = 0; pin < 2; pin++) {
+		struct kernel *k = make();
+
+		for (uint32_t i = 0; i < 9; i++)
+			put_distance(k, RODATA + 0x100 + i * 4, instruction(i * 17 + 1));
+		if (pin)
+			for (uint32_t i = 0; i < k->result.range_count; i++)
+				k->result.range[i].pin = SHUFFLE_PIN_SECTION;
+		expect(k, pin ? "words in a row" : NULL, RODATA + 0x100);
 	}
 }
 
@@ -183,9 +224,11 @@ static void test_nops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_runs),     cmocka_unit_test(test_constant),      cmocka_unit_test(test_objects),
-	    cmocka_unit_test(test_sections), cmocka_unit_test(test_known),         cmocka_unit_test(test_unread_code),
-	    cmocka_unit_test(test_nops),     cmocka_unit_test(test_small_numbers),
+	    cmocka_unit_test(test_runs),         cmocka_unit_test(test_constant),
+	    cmocka_unit_test(test_objects),      cmocka_unit_test(test_sections),
+	    cmocka_unit_test(test_known),        cmocka_unit_test(test_unread_code),
+	    cmocka_unit_test(test_nops),         cmocka_unit_test(test_start_of_entry),
+	    cmocka_unit_test(test_instructions), cmocka_unit_test(test_small_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
