@@ -5,9 +5,6 @@
 
 #include "load/internal.h"
 
-/* A value up to this far past the image is the end of the last block (_end, and tables with a bias). */
-#define PAST_END (UINT64_C(64) << 10)
-
 /* Starts a load's slides: checks them, and takes those of the layout. Without any, all blocks stay where they are. */
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error);
 /* After everything has been loaded: changes the fields of the tables that cross blocks. */
@@ -32,7 +29,7 @@ static inline uint32_t slides_at(const struct load *load, uint64_t offset)
 /* Whether an offset that is computed from a value means a place of the image. */
 static inline bool slides_is_target(const struct load *load, uint64_t offset)
 {
-	return offset < load->plan->header->image_bytes + PAST_END;
+	return offset < load->plan->header->image_bytes + PLAN_PAST_END;
 }
 
 /* How far what an image offset means slides; 0 if it means nothing in the image. */
@@ -47,7 +44,7 @@ static inline uint32_t slides_of_value(const struct load *load, uint64_t value)
 	const struct riffle_header *h = load->plan->header;
 	uint64_t offset = value - h->link_virt;
 
-	if (offset >= h->image_bytes + PAST_END)
+	if (offset >= h->image_bytes + PLAN_PAST_END)
 		offset = value - h->link_phys;
 	return slides_of_target(load, offset);
 }

@@ -6,7 +6,7 @@
 #include "prepare/verify/internal.h"
 
 #define WINDOW (INT64_C(1) << 30) /* of a kernel's addresses */
-#define PAST_END (64u << 10)      /* up to here past the image an address is that of its end */
+#define PAST_END (2u << 20)       /* less than this past the image an address is that of its end, rounded up */
 
 static uint32_t slide_of(const struct places *p, uint64_t offset)
 {
