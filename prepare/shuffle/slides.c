@@ -21,6 +21,8 @@
  * [__end_rodata, _sdata), [__init_begin, __init_end), [__end_of_kernel_reserve, __brk_base). Whatever is at the same
  * address as the block goes with the block, so if `before` is there as well, the gap would lie before both and not come
  * back. That would show in the size of memory, which anybody in the guest can read: there is no gap then.
+ * Nor is there one where a section ends at the block, because its end, to which the kernel walks it, would go with the
+ * block. Of .bss, which always ends at .brk, only more is cleared.
  * freed: memory that the kernel frees as well. If it ends where the block begins, its end goes with the block, and the
  * gap comes back with that memory. Kernels without CONFIG_AMD_MEM_ENCRYPT have none there.
  *
@@ -76,13 +78,26 @@ static bool section_crosses(const struct work *work, uint32_t edge)
 	return false;
 }
 
-/* Whether the kernel gets the memory of a gap before the block that begins at this offset. */
+static bool section_ends(const struct work *work, uint32_t edge)
+{
+	for (unsigned i = 0; i < work->image->section_count; i++) {
+		const struct image_section *section = &work->image->section[i];
+
+		if (section->address && section->bytes && section->address + section->bytes - work->link_virt == edge)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the kernel gets the memory of a gap before the block that begins at this offset, and no section gets it. */
 static bool comes_back(const struct work *work, const struct edge *edge, uint32_t at)
 {
 	const struct work_symbol *before = work_symbol_named(work, edge->before);
 	const struct work_symbol *freed = edge->freed ? work_symbol_named(work, edge->freed) : NULL;
 	const struct work_symbol *end = freed ? work_symbol_named(work, edge->freed_end) : NULL;
 
+	if (edge->kind != RIFFLE_BLOCK_BRK && section_ends(work, at))
+		return false;
 	return (before && before->offset < at) || (end && end->offset == at && freed->offset < at);
 }
 

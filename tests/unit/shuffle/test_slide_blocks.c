@@ -6,7 +6,7 @@
 #include "work_builder.h"
 
 #define BLOCKS 5u
-#define END 0xa000u
+#define END 0x9000u
 #define FIELD 0x4100u /* in read-only data */
 #define HUGE_PAGE 0x200000u
 
@@ -31,12 +31,17 @@ static const struct place places[] = {
 };
 #define PLACES (sizeof places / sizeof *places)
 
-/* A kernel with one of these symbols at another offset, or without it if that is 0. */
-static struct builder *kernel(const struct place *other)
+/*
+ * A kernel with one of these symbols at another offset, or without it if that is 0; and with a section of a page that
+ * ends there, unless it is 0.
+ */
+static struct builder *kernel(const struct place *other, uint32_t end)
 {
-	struct builder *b = build(0x4000);
+	struct builder *b = build(0x3000);
 
 	b->image.section_count = 1; /* .text alone: what is behind it lies in no section */
+	if (end)
+		set_section(b, ".table", end - 0x800, 0x800, SHF_ALLOC);
 	for (size_t i = 0; i < PLACES; i++) {
 		bool changed = other && !strcmp(other->symbol, places[i].symbol);
 
@@ -51,23 +56,29 @@ static void gaps_come_back_or_are_none(void **state)
 	static const struct {
 		struct place other;
 		uint32_t none; /* a bit for each block that has no gap before it */
+		uint32_t end;
 	} cases[] = {
-	    {{"_text", 0}, 0},
-	    {{"_etext", 0x4000}, 1},       /* text ends where read-only data begins: 6.12 */
-	    {{"__end_rodata", 0x5000}, 2}, /* likewise */
-	    {{"__init_begin", 0x6000}, 4}, /* no per-CPU template: one processor */
-	    {{"__start_bss_decrypted_unused", 0x8000},
-	     16}, /* no CONFIG_AMD_MEM_ENCRYPT: nothing behind .bss is freed */
-	    {{"__start_bss_decrypted_unused", 0}, 16},
-	    {{"__end_bss_decrypted", 0}, 16},
-	    {{"__end_bss_decrypted", 0x7c00}, 16},
-	    {{"__end_of_kernel_reserve", 0x7c00}, 0},
-	    {{"__end_of_kernel_reserve", 0}, 0},
+	    {{"_text", 0}, 0, 0},
+	    {{"_text", 0}, 1, 0x4000},
+	    {{"_text", 0}, 2, 0x5000},
+	    {{"_text", 0}, 4, 0x6000},
+	    {{"_text", 0}, 8, 0x7000},        /* a table that ends with .init: the end would go with .bss */
+	    {{"_text", 0}, 0, 0x8000},        /* .bss ends where .brk begins */
+	    {{"_etext", 0x4000}, 1, 0},       /* text ends where read-only data begins: 6.12 */
+	    {{"__end_rodata", 0x5000}, 2, 0}, /* likewise */
+	    {{"__init_begin", 0x6000}, 4, 0}, /* no per-CPU template: one processor */
+	    /* no CONFIG_AMD_MEM_ENCRYPT: nothing behind .bss is freed */
+	    {{"__start_bss_decrypted_unused", 0x8000}, 16, 0},
+	    {{"__start_bss_decrypted_unused", 0}, 16, 0},
+	    {{"__end_bss_decrypted", 0}, 16, 0},
+	    {{"__end_bss_decrypted", 0x7c00}, 16, 0},
+	    {{"__end_of_kernel_reserve", 0x7c00}, 0, 0},
+	    {{"__end_of_kernel_reserve", 0}, 0, 0},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct builder *b = kernel(&cases[i].other);
+		struct builder *b = kernel(&cases[i].other, cases[i].end);
 
 		assert_int_equal(slides_find_blocks(&b->work, &b->error), 0);
 		assert_string_equal(b->result.slides.none, "");
@@ -98,7 +109,7 @@ static void addresses_past_the_end(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		for (unsigned width = 4; width <= 8; width += 4) {
-			struct builder *b = kernel(NULL);
+			struct builder *b = kernel(NULL, 0);
 
 			b->relocs[width == 8 ? 0 : 1][0] = FIELD;
 			*(width == 8 ? &b->image.reloc64.count : &b->image.reloc32.count) = 1;
