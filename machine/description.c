@@ -421,3 +421,16 @@ int description_read(struct machine_config *config, json_t **owner, const char *
 	return riffle_fail(error, RIFFLE_ERR_FORMAT, parse.field,
 			   "this member of the machine's description is missing, not known or out of range");
 }
+
+const char *description_mode(const char *text, size_t bytes)
+{
+	json_t *root = json_loadb(text, bytes, 0, NULL);
+	const char *mode = NULL;
+
+	if (root)
+		json_unpack(root, "{s:{s:s}}", "origin", "mode", &mode);
+	if (mode)
+		mode = machine_origin_mode(mode);
+	json_decref(root);
+	return mode;
+}

@@ -20,4 +20,7 @@ int description_write(char **text, const struct machine_config *config, struct r
 int description_read(struct machine_config *config, json_t **owner, const char *text, size_t bytes,
 		     struct riffle_error *error);
 
+/* How the guest's layout was drawn, as machine_origin_mode() has it; NULL: the description does not tell. */
+const char *description_mode(const char *text, size_t bytes);
+
 #endif

@@ -84,6 +84,7 @@ struct machine_snapshot_info {
 	uint64_t created_ns; /* CLOCK_REALTIME */
 	uint8_t layout_id[16];
 	uint8_t layout_mode; /* enum riffle_mode; RIFFLE_MODE_OFF with a bootstrap too */
+	const char *mode;    /* "kaslr+slide" and so on; NULL: earlier versions' states do not tell */
 	uint32_t vcpus;
 	uint64_t memory_bytes;
 	uint64_t uses;

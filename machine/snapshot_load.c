@@ -121,6 +121,13 @@ static int read_info(struct machine_snapshot_info *info, const struct opened_sta
 	info->uses = riffle_get64(state->data + STATE_USES_OFFSET);
 	int status = state_close_section(&reader, error);
 
+	if (!status && state_section(&state->file, STATE_CONFIG, 0, &reader)) {
+		size_t bytes;
+		const char *text = state_get_block_at(&reader, "description", &bytes);
+
+		if (text)
+			info->mode = description_mode(text, bytes);
+	}
 	if (status || !state_section(&state->file, STATE_SAVE, 0, &reader))
 		return status;
 	info->has_save = true;

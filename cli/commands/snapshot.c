@@ -252,7 +252,7 @@ static int show_info(const struct snapshot *s)
 	printf("{\"riffle\": \"%s\", \"created\": %llu.%09llu, \"layout\": \"%s\", \"layout_id\": \"%s\", "
 	       "\"uses\": %llu, \"vcpus\": %u, \"memory\": %llu}\n",
 	       SHOWN(info.riffle_version), (unsigned long long)(info.created_ns / 1000000000u),
-	       (unsigned long long)(info.created_ns % 1000000000u), modes[info.layout_mode], id,
+	       (unsigned long long)(info.created_ns % 1000000000u), info.mode ? info.mode : modes[info.layout_mode], id,
 	       (unsigned long long)info.uses, info.vcpus, (unsigned long long)info.memory_bytes);
 	return EXIT_SUCCESS;
 }

@@ -245,8 +245,8 @@ struct riffle_kallsyms {
  * *slides* by the sum of the gaps up to its own; as none of these is finer than its own, what it holds stays aligned.
  *
  * An absolute field also changes by the slide of the block that its value leads to: as a link address, or as one minus
- * __START_KERNEL_map; a value up to 64 KiB past the image belongs to the last block. An inverse-32 field also changes
- * by minus the slide of its own block.
+ * __START_KERNEL_map; a value less than 2 MiB past the image belongs to the last block. An inverse-32 field also
+ * changes by minus the slide of its own block.
  */
 #define RIFFLE_BLOCKS_MAX 8u
 #define RIFFLE_SLIDE_MAX (64ul << 20) /* the sum of all blocks' largest gaps is at most this */

@@ -9,6 +9,12 @@
 #define PLAN_TABLES_MAX 24u
 #define PLAN_AREAS_MAX (PLAN_REGIONS_MAX + 2 * PLAN_TABLES_MAX + 4)
 
+/*
+ * A value up to this far past the image means its end: rounding _end up to a huge page adds that less one, and tables
+ * have a bias.
+ */
+#define PLAN_PAST_END (UINT64_C(2) << 20)
+
 struct plan_area {
 	uint32_t start, end;
 };

@@ -178,10 +178,12 @@ static int find_slots(struct riffle_slots *slots, const struct riffle_plan *plan
 	else
 		slots->physical = is_physical_slot(span, memory, plan->header->link_phys);
 	if (!slots->physical)
-		return riffle_fail_found(error, RIFFLE_ERR_SPACE, "guest memory",
-					 mode ? "has no place for the kernel (image with .bss and .brk, in bytes)"
-					      : "does not hold the kernel at its link address (image bytes)",
-					 span);
+		return riffle_fail_found(
+		    error, RIFFLE_ERR_SPACE, "guest memory",
+		    slid   ? "has no place for the kernel (image with .bss, .brk and the largest gaps, in bytes)"
+		    : mode ? "has no place for the kernel (image with .bss and .brk, in bytes)"
+			   : "does not hold the kernel at its link address (image bytes)",
+		    span);
 	return RIFFLE_OK;
 }
 

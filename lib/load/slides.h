@@ -5,9 +5,6 @@
 
 #include "load/internal.h"
 
-/* A value up to this far past the image is the end of the last block (_end, and tables with a bias). */
-#define PAST_END (UINT64_C(64) << 10)
-
 /* Starts a load's slides: checks them, and takes those of the layout. Without any, all blocks stay where they are. */
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error);
 /* After everything has been loaded: changes the fields of the tables that cross blocks. */
@@ -42,7 +39,7 @@ static inline uint32_t slides_at(const struct load *load, uint64_t offset)
 /* Offsets below this mean a place of the image. */
 static inline uint32_t slides_limit(const struct load *load)
 {
-	return (uint32_t)(load->plan->header->image_bytes + PAST_END);
+	return (uint32_t)(load->plan->header->image_bytes + PLAN_PAST_END);
 }
 
 /* Whether an offset that is computed from a value means a place of the image. */

@@ -149,12 +149,22 @@ static int check_edges(const struct riffle_plan *plan, struct riffle_error *erro
 	for (uint32_t i = 0; i < plan->region_count; i++)
 		if (plan->regions[i].image_offset >= text_end)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "region", "is not in the first block", i);
-	/* a table's fields are changed where the table is, which in a shuffle is not where they were */
+	/*
+	 * No field is partly in what a shuffle writes by itself: nobody would have all its bytes. A table's fields are
+	 * changed where the table is, which in a shuffle is not where they were.
+	 */
 	for (unsigned i = 0; i < areas.count; i++) {
-		uint32_t first = riffle_first_at_least(plan->cross32, plan->cross32_count, areas.area[i].start);
+		const struct plan_area *area = &areas.area[i];
+		uint32_t first = riffle_first_at_least(plan->cross32, plan->cross32_count, area->start);
 
-		if (areas.area[i].start >= text_end && first < plan->cross32_count &&
-		    plan->cross32[first] < areas.area[i].end)
+		for (unsigned k = 0; k < 2; k++) {
+			uint32_t edge = k ? area->end : area->start;
+
+			if (edge > 3 && crosses(plan->cross32, plan->cross32_count, 4, edge))
+				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32",
+							 "has a field across the edge of an area (image offset)", edge);
+		}
+		if (area->start >= text_end && first < plan->cross32_count && plan->cross32[first] < area->end)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32",
 						 "has a field in a table (image offset)", plan->cross32[first]);
 	}

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/kernel_map.h"
+#include "common/plan_shape.h"
 #include "common/search.h"
 #include "prepare/shuffle/slides.h"
 #include "prepare/shuffle/tables.h"
@@ -13,28 +15,33 @@
 
 /*
  * Where blocks begin, in the order of arch/x86/kernel/vmlinux.lds.S. The order stays, so sorted tables stay sorted. The
- * per-CPU template lies between __init_begin and _sinittext, and is data. What the kernel frees by itself lies between
- * the symbols that begin and end a gap: [_etext, __start_rodata), [__end_rodata, _sdata), [__init_begin, __init_end).
- * The gap before .brk is seen to come back too. All must: what does not would show in the size of memory, which anybody
- * in the guest can read.
+ * per-CPU template lies between __init_begin and _sinittext, and is data.
+ *
+ * before: where the memory begins that the kernel frees, or never takes, up to the block: [_etext, __start_rodata),
+ * [__end_rodata, _sdata), [__init_begin, __init_end), [__end_of_kernel_reserve, __brk_base). Whatever is at the same
+ * address as the block goes with the block, so if `before` is there as well, the gap would lie before both and not come
+ * back. That would show in the size of memory, which anybody in the guest can read: there is no gap then.
+ * Nor is there one where a section ends at the block, because its end, to which the kernel walks it, would go with the
+ * block. Of .bss, which always ends at .brk, only more is cleared.
+ * freed: memory that the kernel frees as well. If it ends where the block begins, its end goes with the block, and the
+ * gap comes back with that memory. Kernels without CONFIG_AMD_MEM_ENCRYPT have none there.
  *
  * align: in .data the initial task's stack is aligned to THREAD_SIZE (16 KiB), the page table that PTI doubles to two
  * pages, as in .init; the others need pages. A block moves by the gaps of all blocks up to it, so no gap is finer than
  * those after it.
  */
 static const struct edge {
-	const char *symbol;
+	const char *symbol, *before, *freed, *freed_end;
 	uint32_t kind, align, gaps;
 } edges[] = {
-    {"__start_rodata", RIFFLE_BLOCK_RODATA, 16 * KIB, 512}, {"_sdata", RIFFLE_BLOCK_DATA, 16 * KIB, 512},
-    {"_sinittext", RIFFLE_BLOCK_INIT, 8 * KIB, 256},        {"__init_end", RIFFLE_BLOCK_BSS, 4 * KIB, 512},
-    {"__brk_base", RIFFLE_BLOCK_BRK, 4 * KIB, 512},
+    {"__start_rodata", "_etext", NULL, NULL, RIFFLE_BLOCK_RODATA, 16 * KIB, 512},
+    {"_sdata", "__end_rodata", NULL, NULL, RIFFLE_BLOCK_DATA, 16 * KIB, 512},
+    {"_sinittext", "__init_begin", NULL, NULL, RIFFLE_BLOCK_INIT, 8 * KIB, 256},
+    {"__init_end", "__init_begin", NULL, NULL, RIFFLE_BLOCK_BSS, 4 * KIB, 512},
+    {"__brk_base", "__end_of_kernel_reserve", "__start_bss_decrypted_unused", "__end_bss_decrypted", RIFFLE_BLOCK_BRK,
+     4 * KIB, 512},
 };
 #define EDGES (sizeof edges / sizeof *edges)
-/*
- * Where text ends exactly at read-only data a reference to the one cannot be told from one to the other. All go with
- * read-only data, and so the kernel would not free that gap: there is none, and read-only data stays with text.
- */
 
 void slides_none(struct work *work, const char *format, ...)
 {
@@ -71,10 +78,32 @@ static bool section_crosses(const struct work *work, uint32_t edge)
 	return false;
 }
 
+static bool section_ends(const struct work *work, uint32_t edge)
+{
+	for (unsigned i = 0; i < work->image->section_count; i++) {
+		const struct image_section *section = &work->image->section[i];
+
+		if (section->address && section->bytes && section->address + section->bytes - work->link_virt == edge)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the kernel gets the memory of a gap before the block that begins at this offset, and no section gets it. */
+static bool comes_back(const struct work *work, const struct edge *edge, uint32_t at)
+{
+	const struct work_symbol *before = work_symbol_named(work, edge->before);
+	const struct work_symbol *freed = edge->freed ? work_symbol_named(work, edge->freed) : NULL;
+	const struct work_symbol *end = freed ? work_symbol_named(work, edge->freed_end) : NULL;
+
+	if (edge->kind != RIFFLE_BLOCK_BRK && section_ends(work, at))
+		return false;
+	return (before && before->offset < at) || (end && end->offset == at && freed->offset < at);
+}
+
 int slides_find_blocks(struct work *work, struct riffle_error *error)
 {
 	struct shuffle_slides *s = &work->result->slides;
-	const struct work_symbol *text_end = work_symbol_named(work, "_etext");
 
 	(void)error;
 	s->block[0] = (struct riffle_block){.align = 2 * KIB * KIB, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT};
@@ -90,13 +119,12 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 						: "not where a block begins");
 			return 0;
 		}
-		s->block[s->block_count++] = (struct riffle_block){
-		    .image_offset = at, .align = edges[i].align, .gaps = edges[i].gaps, .kind = edges[i].kind};
+		s->block[s->block_count++] =
+		    (struct riffle_block){.image_offset = at,
+					  .align = edges[i].align,
+					  .gaps = comes_back(work, &edges[i], at) ? edges[i].gaps : 1,
+					  .kind = edges[i].kind};
 	}
-	if (!text_end || text_end->offset > s->block[1].image_offset)
-		slides_none(work, "_etext is not before __start_rodata");
-	else if (text_end->offset == s->block[1].image_offset)
-		s->block[1].gaps = 1;
 	return 0;
 }
 
@@ -361,6 +389,12 @@ static void check_absolute(struct work *work, const struct image_relocs *list, u
 		uint64_t value = width == 8 ? riffle_get64(field) : (uint64_t)(int64_t)(int32_t)riffle_get32(field);
 		uint64_t offset = value - work->link_virt;
 
+		if (offset >= work->image_bytes + PLAN_PAST_END && value - START_KERNEL_MAP < RIFFLE_IMAGE_MAX &&
+		    value >= work->link_virt) {
+			slides_none(work, "the address at %llx leads to %llx, far past the image",
+				    (unsigned long long)(work->link_virt + list->offset[i]), (unsigned long long)value);
+			return;
+		}
 		if (offset >= work->image_bytes)
 			offset = value - work->image->link_phys;
 		if (offset < work->image_bytes && in_hole(work, offset) && !is_near_symbol(work, offset) &&

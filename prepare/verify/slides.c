@@ -6,7 +6,7 @@
 #include "prepare/verify/internal.h"
 
 #define WINDOW (INT64_C(1) << 30) /* of a kernel's addresses */
-#define PAST_END (64u << 10)      /* up to here past the image an address is that of its end */
+#define PAST_END (2u << 20)       /* less than this past the image an address is that of its end, rounded up */
 
 static uint32_t slide_of(const struct places *p, uint64_t offset)
 {
@@ -61,6 +61,9 @@ static uint32_t target_slides(const struct verify *v, const struct places *p, co
 	default:
 		value = ref->field + 4 + (uint64_t)(int64_t)(int32_t)riffle_get32(v->bytes + ref->field);
 	}
+	/* it may be a physical address, which is less by __START_KERNEL_map */
+	if (value - v->image_bytes >= PAST_END && (ref->kind == REF_ABS32 || ref->kind == REF_ABS64))
+		value += v->link_virt - v->image->link_phys;
 	return value - v->image_bytes < PAST_END ? slide_of(p, value) : 0;
 }
 

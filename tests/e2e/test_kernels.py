@@ -402,6 +402,8 @@ def test_row_is_verified(built, programs, name):
     image = built(name)
     r = programs.riffle("verify", "-n", "3", image, timeout=900)
     assert r.returncode == 0 and r.stdout.count("all right\n") == 3, r.stdout + r.stderr
+    slid = programs.riffle("verify", "-n", "3", "--randomize=fgkaslr+slide", image, timeout=900)
+    assert slid.stdout.count("all right\n") == 3 or "cannot slide apart" in slid.stderr, slid.stdout + slid.stderr
 
 
 class Kernels(Forms):
@@ -659,6 +661,9 @@ def test_kernel_is_verified_and_moves(built, programs, name):
     for extra in ((), ("--debug-vmlinux", vmlinux)):
         r = programs.riffle("verify", "-n", str(LAYOUTS), *extra, image, timeout=900)
         assert r.returncode == 0 and r.stdout.count("all right\n") == LAYOUTS, r.stdout + r.stderr
+        slid = programs.riffle("verify", "-n", str(LAYOUTS), "--randomize=fgkaslr+slide", *extra, image, timeout=900)
+        assert slid.stdout.count("all right\n") == LAYOUTS or (name != "lupine" and "cannot slide apart" in slid.stderr), \
+            slid.stdout + slid.stderr
     told = json.loads(programs.riffle("inspect", "--json", "--chunks", image).stdout)["shuffle"]
     assert told["function_bytes_that_move"] >= 0.95 * told["function_bytes"] > 0
     assert told["function_bytes_not_alone"] <= 0.08 * told["function_bytes"]

@@ -130,6 +130,14 @@ def test_a_snapshot_is_used_once(snapshot):
     assert show(snapshot)["uses"] == 2
 
 
+def test_a_snapshot_tells_that_sections_slid(kvm, prepared, tmp_path):
+    for mode in ("kaslr", "kaslr+slide", "fgkaslr+slide"):
+        r = run(RIFFLE, "run", "--accept-emulation", "--console", "none", f"--randomize={mode}", "--save-to", tmp_path / mode, "-m", "128M",
+                prepared)
+        assert r.returncode == 0, r.stderr
+        assert show(tmp_path / mode)["layout"] == mode
+
+
 def test_racing_for_a_snapshot(snapshot):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         results = [f.result()[0] for f in [pool.submit(resume, snapshot) for _ in range(8)]]

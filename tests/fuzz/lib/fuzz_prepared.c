@@ -77,6 +77,57 @@ static void shuffle(const struct riffle_plan *plan, const struct riffle_source *
 	free(order);
 }
 
+/* The largest gaps that a plan has. */
+static void slide_most(struct riffle_layout *layout, const struct riffle_plan *plan)
+{
+	uint32_t slide = 0;
+
+	for (uint32_t i = 0; i < plan->block_count; i++)
+		layout->slide[i] = slide += (plan->blocks[i].gaps - 1) * plan->blocks[i].align;
+}
+
+/*
+ * Loads an accepted plan with slides, gaps as drawn and then the largest, into memory that ends where the image may: a
+ * sanitizer detects what is written behind it.
+ */
+static void slide(const struct riffle_plan *plan, const struct riffle_source *source, uint8_t *host,
+		  const struct riffle_random *random)
+{
+	uint64_t most = (plan->header->image_bytes + plan->slide_max + 4095) & ~UINT64_C(4095);
+	struct riffle_ram ram = {0, RIFFLE_PHYSICAL_FLOOR + most, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	size_t bytes = (riffle_load_workspace(plan) + 63) & ~(size_t)63;
+	uint16_t *order = malloc(plan->chunk_count * sizeof *order);
+	void *workspace = aligned_alloc(64, bytes);
+
+	if (!order || !workspace || ram.bytes > RAM)
+		goto out;
+	ram.host = host + RAM - ram.bytes;
+	for (enum riffle_mode mode = RIFFLE_MODE_KASLR; mode <= RIFFLE_MODE_FGKASLR; mode++) {
+		struct riffle_layout layout = {
+		    .order = order, .order_count = plan->chunk_count, .slide_count = plan->block_count};
+		struct riffle_loaded loaded;
+		struct riffle_error error;
+
+		if (riffle_layout_draw(&layout, plan, &memory, mode, random, &error))
+			continue;
+		for (unsigned i = 0; i < 2; i++) {
+			if (i)
+				slide_most(&layout, plan);
+			if (riffle_layout_check(&layout, plan, &memory, &error))
+				abort();
+			if (riffle_load_shuffled(&loaded, plan, source, &layout, &memory, i ? RIFFLE_LOAD_CLEAR : 0,
+						 NULL, workspace, bytes, &error)
+				? mode == RIFFLE_MODE_KASLR || error.status != RIFFLE_ERR_FORMAT
+				: loaded.end > ram.bytes)
+				abort();
+		}
+	}
+out:
+	free(workspace);
+	free(order);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t *host;
@@ -122,6 +173,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_accepted++;
 		if (plan.chunk_count)
 			shuffle(&plan, &source, &memory, &random);
+		if (plan.block_count)
+			slide(&plan, &source, host, &random);
 	} else {
 		riffle_error_format(&error, text, sizeof text);
 	}

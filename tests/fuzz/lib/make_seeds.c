@@ -20,6 +20,48 @@ static void save(const char *directory, const char *name, const struct builder *
 	}
 }
 
+/* Blocks in a kernel, with every distance in its code that leads from one to another. */
+static void add_blocks(struct shuffled_kernel *k)
+{
+	static const struct riffle_block blocks[] = {
+	    {.align = 2 << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT},
+	    {.image_offset = 0x301000, .align = 16384, .gaps = 64, .kind = RIFFLE_BLOCK_RODATA},
+	    {.image_offset = 0x3ff000, .align = 4096, .gaps = 256, .kind = RIFFLE_BLOCK_DATA},
+	    {.image_offset = 0x7ff000, .align = 4096, .gaps = 3, .kind = RIFFLE_BLOCK_BSS},
+	};
+	uint32_t offsets = k->shape.self_relative     ? RIFFLE_CROSS_DISTANCE32
+			   : k->shape.absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32
+						      : RIFFLE_CROSS_OFFSET32;
+	struct riffle_cross_table tables[] = {
+	    {k->table_at[0], k->exceptions, 12, RIFFLE_CROSS_DISTANCE32, 0, 0},
+	    {k->table_at[1], k->orcs, 4, RIFFLE_CROSS_DISTANCE32, 0, 0},
+	    {k->kallsyms.offsets, k->symbols, 4, offsets, 0, 0},
+	    {0x700000, 4, 16, RIFFLE_CROSS_DISTANCE64, 0, 0},
+	};
+	static uint32_t cross[SK_REFS_MAX];
+	static uint8_t target[SK_REFS_MAX];
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < k->refs; i++) {
+		uint32_t from = 3, to = 3;
+
+		while (k->ref[i].field < blocks[from].image_offset)
+			from--;
+		while (k->ref[i].target < blocks[to].image_offset)
+			to--;
+		if (k->ref[i].kind == SK_PC32 && from != to) {
+			target[count] = (uint8_t)to;
+			cross[count++] = k->ref[i].field;
+		}
+	}
+	k->b.header.features |= RIFFLE_FEATURE_SLIDES;
+	builder_extra(&k->b, RIFFLE_SECTION_BLOCKS, blocks, 4, sizeof *blocks);
+	builder_extra(&k->b, RIFFLE_SECTION_CROSS32, cross, count, sizeof *cross);
+	builder_extra(&k->b, RIFFLE_SECTION_CROSS32_BLOCKS, target, count, 1);
+	builder_extra(&k->b, RIFFLE_SECTION_CROSS_TABLES, tables, 4, sizeof *tables);
+	builder_seal(&k->b);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct sk_shape shapes[] = {
@@ -46,6 +88,9 @@ int main(int argc, char **argv)
 		struct shuffled_kernel *k = sk_make(&shapes[i]);
 
 		snprintf(name, sizeof name, "shuffle-%zu", i);
+		save(argv[1], name, &k->b);
+		add_blocks(k);
+		snprintf(name, sizeof name, "slides-%zu", i);
 		save(argv[1], name, &k->b);
 		sk_free(k);
 	}

@@ -88,9 +88,12 @@ static void add_owns(struct slid *s)
 	struct builder *b = &s->k->b;
 
 	for (uint32_t i = 0; i < OWNS; i++) {
-		uint32_t at = OWN + 32 * i, target = i == 7 ? SK_IMAGE : (uint32_t)(i * 0x1f357ull % SK_IMAGE);
+		uint32_t at = OWN + 32 * i, target = (uint32_t)(i * 0x1f357ull % SK_IMAGE);
 
-		if (i % 3 == 0)
+		/* its end, and what rounding that up to a huge page adds */
+		if (i == 7 || i == 8)
+			target = SK_IMAGE + (i == 7 ? 0 : (2 << 20) - 1);
+		else if (i % 3 == 0)
 			target = blocks[i / 3 % BLOCKS].image_offset - (i % 2 && i / 3 % BLOCKS);
 		add_own(s, at, target, SK_ABS64, i % 5 ? LINK + target : (16 << 20) + target);
 		insert(&b->reloc64, &b->count64, at);
@@ -620,6 +623,13 @@ LIE(lie_cross_outside, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 3)
 LIE(lie_cross_far, s->cross[s->crosses - 1] = UINT32_MAX)
 LIE(lie_cross_edge, s->cross[s->crosses - 1] = 0x3ff000 - 3)
 LIE(lie_cross_table, s->cross[s->crosses - 1] = s->k->table_at[1] + 8)
+LIE(lie_cross_into, s->cross[s->crosses - 1] = s->k->table_at[1] - 2)
+LIE(
+    lie_cross_chunks, uint32_t at = s->k->region[0].image_offset + s->k->region[0].bytes - 2;
+    for (uint32_t i = 0; i < s->crosses; i++) if (s->cross[i] + 4 > at) {
+	    s->cross[i] = at;
+	    break;
+    })
 LIE(lie_cross_block, s->cross_block[9] = BLOCKS)
 LIE(lie_cross_count, builder_extra(&s->k->b, RIFFLE_SECTION_CROSS32_BLOCKS, s->cross_block, s->crosses - 1, 1))
 LIE(lie_kind, s->table[0].kind = 5)
@@ -667,6 +677,8 @@ static const struct lie lies[] = {
     {"a field far outside", lie_cross_far, "cross32"},
     {"a field across an edge", lie_cross_edge, "block"},
     {"a field in a sorted table", lie_cross_table, "cross32"},
+    {"a field half in a sorted table", lie_cross_into, "cross32"},
+    {"a field half in a region", lie_cross_chunks, "cross32"},
     {"block of a field", lie_cross_block, "cross32_blocks"},
     {"count of blocks of fields", lie_cross_count, "cross32_blocks"},
     {"kind of table", lie_kind, "cross table kind"},

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which blocks of a kernel slide: only gaps whose memory the kernel gets; and which addresses tell their block. */
+#include <stddef.h>
+
+#include "prepare/shuffle/slides.h"
+#include "work_builder.h"
+
+#define BLOCKS 5u
+#define END 0x9000u
+#define FIELD 0x4100u /* in read-only data */
+#define HUGE_PAGE 0x200000u
+
+struct place {
+	const char *symbol;
+	uint32_t offset;
+};
+
+/* Of Debian's kernels, in their order. */
+static const struct place places[] = {
+    {"_etext", 0x3800},
+    {"__start_rodata", 0x4000},
+    {"__end_rodata", 0x4800},
+    {"_sdata", 0x5000},
+    {"__init_begin", 0x5800},
+    {"_sinittext", 0x6000},
+    {"__init_end", 0x7000},
+    {"__start_bss_decrypted_unused", 0x7800},
+    {"__end_bss_decrypted", 0x8000},
+    {"__end_of_kernel_reserve", 0x8000},
+    {"__brk_base", 0x8000},
+};
+#define PLACES (sizeof places / sizeof *places)
+
+/*
+ * A kernel with one of these symbols at another offset, or without it if that is 0; and with a section of a page that
+ * ends there, unless it is 0.
+ */
+static struct builder *kernel(const struct place *other, uint32_t end)
+{
+	struct builder *b = build(0x3000);
+
+	b->image.section_count = 1; /* .text alone: what is behind it lies in no section */
+	if (end)
+		set_section(b, ".table", end - 0x800, 0x800, SHF_ALLOC);
+	for (size_t i = 0; i < PLACES; i++) {
+		bool changed = other && !strcmp(other->symbol, places[i].symbol);
+
+		if (!changed || other->offset)
+			add_symbol(b, changed ? other->offset : places[i].offset, places[i].symbol);
+	}
+	return b;
+}
+
+static void gaps_come_back_or_are_none(void **state)
+{
+	static const struct {
+		struct place other;
+		uint32_t none; /* a bit for each block that has no gap before it */
+		uint32_t end;
+	} cases[] = {
+	    {{"_text", 0}, 0, 0},
+	    {{"_text", 0}, 1, 0x4000},
+	    {{"_text", 0}, 2, 0x5000},
+	    {{"_text", 0}, 4, 0x6000},
+	    {{"_text", 0}, 8, 0x7000},        /* a table that ends with .init: the end would go with .bss */
+	    {{"_text", 0}, 0, 0x8000},        /* .bss ends where .brk begins */
+	    {{"_etext", 0x4000}, 1, 0},       /* text ends where read-only data begins: 6.12 */
+	    {{"__end_rodata", 0x5000}, 2, 0}, /* likewise */
+	    {{"__init_begin", 0x6000}, 4, 0}, /* no per-CPU template: one processor */
+	    /* no CONFIG_AMD_MEM_ENCRYPT: nothing behind .bss is freed */
+	    {{"__start_bss_decrypted_unused", 0x8000}, 16, 0},
+	    {{"__start_bss_decrypted_unused", 0}, 16, 0},
+	    {{"__end_bss_decrypted", 0}, 16, 0},
+	    {{"__end_bss_decrypted", 0x7c00}, 16, 0},
+	    {{"__end_of_kernel_reserve", 0x7c00}, 0, 0},
+	    {{"__end_of_kernel_reserve", 0}, 0, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct builder *b = kernel(&cases[i].other, cases[i].end);
+
+		assert_int_equal(slides_find_blocks(&b->work, &b->error), 0);
+		assert_string_equal(b->result.slides.none, "");
+		assert_int_equal(b->result.slides.block_count, BLOCKS + 1);
+		for (uint32_t k = 0; k < BLOCKS; k++)
+			if ((b->result.slides.block[k + 1].gaps == 1) != (cases[i].none >> k & 1))
+				fail_msg("%s at %x: block %u has %u gaps", cases[i].other.symbol, cases[i].other.offset,
+					 k + 1, b->result.slides.block[k + 1].gaps);
+		tear_down(b);
+	}
+}
+
+/* An address is at most the end rounded up to a huge page; one farther out has no block, and the kernel no slides. */
+static void addresses_past_the_end(void **state)
+{
+	static const struct {
+		uint64_t value;
+		bool slides;
+	} cases[] = {
+	    {LINK + END, true},
+	    {LINK + END + HUGE_PAGE - 1, true},
+	    {LINK + END + HUGE_PAGE, false},
+	    {LINK + (64 << 20), false},
+	    {0, true}, /* of a per-CPU variable */
+	    {LINK - 16, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (unsigned width = 4; width <= 8; width += 4) {
+			struct builder *b = kernel(NULL, 0);
+
+			b->relocs[width == 8 ? 0 : 1][0] = FIELD;
+			*(width == 8 ? &b->image.reloc64.count : &b->image.reloc32.count) = 1;
+			memcpy(b->work.bytes + FIELD, &cases[i].value, width);
+			assert_int_equal(slides_find_blocks(&b->work, &b->error), 0);
+			assert_int_equal(slides_finish(&b->work, &b->error), 0);
+			if ((b->result.slides.block_count != 0) != cases[i].slides)
+				fail_msg("%llx, %u bytes: %s", (unsigned long long)cases[i].value, width,
+					 b->result.slides.none);
+			assert_true(cases[i].slides || strstr(b->result.slides.none, "far past the image"));
+			free(b->result.slides.cross);
+			tear_down(b);
+		}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(gaps_come_back_or_are_none),
+	    cmocka_unit_test(addresses_past_the_end),
+	};
+	return cmocka_run_group_tests_name("slide-blocks", tests, NULL, NULL);
+}
