@@ -3,6 +3,9 @@
 #include "load/slides.h"
 #include "load/vector.h"
 
+#define WINDOW_MAX                                                                                                     \
+	(UINT64_C(1) << 30) /* the most that a kernel's addresses span (arch/x86/include/asm/page_64_types.h) */
+
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error)
 {
 	int status = riffle_layout_check_slides(layout, load->plan, error);
@@ -37,27 +40,36 @@ void riffle_slides_of(const struct load *load, struct slides_batch *batch)
  * of a table leads to one block, or from one to the next in long runs.
  */
 struct found {
-	uint32_t from, bytes, slide;
+	uint64_t from;
+	uint32_t bytes, slide;
 };
 
-/* False if the offset means nothing. */
-static bool find_block(const struct load *load, struct found *found, uint64_t offset)
+/*
+ * What an entry of a table leads to. Kernels' names include places outside the image but in their window: after its
+ * end, which go with the last block (7.0 names the strings of .modinfo), and before, which stay. False if it is further
+ * away: that is a per-CPU variable, which is among the inverse relocations.
+ */
+static bool find_block(const struct load *load, struct found *found, uint64_t target)
 {
 	uint32_t b;
 
-	if (!slides_is_target(load, offset))
+	if (target + WINDOW_MAX >= 2 * WINDOW_MAX)
 		return false;
-	b = slides_block_at(load, offset);
+	if (target >= WINDOW_MAX) {
+		*found = (struct found){.from = -WINDOW_MAX, .bytes = WINDOW_MAX};
+		return true;
+	}
+	b = slides_block_at(load, target);
 	found->from = b ? load->plan->blocks[b].image_offset : 0;
 	found->bytes =
-	    (b + 1 < load->block_count ? load->plan->blocks[b + 1].image_offset : slides_limit(load)) - found->from;
+	    (uint32_t)((b + 1 < load->block_count ? load->plan->blocks[b + 1].image_offset : WINDOW_MAX) - found->from);
 	found->slide = load->slide[b];
 	return true;
 }
 
 /*
- * A distance to outside the image is one to a per-CPU variable, which is among the inverse relocations. Distances are
- * modulo 2^32: the image is less than 1 GiB long, so what lies before it is far after it.
+ * Distances are modulo 2^32: an offset is less than 1 GiB and a distance less than 2 GiB, so places before the image
+ * are above all others.
  */
 HOT void follow_distances(const struct load *load, struct found *found, uint8_t *field, uint32_t at, uint32_t count,
 			  uint32_t stride)
@@ -67,7 +79,8 @@ HOT void follow_distances(const struct load *load, struct found *found, uint8_t 
 	for (uint32_t i = 0; i < count; i++, field += stride, at += stride) {
 		uint32_t value = riffle_get32(field), target = at + value;
 
-		if (target - found->from < found->bytes || find_block(load, found, target))
+		if (target - (uint32_t)found->from < found->bytes ||
+		    find_block(load, found, at + (uint64_t)(int64_t)(int32_t)value))
 			riffle_put32(field, value + found->slide - own);
 	}
 }
@@ -82,7 +95,7 @@ typedef int32_t signed_vector __attribute__((vector_size(16), aligned(1), may_al
 HOT bool lead_to_found(const struct found *found, const uint8_t *field, uint32_t at)
 {
 	/* the offset in that block, as an unsigned number less 2^31: vectors compare signed ones */
-	uint32_t bias = at - found->from - INT32_MIN;
+	uint32_t bias = at - (uint32_t)found->from - INT32_MIN;
 	riffle_vector add = {bias, bias + 4, bias + 8, bias + 12}, four = {16, 16, 16, 16};
 	int32_t last = (int32_t)(found->bytes - 1 - INT32_MIN);
 	signed_vector most = {last, last, last, last}, past = {0};
