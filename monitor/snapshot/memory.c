@@ -250,18 +250,29 @@ static int make_set(struct page_set *set, uint64_t **owner, const struct guest_m
 }
 
 /*
- * Whoever writes a page from now on, it is in KVM's log or has the monitor's mark. A mark is made before the page is
- * written, which may be after it was copied here: so the marks stay, and all marked pages are written again.
+ * Whoever writes a page from now on, it is in KVM's log or has the monitor's mark. So this comes before the search for
+ * touched pages: one that is touched later than it was looked at is in the log.
+ */
+static int start_log(const struct vm *vm, struct memory_save *save, struct riffle_error *error)
+{
+	struct page_set taken;
+	int status = make_set(&taken, &save->taken, &vm->memory, error);
+
+	return status ? status : add_logged(&taken, vm, error);
+}
+
+/*
+ * A mark of the monitor is made before the page is written, which may be after it was copied here: so the marks stay,
+ * and all marked pages are written again.
  */
 static int copy_running(const struct vm *vm, struct memory_save *save, const struct writing *w,
 			struct riffle_error *error)
 {
-	struct page_set taken, copied;
+	struct page_set copied;
 	int status;
 
-	if ((status = make_set(&taken, &save->taken, &vm->memory, error)) ||
-	    (status = make_set(&copied, &save->copied, &vm->memory, error)) ||
-	    (status = add_logged(&taken, vm, error)) || (status = set_size(&vm->memory, save, error)))
+	if ((status = make_set(&copied, &save->copied, &vm->memory, error)) ||
+	    (status = set_size(&vm->memory, save, error)))
 		return status;
 	return write_pages(w, save, &copied, error);
 }
@@ -302,7 +313,8 @@ int memory_save_prepare(const struct vm *vm, struct memory_save *save, struct ri
 	/* without a pagemap this would read, and so allocate, all of the guest's memory */
 	if ((save->changed && !memory->unsaved) || !save->fresh || save->pagemap_fd < 0)
 		return 0;
-	if ((status = make_set(&set, &owner, memory, error)))
+	if ((memory->dirty && (status = start_log(vm, save, error))) ||
+	    (status = make_set(&set, &owner, memory, error)))
 		return status;
 
 	const struct writing w = {.set = &set, .start = guest_memory_start(memory), .leave_holes = true};
