@@ -147,5 +147,10 @@ int main(void)
 	    cmocka_unit_test(test_kick_alone),
 	    cmocka_unit_test(test_threads),
 	};
+
+	/* whatever started this may ignore some, like nohup */
+	for (int number = 1; number <= SIGRTMAX; number++)
+		if (number < __SIGRTMIN || number >= SIGRTMIN)
+			signal(number, SIG_DFL);
 	return cmocka_run_group_tests_name("thread", tests, NULL, NULL);
 }
