@@ -19,24 +19,61 @@ static int out_of_memory(struct riffle_error *error)
 	return riffle_fail(error, RIFFLE_ERR_MEMORY, "verify", "out of memory");
 }
 
+/* Where the next bytes like those of LKGS with a register are (f2 0f 00 /6), in [bytes, end); NULL: nowhere. */
+static const uint8_t *find_lkgs(const uint8_t *bytes, const uint8_t *end)
+{
+	while ((bytes = memmem(bytes, (size_t)(end - bytes), "\xf2\x0f\x00", 3)) && end - bytes > 3) {
+		if (bytes[3] >> 3 == 0x1e)
+			return bytes;
+		bytes++;
+	}
+	return NULL;
+}
+
+static bool is_no_lkgs(const struct verify *v, const uint8_t *hit)
+{
+	for (uint32_t i = 0; i < v->no_lkgs_count; i++)
+		if (v->no_lkgs[i] == hit - v->bytes)
+			return true;
+	return false;
+}
+
 /*
- * LKGS with a register (f2 0f 00 /6) is newer than binutils 2.40, which loses step over it: to objdump it is a nop of
- * its length. Should these bytes ever be part of another instruction, that one is lost loudly: its reference is
- * missing.
+ * LKGS is newer than binutils 2.40, which loses step over it: to objdump it is a nop of its length. Where that turns
+ * out to be part of other instructions (a distance and a lock prefix), it is left alone in the next pass.
  */
 static void write_code(const struct verify *v, const struct code *c, FILE *out)
 {
 	static const uint8_t nop4[] = {0x0f, 0x1f, 0x40, 0x00};
 	const uint8_t *bytes = v->bytes + c->offset, *end = bytes + c->bytes, *hit;
 
-	while ((hit = memmem(bytes, (size_t)(end - bytes), "\xf2\x0f\x00", 3)) && end - hit > 3) {
-		bool lkgs = hit[3] >> 3 == 0x1e;
-
+	while ((hit = find_lkgs(bytes, end))) {
 		fwrite(bytes, 1, (size_t)(hit - bytes), out);
-		fwrite(lkgs ? nop4 : hit, 1, 4, out);
+		fwrite(is_no_lkgs(v, hit) ? hit : nop4, 1, 4, out);
 		bytes = hit + 4;
 	}
 	fwrite(bytes, 1, (size_t)(end - bytes), out);
+}
+
+/* Adds those that no instruction began at, of what objdump has shown. True if there is one. */
+static bool find_no_lkgs(struct verify *v)
+{
+	uint32_t before = v->no_lkgs_count;
+
+	for (unsigned i = 0; i < v->code_count; i++) {
+		const uint8_t *end = v->bytes + v->code[i].offset + v->code[i].bytes;
+		const uint8_t *hit = v->bytes + v->code[i].offset;
+
+		for (; (hit = find_lkgs(hit, end)); hit += 4) {
+			uint32_t at = (uint32_t)(hit - v->bytes);
+
+			if (at >= v->shown[i] || bit_get(v->start, at) || is_no_lkgs(v, hit))
+				continue;
+			if (v->no_lkgs_count < sizeof v->no_lkgs / sizeof *v->no_lkgs)
+				v->no_lkgs[v->no_lkgs_count++] = at;
+		}
+	}
+	return v->no_lkgs_count != before;
 }
 
 /*
@@ -241,6 +278,7 @@ static int read_lines(struct verify *v, FILE *from, uint8_t part, verify_progres
 			uint32_t end = same ? at : code->offset + code->bytes;
 
 			status = take(v, &line, offset, end, part, error);
+			v->shown[code - v->code] = end;
 			if (progress && (done ^ (done + end - offset)) >> 18)
 				progress(opaque, done, all);
 			done += end - offset;
@@ -332,12 +370,13 @@ static int restart_behind_holes(struct verify *v, struct riffle_error *error)
 }
 
 /* Out of step behind one hole it may not have seen the next, so it reads all again, as often as there are holes to
- * mend. */
+ * mend, or LKGS that is none. */
 #define PASSES_MAX 8
 
 int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error)
 {
 	size_t known = v->ref_count, bits = v->image_bytes / 8 + 1;
+	bool again = true;
 	uint32_t restarts;
 	uint8_t part;
 	int status = verify_new_part(v, "code", 0, 0, &part, error);
@@ -347,18 +386,21 @@ int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque
 	v->padding = malloc(bits);
 	if (!v->start || !v->stop || !v->padding)
 		return out_of_memory(error);
-	for (unsigned pass = 0; pass < PASSES_MAX && !status; pass++) {
+	for (unsigned pass = 0; pass < PASSES_MAX && !status && again; pass++) {
 		memset(v->start, 0, bits);
 		memset(v->stop, 0, bits);
 		memset(v->padding, 0, bits);
+		memset(v->shown, 0, sizeof v->shown);
 		v->ref_count = known;
 		v->part[part].fields = 0;
 		restarts = v->restart_count;
 		status = run_objdump(v, part, progress, opaque, error);
-		if (!status)
+		again = find_no_lkgs(v);
+		if (again && pass + 1 < PASSES_MAX) /* whatever the error, it may be due to that */
+			status = 0;
+		else if (!status)
 			status = restart_behind_holes(v, error);
-		if (restarts == v->restart_count)
-			break;
+		again |= restarts != v->restart_count;
 	}
 	return status;
 }

@@ -96,6 +96,9 @@ struct verify {
 	uint8_t *padding;  /* one bit per byte: at the start of a nop or int3 */
 	uint32_t *restart; /* where a decoder must resynchronise, in addition to symbols: replacements */
 	uint32_t restart_count;
+	uint32_t no_lkgs[16]; /* bytes that look like LKGS and are part of other instructions */
+	uint32_t no_lkgs_count;
+	uint32_t shown[CODE_MAX]; /* where what objdump has shown of each section ends */
 
 	struct sorted extable, orc, mcount;
 	struct part part[PARTS_MAX];

@@ -415,6 +415,34 @@ static void test_code(void **state)
 	verify_close(v);
 }
 
+/* The last bytes of a distance and the prefix after it look like LKGS; the first of two such is also part of a mov. */
+static void test_no_lkgs(void **state)
+{
+	static const uint8_t like[] = {
+	    0xb8, 0xf2, 0x0f, 0x00, 0xf0,                         /* 00: mov $0xf0000ff2, %eax */
+	    0xe8, 0x7b, 0xf2, 0x0f, 0x00,                         /* 05: call */
+	    0xf0, 0x48, 0x83, 0x05, 0x60, 0x66, 0x09, 0x00, 0x01, /* 0a: lock addq $1, 0x96660(%rip) */
+	    0xf2, 0x0f, 0x00, 0xf7,                               /* 13: lkgs %edi */
+	    0xe8, 0xe4, 0xff, 0xff, 0xff, 0xc3,                   /* 17: call 00; ret */
+	    0xcc, 0xcc, 0xcc,
+	};
+	static const uint32_t fields[] = {0x1006, 0x100e, 0x1018}, targets[] = {0x100285, 0x97673, 0x1000};
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x200000);
+
+	(void)state;
+	memcpy(v->bytes + 0x1000, like, sizeof like);
+	disassemble(v, sizeof like);
+	assert_int_equal(v->ref_count, 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(v->ref[i].field, fields[i]);
+		assert_int_equal(v->ref[i].target, targets[i]);
+		assert_int_equal(v->ref[i].kind, REF_PC32);
+	}
+	assert_int_equal(v->no_lkgs_count, 2);
+	verify_close(v);
+}
+
 /* As lld fills holes between sections: objdump leaves the first one byte late, and after a fix the second as well. */
 static void test_holes(void **state)
 {
@@ -500,7 +528,8 @@ int main(void)
 	    cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_unsorted_tables),
 	    cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_kallsyms_moved),
 	    cmocka_unit_test(test_code),          cmocka_unit_test(test_holes),
-	    cmocka_unit_test(test_seals),         cmocka_unit_test(test_part_names),
+	    cmocka_unit_test(test_no_lkgs),       cmocka_unit_test(test_seals),
+	    cmocka_unit_test(test_part_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
