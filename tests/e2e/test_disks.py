@@ -56,7 +56,8 @@ def test_other_kernels(fetch_kernel, tmp_path, name, cpus, append):
     lines = r.stdout.replace("\r", "").splitlines()
     assert [line for line in lines if line in {f"{check}: ok" for check in CHECKS}] == [f"{c}: ok" for c in checks], \
         r.stdout + r.stderr
-    assert r.returncode == 0
+    # without ACPI it cannot power off, and resets itself
+    assert r.returncode == (3 if name == "lupine" else 0)
 
 
 @LONG
