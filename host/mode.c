@@ -29,6 +29,13 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide)
 	return false;
 }
 
+const char *mode_no_slides(const struct riffle_header *header)
+{
+	if (header->no_slides[0])
+		return header->no_slides;
+	return header->no_shuffle[0] ? header->no_shuffle : "it was prepared without blocks";
+}
+
 const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide)
 {
 	*automatic = !strcmp(value, "auto");

@@ -103,10 +103,7 @@ static int need_blocks(struct machine *m, struct riffle_error *error)
 		return 0;
 	m->blame = m->config.kernel;
 	snprintf(m->words, sizeof m->words, "the sections of this kernel cannot slide apart (%s)%s",
-		 header->no_slides[0]    ? header->no_slides
-		 : header->no_shuffle[0] ? header->no_shuffle
-					 : "it was prepared without blocks",
-		 header->flags & RIFFLE_KERNEL_RELOCATABLE ? "; without +slide it boots" : "");
+		 mode_no_slides(header), header->flags & RIFFLE_KERNEL_RELOCATABLE ? "; without +slide it boots" : "");
 	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", m->words);
 }
 

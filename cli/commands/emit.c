@@ -95,9 +95,7 @@ static int choose_mode(struct emit *emit)
 	}
 	if (o->slide && !emit->kernel.plan.block_count) {
 		snprintf(emit->words, sizeof emit->words, "the sections of this kernel cannot slide apart (%s)",
-			 header->no_slides[0]    ? header->no_slides
-			 : header->no_shuffle[0] ? header->no_shuffle
-						 : "it was prepared without blocks");
+			 mode_no_slides(header));
 		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", emit->words);
 	}
 	emit->layout.slide_count = o->slide ? emit->kernel.plan.block_count : 0;

@@ -422,9 +422,7 @@ static int choose_mode(struct job *job)
 	if (o->slide && !plan->block_count) {
 		job->blame = o->kernel;
 		snprintf(job->words, sizeof job->words, "the sections of this kernel cannot slide apart (%s)",
-			 plan->header->no_slides[0]    ? plan->header->no_slides
-			 : plan->header->no_shuffle[0] ? plan->header->no_shuffle
-						       : "it was prepared without blocks");
+			 mode_no_slides(plan->header));
 		return riffle_fail(&job->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", job->words);
 	}
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])

@@ -3,8 +3,8 @@
 #include "load/slides.h"
 #include "load/vector.h"
 
-#define WINDOW_MAX                                                                                                     \
-	(UINT64_C(1) << 30) /* the most that a kernel's addresses span (arch/x86/include/asm/page_64_types.h) */
+/* the most that a kernel's addresses span (arch/x86/include/asm/page_64_types.h) */
+#define WINDOW_MAX (UINT64_C(1) << 30)
 
 int riffle_slides_begin(struct load *load, const struct riffle_layout *layout, struct riffle_error *error)
 {

@@ -22,8 +22,7 @@
 #define ODD_RUN_WORDS 8u /* the same of words that are not aligned */
 #define OBJECT_WORDS 4u
 #define SECTION_WORDS 3u
-#define NOPS_MIN 4u /* fewer bytes could be part of something else */
-#define CODE_ALIGN 16u
+#define NOPS_MIN 4u      /* fewer bytes could be part of something else */
 #define MEMBER_BYTES 16u /* up to here a member of a variable is near its beginning */
 #define ORIGINS 4u       /* where a distance may count from: its own place, and so many words before it, less one */
 
@@ -116,7 +115,7 @@ static void know_nops(struct census *c, const struct shuffle_unread *unread)
 
 		fill = bytes ? fill + bytes : 0;
 		at += bytes ? bytes : 1;
-		if (fill >= NOPS_MIN && (at % CODE_ALIGN == 0 || at == end))
+		if (fill >= NOPS_MIN && (at % SHUFFLE_ALIGN == 0 || at == end))
 			know(c, at - fill, fill);
 	}
 }
