@@ -5,15 +5,17 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "io.h"
 
-enum { PAGE = 4096, MEGABYTE = 1 << 20, DISK = 64 << 20, DEPTH = 32 };
+enum { PAGE = 4096, MEGABYTE = 1 << 20, HUGE_PAGE = 2 << 20, DISK = 64 << 20, DEPTH = 32 };
 
 static int disk = -1;
-static uint8_t *buffer;
+static uint8_t *buffer; /* of pages that lie anywhere */
+static uint8_t *huge;   /* one huge page, in which a transfer has one segment */
 static aio_context_t context;
 static uint32_t seed;
 
@@ -77,18 +79,38 @@ static void read_deep(unsigned count)
 	}
 }
 
-static void read_megabytes(unsigned count)
+static void read_megabytes_into(uint8_t *memory, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (pread(disk, buffer, MEGABYTE, (off_t)(i % 64) * MEGABYTE) != MEGABYTE)
+		if (pread(disk, memory, MEGABYTE, (off_t)(i % 64) * MEGABYTE) != MEGABYTE)
 			die("pread");
+}
+
+static void write_megabytes_from(const uint8_t *memory, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (pwrite(disk, memory, MEGABYTE, (off_t)(i % 64) * MEGABYTE) != MEGABYTE)
+			die("pwrite");
+}
+
+static void read_megabytes(unsigned count)
+{
+	read_megabytes_into(buffer, count);
 }
 
 static void write_megabytes(unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		if (pwrite(disk, buffer, MEGABYTE, (off_t)(i % 64) * MEGABYTE) != MEGABYTE)
-			die("pwrite");
+	write_megabytes_from(buffer, count);
+}
+
+static void read_huge(unsigned count)
+{
+	read_megabytes_into(huge, count);
+}
+
+static void write_huge(unsigned count)
+{
+	write_megabytes_from(huge, count);
 }
 
 static void flush(unsigned count)
@@ -104,6 +126,8 @@ const struct io_row disk_rows[] = {
     {"write 4K, depth 1", write_pages, 1},
     {"read, a MB", read_megabytes, 16},
     {"write, a MB", write_megabytes, 16},
+    {"read, a MB, huge page", read_huge, 16},
+    {"write, a MB, huge page", write_huge, 16},
     {"flush", flush, 1},
     {0},
 };
@@ -120,6 +144,9 @@ bool disk_begin(void)
 	if (posix_memalign((void **)&buffer, PAGE, MEGABYTE) || syscall(SYS_io_setup, (long)DEPTH, &context))
 		die("memory");
 	memset(buffer, 1, MEGABYTE);
+	if (posix_memalign((void **)&huge, HUGE_PAGE, HUGE_PAGE) || madvise(huge, HUGE_PAGE, MADV_HUGEPAGE))
+		die("huge page");
+	memset(huge, 1, HUGE_PAGE);
 	seed = 1;
 	return true;
 }
