@@ -269,7 +269,8 @@ def test_microvm_without_acpi(forms, guest_initrd, tmp_path):
 @long_only
 def test_microvm_under_kvm(forms, guest_initrd, tmp_path):
     """QEMU in the box, slow enough for Linux to complain."""
-    more = {"machine": "microvm", "append": "reboot=t watchdog_thresh=60", "seconds": 300}
+    more = {"machine": "microvm", "append": "reboot=t watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120",
+            "seconds": 300}
     guests = {"self-shuffling": Machine(self_elf(forms), **more), "emitted": emitted(forms, tmp_path, **more)}
     for guest in boot_in_box(guests, guest_initrd, tmp_path).values():
         is_well(guest)

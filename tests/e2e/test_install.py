@@ -101,15 +101,15 @@ def test_meson_install_where_nobody_may_write(tmp_path):
     build, prefix, destdir = tmp_path / "build", tmp_path / "file" / "prefix", tmp_path / "file" / "destdir"
     output("meson", "setup", f"-Dprefix={prefix}", ROOT, build)
     environment = {k: v for k, v in os.environ.items() if k != "DESTDIR"}
-    for command, variables, where in (
-            (["meson", "install", "-C", build], {}, prefix),
-            (["meson", "install", "--destdir", destdir], {}, destdir),
-            (["ninja", "install"], {"DESTDIR": str(destdir)}, destdir)):
+    for command, variables in (
+            (["meson", "install", "-C", build], {}),
+            (["meson", "install", "--destdir", destdir], {}),
+            (["ninja", "install"], {"DESTDIR": str(destdir)})):
         r = subprocess.run(command, cwd=build, env=environment | variables, capture_output=True, text=True, timeout=300,
                            check=False)
         refused(r, tmp_path / "file")
         assert f"sudo meson install -C {build}\n" in r.stdout + r.stderr
-        assert f"riffle: prefix {prefix}: " in r.stdout + r.stderr, where
+        assert f"riffle: prefix {prefix}: " in r.stdout + r.stderr
     assert not list(build.rglob("riffle*.so*")) and not (build / "cli" / "riffle").exists()
     # a build is no installation
     assert "riffle: " not in output("ninja", "-C", build, "can-install")
@@ -131,6 +131,18 @@ def test_only_installations_are_checked(tmp_path, tool, arguments, checked):
         refused(r, tmp_path / "file" if "--destdir" not in arguments else "file")
     else:
         assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+
+
+def test_meson_may_ask_for_roots_rights_itself(tmp_path):
+    """By polkit, in Debian 12: told too, and left to meson."""
+    (tmp_path / "file").touch()
+    for name, text in (("pkexec", "exit 1"), ("meson", f"{ROOT}/tools/can-install build /p $PWD/file; exit $?")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for arguments, code in ((["install"], 0), (["install", "--destdir", "file"], 1)):
+        r = subprocess.run([tmp_path / "meson", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                           check=False, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert r.returncode == code and "riffle: prefix /p: " in r.stderr, r.stderr
 
 
 # ---- what the library is
