@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtual machine monitor that boots a kernel with its functions shuffled (FGKASLR), and the rest of what
- * tiny-monitor.c leaves out: an initrd, RAM in two ranges, loading with threads, a choice of tables, wiping the layout,
- * and a serial port that user space can print to.
+ * A virtual machine monitor that boots a kernel with its functions shuffled (FGKASLR) and its sections slid apart, and
+ * the rest of what tiny-monitor.c leaves out: an initrd, RAM in two ranges, loading with threads, a choice of tables,
+ * wiping the layout, and a serial port that user space can print to.
  *
  *     riffle prepare /boot/vmlinuz-... -o kernel.riffle
  *     cc -o fgkaslr-monitor fgkaslr-monitor.c $(pkg-config --cflags --libs riffle) -pthread
@@ -122,6 +122,7 @@ static void boot_kernel(const struct kernel *kernel, const struct riffle_machine
 
 	layout.order = calloc(plan->chunk_count, sizeof *layout.order);
 	layout.order_count = plan->chunk_count;
+	layout.slide_count = plan->block_count; /* 0, without slides, if this kernel's sections cannot slide */
 	if (!layout.order || !workspace)
 		err(EXIT_FAILURE, "memory");
 
@@ -139,8 +140,8 @@ static void boot_kernel(const struct kernel *kernel, const struct riffle_machine
 	riffle_wipe(&loaded, sizeof loaded);
 	free(layout.order);
 	free(workspace);
-	fprintf(stderr, "fgkaslr-monitor: %.60s: %u chunks in an order of their own\n", plan->header->kernel_version,
-		plan->chunk_count);
+	fprintf(stderr, "fgkaslr-monitor: %.60s: %u chunks in an order of their own, %u blocks slid apart\n",
+		plan->header->kernel_version, plan->chunk_count, plan->block_count);
 }
 
 /* Reads an initrd to the place that the library chooses, which depends only on sizes. */

@@ -23,6 +23,7 @@
 #include "common/hex.h"
 #include "host/input.h"
 #include "host/memory_size.h"
+#include "host/mode.h"
 #include "host/shown.h"
 #include "host/suggest.h"
 #include "kernel/analysed.h"
@@ -445,7 +446,7 @@ static int describe(struct inspection *i, struct subject *s, struct riffle_plan 
 		return status;
 	s->strength = &i->strength;
 	if (!plan->block_count)
-		snprintf(i->strength.no_slides, sizeof i->strength.no_slides, "%s", slides_why_not(plan));
+		snprintf(i->strength.no_slides, sizeof i->strength.no_slides, "%s", mode_no_slides(plan->header));
 	else if (!s->fits_slid)
 		riffle_error_format(&s->unfit_slid, i->strength.no_slides, sizeof i->strength.no_slides);
 	return strength_account_make(&i->strength, i->analysed.image, &s->account, &i->error);

@@ -6,26 +6,21 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char *block_name(uint32_t kind)
-{
-	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text", [RIFFLE_BLOCK_RODATA] = "read_only_data",
-					    [RIFFLE_BLOCK_DATA] = "data", [RIFFLE_BLOCK_INIT] = "init",
-					    [RIFFLE_BLOCK_BSS] = "bss",   [RIFFLE_BLOCK_BRK] = "brk"};
+#include "host/mode.h"
 
-	return kind && kind < sizeof names / sizeof *names ? names[kind] : "other";
-}
-
-const char *slides_why_not(const struct riffle_plan *plan)
+/* A block's name as a key of JSON: "read_only_data". */
+static void json_block_name(char name[32], uint32_t kind)
 {
-	if (plan->block_count)
-		return "";
-	return plan->header->no_slides[0] ? plan->header->no_slides : "it was prepared without blocks";
+	snprintf(name, 32, "%s", block_name(kind));
+	for (char *c = name; *c; c++)
+		if (*c == ' ' || *c == '-')
+			*c = '_';
 }
 
 void print_slides_summary(const struct riffle_plan *plan)
 {
 	if (!plan->block_count) {
-		printf("%-17s impossible: %s\n", "slides", slides_why_not(plan));
+		printf("%-17s impossible: %s\n", "slides", mode_no_slides(plan->header));
 		return;
 	}
 	printf("%-17s %" PRIu32 " blocks, with gaps up to %.1f MiB:", "slides", plan->block_count,
@@ -41,16 +36,18 @@ json_t *slides_json(const struct riffle_plan *plan)
 	json_t *object = json_pack("{s:b}", "possible", plan->block_count != 0), *blocks = json_array();
 
 	if (!plan->block_count) {
-		json_object_set_new(object, "reason", json_string(slides_why_not(plan)));
+		json_object_set_new(object, "reason", json_string(mode_no_slides(plan->header)));
 		json_decref(blocks);
 		return object;
 	}
 	for (uint32_t i = 0; i < plan->block_count; i++) {
 		const struct riffle_block *b = &plan->blocks[i];
+		char name[32];
 
-		json_array_append_new(blocks, json_pack("{s:s, s:I, s:I, s:I}", "block", block_name(b->kind),
-							"image_offset", (json_int_t)b->image_offset, "gap_align",
-							(json_int_t)b->align, "gaps", (json_int_t)b->gaps));
+		json_block_name(name, b->kind);
+		json_array_append_new(blocks, json_pack("{s:s, s:I, s:I, s:I}", "block", name, "image_offset",
+							(json_int_t)b->image_offset, "gap_align", (json_int_t)b->align,
+							"gaps", (json_int_t)b->gaps));
 	}
 	json_object_set_new(object, "bytes_most", json_integer((json_int_t)plan->slide_max));
 	json_object_set_new(object, "blocks", blocks);

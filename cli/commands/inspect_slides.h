@@ -7,9 +7,6 @@
 
 #include <riffle/plan.h>
 
-/* Why sections cannot slide; "" if they can. Plain letters, valid as long as the plan. */
-const char *slides_why_not(const struct riffle_plan *plan);
-
 void print_slides_summary(const struct riffle_plan *plan);
 json_t *slides_json(const struct riffle_plan *plan);
 

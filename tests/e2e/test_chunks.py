@@ -192,6 +192,9 @@ def test_account_of_a_kernel_that_cannot_be_shuffled(programs):
         assert r.returncode == 0 and re.search(r"^shuffle +impossible: \w", r.stdout, re.M), r
         told = json.loads(programs.riffle("inspect", "--json", *options, "kernel").stdout)
         assert told["shuffle"]["possible"] is False and told["shuffle"]["reason"]
+        # slides have no reason of their own where nothing was looked for
+        assert told["slides"] == {"possible": False, "reason": told["shuffle"]["reason"]}
+        assert f"slides            impossible: {told['slides']['reason']}\n" in r.stdout or options, r.stdout
     for junk in (b"", b"junk" * 5000):
         (programs.directory / "junk").write_bytes(junk)
         failed(programs.riffle("inspect", "--chunks", "junk"), "junk: ")

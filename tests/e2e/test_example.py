@@ -93,14 +93,19 @@ def shuffled(monitors, prepared, guest_initrd):
 def test_functions_are_shuffled_anew_at_each_boot(shuffled):
     (first, first_code, second, second_code, _), told = shuffled
     assert (first_code, second_code) == ("0", "0"), told
-    orders, offsets = set(), set()
+    orders, offsets, distances = set(), set(), set()
     for console in (first, second):
         assert "guest: INIT REACHED" in console, console[-4000:]
         assert "Oops" not in console, console[-4000:]
         orders.add(re.search(r"kallsyms symbols=\d+ order=([0-9a-f]+)", console).group(1))
         offsets.add(re.search(r"Kernel Offset: (0x[0-9a-f]+)", console).group(1))
+        # read-only data, data and .bss from the text
+        code, *starts = (int(re.search(rf"^guest: kernel_{part}=([0-9a-f]+)-", console, re.M).group(1), 16)
+                         for part in ("code", "rodata", "data", "bss"))
+        distances.add(tuple(start - code for start in starts))
     assert len(orders) == 2, "one order of functions at two boots"
-    assert len(re.findall(r"fgkaslr-monitor: 6\.1\S* .* chunks in an order of their own", told)) == 2
+    assert len(distances) == 2, "sections at the same distances at two boots"
+    assert len(re.findall(r"fgkaslr-monitor: 6\.1\S* .* chunks in an order of their own, 6 blocks slid apart", told)) == 2
     assert not any(o in told for o in offsets)
 
 

@@ -78,14 +78,71 @@ def test_pkg_config_file_is_valid(tree):
     assert tree.pkg_config("--libs", "riffle") == [f"-L{tree.libdir}", "-lriffle"]
 
 
-def test_installing_where_nobody_may_write_is_one_clear_error(tmp_path):
-    """Also as root, who may write anywhere: a path below a file can never be written."""
+# ---- where nobody may write: below a file, also for root
+
+
+def refused(r, where):
+    told = r.stdout + r.stderr
+    assert r.returncode and "Traceback" not in told, told
+    assert told.count("riffle: prefix ") == 1 and f": {where}: cannot be written to by " in told, told
+    assert "as root: " in told and " -Dprefix=$HOME/.local, " in told, told
+
+
+def test_make_install_where_nobody_may_write(tmp_path):
     (tmp_path / "file").touch()
     r = subprocess.run([ROOT / "tools" / "install", BUILD], capture_output=True, text=True, timeout=60, check=False,
                        env=os.environ | {"DESTDIR": str(tmp_path / "file")})
-    assert r.returncode == 1
-    assert str(tmp_path / "file") in r.stderr and "PREFIX=" in r.stderr and "root" in r.stderr
-    assert "Traceback" not in r.stderr + r.stdout
+    refused(r, tmp_path / "file")
+
+
+def test_meson_install_where_nobody_may_write(tmp_path):
+    """By a build directory of its own, since meson builds before it installs: this refusal comes before anything is built."""
+    (tmp_path / "file").touch()
+    build, prefix, destdir = tmp_path / "build", tmp_path / "file" / "prefix", tmp_path / "file" / "destdir"
+    output("meson", "setup", f"-Dprefix={prefix}", ROOT, build)
+    environment = {k: v for k, v in os.environ.items() if k != "DESTDIR"}
+    for command, variables in (
+            (["meson", "install", "-C", build], {}),
+            (["meson", "install", "--destdir", destdir], {}),
+            (["ninja", "install"], {"DESTDIR": str(destdir)})):
+        r = subprocess.run(command, cwd=build, env=environment | variables, capture_output=True, text=True, timeout=300,
+                           check=False)
+        refused(r, tmp_path / "file")
+        assert f"sudo meson install -C {build}\n" in r.stdout + r.stderr
+        assert f"riffle: prefix {prefix}: " in r.stdout + r.stderr
+    assert not list(build.rglob("riffle*.so*")) and not (build / "cli" / "riffle").exists()
+    # a build is no installation
+    assert "riffle: " not in output("ninja", "-C", build, "can-install")
+
+
+@pytest.mark.parametrize("tool, arguments, checked", [
+    ("meson", "install -C build", True), ("meson", "install --destdir=none", False), ("meson", "install -n", False),
+    ("meson", "compile -C install", False), ("meson", "install --destdir file/x", True), ("ninja", "-C build install", True),
+    ("ninja", "-C install", False), ("ninja", "-j 2 all", False), ("other", "install", False)])
+def test_only_installations_are_checked(tmp_path, tool, arguments, checked):
+    (tmp_path / "file").touch()
+    program = tmp_path / tool
+    # the second command keeps the shell from replacing itself with the first
+    program.write_text(f"#!/bin/sh\n{ROOT}/tools/can-install build /file/prefix $PWD/file/bin; code=$?\nexit $code\n")
+    program.chmod(0o755)
+    r = subprocess.run([program, *arguments.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+                       env={"PATH": os.environ["PATH"]})
+    if checked:
+        refused(r, tmp_path / "file" if "--destdir" not in arguments else "file")
+    else:
+        assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+
+
+def test_meson_may_ask_for_roots_rights_itself(tmp_path):
+    """By polkit, in Debian 12: told too, and left to meson."""
+    (tmp_path / "file").touch()
+    for name, text in (("pkexec", "exit 1"), ("meson", f"{ROOT}/tools/can-install build /p $PWD/file; exit $?")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for arguments, code in ((["install"], 0), (["install", "--destdir", "file"], 1)):
+        r = subprocess.run([tmp_path / "meson", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                           check=False, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert r.returncode == code and "riffle: prefix /p: " in r.stderr, r.stderr
 
 
 # ---- what the library is

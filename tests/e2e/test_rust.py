@@ -77,7 +77,7 @@ def test_example_boots_a_shuffled_kernel(cargo, kernels, tmp_path):
     assert r.returncode == 0, told + console[-4000:]
     assert "Linux version 6.1" in console
     assert re.search(r"Kernel panic - not syncing: VFS: Unable to mount root fs", console)
-    assert re.search(r"one of \d+ virtual and \d+ physical places, \d{4,} chunks", told)
+    assert re.search(r"one of \d+ virtual and \d+ physical places, \d{4,} chunks, 6 blocks", told)
     offset = re.search(r"Kernel Offset: (0x[0-9a-f]+) from 0xffffffff81000000", console)
     assert offset, console[-4000:]
     assert offset.group(1) not in told

@@ -39,7 +39,7 @@ LAYERS = {
     "api": ["api/mmds", "host", "kernel", "machine", "monitor/*"],
     "jailer": [],
     "cli": ["cli/*", "api", "host", "kernel", "machine", "monitor/*", "initramfs", "guest", "stage", "prepare/*"],
-    "bench": ["bench/*", "cli", "host", "kernel", "guest", "stage", "prepare/*", "monitor/*"],
+    "bench": ["cli/commands/emit_image.h", "bench/*", "cli", "host", "kernel", "guest", "stage", "prepare/*", "monitor/*"],
     "examples": [],
 }
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.M)

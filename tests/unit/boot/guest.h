@@ -77,6 +77,22 @@ static inline struct riffle_plan guest_plan(struct riffle_header *header)
 	return (struct riffle_plan){.header = header};
 }
 
+/* Walks the tables for one address; 0 when it is not mapped. */
+static inline uint64_t guest_entry_of(const struct guest *guest, uint64_t address)
+{
+	const uint64_t frame = UINT64_C(0x000ffffffffff000);
+	uint64_t entry = RIFFLE_BOOT_PML4 | 1;
+
+	for (int shift = 39; shift >= 21; shift -= 9) {
+		entry = riffle_get64(guest->low + (entry & frame) + (address >> shift & 511) * 8);
+		if (!(entry & 1))
+			return 0;
+		if (entry & 0x80)
+			return (entry & frame) == (address >> shift << shift) ? entry : 0;
+	}
+	return 0;
+}
+
 /* fails the test with the library's own words */
 static inline void expect_ok(int status, const struct riffle_error *error)
 {

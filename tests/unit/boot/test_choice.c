@@ -283,22 +283,6 @@ static void test_many_stretches(void **state)
 	guest_free(&guest);
 }
 
-/* Walks the tables for one address; 0 when it is not mapped. */
-static uint64_t entry_of(const struct guest *guest, uint64_t address)
-{
-	const uint64_t frame = UINT64_C(0x000ffffffffff000);
-	uint64_t entry = RIFFLE_BOOT_PML4 | 1;
-
-	for (int shift = 39; shift >= 21; shift -= 9) {
-		entry = riffle_get64(guest->low + (entry & frame) + (address >> shift & 511) * 8);
-		if (!(entry & 1))
-			return 0;
-		if (entry & 0x80)
-			return (entry & frame) == (address >> shift << shift) ? entry : 0;
-	}
-	return 0;
-}
-
 /* page tables cover every GiB that has RAM */
 static void test_ram_far_away(void **state)
 {
@@ -318,15 +302,15 @@ static void test_ram_far_away(void **state)
 		guest.machine.flags = gib_pages ? RIFFLE_MACHINE_GIB_PAGES : 0;
 		memset(guest.low, 0x5a, MIB);
 		expect_ok(write_to(&guest, &registers, 32 * MIB), &error);
-		assert_true(entry_of(&guest, 0));
-		assert_true(entry_of(&guest, 4 * GIB - 1));
-		assert_false(entry_of(&guest, 4 * GIB));
-		assert_false(entry_of(&guest, far - 1));
-		assert_true(entry_of(&guest, far));
-		assert_true(entry_of(&guest, far + 2 * GIB - 1));
-		assert_false(entry_of(&guest, far + 2 * GIB));
-		assert_false(entry_of(&guest, last - GIB));
-		assert_true(entry_of(&guest, last));
+		assert_true(guest_entry_of(&guest, 0));
+		assert_true(guest_entry_of(&guest, 4 * GIB - 1));
+		assert_false(guest_entry_of(&guest, 4 * GIB));
+		assert_false(guest_entry_of(&guest, far - 1));
+		assert_true(guest_entry_of(&guest, far));
+		assert_true(guest_entry_of(&guest, far + 2 * GIB - 1));
+		assert_false(guest_entry_of(&guest, far + 2 * GIB));
+		assert_false(guest_entry_of(&guest, last - GIB));
+		assert_true(guest_entry_of(&guest, last));
 	}
 	ram[1].address += MIB; /* beyond four levels */
 	expect_error(write_to(&guest, &registers, 32 * MIB), &error, RIFFLE_ERR_SPACE, "ram");

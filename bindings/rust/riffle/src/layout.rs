@@ -39,6 +39,21 @@ impl Mode {
     }
 }
 
+/// What a layout randomises: a mode, and whether the kernel's sections also slide apart. A mode alone is one without slides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Randomise {
+    /// From [`Mode::Kaslr`] up with slides.
+    pub mode: Mode,
+    /// Needs a plan with [`Plan::blocks`].
+    pub slides: bool,
+}
+
+impl From<Mode> for Randomise {
+    fn from(mode: Mode) -> Self {
+        Randomise { mode, slides: false }
+    }
+}
+
 /// From how many equally likely places a layout is drawn; this may be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
@@ -68,42 +83,49 @@ unsafe extern "C" fn fill(opaque: *mut c_void, buffer: *mut c_void, bytes: usize
 }
 
 impl Plan {
-    /// Counts the places that [`Plan::draw`] draws from.
-    pub fn slots(&self, memory: &Memory<'_>, mode: Mode) -> Result<Slots> {
+    /// Counts the places that [`Plan::draw`] draws from. Orders and gaps are not among them.
+    pub fn slots(&self, memory: &Memory<'_>, how: impl Into<Randomise>) -> Result<Slots> {
+        let how = how.into();
+        let count = if how.slides { sys::riffle_layout_slots_slid } else { sys::riffle_layout_slots };
         let mut slots = sys::riffle_slots::default();
         // Safety: all are valid for the call.
-        call(|error| unsafe { sys::riffle_layout_slots(&mut slots, self.raw(), &memory.raw(), mode.raw(), error) })?;
+        call(|error| unsafe { count(&mut slots, self.raw(), &memory.raw(), how.mode.raw(), error) })?;
         Ok(Slots { physical: slots.physical, virtual_: slots.virtual_ })
     }
 
     /// Draws one layout from the operating system's randomness.
-    pub fn draw(&self, memory: &Memory<'_>, mode: Mode) -> Result<Layout> {
-        self.draw_by(memory, mode, ptr::null())
+    pub fn draw(&self, memory: &Memory<'_>, how: impl Into<Randomise>) -> Result<Layout> {
+        self.draw_by(memory, how.into(), ptr::null())
     }
 
     /// Draws one from `fill`, whose bytes must be unpredictable for the guest.
     pub fn draw_from(
         &self,
         memory: &Memory<'_>,
-        mode: Mode,
+        how: impl Into<Randomise>,
         mut fill_from: impl FnMut(&mut [u8]) -> io::Result<()>,
     ) -> Result<Layout> {
         let mut from: Fill<'_> = &mut fill_from;
         let random =
             sys::riffle_random { fill: Some(fill), opaque: (&mut from as *mut Fill<'_>).cast(), ..Default::default() };
-        self.draw_by(memory, mode, &random)
+        self.draw_by(memory, how.into(), &random)
     }
 
-    fn draw_by(&self, memory: &Memory<'_>, mode: Mode, random: *const sys::riffle_random) -> Result<Layout> {
-        let places = if mode == Mode::Fgkaslr { self.chunks() } else { 0 };
+    fn draw_by(&self, memory: &Memory<'_>, how: Randomise, random: *const sys::riffle_random) -> Result<Layout> {
+        let places = if how.mode == Mode::Fgkaslr { self.chunks() } else { 0 };
         let mut layout = Layout { raw: Default::default(), order: vec![0; places as usize] };
         if places > 0 {
             layout.raw.order = layout.order.as_mut_ptr();
             layout.raw.order_count = places;
         }
+        if how.slides {
+            // none would mean a layout without slides: let the library say why it refuses
+            self.slots(memory, how)?;
+            layout.raw.slide_count = self.blocks();
+        }
         // Safety: the order is as long as said, and stays where it is when the layout is moved.
         call(|error| unsafe {
-            sys::riffle_layout_draw(&mut layout.raw, self.raw(), &memory.raw(), mode.raw(), random, error)
+            sys::riffle_layout_draw(&mut layout.raw, self.raw(), &memory.raw(), how.mode.raw(), random, error)
         })?;
         Ok(layout)
     }
@@ -123,6 +145,11 @@ impl Layout {
     /// Which chunk comes at which place; empty unless functions are shuffled.
     pub fn order(&self) -> &[u16] {
         &self.order
+    }
+
+    /// How far each of the plan's blocks moves in addition to the bases; empty unless sections slide apart.
+    pub fn slides(&self) -> &[u32] {
+        &self.raw.slide[..self.raw.slide_count as usize]
     }
 
     pub(crate) fn raw(&self) -> &sys::riffle_layout {

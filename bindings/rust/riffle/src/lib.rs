@@ -18,7 +18,7 @@ mod source;
 
 pub use boot::{setup_header, Device, Machine, Registers};
 pub use error::{Error, Result, Status};
-pub use layout::{Layout, Mode, Slots};
+pub use layout::{Layout, Mode, Randomise, Slots};
 pub use load::{LoadOptions, Loaded};
 pub use memory::Memory;
 pub use plan::Plan;

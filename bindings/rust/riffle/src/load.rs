@@ -184,7 +184,8 @@ impl Plan {
                 sys::riffle_load(&mut loaded.0, self.raw(), source, layout.raw(), &map, flags, workers, error)
             })
         };
-        memory.written(layout.physical_base(), self.header().image_bytes);
+        let slid = layout.slides().last().copied().unwrap_or(0);
+        memory.written(layout.physical_base(), self.header().image_bytes + u64::from(slid));
         result.map(|()| loaded)
     }
 }

@@ -87,6 +87,25 @@ impl Plan {
         text(&self.header().no_shuffle)
     }
 
+    /// How many blocks the kernel's sections are in that can slide apart; 0 when they cannot, or the plan was opened without
+    /// that part.
+    pub fn blocks(&self) -> u32 {
+        self.raw.block_count
+    }
+
+    /// By how many bytes slides make the kernel longer, at most.
+    pub fn slides_most(&self) -> u32 {
+        self.raw.slide_max
+    }
+
+    /// Why this kernel's sections cannot slide apart, in words; empty when they can.
+    pub fn no_slides(&self) -> &str {
+        match text(&self.header().no_slides) {
+            "" => self.no_shuffle(),
+            why => why,
+        }
+    }
+
     pub(crate) fn raw(&self) -> &sys::riffle_plan {
         &self.raw
     }

@@ -9,7 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use riffle::{sys, Compression, Layout, LoadOptions, Machine, Memory, Mode, Plan, ReadAt, SeekReader, Source, Status};
+use riffle::{
+    sys, Compression, Layout, LoadOptions, Machine, Memory, Mode, Plan, Randomise, ReadAt, SeekReader, Source, Status,
+};
 
 const MIB: usize = 1 << 20;
 const GUEST: usize = 128 * MIB;
@@ -34,17 +36,18 @@ fn load(plan: &Plan, layout: &Layout, options: LoadOptions, fill: u8) -> Vec<u8>
     let loaded = plan.load(layout, &mut memory, &options).unwrap();
     assert_eq!(loaded.physical_base(), layout.physical_base());
     assert_eq!(loaded.virtual_base(), layout.virtual_base());
-    assert_eq!(loaded.end(), layout.physical_base() + plan.header().image_bytes);
+    let slid = layout.slides().last().copied().unwrap_or(0);
+    assert_eq!(loaded.end(), layout.physical_base() + plan.header().image_bytes + u64::from(slid));
     assert!((loaded.physical_base()..loaded.end()).contains(&loaded.entry()));
     drop(memory);
     bytes
 }
 
-fn draw(plan: &Plan, mode: Mode) -> Layout {
+fn draw(plan: &Plan, how: impl Into<Randomise>) -> Layout {
     let mut bytes = vec![0; GUEST];
     let mut memory = Memory::new();
     memory.add(0, &mut bytes);
-    plan.draw(&memory, mode).unwrap()
+    plan.draw(&memory, how).unwrap()
 }
 
 #[test]
@@ -95,6 +98,37 @@ fn threads_and_cleared_memory_give_the_same_bytes() {
         // and not a byte elsewhere
         assert!(cleared[..kernel.start].iter().chain(&cleared[kernel.end..]).all(|&b| b == 0x5a));
     }
+}
+
+#[test]
+fn sections_slide_apart() {
+    let plan = plan();
+    assert!(plan.blocks() > 3 && plan.no_slides().is_empty());
+    for mode in [Mode::Kaslr, Mode::Fgkaslr] {
+        let layout = draw(&plan, Randomise { mode, slides: true });
+        assert_eq!(layout.slides().len(), plan.blocks() as usize);
+        assert_eq!(layout.slides()[0], 0);
+        assert!(layout.slides().windows(2).all(|pair| pair[0] <= pair[1]));
+        assert!(layout.slides().last().map_or(false, |&slid| 0 < slid && slid <= plan.slides_most()));
+        let bytes = load(&plan, &layout, LoadOptions::default(), 0);
+        assert!(load(&plan, &layout, LoadOptions { threads: 3, ..Default::default() }, 0) == bytes);
+        let other = draw(&plan, Randomise { mode, slides: true });
+        assert_ne!(layout.slides(), other.slides());
+    }
+    // slots are those with room for the largest gaps
+    let mut bytes = vec![0; GUEST];
+    let mut memory = Memory::new();
+    memory.add(0, &mut bytes);
+    let slid = plan.slots(&memory, Randomise { mode: Mode::Kaslr, slides: true }).unwrap();
+    let plain = plan.slots(&memory, Mode::Kaslr).unwrap();
+    assert!(slid.physical < plain.physical && slid.virtual_ < plain.virtual_);
+    // refused, not drawn without
+    let refused = plan.draw(&memory, Randomise { mode: Mode::Physical, slides: true }).unwrap_err();
+    assert_eq!(refused.status(), Status::Argument);
+    let base = Plan::open_base(Source::from_file(kernel()).unwrap()).unwrap();
+    let refused = base.draw(&memory, Randomise { mode: Mode::Kaslr, slides: true }).unwrap_err();
+    assert_eq!(refused.status(), Status::Unsupported);
+    assert!(draw(&plan, Mode::Fgkaslr).slides().is_empty());
 }
 
 #[test]

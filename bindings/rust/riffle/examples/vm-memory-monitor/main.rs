@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A minimal monitor on rust-vmm's vm-memory: boots a prepared kernel, its functions shuffled where it allows that.
+//! A minimal monitor on rust-vmm's vm-memory: boots a prepared kernel, its functions shuffled and its sections slid where it allows that.
 //!
 //!     riffle prepare /boot/vmlinuz-... -o kernel.riffle
 //!     cargo run --features vm-memory --example vm-memory-monitor kernel.riffle [INITRD [COMMAND-LINE]]
@@ -15,7 +15,7 @@ use std::{
     process::exit,
 };
 
-use riffle::{LoadOptions, Machine, Memory, Mode, Plan, Registers, Source};
+use riffle::{LoadOptions, Machine, Memory, Mode, Plan, Randomise, Registers, Source};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 
 const MIB: usize = 1 << 20;
@@ -48,16 +48,18 @@ fn load(
     }
     machine.reserve(&mut memory)?;
     let mode = if plan.chunks() > 0 { Mode::Fgkaslr } else { Mode::Kaslr };
-    let layout = plan.draw(&memory, mode)?;
+    let how = Randomise { mode, slides: plan.blocks() > 0 };
+    let layout = plan.draw(&memory, how)?;
     let loaded = plan.load(&layout, &mut memory, &LoadOptions { threads: 2, ..Default::default() })?;
     let registers = machine.write(&mut memory, &plan, &loaded)?;
-    let slots = plan.slots(&memory, mode)?;
+    let slots = plan.slots(&memory, how)?;
     eprintln!(
-        "vm-memory-monitor: {}: one of {} virtual and {} physical places, {} chunks",
+        "vm-memory-monitor: {}: one of {} virtual and {} physical places, {} chunks, {} blocks",
         plan.kernel_version(),
         slots.virtual_,
         slots.physical,
-        plan.chunks()
+        plan.chunks(),
+        plan.blocks()
     );
     Ok(registers)
 }
