@@ -6,7 +6,9 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char *block_name(uint32_t kind)
+#include "host/mode.h"
+
+static const char *block_word(uint32_t kind)
 {
 	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text", [RIFFLE_BLOCK_RODATA] = "read_only_data",
 					    [RIFFLE_BLOCK_DATA] = "data", [RIFFLE_BLOCK_INIT] = "init",
@@ -17,9 +19,7 @@ static const char *block_name(uint32_t kind)
 
 const char *slides_why_not(const struct riffle_plan *plan)
 {
-	if (plan->block_count)
-		return "";
-	return plan->header->no_slides[0] ? plan->header->no_slides : "it was prepared without blocks";
+	return plan->block_count ? "" : mode_no_slides(plan->header);
 }
 
 void print_slides_summary(const struct riffle_plan *plan)
@@ -31,7 +31,7 @@ void print_slides_summary(const struct riffle_plan *plan)
 	printf("%-17s %" PRIu32 " blocks, with gaps up to %.1f MiB:", "slides", plan->block_count,
 	       (double)plan->slide_max / 1048576);
 	for (uint32_t i = 1; i < plan->block_count; i++)
-		printf("%s %s %.1f bits", i > 1 ? "," : "", block_name(plan->blocks[i].kind),
+		printf("%s %s %.1f bits", i > 1 ? "," : "", block_word(plan->blocks[i].kind),
 		       log2(plan->blocks[i].gaps));
 	putchar('\n');
 }
@@ -48,7 +48,7 @@ json_t *slides_json(const struct riffle_plan *plan)
 	for (uint32_t i = 0; i < plan->block_count; i++) {
 		const struct riffle_block *b = &plan->blocks[i];
 
-		json_array_append_new(blocks, json_pack("{s:s, s:I, s:I, s:I}", "block", block_name(b->kind),
+		json_array_append_new(blocks, json_pack("{s:s, s:I, s:I, s:I}", "block", block_word(b->kind),
 							"image_offset", (json_int_t)b->image_offset, "gap_align",
 							(json_int_t)b->align, "gaps", (json_int_t)b->gaps));
 	}
