@@ -2,7 +2,10 @@
 /* Names of modes and of what slides, for people. */
 #include "host/mode.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include <riffle/riffle.h>
 
 static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
 
@@ -34,6 +37,74 @@ const char *mode_no_slides(const struct riffle_header *header)
 	if (header->no_slides[0])
 		return header->no_slides;
 	return header->no_shuffle[0] ? header->no_shuffle : "it was prepared without blocks";
+}
+
+/* How much of a range lies in RAM. */
+static uint64_t bytes_in_ram(const struct riffle_memory *memory, const struct riffle_range *range)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < memory->ram_count; i++) {
+		const struct riffle_ram *ram = &memory->ram[i];
+		uint64_t from = range->address > ram->address ? range->address : ram->address;
+		uint64_t to = range->address + range->bytes < ram->address + ram->bytes ? range->address + range->bytes
+											: ram->address + ram->bytes;
+
+		if (from < to)
+			bytes += to - from;
+	}
+	return bytes;
+}
+
+/*
+ * Whether the kernel starts as well with the largest gaps: as much memory as they take is left beside the kernel, what
+ * is reserved, and an initrd's contents, which are seldom more than four times its size.
+ */
+static bool room_for_slides(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t initrd_bytes)
+{
+	uint64_t ram = 0, taken = plan->header->image_bytes + 2 * plan->slide_max;
+
+	for (size_t i = 0; i < memory->ram_count; i++)
+		ram += memory->ram[i].bytes;
+	for (size_t i = 0; i < memory->reserved_count; i++)
+		taken += bytes_in_ram(memory, &memory->reserved[i]);
+	return taken <= ram && initrd_bytes <= (ram - taken) / 4;
+}
+
+void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_plan *plan,
+		    const struct riffle_memory *memory, uint64_t initrd_bytes)
+{
+	struct riffle_slots slots;
+
+	*mode = plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
+	*slide = plan->block_count && room_for_slides(plan, memory, initrd_bytes) &&
+		 !riffle_layout_slots_slid(&slots, plan, memory, *mode, NULL);
+}
+
+unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
+		      const struct riffle_plan *plan)
+{
+	const char *no_shuffle = plan->header->no_shuffle, *no_slides = mode_no_slides(plan->header);
+	bool unshuffled = mode == RIFFLE_MODE_KASLR && no_shuffle[0];
+	unsigned count = 0;
+
+	if (unshuffled && !plan->block_count && !strcmp(no_shuffle, no_slides)) {
+		snprintf(text[0], MODE_REASON_BYTES,
+			 "this kernel is not shuffled, and its sections do not slide apart: %s", no_shuffle);
+		return 1;
+	}
+	if (unshuffled)
+		snprintf(text[count++], MODE_REASON_BYTES, "this kernel is not shuffled: %s", no_shuffle);
+	if (slide)
+		return count;
+	if (!plan->block_count)
+		snprintf(text[count++], MODE_REASON_BYTES, "this kernel's sections do not slide apart: %s", no_slides);
+	else
+		snprintf(text[count++], MODE_REASON_BYTES,
+			 "this kernel's sections do not slide apart: gaps of up to %llu MiB leave too little of the "
+			 "guest's memory to start in",
+			 (unsigned long long)plan->slide_max >> 20);
+	return count;
 }
 
 const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide)

@@ -8,6 +8,8 @@
 
 #include <riffle/format.h>
 #include <riffle/layout.h>
+#include <riffle/memory.h>
+#include <riffle/plan.h>
 
 /* "off", "kaslr+slide" … */
 const char *mode_name(const struct riffle_layout *layout);
@@ -17,6 +19,18 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide);
 const char *mode_no_slides(const struct riffle_header *header);
 /* The value of --randomize: one of these names, or "auto". Returns what is wrong with it, or NULL. */
 const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide);
+/*
+ * What "auto" comes to: the strongest mode that this kernel, which has relocations, allows in a guest of this memory.
+ * The gaps between blocks are not the kernel's until it has unpacked its initrd; so the sections slide only where that
+ * leaves it room.
+ */
+void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_plan *plan,
+		    const struct riffle_memory *memory, uint64_t initrd_bytes);
+/* Why "auto" did not come to more for this kernel: up to two sentences without a full stop, which `text` holds. Returns
+ * their number. */
+#define MODE_REASON_BYTES 400
+unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
+		      const struct riffle_plan *plan);
 /* "read-only data" …, of an enum riffle_block_kind */
 const char *block_name(uint32_t kind);
 

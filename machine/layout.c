@@ -128,6 +128,7 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 			    "there are none in this kernel, so KASLR is impossible; --randomize=physical "
 			    "or --randomize=off boots it with less");
 		} else {
+			/* until the guest's memory is known, which may have no room for slides */
 			l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 		}
 	}
@@ -147,15 +148,13 @@ static double bits(uint64_t slots)
 }
 
 /* Without a requested mode, a kernel gets the strongest that it allows, and the user the reason why it is not more. */
-static void tell_why_not_shuffled(const struct machine *m)
+static void tell_why_not_more(const struct machine *m)
 {
-	const char *why = m->kernel.plan.header->no_shuffle;
-	char text[sizeof m->kernel.plan.header->no_shuffle + 40];
+	char text[2][MODE_REASON_BYTES];
+	unsigned count = mode_reasons(text, m->layout.mode, m->layout.slide_count, &m->kernel.plan);
 
-	if (!why[0])
-		return;
-	snprintf(text, sizeof text, "this kernel is not shuffled: %s", why);
-	machine_notice(m, text);
+	for (unsigned i = 0; i < count; i++)
+		machine_notice(m, text[i]);
 }
 
 /* What is unknown of each section's place to somebody who knows that of the one before. */
@@ -187,8 +186,8 @@ void machine_announce(struct machine *m)
 	if (m->layout.mode == RIFFLE_MODE_FGKASLR)
 		snprintf(shuffled, sizeof shuffled, ", %u chunks of functions in any order%s",
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
-	if (l->automatic && m->layout.mode == RIFFLE_MODE_KASLR && !l->replay)
-		tell_why_not_shuffled(m);
+	if (l->automatic && m->layout.mode >= RIFFLE_MODE_KASLR && !l->replay)
+		tell_why_not_more(m);
 	if (m->layout.slide_count) {
 		describe_slides(slides, sizeof slides, &m->kernel.plan);
 		status = riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
@@ -309,6 +308,11 @@ int machine_choose_layout(struct machine *m, struct riffle_error *error)
 	describe_memory(m);
 	if (m->config.layout.replay)
 		return replay_layout(m, error);
+	if (m->config.layout.automatic && m->config.layout.mode >= RIFFLE_MODE_KASLR) {
+		mode_automatic(&m->config.layout.mode, &m->config.layout.slide, &m->kernel.plan, &m->memory,
+			       m->description.initrd_bytes);
+		m->layout.slide_count = m->config.layout.slide ? m->kernel.plan.block_count : 0;
+	}
 	if (m->config.layout.has_seed)
 		riffle_random_from_seed(&random, &seeded, m->config.layout.seed);
 	if (m->config.layout.mode == RIFFLE_MODE_FGKASLR) {

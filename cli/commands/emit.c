@@ -87,7 +87,7 @@ static int choose_mode(struct emit *emit)
 				   "there are none in this kernel, so KASLR is impossible; --randomize=physical or "
 				   "--randomize=off emits it with less");
 	if (o->randomize_auto)
-		o->randomize = chunks ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
+		mode_automatic(&o->randomize, &o->slide, &emit->kernel.plan, &emit->memory, 0);
 	if (o->randomize == RIFFLE_MODE_FGKASLR && !chunks) {
 		snprintf(emit->words, sizeof emit->words, "this kernel cannot be shuffled (%s)",
 			 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks");
@@ -138,10 +138,8 @@ static int take_shuffle_memory(struct emit *emit)
 
 static int draw(struct emit *emit)
 {
-	int status = describe_memory(emit);
+	int status = emit->options.randomize == RIFFLE_MODE_FGKASLR ? take_shuffle_memory(emit) : RIFFLE_OK;
 
-	if (!status && emit->options.randomize == RIFFLE_MODE_FGKASLR)
-		status = take_shuffle_memory(emit);
 	if (status)
 		return status;
 	emit->blame = emit->options.kernel;
@@ -150,6 +148,15 @@ static int draw(struct emit *emit)
 	if (!status)
 		emit->blame = NULL;
 	return status;
+}
+
+static void tell_why_not_more(const struct emit *emit)
+{
+	char text[2][MODE_REASON_BYTES];
+	unsigned count = mode_reasons(text, emit->layout.mode, emit->layout.slide_count, &emit->kernel.plan);
+
+	for (unsigned i = 0; i < count; i++)
+		fprintf(stderr, "riffle: notice: %s\n", SHOWN(text[i]));
 }
 
 /* Says how much is randomised, and never where. */
@@ -162,8 +169,8 @@ static void announce(const struct emit *emit)
 			 ? riffle_layout_slots_slid(&slots, plan, &emit->memory, emit->layout.mode, NULL)
 			 : riffle_layout_slots(&slots, plan, &emit->memory, emit->layout.mode, NULL);
 
-	if (emit->options.randomize_auto && emit->layout.mode == RIFFLE_MODE_KASLR && plan->header->no_shuffle[0])
-		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));
+	if (emit->options.randomize_auto)
+		tell_why_not_more(emit);
 	if (emit->layout.mode == RIFFLE_MODE_OFF || status) {
 		fprintf(stderr, "riffle: randomize=%s\n", mode_name(&emit->layout));
 		return;
@@ -307,9 +314,9 @@ static int run(struct emit *emit)
 {
 	int status;
 
-	if ((status = open_kernel(emit)) || (status = choose_mode(emit)) || (status = draw(emit)) ||
-	    (status = open_output(emit)) || (status = load(emit)) || (status = write_layout(emit)) ||
-	    (status = name_output(emit)))
+	if ((status = open_kernel(emit)) || (status = describe_memory(emit)) || (status = choose_mode(emit)) ||
+	    (status = draw(emit)) || (status = open_output(emit)) || (status = load(emit)) ||
+	    (status = write_layout(emit)) || (status = name_output(emit)))
 		return status;
 	announce(emit);
 	return RIFFLE_OK;

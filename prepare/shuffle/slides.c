@@ -29,6 +29,8 @@
  * align: in .data the initial task's stack is aligned to THREAD_SIZE (16 KiB), the page table that PTI doubles to two
  * pages, as in .init; the others need pages. A block moves by the gaps of all blocks up to it, so no gap is finer than
  * those after it.
+ * gaps: 512 for 9 bits. A pointer to .bss tells what it and .init moved beyond data in units of 16 KiB, so there it
+ * takes four times as many for data to keep 9 bits.
  */
 static const struct edge {
 	const char *symbol, *before, *freed, *freed_end;
@@ -37,7 +39,7 @@ static const struct edge {
     {"__start_rodata", "_etext", NULL, NULL, RIFFLE_BLOCK_RODATA, 16 * KIB, 512},
     {"_sdata", "__end_rodata", NULL, NULL, RIFFLE_BLOCK_DATA, 16 * KIB, 512},
     {"_sinittext", "__init_begin", NULL, NULL, RIFFLE_BLOCK_INIT, 8 * KIB, 256},
-    {"__init_end", "__init_begin", NULL, NULL, RIFFLE_BLOCK_BSS, 4 * KIB, 512},
+    {"__init_end", "__init_begin", NULL, NULL, RIFFLE_BLOCK_BSS, 4 * KIB, 2048},
     {"__brk_base", "__end_of_kernel_reserve", "__start_bss_decrypted_unused", "__end_bss_decrypted", RIFFLE_BLOCK_BRK,
      4 * KIB, 512},
 };

@@ -129,8 +129,8 @@ def is_in_bounds(guest):
 def test_randomised(boots, make, name):
     guest = boots.guest(make, name)
     is_well(guest)
-    # auto takes the most that a kernel allows, and each of these can be shuffled; the replayed layout is plain KASLR
-    assert guest.told["mode"] == ("kaslr" if guest.layout else "fgkaslr")
+    # auto takes the most that a kernel allows, and each of these can be shuffled and slide; the replayed layout is plain KASLR
+    assert guest.told["mode"] == ("kaslr" if guest.layout else "fgkaslr+slide")
     lies_as_told(guest)
     is_in_bounds(guest)
     if guest.do == "panic":

@@ -172,6 +172,11 @@ def emitted(forms, directory, name="kernel", kernel=KERNEL, memory=256, reserve=
     return Machine(out, memory=memory, told=json.loads(told.read_text()), **more)
 
 
+def bytes_of(machine):
+    """What its kernel takes from its base on, gaps included."""
+    return machine.told["image_bytes"] + machine.told.get("slides", [[0, 0]])[-1][1]
+
+
 def lies_as_told(guest):
     assert guest.text == guest.base("virtual_base"), guest.everything()
     assert guest.physical == guest.base("physical_base"), guest.everything()
@@ -182,8 +187,8 @@ def test_emitted_elf_is_what_loaders_expect(forms, tmp_path):
     path = machine.kernel
     elf = check_elf(path)
     kernel = elf.loads[1:]
-    base, image = machine.base("physical_base"), machine.told["image_bytes"]
-    assert machine.told["mode"] == "fgkaslr"
+    base, image = machine.base("physical_base"), bytes_of(machine)
+    assert machine.told["mode"] == "fgkaslr+slide"
     assert 16 * MIB <= base and base + image <= (256 - 32 - 1) * MIB
     # contiguous from _text to the end of .bss, so that a reset leaves nothing of an earlier guest
     end = base
@@ -212,10 +217,16 @@ def test_layouts_differ_and_what_a_guest_can_read_does_not(forms, tmp_path):
     stubs = [bytearray(m.kernel.read_bytes()[p[2]:p[2] + p[5]]) for m, p in zip((one, two), loads)]
     for machine, stub in zip((one, two), stubs):
         address, size, entry, flags = struct.unpack_from("<4Q", stub, 0x80)
-        assert (address, size, flags) == (machine.base("physical_base"), machine.told["image_bytes"], 2)
+        assert (address, size, flags) == (machine.base("physical_base"), bytes_of(machine), 2)
         assert address <= entry < address + size
         stub[0x80:0xA0] = bytes(32)
     assert stubs[0] == stubs[1]
+
+
+def test_auto_slides_where_memory_allows(forms, tmp_path):
+    """The memory at the end that is kept for an initrd counts as taken."""
+    for memory, reserve, mode in ((112, "0", "fgkaslr+slide"), (112, "16M", "fgkaslr"), (96, "0", "fgkaslr")):
+        assert emitted(forms, tmp_path, f"{memory}-{reserve}", memory=memory, reserve=reserve).told["mode"] == mode
 
 
 def test_emitted_modes(forms, tmp_path):
@@ -233,10 +244,10 @@ def test_emitted_modes(forms, tmp_path):
 def test_emitted_kernels_stay_below_the_initrd(forms, tmp_path, reserve, memory):
     """Every slot is drawn, up to the last one."""
     top = min(memory, 2048) - 1 - int(reserve.rstrip("M"))
-    image = emitted(forms, tmp_path, "first", memory=memory, reserve=reserve).told["image_bytes"]
+    image = emitted(forms, tmp_path, "first", memory=memory, reserve=reserve, mode="fgkaslr").told["image_bytes"]
     slots = {16 * MIB + 2 * MIB * i for i in range(2048) if 16 * MIB + 2 * MIB * i + image <= top * MIB}
     r = subprocess.run([RIFFLE, "emit", forms.prepared(KERNEL), "-o", tmp_path / "x", "-m", f"{memory}M",
-                        "--reserve-top", reserve], capture_output=True, text=True, check=True, timeout=60)
+                        "--reserve-top", reserve, "--randomize=fgkaslr"], capture_output=True, text=True, check=True, timeout=60)
     assert f"physical one of {len(slots)} " in r.stderr, r.stderr
     seen = {emitted(forms, tmp_path, str(i), memory=memory, reserve=reserve, mode="physical").base("physical_base")
             for i in range(20)}

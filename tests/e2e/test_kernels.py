@@ -565,7 +565,7 @@ def trace(guest):
 def test_lupine_boots(boots, name):
     guest = boots.guest(lupine_files, name)
     is_well(guest)
-    assert guest.told["mode"] == ("kaslr" if name in ("bzimage", "vmlinux") else "fgkaslr")
+    assert guest.told["mode"] == ("kaslr" if name in ("bzimage", "vmlinux") else "fgkaslr+slide" if name == "auto" else "fgkaslr")
     assert guest.offset == guest.base("virtual_base") - guest.base("link_virtual")
 
 

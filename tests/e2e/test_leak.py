@@ -90,6 +90,9 @@ def words_of(layout):
     offset = virtual - int(layout["link_virtual"], 16)
     numbers = [virtual, virtual & 0xFFFFFFFF, virtual - (1 << 64), physical, physical + layout["image_bytes"],
                virtual + layout["image_bytes"]]
+    for start, slide in layout.get("slides", []):
+        if slide:
+            numbers += [virtual + start + slide, virtual + start + slide - (1 << 64), physical + start + slide]
     if offset >= 1 << 24:   # a small one could be there by chance
         numbers.append(offset)
     return {f"{n:x}" for n in numbers} | {f"{n}" for n in numbers}
@@ -105,9 +108,14 @@ def test_words_of():
     """Tests the search itself."""
     layout = {"virtual_base": "0xffffffffa1200000", "physical_base": "0x8a00000", "link_virtual": "0xffffffff81000000",
               "image_bytes": 0x2E00000}
+    slid = {**layout, "slides": [[0, 0], [0x1000000, 0x630000]]}
     for line in ("at 0xFFFFFFFFA1200000", "offset 0x20200000", "base 144703488", "end 0xb800000"):
         with pytest.raises(AssertionError):
             silent(line, layout)
+    for line in ("data at 0xffffffffa2830000", "at 0xa030000"):
+        silent(line, layout)
+        with pytest.raises(AssertionError):
+            silent(line, slid)
     silent("randomize=kaslr: virtual one of 482 slots (8.9 bits), physical one of 97 (6.6 bits)", layout)
 
 

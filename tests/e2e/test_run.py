@@ -304,7 +304,7 @@ def test_nokaslr(programs, guest):
 
 def test_reason_for_no_shuffle_is_told_unless_less_was_asked_for(programs, guest):
     command = guest(POWEROFF)
-    notice = "riffle: notice: this kernel is not shuffled: symbols: are missing: "
+    notice = "riffle: notice: this kernel is not shuffled, and its sections do not slide apart: symbols: are missing: "
     for options, told in (((), True), (("-r", "auto"), True), (("-r", "kaslr"), False), (("-r", "off"), False),
                           (("-a", "nokaslr"), False)):
         assert (notice in draw(programs, command, *options)[3]) == told, options

@@ -138,6 +138,15 @@ def test_a_snapshot_tells_that_sections_slid(kvm, prepared, tmp_path):
         assert show(tmp_path / mode)["layout"] == mode
 
 
+def test_auto_slides_where_memory_allows(kvm, prepared, tmp_path):
+    """Else the guest starts without, and is told why."""
+    for memory, mode in (("96M", "fgkaslr"), ("112M", "fgkaslr+slide")):
+        r = run(RIFFLE, "run", "--accept-emulation", "--console", "none", "--save-to", tmp_path / memory, "-m", memory, prepared)
+        assert r.returncode == 0, r.stderr
+        assert show(tmp_path / memory)["layout"] == mode
+        assert ("riffle: notice: this kernel's sections do not slide apart: gaps of up to " in r.stderr) == (mode == "fgkaslr"), r.stderr
+
+
 def test_racing_for_a_snapshot(snapshot):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         results = [f.result()[0] for f in [pool.submit(resume, snapshot) for _ in range(8)]]
@@ -148,7 +157,7 @@ def test_a_snapshot_tells_the_layouts_id_alone(snapshot, prepared, tmp_path):
     r = run(RIFFLE, "run", "--accept-emulation", "--console", "none", "--save-to", tmp_path / "other", "-m", "128M", prepared)
     assert r.returncode == 0
     one, other = show(snapshot), show(tmp_path / "other")
-    assert one["layout"] == other["layout"] == "fgkaslr"
+    assert one["layout"] == other["layout"] == "fgkaslr+slide"
     assert len(one["layout_id"]) == 32 and one["layout_id"] != other["layout_id"]
     for file in ("state", "memory"):
         assert (tmp_path / "other" / file).stat().st_mode & 0o777 == 0o600

@@ -363,7 +363,7 @@ def test_riffle_vmm_takes_from_a_stock(kvm, prepared, tmp_path):
     bad = status(directory)["bad"]
     assert riffle["origin"] == "stock" and riffle["stock_empty"] == 0 and riffle["stock_bad_items"] == bad
     drawn = {key: riffle[key] for key in ("mode", "virtual_bits", "physical_bits", "chunks")}
-    assert drawn["mode"] == "fgkaslr" and drawn["virtual_bits"] > 5 and drawn["physical_bits"] > 4 and drawn["chunks"] > 1000
+    assert drawn["mode"] == "fgkaslr+slide" and drawn["virtual_bits"] > 5 and drawn["physical_bits"] > 4 and drawn["chunks"] > 1000
     assert log.count("An item of the stock is thrown away") == bad <= 2
     while status(directory)["ready"]:
         shutil.rmtree(items(directory)[0])

@@ -265,7 +265,7 @@ static void test_a_function_leaks(void **state)
 
 /* --- with slides, as drawn --- */
 
-/* The blocks of a stock kernel. */
+/* A stock kernel's blocks, but for a smaller gap before .bss. */
 static const struct riffle_block stock_blocks[BLOCKS] = {
     [TEXT] = {0, 2 * MIB, 1, RIFFLE_BLOCK_TEXT},           [RODATA] = {16 * MIB, 16 * KIB, 512, RIFFLE_BLOCK_RODATA},
     [DATA] = {26 * MIB, 16 * KIB, 512, RIFFLE_BLOCK_DATA}, [INIT] = {32 * MIB, 8 * KIB, 256, RIFFLE_BLOCK_INIT},
