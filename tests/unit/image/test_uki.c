@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels inside other files: unified kernel images and compressed vmlinux; and how other files are named in errors. */
+#include <errno.h>
 #include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +182,196 @@ static void test_broken_ukis(void **state)
 	free_input(&in);
 }
 
+/* A PE header of `sections` sections at `at`, with an optional header of `optional` bytes, in a file of `bytes` bytes.
+ */
+static void make_pe(struct test_bytes *file, uint32_t at, uint16_t optional, uint16_t sections, size_t bytes)
+{
+	file->count = 0;
+	test_bytes_zero(file, bytes);
+	memcpy(file->at, "MZ", 2);
+	if (bytes >= 64)
+		riffle_put32(file->at + 0x3c, at);
+	if ((uint64_t)at + 24 > bytes)
+		return;
+	memcpy(file->at + at, "PE\0", 4);
+	riffle_put16(file->at + at + 4, UKI_MACHINE_X86_64);
+	riffle_put16(file->at + at + 6, sections);
+	riffle_put16(file->at + at + 20, optional);
+}
+
+static int read_pe(struct uki *uki, const struct test_bytes *file, struct riffle_error *error)
+{
+	int fd = test_file_of(file);
+	int status = uki_read(uki, fd, file->count, error);
+
+	close(fd);
+	return status;
+}
+
+/* How short a file may be, and how many sections it may have. */
+static void headers_end_with_the_file(void **state)
+{
+	static const struct {
+		uint32_t at;
+		uint16_t optional, sections;
+		size_t bytes;
+		int status, is_pe;
+	} rows[] = {
+	    {64, 0, 0, 63, RIFFLE_OK, 0},
+	    {64, 0, 0, 64, RIFFLE_OK, 0},
+	    {64, 0, 0, 87, RIFFLE_OK, 0},
+	    {64, 0, 0, 88, RIFFLE_OK, 1},
+	    {UINT32_MAX, 0, 0, 88, RIFFLE_OK, 0},
+	    {64, 16, 2, 88 + 16 + 80, RIFFLE_OK, 1},
+	    {64, 16, 2, 88 + 16 + 79, RIFFLE_ERR_FORMAT, 1},
+	    {64, 0, 512, 88 + 512 * 40, RIFFLE_OK, 1},
+	    {64, 0, 513, 88 + 513 * 40, RIFFLE_ERR_FORMAT, 1},
+	};
+	struct test_bytes file = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct riffle_error error = {0};
+		struct uki uki;
+		int status;
+
+		make_pe(&file, rows[i].at, rows[i].optional, rows[i].sections, rows[i].bytes);
+		status = read_pe(&uki, &file, &error);
+		if (status != rows[i].status || uki.is_pe != rows[i].is_pe)
+			fail_msg("row %zu: status %d, PE %d", i, status, uki.is_pe);
+		assert_int_equal(uki.machine, rows[i].is_pe ? UKI_MACHINE_X86_64 : 0);
+		assert_int_equal(uki.kernel.bytes, 0);
+		if (status) {
+			assert_int_equal(error.found, rows[i].sections);
+			assert_int_equal(error.expected, 512);
+		}
+	}
+	make_pe(&file, 64, 0, 0, 88);
+	file.at[64 + 3] = 1;
+	{
+		struct riffle_error error;
+		struct uki uki;
+
+		assert_int_equal(read_pe(&uki, &file, &error), RIFFLE_OK);
+		assert_int_equal(uki.is_pe, 0);
+	}
+	test_bytes_free(&file);
+}
+
+/* Each part is what both sizes of its section allow, inside the file; the first of a name counts. */
+static void parts_are_what_their_sections_hold(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t memory, bytes, offset;
+		int status;
+		uint64_t kernel[2], initrd[2], command_line[2];
+	} rows[] = {
+	    {".linux", 10, 16, 200, RIFFLE_OK, {200, 10}, {0, 0}, {0, 0}},
+	    {".linux", 16, 10, 201, RIFFLE_OK, {201, 10}, {0, 0}, {0, 0}},
+	    {".linux", 0, 16, 202, RIFFLE_OK, {202, 16}, {0, 0}, {0, 0}},
+	    {".initrd", 10, 16, 200, RIFFLE_OK, {0, 0}, {200, 10}, {0, 0}},
+	    {".cmdline", 10, 16, 200, RIFFLE_OK, {0, 0}, {0, 0}, {200, 10}},
+	    {".linux", 56, 512, 200, RIFFLE_OK, {200, 56}, {0, 0}, {0, 0}},
+	    {".linux", 57, 512, 200, RIFFLE_ERR_FORMAT, {0, 0}, {0, 0}, {0, 0}},
+	    {".linux2", 57, 512, 200, RIFFLE_OK, {0, 0}, {0, 0}, {0, 0}},
+	};
+	struct test_bytes file = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct riffle_error error = {0};
+		struct uki uki;
+		uint8_t *section;
+		int status;
+
+		make_pe(&file, 64, 0, 2, 256);
+		section = file.at + 88;
+		for (unsigned k = 0; k < 2; k++, section += 40) {
+			strncpy((char *)section, rows[i].name, 8);
+			riffle_put32(section + 8, k ? 1 : rows[i].memory);
+			riffle_put32(section + 16, k ? 1 : rows[i].bytes);
+			riffle_put32(section + 20, k ? 1 : rows[i].offset);
+		}
+		status = read_pe(&uki, &file, &error);
+		if (status != rows[i].status || uki.kernel.offset != rows[i].kernel[0] ||
+		    uki.kernel.bytes != rows[i].kernel[1] || uki.initrd.offset != rows[i].initrd[0] ||
+		    uki.initrd.bytes != rows[i].initrd[1] || uki.command_line.offset != rows[i].command_line[0] ||
+		    uki.command_line.bytes != rows[i].command_line[1])
+			fail_msg("row %zu: status %d, kernel at %llu of %llu bytes", i, status,
+				 (unsigned long long)uki.kernel.offset, (unsigned long long)uki.kernel.bytes);
+		if (status) {
+			assert_int_equal(error.found, 257);
+			assert_int_equal(error.expected, 256);
+		}
+	}
+	test_bytes_free(&file);
+}
+
+static void command_lines_are_one_line_of_text(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t count;
+		const char *text; /* NULL: refused */
+		uint64_t found;
+	} rows[] = {
+	    {"", 0, "", 0},
+	    {"a", 1, "a", 0},
+	    {" \n\t a\nb\tc~\0\n \0", 15, "    a b c~", 0},
+	    {"\xc3\xa4", 2, "\xc3\xa4", 0},
+	    {" \n\0", 3, "", 0},
+	    {"a\rb", 3, NULL, '\r'},
+	    {"a\x1f!", 3, NULL, 0x1f},
+	    {"a\0b", 3, NULL, 0},
+	    {"a\x7f", 2, NULL, 0x7f},
+	};
+	struct test_bytes file = {0};
+	char text[UKI_COMMAND_LINE_MAX];
+	struct riffle_error error;
+	struct uki uki = {0};
+	int fd;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		file.count = 0;
+		test_bytes_zero(&file, 5);
+		test_bytes_add(&file, rows[i].bytes, rows[i].count);
+		uki.command_line = (struct uki_part){5, rows[i].count};
+		fd = test_file_of(&file);
+		memset(text, 'x', sizeof text);
+		if (rows[i].text) {
+			assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_OK);
+			assert_string_equal(text, rows[i].text);
+		} else {
+			assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_FORMAT);
+			assert_int_equal(error.found, rows[i].found);
+		}
+		close(fd);
+	}
+	file.count = 0;
+	test_bytes_zero(&file, UKI_COMMAND_LINE_MAX);
+	memset(file.at, 'k', file.count);
+	fd = test_file_of(&file);
+	uki.command_line = (struct uki_part){0, UKI_COMMAND_LINE_MAX - 1};
+	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_OK);
+	assert_int_equal(strlen(text), UKI_COMMAND_LINE_MAX - 1);
+	uki.command_line.bytes++;
+	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.found, UKI_COMMAND_LINE_MAX);
+	assert_int_equal(error.expected, UKI_COMMAND_LINE_MAX - 1);
+	assert_string_equal(text, "");
+	/* the file has become shorter, and cannot be read */
+	uki.command_line = (struct uki_part){1, UKI_COMMAND_LINE_MAX - 1};
+	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_OK);
+	uki.command_line.offset = 2;
+	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_CHANGED);
+	close(fd);
+	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_IO);
+	assert_int_equal(error.sys_errno, EBADF);
+	test_bytes_free(&file);
+}
+
 static void pack(struct test_bytes *to, unsigned compression, const void *bytes, size_t count)
 {
 	size_t room = 2 * count + 4096, used = 0;
@@ -312,8 +503,14 @@ static void test_elfs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_uki),   cmocka_unit_test(test_broken_ukis), cmocka_unit_test(test_compressed),
-	    cmocka_unit_test(test_names), cmocka_unit_test(test_elfs),
+	    cmocka_unit_test(test_uki),
+	    cmocka_unit_test(test_broken_ukis),
+	    cmocka_unit_test(test_compressed),
+	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_elfs),
+	    cmocka_unit_test(headers_end_with_the_file),
+	    cmocka_unit_test(parts_are_what_their_sections_hold),
+	    cmocka_unit_test(command_lines_are_one_line_of_text),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

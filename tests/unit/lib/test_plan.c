@@ -305,6 +305,8 @@ LIE(limit_text_longer, memset(b->header.no_slides, 'x', sizeof b->header.no_slid
 LIE(limit_image, link_at(b, 0); b->header.image_bytes = RIFFLE_IMAGE_MAX)
 LIE(limit_link, link_at(b, RIFFLE_IMAGE_MAX))
 LIE(limit_link_far, link_at(b, RIFFLE_IMAGE_MAX + (2 << 20)))
+LIE(limit_link_odd, link_at(b, 15 << 20))
+LIE(limit_slides, b->header.features = RIFFLE_FEATURE_SLIDES)
 LIE(limit_link_wrong, b->header.link_virt = b->header.link_phys)
 LIE(limit_window, b->header.window_bytes = 512 << 20)
 LIE(limit_window_end, b->header.window_bytes = 512 << 20; link_at(b, 510 << 20))
@@ -377,6 +379,10 @@ static const struct lie limits[] = {
      "image_bytes: lead past the end of the kernel's address window (found 0x40300000, expected 0x40000000)"},
     {"a larger link address", limit_link_far, RIFFLE_ERR_FORMAT,
      "link_phys: is not a multiple of 2 MiB below 1 GiB (found 0x40200000)"},
+    {"a link address in the middle of a huge page", limit_link_odd, RIFFLE_ERR_FORMAT,
+     "link_phys: is not a multiple of 2 MiB below 1 GiB (found 0xf00000)"},
+    {"slides without a shuffle", limit_slides, RIFFLE_ERR_FORMAT,
+     "features: let blocks slide without a shuffle (found 8)"},
     {"a virtual address that is physical", limit_link_wrong, RIFFLE_ERR_FORMAT,
      "link_virt: does not belong to link_phys (found 0x1000000, expected 0xffffffff81000000)"},
     {"the small window", limit_window, RIFFLE_OK, "taken"},
