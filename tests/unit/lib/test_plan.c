@@ -335,6 +335,7 @@ LIE(limit_field64_short, one_field(b, 7, 0, NO_FIELD))
 LIE(limit_field32, one_field(b, 4, NO_FIELD, 0))
 LIE(limit_field32_short, one_field(b, 3, NO_FIELD, 0))
 LIE(limit_field32_late, one_field(b, 16, NO_FIELD, 13))
+LIE(limit_inverse_late, relocs(b, RIFFLE_SECTION_RELOC32_INVERSE)[0] = 0x12342)
 LIE(limit_no_extents, b->extents = 0; builder_seal(b))
 LIE(limit_bare, b->count64 = b->count32 = b->count_inverse = 0; b->header.flags = 0; builder_seal(b))
 LIE(limit_bare64, b->count32 = b->count_inverse = 0; b->header.flags = 0; builder_seal(b))
@@ -424,6 +425,8 @@ static const struct lie limits[] = {
      "reloc32: entry lies outside every extent (found 0)"},
     {"a field across the end of the only extent", limit_field32_late, RIFFLE_ERR_FORMAT,
      "reloc32: entry lies outside every extent (found 13)"},
+    {"an inverse field across the end of the last extent", limit_inverse_late, RIFFLE_ERR_FORMAT,
+     "reloc32_inverse: entry lies outside every extent (found 0x12342)"},
     {"fields without extents", limit_no_extents, RIFFLE_ERR_FORMAT,
      "reloc64: entry lies outside every extent (found 8)"},
     {"a kernel without relocations", limit_bare, RIFFLE_OK, "taken"},
