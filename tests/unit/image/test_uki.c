@@ -11,7 +11,7 @@
 
 #include "common/bytes.h"
 #include "hostile.h"
-#include "prepare/image/uki.h"
+#include "prepare/image/internal.h"
 
 #define PE_AT 0x80u
 #define SECTIONS_AT (PE_AT + 24 + 240)
@@ -372,6 +372,160 @@ static void command_lines_are_one_line_of_text(void **state)
 	test_bytes_free(&file);
 }
 
+/* Each format is known by its mark, no sooner than the last byte of it is there, and at no other place. */
+static void every_mark_is_known(void **state)
+{
+	static const struct {
+		uint32_t at, bytes;
+		const char *mark, *problem;
+	} rows[] = {
+	    {0, 6, "070701", "is an initrd (a cpio archive), not a kernel"},
+	    {0, 6, "070702", "is an initrd (a cpio archive), not a kernel"},
+	    {0, 6, "070707", "is an initrd (a cpio archive), not a kernel"},
+	    {0, 2, "\xc7\x71", "is an initrd (a cpio archive), not a kernel"},
+	    {0x38, 4, "ARM\x64", "is a kernel for arm64"},
+	    {0x38, 4, "RSC\x05", "is a kernel for RISC-V"},
+	    {0x38, 4, "\xcd\x23\x82\x81", "is a kernel for LoongArch"},
+	    {0x24, 4, "\x18\x28\x6f\x01", "is a kernel for 32-bit ARM (a zImage)"},
+	    {0, 4, "\x27\x05\x19\x56", "is a U-Boot image (uImage), not a kernel for x86-64"},
+	    {0, 4, "\xd0\x0d\xfe\xed", "is a device tree or FIT image, not a kernel"},
+	    {0, 14, "!<arch>\ndebian", "is a Debian package: the kernel is in it, as boot/vmlinuz-*"},
+	    {0, 8, "!<arch>\n", "is an archive of object files (ar), not a kernel"},
+	    {0, 4, "\xed\xab\xee\xdb", "is an RPM package: the kernel is in it"},
+	    {0, 4, "PK\x03\x04", "is a zip archive, not a kernel"},
+	    {0x101, 5, "ustar", "is a tar archive, not a kernel"},
+	    {0, 4, "QFI\xfb", "is a disk image (qcow2), not a kernel"},
+	    {0, 4, "hsqs", "is a file system (squashfs), not a kernel"},
+	    {0, 4, "BZh9", "is compressed by bzip2: bunzip2 it first"},
+	    {0, 4, "\x02\x21\x4c\x18", "is compressed by lz4: unlz4 it first"},
+	    {0, 4, "\x04\x22\x4d\x18", "is compressed by lz4: unlz4 it first"},
+	    {0, 4, "\x89LZO", "is compressed by lzop: lzop -d it first"},
+	    {0, 3, "\x5d\x00\x00", "is compressed by lzma: unlzma it first"},
+	    {0, 2, "#!", "is a script, not a kernel"},
+	};
+	static const char nothing[] = "is neither a bzImage nor an ELF file";
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (uint32_t place = 0; place < 2; place++) {
+			uint32_t at = rows[i].at + place, bytes = at + rows[i].bytes;
+			uint8_t *head = calloc(1, bytes);
+			struct riffle_error error;
+
+			memcpy(head + at, rows[i].mark, rows[i].bytes);
+			assert_int_equal(image_not_a_kernel(head, bytes, NULL, &error), RIFFLE_ERR_FORMAT);
+			assert_string_equal(error.field, "kernel file");
+			if (strcmp(error.problem, place ? nothing : rows[i].problem))
+				fail_msg("%s at 0x%x: %s", rows[i].problem, at, error.problem);
+			/* a byte short, or with another last byte, it is something else or nothing known */
+			assert_int_equal(image_not_a_kernel(head, bytes - 1, NULL, &error), RIFFLE_ERR_FORMAT);
+			assert_string_not_equal(error.problem, rows[i].problem);
+			head[bytes - 1] ^= 0x80;
+			assert_int_equal(image_not_a_kernel(head, bytes, NULL, &error), RIFFLE_ERR_FORMAT);
+			assert_string_not_equal(error.problem, rows[i].problem);
+			free(head);
+		}
+}
+
+static void programs_and_machines_are_named(void **state)
+{
+	static const struct {
+		uint16_t machine;
+		const char *pe, *elf;
+	} machines[] = {
+	    {0x8664, "is an EFI program (PE) without a kernel in it: there is no section .linux", "is not x86-64"},
+	    {0xaa64, "is an EFI program (PE) for arm64", "is not x86-64"},
+	    {0x14c, "is an EFI program (PE) for 32-bit x86", "is not x86-64"},
+	    {0x200, "is an EFI program (PE) for another machine", "is not x86-64"},
+	    {3, NULL, "is 32-bit x86, not x86-64"},
+	    {183, NULL, "is arm64, not x86-64"},
+	    {40, NULL, "is 32-bit ARM, not x86-64"},
+	    {243, NULL, "is RISC-V, not x86-64"},
+	    {21, NULL, "is 64-bit PowerPC, not x86-64"},
+	    {22, NULL, "is s390, not x86-64"},
+	};
+	static const char *const types[] = {
+	    "is not that of an executable",
+	    "is that of an object file, such as a kernel module, not of a kernel",
+	    "is not that of an executable",
+	    "is that of a shared library or a program, not of a kernel",
+	    "is that of a core dump, not of a kernel",
+	    "is not that of an executable",
+	};
+	uint8_t sector[0x200] = {'M', 'Z', [0x1fe] = 0x55, 0xaa};
+	struct riffle_error error;
+	struct uki uki = {.is_pe = true};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
+		assert_string_equal(image_elf_machine(machines[i].machine), machines[i].elf);
+		if (!machines[i].pe)
+			continue;
+		uki.machine = machines[i].machine;
+		assert_int_equal(image_not_a_kernel(sector, sizeof sector, &uki, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.problem, machines[i].pe);
+		assert_int_equal(error.found, machines[i].machine);
+	}
+	for (uint16_t type = 0; type < sizeof types / sizeof *types; type++)
+		assert_string_equal(image_elf_type(type), types[type]);
+	uki.is_pe = false;
+	for (unsigned cut = 0; cut < 3; cut++) {
+		sector[0x1ff] = cut < 2 ? 0xaa : 0xab;
+		assert_int_equal(image_not_a_kernel(sector, sizeof sector - cut % 2, &uki, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.problem, cut ? "is neither a bzImage nor an ELF file"
+						       : "is a boot sector or disk image, not a kernel");
+	}
+}
+
+/* The version ends before the first byte that is not printable, and is cut to its room; digits follow the banner. */
+static void versions_are_printable(void **state)
+{
+	static const struct {
+		const char *image, *version;
+	} banners[] = {
+	    {"Linux version 6.1.0 (x) ~\n", "6.1.0 (x) ~"},
+	    {"Linux version %s Linux version 0.1\x7fx", "0.1"},
+	    {"Linux version 9", "9"},
+	    {"Linux version :", ""},
+	    {"Linux version /", ""},
+	    {"Linux version ", ""},
+	    {"Linux versio 5", ""},
+	    {" Linux version 5\x1f", "5"},
+	};
+	struct image_segment segment[3] = {{0}};
+	struct riffle_image image;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof banners / sizeof *banners; i++) {
+		size_t bytes = strlen(banners[i].image);
+		uint8_t *exact = malloc(bytes);
+
+		memcpy(exact, banners[i].image, bytes);
+		memset(&image, 0, sizeof image);
+		segment[1].bytes = segment[2].bytes = exact;
+		segment[1].file_bytes = bytes;
+		image.segment = segment;
+		image.segment_count = 3;
+		image_find_version(&image);
+		assert_string_equal(image.kernel_version, banners[i].version);
+		free(exact);
+	}
+	for (unsigned longer = 0; longer < 3; longer++) {
+		uint8_t text[sizeof image.kernel_version + 2];
+		size_t bytes = sizeof image.kernel_version - 2 + longer;
+
+		memset(text, 'v', sizeof text);
+		memset(&image, 'x', sizeof image);
+		image_set_version(&image, text, bytes);
+		assert_int_equal(strlen(image.kernel_version), longer ? sizeof image.kernel_version - 1 : bytes);
+	}
+	memset(&image, 'x', sizeof image);
+	image_set_version(&image, (const uint8_t *)"a b", 2);
+	assert_string_equal(image.kernel_version, "a ");
+	for (size_t i = 2; i < sizeof image.kernel_version; i++)
+		assert_int_equal(image.kernel_version[i], 0);
+}
+
 static void pack(struct test_bytes *to, unsigned compression, const void *bytes, size_t count)
 {
 	size_t room = 2 * count + 4096, used = 0;
@@ -511,6 +665,9 @@ int main(void)
 	    cmocka_unit_test(headers_end_with_the_file),
 	    cmocka_unit_test(parts_are_what_their_sections_hold),
 	    cmocka_unit_test(command_lines_are_one_line_of_text),
+	    cmocka_unit_test(every_mark_is_known),
+	    cmocka_unit_test(programs_and_machines_are_named),
+	    cmocka_unit_test(versions_are_printable),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);
