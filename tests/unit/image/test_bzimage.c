@@ -550,6 +550,50 @@ static void sizes_are_exact(void **state)
 	}
 }
 
+/* Blocks of the lz4 format that the kernel uses: each after its length, frames one after another. */
+static void lz4_blocks_have_possible_lengths(void **state)
+{
+	static const uint8_t magic[4] = {0x02, 0x21, 0x4c, 0x18}, hello[6] = {0x50, 'h', 'e', 'l', 'l', 'o'};
+	const uint32_t bound = 8421520, lengths[] = {0, 7, bound + 1, UINT32_MAX};
+	uint8_t *large = calloc(1, bound + 100), out[32];
+	struct test_bytes stream = {0};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned frames = 0; frames < 3; frames++) {
+		if (frames) {
+			test_bytes_word(&stream, sizeof hello);
+			test_bytes_add(&stream, hello, sizeof hello);
+		}
+		test_bytes_add(&stream, magic, 4);
+		expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, stream.at, stream.count, out, 5 * frames, &error),
+			    &error, "taken");
+		if (frames == 2)
+			assert_memory_equal(out, "hellohello", 10);
+		for (unsigned less = 1; less < 4; less++)
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, stream.at, stream.count - less, out,
+						     5 * frames, &error),
+				    &error, "payload: continues after the end of its compressed data (found %u)",
+				    4 - less);
+	}
+	for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		size_t bytes = i < 2 ? 14 : bound + 100;
+
+		memcpy(large, magic, 4);
+		memcpy(large + 4, &lengths[i], 4);
+		memcpy(large + 8, hello, sizeof hello);
+		if (i < 2)
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, large, bytes, out, 5, &error), &error,
+				    "lz4 block: has an impossible length (found %u, expected 6)", lengths[i]);
+		else
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, large, bytes, out, 5, &error), &error,
+				    "lz4 block: has an impossible length (found 0x%x, expected 0x%x)", lengths[i],
+				    bound + 100 - 8);
+	}
+	test_bytes_free(&stream);
+	free(large);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -566,6 +610,7 @@ int main(void)
 	    cmocka_unit_test(header_limits_are_exact),
 	    cmocka_unit_test(payloads_are_known_by_their_marks),
 	    cmocka_unit_test(sizes_are_exact),
+	    cmocka_unit_test(lz4_blocks_have_possible_lengths),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

@@ -28,7 +28,7 @@ static size_t compress(enum riffle_compression method, const uint8_t *from, size
 	size_t made;
 
 	if (method == RIFFLE_COMPRESSION_LZ4) {
-		int n = LZ4_compress_HC((const char *)from, (char *)to, (int)bytes, (int)bytes - 1, 9);
+		int n = LZ4_compress_HC((const char *)from, (char *)to, (int)bytes, (int)bytes - 1, 3);
 
 		return n > 0 ? (size_t)n : 0;
 	}
