@@ -136,6 +136,20 @@ def test_the_score_counts_what_can_be_noticed(mutate):
     assert mutate.score(["same"])[0] is None
 
 
+def test_names_choose_tests(tmp_path, monkeypatch):
+    """--tests: of the tests that contain a file, only those whose name matches."""
+    tree = object.__new__(suite.Tree)
+    tree.build, tree.programs = tmp_path, {}
+    tree.known_tests = [{"name": name, "cmd": [str(tmp_path / "tests/unit" / name)], "env": {}, "workdir": None, "depends": []}
+                        for name in ("lib-plan", "lib-load", "cli-emit")]
+    monkeypatch.setattr(tree, "inputs", lambda target: {"../lib/a.c"}, raising=False)
+    monkeypatch.setattr(tree, "must_build", lambda *targets: None, raising=False)
+    monkeypatch.setattr(suite, "linked", lambda program: {"a.c"})
+    assert [t.name for t in tree.tests("lib/a.c")] == ["lib-plan", "lib-load", "cli-emit"]
+    assert [t.name for t in tree.tests("lib/a.c", "^lib-(plan|slides)$")] == ["lib-plan"]
+    assert tree.tests("lib/b.c", "lib") == []
+
+
 def test_results_are_of_one_content_of_a_file(mutate, tmp_path):
     kept = mutate.Kept(tmp_path, "lib/a.c", b"one")
     kept.keep("key", "killed", "test-a")
