@@ -856,6 +856,100 @@ static void permutations_are_uniform(void **state)
 	builder_end(&b);
 }
 
+/* A request that cannot be honoured says why, before anything is written. */
+static void requests_are_checked(void **state)
+{
+	enum {
+		AS_IT_IS,
+		OPTION,
+		MODE,
+		NO_ROOM,
+		ODD_ROOM,
+		SMALL_ROOM,
+		NO_ORDER,
+		SHORT_ORDER,
+		WORKERS,
+		NO_CHUNKS,
+		CASES
+	};
+	static const char *const messages[CASES] = {
+	    [AS_IT_IS] = "taken",
+	    [OPTION] = "options: hold an unknown bit (found 4)",
+	    [MODE] = "mode: is not known (found 4)",
+	    [NO_ROOM] = "workspace: is missing",
+	    [ODD_ROOM] = "workspace: is not aligned (remainder of its address) (found 32, expected 0)",
+	    [NO_ORDER] = "order: is missing or not as long as there are chunks (found 1500, expected 1500)",
+	    [SHORT_ORDER] = "order: is missing or not as long as there are chunks (found 1499, expected 1500)",
+	    [WORKERS] = "workers: has reserved bytes that are not 0: was it initialised? (found 9)",
+	    [NO_CHUNKS] = "chunks: there are none in this plan, so the kernel's functions cannot be shuffled",
+	};
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_error error;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT, base = RIFFLE_PLAN_INIT;
+	size_t room_bytes;
+	uint8_t *file, *room, *host = calloc(1, 32 * MIB);
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	draw(l, 5);
+	file = builder_file(&l->k->b);
+	riffle_source_from_bytes(&source, &bytes, file, l->k->b.header.file_bytes);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	assert_int_equal(riffle_plan_open_base(&base, &source, &error), 0);
+	room_bytes = riffle_load_workspace(&plan);
+	assert_int_equal(riffle_load_workspace(&base), 0);
+	room = aligned_alloc(64, room_bytes + 64);
+	for (unsigned i = 0; i < CASES; i++) {
+		struct riffle_ram ram = {0, 32 * MIB, host};
+		struct riffle_memory memory = {&ram, 1, NULL, 0};
+		struct riffle_workers workers = {run_backwards, NULL};
+		struct riffle_layout layout = l->layout;
+		struct riffle_loaded loaded;
+		char wanted[128];
+		int status;
+
+		if (i == MODE)
+			layout.mode = RIFFLE_MODE_FGKASLR + 1;
+		if (i == NO_ORDER)
+			layout.order = NULL;
+		if (i == SHORT_ORDER)
+			layout.order_count--;
+		if (i == WORKERS)
+			*(uint8_t *)&workers.reserved_zero = 9;
+		memset(host + layout.physical_base, 0, 64);
+		status = riffle_load_shuffled(&loaded, i == NO_CHUNKS ? &base : &plan, &source, &layout, &memory,
+					      i == OPTION ? 4 : 0, &workers,
+					      i == NO_ROOM    ? NULL
+					      : i == ODD_ROOM ? room + 32
+							      : room,
+					      room_bytes - (i == SMALL_ROOM), &error);
+		snprintf(wanted, sizeof wanted, "workspace: is too small (found 0x%zx, expected 0x%zx)", room_bytes - 1,
+			 room_bytes);
+		assert_string_equal(message_of(status, &error), i == SMALL_ROOM ? wanted : messages[i]);
+		assert_int_equal(memcmp(host + layout.physical_base, l->k->b.image, 64) == 0, i == AS_IT_IS);
+		if (status)
+			continue;
+		assert_int_equal(loaded.relocations,
+				 (layout.virtual_base == LINK
+				      ? 0
+				      : plan.reloc64_count + plan.reloc32_count + plan.reloc32_inverse_count) +
+				     plan.pc_target_count + plan.own_step_count + plan.abs32_ref_count +
+				     plan.abs64_ref_count + plan.fixed32_count + plan.fixed64_count);
+		assert_true(loaded.workspace_used > 0 && loaded.workspace_used <= room_bytes);
+		assert_true(loaded.relocate_ticks > 0 && loaded.relocate_ticks <= loaded.load_ticks);
+		assert_int_equal(loaded.loadflags, 2);
+	}
+	riffle_plan_close(&plan);
+	riffle_plan_close(&base);
+	free(room);
+	free(host);
+	free(file);
+	sk_free(l->k);
+	free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -864,6 +958,7 @@ int main(void)
 	    cmocka_unit_test(identity_is_kaslr),
 	    cmocka_unit_test(regions_are_limited),
 	    cmocka_unit_test(wrong_orders_are_refused),
+	    cmocka_unit_test(requests_are_checked),
 	    cmocka_unit_test(every_lie_is_refused),
 	    cmocka_unit_test(the_most_chunks_are_taken),
 	    cmocka_unit_test(fields_outside_groups_are_refused),
