@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layouts are uniform over all that fit, independent, replayable, and never overlap anything. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -483,6 +486,9 @@ static void memory_is_checked(void **state)
 		if (strcmp(message_of(status, &error), rows[i].message))
 			fail_msg("row %zu: %s", i, message_of(status, &error));
 		assert_true(!status || status == RIFFLE_ERR_ARGUMENT);
+		/* a stretch at the very top has no slot, and none that has wrapped */
+		if (!status)
+			assert_int_equal(slots.physical, 1);
 	}
 	builder_end(&b);
 }
@@ -627,6 +633,47 @@ static void an_order_follows_from_its_key(void **state)
 	assert_true(rejected > 0);
 }
 
+/* Stands for the C library's: the next of these results, bytes or -errno, and then the system's. */
+static int results[8];
+static unsigned result_count;
+
+ssize_t getrandom(void *buffer, size_t bytes, unsigned flags)
+{
+	int result;
+
+	if (!result_count)
+		return syscall(SYS_getrandom, buffer, bytes, flags);
+	result = results[--result_count];
+	if (result >= 0) {
+		memset(buffer, 0xab, (size_t)result);
+		return result;
+	}
+	errno = -result;
+	return -1;
+}
+
+static void interrupted_and_short_randomness_is_completed(void **state)
+{
+	uint8_t bytes[10] = {0}, wanted[8];
+
+	(void)state;
+	memset(wanted, 0xab, sizeof wanted);
+	/* the last comes first */
+	memcpy(results, (int[]){5, -EINTR, 3, -EINTR}, 4 * sizeof *results);
+	result_count = 4;
+	assert_int_equal(riffle_random_system.fill(riffle_random_system.opaque, bytes + 1, 8), 0);
+	assert_int_equal(result_count, 0);
+	assert_memory_equal(bytes + 1, wanted, 8);
+	assert_int_equal(bytes[0] | bytes[9], 0);
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(results, (int[]){5, i ? 0 : -ENOSYS, 3}, 3 * sizeof *results);
+		result_count = 3;
+		assert_int_equal(riffle_random_system.fill(riffle_random_system.opaque, bytes, 8), -1);
+		assert_int_equal(result_count, 1);
+	}
+	result_count = 0;
+}
+
 /* All that is asked for, and no byte more. */
 static void the_system_fills_what_it_is_given(void **state)
 {
@@ -656,6 +703,7 @@ int main(void)
 	    cmocka_unit_test(reserved_words_must_be_zero),
 	    cmocka_unit_test(an_order_follows_from_its_key),
 	    cmocka_unit_test(the_system_fills_what_it_is_given),
+	    cmocka_unit_test(interrupted_and_short_randomness_is_completed),
 	    cmocka_unit_test(draws_are_uniform),
 	    cmocka_unit_test(slots_are_independent),
 	    cmocka_unit_test(modes_include_each_other),
