@@ -128,6 +128,7 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 		const struct riffle_group *g = &plan->groups[i];
 		const struct riffle_region *r;
 		uint32_t start;
+		uint64_t bytes;
 
 		while (region < plan->region_count &&
 		       next >= plan->regions[region].first_chunk + plan->regions[region].chunk_count)
@@ -140,9 +141,9 @@ static int check_groups(const struct riffle_plan *plan, struct riffle_error *err
 						 "is empty or extends past its region", i);
 		start = plan->chunks[next].image_offset;
 		next += g->chunk_count;
-		if (plan->chunks[next - 1].image_offset + riffle_chunk_bytes(&plan->chunks[next - 1]) - start >
-		    RIFFLE_GROUP_BYTES_MAX)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", i,
+		bytes = plan->chunks[next - 1].image_offset + riffle_chunk_bytes(&plan->chunks[next - 1]) - start;
+		if (bytes > RIFFLE_GROUP_BYTES_MAX)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "group", "is too long", bytes,
 						    RIFFLE_GROUP_BYTES_MAX);
 		/* also for the last group: its counts are used without further checks */
 		if (g->pc_steps > plan->pc_step_count - steps)

@@ -72,9 +72,12 @@ static int read_header(struct elf_file *file, struct riffle_error *error)
 		return status;
 	if (memcmp(h->e_ident, ELFMAG, SELFMAG))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "e_ident", "is not an ELF file's");
-	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_machine != EM_X86_64)
-		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine", "is not a 64-bit x86-64 file's",
-					    h->e_machine, EM_X86_64);
+	if (h->e_machine != EM_X86_64)
+		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "e_machine", "is not x86-64", h->e_machine,
+					    EM_X86_64);
+	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "e_ident",
+				   "is not that of a 64-bit little-endian file");
 	return RIFFLE_OK;
 }
 

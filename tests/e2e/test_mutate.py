@@ -113,6 +113,14 @@ def test_equivalents_need_a_reason(mutate):
     assert isinstance(mutate.equivalents(mutate.EQUIVALENT.read_text()), dict)
 
 
+def test_an_equivalent_may_stand_for_all_of_a_function(mutate):
+    listed = {"a.c:f: *": "a prefetch", "b.c:g: x [0: 1 => 2]": "no caller asks"}
+    assert mutate.reason_of("a.c:f: y [3: 1 => 2]", listed) == "a prefetch"
+    assert mutate.reason_of("b.c:g: x [0: 1 => 2]", listed) == "no caller asks"
+    assert mutate.reason_of("a.c:ff: y [3: 1 => 2]", listed) is None
+    assert mutate.reason_of("b.c:g: x [0: 1 => 2#1]", listed) is None
+
+
 @pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
 def test_every_equivalent_is_still_a_mutant(mutate, tmp_path):
     """A stale entry could excuse a mutant that no longer exists."""
@@ -120,12 +128,26 @@ def test_every_equivalent_is_still_a_mutant(mutate, tmp_path):
     database = suite.pathlib.Path(__import__("conftest").BUILD, "compile_commands.json")
     for path in {key.split(":")[0] for key in listed}:
         keys = {m.key for m in mutants.of_file(ROOT, path, database)}
-        assert not [key for key in listed if key.startswith(f"{path}:") and key not in keys]
+        assert not [key for key in listed if key.startswith(f"{path}:") and not any(mutate.reason_of(k, {key: "it"}) for k in keys)]
 
 
 def test_the_score_counts_what_can_be_noticed(mutate):
     assert mutate.score(["killed"] * 3 + ["survived", "same", "equivalent", "stillborn", "untried"])[0] == 75.0
     assert mutate.score(["same"])[0] is None
+
+
+def test_names_choose_tests(tmp_path, monkeypatch):
+    """--tests: of the tests that contain a file, only those whose name matches."""
+    tree = object.__new__(suite.Tree)
+    tree.build, tree.programs = tmp_path, {}
+    tree.known_tests = [{"name": name, "cmd": [str(tmp_path / "tests/unit" / name)], "env": {}, "workdir": None, "depends": []}
+                        for name in ("lib-plan", "lib-load", "cli-emit")]
+    monkeypatch.setattr(tree, "inputs", lambda target: {"../lib/a.c"}, raising=False)
+    monkeypatch.setattr(tree, "must_build", lambda *targets: None, raising=False)
+    monkeypatch.setattr(suite, "linked", lambda program: {"a.c"})
+    assert [t.name for t in tree.tests("lib/a.c")] == ["lib-plan", "lib-load", "cli-emit"]
+    assert [t.name for t in tree.tests("lib/a.c", "^lib-(plan|slides)$")] == ["lib-plan"]
+    assert tree.tests("lib/b.c", "lib") == []
 
 
 def test_results_are_of_one_content_of_a_file(mutate, tmp_path):

@@ -97,7 +97,8 @@ class Tree:
         self.known_inputs, self.known_tests, self.programs = {}, [], {}
         self.update()
         if not (self.build / "build.ninja").exists():
-            self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "build")
+            # compiled again for each mutant, in which -O3 takes more than twice as long; the last -O counts, and a target may set its own
+            self.call("meson", "setup", "-Dtests=true", "-Ddebug=false", "-Db_ndebug=false", "-Dc_args=['-O1','-w']", "build")
         if not (self.reach / "build.ninja").exists():
             words = ["-finstrument-functions", "-w", f"-DREACH_SIZE={REACH_SIZE}", f'-DREACH_FILE="{self.marks}"', "-include",
                      str(self.tree / "tools" / "mutation" / "reach.h")]
@@ -150,9 +151,9 @@ class Tree:
         if targets and not self.ninja(*targets, build=build):
             raise RuntimeError(f"{' '.join(targets)}: cannot be built:\n{self.log.read_text(errors='replace')[-2000:]}")
 
-    def tests(self, path):
+    def tests(self, path, names=None):
         """
-        The unit tests that contain a file's object, according to ninja and then to the programs themselves. Since the
+        The unit tests, among those whose name `names` matches, that contain a file's object, according to ninja and then to the programs themselves. Since the
         set of objects does not depend on their content, only the relevant programs are rebuilt. A program that runs during the build is
         in none of them: its tests are those that are built with what it writes.
         """
@@ -163,6 +164,8 @@ class Tree:
         for told in self.known_tests:
             program = pathlib.Path(told["cmd"][0])
             if not program.is_relative_to(self.build) or "tests/unit" not in str(program):
+                continue
+            if names and not re.search(names, told["name"]):
                 continue
             programs = [program, *(self.programs[i] for i in told["depends"] if self.programs.get(i, program) != program)]
             targets = [str(p.relative_to(self.build)) for p in programs]

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Analyses hand-built images: what is written for them, and which are refused and why. */
+#include <lz4.h>
+#include <lz4hc.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <cmocka.h>
 
@@ -529,6 +532,349 @@ static void test_segments_share_a_page(void **state)
 	free(extents);
 }
 
+static uint64_t random_number(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* A byte that is not 0 keeps its page, wherever in the page it is; nothing else is kept. */
+static void test_every_byte_counts(void **state)
+{
+	struct fixture *f = *state;
+
+	f->image.reloc64.count = f->image.reloc32.count = f->image.reloc32_inverse.count = 0;
+	f->image.segment_count = 1;
+	f->segment[0].file_bytes = f->segment[0].memory_bytes = 3 * PAGE - 35;
+	memset(f->text, 0, sizeof f->text);
+	for (uint32_t at = PAGE - 2; at < 3 * PAGE - 34; at++) {
+		struct riffle_extent *extents = NULL;
+		uint32_t count, page = at / PAGE * PAGE;
+
+		f->text[at] = (uint8_t)(1u << at % 8);
+		assert_int_equal(analysis_find_extents(&f->image, &(struct plan_areas){0}, &extents, &count, &f->error),
+				 0);
+		if (at == 3 * PAGE - 35) {
+			assert_int_equal(count, 0);
+		} else {
+			assert_int_equal(count, 1);
+			assert_int_equal(extents->image_offset, page);
+			assert_int_equal(extents->bytes, page == 2 * PAGE ? PAGE - 35 : PAGE);
+			assert_int_equal(extents->file_offset, 0);
+		}
+		f->text[at] = 0;
+		free(extents);
+	}
+}
+
+/* Pages that a field or an area touches, by any of their bytes, are kept as well; so are up to four pages between two
+ * that are. */
+static void test_fields_and_areas_keep_their_pages(void **state)
+{
+	enum { PAGES = 400, SEGMENT = 250 };
+	struct fixture *f = *state;
+	static uint8_t bytes[PAGES * PAGE];
+	uint64_t s = 7919;
+
+	for (unsigned round = 0; round < 60; round++) {
+		uint32_t list[3][4], widths[3] = {8, 4, 4}, count = 0, made;
+		struct image_relocs *relocs[3] = {&f->image.reloc64, &f->image.reloc32, &f->image.reloc32_inverse};
+		static bool wanted[PAGES];
+		static struct riffle_extent expected[PAGES];
+		struct riffle_extent *extents;
+		struct plan_areas areas = {.count = round % 5};
+
+		memset(wanted, 0, sizeof wanted);
+		f->segment[0] = (struct image_segment){LINK_VIRT, LINK_PHYS, SEGMENT * PAGE, SEGMENT * PAGE, 5, bytes};
+		f->segment[1] = (struct image_segment){LINK_VIRT + SEGMENT * PAGE,
+						       LINK_PHYS + SEGMENT * PAGE,
+						       (PAGES - SEGMENT) * PAGE,
+						       (PAGES - SEGMENT) * PAGE,
+						       6,
+						       bytes + SEGMENT * PAGE};
+		f->image.segment_count = 2;
+		f->image.image_bytes = PAGES * PAGE;
+		for (unsigned k = 0; k < 3; k++) {
+			uint32_t at = 0;
+
+			relocs[k]->offset = list[k];
+			relocs[k]->count = 0;
+			for (unsigned i = 0; i < 4; i++) {
+				/* around a page's edge */
+				at += (uint32_t)(1 + random_number(&s) % 60) * PAGE;
+				list[k][i] = at - 9 + (uint32_t)(random_number(&s) % 12);
+				if (list[k][i] < SEGMENT * PAGE && list[k][i] + widths[k] > SEGMENT * PAGE)
+					list[k][i] = SEGMENT * PAGE;
+				relocs[k]->count++;
+				wanted[list[k][i] / PAGE] = wanted[(list[k][i] + widths[k] - 1) / PAGE] = true;
+			}
+		}
+		for (unsigned i = 0; i < areas.count; i++) {
+			uint32_t start =
+				     (i ? areas.area[i - 1].start : 0) + (uint32_t)(random_number(&s) % (90 * PAGE)),
+				 end = start + 1 + (uint32_t)(random_number(&s) % (3 * PAGE));
+
+			if (i % 2)
+				end = (end + PAGE) / PAGE * PAGE;
+			if (i == 2)
+				start = start / PAGE * PAGE;
+			areas.area[i] = (struct plan_area){start, end};
+			for (uint32_t at = start; at < end; at++)
+				wanted[at / PAGE] = true;
+		}
+		for (uint32_t page = 0, last = 0; page < PAGES; page++) {
+			if (!wanted[page])
+				continue;
+			if (count && page - last <= 5 && (last < SEGMENT) == (page < SEGMENT))
+				expected[count - 1].bytes = page * PAGE + PAGE - expected[count - 1].image_offset;
+			else
+				expected[count++] = (struct riffle_extent){.image_offset = page * PAGE, .bytes = PAGE};
+			last = page;
+		}
+		assert_int_equal(analysis_find_extents(&f->image, &areas, &extents, &made, &f->error), 0);
+		for (uint32_t i = 0; i < count && i < made; i++)
+			if (extents[i].image_offset != expected[i].image_offset ||
+			    extents[i].bytes != expected[i].bytes)
+				fail_msg("round %u, extent %u: 0x%x and 0x%x bytes, not 0x%x and 0x%x", round, i,
+					 extents[i].image_offset, extents[i].bytes, expected[i].image_offset,
+					 expected[i].bytes);
+		assert_int_equal(made, count);
+		free(extents);
+	}
+}
+
+/* More extents than fit the first list. */
+static void test_many_extents(void **state)
+{
+	enum { EXTENTS = 300 };
+	struct fixture *f = *state;
+	uint8_t *bytes = calloc(EXTENTS, 6 * PAGE);
+	struct riffle_extent *extents;
+	uint32_t count;
+
+	f->image.reloc64.count = f->image.reloc32.count = f->image.reloc32_inverse.count = 0;
+	f->image.segment_count = 1;
+	f->segment[0].file_bytes = EXTENTS * 6 * PAGE;
+	f->segment[0].bytes = bytes;
+	for (uint32_t i = 0; i < EXTENTS; i++)
+		bytes[i * 6 * PAGE + i] = 1;
+	assert_int_equal(analysis_find_extents(&f->image, &(struct plan_areas){0}, &extents, &count, &f->error), 0);
+	assert_int_equal(count, EXTENTS);
+	for (uint32_t i = 0; i < EXTENTS; i++) {
+		assert_int_equal(extents[i].image_offset, i * 6 * PAGE);
+		assert_int_equal(extents[i].bytes, PAGE);
+	}
+	free(extents);
+	free(bytes);
+}
+
+/* What an image may just be, and what it may just not be, with the whole message. */
+static void test_geometry_limits(void **state)
+{
+	struct fixture *f = *state;
+	const struct riffle_image image = f->image;
+	struct image_segment segment[3];
+	static struct image_segment many[66];
+	char line[256];
+
+	memcpy(segment, f->segment, sizeof segment);
+#define LIMIT(change, message)                                                                                         \
+	do {                                                                                                           \
+		int status;                                                                                            \
+                                                                                                                       \
+		change;                                                                                                \
+		status = analysis_check_geometry(&f->image, &f->error);                                                \
+		assert_int_equal(status, *(message) ? RIFFLE_ERR_FORMAT : RIFFLE_OK);                                  \
+		if (status) {                                                                                          \
+			riffle_error_format(&f->error, line, sizeof line);                                             \
+			assert_string_equal(line, message);                                                            \
+		}                                                                                                      \
+		f->image = image;                                                                                      \
+		memcpy(f->segment, segment, sizeof segment);                                                           \
+	} while (0)
+#define MOVE(to)                                                                                                       \
+	do {                                                                                                           \
+		f->image.link_phys = (to);                                                                             \
+		f->image.link_virt = START_KERNEL_MAP + (to);                                                          \
+		for (unsigned i = 0; i < 3; i++) {                                                                     \
+			f->segment[i].phys += (to)-LINK_PHYS;                                                          \
+			f->segment[i].virt += i == 1 ? 0 : (to)-LINK_PHYS;                                             \
+		}                                                                                                      \
+	} while (0)
+	LIMIT((void)0, "");
+	LIMIT(MOVE(LINK_PHYS + MIB), "lowest p_paddr: is not a multiple of 2 MiB (found 0x1100000)");
+	LIMIT(MOVE(LINK_PHYS + 2 * MIB), "");
+	LIMIT(MOVE(1020 * MIB), "");
+	LIMIT(MOVE(1022 * MIB),
+	      "image size: does not fit the kernel's address window (found 0x400000, expected 0x200000)");
+	LIMIT(MOVE(1024 * MIB),
+	      "lowest p_paddr: lies outside the kernel's address window (found 0x40000000, expected 0x40000000)");
+	LIMIT(f->image.image_bytes = 1008 * MIB, "");
+	LIMIT(f->image.image_bytes = 1008 * MIB + 1,
+	      "image size: does not fit the kernel's address window (found 0x3f000001, expected 0x3f000000)");
+	LIMIT(f->image.image_bytes = 0,
+	      "image size: does not fit the kernel's address window (found 0, expected 0x3f000000)");
+	LIMIT(f->image.link_virt++, "lowest p_vaddr: is not its physical address in the kernel's mapping (found "
+				    "0xffffffff81000001, expected 0xffffffff81000000)");
+	LIMIT(f->segment[1].phys = LINK_PHYS + TEXT_BYTES, "");
+	LIMIT(f->segment[1].phys = LINK_PHYS + TEXT_BYTES - 1,
+	      "p_paddr: overlaps the segment before (found 0x100efff, expected 0x100f000)");
+	LIMIT(f->segment[1].phys = LINK_PHYS - 1, "p_paddr: lies below the image (found 0xffffff, expected 0x1000000)");
+	LIMIT(f->segment[2].memory_bytes--, "");
+	LIMIT(f->segment[2].memory_bytes++,
+	      "p_memsz: reaches past the end of the image (found 0x1fe001, expected 0x400000)");
+	LIMIT(f->segment[1].file_bytes++, "p_filesz: is larger than p_memsz (found 8193, expected 8192)");
+	LIMIT(f->segment[1].virt = 1, "p_vaddr: is neither 0 nor the segment's place in the kernel's mapping (found 1, "
+				      "expected 0xffffffff81200000)");
+	LIMIT(f->segment[1].virt = LINK_VIRT + PERCPU_OFFSET, "");
+	LIMIT(f->image.entry_offset = 0, "");
+	LIMIT(f->image.entry_offset = TEXT_BYTES - 1, "");
+	LIMIT(f->image.entry_offset = TEXT_BYTES, "e_entry: lies outside every segment (found 0x100f000)");
+	LIMIT(f->image.entry_offset = PERCPU_OFFSET - 1, "e_entry: lies outside every segment (found 0x11fffff)");
+	LIMIT(f->image.entry_offset = PERCPU_OFFSET, "");
+	LIMIT(f->image.entry_offset = DATA_OFFSET + DATA_BYTES - 1, "");
+	LIMIT(f->image.segment_count = 0, "e_phnum: is not a valid number of segments (found 0, expected 64)");
+	for (unsigned i = 0; i < 66; i++)
+		many[i] = (struct image_segment){LINK_VIRT + i * PAGE, LINK_PHYS + i * PAGE, PAGE, PAGE, 5, f->text};
+	LIMIT(f->image.segment = many; f->image.segment_count = 64, "");
+	LIMIT(f->image.segment = many;
+	      f->image.segment_count = 65, "e_phnum: is not a valid number of segments (found 65, expected 64)");
+	LIMIT(f->image.segment = many + 1;
+	      f->image.segment_count = 1,
+	      "p_paddr: of the first segment is not the lowest (found 0x1001000, expected 0x1000000)");
+#undef MOVE
+#undef LIMIT
+}
+
+/*
+ * A piece is stored compressed if that is shorter, with LZ4 by more than a quarter; each piece of a plan for itself,
+ * their lengths first.
+ */
+static void test_pieces_that_do_not_shrink_are_stored(void **state)
+{
+	static uint8_t plan[RIFFLE_FRAME_BYTES_MAX * 2 + 4096], packed[RIFFLE_FRAME_BYTES_MAX * 2], back[sizeof plan];
+	static const uint32_t sizes[] = {1,
+					 2,
+					 200,
+					 RIFFLE_FRAME_BYTES_MAX - 1,
+					 RIFFLE_FRAME_BYTES_MAX,
+					 RIFFLE_FRAME_BYTES_MAX + 1,
+					 2 * RIFFLE_FRAME_BYTES_MAX,
+					 2 * RIFFLE_FRAME_BYTES_MAX + 4096};
+	ZSTD_CCtx *zstd = ZSTD_createCCtx();
+	unsigned kept[2] = {0}, shrunk[2] = {0};
+
+	(void)state;
+	ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, 15);
+	for (unsigned i = 0; i < 2 * (sizeof sizes / sizeof *sizes + 64); i++) {
+		bool lz4 = i % 2;
+		uint32_t bytes = i / 2 < 64 ? 2000 : sizes[i / 2 - 64], done = 0, pieces, at;
+		uint64_t stored_bytes, s = 99;
+		struct riffle_error error;
+		uint8_t *stored;
+
+		/* in the first 64, what cannot be compressed grows from a half to nearly all */
+		memset(plan, 0, sizeof plan);
+		for (uint32_t k = 0; k < (i / 2 < 64 ? 1000 + i / 2 * 16 : bytes / 3); k++)
+			plan[k] = (uint8_t)random_number(&s);
+		assert_int_equal(frames_store_plan(&stored, &stored_bytes, plan, bytes,
+						   lz4 ? RIFFLE_COMPRESSION_LZ4 : RIFFLE_COMPRESSION_ZSTD, &error),
+				 0);
+		pieces = (bytes + RIFFLE_FRAME_BYTES_MAX - 1) / RIFFLE_FRAME_BYTES_MAX;
+		at = pieces * 4;
+		for (uint32_t k = 0; k < pieces; k++) {
+			uint32_t left = bytes - done,
+				 piece = left < RIFFLE_FRAME_BYTES_MAX ? left : RIFFLE_FRAME_BYTES_MAX,
+				 of = riffle_get32(stored + 4 * k), n;
+
+			n = lz4 ? (uint32_t)LZ4_compress_HC((const char *)plan + done, (char *)packed, (int)piece,
+							    sizeof packed, LZ4HC_CLEVEL_MAX)
+				: (uint32_t)ZSTD_compress2(zstd, packed, sizeof packed, plan + done, piece);
+			if (n > (lz4 ? piece - piece / 4 - 1 : piece - 1) || piece < 2)
+				n = piece;
+			assert_int_equal(of, n);
+			if (of == piece) {
+				assert_memory_equal(stored + at, plan + done, piece);
+				kept[lz4]++;
+			} else {
+				if (lz4)
+					assert_int_equal(LZ4_decompress_safe((char *)stored + at, (char *)back, (int)of,
+									     sizeof back),
+							 piece);
+				else
+					assert_int_equal(ZSTD_decompress(back, sizeof back, stored + at, of), piece);
+				assert_memory_equal(back, plan + done, piece);
+				shrunk[lz4]++;
+			}
+			at += of;
+			done += piece;
+		}
+		assert_int_equal(stored_bytes, at);
+		free(stored);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(kept[i] && shrunk[i] > 10);
+	ZSTD_freeCCtx(zstd);
+}
+
+/* Any extents, cut at any places: frames fill the extents, and end where they must and nowhere else. */
+static void test_frames_end_at_each_cut(void **state)
+{
+	static struct plan_areas areas;
+	uint64_t s = 4711;
+
+	(void)state;
+	for (unsigned round = 0; round < 100; round++) {
+		struct riffle_extent extents[6];
+		struct stored_frames frames;
+		struct riffle_error error;
+		uint32_t at = 0, next = 0;
+
+		areas.count = round % 12;
+		for (unsigned i = 0; i < areas.count; i++, at += (uint32_t)(random_number(&s) % 0x60000)) {
+			areas.area[i].start = at;
+			areas.area[i].end = at += (uint32_t)(random_number(&s) % 0x60000);
+		}
+		at = 0;
+		for (unsigned i = 0; i < 6; i++) {
+			/* some start or end at a cut */
+			at += (uint32_t)(random_number(&s) % 0x30000);
+			if (i < areas.count && areas.area[i].start > at)
+				at = areas.area[i].start;
+			extents[i].image_offset = at;
+			extents[i].bytes = 1 + (uint32_t)(random_number(&s) % 0x110000);
+			at += extents[i].bytes;
+		}
+		assert_int_equal(frames_cut(&frames, extents, 6, &areas, &(struct encoded){0}, &error), 0);
+		for (unsigned i = 0; i < 6; i++) {
+			uint32_t end = extents[i].image_offset + extents[i].bytes;
+
+			for (uint32_t start = extents[i].image_offset; start < end; next++) {
+				uint32_t stop = end;
+
+				if (stop - start > RIFFLE_FRAME_BYTES_MAX)
+					stop = start + RIFFLE_FRAME_BYTES_MAX;
+				if (stop > start / 0x200000 * 0x200000 + 0x200000)
+					stop = start / 0x200000 * 0x200000 + 0x200000;
+				for (unsigned k = 0; k < areas.count; k++) {
+					if (areas.area[k].start > start && areas.area[k].start < stop)
+						stop = areas.area[k].start;
+					if (areas.area[k].end > start && areas.area[k].end < stop)
+						stop = areas.area[k].end;
+				}
+				assert_true(next < frames.count);
+				assert_int_equal(frames.frame[next].image_offset, start);
+				assert_int_equal(frames.frame[next].bytes, stop - start);
+				start = stop;
+			}
+		}
+		assert_int_equal(frames.count, next);
+		frames_free(&frames);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -545,6 +891,12 @@ int main(void)
 	    TEST(test_one_in_a_thousand),
 	    TEST(test_zero_fields),
 	    TEST(test_segments_share_a_page),
+	    TEST(test_every_byte_counts),
+	    TEST(test_fields_and_areas_keep_their_pages),
+	    TEST(test_many_extents),
+	    TEST(test_geometry_limits),
+	    cmocka_unit_test(test_pieces_that_do_not_shrink_are_stored),
+	    cmocka_unit_test(test_frames_end_at_each_cut),
 	};
 
 	return cmocka_run_group_tests_name("analysis", tests, NULL, NULL);

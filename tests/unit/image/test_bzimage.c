@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "prepare/image/internal.h"
 #include "tests/unit/image/hostile.h"
 
 static void test_truncated_bzimage(void **state)
@@ -314,6 +315,285 @@ static void test_lzop_missing(void **state)
 	test_bytes_free(&file);
 }
 
+/* A header whose numbers are right for a file of 0x3000 bytes: setup of five sectors, a payload of 0x200 bytes at its
+ * end. */
+static void make_head(uint8_t *file)
+{
+	memset(file, 0, 0x3000);
+	file[0x1f1] = 4;
+	riffle_put32(file + 0x1f4, 0x260);
+	riffle_put16(file + 0x1fe, 0xaa55);
+	file[0x201] = 0x66;
+	memcpy(file + 0x202, "HdrS", 4);
+	riffle_put16(file + 0x206, 0x20f);
+	riffle_put16(file + 0x20e, 0x100);
+	file[0x211] = 1;
+	riffle_put32(file + 0x230, 0x200000);
+	riffle_put16(file + 0x236, 1);
+	riffle_put32(file + 0x248, 0x2400);
+	riffle_put32(file + 0x24c, 0x200);
+	riffle_put32(file + 0x260, 0x12345);
+	memcpy(file + 0x2e00, "\x28\xb5\x2f\xfd", 4);
+}
+
+/* Each number of the header, just inside its limits and just outside. */
+static void header_limits_are_exact(void **state)
+{
+	static const struct {
+		unsigned at, bytes;
+		uint32_t value;
+		unsigned cut; /* bytes that are missing at the end of the file */
+		const char *message;
+	} rows[] = {
+	    {0, 0, 0, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 300 of 7"},
+	    {0x1f1, 1, 0, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 300 of 7"},
+	    {0x1f1, 1, 5, 0, "syssize: leads past the end of the file (found 12800, expected 12288)"},
+	    {0x1f1, 1, 23, 0, "syssize: leads past the end of the file (found 22016, expected 12288)"},
+	    {0x1f1, 1, 24, 0, "setup_sects: lead past the end of the file (found 12800, expected 12288)"},
+	    {0x1f4, 4, 0x261, 0, "syssize: leads past the end of the file (found 12304, expected 12288)"},
+	    {0x1f4, 4, 0x260, 1, "payload_length: leads past the end of the file (found 512, expected 511)"},
+	    {0x1f4, 4, 0x260, 15, "payload_length: leads past the end of the file (found 512, expected 497)"},
+	    {0x1f4, 4, 0x260, 16, "syssize: leads past the end of the file (found 12288, expected 12272)"},
+	    {0x1f4, 4, UINT32_MAX, 0, "syssize: leads past the end of the file (found 0x10000009f0, expected 12288)"},
+	    {0x201, 1, 0x62, 0, "setup a00 payload 2e00+200 header 264 size 12345 align 200000 version 300 of 7"},
+	    {0x201, 1, 0x61, 0, "setup header: is too short (found 611, expected 612)"},
+	    {0x206, 2, 0x20c, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 300 of 7"},
+	    {0x206, 2, 0x20b, 0, "boot protocol: is too old (found 2.11, expected 2.12)"},
+	    {0x20e, 2, 0, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 0 of 7"},
+	    {0x20e, 2, 1, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 201 of 7"},
+	    {0x20e, 2, 0x7ff, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 9ff of 7"},
+	    {0x20e, 2, 0x800, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 0 of 7"},
+	    {0x211, 1, 0xfe, 0, "loadflags: are those of a zImage"},
+	    {0x211, 1, 0x81, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 200000 version 300 of 7"},
+	    {0x230, 4, 0x1000000, 0, "setup a00 payload 2e00+200 header 268 size 12345 align 1000000 version 300 of 7"},
+	    {0x230, 4, 0x1000001, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x1000001)"},
+	    {0x230, 4, 0x1ffffff, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x1ffffff)"},
+	    {0x230, 4, 0x2000000, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x2000000)"},
+	    {0x230, 4, 0x1fffff, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x1fffff)"},
+	    {0x230, 4, 0x100000, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x100000)"},
+	    {0x230, 4, 0x300000, 0, "kernel_alignment: is not a power of two from 2 to 16 MiB (found 0x300000)"},
+	    {0x236, 2, 0xfffe, 0,
+	     "xloadflags: are those of a kernel without a 64-bit entry, such as one for i386 (found 0xfffe)"},
+	    {0x248, 4, 0x2401, 0, "payload_length: leads past the end of the file (found 512, expected 511)"},
+	    {0x248, 4, 0x2600, 0, "payload_length: leads past the end of the file (found 512, expected 0)"},
+	    {0x248, 4, 0x2601, 0, "payload_offset: leads past the end of the file (found 12289, expected 12288)"},
+	    {0x248, 4, UINT32_MAX, 0,
+	     "payload_offset: leads past the end of the file (found 0x1000009ff, expected 12288)"},
+	    {0x24c, 4, 0x201, 0, "payload_length: leads past the end of the file (found 513, expected 512)"},
+	    {0x24c, 4, 16, 0, "setup a00 payload 2e00+10 header 268 size 12345 align 200000 version 300 of 7"},
+	    {0x24c, 4, 15, 0, "payload_length: leaves no payload (found 15, expected 16)"},
+	    {0x260, 4, 0, 0, "setup a00 payload 2e00+200 header 268 size 0 align 200000 version 300 of 7"},
+	    {0, 0, 0, 0x3000 - 0x27f, "setup header: is cut off (found 639, expected 640)"},
+	    {0, 0, 0, 0x3000 - 0x280, "setup_sects: lead past the end of the file (found 2560, expected 640)"},
+	};
+	static uint8_t file[0x3000];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct image_source source;
+		struct riffle_error error = {0};
+		struct bzimage b;
+		char text[256];
+		int status;
+
+		make_head(file);
+		memcpy(file + rows[i].at, &rows[i].value, rows[i].bytes);
+		image_source_from_memory(&source, file, sizeof file - rows[i].cut);
+		status = image_bzimage_parse(&b, &source, &error);
+		if (status)
+			riffle_error_format(&error, text, sizeof text);
+		else
+			snprintf(text, sizeof text,
+				 "setup %llx payload %llx+%llx header %x size %x align %x version %x of %d",
+				 (unsigned long long)b.setup_bytes, (unsigned long long)b.payload_offset,
+				 (unsigned long long)b.payload_bytes, b.header_end, b.init_size, b.kernel_alignment,
+				 b.version_offset, (int)b.compression);
+		assert_string_equal(text, rows[i].message);
+	}
+}
+
+static void payloads_are_known_by_their_marks(void **state)
+{
+	static const struct {
+		const char *mark;
+		unsigned bytes;
+		enum riffle_compression compression;
+	} rows[] = {
+	    {"\x1f\x8b", 2, RIFFLE_COMPRESSION_GZIP},
+	    {"\x1f\x9e", 2, RIFFLE_COMPRESSION_GZIP},
+	    {"BZh", 3, RIFFLE_COMPRESSION_BZIP2},
+	    {"\x5d\0\0", 3, RIFFLE_COMPRESSION_LZMA},
+	    {"\xfd"
+	     "7zX",
+	     4, RIFFLE_COMPRESSION_XZ},
+	    {"\x89LZO", 4, RIFFLE_COMPRESSION_LZO},
+	    {"\x02\x21\x4c\x18", 4, RIFFLE_COMPRESSION_LZ4},
+	    {"\x28\xb5\x2f\xfd", 4, RIFFLE_COMPRESSION_ZSTD},
+	};
+	static uint8_t file[0x3000];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (unsigned wrong = 0; wrong <= rows[i].bytes; wrong++) {
+			struct image_source source;
+			struct riffle_error error;
+			struct bzimage b;
+
+			make_head(file);
+			memset(file + 0x2e00, 0xee, 8);
+			memcpy(file + 0x2e00, rows[i].mark, rows[i].bytes);
+			if (wrong)
+				file[0x2e00 + wrong - 1] ^= 0x40;
+			image_source_from_memory(&source, file, sizeof file);
+			assert_int_equal(image_bzimage_parse(&b, &source, &error), RIFFLE_OK);
+			assert_int_equal(b.compression, wrong ? RIFFLE_COMPRESSION_NONE : rows[i].compression);
+		}
+	for (unsigned bytes = 0x204; bytes <= 0x208; bytes++)
+		for (unsigned wrong = 0x1fd; wrong < 0x207; wrong++) {
+			make_head(file);
+			file[wrong] ^= 1;
+			assert_int_equal(image_is_bzimage(file, bytes),
+					 bytes >= 0x206 &&
+					     (wrong < 0x1fe || (wrong >= 0x200 && wrong < 0x202) || wrong > 0x205));
+		}
+}
+
+__attribute__((format(printf, 3, 4))) static void expect_line(int status, const struct riffle_error *error,
+							      const char *format, ...)
+{
+	char text[200] = "taken", wanted[200];
+	va_list list;
+
+	if (status)
+		riffle_error_format(error, text, sizeof text);
+	va_start(list, format);
+	vsnprintf(wanted, sizeof wanted, format, list);
+	va_end(list);
+	assert_string_equal(text, wanted);
+}
+
+/* What a stream unpacks to is compared with what was announced, to the byte, and so is its end. */
+static void sizes_are_exact(void **state)
+{
+	enum { BYTES = 10000 };
+	static const int off[] = {-100, -1, 0, 1, 100};
+	static uint8_t plain[BYTES], out[BYTES + 200];
+	uint64_t seed = 5;
+
+	(void)state;
+	for (unsigned i = 0; i < BYTES; i++)
+		plain[i] = (uint8_t)(test_random(&seed) % 5);
+	for (unsigned c = RIFFLE_COMPRESSION_NONE; c <= RIFFLE_COMPRESSION_ZSTD; c++) {
+		struct test_bytes packed = {0};
+		struct riffle_error error = {0};
+		size_t bytes;
+		int status;
+
+		if (c == RIFFLE_COMPRESSION_LZO || !test_compress(&packed, c, plain, BYTES))
+			continue;
+		bytes = packed.count - (c == RIFFLE_COMPRESSION_GZIP ? 0 : 4);
+		for (unsigned i = 0; i < sizeof off / sizeof *off; i++) {
+			memset(out, 0xcc, sizeof out);
+			status = image_decompress(c, packed.at, bytes, out, (size_t)(BYTES + off[i]), &error);
+			if (!off[i])
+				expect_line(status, &error, "taken");
+			else if (off[i] == -100 && c == RIFFLE_COMPRESSION_LZ4)
+				expect_line(
+				    status, &error,
+				    "payload: is broken or unpacks to more than its size word says (found 9900)");
+			else if (off[i] < 0)
+				expect_line(status, &error,
+					    "payload size word: is smaller than what the payload unpacks to (found %d)",
+					    BYTES + off[i]);
+			else
+				expect_line(
+				    status, &error,
+				    "payload size word: is larger than what the payload unpacks to (found %d, expected "
+				    "10000)",
+				    BYTES + off[i]);
+			if (!off[i])
+				assert_memory_equal(out, plain, BYTES);
+			/* one byte more tells */
+			for (size_t k = (size_t)(BYTES + off[i] + 1); k < sizeof out; k++)
+				assert_int_equal(out[k], 0xcc);
+		}
+		if (c != RIFFLE_COMPRESSION_NONE) {
+			static const char broken[] = "payload: is not what its compression allows";
+			const char *more = c == RIFFLE_COMPRESSION_ZSTD
+					       ? broken
+					       : "payload: continues after the end of its compressed data (found 1)";
+
+			test_bytes_add(&packed, "abc", 3);
+			status = image_decompress(c, packed.at, bytes + 1, out, BYTES, &error);
+			expect_line(status, &error, "%s", more);
+			status = image_decompress(c, packed.at, bytes - 1, out, BYTES, &error);
+			if (c == RIFFLE_COMPRESSION_LZ4)
+				expect_line(status, &error,
+					    "lz4 block: has an impossible length (found %u, expected %u)",
+					    riffle_get32(packed.at + 4), riffle_get32(packed.at + 4) - 1);
+			else
+				expect_line(status, &error, "%s", broken);
+		}
+		test_bytes_free(&packed);
+	}
+	{
+		struct riffle_error error;
+
+		expect_line(image_decompress(RIFFLE_COMPRESSION_NONE, plain, GIB + 1, out, 5, &error), &error,
+			    "payload: is too large (found 0x40000001, expected 0x40000000)");
+		expect_line(image_decompress(RIFFLE_COMPRESSION_NONE, plain, 5, out, GIB + 2, &error), &error,
+			    "payload: is too large (found 0x40000002, expected 0x40000000)");
+		expect_line(image_decompress(RIFFLE_COMPRESSION_NONE, plain, GIB, out, 5, &error), &error,
+			    "payload size word: is smaller than what the payload unpacks to (found 5)");
+		expect_line(image_decompress(99, plain, 5, out, 5, &error), &error,
+			    "payload: is compressed in a way unknown here");
+	}
+}
+
+/* Blocks of the lz4 format that the kernel uses: each after its length, frames one after another. */
+static void lz4_blocks_have_possible_lengths(void **state)
+{
+	static const uint8_t magic[4] = {0x02, 0x21, 0x4c, 0x18}, hello[6] = {0x50, 'h', 'e', 'l', 'l', 'o'};
+	const uint32_t bound = 8421520, lengths[] = {0, 7, bound + 1, UINT32_MAX};
+	uint8_t *large = calloc(1, bound + 100), out[32];
+	struct test_bytes stream = {0};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned frames = 0; frames < 3; frames++) {
+		if (frames) {
+			test_bytes_word(&stream, sizeof hello);
+			test_bytes_add(&stream, hello, sizeof hello);
+		}
+		test_bytes_add(&stream, magic, 4);
+		expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, stream.at, stream.count, out, 5 * frames, &error),
+			    &error, "taken");
+		if (frames == 2)
+			assert_memory_equal(out, "hellohello", 10);
+		for (unsigned less = 1; less < 4; less++)
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, stream.at, stream.count - less, out,
+						     5 * frames, &error),
+				    &error, "payload: continues after the end of its compressed data (found %u)",
+				    4 - less);
+	}
+	for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		size_t bytes = i < 2 ? 14 : bound + 100;
+
+		memcpy(large, magic, 4);
+		memcpy(large + 4, &lengths[i], 4);
+		memcpy(large + 8, hello, sizeof hello);
+		if (i < 2)
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, large, bytes, out, 5, &error), &error,
+				    "lz4 block: has an impossible length (found %u, expected 6)", lengths[i]);
+		else
+			expect_line(image_decompress(RIFFLE_COMPRESSION_LZ4, large, bytes, out, 5, &error), &error,
+				    "lz4 block: has an impossible length (found 0x%x, expected 0x%x)", lengths[i],
+				    bound + 100 - 8);
+	}
+	test_bytes_free(&stream);
+	free(large);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +607,10 @@ int main(void)
 	    cmocka_unit_test(test_trailing_payload),
 	    cmocka_unit_test(test_payload_is_no_kernel),
 	    cmocka_unit_test(test_lzop_missing),
+	    cmocka_unit_test(header_limits_are_exact),
+	    cmocka_unit_test(payloads_are_known_by_their_marks),
+	    cmocka_unit_test(sizes_are_exact),
+	    cmocka_unit_test(lz4_blocks_have_possible_lengths),
 	};
 
 	return run_clean(tests, sizeof tests / sizeof *tests);

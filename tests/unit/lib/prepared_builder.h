@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <riffle/error.h>
 #include <riffle/format.h>
 
 #include "common/checksum.h"
@@ -148,6 +149,17 @@ static inline void builder_extra(struct builder *b, unsigned kind, const void *e
 	b->extra[kind].entries = entries;
 	b->extra[kind].count = count;
 	b->extra[kind].size = size;
+}
+
+/* The whole line that a user reads. */
+static inline const char *message_of(int status, const struct riffle_error *error)
+{
+	static char text[256];
+
+	if (!status)
+		return "taken";
+	riffle_error_format(error, text, sizeof text);
+	return text;
 }
 
 static inline void builder_end(struct builder *b)

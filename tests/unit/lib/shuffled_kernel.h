@@ -446,7 +446,7 @@ static inline void sk_make_lists(struct shuffled_kernel *k)
 	}
 }
 
-static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
+static inline struct shuffled_kernel *sk_build(const struct sk_shape *shape)
 {
 	struct shuffled_kernel *k = calloc(1, sizeof *k);
 	uint64_t s = shape->seed;
@@ -463,7 +463,21 @@ static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
 	sk_make_kallsyms(k, &s);
 	sk_make_lists(k);
 	b->header.features = RIFFLE_FEATURE_SHUFFLE;
-	builder_extra(b, RIFFLE_SECTION_REGIONS, k->region, shape->regions, sizeof *k->region);
+	return k;
+}
+
+static inline void sk_free(struct shuffled_kernel *k)
+{
+	builder_end(&k->b);
+	free(k->symbol);
+	free(k);
+}
+
+static inline void sk_name_sections(struct shuffled_kernel *k)
+{
+	struct builder *b = &k->b;
+
+	builder_extra(b, RIFFLE_SECTION_REGIONS, k->region, k->shape.regions, sizeof *k->region);
 	builder_extra(b, RIFFLE_SECTION_CHUNKS, k->chunk, k->chunks, sizeof *k->chunk);
 	builder_extra(b, RIFFLE_SECTION_GROUPS, k->group, k->groups, sizeof *k->group);
 	builder_extra(b, RIFFLE_SECTION_PC_STEPS, k->pc_step, k->pc_steps, 1);
@@ -480,15 +494,43 @@ static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
 	builder_extra(b, RIFFLE_SECTION_SITE_TARGETS, k->site_target, k->sites, sizeof *k->site_target);
 	builder_extra(b, RIFFLE_SECTION_EXTABLE_TARGETS, k->extable_target, 2 * k->exceptions, 2);
 	builder_extra(b, RIFFLE_SECTION_KALLSYMS, &k->kallsyms, 1, sizeof k->kallsyms);
-	builder_seal(b);
-	return k;
 }
 
-static inline void sk_free(struct shuffled_kernel *k)
+static inline void *sk_copy(const void *from, size_t bytes)
 {
-	builder_end(&k->b);
-	free(k->symbol);
-	free(k);
+	void *copy = malloc(bytes ? bytes : 1);
+
+	memcpy(copy, from, bytes);
+	return copy;
+}
+
+/* A kernel of its own for each test to change; as building one takes longer than most tests, it is a copy of one that
+ * is kept. */
+static inline struct shuffled_kernel *sk_make(const struct sk_shape *shape)
+{
+	static struct shuffled_kernel *kept[8];
+	struct shuffled_kernel *k;
+	struct builder *b;
+	unsigned i = 0;
+
+	while (i < 7 && kept[i] && memcmp(&kept[i]->shape, shape, sizeof *shape) != 0)
+		i++;
+	if (kept[i] && memcmp(&kept[i]->shape, shape, sizeof *shape) != 0) {
+		sk_free(kept[i]);
+		kept[i] = NULL;
+	}
+	if (!kept[i])
+		kept[i] = sk_build(shape);
+	k = sk_copy(kept[i], sizeof *k);
+	b = &k->b;
+	b->image = sk_copy(b->image, b->header.image_bytes);
+	b->reloc64 = sk_copy(b->reloc64, (k->refs + k->mcounts) * sizeof *b->reloc64);
+	b->reloc32 = sk_copy(b->reloc32, k->refs * sizeof *b->reloc32);
+	b->inverse = sk_copy(b->inverse, k->refs * sizeof *b->inverse);
+	k->symbol = sk_copy(k->symbol, k->symbols * sizeof *k->symbol);
+	sk_name_sections(k);
+	builder_seal(b);
+	return k;
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layouts are uniform over all that fit, independent, replayable, and never overlap anything. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,11 +8,14 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <riffle/layout.h>
 
+#include "layout/random.h"
 #include "prepared_builder.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -397,10 +401,309 @@ static void biased_draws_are_rejected(void **state)
 	assert_int_equal(riffle_random_below(&number, 0, &random, &error), RIFFLE_ERR_ARGUMENT);
 }
 
+/* A stretch of RAM around the size of the image, moved by pages: exactly the slots that fit, at either end and around
+ * what is reserved. */
+static void slots_fit_to_the_page(void **state)
+{
+	struct builder b;
+	struct riffle_plan plan = plan_of(&b, 30);
+
+	(void)state;
+	for (uint64_t start = 14 * MIB; start <= 20 * MIB; start += start % (2 * MIB) ? 2 * MIB - 4096 : 4096)
+		for (uint64_t end = 45 * MIB; end <= 51 * MIB; end += MIB / 2)
+			for (unsigned kind = 0; kind < 5; kind++) {
+				static uint64_t slot[64];
+				const struct riffle_range reserved[] = {
+				    {0, 0},      {start - 4096, 4096 + 1}, {end - 1, 4096},
+				    {end, 4096}, {start + 2 * MIB - 1, 1},
+				};
+				struct riffle_ram ram = {start, end - start, NULL};
+				struct riffle_memory memory = {&ram, 1, &reserved[kind], 1};
+				struct riffle_slots slots;
+				struct riffle_error error;
+				unsigned count = all_slots(slot, &memory, plan.header->image_bytes);
+				int status = riffle_layout_slots(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error);
+
+				if (count ? status || slots.physical != count : status != RIFFLE_ERR_SPACE)
+					fail_msg("RAM 0x%llx to 0x%llx, reserved %u: %u slots, not %llu",
+						 (unsigned long long)start, (unsigned long long)end, kind, count,
+						 status ? 0 : (unsigned long long)slots.physical);
+				for (uint64_t at = 14 * MIB; at < 24 * MIB; at += MIB) {
+					struct riffle_layout layout = {RIFFLE_MODE_PHYSICAL, at, b.header.link_virt};
+					bool known = false;
+
+					for (unsigned i = 0; i < count; i++)
+						known |= slot[i] == at;
+					assert_int_equal(
+					    riffle_layout_check(&layout, &plan, &memory, &error) == RIFFLE_OK, known);
+				}
+			}
+	builder_end(&b);
+}
+
+static void memory_is_checked(void **state)
+{
+	static const struct {
+		struct riffle_ram ram[2];
+		struct riffle_range reserved;
+		const char *message;
+	} rows[] = {
+	    {{{0, 64 * MIB, NULL}, {64 * MIB, 4096, NULL}}, {0, 0}, "taken"},
+	    {{{64 * MIB, 4096, NULL}, {0, 64 * MIB, NULL}}, {0, 0}, "taken"},
+	    {{{0, 64 * MIB, NULL}, {64 * MIB - 4096, 8192, NULL}},
+	     {0, 0},
+	     "ram: overlaps another stretch (found 0x3fff000)"},
+	    {{{64 * MIB - 4096, 8192, NULL}, {0, 64 * MIB, NULL}}, {0, 0}, "ram: overlaps another stretch (found 0)"},
+	    {{{0, 64 * MIB, NULL}, {4096, 4096, NULL}}, {0, 0}, "ram: overlaps another stretch (found 4096)"},
+	    {{{0, 64 * MIB, NULL}, {128 * MIB, 0, NULL}},
+	     {0, 0},
+	     "ram: is empty, wraps, or is not in whole pages (found 0x8000000)"},
+	    {{{0, 64 * MIB, NULL}, {128 * MIB + 2048, 4096, NULL}},
+	     {0, 0},
+	     "ram: is empty, wraps, or is not in whole pages (found 0x8000800)"},
+	    {{{0, 64 * MIB, NULL}, {128 * MIB, 4096 + 2048, NULL}},
+	     {0, 0},
+	     "ram: is empty, wraps, or is not in whole pages (found 0x8000000)"},
+	    {{{0, 64 * MIB, NULL}, {UINT64_MAX - 8191, 4096, NULL}}, {0, 0}, "taken"},
+	    {{{0, 64 * MIB, NULL}, {UINT64_MAX - 8191, 8192, NULL}},
+	     {0, 0},
+	     "ram: is empty, wraps, or is not in whole pages (found 0xffffffffffffe000)"},
+	    {{{0, 64 * MIB, NULL}, {64 * MIB, 4096, NULL}}, {UINT64_MAX - 4096, 4096}, "taken"},
+	    {{{0, 64 * MIB, NULL}, {64 * MIB, 4096, NULL}},
+	     {UINT64_MAX - 4096, 4097},
+	     "reserved: range wraps (found 0xffffffffffffefff)"},
+	};
+	struct builder b;
+	struct riffle_plan plan = plan_of(&b, 48);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct riffle_memory memory = {rows[i].ram, 2, &rows[i].reserved, 1};
+		struct riffle_slots slots;
+		struct riffle_error error = {0};
+		int status = riffle_layout_slots(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error);
+
+		if (strcmp(message_of(status, &error), rows[i].message))
+			fail_msg("row %zu: %s", i, message_of(status, &error));
+		assert_true(!status || status == RIFFLE_ERR_ARGUMENT);
+		/* a stretch at the very top has no slot, and none that has wrapped */
+		if (!status)
+			assert_int_equal(slots.physical, 1);
+	}
+	builder_end(&b);
+}
+
+/* Why each mode may be impossible. */
+static void impossible_modes_are_explained(void **state)
+{
+	static const struct {
+		enum riffle_mode mode;
+		bool slid;
+		uint32_t flags;
+		uint64_t ram_mib;
+		int status;
+		const char *message;
+	} rows[] = {
+	    {(enum riffle_mode) - 1, false, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_ERR_ARGUMENT,
+	     "mode: is not known (found 0xffffffff)"},
+	    {RIFFLE_MODE_FGKASLR + 1, false, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_ERR_ARGUMENT,
+	     "mode: is not known (found 4)"},
+	    {RIFFLE_MODE_KASLR, false, 0, 64, RIFFLE_ERR_UNSUPPORTED,
+	     "relocations: there are none in this kernel, so its virtual base cannot be randomised"},
+	    {RIFFLE_MODE_FGKASLR, false, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_ERR_UNSUPPORTED,
+	     "chunks: there are none in this plan, so the kernel's functions cannot be shuffled"},
+	    {RIFFLE_MODE_PHYSICAL, true, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_ERR_ARGUMENT,
+	     "mode: has no slides (found 1)"},
+	    {RIFFLE_MODE_KASLR, true, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_ERR_UNSUPPORTED,
+	     "blocks: there are none in this plan, so the kernel's sections cannot slide"},
+	    {RIFFLE_MODE_OFF, false, 0, 63, RIFFLE_ERR_SPACE,
+	     "guest memory: does not hold the kernel at its link address (image bytes) (found 0x3000000)"},
+	    {RIFFLE_MODE_PHYSICAL, false, 0, 63, RIFFLE_ERR_SPACE,
+	     "guest memory: has no place for the kernel (image with .bss and .brk, in bytes) (found 0x3000000)"},
+	    {RIFFLE_MODE_OFF, false, 0, 64, RIFFLE_OK, "taken"},
+	    {RIFFLE_MODE_PHYSICAL, false, 0, 64, RIFFLE_OK, "taken"},
+	    {RIFFLE_MODE_KASLR, false, RIFFLE_KERNEL_RELOCATABLE, 64, RIFFLE_OK, "taken"},
+	};
+	struct builder b;
+	struct riffle_plan plan = plan_of(&b, 48);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct riffle_ram ram = {0, rows[i].ram_mib * MIB, NULL};
+		struct riffle_memory memory = {&ram, 1, NULL, 0};
+		struct riffle_slots slots;
+		struct riffle_error error = {0};
+		int status;
+
+		b.header.flags = rows[i].flags;
+		status = (rows[i].slid ? riffle_layout_slots_slid : riffle_layout_slots)(&slots, &plan, &memory,
+											 rows[i].mode, &error);
+		if (status != rows[i].status || strcmp(message_of(status, &error), rows[i].message))
+			fail_msg("row %zu: status %d, %s", i, status, message_of(status, &error));
+		if (!status) {
+			assert_int_equal(slots.physical, 1);
+			assert_int_equal(slots.virtual_, rows[i].mode == RIFFLE_MODE_KASLR ? 481 : 1);
+		}
+	}
+	builder_end(&b);
+}
+
+/* Reserved words that are not 0 may mean something to a later version. */
+static void reserved_words_must_be_zero(void **state)
+{
+	struct riffle_memory memory = {one_ram, 1, NULL, 0};
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
+	struct riffle_random random = riffle_random_system;
+	struct riffle_error error;
+	struct builder b;
+	struct riffle_plan plan = plan_of(&b, 48);
+
+	(void)state;
+	assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), RIFFLE_OK);
+	*(uint8_t *)&layout.reserved_zero = 3;
+	assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_OFF, &random, &error),
+			 RIFFLE_ERR_ARGUMENT);
+	assert_int_equal(layout.mode, RIFFLE_MODE_KASLR);
+	assert_string_equal(message_of(1, &error),
+			    "layout: has reserved bytes that are not 0: was it initialised? (found 3)");
+	assert_int_equal(riffle_layout_check(&layout, &plan, &memory, &error), RIFFLE_ERR_ARGUMENT);
+	*(uint8_t *)&layout.reserved_zero = 0;
+	*(uint8_t *)&memory.reserved_zero = 4;
+	assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_OFF, &random, &error),
+			 RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(message_of(1, &error),
+			    "memory: has reserved bytes that are not 0: was it initialised? (found 4)");
+	*(uint8_t *)&memory.reserved_zero = 0;
+	*(uint8_t *)&random.reserved_zero = 5;
+	assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error),
+			 RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(message_of(1, &error),
+			    "random: has reserved bytes that are not 0: was it initialised? (found 5)");
+	layout.slide_count = 1;
+	assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_KASLR, NULL, &error),
+			 RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(message_of(1, &error),
+			    "slide_count: is neither 0 nor the number of blocks (found 1, expected 0)");
+	builder_end(&b);
+}
+
+/*
+ * A seed's order never changes, because layouts are replayed by their seed: a model with a division for each draw, over
+ * so many draws that some are rejected.
+ */
+static void an_order_follows_from_its_key(void **state)
+{
+	enum { COUNT = 65535, KEYS = 24 };
+	static uint16_t order[COUNT], expected[COUNT];
+	unsigned rejected = 0;
+
+	(void)state;
+	for (unsigned n = 0; n < KEYS + 3; n++) {
+		uint32_t count = n < KEYS ? COUNT : n - KEYS;
+		uint8_t key[32] = {(uint8_t)n, 1}, stream[RIFFLE_CHACHA20_BYTES];
+		uint64_t counter = n, model = n;
+		unsigned used = sizeof stream;
+
+		for (uint32_t i = 0; i < count; i++)
+			order[i] = expected[i] = (uint16_t)i;
+		for (uint32_t left = count; left > 1; left--) {
+			uint16_t keep = expected[left - 1];
+			uint64_t product;
+			uint32_t number;
+
+			for (;; rejected++) {
+				if (used == sizeof stream) {
+					riffle_chacha20(stream, key, model);
+					model += 4;
+					used = 0;
+				}
+				memcpy(&number, stream + used, 4);
+				used += 4;
+				product = (uint64_t)number * left;
+				if (product % (UINT64_C(1) << 32) >= (UINT64_C(1) << 32) % left)
+					break;
+			}
+			expected[left - 1] = expected[product >> 32];
+			expected[product >> 32] = keep;
+		}
+		riffle_permute(order, count, key, &counter);
+		assert_memory_equal(order, expected, count * sizeof *order);
+		assert_int_equal(counter, model);
+	}
+	assert_true(rejected > 0);
+}
+
+/* Stands for the C library's: the next of these results, bytes or -errno, and then the system's. */
+static int results[8];
+static unsigned result_count;
+
+ssize_t getrandom(void *buffer, size_t bytes, unsigned flags)
+{
+	int result;
+
+	if (!result_count)
+		return syscall(SYS_getrandom, buffer, bytes, flags);
+	result = results[--result_count];
+	if (result >= 0) {
+		memset(buffer, 0xab, (size_t)result);
+		return result;
+	}
+	errno = -result;
+	return -1;
+}
+
+static void interrupted_and_short_randomness_is_completed(void **state)
+{
+	uint8_t bytes[10] = {0}, wanted[8];
+
+	(void)state;
+	memset(wanted, 0xab, sizeof wanted);
+	/* the last comes first */
+	memcpy(results, (int[]){5, -EINTR, 3, -EINTR}, 4 * sizeof *results);
+	result_count = 4;
+	assert_int_equal(riffle_random_system.fill(riffle_random_system.opaque, bytes + 1, 8), 0);
+	assert_int_equal(result_count, 0);
+	assert_memory_equal(bytes + 1, wanted, 8);
+	assert_int_equal(bytes[0] | bytes[9], 0);
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(results, (int[]){5, i ? 0 : -ENOSYS, 3}, 3 * sizeof *results);
+		result_count = 3;
+		assert_int_equal(riffle_random_system.fill(riffle_random_system.opaque, bytes, 8), -1);
+		assert_int_equal(result_count, 1);
+	}
+	result_count = 0;
+}
+
+/* All that is asked for, and no byte more. */
+static void the_system_fills_what_it_is_given(void **state)
+{
+	uint8_t bytes[1000] = {0};
+	unsigned zeros = 0;
+
+	(void)state;
+	for (unsigned i = 1; i < 998; i += 199) {
+		memset(bytes, 0, sizeof bytes);
+		assert_int_equal(riffle_random_system.fill(riffle_random_system.opaque, bytes + 1, i), 0);
+		assert_int_equal(bytes[0], 0);
+		for (unsigned k = i + 1; k < sizeof bytes; k++)
+			assert_int_equal(bytes[k], 0);
+		for (unsigned k = 1; k <= i; k++)
+			zeros += !bytes[k];
+	}
+	assert_true(zeros < 100); /* 10 of 2494 */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(slots_are_counted_right),
+	    cmocka_unit_test(slots_fit_to_the_page),
+	    cmocka_unit_test(memory_is_checked),
+	    cmocka_unit_test(impossible_modes_are_explained),
+	    cmocka_unit_test(reserved_words_must_be_zero),
+	    cmocka_unit_test(an_order_follows_from_its_key),
+	    cmocka_unit_test(the_system_fills_what_it_is_given),
+	    cmocka_unit_test(interrupted_and_short_randomness_is_completed),
 	    cmocka_unit_test(draws_are_uniform),
 	    cmocka_unit_test(slots_are_independent),
 	    cmocka_unit_test(modes_include_each_other),

@@ -2,6 +2,7 @@
 /* riffle_load() gives exactly the result of a naive loader, and touches nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -334,6 +335,179 @@ static void failing_source_is_an_error(void **state)
 	builder_end(&b);
 }
 
+struct loadable {
+	struct builder b;
+	struct riffle_plan plan;
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_ram ram[3];
+	struct riffle_memory memory;
+	struct riffle_layout layout;
+	struct riffle_workers workers;
+	unsigned jobs, options;
+	uint8_t *file;
+	void *host;
+};
+
+/* One page of code, of which one field is relocated, in an image of 3 MiB; loaded at its link address. */
+static void loadable_start(struct loadable *l)
+{
+	struct riffle_error error;
+
+	memset(l, 0, sizeof *l);
+	builder_start(&l->b, 3 * MIB, 2 * MIB);
+	builder_extent(&l->b, 0, 4096);
+	memset(l->b.image, 0x5a, 4096);
+	l->b.reloc32 = calloc(1, sizeof *l->b.reloc32);
+	l->b.count32 = 1;
+	builder_seal(&l->b);
+	l->file = builder_file(&l->b);
+	riffle_source_from_bytes(&l->source, &l->bytes, l->file, l->b.header.file_bytes);
+	l->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
+	assert_int_equal(riffle_plan_open(&l->plan, &l->source, &error), 0);
+	l->host = calloc(1, 4 * MIB);
+	/* one stretch that the host has not mapped, one below the kernel */
+	l->ram[0] = (struct riffle_ram){16 * MIB, 4 * MIB, NULL};
+	l->ram[1] = (struct riffle_ram){0, 4 * MIB, l->host};
+	l->ram[2] = (struct riffle_ram){16 * MIB, 3 * MIB, l->host};
+	l->memory = (struct riffle_memory){l->ram, 3, NULL, 0};
+	l->layout = (struct riffle_layout){RIFFLE_MODE_KASLR, 16 * MIB, 0xffffffff81000000};
+	l->workers = (struct riffle_workers){run_backwards, &l->jobs};
+}
+
+static void loadable_end(struct loadable *l)
+{
+	riffle_plan_close(&l->plan);
+	free(l->host);
+	free(l->file);
+	builder_end(&l->b);
+}
+
+static int reserved_words(struct loadable *l, unsigned which)
+{
+	*(uint8_t *)(which == 0   ? (void *)&l->layout.reserved_zero
+		     : which == 1 ? (void *)&l->memory.reserved_zero
+		     : which == 2 ? (void *)&l->source.reserved_zero
+				  : (void *)&l->workers.reserved_zero) = 7;
+	return 0;
+}
+
+#define CASE(name, ...)                                                                                                \
+	static void name(struct loadable *l)                                                                           \
+	{                                                                                                              \
+		__VA_ARGS__;                                                                                           \
+	}
+CASE(as_it_is, (void)l)
+CASE(unknown_option, l->options = RIFFLE_LOAD_LAZY_TABLES)
+CASE(of_a_shuffle, l->layout.mode = RIFFLE_MODE_FGKASLR)
+CASE(layout_reserved, reserved_words(l, 0))
+CASE(memory_reserved, reserved_words(l, 1))
+CASE(source_reserved, reserved_words(l, 2))
+CASE(workers_reserved, reserved_words(l, 3))
+CASE(in_a_huge_page, l->layout.physical_base += MIB)
+CASE(ram_too_short, l->ram[2].bytes -= 4096)
+CASE(ram_above, l->ram[2].address += 4096)
+CASE(not_mapped, l->ram[2].host = NULL)
+CASE(fixed_kernel, ((struct riffle_header *)(uintptr_t)l->plan.header)->flags = 0; l->layout.virtual_base += 2 * MIB)
+CASE(fixed_in_place, ((struct riffle_header *)(uintptr_t)l->plan.header)->flags = 0)
+CASE(last_slot, l->layout.virtual_base += 1004 * MIB)
+CASE(past_the_window, l->layout.virtual_base += 1006 * MIB)
+CASE(below_its_link, l->layout.virtual_base -= 2 * MIB)
+CASE(between_slots, l->layout.virtual_base += MIB)
+CASE(frames, l->plan.frame_count = 1)
+
+static const struct {
+	const char *what;
+	void (*tell)(struct loadable *l);
+	int status;
+	const char *message;
+} requests[] = {
+    {"as it is", as_it_is, RIFFLE_OK, "taken"},
+    {"an option of shuffled loads", unknown_option, RIFFLE_ERR_ARGUMENT, "options: hold an unknown bit (found 2)"},
+    {"a shuffle", of_a_shuffle, RIFFLE_ERR_ARGUMENT, "mode: is a shuffle's: riffle_load_shuffled() loads it (found 3)"},
+    {"layout's reserved bytes", layout_reserved, RIFFLE_ERR_ARGUMENT,
+     "layout: has reserved bytes that are not 0: was it initialised? (found 7)"},
+    {"memory's reserved bytes", memory_reserved, RIFFLE_ERR_ARGUMENT,
+     "memory: has reserved bytes that are not 0: was it initialised? (found 7)"},
+    {"payload's reserved bytes", source_reserved, RIFFLE_ERR_ARGUMENT,
+     "payload: has reserved bytes that are not 0: was it initialised? (found 7)"},
+    {"workers' reserved bytes", workers_reserved, RIFFLE_ERR_ARGUMENT,
+     "workers: has reserved bytes that are not 0: was it initialised? (found 7)"},
+    {"a base inside a huge page", in_a_huge_page, RIFFLE_ERR_ARGUMENT,
+     "physical_base: is not a multiple of 2 MiB (found 0x1100000)"},
+    {"RAM that ends a page early", ram_too_short, RIFFLE_ERR_SPACE,
+     "physical_base: leaves part of the kernel outside guest RAM (found 0x1000000)"},
+    {"RAM that starts a page late", ram_above, RIFFLE_ERR_SPACE,
+     "physical_base: leaves part of the kernel outside guest RAM (found 0x1000000)"},
+    {"RAM that the host has not mapped", not_mapped, RIFFLE_ERR_SPACE,
+     "physical_base: leaves part of the kernel outside guest RAM (found 0x1000000)"},
+    {"a kernel that cannot move", fixed_kernel, RIFFLE_ERR_UNSUPPORTED,
+     "virtual_base: differs from the link address of a kernel without relocations (found 0xffffffff81200000)"},
+    {"a kernel that need not move", fixed_in_place, RIFFLE_OK, "taken"},
+    {"the last slot", last_slot, RIFFLE_OK, "taken"},
+    {"past the window", past_the_window, RIFFLE_ERR_SPACE,
+     "virtual_base: puts the kernel outside its address window (found 0xffffffffbfe00000)"},
+    {"below the link address", below_its_link, RIFFLE_ERR_SPACE,
+     "virtual_base: puts the kernel outside its address window (found 0xffffffff80e00000)"},
+    {"between slots", between_slots, RIFFLE_ERR_SPACE,
+     "virtual_base: puts the kernel outside its address window (found 0xffffffff81100000)"},
+    {"frames that the source cannot read", frames, RIFFLE_ERR_UNSUPPORTED,
+     "storage: is compressed, and there is nothing here that decompresses (riffle_source.read_frame)"},
+};
+
+/* Each request that cannot be honoured is refused before anything is written, and says why. */
+static void requests_are_checked(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+		struct riffle_error error = {0};
+		struct riffle_loaded loaded;
+		struct loadable l;
+		int status;
+
+		loadable_start(&l);
+		requests[i].tell(&l);
+		status = riffle_load(&loaded, &l.plan, &l.source, &l.layout, &l.memory, l.options, &l.workers, &error);
+		if (status != requests[i].status || strcmp(message_of(status, &error), requests[i].message))
+			fail_msg("%s: status %d, %s", requests[i].what, status, message_of(status, &error));
+		assert_int_equal(l.jobs, status ? 0 : 2);
+		assert_int_equal(((uint8_t *)l.host)[4095], status ? 0 : 0x5a);
+		assert_int_equal(((uint8_t *)l.host)[4096], 0);
+		if (!status) {
+			bool moved = l.layout.virtual_base != l.b.header.link_virt;
+
+			assert_int_equal(*(uint32_t *)l.host,
+					 0x5a5a5a5a + (uint32_t)(l.layout.virtual_base - l.b.header.link_virt));
+			assert_int_equal(loaded.relocations, moved ? 1 : 0);
+			assert_int_equal(loaded.physical_base, l.layout.physical_base);
+			assert_int_equal(loaded.virtual_base, l.layout.virtual_base);
+			assert_int_equal(loaded.entry, 16 * MIB + 0x100);
+			assert_int_equal(loaded.end, 19 * MIB);
+			assert_int_equal(loaded.bytes_copied, 4096);
+			assert_true(loaded.load_ticks > 0);
+			assert_true(loaded.load_ticks >= loaded.relocate_ticks);
+		}
+		loadable_end(&l);
+	}
+}
+
+/* The kernel is told that it was randomised if its virtual base was drawn. */
+static void loadflags_tell_of_randomisation(void **state)
+{
+	struct riffle_error error;
+	struct riffle_loaded loaded;
+	struct loadable l;
+
+	(void)state;
+	loadable_start(&l);
+	for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_KASLR; mode++) {
+		l.layout.mode = mode;
+		assert_int_equal(riffle_load(&loaded, &l.plan, &l.source, &l.layout, &l.memory, 0, NULL, &error), 0);
+		assert_int_equal(loaded.loadflags, mode == RIFFLE_MODE_KASLR ? 2 : 0);
+	}
+	loadable_end(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +516,8 @@ int main(void)
 	    cmocka_unit_test(zero_pages_stay_away),
 	    cmocka_unit_test(layouts_that_do_not_fit_are_refused),
 	    cmocka_unit_test(failing_source_is_an_error),
+	    cmocka_unit_test(requests_are_checked),
+	    cmocka_unit_test(loadflags_tell_of_randomisation),
 	};
 	return cmocka_run_group_tests_name("load", tests, NULL, NULL);
 }

@@ -375,7 +375,7 @@ static void wrong_orders_are_refused(void **state)
 struct lie {
 	const char *what;
 	void (*tell)(struct shuffled_kernel *k);
-	const char *field;
+	const char *message;
 };
 
 #define LIE(name, ...)                                                                                                 \
@@ -450,66 +450,81 @@ LIE(lie_entry_behind, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
     k->b.header.entry_offset = k->region[0].image_offset + k->region[0].bytes)
 
 static const struct lie lies[] = {
-    {"an entry that moves in silence", lie_entry, "entry_offset"},
-    {"an entry that is said to move", lie_entry_moves, "entry_offset"},
-    {"an entry behind the chunks", lie_entry_behind, "entry_offset"},
-    {"gap", lie_gap, "chunk"},
-    {"overlap", lie_overlap, "chunk"},
-    {"empty chunk", lie_empty, "chunk"},
-    {"long chunk", lie_long, "chunk"},
-    {"unaligned region", lie_odd, "region"},
-    {"region's size", lie_region, "region"},
-    {"a chunk in no region", lie_region_chunks, NULL},
-    {"more chunks than there are", lie_region_many, "region"},
-    {"empty group", lie_group_empty, "group"},
-    {"chunks that are not there", lie_group_more, "group"},
-    {"absurd count of chunks", lie_group_many, "group"},
-    {"group longer than offsets reach", lie_group_long, "group"},
-    {"group of two regions", lie_group_over_region, "group"},
-    {"chunks in no group", lie_groups_few, "groups"},
-    {"count of steps", lie_step_count, "pc_targets"},
-    {"count of steps that wraps", lie_step_wrap, NULL},
-    {"steps of the last group", lie_step_last, "pc_steps"},
-    {"step that names a field or not", lie_step_far, "pc_targets"},
-    {"count of a group's targets", lie_target_count, "pc_targets"},
-    {"count of own fields", lie_own_count, "groups"},
-    {"target", lie_target, "pc_targets"},
-    {"target of an absolute field", lie_target32, "abs32_refs"},
-    {"target of a wide field", lie_target64, "abs64_refs"},
-    {"target of a fixed field", lie_fixed_target, "fixed32_targets"},
-    {"unsorted fixed fields", lie_fixed_order, "fixed32"},
-    {"fixed field outside", lie_fixed_far, "fixed64"},
-    {"fixed field in a table", lie_fixed_inside, "area"},
-    {"count of fixed targets", lie_fixed_count, "fixed targets"},
-    {"kind of table", lie_table_kind, "table kind"},
-    {"two tables of a kind", lie_table_twice, "table kind"},
-    {"table that is not there", lie_table_missing, NULL},
-    {"count of entries", lie_table_entries, "table"},
-    {"table outside", lie_table_outside, "table entries"},
-    {"second array outside", lie_table_states, "table entries"},
-    {"table over chunks", lie_table_over_chunks, "area"},
-    {"gap's count", lie_gap_count, "table"},
-    {"gap's count that wraps", lie_gap_wrap, "table"},
-    {"gaps of another table", lie_gaps_first, "table"},
-    {"too few gaps", lie_gaps_few, "kallsyms names"},
-    {"too many gaps", lie_gaps_many, "gaps"},
-    {"count of a chunk's entries", lie_entries_of_chunk, "table"},
-    {"absurd count of a chunk's entries", lie_mcounts_of_chunk, "table"},
-    {"target of a site", lie_site_target, "site_targets"},
-    {"too few site targets", lie_sites_few, "site_targets"},
-    {"absurd count of sites", lie_sites_many, "table entries"},
-    {"kallsyms outside", lie_kallsyms_outside, "kallsyms"},
-    {"count of symbols", lie_kallsyms_count, NULL},
-    {"absurd count of symbols", lie_kallsyms_huge, "kallsyms"},
-    {"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags"},
-    {"gaps of kallsyms", lie_kallsyms_gap, "kallsyms"},
-    {"bytes of names", lie_names, "kallsyms names"},
-    {"count of a chunk's symbols", lie_symbols, "kallsyms"},
-    {"symbols without kallsyms", lie_no_kallsyms, "kallsyms"},
-    {"feature denied", lie_feature, "features"},
-    {"chunks without relocations", lie_no_relocs, "features"},
-    {"exception targets", lie_extable, "tables"},
-    {"target of an exception", lie_extable_target, "extable_targets"},
+    {"an entry that moves in silence", lie_entry,
+     "entry_offset: lies in a chunk, and the features do not say so (found 0x105141)"},
+    {"an entry that is said to move", lie_entry_moves,
+     "entry_offset: lies in no chunk, and the features say so (found 256)"},
+    {"an entry behind the chunks", lie_entry_behind,
+     "entry_offset: lies in no chunk, and the features say so (found 0x1ba7a0)"},
+    {"gap", lie_gap, "chunk: leaves a gap, overlaps, or has a wrong size (found 5)"},
+    {"overlap", lie_overlap, "chunk: leaves a gap, overlaps, or has a wrong size (found 6)"},
+    {"empty chunk", lie_empty, "chunk: leaves a gap, overlaps, or has a wrong size (found 5)"},
+    {"long chunk", lie_long, "chunk: leaves a gap, overlaps, or has a wrong size (found 5)"},
+    {"unaligned region", lie_odd, "region: overlaps, is unaligned, or has other chunks than its own (found 0)"},
+    {"region's size", lie_region, "region: is not filled by its chunks (found 0)"},
+    {"a chunk in no region", lie_region_chunks, "region: is not filled by its chunks (found 0)"},
+    {"more chunks than there are", lie_region_many,
+     "region: overlaps, is unaligned, or has other chunks than its own (found 0)"},
+    {"empty group", lie_group_empty, "group: is empty or extends past its region (found 3)"},
+    {"chunks that are not there", lie_group_more, "group: is empty or extends past its region (found 19)"},
+    {"absurd count of chunks", lie_group_many, "group: is empty or extends past its region (found 0)"},
+    {"group longer than offsets reach", lie_group_long, "group: is too long (found 0x1bdb0, expected 0x10000)"},
+    {"group of two regions", lie_group_over_region, "group: is empty or extends past its region (found 0)"},
+    {"chunks in no group", lie_groups_few, "groups: do not hold all chunks (found 1409, expected 1500)"},
+    {"count of steps", lie_step_count, "pc_targets: are not as many as a group's fields (found 13)"},
+    {"count of steps that wraps", lie_step_wrap, "pc_targets: are not as many as a group's fields (found 5)"},
+    {"steps of the last group", lie_step_last, "pc_steps: are more than there are (found 1, expected 0)"},
+    {"step that names a field or not", lie_step_far, "pc_targets: are not as many as a group's fields (found 0)"},
+    {"count of a group's targets", lie_target_count, "pc_targets: are not as many as a group's fields (found 5)"},
+    {"count of own fields", lie_own_count, "groups: do not use all references"},
+    {"target", lie_target, "pc_targets: name a chunk that is not there (found 1501, expected 1500)"},
+    {"target of an absolute field", lie_target32,
+     "abs32_refs: name a chunk that is not there (found 65535, expected 1500)"},
+    {"target of a wide field", lie_target64, "abs64_refs: name a chunk that is not there (found 1501, expected 1500)"},
+    {"target of a fixed field", lie_fixed_target,
+     "fixed32_targets: name a chunk that is not there (found 65535, expected 1500)"},
+    {"unsorted fixed fields", lie_fixed_order, "fixed32: list is not strictly ascending (found 1)"},
+    {"fixed field outside", lie_fixed_far, "fixed64: entry lies outside every extent (found 0x7ffffc)"},
+    {"fixed field in a table", lie_fixed_inside, "area: has a fixed reference in it (image offset) (found 0x401778)"},
+    {"count of fixed targets", lie_fixed_count, "fixed targets: are not as many as the fields"},
+    {"kind of table", lie_table_kind, "table kind: is not known (found 9)"},
+    {"two tables of a kind", lie_table_twice, "table kind: is there twice (found 2)"},
+    {"table that is not there", lie_table_missing, "table: has gaps that are not its own (found 4)"},
+    {"count of entries", lie_table_entries,
+     "table: has gaps and chunks' entries that do not add up to all entries (found 19893, expected 19894)"},
+    {"table outside", lie_table_outside, "table entries: lead outside the image (found 3000)"},
+    {"second array outside", lie_table_states, "table entries: lead outside the image (found 19893)"},
+    {"table over chunks", lie_table_over_chunks, "area: overlaps another (image offset) (found 0x104000)"},
+    {"gap's count", lie_gap_count,
+     "table: has gaps and chunks' entries that do not add up to all entries (found 19894, expected 19893)"},
+    {"gap's count that wraps", lie_gap_wrap,
+     "table: has gaps and chunks' entries that do not add up to all entries (found 19892, expected 19893)"},
+    {"gaps of another table", lie_gaps_first, "table: has gaps that are not its own (found 3)"},
+    {"too few gaps", lie_gaps_few, "kallsyms names: has gaps that are not its own (found 8)"},
+    {"too many gaps", lie_gaps_many, "gaps: are not all used (found 10, expected 11)"},
+    {"count of a chunk's entries", lie_entries_of_chunk,
+     "table: has gaps and chunks' entries that do not add up to all entries (found 19894, expected 19893)"},
+    {"absurd count of a chunk's entries", lie_mcounts_of_chunk,
+     "table: has gaps and chunks' entries that do not add up to all entries (found 0x10bb7, expected 3000)"},
+    {"target of a site", lie_site_target, "site_targets: name a chunk that is not there (found 65535, expected 1500)"},
+    {"too few site targets", lie_sites_few, "site_targets: are not as many as the sites (found 3)"},
+    {"absurd count of sites", lie_sites_many, "table entries: lead outside the image (found 0x3fffffff)"},
+    {"kallsyms outside", lie_kallsyms_outside, "kallsyms: leads outside the image (found 6800)"},
+    {"count of symbols", lie_kallsyms_count,
+     "kallsyms: has gaps and chunks' entries that do not add up to all entries (found 6800, expected 6801)"},
+    {"absurd count of symbols", lie_kallsyms_huge, "kallsyms: leads outside the image (found 0xffffffff)"},
+    {"flags of kallsyms", lie_kallsyms_flags, "kallsyms flags: hold unknown bits (found 6)"},
+    {"gaps of kallsyms", lie_kallsyms_gap, "kallsyms: has gaps that are not its own (found 0xffffffff)"},
+    {"bytes of names", lie_names,
+     "kallsyms names: has gaps and chunks' entries that do not add up to all entries (found 61932, expected 61931)"},
+    {"count of a chunk's symbols", lie_symbols,
+     "kallsyms: has gaps and chunks' entries that do not add up to all entries (found 6801, expected 6800)"},
+    {"symbols without kallsyms", lie_no_kallsyms, "kallsyms: is missing, chunks' symbols are there"},
+    {"feature denied", lie_feature, "features: deny a section that is there (found 6)"},
+    {"chunks without relocations", lie_no_relocs, "features: promise chunks for a kernel without relocations"},
+    {"exception targets", lie_extable, "tables: do not use all site_targets and extable_targets"},
+    {"target of an exception", lie_extable_target,
+     "extable_targets: name a chunk that is not there (found 1501, expected 1500)"},
 };
 
 static void every_lie_is_refused(void **state)
@@ -525,8 +540,8 @@ static void every_lie_is_refused(void **state)
 		builder_seal(&k->b);
 		status =
 		    riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes, &error);
-		if (status != RIFFLE_ERR_FORMAT || (lies[i].field && strcmp(error.field, lies[i].field)))
-			fail_msg("%s: status %d field %s", lies[i].what, status, error.field ? error.field : "-");
+		if (status != RIFFLE_ERR_FORMAT || strcmp(message_of(status, &error), lies[i].message))
+			fail_msg("%s: status %d, %s", lies[i].what, status, message_of(status, &error));
 		assert_int_equal(plan.chunk_count, 0);
 		sk_free(k);
 	}
@@ -841,6 +856,100 @@ static void permutations_are_uniform(void **state)
 	builder_end(&b);
 }
 
+/* A request that cannot be honoured says why, before anything is written. */
+static void requests_are_checked(void **state)
+{
+	enum {
+		AS_IT_IS,
+		OPTION,
+		MODE,
+		NO_ROOM,
+		ODD_ROOM,
+		SMALL_ROOM,
+		NO_ORDER,
+		SHORT_ORDER,
+		WORKERS,
+		NO_CHUNKS,
+		CASES
+	};
+	static const char *const messages[CASES] = {
+	    [AS_IT_IS] = "taken",
+	    [OPTION] = "options: hold an unknown bit (found 4)",
+	    [MODE] = "mode: is not known (found 4)",
+	    [NO_ROOM] = "workspace: is missing",
+	    [ODD_ROOM] = "workspace: is not aligned (remainder of its address) (found 32, expected 0)",
+	    [NO_ORDER] = "order: is missing or not as long as there are chunks (found 1500, expected 1500)",
+	    [SHORT_ORDER] = "order: is missing or not as long as there are chunks (found 1499, expected 1500)",
+	    [WORKERS] = "workers: has reserved bytes that are not 0: was it initialised? (found 9)",
+	    [NO_CHUNKS] = "chunks: there are none in this plan, so the kernel's functions cannot be shuffled",
+	};
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+	struct riffle_source_memory bytes;
+	struct riffle_source source;
+	struct riffle_error error;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT, base = RIFFLE_PLAN_INIT;
+	size_t room_bytes;
+	uint8_t *file, *room, *host = calloc(1, 32 * MIB);
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	draw(l, 5);
+	file = builder_file(&l->k->b);
+	riffle_source_from_bytes(&source, &bytes, file, l->k->b.header.file_bytes);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	assert_int_equal(riffle_plan_open_base(&base, &source, &error), 0);
+	room_bytes = riffle_load_workspace(&plan);
+	assert_int_equal(riffle_load_workspace(&base), 0);
+	room = aligned_alloc(64, room_bytes + 64);
+	for (unsigned i = 0; i < CASES; i++) {
+		struct riffle_ram ram = {0, 32 * MIB, host};
+		struct riffle_memory memory = {&ram, 1, NULL, 0};
+		struct riffle_workers workers = {run_backwards, NULL};
+		struct riffle_layout layout = l->layout;
+		struct riffle_loaded loaded;
+		char wanted[128];
+		int status;
+
+		if (i == MODE)
+			layout.mode = RIFFLE_MODE_FGKASLR + 1;
+		if (i == NO_ORDER)
+			layout.order = NULL;
+		if (i == SHORT_ORDER)
+			layout.order_count--;
+		if (i == WORKERS)
+			*(uint8_t *)&workers.reserved_zero = 9;
+		memset(host + layout.physical_base, 0, 64);
+		status = riffle_load_shuffled(&loaded, i == NO_CHUNKS ? &base : &plan, &source, &layout, &memory,
+					      i == OPTION ? 4 : 0, &workers,
+					      i == NO_ROOM    ? NULL
+					      : i == ODD_ROOM ? room + 32
+							      : room,
+					      room_bytes - (i == SMALL_ROOM), &error);
+		snprintf(wanted, sizeof wanted, "workspace: is too small (found 0x%zx, expected 0x%zx)", room_bytes - 1,
+			 room_bytes);
+		assert_string_equal(message_of(status, &error), i == SMALL_ROOM ? wanted : messages[i]);
+		assert_int_equal(memcmp(host + layout.physical_base, l->k->b.image, 64) == 0, i == AS_IT_IS);
+		if (status)
+			continue;
+		assert_int_equal(loaded.relocations,
+				 (layout.virtual_base == LINK
+				      ? 0
+				      : plan.reloc64_count + plan.reloc32_count + plan.reloc32_inverse_count) +
+				     plan.pc_target_count + plan.own_step_count + plan.abs32_ref_count +
+				     plan.abs64_ref_count + plan.fixed32_count + plan.fixed64_count);
+		assert_true(loaded.workspace_used > 0 && loaded.workspace_used <= room_bytes);
+		assert_true(loaded.relocate_ticks > 0 && loaded.relocate_ticks <= loaded.load_ticks);
+		assert_int_equal(loaded.loadflags, 2);
+	}
+	riffle_plan_close(&plan);
+	riffle_plan_close(&base);
+	free(room);
+	free(host);
+	free(file);
+	sk_free(l->k);
+	free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -849,6 +958,7 @@ int main(void)
 	    cmocka_unit_test(identity_is_kaslr),
 	    cmocka_unit_test(regions_are_limited),
 	    cmocka_unit_test(wrong_orders_are_refused),
+	    cmocka_unit_test(requests_are_checked),
 	    cmocka_unit_test(every_lie_is_refused),
 	    cmocka_unit_test(the_most_chunks_are_taken),
 	    cmocka_unit_test(fields_outside_groups_are_refused),

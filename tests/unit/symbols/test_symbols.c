@@ -112,6 +112,137 @@ static void test_system_map_refused(void **state)
 	symbols_free(&symbols);
 }
 
+/* What an address, a type and a name may be made of: a line that is just a System.map's, and one that is just not. */
+static void test_system_map_lines(void **state)
+{
+	static const struct {
+		const char *line;
+		const char *name; /* NULL: refused */
+		uint64_t address;
+	} rows[] = {
+	    {"01234567 T a", "a", 0x01234567},
+	    {"89abcdef T a", "a", 0x89abcdef},
+	    {"89ABCDEF T a", "a", 0x89abcdef},
+	    {"0123456 T a", NULL, 0},
+	    {"0123456789abcdef T a", "a", UINT64_C(0x0123456789abcdef)},
+	    {"00123456789abcdef T a", NULL, 0},
+	    {"0123456/ T a", NULL, 0},
+	    {"0123456: T a", NULL, 0},
+	    {"0123456@ T a", NULL, 0},
+	    {"0123456G T a", NULL, 0},
+	    {"0123456` T a", NULL, 0},
+	    {"0123456g T a", NULL, 0},
+	    {"01234567-T a", NULL, 0},
+	    {"01234567 T-a", NULL, 0},
+	    {"01234567 T ", NULL, 0},
+	    {"01234567 T", NULL, 0},
+	    {"01234567 ", NULL, 0},
+	    {"01234567", NULL, 0},
+	    {"01234567 T a b", NULL, 0},
+	    {"01234567 T a\x1f", NULL, 0},
+	    {"01234567 T a\x7f", NULL, 0},
+	    {"01234567 T !~", "!~", 0x01234567},
+	    {"01234567 T a\x80\xff", "a??", 0x01234567},
+	    {"01234567 T name\t[mod]", "name", 0x01234567},
+	    {"01234567 T \t[mod]", NULL, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		/* with a line feed, without, after empty lines */
+		for (unsigned kind = 0; kind < 3; kind++) {
+			struct symbols symbols;
+			char text[64], *exact;
+			size_t bytes = (size_t)snprintf(text, sizeof text, "%s%s%s", kind == 2 ? "\n\n" : "",
+							rows[i].line, kind ? "\n" : "");
+			int status;
+
+			exact = malloc(bytes);
+			memcpy(exact, text, bytes);
+			symbols_init(&symbols, 0, UINT64_MAX);
+			status = symbols_from_system_map(&symbols, exact, bytes, &error);
+			free(exact);
+			if (!rows[i].name) {
+				assert_int_equal(status, RIFFLE_ERR_FORMAT);
+				assert_string_equal(error.field, "System.map");
+				assert_int_equal(error.found, kind == 2 ? 3 : 1);
+			} else {
+				assert_int_equal(status, RIFFLE_OK);
+				assert_int_equal(symbols.count, 1);
+				expect_place(&symbols, rows[i].address, rows[i].name, 0, UINT64_MAX - rows[i].address);
+			}
+			symbols_free(&symbols);
+		}
+}
+
+/* Of several symbols at an address the better one is shown, in whatever order they come; of equals the first. */
+static void test_aliases(void **state)
+{
+	static const struct {
+		const char *better, *worse;
+		bool equal;
+	} rows[] = {
+	    {"T b", "t a", false},     {"A b", "w a", false},  {"V b", "W a", false},    {"A b", "a a", false},
+	    {"T ___b", "t a", false},  {"T b", "T _a", false}, {"T _b", "T __a", false}, {"t b_", "t _a", false},
+	    {"T b_____", "T a", true}, {"A b", "V a", true},   {"t b", "W a", true},     {"@ b", "w a", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (unsigned second = 0; second < 2; second++) {
+			struct symbols symbols;
+			char text[128];
+			const char *wanted = rows[i].equal && second ? rows[i].worse : rows[i].better;
+
+			snprintf(text, sizeof text, "ffffffff81000000 %s\nffffffff81000000 %s\n",
+				 second ? rows[i].worse : rows[i].better, second ? rows[i].better : rows[i].worse);
+			assert_int_equal(read_map(&symbols, text), RIFFLE_OK);
+			assert_int_equal(symbols.count, 1);
+			expect_place(&symbols, LINK, wanted + 2, 0, BYTES);
+			symbols_free(&symbols);
+		}
+}
+
+/* Symbols up to the ends of the range; more of them, and longer names, than there was room for at first. */
+static void test_tables_grow(void **state)
+{
+	struct symbols symbols;
+	char *name = malloc(20000);
+
+	(void)state;
+	memset(name, 'n', 20000);
+	symbols_init(&symbols, LINK, LINK + BYTES);
+	assert_int_equal(symbols_add(&symbols, LINK - 1, 0, "below", 5, &error), RIFFLE_OK);
+	assert_int_equal(symbols_add(&symbols, LINK + BYTES, 0, "above", 5, &error), RIFFLE_OK);
+	assert_int_equal(symbols_add(&symbols, LINK, 0, "", 0, &error), RIFFLE_OK);
+	assert_int_equal(symbols.count, 0);
+	assert_int_equal(symbols_finish(&symbols, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.found, LINK);
+	assert_int_equal(symbols_add(&symbols, LINK + BYTES - 1, 300, "last", 4, &error), RIFFLE_OK);
+	assert_int_equal(symbols_add(&symbols, LINK + BYTES - 1, 255, "later", 5, &error), RIFFLE_OK);
+	assert_int_equal(symbols_add(&symbols, LINK + 1, 0, name, 20000, &error), RIFFLE_OK);
+	for (unsigned i = 0; i < 10000; i++) {
+		char text[16];
+		int bytes = snprintf(text, sizeof text, "s%u", i);
+
+		assert_int_equal(symbols_add(&symbols, LINK + 20000 - 2 * i, 0, text, (size_t)bytes, &error),
+				 RIFFLE_OK);
+	}
+	assert_int_equal(symbols_finish(&symbols, &error), RIFFLE_OK);
+	assert_int_equal(symbols.count, 10002);
+	for (unsigned i = 0; i < 10000; i++) {
+		char text[16];
+
+		snprintf(text, sizeof text, "s%u", i);
+		expect_place(&symbols, LINK + 20000 - 2 * i, text, 0, i == 9999 ? 2 : i ? 2 : BYTES - 20001);
+	}
+	expect_place(&symbols, LINK + BYTES - 1, "last", 0, 1);
+	assert_int_equal(strlen(symbols.names + symbols.symbol[0].name), 20000);
+	assert_int_equal(symbols.symbol[0].address, LINK + 1);
+	symbols_free(&symbols);
+	free(name);
+}
+
 /* --- ELF --- */
 
 struct elf {
@@ -229,36 +360,65 @@ static void test_elf_refused(void **state)
 	struct symbols_elf about;
 	struct symbols symbols;
 	struct elf elf;
+	char line[256];
 
 	(void)state;
-#define REFUSE(change, wanted_status, wanted_field)                                                                    \
+#define REFUSE(change, wanted_status, wanted_line)                                                                     \
 	do {                                                                                                           \
 		make_elf(&elf);                                                                                        \
 		change;                                                                                                \
 		assert_int_equal(read_elf(&symbols, &about, &elf, sizeof elf), wanted_status);                         \
-		assert_string_equal(error.field, wanted_field);                                                        \
+		riffle_error_format(&error, line, sizeof line);                                                        \
+		assert_string_equal(line, wanted_line);                                                                \
 		symbols_free(&symbols);                                                                                \
 	} while (0)
-	REFUSE(elf.header.e_ident[0] = 0, RIFFLE_ERR_FORMAT, "e_ident");
-	REFUSE(elf.header.e_machine = EM_AARCH64, RIFFLE_ERR_UNSUPPORTED, "e_machine");
-	REFUSE(elf.header.e_ident[EI_CLASS] = ELFCLASS32, RIFFLE_ERR_UNSUPPORTED, "e_machine");
-	REFUSE(elf.header.e_shoff = 0, RIFFLE_ERR_FORMAT, "e_shoff");
-	REFUSE(elf.header.e_shoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT, "section headers");
-	REFUSE(elf.header.e_shentsize = 1, RIFFLE_ERR_FORMAT, "e_shentsize");
-	REFUSE(elf.header.e_shnum = 0xfff0, RIFFLE_ERR_FORMAT, "section headers");
-	REFUSE((elf.header.e_shnum = 0, elf.section[0].sh_size = UINT64_MAX), RIFFLE_ERR_FORMAT, "e_shnum");
-	REFUSE(elf.header.e_shstrndx = 6, RIFFLE_ERR_FORMAT, "e_shnum");
-	REFUSE(elf.header.e_phentsize = 1, RIFFLE_ERR_FORMAT, "e_phentsize");
-	REFUSE(elf.header.e_phoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT, "program headers");
-	REFUSE(elf.header.e_phnum = 0, RIFFLE_ERR_FORMAT, "program headers");
-	REFUSE(elf.section[S_SYMTAB].sh_type = SHT_NULL, RIFFLE_ERR_FORMAT, "symbol table");
-	REFUSE(elf.section[S_SYMTAB].sh_link = 77, RIFFLE_ERR_FORMAT, "symbol table");
-	REFUSE(elf.section[S_SYMTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT, "symbol table");
-	REFUSE(elf.section[S_SYMTAB].sh_offset = sizeof elf - 4, RIFFLE_ERR_FORMAT, "symbol table");
-	REFUSE(elf.section[S_STRTAB].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT, "symbol names");
-	REFUSE(elf.section[S_STRTAB].sh_size = 0, RIFFLE_ERR_FORMAT, "symbols");
-	REFUSE(elf.section[S_NOTES].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT, "notes");
-	REFUSE(elf.section[S_SHSTRTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT, "section names");
+	REFUSE(elf.header.e_ident[0] = 0, RIFFLE_ERR_FORMAT, "e_ident: is not an ELF file's");
+	REFUSE(elf.header.e_machine = EM_AARCH64, RIFFLE_ERR_UNSUPPORTED,
+	       "e_machine: is not x86-64 (found 183, expected 62)");
+	REFUSE(elf.header.e_ident[EI_CLASS] = ELFCLASS32, RIFFLE_ERR_UNSUPPORTED,
+	       "e_ident: is not that of a 64-bit little-endian file");
+	REFUSE(elf.header.e_shoff = 0, RIFFLE_ERR_FORMAT, "e_shoff: the file has no sections, so no symbols");
+	REFUSE(elf.header.e_shoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT,
+	       "section headers: reaches past the end of the file (found 0xfffffffffffffff7, expected 920)");
+	REFUSE(elf.header.e_shentsize = 1, RIFFLE_ERR_FORMAT, "e_shentsize: is wrong (found 1, expected 64)");
+	REFUSE(elf.header.e_shnum = 0xfff0, RIFFLE_ERR_FORMAT,
+	       "section headers: reaches past the end of the file (found 176, expected 920)");
+	REFUSE((elf.header.e_shnum = 0, elf.section[0].sh_size = UINT64_MAX), RIFFLE_ERR_FORMAT,
+	       "e_shnum: does not fit e_shstrndx, or is implausible (found 0xffffffffffffffff, expected 0x100000)");
+	REFUSE(elf.header.e_shstrndx = 6, RIFFLE_ERR_FORMAT,
+	       "e_shnum: does not fit e_shstrndx, or is implausible (found 6, expected 0x100000)");
+	REFUSE(elf.header.e_phentsize = 1, RIFFLE_ERR_FORMAT, "e_phentsize: is wrong (found 1, expected 56)");
+	REFUSE(elf.header.e_phoff = UINT64_MAX - 8, RIFFLE_ERR_FORMAT,
+	       "program headers: reaches past the end of the file (found 0xfffffffffffffff7, expected 920)");
+	REFUSE(elf.header.e_phnum = 0, RIFFLE_ERR_FORMAT, "program headers: have nothing to load: no kernel");
+	REFUSE(elf.section[S_SYMTAB].sh_type = SHT_NULL, RIFFLE_ERR_FORMAT,
+	       "symbol table: is not there: the file was stripped");
+	REFUSE(elf.section[S_SYMTAB].sh_link = 77, RIFFLE_ERR_FORMAT,
+	       "symbol table: its sh_link names no section (found 77, expected 6)");
+	REFUSE(elf.section[S_SYMTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT,
+	       "symbol table: is absurdly large (found 0xffffffffffffffff, expected 0x40000000)");
+	REFUSE(elf.section[S_SYMTAB].sh_offset = sizeof elf - 4, RIFFLE_ERR_FORMAT,
+	       "symbol table: reaches past the end of the file (found 916, expected 920)");
+	REFUSE(elf.section[S_STRTAB].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT,
+	       "symbol names: reaches past the end of the file (found 0xffffffffffffffff, expected 920)");
+	REFUSE(elf.section[S_STRTAB].sh_size = 0, RIFFLE_ERR_FORMAT,
+	       "symbols: none lies in the kernel, which starts here (found 0xffffffff81000000)");
+	REFUSE(elf.section[S_NOTES].sh_offset = UINT64_MAX, RIFFLE_ERR_FORMAT,
+	       "notes: reaches past the end of the file (found 0xffffffffffffffff, expected 920)");
+	REFUSE(elf.section[S_SHSTRTAB].sh_size = UINT64_MAX, RIFFLE_ERR_FORMAT,
+	       "section names: is absurdly large (found 0xffffffffffffffff, expected 0x40000000)");
+	REFUSE(elf.header.e_ident[EI_DATA] = ELFDATA2MSB, RIFFLE_ERR_UNSUPPORTED,
+	       "e_ident: is not that of a 64-bit little-endian file");
+	REFUSE(elf.load[0].p_type = elf.load[1].p_type = PT_NOTE, RIFFLE_ERR_FORMAT,
+	       "program headers: have nothing to load: no kernel");
+	REFUSE(elf.section[S_SYMTAB].sh_link = 6, RIFFLE_ERR_FORMAT,
+	       "symbol table: its sh_link names no section (found 6, expected 6)");
+	REFUSE(elf.section[S_SYMTAB].sh_size = sizeof elf - offsetof(struct elf, symbol) + 1, RIFFLE_ERR_FORMAT,
+	       "symbol table: reaches past the end of the file (found 560, expected 920)");
+	REFUSE((elf.header.e_shnum = 0, elf.section[0].sh_size = (1 << 20) + 1), RIFFLE_ERR_FORMAT,
+	       "e_shnum: does not fit e_shstrndx, or is implausible (found 0x100001, expected 0x100000)");
+	REFUSE((elf.header.e_shnum = 0, elf.section[0].sh_size = 1 << 20), RIFFLE_ERR_FORMAT,
+	       "section headers: reaches past the end of the file (found 176, expected 920)");
 #undef REFUSE
 	/* no terminator at the end of the names; a note that is longer than its section: not errors, and not read past
 	 */
@@ -273,6 +433,116 @@ static void test_elf_refused(void **state)
 	make_elf(&elf);
 	for (size_t bytes = 0; bytes < offsetof(struct elf, note) + sizeof elf.note; bytes += 7) {
 		assert_int_equal(read_elf(&symbols, &about, &elf, bytes), RIFFLE_ERR_FORMAT);
+		symbols_free(&symbols);
+	}
+}
+
+/* Which symbols an ELF gives, and which of two at one place. */
+static void test_elf_symbols(void **state)
+{
+	static const struct {
+		const char *name[2];
+		unsigned bind[2], type[2];
+		const char *shown; /* NULL: neither */
+	} rows[] = {
+	    {{"a", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FUNC, STT_FUNC}, "a"},
+	    {{"a", "b"}, {STB_LOCAL, STB_GLOBAL}, {STT_FUNC, STT_FUNC}, "b"},
+	    {{"a", "b"}, {STB_WEAK, STB_GLOBAL}, {STT_FUNC, STT_OBJECT}, "b"},
+	    {{"a", "b"}, {STB_LOCAL, STB_LOCAL}, {STT_OBJECT, STT_FUNC}, "a"},
+	    {{"a", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_NOTYPE, STT_FUNC}, "b"},
+	    {{"__a", "_b"}, {STB_LOCAL, STB_LOCAL}, {STT_FUNC, STT_FUNC}, "_b"},
+	    {{"_a", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FUNC, STT_FUNC}, "_a"},
+	    {{"_________________________________________a", "b"},
+	     {STB_GLOBAL, STB_LOCAL},
+	     {STT_FUNC, STT_FUNC},
+	     "_________________________________________a"},
+	    {{"$d", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FUNC, STT_NOTYPE}, "b"},
+	    {{".L", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FUNC, STT_NOTYPE}, "b"},
+	    {{".l", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FUNC, STT_FUNC}, ".l"},
+	    {{"a", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_SECTION, STT_FUNC}, "b"},
+	    {{"a", "b"}, {STB_GLOBAL, STB_LOCAL}, {STT_FILE, STT_TLS}, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct symbols_elf about;
+		struct symbols symbols;
+		struct elf elf;
+		int status;
+
+		make_elf(&elf);
+		memset(elf.symbol, 0, sizeof elf.symbol);
+		memset(elf.names, 0, sizeof elf.names);
+		strcpy(elf.names + 1, rows[i].name[0]);
+		strcpy(elf.names + 60, rows[i].name[1]);
+		elf.symbol[1] = make_symbol(1, rows[i].bind[0], rows[i].type[0], 1, LINK);
+		elf.symbol[7] = make_symbol(60, rows[i].bind[1], rows[i].type[1], 1, LINK);
+		elf.symbol[3] = make_symbol(64, STB_GLOBAL, STT_FUNC, 1, LINK + 8); /* a name past the end of all */
+		status = read_elf(&symbols, &about, &elf, sizeof elf);
+		assert_int_equal(status, rows[i].shown ? RIFFLE_OK : RIFFLE_ERR_FORMAT);
+		if (rows[i].shown) {
+			assert_int_equal(symbols.count, 1);
+			expect_place(&symbols, LINK + 1, rows[i].shown, 1, BYTES);
+		}
+		symbols_free(&symbols);
+	}
+}
+
+/* The build id among other notes, whose names and values are padded to four bytes. */
+static void test_build_ids(void **state)
+{
+	static const struct {
+		uint32_t before_name, before_value; /* of a note in front; 0 and 0: none */
+		uint32_t type, name_bytes, value_bytes;
+		const char *name;
+		int32_t cut; /* bytes of the section that are missing */
+		unsigned bytes;
+	} rows[] = {
+	    {0, 0, NT_GNU_BUILD_ID, 4, 20, "GNU", 0, 20}, {4, 4, NT_GNU_BUILD_ID, 4, 20, "GNU", 0, 20},
+	    {5, 4, NT_GNU_BUILD_ID, 4, 20, "GNU", 0, 20}, {6, 7, NT_GNU_BUILD_ID, 4, 20, "GNU", 0, 20},
+	    {1, 1, NT_GNU_BUILD_ID, 4, 1, "GNU", 0, 1},   {0, 9, NT_GNU_BUILD_ID, 4, 32, "GNU", 0, 32},
+	    {0, 0, NT_GNU_BUILD_ID, 4, 33, "GNU", 0, 0},  {0, 0, NT_GNU_BUILD_ID, 4, 0, "GNU", 0, 0},
+	    {0, 0, NT_GNU_BUILD_ID, 4, 20, "GNV", 0, 0},  {0, 0, NT_GNU_BUILD_ID, 5, 20, "GNU", 0, 0},
+	    {0, 0, NT_GNU_BUILD_ID, 3, 20, "GNU", 0, 0},  {0, 0, NT_GNU_ABI_TAG, 4, 20, "GNU", 0, 0},
+	    {4, 4, NT_GNU_BUILD_ID, 4, 20, "GNU", 1, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct symbols_elf about;
+		struct symbols symbols;
+		struct {
+			struct elf elf;
+			uint8_t notes[256];
+		} file = {0};
+		uint8_t *to = file.notes;
+
+		make_elf(&file.elf);
+		if (rows[i].before_name || rows[i].before_value) {
+			memcpy(to, &(Elf64_Nhdr){rows[i].before_name, rows[i].before_value, NT_GNU_BUILD_ID}, 12);
+			memset(to + 12, 0xee, 32);
+			to += 12 + (rows[i].before_name + 3) / 4 * 4 + (rows[i].before_value + 3) / 4 * 4;
+		}
+		memcpy(to, &(Elf64_Nhdr){rows[i].name_bytes, rows[i].value_bytes, rows[i].type}, 12);
+		memset(to + 12, 0, 8);
+		memcpy(to + 12, rows[i].name, 4);
+		to += 12 + (rows[i].name_bytes + 3) / 4 * 4;
+		for (uint32_t k = 0; k < rows[i].value_bytes; k++)
+			*to++ = (uint8_t)(k + 1);
+		file.elf.section[S_NOTES].sh_offset = sizeof file.elf;
+		file.elf.section[S_NOTES].sh_size = (uint64_t)(to - file.notes - rows[i].cut);
+		{
+			int fd = memfd_create("vmlinux", MFD_CLOEXEC);
+
+			assert_int_equal(write(fd, &file, sizeof file), sizeof file);
+			symbols_init(&symbols, LINK, LINK + BYTES);
+			assert_int_equal(symbols_from_elf(&symbols, &about, fd, &error), RIFFLE_OK);
+			close(fd);
+		}
+		if (about.build_id_bytes != rows[i].bytes)
+			fail_msg("row %zu: %u bytes", i, about.build_id_bytes);
+		for (unsigned k = 0; k < rows[i].bytes; k++)
+			assert_int_equal(about.build_id[k], k + 1);
 		symbols_free(&symbols);
 	}
 }
@@ -411,9 +681,17 @@ static void test_annotate_write_fails(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_system_map), cmocka_unit_test(test_system_map_refused),
-	    cmocka_unit_test(test_elf),        cmocka_unit_test(test_elf_refused),
-	    cmocka_unit_test(test_annotate),   cmocka_unit_test(test_annotate_write_fails),
+	    cmocka_unit_test(test_system_map),
+	    cmocka_unit_test(test_system_map_refused),
+	    cmocka_unit_test(test_elf),
+	    cmocka_unit_test(test_elf_refused),
+	    cmocka_unit_test(test_annotate),
+	    cmocka_unit_test(test_annotate_write_fails),
+	    cmocka_unit_test(test_system_map_lines),
+	    cmocka_unit_test(test_aliases),
+	    cmocka_unit_test(test_tables_grow),
+	    cmocka_unit_test(test_elf_symbols),
+	    cmocka_unit_test(test_build_ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
