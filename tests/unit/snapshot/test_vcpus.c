@@ -189,6 +189,9 @@ static void begin(unsigned vcpus)
 				    (struct kvm_msr_entry){.index = vm.can.msr[j], .data = 0x1000 * (i + 1) + j};
 		for (uint32_t j = 0x200; j < 0x210; j++)
 			f->msr[f->msrs++] = (struct kvm_msr_entry){.index = j, .data = j * 3 + i};
+		for (uint32_t j = 0x250; j < 0x270; j++)
+			if (j == 0x250 || j == 0x258 || j == 0x259 || j >= 0x268)
+				f->msr[f->msrs++] = (struct kvm_msr_entry){.index = j, .data = j * 5 + i};
 		f->msr[f->msrs++] = (struct kvm_msr_entry){.index = 0x2ff, .data = 0xc06};
 	}
 }
