@@ -64,6 +64,7 @@ static int access_msrs(struct fake *fake, struct msrs *msrs, bool write)
 {
 	assert_in_range(msrs->count, 1, 64);
 	for (uint32_t i = 0; i < msrs->count; i++) {
+		assert_int_not_equal(msrs->entry[i].index, 0);
 		struct kvm_msr_entry *msr = find_msr(fake, msrs->entry[i].index);
 
 		if (!msr || (write && msr->index == fake->fixed_msr))
@@ -537,6 +538,28 @@ static void due_timers_are_armed(void **state)
 	}
 }
 
+/* Without a TSC that can be read nothing is known to be due. */
+static void no_timer_is_armed_without_a_clock(void **state)
+{
+	struct state_writer writer = {0};
+
+	(void)state;
+	begin(1);
+	find_msr(&fakes[0], TSC)->index = 0x9999;
+	struct kvm_msr_entry *deadline = find_msr(&fakes[0], 0x8001);
+
+	deadline->index = TSC_DEADLINE;
+	deadline->data = 0;
+	vm.can.msr[1] = TSC_DEADLINE;
+	riffle_put32(fakes[0].lapic.regs + 0x320, 2u << 17);
+	struct state_file file = save(&writer);
+
+	deadline->data = 99;
+	assert_int_equal(vcpus_restore(&vm, &file, NULL), 0);
+	assert_int_equal(deadline->data, 0);
+	state_writer_free(&writer);
+}
+
 enum { CPUID, REGS, SREGS, DEBUG, LAPIC, EVENTS, FPU, XSAVE_FIELD, XCRS, MSR_LIST, FIELDS };
 
 /* A section of which each field's size, and the processor's state, are as the test says. */
@@ -624,9 +647,13 @@ static void sizes_of_fields(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(whole_state_round_trip),  cmocka_unit_test(calls_that_fail),
-	    cmocka_unit_test(processor_features),      cmocka_unit_test(speeds_of_clocks),
-	    cmocka_unit_test(msrs_that_cannot_be_set), cmocka_unit_test(due_timers_are_armed),
+	    cmocka_unit_test(whole_state_round_trip),
+	    cmocka_unit_test(calls_that_fail),
+	    cmocka_unit_test(processor_features),
+	    cmocka_unit_test(speeds_of_clocks),
+	    cmocka_unit_test(msrs_that_cannot_be_set),
+	    cmocka_unit_test(due_timers_are_armed),
+	    cmocka_unit_test(no_timer_is_armed_without_a_clock),
 	    cmocka_unit_test(sizes_of_fields),
 	};
 
