@@ -491,6 +491,77 @@ static void full_ring_and_loop(void **state)
 	assert_true(machine.irq[4]);
 }
 
+/* Blocks of bytes go round the ring; what does not fit is dropped, and what was kept can be looked at. */
+static void ring_takes_what_fits(void **state)
+{
+	static uint8_t block[OUTPUT_BYTES + 1000], kept[OUTPUT_BYTES + 100];
+	uint32_t next = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)(i % 251);
+	assert_int_equal(output_room(&output), OUTPUT_BYTES);
+	assert_int_equal(output_kept(&output, kept, 10), 0);
+	output_write(&output, block, 0);
+	assert_int_equal(output.count, 0);
+	output_write(&output, block, 1000);
+	assert_int_equal(output_room(&output), OUTPUT_BYTES - 1000);
+	assert_int_equal(output_kept(&output, kept, 10), 10);
+	assert_memory_equal(kept, block + 990, 10);
+	assert_int_equal(output_kept(&output, kept, 2000), 1000);
+	assert_memory_equal(kept, block, 1000);
+	assert_false(output.full_seen);
+	/* as if 900 of them had been written */
+	output.head = 900;
+	output.count = 100;
+	output_write(&output, block + 1000, OUTPUT_BYTES);
+	assert_int_equal(output.count, OUTPUT_BYTES);
+	assert_int_equal(output_room(&output), 0);
+	assert_true(output.full_seen);
+	assert_int_equal(output_kept(&output, kept, OUTPUT_BYTES), OUTPUT_BYTES);
+	assert_memory_equal(kept, block + 900, 100);
+	for (; next < OUTPUT_BYTES - 100; next++)
+		assert_int_equal(kept[100 + next], (1000 + next) % 251);
+	assert_false(output_put(&output, 'x'));
+	/* where nobody will read there is room, and nothing is kept */
+	assert_false(output_is_gone(&output));
+	output.gone = true;
+	output.count = 0;
+	assert_true(output_is_gone(&output));
+	assert_int_equal(output_room(&output), OUTPUT_BYTES);
+	output_write(&output, block, 100);
+	assert_true(output_put(&output, 'x'));
+	assert_int_equal(output.count, 0);
+	output.gone = false;
+}
+
+/* Without a reader yet the oldest bytes make room for the newest, one by one. */
+static void oldest_bytes_go_first(void **state)
+{
+	struct output other;
+
+	(void)state;
+	assert_int_equal(output_init(&other, OUTPUT_READERS, -1, NULL), 0);
+	for (uint32_t i = 0; i < other.size + 5; i++)
+		assert_true(output_put(&other, (uint8_t)(i % 251)));
+	assert_int_equal(other.count, other.size);
+	assert_int_equal(other.ring[other.head], 5);
+	assert_true(output_has_room(&other));
+	assert_false(output_has_reader(&other));
+	uint8_t last[3];
+
+	assert_int_equal(output_kept(&other, last, 3), 3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(last[i], (other.size + 2 + i) % 251);
+	/* but not while they are being written */
+	other.writing = true;
+	assert_false(output_put(&other, 'x'));
+	assert_false(output_has_room(&other));
+	assert_true(other.full_seen);
+	other.writing = false;
+	output_destroy(&other);
+}
+
 static void full_ring_stops_the_transmitter(void **state)
 {
 	(void)state;
@@ -758,6 +829,8 @@ int main(void)
 	    T(polls_in_between_count_anew),
 	    T(fifo_goes_round),
 	    T(full_ring_and_loop),
+	    T(ring_takes_what_fits),
+	    T(oldest_bytes_go_first),
 	    T(readers_are_its_own),
 	    T(full_ring_stops_the_transmitter),
 	    T(slow_reader_gets_everything_in_order),
