@@ -452,6 +452,8 @@ static void test_rings(void **state)
 	    {4, TABLE, AVAIL, AVAIL + 12, false},
 	    {4, TABLE, AVAIL, AVAIL + 16, true},
 	    {4, TABLE, AVAIL, TABLE - 36, false},
+	    {4, TABLE, TABLE - 14, USED, true},
+	    {4, TABLE, TABLE - 12, USED, false},
 	    {4, TABLE, MEMORY - 12, USED, true, true},
 	    {4, TABLE, MEMORY - 10, USED, false, true},
 	    {4, TABLE, AVAIL, MEMORY - 36, true, true},
