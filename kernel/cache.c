@@ -209,7 +209,6 @@ static bool has_suffix(const char *name)
 static struct entry *list(DIR *stream, int directory, size_t *count)
 {
 	struct entry *entries = NULL;
-	size_t capacity = 0;
 	struct dirent *d;
 
 	*count = 0;
@@ -225,14 +224,11 @@ static struct entry *list(DIR *stream, int directory, size_t *count)
 				unlinkat(directory, d->d_name, 0);
 			continue;
 		}
-		if (*count == capacity) {
-			struct entry *more = reallocarray(entries, capacity ? 2 * capacity : 16, sizeof *entries);
+		struct entry *more = reallocarray(entries, *count + 1, sizeof *entries);
 
-			if (!more)
-				break;
-			entries = more;
-			capacity = capacity ? 2 * capacity : 16;
-		}
+		if (!more)
+			break;
+		entries = more;
 		snprintf(entries[*count].name, CACHE_NAME_BYTES, "%s", d->d_name);
 		entries[*count].used = st.st_mtim.tv_sec;
 		entries[(*count)++].bytes = (uint64_t)st.st_blocks * 512;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/fail.h"
 #include "common/search.h"
 
@@ -47,15 +48,11 @@ int bus_add(struct bus_space *space, const struct bus_range *range, struct riffl
 	if (overlaps(space, at, range))
 		return riffle_fail_found(error, RIFFLE_ERR_ARGUMENT, "bus range", "overlaps another device's",
 					 range->base);
-	if (space->count == space->room) {
-		size_t room = space->room ? 2 * space->room : 16;
-		struct bus_range *ranges = realloc(space->ranges, room * sizeof *ranges);
+	struct bus_range *ranges = realloc(space->ranges, (space->count + 1) * sizeof *ranges);
 
-		if (!ranges)
-			return riffle_fail(error, RIFFLE_ERR_MEMORY, "bus range", "out of memory");
-		space->ranges = ranges;
-		space->room = room;
-	}
+	if (!ranges)
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "bus range", "out of memory");
+	space->ranges = ranges;
 	memmove(space->ranges + at + 1, space->ranges + at, (space->count - at) * sizeof *space->ranges);
 	space->ranges[at] = *range;
 	space->count++;
@@ -78,7 +75,7 @@ static void access_space(struct bus *bus, const struct bus_space *space, uint64_
 	size_t after = upper_bound(space, address);
 	const struct bus_range *range = after ? &space->ranges[after - 1] : NULL;
 
-	if (!range || address - range->base >= range->bytes || bytes > range->bytes - (address - range->base)) {
+	if (!range || !riffle_inside(address - range->base, bytes, range->bytes)) {
 		if (!write)
 			memset(data, 0xff, bytes);
 		return;

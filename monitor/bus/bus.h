@@ -33,7 +33,7 @@ struct bus_range {
 /* One address space: ranges by base, none overlapping. */
 struct bus_space {
 	struct bus_range *ranges;
-	size_t count, room;
+	size_t count;
 };
 
 /*

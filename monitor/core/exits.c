@@ -29,7 +29,7 @@ static void count_exit(const struct vcpu *vcpu, counter *exits, struct latency *
 /* The vCPU parks after this: the pause it starts kicks it out of its next KVM_RUN before it enters the guest. */
 static void stop_for_debugger(struct vcpu *vcpu, const struct kvm_debug_exit_arch *stop)
 {
-	vm_begin_pause(vcpu->vm);
+	vm_pause_soon(vcpu->vm);
 	vcpu->vm->handlers.debug(vcpu->vm->handlers.opaque, vcpu->id, stop);
 }
 

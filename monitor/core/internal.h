@@ -46,7 +46,4 @@ struct vm {
 	_Atomic uint64_t fault_rip;
 };
 
-/* Begins a pause without waiting for it: for a vCPU's own thread, which parks after it returns. */
-void vm_begin_pause(struct vm *vm);
-
 #endif

@@ -21,14 +21,13 @@ static void kick(struct vm *vm)
 	}
 }
 
-void vm_begin_pause(struct vm *vm)
+/* state_lock is held. */
+static void begin_pause(struct vm *vm)
 {
-	pthread_mutex_lock(&vm->state_lock);
-	if (vm->wanted == VM_RUNNING) {
-		vm->wanted = VM_PAUSED;
-		kick(vm);
-	}
-	pthread_mutex_unlock(&vm->state_lock);
+	if (vm->wanted != VM_RUNNING)
+		return;
+	vm->wanted = VM_PAUSED;
+	kick(vm);
 }
 
 void vm_hold(struct vm *vm, unsigned vcpu, bool hold)
@@ -41,10 +40,7 @@ void vm_hold(struct vm *vm, unsigned vcpu, bool hold)
 void vm_pause(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->state_lock);
-	if (vm->wanted == VM_RUNNING) {
-		vm->wanted = VM_PAUSED;
-		kick(vm);
-	}
+	begin_pause(vm);
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
 	pthread_mutex_unlock(&vm->state_lock);
@@ -60,10 +56,7 @@ void vm_tell_paused(struct vm *vm)
 void vm_pause_soon(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->state_lock);
-	if (vm->wanted == VM_RUNNING) {
-		vm->wanted = VM_PAUSED;
-		kick(vm);
-	}
+	begin_pause(vm);
 	pthread_mutex_unlock(&vm->state_lock);
 }
 

@@ -33,8 +33,8 @@ struct civil_time {
 };
 
 /*
- * Proleptic Gregorian calendar from days since 1970, counting years from March. libc's gmtime_r would read the time
- * zone files, which a confined process must not open.
+ * Proleptic Gregorian calendar from days since 1970, counting years from March of the year 0, the earliest time.
+ * libc's gmtime_r would read the time zone files, which a confined process must not open.
  */
 static struct civil_time civil(int64_t seconds)
 {
@@ -44,7 +44,7 @@ static struct civil_time civil(int64_t seconds)
 		days--;
 	}
 	int64_t shifted = days + 719468; /* days since 0000-03-01 */
-	int64_t era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
+	int64_t era = shifted / 146097;
 	unsigned day_of_era = (unsigned)(shifted - era * 146097);
 	unsigned year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
 	unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);

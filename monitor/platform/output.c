@@ -67,8 +67,10 @@ bool output_has_room(struct output *output)
 	return room;
 }
 
-void output_put(struct output *output, uint8_t byte)
+bool output_put(struct output *output, uint8_t byte)
 {
+	bool lost = false;
+
 	pthread_mutex_lock(&output->lock);
 	if (!output->gone && output->count == output->size && drops_oldest(output)) {
 		output->head = (output->head + 1) % output->size;
@@ -78,8 +80,11 @@ void output_put(struct output *output, uint8_t byte)
 		output->ring[(output->head + output->count++) % output->size] = byte;
 		if (output->count == 1 || output->count == STREAM_BYTES / 2)
 			pthread_cond_signal(&output->changed);
+	} else {
+		lost = !output->gone;
 	}
 	pthread_mutex_unlock(&output->lock);
+	return !lost;
 }
 
 void output_write(struct output *output, const uint8_t *bytes, uint32_t count)

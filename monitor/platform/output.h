@@ -55,8 +55,11 @@ void output_destroy(struct output *output);
 /* True if a burst fits. After false, room_again() will be called. */
 bool output_has_room(struct output *output);
 
-/* Accept bytes; what does not fit is dropped, like a byte written to a UART too early. Never wait. */
-void output_put(struct output *output, uint8_t byte);
+/*
+ * Accept bytes; what does not fit is dropped, like a byte written to a UART too early. Never wait. False: it did not
+ * fit; where nobody will ever read, everything does.
+ */
+bool output_put(struct output *output, uint8_t byte);
 
 void output_write(struct output *output, const uint8_t *bytes, uint32_t count);
 /* How many bytes fit now. After 0, room_again() will be called. If nobody reads any more, a large number. */

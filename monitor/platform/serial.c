@@ -136,8 +136,7 @@ static void transmit(struct serial *serial, uint8_t byte)
 		counter_add(&serial->counters.limited_bytes, 1);
 	} else {
 		counter_add(
-		    output_has_room(serial->output) ? &serial->counters.writes : &serial->counters.missed_writes, 1);
-		output_put(serial->output, byte);
+		    output_put(serial->output, byte) ? &serial->counters.writes : &serial->counters.missed_writes, 1);
 	}
 	serial->transmitter_empty_pending = output_has_room(serial->output);
 }

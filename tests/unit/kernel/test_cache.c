@@ -79,6 +79,36 @@ static void trim(const char *keep, uint64_t limit)
 	cache_close(&file);
 }
 
+/* --- names --- */
+
+/* All that tells a file from another and from its earlier self, and the suffix; two files have both. */
+static void names_of_entries(void **state)
+{
+	const struct stat kernel = {.st_dev = 0x1a,
+				    .st_ino = 0x2b,
+				    .st_size = 0x3c,
+				    .st_mtim = {.tv_sec = 0x4d, .tv_nsec = 5},
+				    .st_ctim = {.tv_sec = 0x5e, .tv_nsec = 678901234}};
+	struct stat largest;
+	char name[CACHE_NAME_BYTES];
+	int version, end = 0;
+
+	(void)state;
+	cache_entry_name(name, &kernel, NULL);
+	assert_int_equal(sscanf(name, "v%d%n", &version, &end), 1);
+	assert_true(version >= 14);
+	assert_string_equal(name + end, "-1a-2b-3c-4d.000000005-5e.678901234.riffle");
+	cache_entry_name(name, &kernel, &kernel);
+	assert_string_equal(name + end, "-1a-2b-3c-4d.000000005-5e.678901234"
+					"-1a-2b-3c-4d.000000005-5e.678901234.riffle");
+	/* the longest that there can be fits */
+	memset(&largest, 0xff, sizeof largest);
+	largest.st_mtim.tv_nsec = largest.st_ctim.tv_nsec = 999999999;
+	cache_entry_name(name, &largest, &largest);
+	assert_string_equal(name + strlen(name) - 7, ".riffle");
+	assert_in_range(strlen(name), 200, CACHE_NAME_BYTES - 1);
+}
+
 /* --- the directory --- */
 
 static void test_directory(void **state)
@@ -337,9 +367,16 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_directory),       TEST(test_directory_is_made), TEST(test_publishing),
-	    TEST(test_limit),           TEST(test_many_entries),      TEST(test_other_files),
-	    TEST(test_temporary_files), cmocka_unit_test(test_lines), cmocka_unit_test(test_blame),
+	    cmocka_unit_test(names_of_entries),
+	    TEST(test_directory),
+	    TEST(test_directory_is_made),
+	    TEST(test_publishing),
+	    TEST(test_limit),
+	    TEST(test_many_entries),
+	    TEST(test_other_files),
+	    TEST(test_temporary_files),
+	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_blame),
 	};
 
 	return cmocka_run_group_tests_name("cache", tests, NULL, NULL);

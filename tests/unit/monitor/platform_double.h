@@ -13,6 +13,7 @@ struct double_machine {
 	struct bus bus;
 	bool irq[24];
 	unsigned rises[24]; /* edges from low to high */
+	unsigned sets[24];  /* calls */
 	int end;            /* -1: nobody asked */
 	unsigned input_wanted;
 };
@@ -20,6 +21,7 @@ struct double_machine {
 static void double_set_irq(void *opaque, unsigned irq, bool level)
 {
 	struct double_machine *machine = opaque;
+	machine->sets[irq]++;
 	machine->rises[irq] += level && !machine->irq[irq];
 	machine->irq[irq] = level;
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "monitor/debug/guest.h"
+#include "monitor/debug/registers.h"
 
 #define FD 1000 /* of vCPU 0 */
 #define VCPUS 2u
@@ -22,7 +23,11 @@ static struct fake {
 	uint8_t ram[RAM_BYTES];
 	struct kvm_guest_debug debug[VCPUS];
 	struct kvm_regs regs[VCPUS];
+	struct kvm_fpu fpu[VCPUS];
+	struct kvm_sregs sregs[VCPUS];
+	uint64_t kernel_gs_base;
 	bool held[VCPUS];
+	unsigned long failing;
 } fake;
 
 const struct guest_memory *vm_memory(const struct vm *vm)
@@ -59,6 +64,8 @@ int ioctl(int fd, unsigned long request, ...)
 	argument = va_arg(list, void *);
 	va_end(list);
 	assert_true(vcpu < VCPUS);
+	if (request == fake.failing)
+		return -1;
 	switch (request) {
 	case KVM_SET_GUEST_DEBUG:
 		memcpy(&fake.debug[vcpu], argument, sizeof fake.debug[vcpu]);
@@ -69,9 +76,26 @@ int ioctl(int fd, unsigned long request, ...)
 	case KVM_SET_REGS:
 		memcpy(&fake.regs[vcpu], argument, sizeof fake.regs[vcpu]);
 		return 0;
-	case KVM_GET_SREGS: /* without paging: virtual addresses are physical ones */
-		memset(argument, 0, sizeof(struct kvm_sregs));
+	case KVM_GET_SREGS: /* zeros are no paging: virtual addresses are physical ones */
+		memcpy(argument, &fake.sregs[vcpu], sizeof fake.sregs[vcpu]);
 		return 0;
+	case KVM_GET_FPU:
+		memcpy(argument, &fake.fpu[vcpu], sizeof fake.fpu[vcpu]);
+		return 0;
+	case KVM_SET_FPU:
+		memcpy(&fake.fpu[vcpu], argument, sizeof fake.fpu[vcpu]);
+		return 0;
+	case KVM_GET_MSRS: {
+		struct {
+			uint32_t count, padding;
+			struct kvm_msr_entry entry;
+		} *msr = argument;
+
+		assert_int_equal(msr->count, 1);
+		assert_int_equal(msr->entry.index, 0xc0000102);
+		msr->entry.data = fake.kernel_gs_base;
+		return 1;
+	}
 	default:
 		fail_msg("ioctl %lx", request);
 		return -1;
@@ -224,6 +248,188 @@ static void ports_take_over(void **state)
 	assert_int_equal(fake.ram[0x2000], 0xe6);
 }
 
+/* What a debugger sees of a vCPU is KVM's, and what it changes becomes KVM's; a call that fails makes nothing up. */
+static void registers_go_to_kvm_and_back(void **state)
+{
+	static const unsigned long reads[] = {KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_FPU, KVM_GET_MSRS},
+				   writes[] = {KVM_SET_REGS, KVM_SET_FPU};
+	struct register_file file, other;
+	size_t offset, bytes;
+
+	(void)state;
+	fake.regs[1].rip = 0x1122334455667788;
+	fake.regs[1].rax = 7;
+	memset(&fake.fpu[1].fpr, 0x5a, sizeof fake.fpu[1].fpr);
+	fake.kernel_gs_base = 0xffff888812345678;
+	assert_true(debug_read_registers(&fake.guest, 1, &file));
+	assert_true(registers_find(16, &offset, &bytes));
+	assert_memory_equal(file.bytes + offset, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+	assert_true(debug_read_registers(&fake.guest, 0, &other));
+	assert_memory_not_equal(&file, &other, sizeof file);
+	bool has_base = false;
+
+	for (size_t i = 0; i + 8 <= sizeof file.bytes; i++)
+		has_base |= !memcmp(file.bytes + i, "\x78\x56\x34\x12\x88\x88\xff\xff", 8);
+	assert_true(has_base);
+	memset(file.bytes + offset, 0x11, 8);
+	assert_true(debug_write_registers(&fake.guest, 0, &file));
+	assert_int_equal(fake.regs[0].rip, 0x1111111111111111);
+	assert_int_equal(fake.regs[0].rax, 7);
+	for (unsigned i = 0; i < 8; i++)
+		assert_memory_equal(fake.fpu[0].fpr[i], fake.fpu[1].fpr[i], 10);
+	assert_int_equal(fake.regs[1].rip, 0x1122334455667788);
+	for (unsigned i = 0; i < 4; i++) {
+		fake.failing = reads[i];
+		assert_false(debug_read_registers(&fake.guest, 1, &file));
+		assert_false(debug_write_registers(&fake.guest, 1, &file));
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		fake.failing = writes[i];
+		assert_false(debug_write_registers(&fake.guest, 1, &file));
+	}
+}
+
+/* As far as there is memory; breakpoints in it read as what they replaced, at each of their bytes. */
+static void memory_without_breakpoints(void **state)
+{
+	uint8_t data[16], expected[16];
+
+	(void)state;
+	for (unsigned by_port = 0; by_port < 2; by_port++) {
+		set_up(NULL);
+		fake.guest.by_port = by_port;
+		fake.guest.hard_works = false;
+		for (unsigned i = 0; i < sizeof fake.ram; i++)
+			fake.ram[i] = (uint8_t)(i * 7 + i / 256);
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2008, 1));
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x200b, 1));
+		assert_int_equal(fake.ram[0x2008], by_port ? 0xe6 : 0xcc);
+		for (uint64_t from = 0x2000; from < 0x2010; from++) {
+			for (size_t bytes = 0; bytes <= 16; bytes++) {
+				memset(data, 0xee, sizeof data);
+				for (size_t i = 0; i < 16; i++)
+					expected[i] = i < bytes ? (uint8_t)((from + i) * 7 + (from + i) / 256) : 0xee;
+				assert_int_equal(debug_read_memory(&fake.guest, 0, from, data, bytes), bytes);
+				assert_memory_equal(data, expected, sizeof data);
+			}
+		}
+		assert_int_equal(debug_read_memory(&fake.guest, 0, RAM_BYTES - 5, data, 16), 5);
+		assert_int_equal(debug_read_memory(&fake.guest, 0, RAM_BYTES, data, 16), 0);
+		assert_int_equal(debug_write_memory(&fake.guest, 0, RAM_BYTES - 5, "0123456789", 10), 5);
+		assert_memory_equal(fake.ram + RAM_BYTES - 5, "01234", 5);
+		assert_int_equal(debug_write_memory(&fake.guest, 0, 0xffd, "0123456789", 10), 10); /* over two pages */
+		assert_memory_equal(fake.ram + 0xffd, "0123456789", 10);
+		fake.failing = KVM_GET_SREGS;
+		assert_int_equal(debug_read_memory(&fake.guest, 0, 0x2000, data, 1), 0);
+		assert_false(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2100, 1));
+	}
+}
+
+/* Removed one by one, each gives back what was there, unless the guest has changed it meanwhile. */
+static void instructions_are_put_back(void **state)
+{
+	(void)state;
+	for (unsigned by_port = 0; by_port < 2; by_port++) {
+		const uint64_t second = by_port;
+
+		set_up(NULL);
+		fake.guest.by_port = by_port;
+		fake.guest.hard_works = false;
+		for (uint64_t at = 0x2000; at < 0x2040; at += 0x10)
+			assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, at, 1));
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2000, 1)); /* there already */
+		assert_false(debug_remove(&fake.guest, STUB_BREAK_HARD, 0x2000, 1));
+		assert_false(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x2001, 1));
+		assert_true(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x2000, 1));
+		assert_int_equal(fake.ram[0x2000], 0x90);
+		assert_int_equal(fake.ram[0x2001], 0x90);
+		assert_false(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x2000, 1));
+		fake.ram[0x2010 + second] = 0x42;
+		assert_true(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x2010, 1));
+		assert_int_equal(fake.ram[0x2010 + second], 0x42);
+		assert_int_equal(fake.ram[0x2020], by_port ? 0xe6 : 0xcc);
+		debug_remove_all(&fake.guest);
+		for (uint64_t at = 0x2020; at < 0x2040; at++)
+			assert_int_equal(fake.ram[at], 0x90);
+		go(STUB_CONTINUE);
+		assert_int_equal(fake.debug[0].control, 0);
+	}
+	/* where it does not fit, and where there is no memory */
+	fake.guest.by_port = true;
+	assert_false(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2fff, 1));
+	assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2ffe, 1));
+	assert_false(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, RAM_BYTES, 1));
+	assert_false(debug_insert(&fake.guest, 0, STUB_WATCH_WRITE, 0x1000, 8));
+}
+
+/* As many as there are places for, each free again after its removal. */
+static void most_instructions_at_once(void **state)
+{
+	(void)state;
+	fake.guest.hard_works = false;
+	for (unsigned i = 0; i < DEBUG_SOFT_POINTS; i++)
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x1000 + 2 * i, 1));
+	assert_false(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2000, 1));
+	assert_int_equal(fake.ram[0x2000], 0x90);
+	for (unsigned i = 0; i < DEBUG_SOFT_POINTS; i += 51) {
+		assert_true(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x1000 + 2 * i, 1));
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2000, 1));
+		assert_int_equal(fake.ram[0x2000], 0xcc);
+		assert_true(debug_remove(&fake.guest, STUB_BREAK_SOFT, 0x2000, 1));
+		assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x1000 + 2 * i, 1));
+	}
+	debug_remove_all(&fake.guest);
+	for (unsigned i = 0; i < RAM_BYTES; i++)
+		assert_int_equal(fake.ram[i], 0x90);
+	/* and as many in registers; the same with another length is another */
+	fake.guest.hard_works = true;
+	assert_true(debug_insert(&fake.guest, 0, STUB_WATCH_WRITE, 0x1000, 8));
+	assert_false(debug_insert(&fake.guest, 0, STUB_WATCH_WRITE, 0x1000, 4));
+	assert_true(debug_insert(&fake.guest, 0, STUB_WATCH_ACCESS, 0x1000, 4));
+	assert_true(debug_remove(&fake.guest, STUB_WATCH_WRITE, 0x1000, 8));
+	go(STUB_CONTINUE);
+	assert_int_equal(fake.debug[0].arch.debugreg[0], 0);
+	assert_int_equal(fake.debug[0].arch.debugreg[1], 0x1000);
+	assert_int_equal(fake.debug[0].arch.debugreg[7], 0x600 | 2 << 2 | UINT64_C(0xf) << 20);
+	debug_remove_all(&fake.guest);
+	go(STUB_STEP);
+	assert_int_equal(fake.debug[0].control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP);
+	assert_int_equal(fake.debug[0].arch.debugreg[7], 0x600);
+}
+
+/* A write to the port by anything but a breakpoint is the guest's own. */
+static void port_that_nobody_put_there(void **state)
+{
+	const struct kvm_debug_exit_arch stop = {.exception = 3};
+	enum stub_stop why;
+	uint64_t address;
+
+	(void)state;
+	fake.guest.by_port = true;
+	fake.guest.hard_works = false;
+	assert_true(debug_insert(&fake.guest, 0, STUB_BREAK_SOFT, 0x2010, 1));
+	static const uint64_t elsewhere[] = {0x2010, 0x2011, 0x2013, 0};
+
+	for (unsigned i = 0; i < 4; i++) {
+		fake.regs[0].rip = elsewhere[i];
+		assert_false(debug_explain(&fake.guest, 0, &stop, &why, &address));
+		assert_int_equal(fake.regs[0].rip, elsewhere[i]);
+	}
+	fake.regs[0].rip = 0x2012;
+	fake.failing = KVM_SET_REGS;
+	assert_false(debug_explain(&fake.guest, 0, &stop, &why, &address));
+	fake.failing = KVM_GET_REGS;
+	assert_false(debug_explain(&fake.guest, 0, &stop, &why, &address));
+	/* the processor's own still are what they are */
+	fake.failing = 0;
+	const struct kvm_debug_exit_arch own = {.exception = 3, .pc = 0x2010};
+
+	assert_true(debug_explain(&fake.guest, 0, &own, &why, &address));
+	assert_int_equal(why, STUB_STOP_SOFT);
+	assert_int_equal(address, 0x2010);
+	assert_false(fake.guest.inject[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +438,11 @@ int main(void)
 	    cmocka_unit_test_setup(there_are_four, set_up),
 	    cmocka_unit_test_setup(stops_are_explained, set_up),
 	    cmocka_unit_test_setup(ports_take_over, set_up),
+	    cmocka_unit_test_setup(registers_go_to_kvm_and_back, set_up),
+	    cmocka_unit_test_setup(memory_without_breakpoints, set_up),
+	    cmocka_unit_test_setup(instructions_are_put_back, set_up),
+	    cmocka_unit_test_setup(most_instructions_at_once, set_up),
+	    cmocka_unit_test_setup(port_that_nobody_put_there, set_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,119 @@ static void many_ranges(void **state)
 	bus_destroy(&bus);
 }
 
+/* Whichever of several goes, the others stay, its addresses are free, and a second removal does nothing. */
+static void removal_leaves_the_others(void **state)
+{
+	static uint8_t devices[6] = {0, 1, 2, 3, 4, 5};
+
+	(void)state;
+	for (unsigned gone = 0; gone < 5; gone++) {
+		struct bus bus;
+
+		bus_init(&bus);
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(add(&bus, 0x1000 + 16 * (uint64_t)i, 16, &devices[i]), 0);
+		bus_remove(&bus.mmio, 0xfff);
+		bus_remove(&bus.mmio, 0x1050);
+		for (unsigned round = 0; round < 2; round++) {
+			bus_remove(&bus.mmio, 0x1000 + 16 * (uint64_t)gone);
+			for (unsigned i = 0; i < 5; i++)
+				assert_int_equal(read8(&bus, 0x1000 + 16 * (uint64_t)i), i == gone ? 0xff : i);
+			assert_int_equal(bus.mmio.count, 4);
+		}
+		assert_int_equal(add(&bus, 0x1000 + 16 * (uint64_t)gone, 16, &devices[5]), 0);
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(read8(&bus, 0x100f + 16 * (uint64_t)i), i == gone ? 5 : i);
+		bus_destroy(&bus);
+	}
+}
+
+static uint8_t byte_register_value;
+static unsigned byte_register_offset;
+
+static uint8_t byte_register_read(void *device, unsigned offset)
+{
+	assert_ptr_equal(device, &byte_register_value);
+	byte_register_offset = offset;
+	return byte_register_value;
+}
+
+static void byte_register_write(void *device, unsigned offset, uint8_t value)
+{
+	assert_ptr_equal(device, &byte_register_value);
+	byte_register_offset = offset;
+	byte_register_value = value;
+}
+
+/* Registers of one byte answer only accesses of one byte. */
+static void byte_registers_take_single_bytes(void **state)
+{
+	struct bus_bytes registers = {
+	    .read = byte_register_read, .write = byte_register_write, .device = &byte_register_value};
+	struct bus bus;
+
+	(void)state;
+	bus_init(&bus);
+	assert_int_equal(bus_add_byte_ports(&bus, 0x70, 4, &registers, NULL), 0);
+	for (uint16_t port = 0x6f; port <= 0x74; port++) {
+		for (unsigned bytes = 1; bytes <= 4; bytes *= 2) {
+			bool answers = bytes == 1 && port >= 0x70 && port < 0x74;
+			uint8_t written[4] = {1, 2, 3, 4}, data[5] = {9, 9, 9, 9, 9};
+
+			byte_register_value = 0x5a;
+			byte_register_offset = 99;
+			bus_port(&bus, port, bytes, false, data);
+			assert_int_equal(data[0], answers ? 0x5a : 0xff);
+			assert_int_equal(data[bytes - 1], answers ? 0x5a : 0xff);
+			assert_int_equal(data[bytes], 9);
+			bus_port(&bus, port, bytes, true, written);
+			assert_int_equal(byte_register_value, answers ? 1 : 0x5a);
+			assert_int_equal(byte_register_offset, answers ? port - 0x70u : 99);
+		}
+	}
+	bus_destroy(&bus);
+}
+
+static bool write_fast(void *device, uint64_t offset, const void *data, unsigned bytes)
+{
+	(void)device;
+	seen.offset = offset;
+	seen.bytes = bytes;
+	return *(const uint8_t *)data == 'f';
+}
+
+/* A device may take a write without the lock; one that it does not take so arrives by the ordinary way. */
+static void unlocked_writes_come_first(void **state)
+{
+	static const struct bus_ops both = {.read = record_read, .write = record_write, .write_unlocked = write_fast};
+	pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
+	uint8_t device = 1, fast = 'f', slow = 's';
+	struct bus bus;
+
+	(void)state;
+	bus_init(&bus);
+	assert_int_equal(
+	    bus_add(&bus.mmio,
+		    &(struct bus_range){.base = 0x1000, .bytes = 16, .ops = &both, .device = &device, .lock = &own},
+		    NULL),
+	    0);
+	memset(&seen, 0, sizeof seen);
+	/* neither lock is needed */
+	pthread_mutex_lock(&own);
+	pthread_mutex_lock(&bus.lock);
+	bus_mmio(&bus, 0x1007, 1, true, &fast);
+	pthread_mutex_unlock(&own);
+	assert_int_equal(seen.offset, 7);
+	assert_int_equal(seen.writes, 0);
+	/* a range with a lock of its own does not wait for the bus's */
+	bus_mmio(&bus, 0x1008, 1, true, &slow);
+	pthread_mutex_unlock(&bus.lock);
+	assert_int_equal(seen.offset, 8);
+	assert_int_equal(seen.writes, 1);
+	assert_int_equal(read8(&bus, 0x1000), 1);
+	bus_destroy(&bus);
+}
+
 static void guest_addresses(void **state)
 {
 	struct guest_memory memory;
@@ -169,6 +282,9 @@ int main(void)
 	    cmocka_unit_test(edges_of_ranges),
 	    cmocka_unit_test(overlaps_are_refused),
 	    cmocka_unit_test(many_ranges),
+	    cmocka_unit_test(removal_leaves_the_others),
+	    cmocka_unit_test(byte_registers_take_single_bytes),
+	    cmocka_unit_test(unlocked_writes_come_first),
 	    cmocka_unit_test(guest_addresses),
 	};
 

@@ -194,15 +194,73 @@ static void escape_sequences(void **state)
 	expect_filtered("a\1", "a", false);
 }
 
+/* Ctrl-A and a key that means something; Ctrl-A twice is one for the guest, and any other key leaves both to it. */
+static void keys_after_the_escape(void **state)
+{
+	static const struct {
+		const char *in, *out;
+		bool escape, dump, begun;
+	} rows[] = {
+	    {"abc", "abc", false, false, false},
+	    {"\001x", "", true, false, false},
+	    {"\001X", "", true, false, false},
+	    {"a\001xb", "a", true, false, false},
+	    {"\001d", "", false, true, false},
+	    {"\001Db", "b", false, true, false},
+	    {"\001", "", false, false, true},
+	    {"\001\001", "\001", false, false, false},
+	    {"\001\001x", "\001x", false, false, false},
+	    {"\001c", "\001c", false, false, false},
+	    {"xXdD", "xXdD", false, false, false},
+	    {"\001c\001x", "\001c", true, false, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		for (unsigned apart = 0; apart < 2; apart++) {
+			struct console console = {.fd = -1, .terminal = true};
+			uint8_t out[32];
+			bool escape = false;
+			size_t count = strlen(rows[i].in), kept = 0;
+
+			if (apart)
+				for (size_t j = 0; j < count && !escape; j++)
+					kept += console_filter(&console, (const uint8_t *)rows[i].in + j, 1, out + kept,
+							       &escape);
+			else
+				kept = console_filter(&console, (const uint8_t *)rows[i].in, count, out, &escape);
+			assert_int_equal(kept, strlen(rows[i].out));
+			assert_memory_equal(out, rows[i].out, kept);
+			assert_int_equal(escape, rows[i].escape);
+			assert_int_equal(console.dump_asked, rows[i].dump);
+			if (!escape)
+				assert_int_equal(console.escape_begun, rows[i].begun);
+		}
+	}
+	/* what is no terminal has no escape */
+	struct console pipe = {.fd = -1};
+	uint8_t out[8];
+	bool escape = true;
+
+	assert_int_equal(console_filter(&pipe, (const uint8_t *)"\001xd", 3, out, &escape), 3);
+	assert_memory_equal(out, "\001xd", 3);
+	assert_false(escape);
+	assert_false(console_readable(&pipe));
+	pipe.fd = 0;
+	assert_true(console_readable(&pipe));
+	pipe.terminal = true;
+	assert_false(console_readable(&pipe));
+	pipe.raw = true;
+	assert_true(console_readable(&pipe));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(raw_and_back),
-	    T(what_is_no_terminal_is_left_alone),
-	    T(crash_puts_the_terminal_right),
-	    T(background_leaves_the_terminal_alone),
-	    T(escape_sequences),
+	    cmocka_unit_test(keys_after_the_escape), T(raw_and_back),
+	    T(what_is_no_terminal_is_left_alone),    T(crash_puts_the_terminal_right),
+	    T(background_leaves_the_terminal_alone), T(escape_sequences),
 	};
 	return cmocka_run_group_tests_name("monitor console", tests, NULL, NULL);
 }

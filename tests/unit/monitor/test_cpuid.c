@@ -142,6 +142,9 @@ static void frequency_of_the_tsc(void **state)
 				continue;
 			}
 			assert_int_equal(leaf(0x16, 0)->eax, khz / 1000);
+			assert_int_equal(leaf(0x16, 0)->ebx, khz / 1000);
+			assert_int_equal(leaf(0x16, 0)->ecx, 100); /* the bus, in MHz */
+			assert_int_equal(leaf(0x16, 0)->edx, 0);
 			crystal_khz = leaf(0x15, 0)->ecx / 1000;
 			assert_in_range(crystal_khz * leaf(0x15, 0)->ebx / leaf(0x15, 0)->eax, khz - 1, khz);
 		}
@@ -459,9 +462,90 @@ static void entries_end(void **state)
 	assert_int_equal(cpuid.entries[0].eax, 0x40000010);
 }
 
+/* With a table that is nearly full the topology is left out, and nothing is written behind the table. */
+static void topology_of_a_full_table(void **state)
+{
+	static struct {
+		struct guest_cpuid cpuid;
+		struct kvm_cpuid_entry2 behind[2];
+	} tight;
+
+	(void)state;
+	for (uint32_t entries = GUEST_CPUID_ENTRIES - 3; entries <= GUEST_CPUID_ENTRIES; entries++) {
+		memset(&tight, 0, sizeof tight);
+		tight.cpuid.nent = entries;
+		tight.cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0, .eax = 0xb};
+		for (uint32_t i = 1; i < entries; i++)
+			tight.cpuid.entries[i].function = 0x40000099;
+		guest_cpuid_adjust(&tight.cpuid, 4, true);
+		assert_int_equal(tight.cpuid.nent,
+				 entries + 2 < GUEST_CPUID_ENTRIES ? entries + 2 : GUEST_CPUID_ENTRIES);
+		assert_int_equal(tight.behind[0].function | tight.behind[0].ebx | tight.behind[1].function, 0);
+	}
+	/* a processor without leaf 0xb is given none */
+	memset(&tight, 0, sizeof tight);
+	tight.cpuid.nent = 1;
+	tight.cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 0, .eax = 0xa};
+	guest_cpuid_adjust(&tight.cpuid, 4, true);
+	assert_int_equal(tight.cpuid.nent, 1);
+}
+
+/* The APIC id replaces the one that was there, and nothing beside it. */
+static void apic_id_replaces_another(void **state)
+{
+	(void)state;
+	for (unsigned id = 0; id < 256; id += 51) {
+		memset(&cpuid, 0, sizeof cpuid);
+		cpuid.nent = 4;
+		for (unsigned i = 0; i < 4; i++)
+			cpuid.entries[i] = (struct kvm_cpuid_entry2){.function = (uint32_t[]){1, 0xb, 0x8000001e, 2}[i],
+								     .eax = UINT32_MAX,
+								     .ebx = UINT32_MAX,
+								     .ecx = UINT32_MAX,
+								     .edx = UINT32_MAX};
+		guest_cpuid_set_apic_id(&cpuid, id);
+		assert_int_equal(cpuid.entries[0].ebx, 0xffffff | id << 24);
+		assert_int_equal(cpuid.entries[1].edx, id);
+		assert_int_equal(cpuid.entries[2].eax, id);
+		assert_int_equal(cpuid.entries[2].ebx, 0xffffff00 | id);
+		assert_int_equal(cpuid.entries[3].eax & cpuid.entries[3].ebx & cpuid.entries[3].edx, UINT32_MAX);
+	}
+}
+
+/* A leaf without subleaves is subleaf 0, whatever its index says. */
+static void modifiers_find_subleaves(void **state)
+{
+	static const struct {
+		uint32_t leaf, subleaf;
+		int found; /* which entry; -1: none */
+	} rows[] = {{5, 0, 0}, {5, 7, -1}, {6, 0, 1}, {6, 3, 2}, {6, 1, -1}, {8, 0, -1}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct cpu_cpuid_modifier modifier = {
+		    .leaf = rows[i].leaf, .subleaf = rows[i].subleaf, .reg = 2, .filter = 0xf0, .value = 0x55};
+		struct riffle_error error;
+
+		memset(&cpuid, 0, sizeof cpuid);
+		cpuid.nent = 3;
+		cpuid.entries[0] = (struct kvm_cpuid_entry2){.function = 5, .index = 7, .ecx = 0xaaa};
+		cpuid.entries[1] = (struct kvm_cpuid_entry2){.function = 6, .index = 0, .flags = 1, .ecx = 0xaaa};
+		cpuid.entries[2] = (struct kvm_cpuid_entry2){.function = 6, .index = 3, .flags = 1, .ecx = 0xaaa};
+		assert_int_equal(guest_cpuid_modify(&cpuid, &modifier, 1, &error),
+				 rows[i].found < 0 ? RIFFLE_ERR_UNSUPPORTED : 0);
+		for (int j = 0; j < 3; j++)
+			assert_int_equal(cpuid.entries[j].ecx, j == rows[i].found ? 0xa5a : 0xaaa);
+		if (rows[i].found < 0)
+			assert_int_equal(error.found, (uint64_t)rows[i].leaf << 32 | rows[i].subleaf);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(topology_of_a_full_table),
+	    cmocka_unit_test(apic_id_replaces_another),
+	    cmocka_unit_test(modifiers_find_subleaves),
 	    cmocka_unit_test(bitmaps),
 	    cmocka_unit_test(modifiers),
 	    cmocka_unit_test(templates),

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bus and the small devices, by the accesses a guest would make. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -202,6 +206,94 @@ static void pm_registers_read_back(void **state)
 	assert_int_equal(machine.base.end, -1);
 }
 
+/* A write reaches exactly the bytes it is for. */
+static void pm_writes_single_bytes(void **state)
+{
+	const uint8_t bytes[2] = {0x21, 0x43};
+
+	(void)state;
+	for (uint16_t port = 0x600; port < 0x606; port++) {
+		out16(0x602, 0);
+		out16(0x604, 0);
+		bus_port(&machine.base.bus, port, 1, true, (void *)(uintptr_t)bytes);
+		for (uint16_t other = 0x600; other < 0x606; other++) {
+			uint8_t expected = other == port && port >= 0x602 ? port == 0x605 ? 0x01 : 0x21 : 0;
+
+			assert_int_equal(in8(&machine.base, other), expected | (other == 0x604));
+		}
+	}
+	assert_int_equal(machine.base.end, -1);
+}
+
+static void reset_register_by_every_value(void **state)
+{
+	(void)state;
+	for (unsigned value = 0; value < 256; value++) {
+		machine.base.end = -1;
+		out8(&machine.base, 0xcf9, (uint8_t)value);
+		assert_int_equal(machine.base.end, value & 0x04 ? VM_END_RESET : -1);
+		assert_int_equal(in8(&machine.base, 0xcf9), value & 0x0a);
+	}
+}
+
+/* Each port of a device once: whoever comes second is told. */
+static void ports_that_are_taken(void **state)
+{
+	static const struct {
+		uint16_t port;
+		unsigned device;
+	} rows[] = {{0x3f8, 0}, {0x3ff, 0}, {0x60, 1},  {0x64, 1},  {0x70, 2},
+		    {0x71, 2},  {0x600, 3}, {0x605, 3}, {0xcf9, 3}, {0xf4, 4}};
+	static struct machine second;
+
+	(void)state;
+	for (size_t i = 0; i <= sizeof rows / sizeof *rows; i++) {
+		const struct platform *platform = &second.base.platform;
+		struct bus *bus = &second.base.bus;
+		const bool by_mmio = i == sizeof rows / sizeof *rows;
+		struct bus_range taken = {
+		    .base = by_mmio ? 0xc0000000 : rows[i].port, .bytes = 1, .ops = &bus_byte_ops};
+
+		double_init(&second.base);
+		assert_int_equal(bus_add(by_mmio ? &bus->mmio : &bus->ports, &taken, NULL), 0);
+		int status[] = {
+		    serial_attach(&second.serial, bus, platform, &machine.output, NULL),
+		    i8042_attach(&second.i8042, bus, platform, NULL), cmos_attach(&second.cmos, bus, NULL, NULL),
+		    power_attach(&second.power, bus, platform, NULL), boot_timer_attach(&second.timer, bus, NULL)};
+
+		for (unsigned device = 0; device < 5; device++)
+			assert_int_equal(status[device],
+					 device == (by_mmio ? 4 : rows[i].device) ? RIFFLE_ERR_ARGUMENT : 0);
+		bus_destroy(bus);
+	}
+}
+
+static uint64_t told_ns;
+
+static void on_mark(void *opaque, uint64_t ns)
+{
+	*(unsigned *)opaque += 1;
+	told_ns = ns;
+}
+
+static void boot_timer_tells_of_the_first_mark(void **state)
+{
+	unsigned told = 0;
+
+	(void)state;
+	machine.timer.marked = on_mark;
+	machine.timer.opaque = &told;
+	out8(&machine.base, 0xf5, 123); /* another port */
+	out8(&machine.base, 0xf4, 122);
+	assert_int_equal(told, 0);
+	assert_int_equal(machine.timer.marked_ns, 0);
+	for (unsigned i = 0; i < 3; i++)
+		out8(&machine.base, 0xf4, 123);
+	assert_int_equal(told, 1);
+	assert_true(told_ns == machine.timer.marked_ns);
+	machine.timer.marked = NULL;
+}
+
 static void reset_register(void **state)
 {
 	(void)state;
@@ -238,10 +330,27 @@ static void cmos_tells_the_time(void **state)
 	expect_clock(4107542399, (uint8_t[8]){0x21, 0x00, 0x02, 0x28, 0x01, 0x23, 0x59, 0x59});
 	expect_clock(4107542400, (uint8_t[8]){0x21, 0x00, 0x03, 0x01, 0x02, 0x00, 0x00, 0x00}); /* no leap year */
 	expect_clock(-1, (uint8_t[8]){0x19, 0x69, 0x12, 0x31, 0x04, 0x23, 0x59, 0x59});
+	/* the turn of each hour, and of each day around the ends of centuries that are leap years and that are not */
+	for (int64_t hour = 0; hour < 24; hour++) {
+		uint8_t bcd = (uint8_t)(hour / 10 << 4 | hour % 10),
+			before = (uint8_t)((hour - 1) / 10 << 4 | (hour - 1) % 10);
+
+		expect_clock(hour * 3600, (uint8_t[8]){0x19, 0x70, 0x01, 0x01, 0x05, bcd, 0x00, 0x00});
+		if (hour)
+			expect_clock(hour * 3600 - 1, (uint8_t[8]){0x19, 0x70, 0x01, 0x01, 0x05, before, 0x59, 0x59});
+	}
+	/* BCD, unless bit 2 of register B says binary */
+	for (unsigned b = 0; b < 256; b++) {
+		pretended_time = 31;
+		out8(&machine.base, 0x70, 0x0b);
+		out8(&machine.base, 0x71, (uint8_t)b);
+		assert_int_equal(cmos_register(0x00), b & 0x04 ? 31 : 0x31);
+		assert_int_equal(cmos_register(0x0b), b | 0x02);
+	}
 	/* and against libc for times all over, in binary mode */
 	out8(&machine.base, 0x70, 0x0b);
 	out8(&machine.base, 0x71, 0x06);
-	for (int64_t t = 1; t < 8000000000; t += 77777777) {
+	for (int64_t t = 1; t < 16000000000; t += t < 8000000000 ? 77777777 : 86400 * 61) {
 		struct tm tm;
 		time_t as_time_t = t;
 		assert_non_null(gmtime_r(&as_time_t, &tm));
@@ -255,7 +364,9 @@ static void cmos_tells_the_time(void **state)
 static void cmos_registers_are_sane(void **state)
 {
 	(void)state;
-	assert_int_equal(cmos_register(0x0a) & 0x80, 0); /* no update in progress, even when the guest sets it */
+	assert_int_equal(cmos_register(0x0a), 0x26); /* no update in progress, even when the guest sets it */
+	out8(&machine.base, 0x71, 0xff);
+	assert_int_equal(cmos_register(0x0a), 0x7f);
 	out8(&machine.base, 0x71, 0xa6);
 	assert_int_equal(cmos_register(0x0a), 0x26);
 	assert_int_equal(cmos_register(0x0b), 0x02);
@@ -270,6 +381,37 @@ static void cmos_registers_are_sane(void **state)
 	out8(&machine.base, 0x71, 0x77);
 	assert_int_equal(cmos_register(0x40), 0x77);
 	assert_int_equal(in8(&machine.base, 0x70), 0xff);
+}
+
+static void cmos_has_the_hosts_time(void **state)
+{
+	static const uint8_t registers[] = {0x32, 0x09, 0x08, 0x07, 0x04, 0x02};
+	struct machine own;
+	struct tm before, after;
+	uint8_t got[6];
+
+	(void)state;
+	double_init(&own.base);
+	assert_int_equal(cmos_attach(&own.cmos, &own.base.bus, NULL, NULL), 0);
+	out8(&own.base, 0x70, 0x0b);
+	out8(&own.base, 0x71, 0x06);
+	do { /* all of it within a minute */
+		time_t now = time(NULL);
+
+		gmtime_r(&now, &before);
+		for (unsigned i = 0; i < 6; i++) {
+			out8(&own.base, 0x70, registers[i]);
+			got[i] = in8(&own.base, 0x71);
+		}
+		now = time(NULL);
+		gmtime_r(&now, &after);
+	} while (before.tm_min != after.tm_min);
+	assert_int_equal(got[0] * 100 + got[1], after.tm_year + 1900);
+	assert_int_equal(got[2], after.tm_mon + 1);
+	assert_int_equal(got[3], after.tm_mday);
+	assert_int_equal(got[4], after.tm_hour);
+	assert_int_equal(got[5], after.tm_min);
+	bus_destroy(&own.base.bus);
 }
 
 #define KBD_STATUS 0x64
@@ -430,6 +572,58 @@ static void i8042_commands_and_status(void **state)
 	assert_int_equal(machine.base.end, -1);
 }
 
+/* As the firmware leaves it; and what each command does to the command byte and the output port, from all states. */
+static void i8042_commands_change_nothing_else(void **state)
+{
+	(void)state;
+	command(0xd0);
+	expect_answer(0x03);
+	command(0x20);
+	expect_answer(0x64);
+	for (unsigned control = 0; control < 256; control++) {
+		static const struct {
+			uint8_t command, sets, clears, answers;
+		} rows[] = {{0xa7, 0x20, 0, 0}, {0xaa, 0x04, 0, 1}, {0xad, 0x10, 0, 0},
+			    {0xae, 0, 0x10, 0}, {0xab, 0, 0, 1},    {0xa9, 0, 0, 1},
+			    {0xd0, 0, 0, 1},    {0x00, 0, 0, 0},    {0xff, 0, 0, 0}};
+
+		for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+			command(0x60);
+			out8(&machine.base, KBD_DATA, (uint8_t)control);
+			command(rows[i].command);
+			for (unsigned j = 0; j < rows[i].answers; j++)
+				in8(&machine.base, KBD_DATA);
+			expect_no_answer();
+			command(0x20);
+			expect_answer((uint8_t)((control | rows[i].sets) & ~rows[i].clears));
+		}
+	}
+	assert_int_equal(machine.base.end, -1);
+}
+
+/* The interrupt line is set when it changes, and not else. */
+static void keyboard_line_is_set_when_it_changes(void **state)
+{
+	(void)state;
+	command(0x60);
+	out8(&machine.base, KBD_DATA, 0x04);
+	out8(&machine.base, KBD_DATA, 0xee);
+	in8(&machine.base, KBD_DATA);
+	assert_int_equal(machine.base.sets[1], 0);
+	command(0x60);
+	out8(&machine.base, KBD_DATA, 0x05);
+	out8(&machine.base, KBD_DATA, 0xee);
+	in8(&machine.base, KBD_STATUS);
+	out8(&machine.base, KBD_DATA, 0xee);
+	assert_int_equal(machine.base.sets[1], 1);
+	in8(&machine.base, KBD_DATA);
+	assert_int_equal(machine.base.sets[1], 3);
+	in8(&machine.base, KBD_DATA);
+	assert_int_equal(machine.base.sets[1], 4);
+	in8(&machine.base, KBD_DATA);
+	assert_int_equal(machine.base.sets[1], 4);
+}
+
 static void i8042_counts(void **state)
 {
 	(void)state;
@@ -549,6 +743,64 @@ static void generation_is_renewed(void **state)
 	guest_memory_unmap(&memory);
 }
 
+static bool no_random;
+
+/* In place of the C library's. */
+ssize_t getrandom(void *data, size_t bytes, unsigned flags)
+{
+	if (no_random) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return syscall(SYS_getrandom, data, bytes, flags);
+}
+
+/* The counters carry over into their next byte, and a page that was being changed is left changed. */
+static void generation_counts_beyond_a_byte(void **state)
+{
+	struct guest_memory memory;
+
+	(void)state;
+	assert_int_equal(guest_memory_map(&memory, 2 << 20, false, NULL), 0);
+	assert_int_equal(generation_begin(&memory, NULL), 0);
+	uint8_t *clock = guest_memory_at(&memory, GENERATION_VMCLOCK, 4096);
+
+	clock[16] = clock[104] = 0xff;
+	clock[12] = 0x05; /* odd */
+	assert_int_equal(generation_renew(&memory, NULL), 0);
+	assert_int_equal(clock[12], 6);
+	assert_memory_equal(clock + 16, "\0\1\0", 3);
+	assert_memory_equal(clock + 104, "\0\1\0", 3);
+	guest_memory_unmap(&memory);
+}
+
+/* Without memory for either page, and without random numbers. */
+static void generation_that_cannot_be(void **state)
+{
+	static _Alignas(4096) uint8_t page[2 * 4096];
+	static const struct riffle_ram parts[] = {{GENERATION_VMCLOCK, 4096, page},
+						  {GENERATION_VMGENID & ~0xfffu, 4096, page}};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		const struct guest_memory memory = {.ram = {parts[i]}, .count = 1, .fd = -1};
+
+		assert_int_equal(generation_begin(&memory, &error), RIFFLE_ERR_ARGUMENT);
+		assert_int_equal(generation_renew(&memory, &error), RIFFLE_ERR_ARGUMENT);
+		assert_string_equal(error.field, "memory");
+	}
+	const struct guest_memory both = {.ram = {{GENERATION_VMCLOCK, 8192, page}}, .count = 1, .fd = -1};
+
+	assert_int_equal(generation_begin(&both, NULL), 0);
+	no_random = true;
+	assert_int_equal(generation_begin(&both, &error), RIFFLE_ERR_RANDOM);
+	assert_int_equal(error.sys_errno, ENOSYS);
+	assert_int_equal(generation_renew(&both, &error), RIFFLE_ERR_RANDOM);
+	no_random = false;
+	assert_int_equal(generation_renew(&both, &error), 0);
+}
+
 /* Bytes beyond the bucket are lost, and counted. */
 static void serial_is_limited(void **state)
 {
@@ -569,7 +821,15 @@ int main(void)
 	    T(boot_timer_takes_the_first_mark),
 	    T(power_off_only_by_s5),
 	    T(pm_registers_read_back),
-	    T(pm_registers_read_back),
+	    T(pm_writes_single_bytes),
+	    T(reset_register_by_every_value),
+	    T(ports_that_are_taken),
+	    T(boot_timer_tells_of_the_first_mark),
+	    T(cmos_has_the_hosts_time),
+	    T(i8042_commands_change_nothing_else),
+	    T(keyboard_line_is_set_when_it_changes),
+	    T(generation_counts_beyond_a_byte),
+	    T(generation_that_cannot_be),
 	    T(reset_register),
 	    T(cmos_tells_the_time),
 	    T(cmos_registers_are_sane),

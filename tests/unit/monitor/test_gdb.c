@@ -31,11 +31,14 @@ static struct fake {
 	} point;
 	char sent[3 * PACKET_BYTES_MAX];
 	size_t sent_bytes;
+	bool no_registers;
 } fake;
 
 static bool fake_read_registers(void *opaque, unsigned thread, struct register_file *file)
 {
 	assert_ptr_equal(opaque, &fake);
+	if (fake.no_registers)
+		return false;
 	*file = fake.registers[thread];
 	return true;
 }
@@ -43,6 +46,8 @@ static bool fake_read_registers(void *opaque, unsigned thread, struct register_f
 static bool fake_write_registers(void *opaque, unsigned thread, const struct register_file *file)
 {
 	(void)opaque;
+	if (fake.no_registers)
+		return false;
 	fake.registers[thread] = *file;
 	return true;
 }
@@ -490,6 +495,258 @@ static void points(void **state)
 	assert_string_equal(ask("Z0,10"), "E01");
 }
 
+/* Why a thread stopped, as gdb reads it; asked for again it is the same. */
+static void reasons_of_stops(void **state)
+{
+	static const struct {
+		enum stub_stop why;
+		const char *told;
+	} rows[] = {
+	    {STUB_STOP_INTERRUPT, "T02thread:3;"},          {STUB_STOP_STEP, "T05thread:3;"},
+	    {STUB_STOP_SOFT, "T05thread:3;swbreak:;"},      {STUB_STOP_HARD, "T05thread:3;hwbreak:;"},
+	    {STUB_STOP_WRITE, "T05thread:3;watch:1a2b;"},   {STUB_STOP_READ, "T05thread:3;rwatch:1a2b;"},
+	    {STUB_STOP_ACCESS, "T05thread:3;awatch:1a2b;"},
+	};
+
+	(void)state;
+	assert_string_equal(ask("?"), "T05thread:1;");
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		ask("c");
+		fake.sent_bytes = 0;
+		stub_stopped(&fake.stub, 2, rows[i].why, 0x1a2b);
+		assert_memory_equal(fake.sent + 1, rows[i].told, strlen(rows[i].told));
+		assert_int_equal(fake.sent_bytes, strlen(rows[i].told) + 4);
+		assert_string_equal(ask("?"), rows[i].told);
+	}
+}
+
+/* Packets and their answers, the malformed and the unknown ones among them. */
+static void answers_to_packets(void **state)
+{
+	static const struct {
+		const char *packet, *answer;
+	} rows[] = {
+	    {"", ""},
+	    {"!", ""},
+	    {"Hg-1", "OK"},
+	    {"H", "E01"},
+	    {"Hg3", "OK"},
+	    {"qC", "QC3"},
+	    {"Hc1", "OK"}, /* no matter to anything but g */
+	    {"qC", "QC3"},
+	    {"Hg0", "OK"},
+	    {"qC", "QC1"},
+	    {"Hgx", "E01"},
+	    {"T1", "OK"},
+	    {"T", "E01"},
+	    {"m", "E01"},
+	    {"m1000", "E01"},
+	    {"m1000;1", "E01"},
+	    {"m1000,", "E01"},
+	    {"m1000,1x", "E01"},
+	    {"m1000,0", ""},
+	    {"m1000,1", "00"},
+	    {"M1000,1", "E01"},
+	    {"M1000,1;aa", "E01"},
+	    {"M1000,2:aa", "E01"},
+	    {"M1000,0:", "OK"},
+	    {"M1000,1001:", "E01"},
+	    {"X1000,1:", "E01"},
+	    {"X1000,1:ab", "E01"},
+	    {"X1000,2:ab", "OK"},
+	    {"X1000,2;ab", "E01"},
+	    {"m1000,2", "6162"},
+	    {"p", "E01"},
+	    {"pff", "E01"},
+	    {"p100", "E01"},
+	    {"p10000000000", "E01"},
+	    {"P10", "E01"},
+	    {"P10:8877665544332211", "E01"},
+	    {"P10=88776655443322110", "E01"},
+	    {"G", "E01"},
+	    {"Z", "E01"},
+	    {"Z0", "E01"},
+	    {"Z0;10,1", "E01"},
+	    {"Z0,10;1", "E01"},
+	    {"z4,10,1", "OK"},
+	    {"z5,10,1", ""},
+	    {"vCont?", "vCont;c;C;s;S"},
+	    {"vMustReplyEmpty", ""},
+	    {"vCont;", "E01"},
+	    {"vCont;C", "E01"},
+	    {"vCont;Sx", "E01"},
+	    {"vCont;c:x", "E01"},
+	    {"vCont;cx", "E01"},
+	    {"vCont;c:4", "E01"},
+	    {"qAttached", "1"},
+	    {"qAttachedX", ""},
+	    {"qSymbol::", ""},
+	    {"qfThreadInfo", "m1,2,3"},
+	    {"qThreadExtraInfo,0", "E01"},
+	    {"qThreadExtraInfo,4", "E01"},
+	    {"qThreadExtraInfo,3", "764350552032"},
+	    {"qXfer:features:read:target.xml:0", "E01"},
+	    {"qXfer:features:read:target.xml:0,1x", "E01"},
+	    {"qXfer:features:read:target.xml:fffff,1", "E01"},
+	    {"qXfer:features:read:other.xml:0,1", ""},
+	    {"QStartNoAckMod", ""},
+	    {"QStartNoAckModes", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const char *answer = ask(rows[i].packet);
+
+		if (strcmp(answer, rows[i].answer))
+			fail_msg("%s: %s", rows[i].packet, answer);
+		assert_int_equal(fake.sent[0], '+');
+	}
+	assert_int_equal(fake.resumes, 0);
+	assert_string_equal(ask("qSupported:xmlRegisters=i386"),
+			    "PacketSize=1000;qXfer:features:read+;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+");
+}
+
+/* A vCPU whose registers cannot be had: nothing is made up. */
+static void registers_that_cannot_be_had(void **state)
+{
+	char all[2 * REGISTER_FILE_BYTES + 2] = "G";
+
+	(void)state;
+	memset(all + 1, '5', 2 * REGISTER_FILE_BYTES);
+	assert_string_equal(ask(all), "OK");
+	fake.no_registers = true;
+	assert_string_equal(ask("g"), "E01");
+	assert_string_equal(ask("p10"), "E01");
+	assert_string_equal(ask("P10=8877665544332211"), "E01");
+	assert_string_equal(ask(all), "E01");
+	fake.no_registers = false;
+	assert_string_equal(ask("p10"), "5555555555555555");
+	char longer[sizeof all + 2];
+
+	snprintf(longer, sizeof longer, "%s55", all);
+	assert_string_equal(ask(longer), "E01");
+}
+
+/* Each way of going on, for each number of threads. */
+static void ways_of_going_on(void **state)
+{
+	static const struct {
+		const char *packet;
+		enum stub_go go[3]; /* of the three threads, of which the second is chosen */
+	} rows[] = {
+	    {"c", {STUB_CONTINUE, STUB_CONTINUE, STUB_CONTINUE}},
+	    {"C05", {STUB_CONTINUE, STUB_CONTINUE, STUB_CONTINUE}},
+	    {"s", {STUB_STAY, STUB_STEP, STUB_STAY}},
+	    {"S05", {STUB_STAY, STUB_STEP, STUB_STAY}},
+	    {"vCont;c", {STUB_CONTINUE, STUB_CONTINUE, STUB_CONTINUE}},
+	    {"vCont;C05", {STUB_CONTINUE, STUB_CONTINUE, STUB_CONTINUE}},
+	    {"vCont;s", {STUB_STEP, STUB_STEP, STUB_STEP}},
+	    {"vCont;S05:1", {STUB_STEP, STUB_STAY, STUB_STAY}},
+	    {"vCont;c:3;s:1", {STUB_STEP, STUB_STAY, STUB_CONTINUE}},
+	    {"vCont;s:-1;c", {STUB_STEP, STUB_STEP, STUB_STEP}},
+	    {"vCont;s:2;c:0", {STUB_CONTINUE, STUB_STEP, STUB_CONTINUE}},
+	    {"vCont;s:2;s:2;c:1", {STUB_CONTINUE, STUB_STEP, STUB_STAY}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		assert_string_equal(ask("Hg2"), "OK");
+		memset(fake.go, 0x7f, sizeof fake.go);
+		assert_string_equal(ask(rows[i].packet), "");
+		assert_int_equal(fake.resumes, i + 1);
+		for (unsigned j = 0; j < 3; j++)
+			if (fake.go[j] != rows[i].go[j])
+				fail_msg("%s: thread %u: %d", rows[i].packet, j + 1, fake.go[j]);
+		for (unsigned j = 3; j < STUB_THREADS_MAX; j++)
+			assert_true(fake.go[j] == STUB_STAY || fake.go[j] == STUB_CONTINUE);
+		assert_string_equal(ask("g"), ""); /* not while it runs */
+		stub_stopped(&fake.stub, 0, STUB_STOP_STEP, 0);
+	}
+}
+
+/* Lists end at packets of sixteen; names have the number of the vCPU. */
+static void lists_and_names_of_threads(void **state)
+{
+	(void)state;
+	for (unsigned threads = 1; threads <= STUB_THREADS_MAX; threads++) {
+		unsigned listed = 0;
+
+		fake.target.threads = threads;
+		for (const char *list = ask("qfThreadInfo"); *list == 'm'; list = ask("qsThreadInfo")) {
+			char copy[200], *at = copy;
+			unsigned here = 0;
+
+			snprintf(copy, sizeof copy, "%s", list + 1);
+			for (char *word; (word = strsep(&at, ",")); here++)
+				assert_int_equal(strtoul(word, NULL, 16), ++listed);
+			assert_in_range(here, 1, 16);
+			assert_true(here == 16 || listed == threads);
+		}
+		assert_int_equal(listed, threads);
+	}
+	for (unsigned thread = 1; thread <= STUB_THREADS_MAX; thread++) {
+		char question[40], name[8], hex[20] = "";
+
+		snprintf(question, sizeof question, "qThreadExtraInfo,%x", thread);
+		snprintf(name, sizeof name, "vCPU %u", thread - 1);
+		for (unsigned i = 0; name[i]; i++)
+			snprintf(hex + 2 * i, 3, "%02x", (uint8_t)name[i]);
+		assert_string_equal(ask(question), hex);
+	}
+}
+
+/* The description in pieces of any size is the whole of it, and only the last piece says so. */
+static void description_in_pieces(void **state)
+{
+	const char *whole = registers_description();
+	size_t size = strlen(whole);
+
+	(void)state;
+	for (size_t piece = 1; piece < 3 * size; piece = piece * 3 + 1) {
+		for (size_t at = 0; at < size;) {
+			char question[80];
+
+			snprintf(question, sizeof question, "qXfer:features:read:target.xml:%zx,%zx", at, piece);
+			const char *answer = ask(question);
+			size_t got = 0;
+
+			for (const char *c = answer + 1; *c; c++, got++) {
+				char byte = *c;
+
+				if (byte == '}')
+					byte = (char)(*++c ^ 0x20);
+				assert_int_equal(byte, whole[at + got]);
+			}
+			assert_true(got && got <= piece && got <= PACKET_BYTES_MAX / 2);
+			at += got;
+			assert_int_equal(answer[0], at == size ? 'l' : 'm');
+		}
+	}
+	char question[80];
+
+	snprintf(question, sizeof question, "qXfer:features:read:target.xml:%zx,10", size);
+	assert_string_equal(ask(question), "l");
+	snprintf(question, sizeof question, "qXfer:features:read:target.xml:%zx,10", size + 1);
+	assert_string_equal(ask(question), "E01");
+}
+
+/* As many bytes as fit into a packet, and no more. */
+static void most_memory_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(strlen(ask("m1000,7ef")), 2 * 0x7ef);
+	assert_int_equal(strlen(ask("m1000,7f0")), 2 * 0x7f0);
+	assert_int_equal(strlen(ask("m1000,7f1")), 2 * 0x7f0);
+	static char packet[PACKET_BYTES_MAX];
+	int header = snprintf(packet, sizeof packet, "X1000,b00:");
+
+	memset(packet + header, 'a', 0xb00);
+	assert_string_equal(ask_bytes(packet, (size_t)header + 0xb00), "OK");
+	assert_string_equal(ask_bytes(packet, (size_t)header + 0xaff), "E01");
+	assert_int_equal(fake.memory[0xaff], 'a');
+	assert_int_equal(fake.memory[0xb00], 0);
+}
+
 static void good_byes(void **state)
 {
 	(void)state;
@@ -499,7 +756,18 @@ static void good_byes(void **state)
 	set_up(NULL);
 	ask("k");
 	assert_int_equal(fake.kills, 1);
+	assert_false(stub_take(&fake.stub, (const uint8_t *)"$?#3f", 5));
 	set_up(NULL);
+	assert_string_equal(ask("vKill;1"), "OK");
+	assert_int_equal(fake.kills, 1);
+	assert_false(stub_take(&fake.stub, (const uint8_t *)"$?#3f", 5));
+	set_up(NULL);
+	fake.sent_bytes = 0;
+	stub_exited(&fake.stub); /* nobody waits for it */
+	assert_int_equal(fake.sent_bytes, 0);
+	/* nothing has been said that could be said again */
+	stub_take(&fake.stub, (const uint8_t *)"-", 1);
+	assert_int_equal(fake.sent_bytes, 0);
 	ask("c");
 	fake.sent_bytes = 0;
 	stub_exited(&fake.stub);
@@ -565,6 +833,13 @@ static void translation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup(reasons_of_stops, set_up),
+	    cmocka_unit_test_setup(answers_to_packets, set_up),
+	    cmocka_unit_test_setup(registers_that_cannot_be_had, set_up),
+	    cmocka_unit_test_setup(ways_of_going_on, set_up),
+	    cmocka_unit_test_setup(lists_and_names_of_threads, set_up),
+	    cmocka_unit_test_setup(description_in_pieces, set_up),
+	    cmocka_unit_test_setup(most_memory_at_once, set_up),
 	    cmocka_unit_test(packets),
 	    cmocka_unit_test(longest_packet),
 	    cmocka_unit_test(numbers),

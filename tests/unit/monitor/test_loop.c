@@ -12,7 +12,11 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
+#include "monitor/event/descriptors.h"
 #include "monitor/event/loop.h"
 
 static struct loop loop;
@@ -253,12 +257,69 @@ static void stop_from_another_thread_wakes(void **state)
 	pthread_join(thread, NULL);
 }
 
+/* Descriptors arrive with the bytes that they were sent with, as many as there is room for, and closed on exec. */
+static void descriptors_go_with_a_message(void **state)
+{
+	int pair[2], fds[DESCRIPTORS_MAX + 1], got[DESCRIPTORS_MAX + 1];
+	unsigned count;
+	char text[8];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	for (unsigned i = 0; i <= DESCRIPTORS_MAX; i++)
+		assert_true((fds[i] = memfd_create("descriptor", 0)) >= 0);
+	for (unsigned sent = 0; sent <= DESCRIPTORS_MAX; sent++) {
+		for (unsigned most = 0; most <= DESCRIPTORS_MAX; most++) {
+			unsigned expected = sent < most ? sent : most;
+
+			memset(got, 0xff, sizeof got);
+			assert_int_equal(descriptors_send(pair[0], "abc", 3, fds, sent, 0), 3);
+			count = 99;
+			assert_int_equal(descriptors_receive(pair[1], text, sizeof text, got, most, &count, 0), 3);
+			assert_memory_equal(text, "abc", 3);
+			assert_int_equal(count, expected);
+			for (unsigned i = 0; i < count; i++) {
+				struct stat here, there;
+
+				assert_int_equal(fcntl(got[i], F_GETFD), FD_CLOEXEC);
+				assert_int_equal(fstat(fds[i], &here) | fstat(got[i], &there), 0);
+				assert_int_equal(here.st_ino, there.st_ino);
+				close(got[i]);
+			}
+			assert_int_equal(got[count], -1);
+		}
+	}
+	errno = 0;
+	assert_int_equal(descriptors_send(pair[0], "abc", 3, fds, DESCRIPTORS_MAX + 1, 0), -1);
+	assert_int_equal(errno, EINVAL);
+	errno = 0;
+	count = 99;
+	assert_int_equal(descriptors_receive(pair[1], text, 8, got, DESCRIPTORS_MAX + 1, &count, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(count, 0);
+	count = 99;
+	assert_int_equal(descriptors_receive(pair[1], text, 8, got, 1, &count, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(count, 0);
+	close(pair[1]);
+	assert_int_equal(descriptors_send(pair[0], "abc", 3, fds, 1, 0), -1); /* and no signal */
+	assert_int_equal(errno, EPIPE);
+	close(pair[0]);
+	for (unsigned i = 0; i <= DESCRIPTORS_MAX; i++)
+		close(fds[i]);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(timers_expire_in_order),         T(timer_may_arm_itself),        T(removed_on_the_way_is_not_called),
-	    T(regular_files_are_read),         T(unwatched_hang_up_is_silent), T(tasks_from_other_threads),
+	    cmocka_unit_test(descriptors_go_with_a_message),
+	    T(timers_expire_in_order),
+	    T(timer_may_arm_itself),
+	    T(removed_on_the_way_is_not_called),
+	    T(regular_files_are_read),
+	    T(unwatched_hang_up_is_silent),
+	    T(tasks_from_other_threads),
 	    T(stop_from_another_thread_wakes),
 	};
 

@@ -302,6 +302,266 @@ static void loopback_stays_inside(void **state)
 	assert_true(machine.input_wanted > 0);
 }
 
+/* Every value of the registers that hold bits, and what follows from it. */
+static void registers_by_every_value(void **state)
+{
+	(void)state;
+	/* as firmware leaves it */
+	assert_int_equal(get(LCR), 0x03);
+	assert_int_equal(get(IER), 0);
+	assert_int_equal(get(IIR), 0x01);
+	assert_int_equal(get(MCR), 0);
+	assert_int_equal(get(LSR), 0x60);
+	assert_int_equal(get(MSR), 0xb0);
+	put(LCR, 0x80);
+	assert_int_equal(get(RBR), 1);
+	assert_int_equal(get(IER), 0);
+	put(LCR, 0x7f);
+	put(LSR, 0xff); /* the status registers are read-only */
+	put(MSR, 0xff);
+	assert_int_equal(get(LSR), 0x60);
+	assert_int_equal(get(MSR), 0xb0);
+	for (unsigned value = 0; value < 256; value++) {
+		put(IER, 0);
+		put(MCR, (uint8_t)value);
+		assert_int_equal(get(MCR), value & 0x1f);
+		unsigned looped = (value & 2) << 3 | (value & 1) << 5 | (value & 4) << 4 | (value & 8) << 4;
+
+		assert_int_equal(get(MSR), value & 0x10 ? looped : 0xb0);
+		/* OUT2 lets the interrupt through, but not from the loop */
+		put(IER, 0x02);
+		assert_int_equal(machine.irq[4], (value & 0x18) == 0x08);
+		assert_int_equal(get(IIR), 0x02);
+		put(MCR, 0);
+		put(IER, (uint8_t)value);
+		assert_int_equal(get(IER), value & 0x0f);
+		put(IER, 0);
+		put(FCR, (uint8_t)value);
+		assert_int_equal(get(IIR), value & 1 ? 0xc1 : 0x01);
+		put(FCR, 0);
+		put(SCR, (uint8_t)value);
+		assert_int_equal(get(SCR), value);
+	}
+}
+
+/* The line is set when it changes, and not else: each time is a system call. */
+static void line_is_set_when_it_changes(void **state)
+{
+	(void)state;
+	put(MCR, 0x0b);
+	put(SCR, 1);
+	assert_int_equal(machine.sets[4], 0);
+	put(IER, 0x02);
+	put(THR, 'a');
+	put(THR, 'b');
+	get(LSR);
+	assert_int_equal(machine.sets[4], 1);
+	get(IIR);
+	get(IIR);
+	assert_int_equal(machine.sets[4], 2);
+}
+
+/* Which of several causes is told: an overrun before input before an empty transmitter. */
+static void interrupts_by_priority(void **state)
+{
+	static const uint8_t causes[8] = {0x01, 0x04, 0x02, 0x04, 0x06, 0x06, 0x06, 0x06};
+
+	(void)state;
+	put(MCR, 0x10);
+	put(THR, 'a');
+	put(THR, 'b'); /* without the FIFO there is room for one */
+	for (uint8_t enabled = 0; enabled < 8; enabled++) {
+		put(IER, 0);
+		put(IER, enabled);
+		assert_int_equal(get(IIR), causes[enabled]);
+	}
+	assert_int_equal(get(LSR), 0x63);
+	put(IER, 0x07);
+	assert_int_equal(get(IIR), 0x04);
+	assert_int_equal(get(RBR), 'a');
+	assert_int_equal(get(IIR), 0x02);
+	assert_int_equal(get(IIR), 0x01);
+	assert_int_equal(serial.counters.errors, 1);
+}
+
+/* What is in the loop goes when the loop is left or the FIFO cleared, and only then. */
+static void loop_is_emptied(void **state)
+{
+	(void)state;
+	put(FCR, 0x01);
+	put(MCR, 0x10);
+	put(THR, 'a');
+	put(FCR, 0x01);
+	put(MCR, 0x1f);
+	assert_int_equal(get(LSR), 0x61);
+	put(FCR, 0x03);
+	assert_int_equal(get(LSR), 0x60);
+	put(THR, 'b');
+	put(MCR, 0x00);
+	put(MCR, 0x10);
+	assert_int_equal(get(LSR), 0x60);
+	put(THR, 'c');
+	assert_int_equal(get(RBR), 'c');
+	assert_int_equal(get(RBR), 0);
+	assert_int_equal(serial.counters.reads, 1);
+	assert_int_equal(serial.counters.missed_reads, 1);
+}
+
+/* Any other access between them starts the count of polls again. */
+static void polls_in_between_count_anew(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 40; i++) {
+		for (unsigned j = 0; j < 7; j++)
+			get(LSR);
+		if (i % 2)
+			get(SCR);
+		else
+			put(SCR, 1);
+	}
+	assert_int_equal(receive("p", 1), 0);
+	assert_int_equal(machine.input_wanted, 0);
+	for (unsigned i = 0; i < 100; i++)
+		get(LSR);
+	assert_int_equal(machine.input_wanted, 1);
+	/* a listener until it sets up the port, by any of these */
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned j = 0; j < 8; j++)
+			get(LSR);
+		assert_int_equal(receive("", 0), 0);
+		put(i == 0 ? IER : i == 1 ? FCR : MCR, 0);
+		assert_int_equal(receive("p", 1), 0);
+	}
+}
+
+/* Input goes round the FIFO; it is asked for when the FIFO is empty and more was refused. */
+static void fifo_goes_round(void **state)
+{
+	unsigned next = 0, read = 0;
+	char text[SERIAL_FIFO];
+
+	(void)state;
+	put(FCR, 0x01);
+	put(IER, 0x01);
+	for (unsigned round = 0; round < 50; round++) {
+		unsigned count = 1 + round % SERIAL_FIFO;
+
+		for (unsigned i = 0; i < count; i++)
+			text[i] = (char)('0' + (next + i) % 64);
+		assert_int_equal(receive(text, count), count);
+		next += count;
+		for (; read < next; read++)
+			assert_int_equal(get(RBR), '0' + read % 64);
+	}
+	assert_int_equal(machine.input_wanted, 0);
+	assert_int_equal(receive("0123456789abcdefgh", 17), SERIAL_FIFO);
+	for (unsigned i = 0; i < SERIAL_FIFO; i++)
+		get(RBR);
+	assert_int_equal(machine.input_wanted, 1);
+	get(RBR);
+	assert_int_equal(machine.input_wanted, 1);
+}
+
+/* Bytes sent and bytes lost to a full ring are counted apart; a loop needs no room in the ring. */
+static void full_ring_and_loop(void **state)
+{
+	(void)state;
+	while (get(LSR) & 0x20)
+		for (unsigned i = 0; i < OUTPUT_BURST; i++)
+			put(THR, 'x');
+	assert_int_equal(serial.counters.writes, OUTPUT_BYTES);
+	put(THR, 'y');
+	assert_int_equal(serial.counters.writes, OUTPUT_BYTES);
+	assert_int_equal(serial.counters.missed_writes, 1);
+	put(IER, 0x02);
+	assert_int_equal(get(IIR), 0x01);
+	put(IER, 0x00);
+	put(MCR, 0x10);
+	assert_int_equal(get(LSR), 0x60);
+	put(IER, 0x02);
+	assert_int_equal(get(IIR), 0x02);
+	put(THR, 'z');
+	assert_int_equal(get(IIR), 0x02);
+	assert_int_equal(get(RBR), 'z');
+	assert_int_equal(output.count, OUTPUT_BYTES);
+	/* room again: told by the interrupt */
+	put(MCR, 0x08);
+	assert_false(machine.irq[4]);
+	serial_output_ready(&serial);
+	assert_true(machine.irq[4]);
+}
+
+/* Blocks of bytes go round the ring; what does not fit is dropped, and what was kept can be looked at. */
+static void ring_takes_what_fits(void **state)
+{
+	static uint8_t block[OUTPUT_BYTES + 1000], kept[OUTPUT_BYTES + 100];
+	uint32_t next = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)(i % 251);
+	assert_int_equal(output_room(&output), OUTPUT_BYTES);
+	assert_int_equal(output_kept(&output, kept, 10), 0);
+	output_write(&output, block, 0);
+	assert_int_equal(output.count, 0);
+	output_write(&output, block, 1000);
+	assert_int_equal(output_room(&output), OUTPUT_BYTES - 1000);
+	assert_int_equal(output_kept(&output, kept, 10), 10);
+	assert_memory_equal(kept, block + 990, 10);
+	assert_int_equal(output_kept(&output, kept, 2000), 1000);
+	assert_memory_equal(kept, block, 1000);
+	assert_false(output.full_seen);
+	/* as if 900 of them had been written */
+	output.head = 900;
+	output.count = 100;
+	output_write(&output, block + 1000, OUTPUT_BYTES);
+	assert_int_equal(output.count, OUTPUT_BYTES);
+	assert_int_equal(output_room(&output), 0);
+	assert_true(output.full_seen);
+	assert_int_equal(output_kept(&output, kept, OUTPUT_BYTES), OUTPUT_BYTES);
+	assert_memory_equal(kept, block + 900, 100);
+	for (; next < OUTPUT_BYTES - 100; next++)
+		assert_int_equal(kept[100 + next], (1000 + next) % 251);
+	assert_false(output_put(&output, 'x'));
+	/* where nobody will read there is room, and nothing is kept */
+	assert_false(output_is_gone(&output));
+	output.gone = true;
+	output.count = 0;
+	assert_true(output_is_gone(&output));
+	assert_int_equal(output_room(&output), OUTPUT_BYTES);
+	output_write(&output, block, 100);
+	assert_true(output_put(&output, 'x'));
+	assert_int_equal(output.count, 0);
+	output.gone = false;
+}
+
+/* Without a reader yet the oldest bytes make room for the newest, one by one. */
+static void oldest_bytes_go_first(void **state)
+{
+	struct output other;
+
+	(void)state;
+	assert_int_equal(output_init(&other, OUTPUT_READERS, -1, NULL), 0);
+	for (uint32_t i = 0; i < other.size + 5; i++)
+		assert_true(output_put(&other, (uint8_t)(i % 251)));
+	assert_int_equal(other.count, other.size);
+	assert_int_equal(other.ring[other.head], 5);
+	assert_true(output_has_room(&other));
+	assert_false(output_has_reader(&other));
+	uint8_t last[3];
+
+	assert_int_equal(output_kept(&other, last, 3), 3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(last[i], (other.size + 2 + i) % 251);
+	/* but not while they are being written */
+	other.writing = true;
+	assert_false(output_put(&other, 'x'));
+	assert_false(output_has_room(&other));
+	assert_true(other.full_seen);
+	other.writing = false;
+	output_destroy(&other);
+}
+
 static void full_ring_stops_the_transmitter(void **state)
 {
 	(void)state;
@@ -562,6 +822,15 @@ int main(void)
 	    T(probing_and_opening_lose_nothing),
 	    T(eight_polls_make_a_listener),
 	    T(loopback_stays_inside),
+	    T(registers_by_every_value),
+	    T(line_is_set_when_it_changes),
+	    T(interrupts_by_priority),
+	    T(loop_is_emptied),
+	    T(polls_in_between_count_anew),
+	    T(fifo_goes_round),
+	    T(full_ring_and_loop),
+	    T(ring_takes_what_fits),
+	    T(oldest_bytes_go_first),
 	    T(readers_are_its_own),
 	    T(full_ring_stops_the_transmitter),
 	    T(slow_reader_gets_everything_in_order),

@@ -113,6 +113,34 @@ static void test_all(void **unused)
 	}
 }
 
+/* A page of which a single byte is not zero, whichever it is, is written; its neighbours stay holes. */
+static void every_byte_of_a_page_counts(void **unused)
+{
+	(void)unused;
+	for (unsigned i = 0; i < 2; i++) {
+		struct vm *vm = make_vm(NULL, false);
+		struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = i ? pagemap() : -1};
+		struct stat st;
+
+		/* in each word of a page once, and in runs of one to three pages */
+		uint64_t pages = 0;
+
+		for (uint64_t page = 0; page < BYTES / 4096; page++)
+			if (page % 4 < page / 4 % 4) {
+				put(vm, page * 4096 + pages % 512 * 8 + page % 8, 1);
+				pages++;
+			}
+		assert_true(pages >= 512);
+		assert_int_equal(save_memory(vm, &save), 0);
+		assert_int_equal(save.written, pages * 4096);
+		assert_int_equal(fstat(save.fd, &st), 0);
+		assert_int_equal((uint64_t)st.st_blocks * 512, pages * 4096);
+		assert_file_is(save.fd, vm); /* which fills the holes */
+		close(save.fd);
+		vm_destroy(vm);
+	}
+}
+
 /* Overwriting a file with other content: its old bytes are gone. */
 static void test_over_another(void **unused)
 {
@@ -615,6 +643,7 @@ static void test_silent_uffd(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(every_byte_of_a_page_counts),
 	    cmocka_unit_test(test_all),
 	    cmocka_unit_test(test_over_another),
 	    cmocka_unit_test(test_tracked_changes),

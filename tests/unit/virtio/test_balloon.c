@@ -338,6 +338,207 @@ static void test_hinting(void **state)
 	close_fixture(f);
 }
 
+/* Each option is a feature; the configuration ends where the fields of features that are not offered begin. */
+static void features_of_options(void **state)
+{
+	(void)state;
+	for (unsigned bits = 0; bits < 16; bits++) {
+		const struct balloon_config config = {.memory_bytes = 1 << 20,
+						      .target_bytes = 1 << 20,
+						      .stats_s = bits & 1 ? 7 : 0,
+						      .deflate_on_oom = bits & 2,
+						      .hinting = bits & 4,
+						      .reporting = bits & 8};
+		struct virtio_device *device;
+
+		assert_int_equal(balloon_new(&device, &config, NULL), 0);
+		assert_int_equal(device->features, (bits & 1 ? 1u << VIRTIO_BALLOON_F_STATS_VQ : 0) |
+						       (bits & 2 ? 1u << VIRTIO_BALLOON_F_DEFLATE_ON_OOM : 0) |
+						       (bits & 4 ? 1u << VIRTIO_BALLOON_F_FREE_PAGE_HINT : 0) |
+						       (bits & 8 ? 1u << VIRTIO_BALLOON_F_REPORTING : 0));
+		assert_int_equal(device->config_bytes, 12);
+		assert_int_equal(device->config_writable_from, 4);
+		assert_int_equal(device->config_writable, 4);
+		assert_int_equal(balloon_hint_stop(device, NULL), bits & 4 ? 0 : RIFFLE_ERR_ARGUMENT);
+		assert_int_equal(balloon_set_stats_interval(device, 9, NULL), bits & 1 ? 0 : RIFFLE_ERR_ARGUMENT);
+		assert_int_equal(balloon_set_stats_interval(device, 0, NULL), bits & 1 ? RIFFLE_ERR_ARGUMENT : 0);
+		virtio_device_destroy(device);
+	}
+}
+
+/* The first frame of all has none before it, and a list may have 4096 frames. */
+static void frames_at_both_ends(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){0}, UINT64_MAX);
+	static const uint32_t wraps[] = {0, UINT32_MAX, 0};
+	uint32_t pfn[4096];
+
+	(void)state;
+	*(uint8_t *)driver_at(&f->driver, 0) = 1;
+	send_pfns(f, 0, wraps, 3);
+	assert_false(resident(f, 0));
+	assert_int_equal(state_of(f).inflated_bytes, 2 * PAGE);
+	assert_int_equal(count_resident(f, 512, PAGES), PAGES - 512);
+	for (unsigned i = 0; i < 4096; i++)
+		pfn[i] = 1000 + i % 256;
+	send_pfns(f, 0, pfn, 4096);
+	assert_int_equal(count_resident(f, 512, PAGES), PAGES - 512 - 256);
+	assert_int_equal(state_of(f).inflated_bytes, (2 + 4096) * PAGE);
+	/* a part of a number at the end is none */
+	struct driver_buffer odd = {driver_take(&f->driver, 8, 16), 7, false};
+
+	memcpy(driver_at(&f->driver, odd.address), (uint32_t[]){2000, 2001}, 8);
+	send_chain(f, 0, &odd, 1);
+	assert_false(resident(f, 2000));
+	assert_true(resident(f, 2001));
+	close_fixture(f);
+}
+
+/* More chains than a turn takes: all are served. */
+static void many_chains_at_once(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){0}, UINT64_MAX);
+	struct driver_hold hold;
+	uint32_t id, written;
+
+	(void)state;
+	driver_begin(&f->driver, UINT64_MAX, 64);
+	for (unsigned chains = 15; chains <= 40; chains += chains < 17 ? 1 : 23) {
+		driver_hold_loop(&f->driver, &hold);
+		for (unsigned i = 0; i < chains; i++) {
+			struct driver_buffer buffer = {driver_take(&f->driver, 4, 4), 4, false};
+
+			*(uint32_t *)driver_at(&f->driver, buffer.address) = 3000 + i;
+			driver_add(&f->driver, 0, &buffer, 1, false);
+		}
+		driver_kick(&f->driver, 0);
+		driver_let_loop_go(&hold);
+		for (unsigned i = 0; i < chains; i++)
+			assert_true(driver_used(&f->driver, 0, &id, &written));
+	}
+	assert_int_equal(count_resident(f, 3000, 3041), 1);
+	assert_int_equal(balloon_counters(f->device)->inflates, 15 + 16 + 17 + 40);
+	close_fixture(f);
+}
+
+/* Lists and reports of which nothing is a whole page do nothing, and are counted as failed. */
+static void nothing_given_back_is_counted(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){.hinting = true, .reporting = true}, UINT64_MAX);
+	struct driver_buffer part = {600 * PAGE + 1, PAGE, true}, page = {600 * PAGE, PAGE, true};
+	const struct balloon_counters *c = balloon_counters(f->device);
+
+	(void)state;
+	send_chain(f, 3, &part, 1);
+	assert_int_equal(c->report_fails, 1);
+	send_chain(f, 3, &page, 1);
+	assert_int_equal(c->report_fails, 1);
+	assert_int_equal(c->reports, 2);
+	assert_int_equal(balloon_hint_start(f->device, true, NULL), 0);
+	assert_int_equal(hint_command(f), VIRTIO_BALLOON_CMD_ID_DONE + 1);
+	send_command(f, hint_command(f));
+	assert_int_equal(c->hint_fails, 0);
+	send_chain(f, 2, &part, 1);
+	assert_int_equal(c->hint_fails, 1);
+	assert_int_equal(c->hinted_bytes, 0);
+	page.address += PAGE;
+	send_chain(f, 2, &page, 1);
+	assert_int_equal(c->hint_fails, 1);
+	assert_int_equal(c->hinted_bytes, PAGE);
+	assert_int_equal(c->hints, 3);
+	close_fixture(f);
+}
+
+/* A stop with no list open changes nothing; a command needs four bytes. */
+static void commands_out_of_place(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){.hinting = true}, UINT64_MAX);
+	struct driver_buffer buffer = {driver_take(&f->driver, 4, 16), 3, false};
+	uint32_t generation = driver_read(&f->driver, 0xfc);
+
+	(void)state;
+	send_command(f, VIRTIO_BALLOON_CMD_ID_STOP);
+	assert_int_equal(hint_command(f), 0);
+	assert_int_equal(balloon_hint_start(f->device, true, NULL), 0);
+	assert_int_equal(balloon_hint_stop(f->device, NULL), 0);
+	generation = driver_read(&f->driver, 0xfc);
+	send_command(f, VIRTIO_BALLOON_CMD_ID_STOP);
+	assert_int_equal(hint_command(f), VIRTIO_BALLOON_CMD_ID_DONE);
+	assert_int_equal(driver_read(&f->driver, 0xfc), generation);
+	/* pages after a done list are the guest's own again */
+	send_command(f, VIRTIO_BALLOON_CMD_ID_DONE);
+	struct driver_buffer pages = {600 * PAGE, PAGE, true};
+
+	send_chain(f, 2, &pages, 1);
+	assert_true(resident(f, 600));
+	driver_add(&f->driver, 2, &buffer, 1, false);
+	driver_kick(&f->driver, 2);
+	assert_true(driver_wait_status(&f->driver, VIRTIO_CONFIG_S_NEEDS_RESET));
+	close_fixture(f);
+}
+
+/* A second buffer of figures sends the older back; figures of nothing known are counted as failed. */
+static void second_statistics(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){.stats_s = 3600}, UINT64_MAX);
+	struct driver_buffer buffers[2];
+	uint32_t id, written;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		buffers[i] = (struct driver_buffer){driver_take(&f->driver, 1280, 16), i ? 1280 : 10, false};
+		uint8_t *at = driver_at(&f->driver, buffers[i].address);
+
+		for (unsigned j = 0; j < 128; j++)
+			put_stat(at + 10 * j, 99, 1);
+		/* the 64th is the last that is looked at */
+		put_stat(at + 630, VIRTIO_BALLOON_S_MEMFREE, 63);
+		put_stat(at + 640, VIRTIO_BALLOON_S_MEMTOT, 64);
+	}
+	uint16_t first = driver_add(&f->driver, 2, &buffers[0], 1, false);
+
+	driver_add(&f->driver, 2, &buffers[1], 1, false);
+	driver_kick(&f->driver, 2);
+	assert_true(driver_used(&f->driver, 2, &id, &written));
+	assert_int_equal(id, first);
+	assert_int_equal(written, 0);
+	for (unsigned i = 0; i < 10000 && !state_of(f).stats.there; i++)
+		usleep(1000);
+	assert_int_equal(state_of(f).stats.there, 1u << VIRTIO_BALLOON_S_MEMFREE);
+	assert_int_equal(state_of(f).stats.value[VIRTIO_BALLOON_S_MEMFREE], 63);
+	assert_int_equal(balloon_counters(f->device)->stats_fails, 1);
+	assert_int_equal(balloon_counters(f->device)->stats_updates, 1);
+	/* a reset forgets them */
+	driver_begin(&f->driver, UINT64_MAX, 16);
+	assert_int_equal(state_of(f).stats.there, 0);
+	close_fixture(f);
+}
+
+/* The saved state is the configuration space, with the command that the host gave last. */
+static void state_is_saved_and_restored(void **state)
+{
+	struct fixture *f = open_fixture(&(struct balloon_config){.hinting = true}, UINT64_MAX);
+	uint8_t saved[64], small[64];
+	struct riffle_error error;
+
+	(void)state;
+	assert_int_equal(balloon_hint_start(f->device, false, NULL), 0);
+	size_t bytes = f->device->ops->save(f->device, saved, sizeof saved);
+
+	assert_in_range(bytes, 12, sizeof saved);
+	memset(small, 0xee, sizeof small);
+	assert_int_equal(f->device->ops->save(f->device, small, bytes - 1), bytes);
+	assert_int_equal(small[0], 0xee);
+	assert_int_equal(f->device->ops->save(f->device, small, bytes), bytes);
+	assert_memory_equal(small, saved, bytes);
+	assert_int_equal(balloon_hint_stop(f->device, NULL), 0);
+	assert_int_equal(f->device->ops->restore(f->device, saved, bytes - 1, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(state_of(f).hint_host_command, VIRTIO_BALLOON_CMD_ID_DONE);
+	assert_int_equal(f->device->ops->restore(f->device, saved, bytes, &error), 0);
+	assert_int_equal(state_of(f).hint_host_command, VIRTIO_BALLOON_CMD_ID_DONE + 1);
+	close_fixture(f);
+}
+
 static void test_refused(void **state)
 {
 	struct balloon_config config = {.memory_bytes = 1 << 20, .target_bytes = (1 << 20) + PAGE};
@@ -352,11 +553,23 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_inflate),         cmocka_unit_test(test_inflate_many),
-	    cmocka_unit_test(test_inflate_outside), cmocka_unit_test(test_lies),
-	    cmocka_unit_test(test_target),          cmocka_unit_test(test_statistics),
-	    cmocka_unit_test(test_reporting),       cmocka_unit_test(test_queue_numbers),
-	    cmocka_unit_test(test_hinting),         cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_inflate),
+	    cmocka_unit_test(test_inflate_many),
+	    cmocka_unit_test(test_inflate_outside),
+	    cmocka_unit_test(test_lies),
+	    cmocka_unit_test(test_target),
+	    cmocka_unit_test(test_statistics),
+	    cmocka_unit_test(test_reporting),
+	    cmocka_unit_test(test_queue_numbers),
+	    cmocka_unit_test(test_hinting),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(features_of_options),
+	    cmocka_unit_test(frames_at_both_ends),
+	    cmocka_unit_test(many_chains_at_once),
+	    cmocka_unit_test(nothing_given_back_is_counted),
+	    cmocka_unit_test(commands_out_of_place),
+	    cmocka_unit_test(second_statistics),
+	    cmocka_unit_test(state_is_saved_and_restored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -625,6 +625,392 @@ static void test_served(void **state)
 	assert_true(driver_used(&f->driver, 0, &head, &written));
 }
 
+/* What a driver learns before its first request, for each kind of disk. */
+static void configuration_and_features(void **state)
+{
+	static const struct {
+		bool read_only;
+		enum disk_cache cache;
+		unsigned features;
+	} rows[] = {
+	    {false, DISK_CACHE_WRITEBACK,
+	     1u << VIRTIO_BLK_F_FLUSH | 1u << VIRTIO_BLK_F_DISCARD | 1u << VIRTIO_BLK_F_WRITE_ZEROES},
+	    {true, DISK_CACHE_WRITEBACK, 1u << VIRTIO_BLK_F_FLUSH | 1u << VIRTIO_BLK_F_RO},
+	    {false, DISK_CACHE_UNSAFE, 1u << VIRTIO_BLK_F_DISCARD | 1u << VIRTIO_BLK_F_WRITE_ZEROES},
+	    {true, DISK_CACHE_UNSAFE, 1u << VIRTIO_BLK_F_RO},
+	};
+	struct fixture *f = running(state, UINT64_MAX);
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct virtio_blk_config config = {0}, expected = {.capacity = IMAGE_BYTES / SECTOR,
+								   .seg_max = 254,
+								   .blk_size = 512,
+								   .num_queues = 1,
+								   .max_discard_sectors = 1u << 22,
+								   .max_discard_seg = 1,
+								   .discard_sector_alignment = 8,
+								   .max_write_zeroes_sectors = 1u << 22,
+								   .max_write_zeroes_seg = 1,
+								   .write_zeroes_may_unmap = 1};
+
+		f->config.image.read_only = rows[i].read_only;
+		f->config.image.cache = rows[i].cache;
+		open_again(f);
+		assert_int_equal(block_device(f->block)->features,
+				 rows[i].features | 1u << VIRTIO_BLK_F_SEG_MAX | 1u << VIRTIO_BLK_F_BLK_SIZE);
+		driver_config(&f->driver, 0, &config, offsetof(struct virtio_blk_config, unused1));
+		assert_memory_equal(&config, &expected, sizeof config);
+		assert_int_equal(block_is_read_only(f->block), rows[i].read_only);
+		assert_int_equal(block_bytes(f->block), IMAGE_BYTES);
+		assert_int_equal(block_sync(f->block), 0);
+	}
+}
+
+/* As many bytes of the serial as there is room for, the rest of the buffer untouched; the length tells. */
+static void serial_fills_what_room_there_is(void **state)
+{
+	static const uint32_t rooms[] = {1, 19, 20, 21, 40};
+	struct fixture *f = *state;
+	uint64_t at;
+
+	f->config.serial = "0123456789abcdefghij";
+	open_again(f);
+	at = driver_take(&f->driver, 64, 1);
+	uint8_t *data = driver_at(&f->driver, at);
+
+	for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+		struct driver_buffer buffer = {at, rooms[i], true};
+		uint32_t filled = rooms[i] < 20 ? rooms[i] : 20;
+
+		memset(data, 0xee, 64);
+		assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, &buffer, 1, filled + 1), VIRTIO_BLK_S_OK);
+		assert_memory_equal(data, f->config.serial, filled);
+		assert_int_equal(data[filled], 0xee);
+	}
+	/* a shorter one is followed by zeros */
+	f->config.serial = "short";
+	open_again(f);
+	data = driver_at(&f->driver, at);
+	memset(data, 0xee, 64);
+	assert_int_equal(simple(f, VIRTIO_BLK_T_GET_ID, 0, at, 20), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data, "short\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+	/* one that was given stays when the file changes */
+	char other[64];
+
+	make_image(other, sizeof other, "/var/tmp", 1);
+	assert_int_equal(block_set_file(f->block, other, NULL), 0);
+	assert_int_equal(simple(f, VIRTIO_BLK_T_GET_ID, 0, at, 20), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data, "short\0\0\0", 8);
+	unlink(other);
+}
+
+/* Nothing to transfer is a success as far as the disk goes, its end included. */
+static void empty_requests(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+
+	for (unsigned out = 0; out < 2; out++) {
+		uint32_t type = out ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+
+		assert_int_equal(request(f, type, 0, NULL, 0, 1), VIRTIO_BLK_S_OK);
+		assert_int_equal(request(f, type, IMAGE_BYTES / SECTOR, NULL, 0, 1), VIRTIO_BLK_S_OK);
+		assert_int_equal(request(f, type, IMAGE_BYTES / SECTOR + 1, NULL, 0, 1), VIRTIO_BLK_S_IOERR);
+	}
+	assert_int_equal(range(f, VIRTIO_BLK_T_DISCARD, IMAGE_BYTES / SECTOR, 0, 0, 16), VIRTIO_BLK_S_OK);
+	assert_int_equal(range(f, VIRTIO_BLK_T_WRITE_ZEROES, 3, 0, 0, 16), VIRTIO_BLK_S_OK);
+	assert_int_equal(block_counters(f->block)->reads + block_counters(f->block)->writes, 0);
+	/* nothing of it changed the disk */
+	uint8_t sector[SECTOR];
+
+	read_file(f, 3 * SECTOR, sector, sizeof sector);
+	assert_int_equal(riffle_get32(sector), 3);
+	assert_int_equal(sector[SECTOR - 1], 0x5a);
+}
+
+/* A range of 2 GiB is the longest, as the configuration says. */
+static void longest_range(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+
+	assert_int_equal(truncate(f->path, UINT64_C(3) << 30), 0);
+	assert_int_equal(block_resize(f->block, NULL), 0);
+	assert_int_equal(range(f, VIRTIO_BLK_T_DISCARD, 2048, 1u << 22, 0, 16), VIRTIO_BLK_S_OK);
+	assert_int_equal(range(f, VIRTIO_BLK_T_DISCARD, 2048, (1u << 22) + 1, 0, 16), VIRTIO_BLK_S_IOERR);
+}
+
+/* A disk that is timed: no request took longer than all of them did. */
+static void times_of_requests(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+	uint64_t buffer = driver_take(&f->driver, 4096, 16);
+	const struct block_counters *c = block_counters(f->block);
+
+	block_device(f->block)->timed = true;
+	uint64_t begun = loop_now();
+
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(simple(f, VIRTIO_BLK_T_IN, i, buffer, 4096), VIRTIO_BLK_S_OK);
+		assert_int_equal(simple(f, VIRTIO_BLK_T_OUT, i, buffer, 4096), VIRTIO_BLK_S_OK);
+	}
+	uint64_t most = (loop_now() - begun) / 1000 + 1;
+
+	assert_true(c->read_time.max_us <= c->read_time.sum_us && c->read_time.sum_us <= most);
+	assert_true(c->write_time.max_us <= c->write_time.sum_us && c->write_time.sum_us <= most);
+	assert_true(c->read_time.sum_us + c->write_time.sum_us > 0);
+}
+
+/* A full ring at once, and a notification with nothing behind it. */
+static void whole_ring_at_once(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+	struct driver_hold hold;
+	uint8_t *statuses[256];
+	uint32_t head, written;
+
+	driver_begin(&f->driver, UINT64_MAX, 256);
+	driver_hold_loop(&f->driver, &hold);
+	for (unsigned i = 0; i < 256; i++)
+		statuses[i] = add(f, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, true);
+	driver_kick(&f->driver, 0);
+	driver_let_loop_go(&hold);
+	for (unsigned i = 0; i < 256; i++)
+		assert_true(driver_used(&f->driver, 0, &head, &written));
+	for (unsigned i = 0; i < 256; i++)
+		assert_int_equal(*statuses[i], VIRTIO_BLK_S_OK);
+	uint64_t before = counter_get(&block_counters(f->block)->no_buffers);
+
+	driver_kick(&f->driver, 0);
+	for (unsigned i = 0; i < 10000 && counter_get(&block_counters(f->block)->no_buffers) == before; i++)
+		usleep(1000);
+	assert_true(counter_get(&block_counters(f->block)->no_buffers) > before);
+}
+
+/* The state of a disk is that of its limits; another size is refused. */
+static void state_is_saved_and_restored(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+	struct virtio_device *device = block_device(f->block);
+	uint8_t saved[256], small[256];
+	struct riffle_error error;
+
+	memset(small, 0xee, sizeof small);
+	size_t bytes = device->ops->save(device, saved, sizeof saved);
+
+	assert_in_range(bytes, 1, sizeof saved);
+	assert_int_equal(device->ops->save(device, small, bytes - 1), bytes);
+	for (size_t i = 0; i < sizeof small; i++)
+		assert_int_equal(small[i], 0xee);
+	assert_int_equal(device->ops->save(device, small, bytes), bytes);
+	assert_memory_equal(small, saved, bytes);
+	assert_int_equal(small[bytes], 0xee);
+	assert_int_equal(device->ops->restore(device, saved, bytes, &error), 0);
+	assert_int_equal(device->ops->restore(device, saved, bytes - 1, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(device->ops->restore(device, saved, bytes + 1, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.expected, bytes);
+}
+
+/* The same file again is measured, and its successes and failures counted. */
+static void updates_are_counted(void **state)
+{
+	struct fixture *f = running(state, UINT64_MAX);
+	const struct block_counters *c = block_counters(f->block);
+	struct riffle_error error;
+
+	assert_int_equal(truncate(f->path, 4 * SECTOR), 0);
+	assert_int_equal(block_set_file(f->block, f->path, &error), 0);
+	assert_int_equal(block_bytes(f->block), 4 * SECTOR);
+	assert_int_equal(c->updates, 1);
+	assert_int_equal(truncate(f->path, SECTOR - 1), 0);
+	assert_int_equal(block_resize(f->block, &error), RIFFLE_ERR_ARGUMENT);
+	assert_int_equal(block_bytes(f->block), 4 * SECTOR);
+	assert_int_equal(c->updates, 1);
+	assert_int_equal(c->update_fails, 1);
+}
+
+static unsigned served_at_once(struct fixture *f, uint32_t type, uint32_t bytes, unsigned pieces, unsigned requests,
+			       bool indirect)
+{
+	uint64_t buffer = driver_take(&f->driver, 131072, 512);
+	struct driver_buffer data[16];
+	struct driver_hold hold;
+	uint32_t head, written;
+
+	for (unsigned i = 0; i < pieces; i++)
+		data[i] =
+		    (struct driver_buffer){buffer + i * (bytes / pieces), bytes / pieces, type == VIRTIO_BLK_T_IN};
+	driver_hold_loop(&f->driver, &hold);
+	uint16_t before = f->driver.queues[0].usage->idx;
+
+	for (unsigned i = 0; i < requests; i++)
+		add(f, type, 0, data, pieces, indirect);
+	driver_kick_confined(&f->driver, 0);
+	unsigned served = (uint16_t)(f->driver.queues[0].usage->idx - before);
+
+	driver_let_loop_go(&hold);
+	for (unsigned i = 0; i < requests; i++)
+		assert_true(driver_used(&f->driver, 0, &head, &written));
+	return served;
+}
+
+/* A vCPU's own thread does a few requests, of few bytes in few pieces, and leaves all others to the loop. */
+static void vcpu_serves_a_few_small_requests(void **state)
+{
+	static const struct {
+		uint32_t type, bytes;
+		unsigned pieces, requests;
+		bool indirect;
+		unsigned served;
+	} rows[] = {
+	    {VIRTIO_BLK_T_IN, 65536, 1, 1, false, 1},  {VIRTIO_BLK_T_IN, 65536 + 512, 1, 1, false, 0},
+	    {VIRTIO_BLK_T_OUT, 65536, 1, 1, false, 1}, {VIRTIO_BLK_T_OUT, 65536 + 512, 1, 1, false, 0},
+	    {VIRTIO_BLK_T_IN, 3072, 3, 1, false, 1}, /* and a status: 4 buffers */
+	    {VIRTIO_BLK_T_IN, 4096, 4, 1, false, 0},   {VIRTIO_BLK_T_OUT, 3072, 3, 1, false, 1}, /* and a header */
+	    {VIRTIO_BLK_T_OUT, 4096, 4, 1, false, 0},  {VIRTIO_BLK_T_IN, 3072, 3, 1, true, 1},
+	    {VIRTIO_BLK_T_IN, 512, 1, 4, false, 4},    {VIRTIO_BLK_T_IN, 512, 1, 5, false, 0},
+	    {VIRTIO_BLK_T_FLUSH, 0, 0, 1, false, 1},   {VIRTIO_BLK_T_GET_ID, 0, 0, 1, false, 0},
+	};
+	struct fixture *f =
+	    running(state, VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH));
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		unsigned served =
+		    served_at_once(f, rows[i].type, rows[i].bytes, rows[i].pieces, rows[i].requests, rows[i].indirect);
+
+		if (served != rows[i].served)
+			fail_msg("row %zu: %u", i, served);
+	}
+}
+
+static void formats_are_known_by_their_first_bytes(void **state)
+{
+	static const struct {
+		size_t offset, bytes;
+		const char *magic, *name;
+	} rows[] = {
+	    {0, 4, "QFI\xfb", "qcow2"},
+	    {0, 4, "QED\0", "QED"},
+	    {0, 4, "KDMV", "VMDK"},
+	    {0, 4, "COWD", "VMDK"},
+	    {0, 21, "# Disk DescriptorFile", "VMDK"},
+	    {64, 4, "\x7f\x10\xda\xbe", "VDI"},
+	    {0, 8, "vhdxfile", "VHDX"},
+	    {0, 8, "conectix", "VHD"},
+	    {0, 16, "WithoutFreeSpace", "Parallels"},
+	    {0, 16, "WithouFreSpacExt", "Parallels"},
+	    {0, 22, "Bochs Virtual HD Image", "Bochs"},
+	};
+	uint8_t start[512], last[512] = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		size_t end = rows[i].offset + rows[i].bytes;
+
+		memset(start, 0, sizeof start);
+		memcpy(start + rows[i].offset, rows[i].magic, rows[i].bytes);
+		const char *problem = disk_image_format(start, end, last);
+
+		assert_non_null(problem);
+		assert_non_null(strstr(problem, rows[i].name));
+		assert_null(disk_image_format(start, end - 1, last)); /* the file ends before it does */
+		for (size_t at = rows[i].offset; at < end; at++) {    /* every byte counts */
+			start[at] ^= 1;
+			assert_null(disk_image_format(start, sizeof start, NULL));
+			start[at] ^= 1;
+		}
+		memmove(start + 1, start, sizeof start - 1);
+		start[0] = 0;
+		assert_null(disk_image_format(start, sizeof start, last));
+	}
+	memset(start, 0, sizeof start);
+	memcpy(last, "conectix", 8);
+	assert_non_null(strstr(disk_image_format(start, sizeof start, last), "VHD"));
+	last[7] = 0;
+	assert_null(disk_image_format(start, sizeof start, last));
+}
+
+static void make_file(const char *path, off_t bytes, const char *magic, off_t at)
+{
+	int fd = open(path, O_RDWR | O_TRUNC);
+
+	assert_int_equal(ftruncate(fd, bytes), 0);
+	if (magic)
+		assert_int_equal(pwrite(fd, magic, strlen(magic), at), strlen(magic));
+	close(fd);
+}
+
+/* The last whole sector is looked at wherever it lies in its page, and nothing but it. */
+static void last_sector_is_found(void **state)
+{
+	static const off_t sizes[] = {512, 1024, 4096, 4608, 8192, 8192 + 3584, 12288};
+	struct disk_image_options options = {0};
+	struct disk_image image;
+	char path[] = "/var/tmp/riffle-image-XXXXXX";
+
+	(void)state;
+	close(mkstemp(path));
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		for (off_t rest = 0; rest < 512; rest += 511) {
+			make_file(path, sizes[i] + rest, "conectix", sizes[i] - 512);
+			assert_int_equal(disk_image_open(&image, path, &options, NULL), RIFFLE_ERR_UNSUPPORTED);
+			assert_int_equal(image.fd, -1);
+			make_file(path, sizes[i] + rest, "conectix", sizes[i] - 504);
+			assert_int_equal(disk_image_open(&image, path, &options, NULL), 0);
+			assert_int_equal(image.bytes, sizes[i]);
+			assert_int_equal(image.block_bytes, 512);
+			assert_int_equal(image.alignment, 1);
+			disk_image_close(&image);
+		}
+	}
+	unlink(path);
+}
+
+/* A descriptor that was passed in must allow what the disk is for, and stays its owner's. */
+static void adopted_descriptors(void **state)
+{
+	static const struct {
+		int flags;
+		bool read_only;
+		int status;
+	} rows[] = {
+	    {O_RDWR, false, 0},
+	    {O_RDWR, true, 0},
+	    {O_RDONLY, true, 0},
+	    {O_RDONLY, false, RIFFLE_ERR_ARGUMENT},
+	    {O_WRONLY, false, RIFFLE_ERR_ARGUMENT},
+	    {O_WRONLY, true, RIFFLE_ERR_ARGUMENT},
+	    {O_PATH, true, RIFFLE_ERR_ARGUMENT},
+	};
+	struct disk_image image;
+	struct riffle_error error;
+	char path[] = "/var/tmp/riffle-image-XXXXXX";
+
+	(void)state;
+	close(mkstemp(path));
+	make_file(path, 1024, NULL, 0);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct disk_image_options options = {.read_only = rows[i].read_only};
+		int fd = open(path, rows[i].flags);
+
+		assert_int_equal(disk_image_adopt(&image, fd, &options, &error), rows[i].status);
+		if (!rows[i].status) {
+			assert_int_not_equal(image.fd, fd);
+			assert_true(image.fd >= 3);
+			assert_true(fcntl(image.fd, F_GETFD) & FD_CLOEXEC);
+			assert_true(disk_image_is(&image, path));
+			assert_false(disk_image_is(&image, "/dev/null"));
+			disk_image_close(&image);
+			disk_image_close(&image); /* once more does nothing */
+		}
+		assert_int_equal(image.fd, -1);
+		assert_false(disk_image_is(&image, path));
+		assert_int_equal(close(fd), 0);
+	}
+	struct disk_image_options options = {0};
+
+	assert_int_equal(disk_image_adopt(&image, 9999, &options, &error), RIFFLE_ERR_IO);
+	unlink(path);
+}
+
 #define ON_EACH(test)                                                                                                  \
 	cmocka_unit_test_setup_teardown(test, set_up_inline, tear_down),                                               \
 	    cmocka_unit_test_setup_teardown(test, set_up_workers, tear_down),                                          \
@@ -645,6 +1031,18 @@ int main(void)
 	    ON_EACH(test_limiter),
 	    ON_EACH(test_serial_and_size),
 	    ON_EACH(test_options),
+	    ON_EACH(empty_requests),
+	    ON_EACH(whole_ring_at_once),
+	    ON_EACH(times_of_requests),
+	    cmocka_unit_test_setup_teardown(configuration_and_features, set_up_workers, tear_down),
+	    cmocka_unit_test_setup_teardown(serial_fills_what_room_there_is, set_up_inline, tear_down),
+	    cmocka_unit_test_setup_teardown(longest_range, set_up_inline, tear_down),
+	    cmocka_unit_test_setup_teardown(state_is_saved_and_restored, set_up_inline, tear_down),
+	    cmocka_unit_test_setup_teardown(updates_are_counted, set_up_inline, tear_down),
+	    cmocka_unit_test_setup_teardown(vcpu_serves_a_few_small_requests, set_up_inline, tear_down),
+	    cmocka_unit_test(formats_are_known_by_their_first_bytes),
+	    cmocka_unit_test(last_sector_is_found),
+	    cmocka_unit_test(adopted_descriptors),
 	    cmocka_unit_test_setup_teardown(test_served, set_up_inline, tear_down),
 	    cmocka_unit_test(test_image),
 	};

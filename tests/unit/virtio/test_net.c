@@ -47,6 +47,8 @@ struct fixture {
 	uint8_t took[2048];
 	size_t took_bytes;
 	struct net_hook hook;
+	struct driver_hold holds[8];
+	struct loop_task lift_task;
 };
 
 static const uint8_t mac[6] = {2, 0, 0x5e, 0, 0x53, 1};
@@ -656,6 +658,259 @@ static void test_lost_while_full(void **state)
 	lost_while_full(SOCK_STREAM);
 }
 
+/* What counts as another's: a source address that is not the device's, where it has one. */
+static void foreign_senders_are_counted(void **state)
+{
+	(void)state;
+	for (unsigned has_mac = 0; has_mac < 2; has_mac++) {
+		const struct net_config config = {.has_mac = has_mac};
+		struct fixture *f = open_fixture(SOCK_SEQPACKET, &config);
+		uint64_t tx = driver_take(&f->driver, 256, 16);
+
+		driver_begin(&f->driver, ALL, 16);
+		for (unsigned byte = 0; byte < 14; byte++) {
+			uint16_t head = transmit(f, tx, 100, 1, 0);
+
+			((uint8_t *)driver_at(&f->driver, tx))[NET_HEADER_BYTES + byte] ^= 0x80;
+			driver_kick(&f->driver, TX);
+			assert_int_equal(get_frame(f), 100);
+			expect_used(f, TX, head, 0);
+		}
+		assert_int_equal(net_counters(f->device)->tx_foreign_mac, has_mac ? 6 : 0);
+		assert_int_equal(net_counters(f->device)->tx_malformed, 0);
+		assert_int_equal(net_counters(f->device)->tx_bytes, 14 * 100);
+		assert_int_equal(net_counters(f->device)->tx_packets, 14);
+		close_fixture(f);
+	}
+}
+
+/* Frames of every length around the shortest and the longest, and what is counted of each. */
+static void lengths_of_frames(void **state)
+{
+	static const struct {
+		uint32_t bytes;
+		bool good;
+	} rows[] = {{1, false}, {12, false},           {25, false},
+		    {26, true}, {NET_FRAME_MAX, true}, {NET_FRAME_MAX + 1, false}};
+	struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
+	uint64_t tx = driver_take(&f->driver, 128 << 10, 16);
+	unsigned good = 0;
+
+	(void)state;
+	driver_begin(&f->driver, ALL, 16);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		uint16_t head = transmit(f, tx, rows[i].bytes, (unsigned)i, 0);
+
+		driver_kick(&f->driver, TX);
+		if (rows[i].good)
+			expect_frame(f, rows[i].bytes, (unsigned)i);
+		expect_used(f, TX, head, 0);
+		good += rows[i].good;
+		driver_hold_loop(&f->driver, &f->holds[i]); /* counters are the loop's */
+		driver_let_loop_go(&f->holds[i]);
+		assert_int_equal(net_counters(f->device)->tx_frames, good);
+		assert_int_equal(net_counters(f->device)->tx_malformed, i + 1 - good);
+		assert_int_equal(net_counters(f->device)->tx_dropped, i + 1 - good);
+	}
+	close_fixture(f);
+}
+
+static void lift_limits(void *opaque)
+{
+	static const struct limiter_update off = {.has_ops = true, .has_bytes = true};
+
+	net_set_limits(((struct fixture *)opaque)->device, &off, &off);
+}
+
+/* Limits that are set before the driver begins, and while it runs; each direction by itself. */
+static void limits_are_set_at_any_time(void **state)
+{
+	static const struct limiter_update none = {0}, two = {.has_ops = true, .ops = {2, 3600000, 0}},
+					   small = {.has_bytes = true, .bytes = {150, 3600000, 0}};
+
+	(void)state;
+	for (unsigned kind = 0; kind < 8; kind++) {
+		struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
+		const bool running = kind & 1, rx = kind & 2;
+		const struct limiter_update *limit = kind & 4 ? &small : &two;
+		uint64_t tx = driver_take(&f->driver, 4096, 16);
+
+		if (running) {
+			driver_begin(&f->driver, ALL, 16);
+			uint16_t head = transmit(f, tx, 100, 9, 0);
+
+			driver_kick(&f->driver, TX);
+			expect_frame(f, 100, 9);
+			expect_used(f, TX, head, 0);
+		}
+		net_set_limits(f->device, rx ? limit : &none, rx ? &none : limit);
+		if (!running)
+			driver_begin(&f->driver, ALL, 16);
+		uint16_t sent = f->driver.queues[TX].usage->idx;
+
+		post_many(f, 8, 1600);
+		for (unsigned i = 0; i < 4; i++) {
+			put_frame(f, 100, i);
+			transmit(f, tx + 256 * i, 100, i, 0);
+		}
+		driver_kick(&f->driver, TX);
+		/* 150 bytes are enough for the first, and lend nothing to the second; the other direction has all four
+		 */
+		unsigned most = kind & 4 ? 1 : 2, got_rx = rx ? most : 4, got_tx = rx ? 4 : most;
+		uint32_t id, written;
+
+		for (unsigned i = 0; i < got_rx; i++)
+			assert_true(driver_used(&f->driver, RX, &id, &written));
+		for (unsigned i = 0; i < got_tx; i++) {
+			expect_frame(f, 100, i);
+			assert_true(driver_used(&f->driver, TX, &id, &written));
+		}
+		for (unsigned i = 0; i < 10000 && !(rx ? counter_get(&net_counters(f->device)->rx_limited)
+						       : counter_get(&net_counters(f->device)->tx_limited));
+		     i++)
+			usleep(1000);
+		assert_int_equal(f->driver.queues[RX].usage->idx, got_rx);
+		assert_int_equal((uint16_t)(f->driver.queues[TX].usage->idx - sent), got_tx);
+		assert_int_equal(net_counters(f->device)->rx_limited, rx);
+		assert_int_equal(net_counters(f->device)->tx_limited, !rx);
+		assert_int_equal(net_counters(f->device)->tx_remaining, rx ? 0 : 4 - most);
+		/* without limits the rest follows */
+		f->lift_task = (struct loop_task){.run = lift_limits, .opaque = f};
+		loop_post(&f->driver.loop, &f->lift_task);
+		for (unsigned i = got_rx; i < 4; i++)
+			assert_true(driver_used(&f->driver, RX, &id, &written));
+		for (unsigned i = got_tx; i < 4; i++) {
+			expect_frame(f, 100, i);
+			assert_true(driver_used(&f->driver, TX, &id, &written));
+		}
+		assert_int_equal(net_counters(f->device)->rx_limiter_events, rx);
+		assert_int_equal(net_counters(f->device)->tx_limiter_events, !rx);
+		close_fixture(f);
+	}
+}
+
+/* The state is that of the limits, which exist from the first notification on. */
+static void state_is_saved_and_restored(void **state)
+{
+	const struct net_config config = {.rx.ops = {3, 3600000, 0}, .tx.ops = {5, 3600000, 0}};
+	struct fixture *f = open_fixture(SOCK_SEQPACKET, &config);
+	const struct virtio_ops *ops = f->device->ops;
+	uint8_t saved[512], small[512];
+	struct riffle_error error;
+	uint64_t tx = driver_take(&f->driver, 4096, 16);
+	uint32_t id, written;
+
+	(void)state;
+	assert_int_equal(ops->save(f->device, saved, sizeof saved), 0);
+	driver_begin(&f->driver, ALL, 16);
+	for (unsigned i = 0; i < 4; i++) {
+		transmit(f, tx, 100, 1, 0);
+		driver_kick(&f->driver, TX);
+		assert_true(driver_used(&f->driver, TX, &id, &written));
+	}
+	virtio_pause(f->device);
+	size_t bytes = ops->save(f->device, saved, sizeof saved);
+
+	assert_int_equal(bytes, 2 * sizeof(struct limiter_state));
+	memset(small, 0xee, sizeof small);
+	assert_int_equal(ops->save(f->device, small, bytes - 1), bytes);
+	assert_int_equal(small[0], 0xee);
+	assert_int_equal(ops->save(f->device, small, bytes), bytes);
+	assert_memory_equal(small, saved, bytes);
+	struct limiter_state limits[2];
+
+	memcpy(limits, saved, sizeof limits);
+	assert_int_equal(limits[RX].tokens[1], 3);
+	assert_int_equal(limits[TX].tokens[1], 1);
+	assert_int_equal(ops->restore(f->device, saved, bytes - 1, &error), RIFFLE_ERR_FORMAT);
+	assert_int_equal(error.expected, bytes);
+	close_fixture(f);
+	/* into another, which then has one frame left */
+	f = open_fixture(SOCK_SEQPACKET, &config);
+	assert_int_equal(ops->restore(f->device, NULL, 0, &error), 0);
+	assert_int_equal(ops->restore(f->device, saved, bytes, &error), 0);
+	driver_begin(&f->driver, ALL, 16);
+	for (unsigned i = 0; i < 2; i++)
+		transmit(f, tx + 256 * i, 100, i, 0);
+	driver_kick(&f->driver, TX);
+	expect_frame(f, 100, 0);
+	for (unsigned i = 0; i < 10000 && !counter_get(&net_counters(f->device)->tx_limited); i++)
+		usleep(1000);
+	assert_int_equal(net_counters(f->device)->tx_limited, 1);
+	assert_int_equal(net_counters(f->device)->tx_frames, 1);
+	close_fixture(f);
+}
+
+/* A device that is timed: the time of all sends is within that of the test. */
+static void times_of_sends(void **state)
+{
+	struct fixture *f = open_fixture(SOCK_SEQPACKET, NULL);
+	uint64_t tx = driver_take(&f->driver, 4096, 16);
+
+	(void)state;
+	driver_begin(&f->driver, ALL, 16);
+	f->device->timed = true;
+	uint64_t begun = loop_now();
+
+	for (unsigned i = 0; i < 50; i++) {
+		uint16_t head = transmit(f, tx, 1500, i, 0);
+
+		driver_kick(&f->driver, TX);
+		expect_frame(f, 1500, i);
+		expect_used(f, TX, head, 0);
+	}
+	const struct latency *time = &net_counters(f->device)->backend_write_time;
+
+	assert_true(time->max_us <= time->sum_us && time->sum_us <= (loop_now() - begun) / 1000 + 1);
+	close_fixture(f);
+}
+
+static struct virtio_device *attached_device;
+static unsigned detached;
+
+static void hook_attached(void *opaque, struct virtio_device *device)
+{
+	(void)opaque;
+	attached_device = device;
+}
+
+static void hook_detached(void *opaque)
+{
+	(void)opaque;
+	detached++;
+}
+
+/* A hook learns of its device with the first notification, and that it goes. */
+static void hook_is_attached_and_detached(void **state)
+{
+	const struct net_hook hook = {.wants = hook_wants,
+				      .take = hook_take,
+				      .give = hook_give,
+				      .attached = hook_attached,
+				      .detached = hook_detached};
+	const struct net_config config = {.hook = &hook};
+
+	(void)state;
+	for (unsigned begins = 0; begins < 2; begins++) {
+		struct fixture *f = open_fixture(SOCK_SEQPACKET, &config);
+
+		attached_device = NULL;
+		detached = 0;
+		if (begins) {
+			uint64_t tx = driver_take(&f->driver, 256, 16);
+
+			driver_begin(&f->driver, ALL, 16);
+			uint16_t head = transmit(f, tx, 100, 1, 0);
+
+			driver_kick(&f->driver, TX);
+			expect_used(f, TX, head, 0);
+		}
+		assert_ptr_equal(attached_device, begins ? f->device : NULL);
+		close_fixture(f);
+		assert_int_equal(detached, begins);
+	}
+}
+
 /* ---- the stream ---- */
 
 static void write_all(int fd, const void *data, size_t bytes)
@@ -1019,6 +1274,12 @@ int main(void)
 	    cmocka_unit_test(test_pause),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_hook),
+	    cmocka_unit_test(foreign_senders_are_counted),
+	    cmocka_unit_test(lengths_of_frames),
+	    cmocka_unit_test(limits_are_set_at_any_time),
+	    cmocka_unit_test(state_is_saved_and_restored),
+	    cmocka_unit_test(times_of_sends),
+	    cmocka_unit_test(hook_is_attached_and_detached),
 	    cmocka_unit_test(test_lost),
 	    cmocka_unit_test(test_lost_while_full),
 	    cmocka_unit_test(test_lost_without_buffers),

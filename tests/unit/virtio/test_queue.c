@@ -428,7 +428,7 @@ static void test_rings(void **state)
 	static const struct {
 		uint16_t size;
 		uint64_t descriptors, avail, used;
-		bool good;
+		bool good, without_event;
 	} rows[] = {
 	    {4, TABLE, AVAIL, USED, true},
 	    {256, TABLE, AVAIL, USED, true},
@@ -452,6 +452,12 @@ static void test_rings(void **state)
 	    {4, TABLE, AVAIL, AVAIL + 12, false},
 	    {4, TABLE, AVAIL, AVAIL + 16, true},
 	    {4, TABLE, AVAIL, TABLE - 36, false},
+	    {4, TABLE, TABLE - 14, USED, true},
+	    {4, TABLE, TABLE - 12, USED, false},
+	    {4, TABLE, MEMORY - 12, USED, true, true},
+	    {4, TABLE, MEMORY - 10, USED, false, true},
+	    {4, TABLE, AVAIL, MEMORY - 36, true, true},
+	    {4, TABLE, AVAIL, MEMORY - 32, false, true},
 	};
 	struct fixture *f = *state;
 
@@ -463,9 +469,171 @@ static void test_rings(void **state)
 				      .avail = rows[i].avail,
 				      .used = rows[i].used};
 
-		if (virtq_activate(&queue, &f->memory, true, true, &problem) != rows[i].good)
+		if (virtq_activate(&queue, &f->memory, !rows[i].without_event, true, &problem) != rows[i].good)
 			fail_msg("row %zu: %s", i, problem ? problem : "accepted");
 		assert_int_equal(problem == NULL, rows[i].good);
+	}
+}
+
+/* The lengths of a chain are given to system calls and drivers as 32 bits. */
+static void chain_is_shorter_than_4_gib(void **state)
+{
+	static const struct {
+		uint32_t first, second;
+		int got;
+	} rows[] = {{1u << 31, (1u << 31) - 1, 1}, {1u << 31, 1u << 31, -1}};
+	struct fixture *f = *state;
+
+	guest_memory_unmap(&f->memory);
+	assert_int_equal(guest_memory_map(&f->memory, UINT64_C(3) << 30, false, NULL), 0);
+	f->table = guest_memory_at(&f->memory, TABLE, 1);
+	f->avail = guest_memory_at(&f->memory, AVAIL, 1);
+	for (size_t i = 0; i < 3 * sizeof rows / sizeof *rows; i++) {
+		memset(f->avail, 0, 64);
+		activate(f, 4, false);
+		f->table[0] = i % 3 == 2 ? in(0, rows[i / 3].first, 1) : out(0, rows[i / 3].first, 1);
+		f->table[1] = i % 3 == 0 ? out(0, rows[i / 3].second, -1) : in(0, rows[i / 3].second, -1);
+		make(f, 0);
+		assert_int_equal(virtq_pop(&f->queue, &f->chain), rows[i / 3].got);
+	}
+}
+
+/* What a device may rely on before it takes a chain. */
+static void waiting_and_ahead(void **state)
+{
+	struct fixture *f = *state;
+
+	f->table[0] = out(DATA, 1, -1);
+	for (unsigned round = 0; round < 65536 / 4 + 2; round++) {
+		assert_int_equal(virtq_ahead(&f->queue), 0);
+		assert_int_equal(virtq_waiting(&f->queue), 0);
+		for (unsigned i = 0; i < 4; i++)
+			make(f, 0);
+		assert_int_equal(virtq_ahead(&f->queue), 4);
+		assert_int_equal(virtq_waiting(&f->queue), 0); /* not looked yet */
+		for (unsigned i = 0; i < 4; i++) {
+			assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+			assert_int_equal(virtq_waiting(&f->queue), 3 - i);
+			assert_int_equal(virtq_ahead(&f->queue), 3 - i);
+			virtq_push(&f->queue, 0, 0);
+		}
+		virtq_publish(&f->queue);
+	}
+	/* what comes meanwhile is seen once those seen before were taken */
+	make(f, 0);
+	make(f, 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	make(f, 0);
+	assert_int_equal(virtq_ahead(&f->queue), 2);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	assert_int_equal(virtq_waiting(&f->queue), 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	for (unsigned i = 0; i < 3; i++)
+		virtq_push(&f->queue, 0, 0);
+	virtq_publish(&f->queue);
+	/* an index that cannot be means that nothing waits, before and after it has broken the queue */
+	for (unsigned i = 0; i < 5; i++)
+		make(f, 0);
+	assert_true(virtq_start_notify(&f->queue));
+	assert_int_equal(virtq_waiting(&f->queue), 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), -1);
+	assert_int_equal(virtq_waiting(&f->queue), 0);
+	activate(f, 4, false);
+	memset(f->avail, 0, 64);
+	f->table[1] = out(MEMORY, 1, -1);
+	make(f, 0);
+	make(f, 1);
+	make(f, 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	assert_int_equal(virtq_waiting(&f->queue), 2);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), -1);
+	assert_int_equal(virtq_waiting(&f->queue), 0);
+}
+
+static void next_is_long_by_its_table(void **state)
+{
+	struct fixture *f = *state;
+
+	f->table[3] = (struct vring_desc){.addr = INDIRECT, .len = 5 * 16, .flags = VRING_DESC_F_INDIRECT};
+	f->table[2] = out(DATA, 160, -1);
+	f->table[4] = f->table[3]; /* past the table */
+	memcpy(f->avail->ring, (uint16_t[]){2, 3, 4, 0}, 8);
+	assert_false(virtq_next_is_long(&f->queue, 1));
+	f->avail->idx = 1;
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	assert_true(virtq_next_is_long(&f->queue, 4));
+	assert_false(virtq_next_is_long(&f->queue, 5));
+	f->avail->ring[1] = 4;
+	assert_false(virtq_next_is_long(&f->queue, 4));
+}
+
+/* Every page of a buffer that the device may write, and no other, is in the next snapshot of changes. */
+static void written_pages_are_marked(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(guest_memory_track(&f->memory, NULL), 0);
+	f->table[0] = out(DATA, 4096, 1);
+	f->table[1] = in(DATA + 3 * 4096 - 1, 2, -1);
+	make(f, 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	assert_int_equal(f->memory.dirty[0], (uint64_t)0xc << (DATA / 4096));
+}
+
+static void copied_chain_stands_alone(void **state)
+{
+	static struct virtq_chain copied;
+	struct fixture *f = *state;
+
+	f->table[1] = out(DATA, 3, 2);
+	f->table[2] = out(DATA + 3, 2, 3);
+	f->table[3] = in(DATA + 8, 7, -1);
+	make(f, 1);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	virtq_chain_copy(&copied, &f->chain);
+	memset(&f->chain, 0xee, sizeof f->chain);
+	assert_int_equal(copied.head, 1);
+	assert_int_equal(copied.out_count, 2);
+	assert_int_equal(copied.in_count, 1);
+	assert_int_equal(copied.out_bytes, 5);
+	assert_int_equal(copied.in_bytes, 7);
+	assert_ptr_equal(copied.out[1].iov_base, guest_memory_at(&f->memory, DATA + 3, 1));
+	assert_int_equal(copied.out[0].iov_len, 3);
+	assert_int_equal(copied.in[0].iov_len, 7);
+	assert_ptr_equal(copied.in, copied.buffers + 2);
+}
+
+/* Every piece of a buffer list: both copies and slices take exactly the bytes asked for. */
+static void pieces_of_buffers(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *guest = guest_memory_at(&f->memory, DATA, 64), data[16];
+
+	for (uint8_t i = 0; i < 64; i++)
+		guest[i] = i;
+	f->table[0] = out(DATA, 3, 1);
+	f->table[1] = out(DATA + 16, 1, 2);
+	f->table[2] = out(DATA + 32, 4, -1);
+	make(f, 0);
+	assert_int_equal(virtq_pop(&f->queue, &f->chain), 1);
+	static const uint8_t whole[8] = {0, 1, 2, 16, 32, 33, 34, 35};
+
+	for (unsigned from = 0; from <= 9; from++) {
+		for (unsigned bytes = 0; bytes <= 9; bytes++) {
+			unsigned there = from >= 8 ? 0 : bytes < 8 - from ? bytes : 8 - from, at = 0;
+			struct iovec slice[3];
+
+			memset(data, 0xee, sizeof data);
+			assert_int_equal(virtq_chain_read(&f->chain, from, data, bytes), there);
+			assert_memory_equal(data, whole + (there ? from : 0), there);
+			assert_int_equal(data[there], 0xee);
+			unsigned count = virtq_slice(slice, f->chain.out, 3, from, bytes);
+
+			for (unsigned i = 0; i < count; i++)
+				for (size_t j = 0; j < slice[i].iov_len; j++)
+					assert_int_equal(((uint8_t *)slice[i].iov_base)[j], whole[from + at++]);
+			assert_int_equal(at, there);
+		}
 	}
 }
 
@@ -509,6 +677,12 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_event_idx, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_rings, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_copy, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(chain_is_shorter_than_4_gib, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(waiting_and_ahead, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(next_is_long_by_its_table, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(written_pages_are_marked, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(copied_chain_stands_alone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(pieces_of_buffers, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

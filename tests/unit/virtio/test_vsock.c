@@ -1059,9 +1059,33 @@ static void test_bulk(void **state)
 	close_fixture(f);
 }
 
+/* Room for a descriptor for each connection, as far as the process may have it; never less than it had. */
+#define DESCRIPTORS (1023u + 1024u) /* of the process: connections, and 1024 others */
+
+static void limit_of_descriptors_is_raised(void **state)
+{
+	struct rlimit before, now;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	const rlim_t most = before.rlim_max < DESCRIPTORS ? before.rlim_max : DESCRIPTORS;
+	const rlim_t rows[][2] = {{256, most}, {most, most}, {most - 1, most}, {before.rlim_max, before.rlim_max}};
+
+	for (unsigned i = 0; i < 4; i++) {
+		now = (struct rlimit){.rlim_cur = rows[i][0], .rlim_max = before.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+		close_fixture(open_fixture());
+		assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+		assert_int_equal(now.rlim_cur, rows[i][1]);
+		assert_int_equal(now.rlim_max, before.rlim_max);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(limit_of_descriptors_is_raised),
 	    cmocka_unit_test(test_config),
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_stale_socket),
