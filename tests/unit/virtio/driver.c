@@ -216,6 +216,9 @@ void driver_hold_loop(struct driver *driver, struct driver_hold *hold)
 void driver_let_loop_go(struct driver_hold *hold)
 {
 	pthread_barrier_wait(&hold->released);
+	/* returns once the loop's thread has left both: the caller's `hold` may be gone after this */
+	pthread_barrier_destroy(&hold->held);
+	pthread_barrier_destroy(&hold->released);
 }
 
 bool driver_used(struct driver *driver, unsigned index, uint32_t *head, uint32_t *written)
