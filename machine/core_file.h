@@ -24,6 +24,7 @@ struct core_source {
 struct core_result {
 	bool vmcoreinfo;   /* the kernel's own note was found and is in the file */
 	unsigned mappings; /* of virtual addresses */
+	bool slid;         /* the kernel's sections lie apart (machine_dump() fills this in) */
 };
 
 /*

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -50,6 +51,7 @@ int machine_dump(struct machine *m, int fd, struct core_result *result, struct r
 	if ((status = machine_control(m, MACHINE_PAUSE, error)))
 		return status;
 	status = write_core(m, fd, result, error);
+	result->slid = m->randomisation.mode && strstr(m->randomisation.mode, "+slide");
 	if (was_running)
 		machine_control(m, MACHINE_RESUME, NULL);
 	return status;
@@ -82,8 +84,9 @@ void machine_dump_by_key(struct machine *m)
 		riffle_error_format(&error, words, sizeof words);
 		snprintf(text, sizeof text, "the dump failed: %s", words);
 	} else {
-		snprintf(text, sizeof text, "memory dumped%s",
-			 result.vmcoreinfo ? "" : ", without VMCOREINFO: the kernel has none yet");
+		snprintf(text, sizeof text, "memory dumped%s%s",
+			 result.vmcoreinfo ? "" : ", without VMCOREINFO: the kernel has none yet",
+			 result.slid ? "; its sections slid apart, so crash and drgn find no data" : "");
 	}
 	machine_notice(m, text);
 	close(m->dump_fd);

@@ -106,7 +106,7 @@ static void dump(struct machine *m, int fd, const struct request *request)
 		riffle_error_format(&error, words, sizeof words);
 		snprintf(text, sizeof text, "error %s", words);
 	} else {
-		snprintf(text, sizeof text, "dumped %u %u", result.vmcoreinfo, result.mappings);
+		snprintf(text, sizeof text, "dumped %u %u %u", result.vmcoreinfo, result.mappings, result.slid);
 	}
 	answer(fd, text);
 }

@@ -33,7 +33,8 @@
  */
 #define SNAPSHOT_CHANGED "save changed"
 #define SNAPSHOT_AND_END " end" /* optional suffix: end the guest when it is saved */
-/* With one descriptor, of an empty file, for an ELF core file. Answer: "dumped VMCOREINFO(0 or 1) MAPPINGS". */
+/* With one descriptor, of an empty file, for an ELF core file. Answer: "dumped VMCOREINFO(0 or 1) MAPPINGS SLID(0 or
+ * 1)". */
 #define SNAPSHOT_DUMP "dump"
 #define SNAPSHOT_MESSAGE_MAX 512u
 #define SNAPSHOT_ID_DIGITS 32u

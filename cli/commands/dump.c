@@ -49,7 +49,7 @@ static int dump(const char *path, const char *output)
 {
 	char words[SNAPSHOT_MESSAGE_MAX];
 	struct riffle_error error;
-	unsigned vmcoreinfo = 0, mappings = 0;
+	unsigned vmcoreinfo = 0, mappings = 0, slid = 0;
 	int file = open(output, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (file < 0) {
@@ -58,13 +58,17 @@ static int dump(const char *path, const char *output)
 		return EXIT_FAILURE;
 	}
 	int status = talk(path, file, words, &error);
-	bool dumped = !status && sscanf(words, "dumped %u %u", &vmcoreinfo, &mappings) == 2;
+	bool dumped = !status && sscanf(words, "dumped %u %u %u", &vmcoreinfo, &mappings, &slid) >= 2;
 
 	close(file);
 	if (dumped) {
 		if (!vmcoreinfo)
 			fprintf(stderr, "riffle: notice: the guest's kernel has no VMCOREINFO (yet): crash and drgn "
 					"cannot tell its place\n");
+		if (slid)
+			fprintf(stderr,
+				"riffle: notice: the sections of the guest's kernel slid apart: crash and drgn find "
+				"no data, gdb does (riffle-dump(1))\n");
 		return EXIT_SUCCESS;
 	}
 	unlink(output);

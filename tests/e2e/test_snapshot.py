@@ -336,6 +336,17 @@ def content(directory):
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in directory.iterdir()}
 
 
+@pytest.mark.parametrize("mode", ["fgkaslr", "kaslr+slide"])
+def test_a_dump_tells_who_cannot_read_it(kvm, prepared, tmp_path, mode):
+    one = Guest(prepared, tmp_path, f"--randomize={mode}")
+    try:
+        r = run(RIFFLE, "dump", "-s", one.socket, "-o", tmp_path / "core")
+        assert r.returncode == 0 and ("crash and drgn find no data" in r.stderr) == ("slide" in mode), r.stderr
+    finally:
+        one.process.kill()
+        one.process.communicate()
+
+
 @pytest.mark.parametrize("tracked", [False, True])
 def test_changes_that_nothing_tells(kvm, prepared, tmp_path, tracked):
     """All of the memory is written then, and that is said."""
