@@ -23,9 +23,13 @@ void image_find_version(struct riffle_image *image)
 	unsigned i;
 
 	for (i = 0; i < image->segment_count; i++) {
-		const uint8_t *at = image->segment[i].bytes, *end = at + image->segment[i].file_bytes;
+		const uint8_t *at = image->segment[i].bytes;
 
-		while (at && (at = memmem(at, (size_t)(end - at), BANNER, banner))) {
+		if (!at)
+			continue;
+		const uint8_t *end = at + image->segment[i].file_bytes;
+
+		while ((at = memmem(at, (size_t)(end - at), BANNER, banner))) {
 			at += banner;
 			if (at < end && *at >= '0' && *at <= '9') {
 				image_set_version(image, at, (uint64_t)(end - at));

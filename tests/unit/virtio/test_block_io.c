@@ -37,7 +37,8 @@ static void first_call_of_each_operation(void **state)
 	    {BLOCK_ZERO, CALL_ALLOCATE, ZERO},
 	    {BLOCK_ZERO_UNMAP, CALL_ALLOCATE, PUNCH},
 	};
-	struct iovec buffers[2] = {{NULL, 100}, {NULL, 412}};
+	uint8_t data[512];
+	struct iovec buffers[2] = {{data, 100}, {data + 100, 412}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -102,7 +103,8 @@ static void results_of_single_calls(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct iovec buffer = {NULL, 512};
+		uint8_t data[512];
+		struct iovec buffer = {data, sizeof data};
 		struct block_io io = {.op = rows[i].op, .bytes = 512, .buffers = &buffer, .count = 1, .result = 77};
 		bool complete = block_io_returned(&io, rows[i].returned);
 
@@ -118,7 +120,8 @@ static void interruptions_are_repeated(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
-		struct iovec buffer = {NULL, 512};
+		uint8_t data[512];
+		struct iovec buffer = {data, sizeof data};
 		struct block_io io = {.op = ops[i], .bytes = 512, .buffers = &buffer, .count = 1};
 
 		for (unsigned j = 0; j < 16; j++)
