@@ -220,10 +220,13 @@ def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
 
 @each_layout
 def test_gaps_come_back(boots, kernel, name):
-    """The size of memory, which everybody may read, tells nothing of them."""
+    """
+    The size of memory, which everybody may read, tells nothing of them. By one page 6.12 differs with four processors
+    from boot to boot, also without slides.
+    """
     guest, other = boots(kernel, name), boots(kernel, plain(name))
     layouts = [{key: value for key, value in g.told.items() if key != "chunks"} for g in (guest, other)]
-    assert guest.fact("memtotal_kib") == other.fact("memtotal_kib"), layouts
+    assert abs(int(guest.fact("memtotal_kib")) - int(other.fact("memtotal_kib"))) <= 4, layouts
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
