@@ -103,7 +103,7 @@ unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bo
 		snprintf(text[count++], MODE_REASON_BYTES,
 			 "this kernel's sections do not slide apart: gaps of up to %llu MiB leave too little of the "
 			 "guest's memory to start in",
-			 (unsigned long long)plan->slide_max >> 20);
+			 ((unsigned long long)plan->slide_max + 1048575) >> 20);
 	return count;
 }
 
