@@ -32,6 +32,11 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide)
 	return false;
 }
 
+const char *mode_no_shuffle(const struct riffle_header *header)
+{
+	return header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks";
+}
+
 const char *mode_no_slides(const struct riffle_header *header)
 {
 	if (header->no_slides[0])

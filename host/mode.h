@@ -15,6 +15,8 @@
 const char *mode_name(const struct riffle_layout *layout);
 /* The inverse; false if it is none of these names. */
 bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide);
+/* Why the functions of a kernel without chunks cannot be shuffled. What it returns lives as long as the header. */
+const char *mode_no_shuffle(const struct riffle_header *header);
 /* Why the sections of a kernel without blocks cannot slide apart. What it returns lives as long as the header. */
 const char *mode_no_slides(const struct riffle_header *header);
 /* The value of --randomize: one of these names, or "auto". Returns what is wrong with it, or NULL. */

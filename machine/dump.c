@@ -6,11 +6,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "host/mode.h"
 #include "machine/internal.h"
 
 static int read_registers(const struct machine *m, struct core_vcpu *vcpus, struct riffle_error *error)
@@ -43,6 +43,7 @@ static int write_core(struct machine *m, int fd, struct core_result *result, str
 int machine_dump(struct machine *m, int fd, struct core_result *result, struct riffle_error *error)
 {
 	bool was_running = vm_state(m->vm) == VM_RUNNING;
+	enum riffle_mode mode;
 	int status;
 
 	*result = (struct core_result){0};
@@ -51,7 +52,8 @@ int machine_dump(struct machine *m, int fd, struct core_result *result, struct r
 	if ((status = machine_control(m, MACHINE_PAUSE, error)))
 		return status;
 	status = write_core(m, fd, result, error);
-	result->slid = m->randomisation.mode && strstr(m->randomisation.mode, "+slide");
+	if (m->randomisation.mode)
+		mode_parse(m->randomisation.mode, &mode, &result->slid);
 	if (was_running)
 		machine_control(m, MACHINE_RESUME, NULL);
 	return status;

@@ -86,8 +86,7 @@ static int need_chunks(struct machine *m, struct riffle_error *error)
 	if (m->kernel.plan.chunk_count)
 		return 0;
 	m->blame = m->config.kernel;
-	snprintf(m->words, sizeof m->words, "this kernel cannot be shuffled (%s); %s",
-		 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks",
+	snprintf(m->words, sizeof m->words, "this kernel cannot be shuffled (%s); %s", mode_no_shuffle(header),
 		 header->flags & RIFFLE_KERNEL_RELOCATABLE
 		     ? "--randomize=kaslr moves it as a whole"
 		     : "without relocations --randomize=physical or off is all that it can have");

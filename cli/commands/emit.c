@@ -90,7 +90,7 @@ static int choose_mode(struct emit *emit)
 		mode_automatic(&o->randomize, &o->slide, &emit->kernel.plan, &emit->memory, 0);
 	if (o->randomize == RIFFLE_MODE_FGKASLR && !chunks) {
 		snprintf(emit->words, sizeof emit->words, "this kernel cannot be shuffled (%s)",
-			 header->no_shuffle[0] ? header->no_shuffle : "it was prepared without chunks");
+			 mode_no_shuffle(header));
 		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", emit->words);
 	}
 	if (o->slide && !emit->kernel.plan.block_count) {

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/mode.h"
+
 static const struct {
 	const char *name, *meaning;
 } pins[] = {
@@ -46,13 +48,6 @@ const char *shuffle_plain(char *to, size_t bytes, const char *from)
 	return to;
 }
 
-static const char *why_not(const struct shuffle_account *a)
-{
-	const char *why = a->plan->header->no_shuffle;
-
-	return *why ? why : "it was prepared without chunks";
-}
-
 static double percent(uint64_t part, uint64_t whole)
 {
 	return whole ? 100 * (double)part / (double)whole : 0;
@@ -70,7 +65,7 @@ void print_shuffle_summary(const struct shuffle_account *a)
 		printf("%-17s %" PRIu32 " chunks of functions, %" PRIu64 " bytes, in %" PRIu32 " region%s\n", "shuffle",
 		       a->stats.chunks, a->stats.bytes, a->stats.regions, a->stats.regions == 1 ? "" : "s");
 	else
-		printf("%-17s impossible: %s\n", "shuffle", why_not(a));
+		printf("%-17s impossible: %s\n", "shuffle", mode_no_shuffle(a->plan->header));
 	printf("%-17s %" PRIu64 " bytes, %.1f %% of the segments'\n", "plan", a->plan->header->plan_bytes,
 	       plan_share(a));
 }
@@ -176,7 +171,7 @@ json_t *shuffle_json(const struct shuffle_account *a, bool all)
 				   (json_int_t)a->plan->header->plan_bytes, "plan_percent", plan_share(a));
 
 	if (!s->chunks) {
-		json_object_set_new(object, "reason", json_string(why_not(a)));
+		json_object_set_new(object, "reason", json_string(mode_no_shuffle(a->plan->header)));
 		return object;
 	}
 	json_object_update_new(object, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f}", "chunks", (json_int_t)s->chunks,
