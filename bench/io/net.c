@@ -91,45 +91,28 @@ static void tcp_messages(unsigned count)
 	}
 }
 
-/* Without delay each write is a segment of its own; with it, as sockets are by default, small writes are collected. */
-static void set_delay(bool delay)
-{
-	int no_delay = !delay;
-
-	if (setsockopt(tcp, IPPROTO_TCP, TCP_NODELAY, &no_delay, sizeof no_delay))
-		die("TCP_NODELAY");
-}
-
-static void tcp_out(unsigned megabytes, size_t piece, bool delay)
+static void tcp_out(unsigned megabytes, size_t piece)
 {
 	uint64_t bytes = (uint64_t)megabytes * IO_MEGABYTE;
 
 	order(IO_TAKE, bytes);
-	set_delay(delay);
 	while (bytes) {
 		size_t n = bytes < piece ? (size_t)bytes : piece;
 
 		send_all(buffer, n);
 		bytes -= n;
 	}
-	/* sends what is left of a segment */
-	set_delay(false);
 	receive(1);
-}
-
-static void tcp_out_at_once(unsigned megabytes)
-{
-	tcp_out(megabytes, IO_SEGMENT, false);
 }
 
 static void tcp_out_segments(unsigned megabytes)
 {
-	tcp_out(megabytes, IO_SEGMENT, true);
+	tcp_out(megabytes, IO_SEGMENT);
 }
 
 static void tcp_out_large(unsigned megabytes)
 {
-	tcp_out(megabytes, IO_LARGE, true);
+	tcp_out(megabytes, IO_LARGE);
 }
 
 static void tcp_in(unsigned megabytes)
@@ -143,7 +126,6 @@ const struct io_row net_rows[] = {
     {"UDP ping-pong", udp_messages, 1},
     {"TCP ping-pong", tcp_messages, 1},
     {"TCP out 1460 B, a MB", tcp_out_segments, 32},
-    {"TCP out no delay, a MB", tcp_out_at_once, 32},
     {"TCP out 64 KiB, a MB", tcp_out_large, 8},
     {"TCP in, a MB", tcp_in, 8},
     {0},

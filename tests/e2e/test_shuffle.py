@@ -221,12 +221,14 @@ def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
 @each_layout
 def test_gaps_come_back(boots, kernel, name):
     """
-    The size of memory, which everybody may read, tells nothing of them. By one page 6.12 differs with four processors
-    from boot to boot, also without slides.
+    The size of memory, which everybody may read, tells nothing of them. With several processors boots without slides differ
+    too, by a page or two.
     """
+    cpus = MACHINES[int(name[5:]) % len(MACHINES)][1]
     guest, other = boots(kernel, name), boots(kernel, plain(name))
     layouts = [{key: value for key, value in g.told.items() if key != "chunks"} for g in (guest, other)]
-    assert abs(int(guest.fact("memtotal_kib")) - int(other.fact("memtotal_kib"))) <= 4, layouts
+    difference = int(guest.fact("memtotal_kib")) - int(other.fact("memtotal_kib"))
+    assert abs(difference) <= (4 if cpus > 1 else 0), layouts
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
