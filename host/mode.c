@@ -87,13 +87,13 @@ void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_pla
 }
 
 unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
-		      const struct riffle_plan *plan)
+		      const struct riffle_plan *plan, const char *no_slides)
 {
-	const char *no_shuffle = plan->header->no_shuffle, *no_slides = mode_no_slides(plan->header);
+	const char *no_shuffle = plan->header->no_shuffle, *no_blocks = mode_no_slides(plan->header);
 	bool unshuffled = mode == RIFFLE_MODE_KASLR && no_shuffle[0];
 	unsigned count = 0;
 
-	if (unshuffled && !plan->block_count && !strcmp(no_shuffle, no_slides)) {
+	if (unshuffled && !plan->block_count && !strcmp(no_shuffle, no_blocks)) {
 		snprintf(text[0], MODE_REASON_BYTES,
 			 "this kernel is not shuffled, and its sections do not slide apart: %s", no_shuffle);
 		return 1;
@@ -103,6 +103,8 @@ unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bo
 	if (slide)
 		return count;
 	if (!plan->block_count)
+		snprintf(text[count++], MODE_REASON_BYTES, "this kernel's sections do not slide apart: %s", no_blocks);
+	else if (no_slides)
 		snprintf(text[count++], MODE_REASON_BYTES, "this kernel's sections do not slide apart: %s", no_slides);
 	else
 		snprintf(text[count++], MODE_REASON_BYTES,

@@ -28,11 +28,13 @@ const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mo
  */
 void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_plan *plan,
 		    const struct riffle_memory *memory, uint64_t initrd_bytes);
-/* Why "auto" did not come to more for this kernel: up to two sentences without a full stop, which `text` holds. Returns
- * their number. */
+/*
+ * Why "auto" did not come to more for this kernel: up to two sentences without a full stop, which `text` holds. Returns
+ * their number. `no_slides` is why sections that could slide do not; NULL if the guest's memory is the reason.
+ */
 #define MODE_REASON_BYTES 400
 unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
-		      const struct riffle_plan *plan);
+		      const struct riffle_plan *plan, const char *no_slides);
 /* "read-only data" …, of an enum riffle_block_kind */
 const char *block_name(uint32_t kind);
 

@@ -146,11 +146,21 @@ static double bits(uint64_t slots)
 	return slots ? log2((double)slots) : 0;
 }
 
+/* What "auto" says of a command line for which it does without slides; NULL if it has no say. */
+static const char *command_line_keeps_gaps(const struct machine *m)
+{
+	return cmdline_keeps_gaps(m->config.command_line)
+		   ? "with rodata=off on the command line it would not free the gaps, and the size of its memory would "
+		     "tell them"
+		   : NULL;
+}
+
 /* Without a requested mode, a kernel gets the strongest that it allows, and the user the reason why it is not more. */
 static void tell_why_not_more(const struct machine *m)
 {
 	char text[2][MODE_REASON_BYTES];
-	unsigned count = mode_reasons(text, m->layout.mode, m->layout.slide_count, &m->kernel.plan);
+	unsigned count =
+	    mode_reasons(text, m->layout.mode, m->layout.slide_count, &m->kernel.plan, command_line_keeps_gaps(m));
 
 	for (unsigned i = 0; i < count; i++)
 		machine_notice(m, text[i]);
@@ -187,6 +197,9 @@ void machine_announce(struct machine *m)
 			 m->kernel.plan.chunk_count, l->lazy_tables ? ", tables stale" : "");
 	if (l->automatic && m->layout.mode >= RIFFLE_MODE_KASLR && !l->replay)
 		tell_why_not_more(m);
+	else if (m->layout.slide_count && !l->replay && command_line_keeps_gaps(m))
+		machine_notice(m, "rodata=off on the command line: the kernel does not free the gaps between its "
+				  "sections, and the size of its memory tells them");
 	if (m->layout.slide_count) {
 		describe_slides(slides, sizeof slides, &m->kernel.plan);
 		status = riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);
@@ -310,6 +323,8 @@ int machine_choose_layout(struct machine *m, struct riffle_error *error)
 	if (m->config.layout.automatic && m->config.layout.mode >= RIFFLE_MODE_KASLR) {
 		mode_automatic(&m->config.layout.mode, &m->config.layout.slide, &m->kernel.plan, &m->memory,
 			       m->description.initrd_bytes);
+		if (command_line_keeps_gaps(m))
+			m->config.layout.slide = false;
 		m->layout.slide_count = m->config.layout.slide ? m->kernel.plan.block_count : 0;
 	}
 	if (m->config.layout.has_seed)

@@ -153,7 +153,7 @@ static int draw(struct emit *emit)
 static void tell_why_not_more(const struct emit *emit)
 {
 	char text[2][MODE_REASON_BYTES];
-	unsigned count = mode_reasons(text, emit->layout.mode, emit->layout.slide_count, &emit->kernel.plan);
+	unsigned count = mode_reasons(text, emit->layout.mode, emit->layout.slide_count, &emit->kernel.plan, NULL);
 
 	for (unsigned i = 0; i < count; i++)
 		fprintf(stderr, "riffle: notice: %s\n", SHOWN(text[i]));

@@ -107,26 +107,28 @@ static void test_reasons(void **state)
 	char text[2][MODE_REASON_BYTES];
 
 	(void)state;
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, true, &plan), 0);
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, false, &plan), 1);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, true, &plan, NULL), 0);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, false, &plan, NULL), 1);
 	assert_string_equal(text[0], "this kernel's sections do not slide apart: gaps of up to 20 MiB leave too little "
 				     "of the guest's memory to start in");
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, false, &plan, "it keeps the gaps"), 1);
+	assert_string_equal(text[0], "this kernel's sections do not slide apart: it keeps the gaps");
 	plan.block_count = 0;
 	strcpy(header.no_slides, "table: leads elsewhere");
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, false, &plan), 1);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_FGKASLR, false, &plan, NULL), 1);
 	assert_string_equal(text[0], "this kernel's sections do not slide apart: table: leads elsewhere");
 	strcpy(header.no_shuffle, "symbols: are missing");
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan), 2);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan, NULL), 2);
 	assert_string_equal(text[0], "this kernel is not shuffled: symbols: are missing");
 	assert_string_equal(text[1], "this kernel's sections do not slide apart: table: leads elsewhere");
 	/* the same for both */
 	header.no_slides[0] = '\0';
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan), 1);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan, NULL), 1);
 	assert_string_equal(text[0],
 			    "this kernel is not shuffled, and its sections do not slide apart: symbols: are missing");
 	/* whole, whatever the reason's length */
 	memset(header.no_shuffle, 'x', sizeof header.no_shuffle - 1);
-	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan), 1);
+	assert_int_equal(mode_reasons(text, RIFFLE_MODE_KASLR, false, &plan, NULL), 1);
 	assert_true(strlen(text[0]) > sizeof header.no_shuffle && text[0][strlen(text[0]) - 1] == 'x');
 }
 

@@ -109,11 +109,28 @@ static void too_many(void **state)
 	assert_int_equal(cmdline_reserved("mem=1G", ranges, 0), 0);
 }
 
+static void gaps_kept(void **state)
+{
+	static const char *const off[] = {"rodata=off",       "rodata=0",           "rodata=n",
+					  "quiet rodata=OFF", "rodata=No",          "rodata=fx",
+					  "rodata=dis",       "rodata=on rodata=0", "rodata=0 rodata=?"};
+	static const char *const on[] = {"",        "rodata=on", "rodata=1",  "rodata=0 rodata=Y", "xrodata=0",
+					 "rodata=", "rodata=o?", "rodata=?0", "rodata 0",          "quiet -- rodata=0"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof off / sizeof *off; i++)
+		if (!cmdline_keeps_gaps(off[i]))
+			fail_msg("\"%s\" keeps no gaps", off[i]);
+	for (size_t i = 0; i < sizeof on / sizeof *on; i++)
+		if (cmdline_keeps_gaps(on[i]))
+			fail_msg("\"%s\" keeps the gaps", on[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(words),      cmocka_unit_test(limits),   cmocka_unit_test(ranges_taken),
-	    cmocka_unit_test(exact_maps), cmocka_unit_test(too_many),
+	    cmocka_unit_test(exact_maps), cmocka_unit_test(too_many), cmocka_unit_test(gaps_kept),
 	};
 
 	return cmocka_run_group_tests_name("machine command line", tests, NULL, NULL);
