@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels whose sections slide boot without a warning, on several machines, and lose no memory; test_shuffle.py has many layouts."""
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -86,6 +87,26 @@ def test_refusal_names_the_reason(fetch_kernel, tmp_path):
     for command in (["emit", "-m", "256M", "-o", tmp_path / "elf"], ["verify"]):
         r = subprocess.run([RIFFLE, *command, "--randomize=kaslr+slide", stripped], capture_output=True, text=True, check=False)
         assert r.returncode == 1 and "cannot slide apart (relocations: are missing" in r.stderr, r.stderr
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="there is no /dev/kvm")
+@pytest.mark.parametrize("options, mode, notice", [
+    ([], "fgkaslr+slide", None),
+    (["-a", "rodata=off"], "fgkaslr", "do not slide apart: with rodata=off on the command line"),
+    (["-a", "rodata=off", "-r", "kaslr+slide"], "kaslr+slide", "rodata=off on the command line: the kernel does not free the gaps"),
+    (["-a", "rodata=off", "-r", "kaslr"], "kaslr", None)])
+def test_gaps_that_a_command_line_keeps(fetch_kernel, options, mode, notice):
+    """MemTotal would tell them."""
+    with subprocess.Popen([RIFFLE, "run", "--accept-emulation", *options, fetch_kernel("cloud-6.1")], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        told = []
+        for line in run.stderr:
+            told.append(line)
+            if line.startswith("riffle: randomize="):
+                break
+        run.kill()
+    assert told[-1].startswith(f"riffle: randomize={mode}: "), told
+    assert ("rodata" in "".join(told)) == bool(notice) and (notice or "") in "".join(told), told
 
 
 def symbols_of(out):
