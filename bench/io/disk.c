@@ -137,7 +137,7 @@ bool disk_begin(void)
 	for (int i = 0; i < 50 && disk < 0; i++) {
 		disk = open("/dev/vda", O_RDWR | O_DIRECT);
 		if (disk < 0)
-			usleep(20000);
+			pass_ms(20);
 	}
 	if (disk < 0)
 		return false;

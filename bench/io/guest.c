@@ -56,16 +56,18 @@ static bool is_wanted(const char *name)
 	return !found || sscanf(found, "io.only=%63s", word) != 1 || strstr(name, word);
 }
 
-/*
- * Causes the same exits each time, so that they cancel out. Busy instead of sleeping: a box that counts instructions
- * may lose the timer of a sleeping guest.
- */
+void pass_ms(unsigned ms)
+{
+	for (uint64_t until = now() + UINT64_C(1000000) * ms; now() < until;)
+		;
+}
+
+/* Causes the same exits each time, so that they cancel out. */
 static void mark(void)
 {
 	puts("io: mark");
 	fflush(stdout);
-	for (uint64_t until = now() + 5000000; now() < until;)
-		;
+	pass_ms(5);
 }
 
 static void measure(const struct io_row *row, unsigned n)

@@ -19,6 +19,9 @@ extern const struct io_row disk_rows[], net_rows[];
 bool disk_begin(void);
 bool net_begin(void);
 
+/* Busy instead of sleeping: a box that counts instructions may lose the timer of a sleeping guest. */
+void pass_ms(unsigned ms);
+
 __attribute__((noreturn)) void die(const char *what);
 
 /* Of the guest's network and the program at the other end of it (peer.c). */

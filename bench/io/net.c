@@ -14,6 +14,11 @@
 static int udp = -1, tcp = -1;
 static uint8_t buffer[IO_LARGE];
 
+static void set_nodelay(int on)
+{
+	setsockopt(tcp, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 static void set_up_interface(void)
 {
 	struct ifreq request = {.ifr_name = "eth0"};
@@ -33,16 +38,14 @@ static void set_up_interface(void)
 static int connect_to(int type, uint16_t port)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int fd = socket(AF_INET, type, 0), one = 1;
+	int fd = socket(AF_INET, type, 0);
 
 	inet_pton(AF_INET, IO_PEER_ADDRESS, &address.sin_addr);
 	for (int i = 0; connect(fd, (struct sockaddr *)&address, sizeof address); i++) {
 		if (i == 50)
 			die("connect");
-		usleep(100000);
+		pass_ms(100);
 	}
-	if (type == SOCK_STREAM)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	return fd;
 }
 
@@ -96,12 +99,16 @@ static void tcp_out(unsigned megabytes, size_t piece)
 	uint64_t bytes = (uint64_t)megabytes * IO_MEGABYTE;
 
 	order(IO_TAKE, bytes);
+	/* as a program has it that sets nothing; but the last segment must not wait for the other end's delayed answer
+	 */
+	set_nodelay(0);
 	while (bytes) {
 		size_t n = bytes < piece ? (size_t)bytes : piece;
 
 		send_all(buffer, n);
 		bytes -= n;
 	}
+	set_nodelay(1);
 	receive(1);
 }
 
@@ -134,11 +141,12 @@ const struct io_row net_rows[] = {
 bool net_begin(void)
 {
 	for (int i = 0; i < 25 && !if_nametoindex("eth0"); i++)
-		usleep(20000);
+		pass_ms(20);
 	if (!if_nametoindex("eth0"))
 		return false;
 	set_up_interface();
 	udp = connect_to(SOCK_DGRAM, IO_UDP_PORT);
 	tcp = connect_to(SOCK_STREAM, IO_TCP_PORT);
+	set_nodelay(1);
 	return true;
 }
