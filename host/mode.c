@@ -125,9 +125,13 @@ const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mo
 
 const char *block_name(uint32_t kind)
 {
-	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text", [RIFFLE_BLOCK_RODATA] = "read-only data",
-					    [RIFFLE_BLOCK_DATA] = "data", [RIFFLE_BLOCK_INIT] = "init",
-					    [RIFFLE_BLOCK_BSS] = "bss",   [RIFFLE_BLOCK_BRK] = "brk"};
+	static const char *const names[] = {[RIFFLE_BLOCK_TEXT] = "text",
+					    [RIFFLE_BLOCK_RODATA] = "read-only data",
+					    [RIFFLE_BLOCK_DATA] = "data",
+					    [RIFFLE_BLOCK_INIT] = "init",
+					    [RIFFLE_BLOCK_BSS] = "bss",
+					    [RIFFLE_BLOCK_BRK] = "brk",
+					    [RIFFLE_BLOCK_RODATA_END] = "end of read-only data"};
 
 	return kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "a section";
 }

@@ -26,8 +26,10 @@ void print_slides_summary(const struct riffle_plan *plan)
 	printf("%-17s %" PRIu32 " blocks, with gaps up to %.1f MiB:", "slides", plan->block_count,
 	       (double)plan->slide_max / 1048576);
 	for (uint32_t i = 1; i < plan->block_count; i++)
-		printf("%s %s %.1f bits", i > 1 ? "," : "", block_name(plan->blocks[i].kind),
-		       log2(plan->blocks[i].gaps));
+		/* a gap that complements another adds nothing */
+		if (plan->blocks[i].gaps)
+			printf("%s %s %.1f bits", i > 1 ? "," : "", block_name(plan->blocks[i].kind),
+			       log2(plan->blocks[i].gaps));
 	putchar('\n');
 }
 

@@ -54,7 +54,19 @@ static bool spread_add(struct spread *s, uint64_t count, uint32_t step)
 	return true;
 }
 
-/* The sum of the gaps after block `from` up to the one before block `to`; and of a slot, if there is more than one. */
+/*
+ * A gap that the next one complements moves its own block and no other: all that follow move by the sum of both, which
+ * is no secret.
+ */
+static bool is_own(const struct leak_limits *limits, uint32_t i)
+{
+	return i + 1 < limits->block_count && !limits->block[i + 1].gaps;
+}
+
+/*
+ * The sum of the gaps after block `from` up to the one before block `to`, without those that only move one block; and
+ * of a slot, if there is more than one.
+ */
 static bool spread_make(struct spread *s, const struct leak_limits *limits, uint32_t from, uint32_t to, uint64_t slots)
 {
 	bool ok;
@@ -65,8 +77,15 @@ static bool spread_make(struct spread *s, const struct leak_limits *limits, uint
 	s->chance[0] = 1;
 	ok = spread_add(s, slots, SLOT_PAGES);
 	for (uint32_t i = from + 1; ok && i <= to; i++)
-		ok = spread_add(s, limits->block[i].gaps, limits->block[i].align / PAGE);
+		if (limits->block[i].gaps && !is_own(limits, i))
+			ok = spread_add(s, limits->block[i].gaps, limits->block[i].align / PAGE);
 	return ok;
+}
+
+/* Adds the gap that only moves this block, if it has one. */
+static bool spread_add_own(struct spread *s, const struct leak_limits *limits, uint32_t block)
+{
+	return !is_own(limits, block) || spread_add(s, limits->block[block].gaps, limits->block[block].align / PAGE);
 }
 
 static double likeliest(const struct spread *s)
@@ -119,32 +138,94 @@ static uint64_t count_bases(const struct spread *gaps, uint64_t slots)
 
 /* --- a pointer to a block --- */
 
+/* What two addresses have in common, and what is each one's alone: a known one's, and one that is to be guessed. */
+struct addresses {
+	struct spread common, known, guessed;
+	bool even; /* what is guessed alone is drawn evenly from equal steps */
+};
+
+/* Numbers that what is common may be if the known address is one certain sum, with the chances of both together. */
+struct candidate {
+	size_t at;
+	double chance;
+};
+
+/* The chance of the likeliest address to guess, together with the known one. */
+static double best_of(const struct candidate *c, size_t count, const struct addresses *a)
+{
+	double most = 0;
+
+	/* if steps are even, a guess that cannot be raised any more begins with one of the candidates */
+	for (size_t k = 0; k < count; k++)
+		for (size_t i = 0; i < (a->even ? 1 : a->guessed.count); i++) {
+			double sum = 0;
+
+			for (size_t n = 0; n < count; n++)
+				if (c[k].at + i >= c[n].at && c[k].at + i - c[n].at < a->guessed.count)
+					sum += c[n].chance * a->guessed.chance[c[k].at + i - c[n].at];
+			most = larger(most, sum);
+		}
+	return most;
+}
+
+/* The same chance for all known addresses, where both have something of their own. */
+static bool guess_apart(double *chance, const struct addresses *a)
+{
+	size_t *at = calloc(a->common.count, sizeof *at), ats = 0, from = 0;
+	struct candidate *c = calloc(a->common.count, sizeof *c);
+	double alone = likeliest(&a->guessed);
+
+	*chance = 0;
+	for (size_t i = 0; at && c && i < a->common.count; i++)
+		if (a->common.chance[i] > 0)
+			at[ats++] = i;
+	for (size_t sum = 0; ats && sum < a->common.count + a->known.count; sum++) {
+		size_t count = 0;
+
+		while (from < ats && at[from] + a->known.count <= sum)
+			from++;
+		for (size_t i = from; i < ats && at[i] <= sum; i++) {
+			double both = a->common.chance[at[i]] * a->known.chance[sum - at[i]];
+
+			if (both > 0)
+				c[count++] = (struct candidate){at[i], both};
+		}
+		*chance += count == 1 ? c->chance * alone : best_of(c, count, a);
+	}
+	free(at);
+	free(c);
+	return ats;
+}
+
 /* The address of something in block `leaked` is known: the chance to guess that of block `place`. */
 static bool guess_block(double *chance, const struct leak_limits *limits, uint32_t leaked, uint32_t place,
 			uint64_t slots)
 {
-	struct spread guessed = {0}, between = {0};
-	bool ok = true;
+	uint32_t first = place < leaked ? place : leaked;
+	struct addresses a = {.even = place < leaked};
+	bool ok;
 
 	*chance = 1;
-	if (place > leaked) {
-		/* the gaps after the leaked block have nothing to do with its address */
-		ok = spread_make(&between, limits, leaked, place, 1);
-		if (ok)
-			*chance = likeliest(&between);
-	} else if (place < leaked) {
-		ok = spread_make(&guessed, limits, 0, place, slots) &&
-		     spread_make(&between, limits, place, leaked, 1) && guess_addend(chance, &guessed, &between);
-	}
-	free(guessed.chance);
-	free(between.chance);
+	if (place == leaked)
+		return true;
+	/* the gaps after a block have nothing to do with its address */
+	ok = spread_make(&a.common, limits, 0, first, slots) && spread_make(&a.known, limits, first, leaked, 1) &&
+	     spread_make(&a.guessed, limits, first, place, 1) && spread_add_own(&a.known, limits, leaked) &&
+	     spread_add_own(&a.guessed, limits, place);
+	if (ok && a.known.count == 1)
+		*chance = likeliest(&a.guessed);
+	else if (ok)
+		ok = a.guessed.count == 1 ? guess_addend(chance, &a.common, &a.known) : guess_apart(chance, &a);
+	free(a.common.chance);
+	free(a.known.chance);
+	free(a.guessed.chance);
 	return ok;
 }
 
 static bool guess_unaided(double *chance, const struct leak_limits *limits, uint32_t place, uint64_t slots)
 {
 	struct spread address = {0};
-	bool ok = spread_make(&address, limits, 0, place, slots);
+	bool ok = spread_make(&address, limits, 0, place, slots) && spread_add_own(&address, limits, place);
 
 	if (ok)
 		*chance = likeliest(&address);
@@ -179,7 +260,7 @@ static bool guess_by_function(double *chance, const struct leak_limits *limits, 
 	uint64_t most = (pages + SLOT_PAGES - 1) / SLOT_PAGES;
 	double *from = calloc(most + 2, sizeof *from);
 	struct spread slide = {0};
-	bool ok = from && spread_make(&slide, limits, 0, place, 1);
+	bool ok = from && spread_make(&slide, limits, 0, place, 1) && spread_add_own(&slide, limits, place);
 
 	for (uint64_t i = 1; ok && i <= most; i++)
 		from[i] = guess_from_bases(&slide, i);
@@ -249,7 +330,7 @@ static bool count_left(struct leak_left *left, const struct leak_limits *limits,
 	} else if (leak == LEAK_FUNCTION && limits->chunks) {
 		left->bases = bases_of_function(limits, slots);
 	} else {
-		ok = spread_make(&gaps, limits, 0, leaked, 1);
+		ok = spread_make(&gaps, limits, 0, leaked, 1) && spread_add_own(&gaps, limits, leaked);
 		left->bases = ok ? count_bases(&gaps, slots) : 1;
 	}
 	free(gaps.chance);

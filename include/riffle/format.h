@@ -40,8 +40,10 @@
 #define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames, compressed by riffle_header.storage */
 #define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
 #define RIFFLE_FEATURE_SLIDES 8ul      /* with SHUFFLE: the plan has the data needed to slide blocks apart */
+#define RIFFLE_FEATURE_PAIRS 16ul      /* with SLIDES: some blocks' gaps complement those of the blocks before */
 #define RIFFLE_FEATURES_KNOWN                                                                                          \
-	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES)
+	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES |     \
+	 RIFFLE_FEATURE_PAIRS)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
@@ -244,6 +246,10 @@ struct riffle_kallsyms {
  * each block but the first, as if the kernel had been linked with it: `gap` × align, with `gap` below `gaps`. A block
  * *slides* by the sum of the gaps up to its own; as none of these is finer than its own, what it holds stays aligned.
  *
+ * With RIFFLE_FEATURE_PAIRS two adjacent blocks may be a pair: the second has `gaps` 0, the same align as the first,
+ * and as its gap whatever the first's lacks of its largest. The sum of both is then the same in each load, so a kernel
+ * that keeps the memory of these gaps always keeps the same amount; and what follows may be aligned as that sum is.
+ *
  * An absolute field also changes by the slide of the block that its value leads to: as a link address, or as one minus
  * __START_KERNEL_map; a value less than 2 MiB past the image belongs to the last block. An inverse-32 field also
  * changes by minus the slide of its own block.
@@ -254,8 +260,9 @@ struct riffle_kallsyms {
 
 struct riffle_block {
 	uint32_t image_offset; /* multiple of 4096; 0 for the first */
-	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB, at most the previous block's */
-	uint32_t gaps;         /* number of different gaps; 1 for the first */
+	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB, at most the previous block's, or
+				  what a pair's sum is a multiple of */
+	uint32_t gaps;         /* number of different gaps; 1 for the first; 0 if it complements the previous block's */
 	uint32_t kind;         /* enum riffle_block_kind, for people */
 };
 
@@ -266,6 +273,7 @@ enum riffle_block_kind {
 	RIFFLE_BLOCK_INIT = 4,
 	RIFFLE_BLOCK_BSS = 5,
 	RIFFLE_BLOCK_BRK = 6,
+	RIFFLE_BLOCK_RODATA_END = 7, /* nothing but the end of read-only data, with the hole behind it */
 };
 
 /*

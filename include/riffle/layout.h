@@ -85,7 +85,8 @@ struct riffle_slots {
  * RIFFLE_MODE_FGKASLR the caller sets layout->order and order_count first; each region's chunks are permuted uniformly
  * (Fisher-Yates, with numbers from ChaCha20 under a 32-byte key drawn from `random`).
  * For slides the caller sets layout->slide_count to plan->block_count first: each block's gap is drawn uniformly and
- * independently of the others, and slots are those that fit the image with the largest gaps.
+ * independently of the others, except the second of a pair, which takes what the first lacks of its largest; and slots
+ * are those that fit the image with the largest gaps.
  * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (no slot), RANDOM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,
@@ -109,7 +110,8 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffl
 							      struct riffle_error *error);
 
 /*
- * The part of it that concerns only the slides: each gap is one that its block can have. The loads make this check too.
+ * The part of it that concerns only the slides: each gap is one that its block can have, and a pair's have their sum.
+ * The loads make this check too.
  * Errors: ARGUMENT (slide_count), FORMAT, with the block.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_slides(const struct riffle_layout *layout,

@@ -254,19 +254,26 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 	return RIFFLE_OK;
 }
 
-/* Each block's gap, and so its slide. Errors: RANDOM. */
+/* Each block's gap, and so its slide; the second gap of a pair is what the first lacks. Errors: RANDOM. */
 static int draw_slides(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_random *random,
 		       struct riffle_error *error)
 {
-	uint32_t slide = 0;
+	uint32_t slide = 0, lacks = 0;
 
 	for (uint32_t i = 0; i < plan->block_count; i++) {
+		const struct riffle_block *block = &plan->blocks[i];
 		uint64_t gap;
-		int status = riffle_random_below(&gap, plan->blocks[i].gaps, random, error);
+		int status;
 
-		if (status)
-			return status;
-		slide += (uint32_t)gap * plan->blocks[i].align;
+		if (!block->gaps) {
+			slide += lacks;
+		} else {
+			status = riffle_random_below(&gap, block->gaps, random, error);
+			if (status)
+				return status;
+			slide += (uint32_t)gap * block->align;
+			lacks = (block->gaps - 1 - (uint32_t)gap) * block->align;
+		}
 		layout->slide[i] = slide;
 	}
 	return RIFFLE_OK;
@@ -286,17 +293,22 @@ static int check_slide_count(const struct riffle_layout *layout, const struct ri
 int riffle_layout_check_slides(const struct riffle_layout *layout, const struct riffle_plan *plan,
 			       struct riffle_error *error)
 {
-	uint32_t before = 0;
+	uint32_t before = 0, lacks = 0;
 	int status = check_slide_count(layout, plan, error);
 
 	for (uint32_t i = 0; !status && i < layout->slide_count; i++) {
 		const struct riffle_block *block = &plan->blocks[i];
 		uint32_t gap = layout->slide[i] - before;
 
-		if (layout->slide[i] < before || gap % block->align || gap / block->align >= block->gaps)
+		if (layout->slide[i] >= before && !block->gaps && gap != lacks)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slide",
+						 "is not one that the slide before leaves to this block (block)", i);
+		if (layout->slide[i] < before ||
+		    (block->gaps && (gap % block->align || gap / block->align >= block->gaps)))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slide",
 						 "is not one that this block can have (block)", i);
 		before = layout->slide[i];
+		lacks = block->gaps ? (block->gaps - 1) * block->align - gap : 0;
 	}
 	return status;
 }

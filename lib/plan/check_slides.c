@@ -33,9 +33,25 @@ static int take_sections(struct riffle_plan *plan, const uint8_t *bytes, struct 
 	return RIFFLE_OK;
 }
 
+/* The second block of a pair, whose gap is what the first's lacks of its largest. */
+static int check_complement(const struct riffle_plan *plan, uint32_t i, struct riffle_error *error)
+{
+	const struct riffle_block *b = &plan->blocks[i];
+
+	if (!(plan->header->features & RIFFLE_FEATURE_PAIRS) || i < 2 || b[-1].gaps < 2)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps",
+					 "are none, and no gap before is one that they complement (block)", i);
+	if (b->align != b[-1].align)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "block align",
+					    "is not that of the gap that its own complements", b->align, b[-1].align);
+	return RIFFLE_OK;
+}
+
 static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 {
-	uint64_t most = 0;
+	uint64_t most = 0, pair = 0;
+	/* each block up to this one moves by a multiple of `step`; without the gap before it, of `before` */
+	uint32_t step = ALIGN_MAX, before = ALIGN_MAX;
 
 	if (plan->block_count < 2 || plan->block_count > RIFFLE_BLOCKS_MAX)
 		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "blocks", "are fewer than 2 or too many",
@@ -51,14 +67,28 @@ static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 		if (b->align < PAGE || b->align > ALIGN_MAX || b->align & (b->align - 1))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block align",
 						 "is no power of two from 4 KiB to 2 MiB", b->align);
+		if (!b->gaps) {
+			int status = check_complement(plan, i, error);
+
+			if (status)
+				return status;
+			/* the block itself moves by a constant sum, and so do all that follow */
+			step = before;
+			while (pair % step)
+				step /= 2;
+			continue;
+		}
 		/* a block moves by all gaps up to its own, and must keep the alignment of its contents */
-		if (i && b->align > b[-1].align)
+		if (b->align > step)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "block align",
-						    "is more than that of the block before", b->align, b[-1].align);
-		if (!b->gaps || (!i && b->gaps != 1))
-			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps",
-						 "are none, or are some before the first", b->gaps);
-		most += (uint64_t)(b->gaps - 1) * b->align;
+						    "is more than that of the block before", b->align, step);
+		if (!i && b->gaps != 1)
+			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps", "are some before the first",
+						 b->gaps);
+		before = step;
+		step = b->align;
+		pair = (uint64_t)(b->gaps - 1) * b->align;
+		most += pair;
 		if (most > RIFFLE_SLIDE_MAX)
 			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "block gaps", "are too large in all",
 						    most, RIFFLE_SLIDE_MAX);

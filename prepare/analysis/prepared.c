@@ -239,6 +239,16 @@ static void find_areas(struct plan_areas *areas, const struct encoded *shuffle)
 	riffle_plan_areas_of(areas, &plan, PLAN_AREAS_ALL);
 }
 
+static uint64_t slides_features(const struct shuffle_slides *slides)
+{
+	uint64_t features = slides->block_count ? RIFFLE_FEATURE_SLIDES : 0;
+
+	for (uint32_t i = 0; i < slides->block_count; i++)
+		if (!slides->block[i].gaps)
+			features |= RIFFLE_FEATURE_PAIRS;
+	return features;
+}
+
 static bool entry_moves(const struct riffle_image *image, const struct shuffle *shuffle)
 {
 	for (uint32_t i = 0; i < shuffle->range_count; i++)
@@ -276,7 +286,7 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 	if (shuffle)
 		draft->header.features |= RIFFLE_FEATURE_SHUFFLE |
 					  (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |
-					  (shuffle->slides.block_count ? RIFFLE_FEATURE_SLIDES : 0);
+					  slides_features(&shuffle->slides);
 	return write_file(draft, image, fd, error);
 }
 

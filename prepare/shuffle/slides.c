@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finds the blocks of a kernel that can slide apart, and every distance that leads from one to another. */
+#include <elf.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 
 #define KIB 1024u
 #define PAGE 4096u
+/* Of memory that the kernel does not free, gaps may take this much: as much in each load, so that it tells nothing. */
+#define LOST_BYTES (2 * KIB * KIB)
 
 /*
  * Where blocks begin, in the order of arch/x86/kernel/vmlinux.lds.S. The order stays, so sorted tables stay sorted. The
@@ -20,7 +23,8 @@
  * before: where the memory begins that the kernel frees, or never takes, up to the block: [_etext, __start_rodata),
  * [__end_rodata, _sdata), [__init_begin, __init_end), [__end_of_kernel_reserve, __brk_base). Whatever is at the same
  * address as the block goes with the block, so if `before` is there as well, the gap would lie before both and not come
- * back. That would show in the size of memory, which anybody in the guest can read: there is no gap then.
+ * back. That would show in the size of memory, which anybody in the guest can read: there is no gap then, except before
+ * read-only data (find_pair() below).
  * Nor is there one where a section ends at the block, because its end, to which the kernel walks it, would go with the
  * block. Of .bss, which always ends at .brk, only more is cleared.
  * freed: memory that the kernel frees as well. If it ends where the block begins, its end goes with the block, and the
@@ -28,7 +32,7 @@
  *
  * align: in .data the initial task's stack is aligned to THREAD_SIZE (16 KiB), the page table that PTI doubles to two
  * pages, as in .init; the others need pages. A block moves by the gaps of all blocks up to it, so no gap is finer than
- * those after it.
+ * those after it. Read-only data needs pages; 16 KiB are for .data.
  * gaps: 512 for 9 bits. A pointer to .bss tells what it and .init moved beyond data in units of 16 KiB, so there it
  * takes four times as many for data to keep 9 bits.
  */
@@ -80,12 +84,13 @@ static bool section_crosses(const struct work *work, uint32_t edge)
 	return false;
 }
 
-static bool section_ends(const struct work *work, uint32_t edge)
+static bool section_ends(const struct work *work, uint32_t edge, bool code_too)
 {
 	for (unsigned i = 0; i < work->image->section_count; i++) {
 		const struct image_section *section = &work->image->section[i];
 
-		if (section->address && section->bytes && section->address + section->bytes - work->link_virt == edge)
+		if (section->address && section->bytes && section->address + section->bytes - work->link_virt == edge &&
+		    (code_too || !IMAGE_IS_CODE(section->flags)))
 			return true;
 	}
 	return false;
@@ -98,9 +103,37 @@ static bool comes_back(const struct work *work, const struct edge *edge, uint32_
 	const struct work_symbol *freed = edge->freed ? work_symbol_named(work, edge->freed) : NULL;
 	const struct work_symbol *end = freed ? work_symbol_named(work, edge->freed_end) : NULL;
 
-	if (edge->kind != RIFFLE_BLOCK_BRK && section_ends(work, at))
+	if (edge->kind != RIFFLE_BLOCK_BRK && section_ends(work, at, true))
 		return false;
 	return (before && before->offset < at) || (end && end->offset == at && freed->offset < at);
+}
+
+/*
+ * In 6.12 _etext is __start_rodata. The kernel keeps a gap there: to it that is text, of which it knows only where it
+ * begins and ends. If another gap that it keeps takes the rest of LOST_BYTES, the size of memory is the same in each
+ * boot. That gap lies before __end_rodata, behind all that is in read-only data: the symbol tells the kernel where the
+ * memory begins that it frees, up to .data, and what may be called read-only.
+ *
+ * Both gaps together always move .data by LOST_BYTES, so the first one's steps are pages, which is all that the kernel
+ * needs there (mark_rodata_ro()) and the most that a section of read-only data is aligned to.
+ */
+static void find_pair(struct work *work, uint32_t data)
+{
+	struct shuffle_slides *s = &work->result->slides;
+	struct riffle_block *rodata = &s->block[s->block_count - 1];
+	const struct work_symbol *text_end = work_symbol_named(work, "_etext");
+	const struct work_symbol *end = work_symbol_named(work, "__end_rodata");
+
+	if (rodata->kind != RIFFLE_BLOCK_RODATA || rodata->gaps > 1 || !text_end ||
+	    text_end->offset != rodata->image_offset || section_ends(work, rodata->image_offset, false))
+		return;
+	if (!end || end->offset % PAGE || end->offset <= rodata->image_offset || end->offset >= data ||
+	    section_crosses(work, end->offset) || section_ends(work, end->offset, true))
+		return;
+	rodata->align = PAGE;
+	rodata->gaps = LOST_BYTES / PAGE + 1;
+	s->block[s->block_count++] =
+	    (struct riffle_block){.image_offset = end->offset, .align = PAGE, .kind = RIFFLE_BLOCK_RODATA_END};
 }
 
 int slides_find_blocks(struct work *work, struct riffle_error *error)
@@ -112,7 +145,7 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 	s->block_count = 1;
 	for (unsigned i = 0; i < EDGES; i++) {
 		const struct work_symbol *symbol = work_symbol_named(work, edges[i].symbol);
-		uint32_t last = s->block[i].image_offset, at = symbol ? symbol->offset : 0;
+		uint32_t last = s->block[s->block_count - 1].image_offset, at = symbol ? symbol->offset : 0;
 
 		if (!symbol || at % PAGE || at <= last || section_crosses(work, at)) {
 			slides_none(work, "%s is %s", edges[i].symbol,
@@ -121,6 +154,7 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 						: "not where a block begins");
 			return 0;
 		}
+		find_pair(work, at);
 		s->block[s->block_count++] =
 		    (struct riffle_block){.image_offset = at,
 					  .align = edges[i].align,

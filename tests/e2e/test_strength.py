@@ -74,9 +74,14 @@ def test_strength_of_a_stock_kernel(programs, fetch_kernel):
 
 
 def spread(blocks, first, last):
-    """How often each sum of the gaps before these blocks occurs, in pages."""
+    """
+    How often each sum of the gaps before these blocks occurs, in pages. A gap that the next one complements counts for its own
+    block alone: whatever follows is as far away in each layout.
+    """
     counts = {0: 1}
-    for block in blocks[first:last + 1]:
+    for i, block in enumerate(blocks[first:last + 1], first):
+        if not block["gaps"] or (i < last and not blocks[i + 1]["gaps"]):
+            continue
         step, sums = block["gap_align"] // 4096, {}
         for at, count in counts.items():
             for i in range(block["gaps"]):
@@ -91,7 +96,7 @@ def test_leaks_with_slides_are_those_of_the_blocks(programs, fetch_kernel, kerne
     told = json.loads(programs.riffle("inspect", "--json", "--strength", fetch_kernel(kernel)).stdout)
     strength, blocks, slots = told["strength"], told["slides"]["blocks"], told["entropy"]["virtual_slots_slid"]
     number = {block["block"]: i for i, block in enumerate(blocks)}
-    assert sum((b["gaps"] - 1) * b["gap_align"] for b in blocks) == told["slides"]["bytes_most"]
+    assert sum((b["gaps"] - 1) * b["gap_align"] for b in blocks if b["gaps"]) == told["slides"]["bytes_most"]
     assert slots == (2**30 - int(told["link_physical"], 16) - told["image_bytes"] - told["slides"]["bytes_most"]) // 2**21 + 1
     for mode in ("kaslr+slide", "fgkaslr+slide"):
         assert math.isclose(cell(strength, mode, "none")["base_bits"], math.log2(slots), abs_tol=1e-4)
@@ -101,7 +106,10 @@ def test_leaks_with_slides_are_those_of_the_blocks(programs, fetch_kernel, kerne
                 if number[later] <= number[known]:
                     continue
                 sums = spread(blocks, number[known] + 1, number[later])
-                assert math.isclose(row[f"{later}_bits"], math.log2(sum(sums.values()) / max(sums.values())), abs_tol=1e-4)
+                # where a pointer leaves two bases, at the ends of a gap of 2 MiB, a place may be likelier from both
+                paired = number["data"] > number["read_only_data"] + 1
+                within = 0.01 if paired and pointer == "read_only_data" else 1e-4
+                assert math.isclose(row[f"{later}_bits"], math.log2(sum(sums.values()) / max(sums.values())), abs_tol=within)
             # the text base: each sum of gaps that fits the low bits is as likely as it is often
             sums = spread(blocks, 1, number[known])
             best, bases = {}, {}
@@ -114,10 +122,9 @@ def test_leaks_with_slides_are_those_of_the_blocks(programs, fetch_kernel, kerne
                 assert strength["fixed"][mode][{"fixed_code": "from_text_base"}.get(pointer, f"from_{pointer}")]["bases"] == max(bases.values())
     # 9 bits between text and each other block, and between data, .bss and read-only data
     wide = cell(strength, "fgkaslr+slide", "fixed_code")
-    assert wide["data_bits"] > 8.95 and wide["bss_bits"] > 8.95
+    assert wide["data_bits"] > 8.95 and wide["bss_bits"] > 8.95 and wide["read_only_data_bits"] > 8.95
     assert cell(strength, "fgkaslr+slide", "data")["bss_bits"] > 8.95 and cell(strength, "fgkaslr+slide", "bss")["data_bits"] > 8.95
-    if kernel == "cloud-6.1":
-        assert wide["read_only_data_bits"] > 8.95 and cell(strength, "fgkaslr+slide", "data")["read_only_data_bits"] > 8.95
+    assert cell(strength, "fgkaslr+slide", "data")["read_only_data_bits"] > 8.95
 
 
 def test_no_slides_in_too_little_memory(programs, fetch_kernel):

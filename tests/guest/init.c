@@ -220,11 +220,28 @@ static void say_cpus(void)
 	say_number("cpus=", cpus);
 }
 
-/* Prints the first few warnings in the kernel's log, and their number. */
-static void say_warnings(void)
+/* The hash tables of the file system, which are taken from memory before MemTotal is counted, by their lines in the
+ * log. */
+static uint64_t early_hash_bytes(const char *line)
+{
+	const char *s = find(line, "Dentry cache hash table entries:");
+	uint64_t bytes = 0;
+
+	if (!s)
+		s = find(line, "Inode-cache hash table entries:");
+	s = s ? find(s, "(order: ") : NULL;
+	s = s ? find(s, ", ") : NULL;
+	for (s = s ? s + 2 : ""; *s >= '0' && *s <= '9'; s++)
+		bytes = bytes * 10 + (uint64_t)(*s - '0');
+	return bytes;
+}
+
+/* Prints the first few warnings in the kernel's log, and their number; and the size of the tables above. */
+static void say_log(void)
 {
 	static const char *const signs[] = {"WARNING:", "BUG:", "Call Trace", "Oops:", "general protection", "UBSAN:"};
 	unsigned warnings = 0;
+	uint64_t tables = 0;
 	long n = SYS(NR_syslog, 3 /* READ_ALL */, text, sizeof text - 1);
 	text[n < 0 ? 0 : n] = '\0';
 	for (char *s = text, *next; *s; s = next) {
@@ -232,6 +249,7 @@ static void say_warnings(void)
 			;
 		if (*next)
 			*next++ = '\0';
+		tables += early_hash_bytes(s);
 		for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
 			if (!find(s, signs[i]) || find(s, "hw-vuln")) /* those concern the processor */
 				continue;
@@ -249,6 +267,7 @@ static void say_warnings(void)
 	else
 		put_dec(warnings);
 	end();
+	say_number("early_hash_kib=", tables >> 10);
 }
 
 /* ---- modules and programs of the initramfs ---- */
@@ -479,7 +498,7 @@ __attribute__((used)) _Noreturn static void guest_main(void)
 	say_memory();
 	say_file("clocksource=", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
 	say_file("cmdline=", "/proc/cmdline");
-	say_warnings();
+	say_log();
 
 	read_file("/proc/cmdline", commands, sizeof commands);
 	char *todo = (char *)find(commands, "riffle.do=");

@@ -83,7 +83,11 @@ static void slide_most(struct riffle_layout *layout, const struct riffle_plan *p
 	uint32_t slide = 0;
 
 	for (uint32_t i = 0; i < plan->block_count; i++)
-		layout->slide[i] = slide += (plan->blocks[i].gaps - 1) * plan->blocks[i].align;
+		/* a gap that complements the largest is none */
+		if (plan->blocks[i].gaps)
+			layout->slide[i] = slide += (plan->blocks[i].gaps - 1) * plan->blocks[i].align;
+		else
+			layout->slide[i] = slide;
 }
 
 /*

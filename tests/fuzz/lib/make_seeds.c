@@ -21,9 +21,9 @@ static void save(const char *directory, const char *name, const struct builder *
 }
 
 /* Blocks in a kernel, with every distance in its code that leads from one to another. */
-static void add_blocks(struct shuffled_kernel *k)
+static void add_blocks(struct shuffled_kernel *k, bool paired)
 {
-	static const struct riffle_block blocks[] = {
+	struct riffle_block blocks[] = {
 	    {.align = 2 << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT},
 	    {.image_offset = 0x301000, .align = 16384, .gaps = 64, .kind = RIFFLE_BLOCK_RODATA},
 	    {.image_offset = 0x3ff000, .align = 4096, .gaps = 256, .kind = RIFFLE_BLOCK_DATA},
@@ -42,6 +42,11 @@ static void add_blocks(struct shuffled_kernel *k)
 	static uint8_t target[SK_REFS_MAX];
 	uint32_t count = 0;
 
+	if (paired) {
+		blocks[1].align = 4096;
+		blocks[2].gaps = 0;
+		k->b.header.features |= RIFFLE_FEATURE_PAIRS;
+	}
 	for (uint32_t i = 0; i < k->refs; i++) {
 		uint32_t from = 3, to = 3;
 
@@ -89,7 +94,7 @@ int main(int argc, char **argv)
 
 		snprintf(name, sizeof name, "shuffle-%zu", i);
 		save(argv[1], name, &k->b);
-		add_blocks(k);
+		add_blocks(k, i == 1);
 		snprintf(name, sizeof name, "slides-%zu", i);
 		save(argv[1], name, &k->b);
 		sk_free(k);

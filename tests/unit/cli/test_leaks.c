@@ -190,6 +190,27 @@ static const struct riffle_block small_blocks[BLOCKS] = {
     [DATA] = {8 * MIB, 512 * KIB, 6, RIFFLE_BLOCK_DATA}, [INIT] = {12 * MIB, 8 * KIB, 4, RIFFLE_BLOCK_INIT},
     [BSS] = {16 * MIB, 4 * KIB, 8, RIFFLE_BLOCK_BSS},    [BRK] = {20 * MIB, 4 * KIB, 3, RIFFLE_BLOCK_BRK},
 };
+/* The gap before read-only data moves nothing else: another, before a block that is nothing to attackers, complements
+ * it. */
+static const struct riffle_block paired_blocks[BLOCKS + 1] = {
+    {0, 2 * MIB, 1, RIFFLE_BLOCK_TEXT},
+    {4 * MIB, 256 * KIB, 9, RIFFLE_BLOCK_RODATA},
+    {6 * MIB, 256 * KIB, 0, RIFFLE_BLOCK_RODATA_END},
+    {8 * MIB, 512 * KIB, 6, RIFFLE_BLOCK_DATA},
+    {12 * MIB, 8 * KIB, 4, RIFFLE_BLOCK_INIT},
+    {16 * MIB, 4 * KIB, 8, RIFFLE_BLOCK_BSS},
+    {20 * MIB, 4 * KIB, 3, RIFFLE_BLOCK_BRK},
+};
+/* The same where the sum is no multiple of a slot, and so a pointer to read-only data leaves more bases. */
+static const struct riffle_block wide_pair[BLOCKS + 1] = {
+    {0, 2 * MIB, 1, RIFFLE_BLOCK_TEXT},
+    {4 * MIB, 512 * KIB, 12, RIFFLE_BLOCK_RODATA},
+    {6 * MIB, 512 * KIB, 0, RIFFLE_BLOCK_RODATA_END},
+    {8 * MIB, 512 * KIB, 6, RIFFLE_BLOCK_DATA},
+    {12 * MIB, 8 * KIB, 4, RIFFLE_BLOCK_INIT},
+    {16 * MIB, 4 * KIB, 8, RIFFLE_BLOCK_BSS},
+    {20 * MIB, 4 * KIB, 3, RIFFLE_BLOCK_BRK},
+};
 /* Fewer gaps, for more places of a function. */
 static const struct riffle_block smaller_blocks[BLOCKS] = {
     [TEXT] = {0, 2 * MIB, 1, RIFFLE_BLOCK_TEXT},         [RODATA] = {4 * MIB, 512 * KIB, 5, RIFFLE_BLOCK_RODATA},
@@ -248,6 +269,55 @@ static void test_all_layouts_of_a_small_kernel(void **state)
 	compare(&all, &small_limits, LEAK_MODE_KASLR_SLIDE, LEAK_FUNCTION,
 		1e-9); /* not shuffled: known with the base */
 	free(all.sample);
+}
+
+/* Read-only data by itself, everything else as far from text as by all the other gaps. */
+static struct samples all_of_pair(const struct riffle_block *paired, uint32_t places)
+{
+	const struct riffle_block *rodata = &paired[RODATA];
+	struct samples before = all_layouts(places),
+		       all = {calloc((size_t)before.count * rodata->gaps * paired[RODATA + 2].gaps, sizeof *all.sample),
+			      0};
+
+	for (uint32_t i = 0; i < before.count; i++)
+		for (uint32_t gap = 0; gap < rodata->gaps; gap++)
+			for (uint32_t data = 0; data < paired[RODATA + 2].gaps; data++) {
+				struct sample *s = &all.sample[all.count++];
+
+				*s = before.sample[i];
+				s->block[RODATA] = s->block[TEXT] + gap * rodata->align;
+				s->block[DATA] = s->block[TEXT] + (rodata->gaps - 1) * rodata->align +
+						 data * paired[RODATA + 2].align;
+			}
+	free(before.sample);
+	return all;
+}
+
+static void test_a_pair_moves_one_block(void **state)
+{
+	static const struct riffle_block *const paired[] = {paired_blocks, wide_pair};
+
+	(void)state;
+	for (unsigned p = 0; p < 2; p++) {
+		struct samples all = all_of_pair(paired[p], 1);
+		struct leak_limits limits = small_limits;
+
+		limits.block = paired[p];
+		limits.block_count = BLOCKS + 1;
+		for (unsigned i = INIT; i < BLOCKS; i++)
+			all = with_gaps(all, small_blocks, i);
+		for (unsigned leak = LEAK_NONE; leak < LEAK_READS; leak++)
+			compare(&all, &limits, LEAK_MODE_KASLR_SLIDE, leak, 1e-9);
+		free(all.sample);
+		all = all_of_pair(paired[p], SMALL_PAGES);
+		/* blocks that there are not count as text */
+		for (uint32_t i = 0; i < all.count; i++)
+			for (unsigned b = INIT; b < BLOCKS; b++)
+				all.sample[i].block[b] = all.sample[i].block[TEXT];
+		limits.block_count = RODATA + 3;
+		compare(&all, &limits, LEAK_MODE_FGKASLR_SLIDE, LEAK_FUNCTION, 1e-9);
+		free(all.sample);
+	}
 }
 
 static void test_a_function_leaks(void **state)
@@ -394,6 +464,7 @@ int main(void)
 	    cmocka_unit_test(test_shuffled),
 	    cmocka_unit_test(test_all_layouts_of_a_small_kernel),
 	    cmocka_unit_test(test_a_function_leaks),
+	    cmocka_unit_test(test_a_pair_moves_one_block),
 	    cmocka_unit_test(test_guesses_are_right_as_often),
 	};
 

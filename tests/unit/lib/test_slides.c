@@ -180,6 +180,29 @@ static struct slid *make(const struct sk_shape *shape)
 	return s;
 }
 
+/* The gaps before the second and the third block are a pair, whose sum leaves the last one to begin on 2 MiB. */
+#define PAIR_GAPS 513u
+#define PAIR_BYTES ((PAIR_GAPS - 1) * 4096)
+
+static void pair_up(struct slid *s)
+{
+	s->k->b.header.features |= RIFFLE_FEATURE_PAIRS;
+	s->block[1].align = s->block[2].align = 4096;
+	s->block[1].gaps = PAIR_GAPS;
+	s->block[2].gaps = 0;
+	s->block[3].align = 2 << 20;
+	s->block[3].gaps = 9;
+}
+
+static struct slid *make_paired(const struct sk_shape *shape)
+{
+	struct slid *s = make(shape);
+
+	pair_up(s);
+	builder_seal(&s->k->b);
+	return s;
+}
+
 static void end(struct slid *s)
 {
 	sk_free(s->k);
@@ -368,7 +391,7 @@ static void loads_to_the_byte(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 		for (unsigned seed = 0; seed < 6; seed++) {
-			struct slid *s = make(&shapes[i]);
+			struct slid *s = seed == 3 || seed == 4 ? make_paired(&shapes[i]) : make(&shapes[i]);
 			struct riffle_layout unslid;
 			uint8_t *expected, *plain, *found;
 			uint64_t span;
@@ -538,6 +561,97 @@ static void gaps_are_uniform_and_independent(void **state)
 	end(s);
 }
 
+/* The first gap of a pair is as random as any other; the second is all that it lacks, and the last block stays aligned.
+ */
+static void pairs_have_one_sum(void **state)
+{
+	enum { FIRST, LAST, VIRTUAL, PHYSICAL, DRAWN };
+	struct slid *s = make_paired(&shapes[0]);
+	struct riffle_ram ram = {0, 256 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint8_t key[32] = {78};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	struct riffle_slots slots;
+	uint32_t single[DRAWN][PAIR_GAPS] = {{0}}, both[DRAWN][DRAWN][PARTS * PARTS] = {{{0}}};
+
+	(void)state;
+	print_message("seed %u\n", key[0]);
+	assert_int_equal(check(s, &plan, &error), 0);
+	assert_int_equal(plan.slide_max, PAIR_BYTES + 16 * MIB);
+	riffle_random_from_seed(&random, &seeded, key);
+	assert_int_equal(riffle_layout_slots_slid(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
+	const uint32_t range[DRAWN] = {PAIR_GAPS, 9, (uint32_t)slots.virtual_, (uint32_t)slots.physical};
+	for (uint32_t i = 0; i < DRAWS; i++) {
+		struct riffle_layout l = {.slide_count = BLOCKS};
+		uint32_t drawn[DRAWN];
+
+		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
+		assert_int_equal(l.slide[0], 0);
+		assert_int_equal(l.slide[1] % 4096, 0);
+		assert_int_equal(l.slide[2], PAIR_BYTES);
+		assert_int_equal(l.slide[3] % (2 * MIB), 0);
+		drawn[FIRST] = l.slide[1] / 4096;
+		drawn[LAST] = (uint32_t)((l.slide[3] - PAIR_BYTES) / (2 * MIB));
+		drawn[VIRTUAL] = (uint32_t)((l.virtual_base - LINK) / RIFFLE_SLOT_BYTES);
+		drawn[PHYSICAL] = (uint32_t)((l.physical_base - plan.header->link_phys) / RIFFLE_SLOT_BYTES);
+		for (unsigned d = 0; d < DRAWN; d++) {
+			assert_true(drawn[d] < range[d]);
+			single[d][drawn[d]]++;
+			for (unsigned e = 0; e < d; e++)
+				both[d][e][drawn[d] * PARTS / range[d] * PARTS + drawn[e] * PARTS / range[e]]++;
+		}
+	}
+	for (unsigned d = 0; d < DRAWN; d++) {
+		assert_true(chi_square_p(single[d], range[d], DRAWS) > 1e-4);
+		/* nine gaps do not fall into equal parts */
+		for (unsigned e = 0; e < d && d != LAST; e++)
+			assert_true(e == LAST || independence_p(both[d][e], DRAWS) > 1e-4);
+	}
+	end(s);
+}
+
+/* As a layout file may bring them. */
+static void a_pair_with_another_sum_is_refused(void **state)
+{
+	static const uint32_t wrong[][3] = {
+	    {0, 0, 2 << 20},                                /* none */
+	    {4096, 4096, 2 << 20},                          /* the second is missing */
+	    {4096, PAIR_BYTES - 4096, 2 << 20},             /* too little */
+	    {4096, PAIR_BYTES + 4096, 4 << 20},             /* too much */
+	    {PAIR_BYTES, PAIR_BYTES + 4096, 4 << 20},       /* the first is all */
+	    {PAIR_BYTES + 4096, PAIR_BYTES, 4 << 20},       /* the first is more than all */
+	    {PAIR_BYTES + 4096, PAIR_BYTES + 4096, 4 << 20} /* the same, with none that is less */
+	};
+	static const uint32_t right[][3] = {
+	    {0, PAIR_BYTES, PAIR_BYTES},
+	    {4096, PAIR_BYTES, PAIR_BYTES + (2 << 20)},
+	    {PAIR_BYTES, PAIR_BYTES, PAIR_BYTES},
+	};
+	struct slid *s = make_paired(&shapes[0]);
+	struct riffle_ram ram = {0, RAM, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_error error;
+	struct riffle_plan plan;
+
+	(void)state;
+	assert_int_equal(check(s, &plan, &error), 0);
+	draw(s, RIFFLE_MODE_KASLR, 4);
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		memcpy(s->layout.slide + 1, wrong[i], sizeof wrong[i]);
+		if (riffle_layout_check(&s->layout, &plan, &memory, &error) != RIFFLE_ERR_FORMAT)
+			fail_msg("%zu", i);
+		assert_string_equal(error.field, "slide");
+	}
+	for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
+		memcpy(s->layout.slide + 1, right[i], sizeof right[i]);
+		assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), 0);
+	}
+	end(s);
+}
+
 static void wrong_slides_are_refused(void **state)
 {
 	struct slid *s = make(&shapes[0]);
@@ -626,6 +740,15 @@ LIE(lie_last_coarser, s->block[3].align = 32768)
 LIE(lie_still_coarser, s->block[3].align = 32768; s->block[3].gaps = 1)
 LIE(lie_first_finer, s->block[0].align = 32768)
 LIE(lie_no_gaps, s->block[2].gaps = 0)
+LIE(lie_unpaired, pair_up(s); s->k->b.header.features &= ~RIFFLE_FEATURE_PAIRS)
+LIE(lie_pair_first, pair_up(s); s->block[1].gaps = 0)
+LIE(lie_pair_text, pair_up(s); s->block[0].gaps = 0)
+LIE(lie_pair_still, pair_up(s); s->block[1].gaps = 1)
+LIE(lie_pair_of_pair, pair_up(s); s->block[3].gaps = 0)
+LIE(lie_pair_align, pair_up(s); s->block[2].align = 8192)
+LIE(lie_pair_sum, pair_up(s); s->block[1].gaps = 512)
+LIE(lie_pair_large, pair_up(s); s->block[1].gaps = 16384 + 2)
+LIE(lie_pairs_alone, s->k->b.header.features = RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_PAIRS)
 LIE(lie_first_gaps, s->block[0].gaps = 2)
 LIE(lie_large, s->block[1].gaps = 864; s->block[3].gaps = 534)
 LIE(lie_wrap, s->block[3].gaps = UINT32_MAX)
@@ -688,8 +811,25 @@ static const struct lie lies[] = {
      "block align: is more than that of the block before (found 32768, expected 16384)"},
     {"gaps coarser than the base's", lie_first_finer,
      "block align: is more than that of the block before (found 0x10000, expected 32768)"},
-    {"no gaps", lie_no_gaps, "block gaps: are none, or are some before the first (found 0)"},
-    {"gaps before the first", lie_first_gaps, "block gaps: are none, or are some before the first (found 2)"},
+    {"no gaps", lie_no_gaps, "block gaps: are none, and no gap before is one that they complement (block) (found 2)"},
+    {"a pair that the features deny", lie_unpaired,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 2)"},
+    {"a complement of the gap before text", lie_pair_first,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 1)"},
+    {"a complement before text", lie_pair_text,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 0)"},
+    {"a complement of no gap", lie_pair_still,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 2)"},
+    {"a complement of a complement", lie_pair_of_pair,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 3)"},
+    {"a pair of two alignments", lie_pair_align,
+     "block align: is not that of the gap that its own complements (found 8192, expected 4096)"},
+    {"a block that needs more than the sum of a pair gives", lie_pair_sum,
+     "block align: is more than that of the block before (found 0x200000, expected 4096)"},
+    {"a pair that is too large", lie_pair_large,
+     "block gaps: are too large in all (found 0x4001000, expected 0x4000000)"},
+    {"pairs without slides", lie_pairs_alone, "features: have pairs of gaps without slides (found 17)"},
+    {"gaps before the first", lie_first_gaps, "block gaps: are some before the first (found 2)"},
     {"gaps too large in all", lie_large, "block gaps: are too large in all (found 0x4001000, expected 0x4000000)"},
     {"gaps that wrap", lie_wrap, "block gaps: are too large in all (found 0x100000bea000, expected 0x4000000)"},
     {"unsorted fields", lie_cross_order, "cross32: list is not strictly ascending (found 1)"},
@@ -796,6 +936,11 @@ LIE(limit_align, s->block[1].align = s->block[2].align = s->block[3].align = 327
 LIE(limit_pages, s->block[1].align = s->block[2].align = s->block[3].align = 4096)
 LIE(limit_coarse, s->block[1].align = 2 << 20; s->block[1].gaps = 3)
 LIE(limit_still, s->block[1].gaps = s->block[2].gaps = s->block[3].gaps = 1)
+LIE(limit_pair, pair_up(s))
+LIE(limit_pair_half, pair_up(s); s->block[1].gaps = 257; s->block[3].align = 1 << 20)
+LIE(limit_pair_coarse, pair_up(s); s->block[1].align = s->block[2].align = 64 << 10; s->block[1].gaps = 33)
+LIE(limit_pair_large, pair_up(s); s->block[1].gaps = 16384 + 1; s->block[3].gaps = 1)
+LIE(limit_pair_unused, s->k->b.header.features |= RIFFLE_FEATURE_PAIRS)
 LIE(limit_kind, s->block[1].kind = s->block[3].kind = UINT32_MAX)
 LIE(limit_table, s->table[0].image_offset = 0x3ff000 - 4; s->table[0].entries = 1; s->table[0].stride = 4096)
 LIE(limit_cross, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 4)
@@ -809,6 +954,11 @@ static void limits_are_accepted(void **state)
 	    {"pages", limit_pages, NULL},
 	    {"the largest alignment", limit_coarse, NULL},
 	    {"no gaps anywhere", limit_still, NULL},
+	    {"a pair, and after it the largest alignment", limit_pair, NULL},
+	    {"the alignment of a pair's sum", limit_pair_half, NULL},
+	    {"a pair with another alignment", limit_pair_coarse, NULL},
+	    {"a pair of 64 MiB", limit_pair_large, NULL},
+	    {"pairs that might be", limit_pair_unused, NULL},
 	    {"kinds that nobody knows", limit_kind, NULL},
 	    {"a table up to an edge, with the longest stride", limit_table, NULL},
 	    {"the last field of all", limit_cross, NULL},
@@ -836,6 +986,7 @@ int main(void)
 	    cmocka_unit_test(entry_goes_with_its_block), cmocka_unit_test(gaps_are_uniform_and_independent),
 	    cmocka_unit_test(wrong_slides_are_refused),  cmocka_unit_test(every_lie_is_refused),
 	    cmocka_unit_test(every_section_is_checked),  cmocka_unit_test(limits_are_accepted),
+	    cmocka_unit_test(pairs_have_one_sum),        cmocka_unit_test(a_pair_with_another_sum_is_refused),
 	};
 	return cmocka_run_group_tests_name("slides", tests, NULL, NULL);
 }

@@ -31,11 +31,26 @@ static const struct place places[] = {
 };
 #define PLACES (sizeof places / sizeof *places)
 
+/* The same of 6.12, where .text is filled up to read-only data. */
+static const struct place filled[PLACES] = {
+    {"_etext", 0x3000},
+    {"__start_rodata", 0x3000},
+    {"__end_rodata", 0x4000},
+    {"_sdata", 0x5000},
+    {"__init_begin", 0x5800},
+    {"_sinittext", 0x6000},
+    {"__init_end", 0x7000},
+    {"__start_bss_decrypted_unused", 0x7800},
+    {"__end_bss_decrypted", 0x8000},
+    {"__end_of_kernel_reserve", 0x8000},
+    {"__brk_base", 0x8000},
+};
+
 /*
  * A kernel with one of these symbols at another offset, or without it if that is 0; and with a section of a page that
  * ends there, unless it is 0.
  */
-static struct builder *kernel(const struct place *other, uint32_t end)
+static struct builder *kernel_of(const struct place *all, const struct place *other, uint32_t end)
 {
 	struct builder *b = build(0x3000);
 
@@ -43,12 +58,17 @@ static struct builder *kernel(const struct place *other, uint32_t end)
 	if (end)
 		set_section(b, ".table", end - 0x800, 0x800, SHF_ALLOC);
 	for (size_t i = 0; i < PLACES; i++) {
-		bool changed = other && !strcmp(other->symbol, places[i].symbol);
+		bool changed = other && !strcmp(other->symbol, all[i].symbol);
 
 		if (!changed || other->offset)
-			add_symbol(b, changed ? other->offset : places[i].offset, places[i].symbol);
+			add_symbol(b, changed ? other->offset : all[i].offset, all[i].symbol);
 	}
 	return b;
+}
+
+static struct builder *kernel(const struct place *other, uint32_t end)
+{
+	return kernel_of(places, other, end);
 }
 
 static void gaps_come_back_or_are_none(void **state)
@@ -91,6 +111,55 @@ static void gaps_come_back_or_are_none(void **state)
 	}
 }
 
+/*
+ * Where text ends as read-only data begins, the kernel keeps the gap: there is one if another that it keeps can take
+ * the rest, at the end of read-only data.
+ */
+static void kept_gaps_are_a_pair(void **state)
+{
+	static const struct {
+		struct place other;
+		uint32_t end;
+		bool paired;
+	} cases[] = {
+	    {{"_text", 0}, 0, true},
+	    {{"_text", 0}, 0x3800, true},
+	    {{"_text", 0}, 0x5000, true},        /* of .data's gap alone */
+	    {{"__init_begin", 0x6000}, 0, true}, /* another gap that there is not */
+	    {{"_etext", 0}, 0, false},
+	    {{"_etext", 0x2800}, 0, false}, /* that gap comes back, but a section ends there */
+	    {{"_text", 0}, 0x3000, false},  /* a table that ends with text */
+	    {{"_text", 0}, 0x4000, false},  /* one at the end of read-only data */
+	    {{"_text", 0}, 0x4400, false},  /* one across it */
+	    {{"__end_rodata", 0}, 0, false},
+	    {{"__end_rodata", 0x3000}, 0, false}, /* nothing in it */
+	    {{"__end_rodata", 0x3800}, 0, false}, /* not on a page */
+	    {{"__end_rodata", 0x5000}, 0, false}, /* nothing behind it that is freed */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct builder *b = kernel_of(filled, &cases[i].other, cases[i].end);
+		const struct riffle_block *block = b->result.slides.block;
+
+		assert_int_equal(slides_find_blocks(&b->work, &b->error), 0);
+		assert_string_equal(b->result.slides.none, "");
+		if (b->result.slides.block_count != BLOCKS + 1 + cases[i].paired ||
+		    block[1].gaps != (cases[i].paired ? 513u : 1u))
+			fail_msg("%s at %x, %x: %u blocks, the second with %u gaps", cases[i].other.symbol,
+				 cases[i].other.offset, cases[i].end, b->result.slides.block_count, block[1].gaps);
+		if (cases[i].paired) {
+			assert_int_equal(block[1].align, 4096);
+			assert_int_equal(block[2].image_offset, 0x4000);
+			assert_int_equal(block[2].align, 4096);
+			assert_int_equal(block[2].gaps, 0);
+			assert_int_equal(block[2].kind, RIFFLE_BLOCK_RODATA_END);
+			assert_int_equal(block[3].image_offset, 0x5000);
+		}
+		tear_down(b);
+	}
+}
+
 /* An address is at most the end rounded up to a huge page; one farther out has no block, and the kernel no slides. */
 static void addresses_past_the_end(void **state)
 {
@@ -129,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(gaps_come_back_or_are_none),
+	    cmocka_unit_test(kept_gaps_are_a_pair),
 	    cmocka_unit_test(addresses_past_the_end),
 	};
 	return cmocka_run_group_tests_name("slide-blocks", tests, NULL, NULL);
