@@ -41,9 +41,10 @@
 #define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
 #define RIFFLE_FEATURE_SLIDES 8ul      /* with SHUFFLE: the plan has the data needed to slide blocks apart */
 #define RIFFLE_FEATURE_PAIRS 16ul      /* with SLIDES: some blocks' gaps complement those of the blocks before */
+#define RIFFLE_FEATURE_PAGED 32ul      /* with SHUFFLE: one chunk starts at a multiple of 4096 in each order */
 #define RIFFLE_FEATURES_KNOWN                                                                                          \
 	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES |     \
-	 RIFFLE_FEATURE_PAIRS)
+	 RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_PAGED)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
@@ -148,7 +149,11 @@ struct riffle_frame {
  * Shuffling. A region is a run of chunks without gaps. Its chunks are permuted within it; because every chunk starts on
  * a multiple of 16 and ends where the next one starts, any order fits. A chunk number for something that does not move
  * is the number of chunks (one past the last).
+ *
+ * With RIFFLE_FEATURE_PAGED one chunk, which starts at a multiple of 4096 as linked, does so in each order: the kernel
+ * copies it, and maps the page of its address to the copy, as kexec does with relocate_kernel up to 6.13.
  */
+#define RIFFLE_PAGE_BYTES 4096u
 #define RIFFLE_CHUNKS_MAX 65535u
 #define RIFFLE_CHUNK_BYTES_MAX 65536u
 #define RIFFLE_CHUNK_ALIGN 16u
@@ -338,7 +343,8 @@ struct riffle_header {
 	char no_shuffle[256];       /* without RIFFLE_FEATURE_SHUFFLE: the reason; NUL-terminated, may be empty */
 	uint64_t plan_stored_bytes; /* the plan's size in the file with RIFFLE_FEATURE_COMPRESSED, otherwise 0 */
 	char no_slides[256];        /* without RIFFLE_FEATURE_SLIDES: the reason; NUL-terminated, may be empty */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x650];
+	uint32_t paged_chunk;       /* with RIFFLE_FEATURE_PAGED the chunk that the kernel maps by page; otherwise 0 */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x654];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

@@ -209,11 +209,83 @@ static int check_order_room(const struct riffle_layout *layout, const struct rif
 	return RIFFLE_OK;
 }
 
+#define PLACES_MAX 512u
+#define PAGED_TRIES 256u
+
+/* The region that has the plan's paged chunk; NULL if there is none. */
+static const struct riffle_region *paged_region(const struct riffle_plan *plan)
+{
+	const struct riffle_region *r = plan->regions;
+
+	if (!(plan->header->features & RIFFLE_FEATURE_PAGED))
+		return NULL;
+	while (plan->header->paged_chunk - r->first_chunk >= r->chunk_count)
+		r++;
+	return r;
+}
+
+/* Places in an order of other chunks at which something starts at a page: at most the first PLACES_MAX of them. */
+static uint32_t find_paged_places(uint16_t place[PLACES_MAX], const struct riffle_plan *plan,
+				  const struct riffle_region *r, const uint16_t *others)
+{
+	uint32_t at = r->image_offset, count = 0;
+
+	for (uint32_t k = 0; k < r->chunk_count && count < PLACES_MAX; k++) {
+		if (at % RIFFLE_PAGE_BYTES == 0)
+			place[count++] = (uint16_t)k;
+		if (k + 1 < r->chunk_count)
+			at += riffle_chunk_bytes(&plan->chunks[others[k]]);
+	}
+	return count;
+}
+
+/*
+ * Moves the paged chunk in an order that is drawn to one of the places where it starts at a page, each as likely: one
+ * in 256 of all. An order without such a place, of a region with few chunks, is drawn again; if chance does not give
+ * one, that region stays as linked.
+ */
+static int place_paged(struct riffle_layout *layout, const struct riffle_plan *plan, const uint8_t key[32],
+		       uint64_t *counter, const struct riffle_random *random, struct riffle_error *error)
+{
+	const struct riffle_region *r = paged_region(plan);
+	uint16_t *order = layout->order + (r ? r->first_chunk : 0), place[PLACES_MAX];
+
+	if (!r)
+		return RIFFLE_OK;
+	for (uint32_t i = 0; i < PAGED_TRIES; i++) {
+		uint32_t k = 0, count, last = r->chunk_count - 1;
+		uint64_t drawn;
+		int status;
+
+		while (order[k] != plan->header->paged_chunk)
+			k++;
+		for (; k < last; k++)
+			order[k] = order[k + 1];
+		count = find_paged_places(place, plan, r, order);
+		if (!count) {
+			order[last] = (uint16_t)plan->header->paged_chunk;
+			riffle_permute(order, r->chunk_count, key, counter);
+			continue;
+		}
+		status = riffle_random_below(&drawn, count, random, error);
+		if (status)
+			return status;
+		for (k = last; k > place[drawn]; k--)
+			order[k] = order[k - 1];
+		order[k] = (uint16_t)plan->header->paged_chunk;
+		return RIFFLE_OK;
+	}
+	for (uint32_t k = 0; k < r->chunk_count; k++)
+		order[k] = (uint16_t)(r->first_chunk + k);
+	return RIFFLE_OK;
+}
+
 static int draw_order(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_random *random,
 		      struct riffle_error *error)
 {
 	uint64_t counter = 0;
 	uint8_t key[32];
+	int status;
 
 #ifndef RIFFLE_FREESTANDING
 	if (!random)
@@ -228,11 +300,24 @@ static int draw_order(struct riffle_layout *layout, const struct riffle_plan *pl
 	for (uint32_t i = 0; i < plan->region_count; i++)
 		riffle_permute(layout->order + plan->regions[i].first_chunk, plan->regions[i].chunk_count, key,
 			       &counter);
+	status = place_paged(layout, plan, key, &counter, random, error);
 	riffle_wipe(key, sizeof key);
-	return RIFFLE_OK;
+	return status;
 }
 
-/* Each region's positions hold each of its chunks once. */
+static int check_paged(const struct riffle_layout *layout, const struct riffle_plan *plan, struct riffle_error *error)
+{
+	const struct riffle_region *r = paged_region(plan);
+	uint32_t at = r ? r->image_offset : 0;
+
+	for (uint32_t k = r ? r->first_chunk : 0; r && layout->order[k] != plan->header->paged_chunk; k++)
+		at += riffle_chunk_bytes(&plan->chunks[layout->order[k]]);
+	return at % RIFFLE_PAGE_BYTES ? riffle_fail_found(error, RIFFLE_ERR_FORMAT, "order",
+							  "does not have the paged chunk at a page (image offset)", at)
+				      : RIFFLE_OK;
+}
+
+/* Each region's positions hold each of its chunks once, and the paged chunk starts at a page. */
 int riffle_layout_check_order(const struct riffle_layout *layout, const struct riffle_plan *plan,
 			      struct riffle_error *error)
 {
@@ -251,7 +336,7 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 			seen[chunk / 8] |= (uint8_t)(1u << chunk % 8);
 		}
 	}
-	return RIFFLE_OK;
+	return check_paged(layout, plan, error);
 }
 
 /* Each block's gap, and so its slide; the second gap of a pair is what the first lacks. Errors: RANDOM. */

@@ -116,6 +116,20 @@ static int check_entry(const struct riffle_plan *plan, struct riffle_error *erro
 	return RIFFLE_OK;
 }
 
+static int check_paged(const struct riffle_plan *plan, struct riffle_error *error)
+{
+	uint32_t chunk = plan->header->paged_chunk;
+
+	if (!(plan->header->features & RIFFLE_FEATURE_PAGED))
+		return chunk ? riffle_fail_found(error, RIFFLE_ERR_FORMAT, "paged_chunk",
+						 "is given without its feature", chunk)
+			     : RIFFLE_OK;
+	if (chunk >= plan->chunk_count || plan->chunks[chunk].image_offset % RIFFLE_PAGE_BYTES)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "paged_chunk",
+					 "is no chunk, or one that starts at no page", chunk);
+	return RIFFLE_OK;
+}
+
 /*
  * Each group lies within one region and within reach of its fields' offsets; all chunks and references are in a group.
  */
@@ -386,7 +400,8 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "features",
 				   "promise chunks for a kernel without relocations");
 	if ((status = take_sections(plan, bytes, &counts, error)) || (status = check_chunks(plan, &sums, error)) ||
-	    (status = check_entry(plan, error)) || (status = check_groups(plan, error)))
+	    (status = check_entry(plan, error)) || (status = check_paged(plan, error)) ||
+	    (status = check_groups(plan, error)))
 		return status;
 	if (counts.fixed32_targets != plan->fixed32_count || counts.fixed64_targets != plan->fixed64_count)
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "fixed targets", "are not as many as the fields");

@@ -283,6 +283,10 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 	if (status)
 		return status;
 	describe(draft, image);
+	if (shuffle && shuffle->has_paged) {
+		draft->header.features |= RIFFLE_FEATURE_PAGED;
+		draft->header.paged_chunk = shuffle->paged_chunk;
+	}
 	if (shuffle)
 		draft->header.features |= RIFFLE_FEATURE_SHUFFLE |
 					  (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |

@@ -344,12 +344,13 @@ static uint32_t count_chunks(const struct work *work)
 /* Joins neighbouring chunks, small ones first, until there are few enough. */
 static void limit_chunks(struct work *work, uint32_t max)
 {
-	uint32_t count = count_chunks(work);
+	uint32_t count = count_chunks(work), paged = pins_paged(work);
 
 	for (uint32_t bytes = 64; count > max && bytes <= SHUFFLE_CHUNK_MAX; bytes *= 2) {
 		for (uint32_t first = 0, next, end; first < work->unit_count && count > max; first = next) {
 			next = group_end(work, first);
-			if (next == work->unit_count || work->unit[first].pin || work->unit[next].pin)
+			if (next == work->unit_count || work->unit[first].pin || work->unit[next].pin ||
+			    work->unit[next].offset == paged)
 				continue;
 			end = group_end(work, next);
 			if (unit_end(&work->unit[end - 1]) - work->unit[first].offset <= bytes) {
@@ -404,6 +405,7 @@ static int make_ranges(struct work *work, struct riffle_error *error)
 	struct shuffle *result = work->result;
 	struct shuffle_range *range = NULL;
 	size_t name_bytes = 0, used = 0;
+	const uint32_t paged = pins_paged(work);
 
 	result->range = calloc((size_t)work->unit_count + 1, sizeof *result->range);
 	if (!result->range)
@@ -414,6 +416,10 @@ static int make_ranges(struct work *work, struct riffle_error *error)
 		if (!range || (unit->pin ? range->pin != unit->pin : !unit->joined)) {
 			range = &result->range[result->range_count++];
 			*range = (struct shuffle_range){unit->offset, 0, unit->pin, 0, unit_name(work, unit)};
+			if (unit->offset == paged && unit->pin == SHUFFLE_PIN_NONE) {
+				result->has_paged = true;
+				result->paged_chunk = result->chunk_count;
+			}
 			result->chunk_count += unit->pin == SHUFFLE_PIN_NONE;
 			name_bytes += strlen(range->name) + 1;
 		}

@@ -181,6 +181,8 @@ int code_decode(struct work *work, struct riffle_error *error);
 int tables_read(struct work *work, struct riffle_error *error);
 /* pins.c: whether the kernel copies the code at `offset` elsewhere as a block, and so may read it */
 bool pins_is_copied(const struct work *work, uint32_t offset);
+/* pins.c: where code is that the kernel maps by page, and so must start at one; UINT32_MAX if there is none */
+uint32_t pins_paged(const struct work *work);
 /* pins.c: the bounds of the static call trampolines; false if the kernel has none */
 bool pins_static_calls(const struct work *work, uint32_t *from, uint32_t *to);
 /*

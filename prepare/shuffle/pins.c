@@ -44,6 +44,12 @@ static const char *const pinned_prefix[] = {
 /* Written by page: a hypervisor's call page. */
 static const char *const by_page[] = {"hypercall_page"};
 
+/*
+ * kexec maps the page of this address to the copy that it makes of what is there (init_transition_pgtable()): the code
+ * must start at a page. From 6.14 on it lies in .data, and does not move.
+ */
+#define PAGED "relocate_kernel"
+
 /* Copied elsewhere as one block, from the first symbol to the second, or for that many bytes. */
 static const struct {
 	const char *start, *end;
@@ -51,7 +57,7 @@ static const struct {
 } block[] = {
     {"ftrace_caller", "ftrace_caller_end", 0},
     {"ftrace_regs_caller", "ftrace_regs_caller_end", 0},
-    {"relocate_kernel", NULL, 2048}, /* KEXEC_CONTROL_CODE_MAX_SIZE */
+    {PAGED, NULL, 2048}, /* KEXEC_CONTROL_CODE_MAX_SIZE */
     {"relocate_range", NULL, 2048},
     {"__enc_copy", NULL, 256}, /* sme_encrypt_execute() copies it to a work area */
     /* relocate_restore_code() copies a page; gcc refers to its last words as if they were the routine's own */
@@ -239,6 +245,13 @@ bool pins_is_copied(const struct work *work, uint32_t offset)
 		if (find_block(work, i, &first, &last) && offset >= first && offset <= last)
 			return true;
 	return false;
+}
+
+uint32_t pins_paged(const struct work *work)
+{
+	const struct work_symbol *symbol = text_symbol(work, PAGED);
+
+	return symbol && symbol->offset % PAGE == 0 ? symbol->offset : UINT32_MAX;
 }
 
 /* A block stays one, and moves as one. */

@@ -149,6 +149,8 @@ struct shuffle {
 	struct shuffle_kallsyms kallsyms;
 	struct shuffle_census census;
 	struct shuffle_slides slides;
+	bool has_paged;       /* a chunk starts with code that the kernel maps by page: */
+	uint32_t paged_chunk; /* its number */
 	void *owned;
 };
 

@@ -116,6 +116,7 @@ LIE(lie_window, b->header.window_bytes = UINT64_C(2) << 30)
 LIE(lie_entry_out, b->header.entry_offset = b->header.image_bytes)
 LIE(lie_entry_bss, b->header.entry_offset = 2 << 20)
 LIE(lie_entry_moves, b->header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
+LIE(lie_paged, b->header.features |= RIFFLE_FEATURE_PAGED)
 LIE(lie_build_id, b->header.build_id_bytes = 33)
 LIE(lie_escape, memcpy(b->header.no_shuffle, "\033]0;x", 6))
 LIE(lie_text, memset(b->header.kernel_version, 'x', sizeof b->header.kernel_version))
@@ -176,6 +177,8 @@ static const struct lie lies[] = {
     {"entry in bss", lie_entry_bss, RIFFLE_ERR_FORMAT, "entry_offset: is in no segment's file bytes (found 0x200000)"},
     {"entry that moves without chunks", lie_entry_moves, RIFFLE_ERR_FORMAT,
      "features: let the entry move without a shuffle (found 4)"},
+    {"a chunk by page without chunks", lie_paged, RIFFLE_ERR_FORMAT,
+     "features: have a chunk by page without a shuffle (found 32)"},
     {"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes: is too large (found 33, expected 32)"},
     {"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT,
      "no_shuffle: holds what is not printable ASCII (found 27)"},

@@ -371,6 +371,128 @@ static void wrong_orders_are_refused(void **state)
 	free(l);
 }
 
+/* The places in an order at which the paged chunk, 0, could start at a page, and which of them it has. */
+static uint32_t paged_places(const struct riffle_region *r, const struct riffle_chunk *chunk, const uint16_t *order,
+			     uint32_t *taken)
+{
+	uint32_t at = r->image_offset, places = 0;
+
+	*taken = UINT32_MAX;
+	for (uint32_t i = 0; i <= r->chunk_count; i++) {
+		if (i < r->chunk_count && order[i] == 0) {
+			/* it comes before the next, wherever that is */
+			*taken = at % 4096 ? UINT32_MAX - 1 : places;
+			continue;
+		}
+		places += at % 4096 == 0;
+		if (i < r->chunk_count)
+			at += riffle_chunk_bytes(&chunk[order[i]]);
+	}
+	return places;
+}
+
+/* The chunk that the kernel maps by page starts at one in each order, at each possible place as often. */
+static void paged_chunk_starts_at_a_page(void **state)
+{
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+	const unsigned draws = 3000;
+	double expected = 0, variance = 0;
+	unsigned first = 0, last = 0;
+	struct riffle_error error;
+	uint32_t k = 0;
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	assert_int_equal(l->k->chunk[0].image_offset % 4096, 0);
+	l->k->b.header.features |= RIFFLE_FEATURE_PAGED;
+	builder_seal(&l->k->b);
+	for (unsigned seed = 0; seed < draws; seed++) {
+		uint32_t taken, places;
+
+		draw(l, seed);
+		places = paged_places(&l->k->region[0], l->k->chunk, l->order, &taken);
+		if (taken >= places)
+			fail_msg("seed %u: place %u of %u", seed, taken, places);
+		first += taken == 0;
+		last += taken == places - 1;
+		expected += 1.0 / places;
+		variance += 1.0 / places * (1 - 1.0 / places);
+	}
+	/* six standard deviations */
+	if ((first - expected) * (first - expected) > 36 * variance ||
+	    (last - expected) * (last - expected) > 36 * variance)
+		fail_msg("seeds 0 to %u: first place %u times, last %u, expected %.1f", draws - 1, first, last,
+			 expected);
+
+	/* a layout that has it elsewhere is refused */
+	assert_int_equal(load(l, 0, false), RIFFLE_OK);
+	free(l->guest);
+	assert_int_equal(riffle_layout_check_order(&l->layout, &l->plan, &error), RIFFLE_OK);
+	while (l->order[k] != 0)
+		k++;
+	l->order[k] = l->order[k ? k - 1 : 1];
+	l->order[k ? k - 1 : 1] = 0;
+	assert_int_equal(riffle_layout_check_order(&l->layout, &l->plan, &error), RIFFLE_ERR_FORMAT);
+	assert_string_equal(error.problem, "does not have the paged chunk at a page (image offset)");
+	sk_free(l->k);
+	free(l);
+}
+
+/*
+ * Few chunks, whose sizes are 1, 2, 4 … 128 units, of which four before the paged chunk make a page: one order in 70
+ * has a place, and a region for which 256 draws give none stays as linked.
+ */
+static void paged_chunk_among_few(void **state)
+{
+	struct riffle_header header = {.features = RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_PAGED,
+				       .flags = RIFFLE_KERNEL_RELOCATABLE,
+				       .link_phys = BASE,
+				       .link_virt = LINK,
+				       .image_bytes = 2 * MIB,
+				       .window_bytes = 1024 * MIB,
+				       .paged_chunk = 4};
+	static const uint16_t units[] = {2, 8, 64, 128, 40, 1, 4, 16, 32};
+	struct riffle_chunk chunk[9] = {{0}};
+	struct riffle_region region = {.image_offset = 4096 - 202 * 16, .chunk_count = 9};
+	struct riffle_plan plan = {.size = sizeof plan,
+				   .header = &header,
+				   .regions = &region,
+				   .region_count = 1,
+				   .chunks = chunk,
+				   .chunk_count = 9};
+	struct riffle_ram ram = {0, 32 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint16_t order[9];
+	struct riffle_layout layout = {.order = order, .order_count = 9};
+	unsigned as_linked = 0;
+
+	(void)state;
+	for (uint32_t i = 0, at = region.image_offset; i < 9; i++) {
+		chunk[i] = (struct riffle_chunk){.image_offset = at, .units = units[i]};
+		at += units[i] * 16;
+	}
+	assert_int_equal(chunk[4].image_offset, 4096);
+	for (unsigned seed = 0; seed < 2000; seed++) {
+		uint8_t key[32] = {(uint8_t)seed, (uint8_t)(seed >> 8)};
+		struct riffle_seeded seeded;
+		struct riffle_random random;
+		struct riffle_error error;
+		uint32_t at = region.image_offset, linked = 0;
+
+		riffle_random_from_seed(&random, &seeded, key);
+		assert_int_equal(riffle_layout_draw(&layout, &plan, &memory, RIFFLE_MODE_FGKASLR, &random, &error), 0);
+		for (uint32_t i = 0; order[i] != 4; i++)
+			at += riffle_chunk_bytes(&chunk[order[i]]);
+		assert_int_equal(at, 4096);
+		for (uint32_t i = 0; i < 9; i++)
+			linked += order[i] == i;
+		as_linked += linked == 9;
+	}
+	/* (69/70)^256 of 2000 draws are 50; those that chance made are one in 576 */
+	if (as_linked < 20 || as_linked > 100)
+		fail_msg("seeds 0 to 1999: %u orders are as linked", as_linked);
+}
+
 /* A plan with invalid chunks: each is refused when the plan is checked, or by the load. */
 struct lie {
 	const char *what;
@@ -449,7 +571,16 @@ LIE(lie_entry_moves, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
 LIE(lie_entry_behind, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
     k->b.header.entry_offset = k->region[0].image_offset + k->region[0].bytes)
 
+LIE(lie_paged_denied, k->b.header.paged_chunk = 1)
+LIE(lie_paged_behind, k->b.header.features |= RIFFLE_FEATURE_PAGED; k->b.header.paged_chunk = k->chunks)
+LIE(lie_paged_unaligned, k->b.header.features |= RIFFLE_FEATURE_PAGED; k->b.header.paged_chunk = 5)
+
 static const struct lie lies[] = {
+    {"a paged chunk without the feature", lie_paged_denied, "paged_chunk: is given without its feature (found 1)"},
+    {"a paged chunk past the last", lie_paged_behind,
+     "paged_chunk: is no chunk, or one that starts at no page (found 1500)"},
+    {"a paged chunk that starts at no page", lie_paged_unaligned,
+     "paged_chunk: is no chunk, or one that starts at no page (found 5)"},
     {"an entry that moves in silence", lie_entry,
      "entry_offset: lies in a chunk, and the features do not say so (found 0x105141)"},
     {"an entry that is said to move", lie_entry_moves,
@@ -955,6 +1086,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(loads_to_the_byte),
 	    cmocka_unit_test(entry_moves),
+	    cmocka_unit_test(paged_chunk_starts_at_a_page),
+	    cmocka_unit_test(paged_chunk_among_few),
 	    cmocka_unit_test(identity_is_kaslr),
 	    cmocka_unit_test(regions_are_limited),
 	    cmocka_unit_test(wrong_orders_are_refused),

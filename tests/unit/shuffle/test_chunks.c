@@ -619,6 +619,47 @@ static void test_blocks_and_pages(void **state)
 	tear_down(b);
 }
 
+/* The range of the chunk that the kernel maps by page; NULL if there is none. */
+static const struct shuffle_range *paged_range(const struct builder *b)
+{
+	uint32_t chunk = 0, i = 0;
+
+	if (!b->result.has_paged)
+		return NULL;
+	while (b->result.range[i].pin || chunk++ < b->result.paged_chunk)
+		i++;
+	return &b->result.range[i];
+}
+
+/* kexec's code, which must start a chunk, and that at a page. */
+static void test_code_mapped_by_page(void **state)
+{
+	static const struct {
+		uint32_t at;
+		const char *before;
+		bool paged;
+	} rows[] = {{0x4000, "\xc3", true}, {0x4010, "\xc3", false}, {0x4000, "\x90", false}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct builder *b = build(TEXT);
+
+		add_symbol(b, F(0), "f0");
+		add_symbol(b, F(1), "f1");
+		add_symbol(b, rows[i].at, "relocate_kernel");
+		add_symbol(b, rows[i].at + 0x100, "identity_mapped");
+		add_symbol(b, rows[i].at + 0x900, "f2");
+		add_tail(b, rows[i].at + 0x950);
+		for (uint32_t k = 1; k < b->work.symbol_count; k++)
+			CODE(b, b->work.symbol[k].offset, "\xc3");
+		memset(b->work.bytes + F(1), rows[i].before[0], rows[i].at - F(1));
+		make_chunks(b);
+		assert_joined(b, rows[i].at, rows[i].at + 0x100);
+		assert_ptr_equal(paged_range(b), rows[i].paged ? range_of(b, rows[i].at) : NULL);
+		tear_down(b);
+	}
+}
+
 static void test_too_many(void **state)
 {
 	const uint32_t functions = SHUFFLE_CHUNKS_MAX + 700;
@@ -630,8 +671,11 @@ static void test_too_many(void **state)
 		b->work.symbol[b->work.symbol_count++] = (struct work_symbol){TEXT_SKIP + i * 0x30, 0, 't', "f"};
 		CODE(b, TEXT_SKIP + i * 0x30, "\xc3");
 	}
+	/* at a page: not joined to the one before */
+	b->work.symbol[b->work.symbol_count - functions + 0x3000 / 0x30].name = "relocate_kernel";
 	make_chunks(b);
 	assert_int_equal(b->result.chunk_count, SHUFFLE_CHUNKS_MAX);
+	assert_int_equal(paged_range(b)->offset, TEXT_SKIP + 0x3000);
 	tear_down(b);
 }
 
@@ -731,6 +775,7 @@ int main(void)
 	    cmocka_unit_test(test_bracket_up_to_the_end),
 	    cmocka_unit_test(test_head),
 	    cmocka_unit_test(test_blocks_and_pages),
+	    cmocka_unit_test(test_code_mapped_by_page),
 	    cmocka_unit_test(test_too_many),
 	    cmocka_unit_test(test_too_many_regions),
 	    cmocka_unit_test(test_noise),

@@ -14,11 +14,13 @@ pub const RIFFLE_FEATURE_COMPRESSED: u32 = 2;
 pub const RIFFLE_FEATURE_ENTRY_MOVES: u32 = 4;
 pub const RIFFLE_FEATURE_SLIDES: u32 = 8;
 pub const RIFFLE_FEATURE_PAIRS: u32 = 16;
-pub const RIFFLE_FEATURES_KNOWN: u32 = 31;
+pub const RIFFLE_FEATURE_PAGED: u32 = 32;
+pub const RIFFLE_FEATURES_KNOWN: u32 = 63;
 pub const RIFFLE_KERNEL_RELOCATABLE: u32 = 1;
 pub const RIFFLE_KERNEL_SETUP_HEADER: u32 = 2;
 pub const RIFFLE_KERNEL_INVERSE: u32 = 4;
 pub const RIFFLE_FRAME_BYTES_MAX: u32 = 262144;
+pub const RIFFLE_PAGE_BYTES: u32 = 4096;
 pub const RIFFLE_CHUNKS_MAX: u32 = 65535;
 pub const RIFFLE_CHUNK_BYTES_MAX: u32 = 65536;
 pub const RIFFLE_CHUNK_ALIGN: u32 = 16;
@@ -359,7 +361,8 @@ pub struct riffle_header {
     pub no_shuffle: [::std::os::raw::c_char; 256usize],
     pub plan_stored_bytes: u64,
     pub no_slides: [::std::os::raw::c_char; 256usize],
-    pub reserved: [u8; 2480usize],
+    pub paged_chunk: u32,
+    pub reserved: [u8; 2476usize],
 }
 impl Default for riffle_header {
     fn default() -> Self {
