@@ -39,9 +39,11 @@ int stage_draw(struct riffle_layout *layout, bool *crowded, uint64_t randomize, 
 		slide = plan->block_count && room_for_slides(plan, memory, mode, initrd_bytes);
 		*crowded = plan->block_count && !slide;
 	} else {
+		uint64_t wanted = randomize & ~(uint64_t)STAGE_SLIDE;
+
 		slide = randomize & STAGE_SLIDE;
-		mode = (enum riffle_mode)(randomize & ~(uint64_t)STAGE_SLIDE);
-		if (mode != RIFFLE_MODE_KASLR && mode != RIFFLE_MODE_FGKASLR)
+		mode = (enum riffle_mode)wanted;
+		if (wanted != RIFFLE_MODE_KASLR && wanted != RIFFLE_MODE_FGKASLR)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "randomize", "is not known", randomize);
 		if (slide && !plan->block_count)
 			return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "blocks",

@@ -304,7 +304,7 @@ static void modes_are_what_was_asked_for(void **state)
 	/* this plan has no chunks */
 	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_FGKASLR, 0), RIFFLE_ERR_UNSUPPORTED);
 	for (unsigned i = 0; i < 2; i++) {
-		const uint64_t none[] = {1, 4, 0x100, 0x101, 0x104, 0x202, UINT64_MAX};
+		const uint64_t none[] = {1, 4, 0x100, 0x101, 0x104, 0x202, UINT64_C(0x100000002), UINT64_MAX};
 
 		for (unsigned k = 0; k < sizeof none / sizeof *none; k++)
 			assert_int_equal(draw(&m, &layout, &crowded, none[k], 0), RIFFLE_ERR_FORMAT);
