@@ -7,6 +7,8 @@
 
 #include <riffle/riffle.h>
 
+#include "common/slides_room.h"
+
 static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
 
 const char *mode_name(const struct riffle_layout *layout)
@@ -44,45 +46,13 @@ const char *mode_no_slides(const struct riffle_header *header)
 	return header->no_shuffle[0] ? header->no_shuffle : "it was prepared without blocks";
 }
 
-/* How much of a range lies in RAM. */
-static uint64_t bytes_in_ram(const struct riffle_memory *memory, const struct riffle_range *range)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < memory->ram_count; i++) {
-		const struct riffle_ram *ram = &memory->ram[i];
-		uint64_t from = range->address > ram->address ? range->address : ram->address;
-		uint64_t to = range->address + range->bytes < ram->address + ram->bytes ? range->address + range->bytes
-											: ram->address + ram->bytes;
-
-		if (from < to)
-			bytes += to - from;
-	}
-	return bytes;
-}
-
-/*
- * Whether the kernel starts as well with the largest gaps: as much memory as they take is left beside the kernel, what
- * is reserved, and an initrd's contents, which are seldom more than four times its size.
- */
-static bool room_for_slides(const struct riffle_plan *plan, const struct riffle_memory *memory, uint64_t initrd_bytes)
-{
-	uint64_t ram = 0, taken = plan->header->image_bytes + 2 * plan->slide_max;
-
-	for (size_t i = 0; i < memory->ram_count; i++)
-		ram += memory->ram[i].bytes;
-	for (size_t i = 0; i < memory->reserved_count; i++)
-		taken += bytes_in_ram(memory, &memory->reserved[i]);
-	return taken <= ram && initrd_bytes <= (ram - taken) / 4;
-}
-
 void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_plan *plan,
 		    const struct riffle_memory *memory, uint64_t initrd_bytes)
 {
 	struct riffle_slots slots;
 
 	*mode = plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
-	*slide = plan->block_count && room_for_slides(plan, memory, initrd_bytes) &&
+	*slide = plan->block_count && riffle_slides_have_room(plan, memory, initrd_bytes) &&
 		 !riffle_layout_slots_slid(&slots, plan, memory, *mode, NULL);
 }
 

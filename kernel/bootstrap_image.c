@@ -3,6 +3,7 @@
 #include "kernel/bootstrap_image.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,14 +61,15 @@ static int write_at(int fd, uint64_t offset, const void *bytes, uint64_t count, 
 	return RIFFLE_OK;
 }
 
-static void describe(struct stage_descriptor *d, const struct riffle_plan *plan, bool elf)
+static void describe(struct stage_descriptor *d, const struct riffle_plan *plan,
+		     const struct bootstrap_request *request)
 {
 	uint64_t order_bytes = ((uint64_t)plan->chunk_count * 2 + 63) & ~UINT64_C(63);
 	uint64_t work_bytes = order_bytes + riffle_load_workspace(plan);
 
 	memset(d, 0, sizeof *d);
 	d->package_offset = pages(STAGE_BYTES);
-	if (elf) {
+	if (request->elf) {
 		d->zero_page_offset = d->package_offset;
 		d->package_offset += STAGE_PAGE;
 		if (work_bytes < STAGE_FIRST_TABLES_BYTES)
@@ -80,6 +82,36 @@ static void describe(struct stage_descriptor *d, const struct riffle_plan *plan,
 	d->work_bytes = pages(STAGE_STACK_BYTES + work_bytes);
 	d->tables_offset = d->work_offset + d->work_bytes;
 	d->window_bytes = d->tables_offset + STAGE_TABLES_BYTES;
+	d->randomize = STAGE_AUTO;
+	if (!request->automatic)
+		d->randomize = (uint64_t)request->mode | (request->slide ? STAGE_SLIDE : 0);
+}
+
+/* Refuses what the stage could not do, and collects why "automatic" is not more. */
+static int check_mode(struct bootstrap_request *request, const struct riffle_plan *plan, struct riffle_error *error)
+{
+	const struct riffle_header *header = plan->header;
+
+	if (!(header->flags & RIFFLE_KERNEL_RELOCATABLE))
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
+				   "are missing: the guest could not choose where its kernel lies");
+	if (request->automatic) {
+		request->reason_count =
+		    mode_reasons(request->reasons, plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR,
+				 plan->block_count != 0, plan);
+		return RIFFLE_OK;
+	}
+	if (request->mode == RIFFLE_MODE_FGKASLR && !plan->chunk_count) {
+		snprintf(request->words, sizeof request->words, "this kernel cannot be shuffled (%s)",
+			 mode_no_shuffle(header));
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", request->words);
+	}
+	if (request->slide && !plan->block_count) {
+		snprintf(request->words, sizeof request->words, "the sections of this kernel cannot slide apart (%s)",
+			 mode_no_slides(header));
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", request->words);
+	}
+	return RIFFLE_OK;
 }
 
 /*
@@ -185,41 +217,42 @@ static int write_package(int fd, uint64_t start, const struct stage_descriptor *
 	return status;
 }
 
-int bootstrap_image_write(int out_fd, int prepared_fd, bool elf, struct riffle_error *error)
+int bootstrap_image_write(struct bootstrap_request *request, struct riffle_error *error)
 {
-	const uint64_t start = elf ? BOOT_ELF_HEADERS_BYTES : SETUP_BYTES;
+	const uint64_t start = request->elf ? BOOT_ELF_HEADERS_BYTES : SETUP_BYTES;
+	const int out = request->out_fd;
 	struct frame_reader *frames = NULL;
 	struct stage_descriptor d;
 	struct riffle_source source;
 	struct riffle_plan plan = RIFFLE_PLAN_INIT;
 	int status;
 
+	request->reason_count = 0;
 	if (!STAGE_BYTES)
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--bootstrap",
 				   "is not in this build: sanitizers cannot run in a guest");
-	if ((status = riffle_source_from_fd(&source, prepared_fd, error)) ||
+	if ((status = riffle_source_from_fd(&source, request->prepared_fd, error)) ||
 	    (status = frame_reader_begin(&frames, &source, error)) ||
 	    (status = riffle_plan_open(&plan, &source, error))) {
 		frame_reader_end(frames);
 		return status;
 	}
-	describe(&d, &plan, elf);
+	describe(&d, &plan, request);
 	if (plan.frame_count)
 		status = riffle_fail(
 		    error, RIFFLE_ERR_UNSUPPORTED, "storage",
 		    "is compressed, and the stage in the guest decompresses nothing: prepare the kernel raw");
-	else if (!(plan.header->flags & RIFFLE_KERNEL_RELOCATABLE))
-		status = riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
-				     "are missing: the guest could not choose where its kernel lies");
 	else if (d.window_bytes > INT32_MAX)
 		status = riffle_fail_expected(error, RIFFLE_ERR_SPACE, "init_size",
 					      "is more than a loader may be asked for", d.window_bytes, INT32_MAX);
 	if (!status)
-		status = elf ? write_elf_headers(out_fd, &d, &plan, error) : write_sectors(out_fd, &d, &plan, error);
+		status = check_mode(request, &plan, error);
 	if (!status)
-		status = write_stage(out_fd, start, &d, error);
+		status = request->elf ? write_elf_headers(out, &d, &plan, error) : write_sectors(out, &d, &plan, error);
 	if (!status)
-		status = write_package(out_fd, start, &d, &plan, &source, error);
+		status = write_stage(out, start, &d, error);
+	if (!status)
+		status = write_package(out, start, &d, &plan, &source, error);
 	riffle_plan_close(&plan);
 	frame_reader_end(frames);
 	return status;

@@ -5,13 +5,26 @@
 
 #include <stdbool.h>
 
-#include <riffle/error.h>
+#include "host/mode.h"
+
+struct bootstrap_request {
+	int out_fd;      /* an empty regular file */
+	int prepared_fd; /* the prepared kernel */
+	bool elf;        /* an ELF that is entered in 64-bit mode or by PVH; otherwise a bzImage's 64-bit part */
+	bool automatic;  /* the stage takes the most that its guest's memory allows; otherwise mode and slide */
+	enum riffle_mode mode;
+	bool slide;
+	/* results: why "automatic" does not come to more for this kernel, and an error's text */
+	unsigned reason_count;
+	char reasons[2][MODE_REASON_BYTES];
+	char words[MODE_REASON_BYTES];
+};
 
 /*
- * Appends the prepared kernel open at `prepared_fd` to the stage and writes the image to `out_fd`, an empty regular
- * file: a bzImage's 64-bit part, or with `elf` an ELF that is entered in 64-bit mode or by PVH. Errors: those of
- * riffle_plan_open(), SPACE (larger than init_size can express), UNSUPPORTED (built without the stage), IO.
+ * Appends the prepared kernel to the stage and writes the image. The error may point into *request. Errors: those of
+ * riffle_plan_open(), SPACE (larger than init_size can express), UNSUPPORTED (built without the stage; a mode that this
+ * kernel does not allow), IO.
  */
-int bootstrap_image_write(int out_fd, int prepared_fd, bool elf, struct riffle_error *error);
+int bootstrap_image_write(struct bootstrap_request *request, struct riffle_error *error);
 
 #endif

@@ -19,7 +19,8 @@
 #define GIB (UINT64_C(1) << 30)
 #define GIBS_MIN 4u /* a zero page or command line may lie anywhere below it */
 
-static void say(const char *text)
+/* Not inlined: the stub should stay small. */
+static __attribute__((noinline)) void say(const char *text)
 {
 	for (; *text; text++) {
 		/* where no UART is, the status reads 0xff, or never says that it is empty */
@@ -27,6 +28,13 @@ static void say(const char *text)
 			__builtin_ia32_pause();
 		cpu_out(COM1, (uint8_t)*text);
 	}
+}
+
+void stage_notice(const char *text)
+{
+	say("riffle stage: notice: ");
+	say(text);
+	say("\r\n");
 }
 
 void stage_give_up(const struct riffle_error *error)

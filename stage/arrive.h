@@ -34,6 +34,9 @@ int stage_see_memory(struct stage_place *place, const struct stage_entered *ente
 /* Tells the kernel what is randomised: loadflags of struct riffle_loaded. */
 void stage_set_loadflags(uint8_t *zero_page, uint64_t loadflags);
 
+/* Writes a line on COM1 that starts with "riffle stage: notice: ". */
+void stage_notice(const char *text);
+
 /* Reports the error on COM1 and resets the machine. */
 __attribute__((noreturn)) void stage_give_up(const struct riffle_error *error);
 

@@ -32,8 +32,9 @@ int stage_machine_ram(struct stage_machine *machine, uint64_t *end, const uint8_
 		      struct riffle_error *error);
 
 /*
- * Then reserves what the kernel must not overlap: `own`, the zero page, command line, initrd, setup_data, EFI's
- * leftovers, and everything in e820 that is not RAM. Command line and initrd must not overlap `own`. Errors: FORMAT.
+ * Then reserves what the kernel must not overlap: first `own`, which is not empty, then the zero page, command line,
+ * initrd, setup_data, EFI's leftovers, and everything in e820 that is not RAM. Command line and initrd must not overlap
+ * `own`. Errors: FORMAT.
  */
 int stage_machine_reserve(struct stage_machine *machine, const uint8_t *zero_page, uint64_t zero_page_address,
 			  const struct riffle_range *own, const struct stage_view *view, struct riffle_error *error);

@@ -5,6 +5,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "stage/arrive.h"
+#include "stage/choose.h"
 #include "stage/cpu.h"
 #include "stage/entropy.h"
 #include "stage/package.h"
@@ -63,16 +64,14 @@ static int lowest_layout(struct stage *stage, struct riffle_error *error)
 static int draw_layout(struct stage *stage, uint16_t *order, struct riffle_error *error)
 {
 	const struct riffle_range *loader_seed = &stage->place.machine.seed;
-	enum riffle_mode mode = RIFFLE_MODE_PHYSICAL;
 	struct riffle_random random;
 	struct riffle_seeded seeded;
 	uint8_t key[32];
+	bool crowded;
 	int status;
 
 	if (stage->nokaslr)
 		return lowest_layout(stage, error);
-	if (stage->plan.header->flags & RIFFLE_KERNEL_RELOCATABLE)
-		mode = stage->plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 	status = stage_entropy(key, (const void *)(uintptr_t)loader_seed->address, loader_seed->bytes,
 			       stage->entered.zero_page, error);
 	if (status)
@@ -80,7 +79,12 @@ static int draw_layout(struct stage *stage, uint16_t *order, struct riffle_error
 	riffle_random_from_seed(&random, &seeded, key);
 	stage->layout.order = order;
 	stage->layout.order_count = stage->plan.chunk_count;
-	return riffle_layout_draw(&stage->layout, &stage->plan, &stage->place.machine.memory, mode, &random, error);
+	status = stage_draw(&stage->layout, &crowded, stage->entered.descriptor->randomize, &stage->plan,
+			    &stage->place.machine.memory, stage_initrd(stage->entered.zero_page).bytes, &random, error);
+	if (!status && crowded)
+		stage_notice("this kernel's sections do not slide apart: the gaps leave too little of the guest's "
+			     "memory to start in");
+	return status;
 }
 
 static int load(struct stage *stage, struct riffle_error *error)
@@ -93,7 +97,7 @@ static int load(struct stage *stage, struct riffle_error *error)
 
 	if (!status)
 		status = stage_package_open(&stage->package, &stage->plan, stage->entered.image + d->package_offset,
-					    d->package_bytes, !stage->nokaslr, error);
+					    d->package_bytes, !stage->nokaslr && stage_needs_all(d->randomize), error);
 	if (status)
 		return status;
 	order_bytes = ((uint64_t)stage->plan.chunk_count * 2 + 63) & ~UINT64_C(63);

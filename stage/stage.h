@@ -31,6 +31,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* stage_descriptor.randomize */
+#define STAGE_AUTO 0u /* the most that the kernel and the guest's memory allow */
+#define STAGE_SLIDE 0x100u
+
 /*
  * At STAGE_DESCRIPTOR: filled in by the packer. The file's bytes are followed, within init_size or p_memsz, by the work
  * area (stack, order of the chunks, the load's workspace: wiped at the end) and the page tables. All offsets are
@@ -45,6 +49,7 @@ struct stage_descriptor {
 	uint64_t window_bytes;     /* init_size, p_memsz */
 	uint64_t zero_page_offset; /* the page that the PVH entry turns into its zero page: zero except for the setup
 				      header; 0: none */
+	uint64_t randomize;        /* STAGE_AUTO, or the mode (enum riffle_mode, KASLR or above), with STAGE_SLIDE */
 };
 
 /* At STAGE_STUB_KERNEL, for the stub, which wipes it: where the loaded kernel lies. */

@@ -153,7 +153,7 @@ def boot_file(cell, directory):
     if kind == "prepared":
         make(cell, riffle(), "prepare", own, "-o", out)
     elif kind == "self":
-        make(cell, riffle(), "prepare", "--bootstrap", own, "-o", out)
+        make(cell, riffle(), "prepare", "--bootstrap", "--randomize=fgkaslr", own, "-o", out)
     elif kind == "elf":
         with open(out, "wb") as f:
             subprocess.run([ROOT / "tools" / "extract-vmlinux", own], stdout=f, check=True)

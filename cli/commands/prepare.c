@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "common/fail.h"
 #include "host/input.h"
+#include "host/mode.h"
 #include "host/output.h"
 #include "host/shown.h"
 #include "host/suggest.h"
@@ -23,7 +24,7 @@
 
 static const char help[] =
     "Usage: riffle prepare KERNEL [--relocs FILE] [--debug-vmlinux FILE] [--compress METHOD]\n"
-    "                      [--bootstrap [--elf]] [--force] -o FILE\n"
+    "                      [--bootstrap [--elf] [--randomize MODE]] [--force] -o FILE\n"
     "       riffle prepare --check FILE\n"
     "\n"
     "Prepares KERNEL once, ahead of its boots: unpacks it, checks its relocations, determines which\n"
@@ -38,10 +39,12 @@ static const char help[] =
     "                      added to those found in the kernel, and checked against them\n"
     "  -b, --bootstrap     write a kernel that randomises itself: a loader stage that draws the layout in\n"
     "                      the guest, followed by the prepared kernel, for riffle run --boot=bootstrap\n"
-    "                      and any other loader of the 64-bit boot protocol; kaslr and fgkaslr, its\n"
-    "                      sections do not slide\n"
+    "                      and any other loader of the 64-bit boot protocol\n"
     "  -e, --elf           with --bootstrap, write it as an ELF with a 64-bit and a PVH entry: for\n"
     "                      Firecracker, Cloud Hypervisor, qemu -kernel and other monitors\n"
+    "      --randomize MODE\n"
+    "                      with --bootstrap, what the stage randomises: kaslr, fgkaslr, kaslr+slide,\n"
+    "                      fgkaslr+slide, or auto: the most that kernel and guest allow [auto]\n"
     "  -z, --compress METHOD\n"
     "                      how the prepared kernel is stored: lz4, zstd, or none, which boots fastest\n"
     "                      unless reading the file is slow [none]\n"
@@ -57,6 +60,8 @@ struct prepare_options {
 	const char *kernel, *relocs, *debug, *output;
 	enum riffle_compression storage;
 	bool force, check, compress, bootstrap, elf;
+	bool randomize, automatic, slide; /* what --randomize says, if it is there */
+	enum riffle_mode mode;
 };
 
 static int usage_error(const char *what)
@@ -85,7 +90,7 @@ static const char *blame(const struct prepare_options *options, const struct rif
 }
 
 /* The prepared kernel is made in memory: what is wanted of it is packed behind the stage. */
-static int bootstrap_to(int fd, bool elf, struct spawn_files *files, struct spawn_words *words,
+static int bootstrap_to(struct bootstrap_request *request, struct spawn_files *files, struct spawn_words *words,
 			struct riffle_error *error)
 {
 	struct stat st;
@@ -97,14 +102,16 @@ static int bootstrap_to(int fd, bool elf, struct spawn_files *files, struct spaw
 		if (fstat(files->kernel, &st) < 0)
 			return riffle_fail_system(error, errno, "file", "cannot be examined");
 		status = input_trust(files->kernel, &st, error);
-		return status ? status : bootstrap_image_write(fd, files->kernel, elf, error);
+		request->prepared_fd = files->kernel;
+		return status ? status : bootstrap_image_write(request, error);
 	}
 	files->out = memfd_create("prepared kernel", MFD_CLOEXEC);
 	if (files->out < 0)
 		return riffle_fail_system(error, errno, "memfd_create", "failed");
 	status = spawn_worker(words, files, error);
+	request->prepared_fd = files->out;
 	if (!status)
-		status = bootstrap_image_write(fd, files->out, elf, error);
+		status = bootstrap_image_write(request, error);
 	close(files->out);
 	return status;
 }
@@ -125,6 +132,8 @@ static bool is_own_input(const char *output, const struct spawn_files *files)
 
 static int prepare_to(const struct prepare_options *options, struct spawn_files *files)
 {
+	struct bootstrap_request request = {
+	    .elf = options->elf, .automatic = options->automatic, .mode = options->mode, .slide = options->slide};
 	struct riffle_error error;
 	struct spawn_words words;
 	struct output output;
@@ -140,7 +149,8 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 	}
 	progress(options->kernel);
 	if (options->bootstrap) {
-		status = bootstrap_to(output.fd, options->elf, files, &words, &error);
+		request.out_fd = output.fd;
+		status = bootstrap_to(&request, files, &words, &error);
 	} else {
 		files->out = output.fd;
 		status = spawn_worker(&words, files, &error);
@@ -155,6 +165,8 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 		report_error(options->output, &error);
 		return EXIT_FAILURE;
 	}
+	for (unsigned i = 0; i < request.reason_count; i++)
+		fprintf(stderr, "riffle: notice: %s\n", SHOWN(request.reasons[i]));
 	return EXIT_SUCCESS;
 }
 
@@ -204,6 +216,20 @@ static bool parse_storage(const char *word, enum riffle_compression *storage)
 	return false;
 }
 
+/* The value of --randomize; says what is wrong with it. */
+static int parse_randomize(struct prepare_options *options, const char *value)
+{
+	options->randomize = true;
+	if (!mode_option(value, &options->automatic, &options->mode, &options->slide) &&
+	    (options->automatic || options->mode >= RIFFLE_MODE_KASLR))
+		return 0;
+	fprintf(stderr,
+		"riffle prepare: --randomize: must be kaslr, fgkaslr, either of these with +slide, or auto (found "
+		"'%s')\n",
+		SHOWN(value));
+	return EXIT_USAGE;
+}
+
 static int check(const char *name)
 {
 	struct frame_reader *frames = NULL;
@@ -239,12 +265,13 @@ int command_prepare(int argc, char **argv)
 	    {"compress", required_argument, NULL, 'z'},
 	    {"bootstrap", no_argument, NULL, 'b'},
 	    {"elf", no_argument, NULL, 'e'},
+	    {"randomize", required_argument, NULL, 'R'},
 	    {"force", no_argument, NULL, 'f'},
 	    {"check", no_argument, NULL, 'c'},
 	    {"help", no_argument, NULL, 'h'},
 	    {0},
 	};
-	struct prepare_options options = {0};
+	struct prepare_options options = {.automatic = true};
 	int option;
 
 	opterr = 0;
@@ -264,6 +291,10 @@ int command_prepare(int argc, char **argv)
 			break;
 		case 'e':
 			options.elf = true;
+			break;
+		case 'R':
+			if (parse_randomize(&options, optarg))
+				return EXIT_USAGE;
 			break;
 		case 'z':
 			if (!parse_storage(optarg, &options.storage)) {
@@ -291,10 +322,12 @@ int command_prepare(int argc, char **argv)
 		return usage_error(argc == optind ? "no kernel given" : "more than one kernel given");
 	options.kernel = argv[optind];
 	if (options.check && (options.output || options.relocs || options.debug || options.bootstrap || options.elf ||
-			      options.force || options.compress))
+			      options.randomize || options.force || options.compress))
 		return usage_error("--check cannot be combined with other options");
 	if (options.elf && !options.bootstrap)
 		return usage_error("--elf requires --bootstrap");
+	if (options.randomize && !options.bootstrap)
+		return usage_error("--randomize requires --bootstrap");
 	if (options.bootstrap && options.storage != RIFFLE_COMPRESSION_NONE)
 		return usage_error("--bootstrap stores its kernel uncompressed: --compress cannot be combined with it");
 	if (!options.check && !options.output)

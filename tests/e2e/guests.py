@@ -111,6 +111,11 @@ class Guest:
         return int(self.fact("kernel_code").split("-")[0], 16)
 
     @property
+    def sections(self):
+        """How far read-only data, data and .bss begin from the base."""
+        return tuple(int(self.fact(f"kernel_{name}").split("-")[0], 16) - self.physical for name in ("rodata", "data", "bss"))
+
+    @property
     def page_offset(self):
         return int(self.fact("page_offset_base"), 16)
 

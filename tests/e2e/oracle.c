@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lets a bzImage unpack and randomise itself, stops it at its last jump, and compares the result byte by byte with
- * riffle_load().
+ * riffle_load(). The same for a kernel behind the loader stage, with riffle_load_shuffled().
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,23 +20,28 @@
 #include <riffle/riffle.h>
 
 #include "common/bytes.h"
+#include "stage/stage.h"
 
 static const char usage[] =
     "usage: oracle [--memory MIB] [--initrd-bytes N] [--spoil byte|relocation] BZIMAGE PREPARED\n"
+    "       oracle --stage yes [--memory MIB] [--initrd-bytes N] [--spoil byte] SELF PREPARED\n"
     "\n"
     "Prints the layout that the bzImage chose as a layout file for riffle run --layout.\n"
+    "  --stage         SELF was made of PREPARED by riffle prepare --bootstrap; prints mode, bases and slides\n"
     "  --initrd-bytes  keep this much free where riffle run would put an initrd\n"
     "  --spoil         change riffle's copy in one random place before it is compared\n"
     "\n"
     "Exit code: 0 the same to the byte, 3 not, 1 an error.\n";
 
-enum { EXIT_DIFFERENT = 3, LAST_JUMP_PORT = 0xf4 };
+enum { EXIT_DIFFERENT = 3, LAST_JUMP_PORT = 0xf4, MARK_JUMP = 5, COM1 = 0x3f8 };
 
 #define MIB (UINT64_C(1) << 20)
 
 struct oracle {
 	uint64_t memory_bytes, initrd_bytes;
 	const char *spoil;
+	bool stage;
+	uint64_t image;   /* where the stage was loaded */
 	uint8_t *bzimage; /* a copy, with its last jump overwritten */
 	size_t bzimage_bytes;
 	struct riffle_source source; /* the same kernel, prepared */
@@ -74,6 +79,15 @@ static uint8_t *take_memory(uint64_t bytes)
 		die("no memory for a guest: %s", strerror(errno));
 	madvise(memory, bytes, MADV_HUGEPAGE);
 	return memory;
+}
+
+static uint64_t random_below(uint64_t bound)
+{
+	uint64_t number;
+
+	if (riffle_random_below(&number, bound, NULL, NULL))
+		die("no randomness");
+	return number;
 }
 
 /* ---- the bootstrap's last jump */
@@ -178,8 +192,21 @@ static void set_registers(int vcpu, const struct riffle_boot_registers *r)
 	KVM(vcpu, KVM_SET_REGS, &regs);
 }
 
-/* Runs until the last jump: the physical entry point of the unpacked kernel. All other devices are missing. */
-static uint64_t run_to_last_jump(int vcpu, struct kvm_run *run)
+/* What came to an OUT: true at the last jump. What the stage has to say goes to standard error. */
+static bool is_last_jump(const struct oracle *o, const struct kvm_run *run)
+{
+	uint8_t value = *((const uint8_t *)run + run->io.data_offset);
+
+	if (run->io.port == COM1)
+		fputc(value, stderr);
+	return run->io.port == LAST_JUMP_PORT && (!o->stage || value == MARK_JUMP);
+}
+
+/*
+ * Runs until the last jump: the physical entry point of the unpacked kernel, or of no meaning with a stage. All other
+ * devices are missing.
+ */
+static uint64_t run_to_last_jump(const struct oracle *o, int vcpu, struct kvm_run *run)
 {
 	struct kvm_regs regs;
 
@@ -191,7 +218,7 @@ static uint64_t run_to_last_jump(int vcpu, struct kvm_run *run)
 		}
 		switch (run->exit_reason) {
 		case KVM_EXIT_IO:
-			if (run->io.direction == KVM_EXIT_IO_OUT && run->io.port == LAST_JUMP_PORT) {
+			if (run->io.direction == KVM_EXIT_IO_OUT && is_last_jump(o, run)) {
 				KVM(vcpu, KVM_GET_REGS, &regs);
 				return regs.rax;
 			}
@@ -210,8 +237,14 @@ static uint64_t run_to_last_jump(int vcpu, struct kvm_run *run)
 
 static uint64_t boot(struct oracle *o)
 {
+	/* the stage then marks its last step */
+	static const char marks[] = "riffle.marks";
 	struct riffle_ram ram = {0, o->memory_bytes, o->guest};
-	struct riffle_machine machine = {.ram = &ram, .ram_count = 1, .vcpus = 1, .initrd_bytes = o->initrd_bytes};
+	struct riffle_machine machine = {.ram = &ram,
+					 .ram_count = 1,
+					 .vcpus = 1,
+					 .command_line = o->stage ? marks : NULL,
+					 .initrd_bytes = o->initrd_bytes};
 	struct kvm_userspace_memory_region region = {.memory_size = o->memory_bytes,
 						     .userspace_addr = (uintptr_t)o->guest};
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
@@ -235,7 +268,76 @@ static uint64_t boot(struct oracle *o)
 	    riffle_boot_write_bzimage(&registers, &machine, o->bzimage, o->bzimage_bytes, &o->error))
 		die_of("bzImage", &o->error);
 	set_registers(vcpu, &registers);
-	return run_to_last_jump(vcpu, run);
+	o->image = registers.rip - STAGE_ENTRY_64;
+	return run_to_last_jump(o, vcpu, run);
+}
+
+/* ---- what the stage made of it */
+
+/* The layout, as it lies on the stage's stack: with the address of the order, which the descriptor tells. */
+static void find_stage_layout(struct oracle *o)
+{
+	struct stage_descriptor d;
+	uint64_t stack, order;
+	unsigned found = 0;
+
+	memcpy(&d, o->guest + o->image + STAGE_DESCRIPTOR, sizeof d);
+	if (d.window_bytes > o->memory_bytes - o->image || d.work_offset > d.window_bytes - STAGE_STACK_BYTES)
+		die("the stage's descriptor is not where it should be");
+	stack = o->image + d.work_offset;
+	order = stack + STAGE_STACK_BYTES;
+	for (uint64_t at = stack; at + sizeof o->layout <= order; at += 8) {
+		struct riffle_layout layout;
+
+		memcpy(&layout, o->guest + at, sizeof layout);
+		if ((uintptr_t)layout.order != order || layout.mode < RIFFLE_MODE_KASLR ||
+		    layout.mode > RIFFLE_MODE_FGKASLR || layout.physical_base % RIFFLE_SLOT_BYTES ||
+		    layout.physical_base > o->memory_bytes)
+			continue;
+		o->layout = layout;
+		found++;
+	}
+	if (found != 1)
+		die("the stage's layout is on its stack %u times, not once", found);
+	o->layout.order = (uint16_t *)(void *)(o->guest + order);
+	/* for KASLR the stage does not read the part of the plan that has the chunks */
+	if (o->layout.mode == RIFFLE_MODE_FGKASLR && o->layout.order_count != o->plan.chunk_count)
+		die("the stage's layout has an order of %u chunks, not %u", o->layout.order_count, o->plan.chunk_count);
+}
+
+/* The load by the library, which must be the same from the kernel's first byte to its last, gaps included. */
+static bool compare_stage(struct oracle *o)
+{
+	struct riffle_ram ram = {0, o->memory_bytes, o->loaded};
+	struct riffle_memory memory = {.ram = &ram, .ram_count = 1};
+	size_t workspace_bytes = riffle_load_workspace(&o->plan);
+	void *workspace = take_memory(workspace_bytes + 1);
+	uint64_t different = 0, base = o->layout.physical_base;
+	struct riffle_loaded loaded;
+
+	if (riffle_layout_check(&o->layout, &o->plan, &memory, &o->error))
+		die_of("the stage's layout", &o->error);
+	if (riffle_load_shuffled(&loaded, &o->plan, &o->source, &o->layout, &memory, 0, NULL, workspace,
+				 workspace_bytes, &o->error))
+		die_of("prepared kernel", &o->error);
+	if (o->spoil) {
+		uint64_t at = base + random_below(loaded.end - base);
+
+		o->loaded[at] ^= 0x40;
+		fprintf(stderr, "oracle: spoiled address %#" PRIx64 "\n", at);
+	}
+	for (uint64_t at = base; at < loaded.end; at++)
+		if (o->guest[at] != o->loaded[at] && different++ < 4)
+			fprintf(stderr, "oracle: address %#" PRIx64 ": the stage left %02x, riffle %02x\n", at,
+				o->guest[at], o->loaded[at]);
+	fprintf(stderr, "oracle: %" PRIu64 " bytes compared, %" PRIu64 " differ\n", loaded.end - base, different);
+	printf("{\"mode\": \"%s\", \"physical_base\": \"%#" PRIx64 "\", \"virtual_base\": \"%#" PRIx64
+	       "\", \"slides\": [",
+	       o->layout.mode == RIFFLE_MODE_FGKASLR ? "fgkaslr" : "kaslr", base, o->layout.virtual_base);
+	for (uint32_t i = 0; i < o->layout.slide_count; i++)
+		printf("%s%" PRIu32, i ? ", " : "", o->layout.slide[i]);
+	puts("]}");
+	return !different;
 }
 
 /* ---- what the bootstrap made of it */
@@ -284,15 +386,6 @@ static void load(struct oracle *o)
 		all = 0;
 	if (loaded.relocations != all)
 		die("riffle_load() did %" PRIu64 " relocations of %" PRIu64, loaded.relocations, all);
-}
-
-static uint64_t random_below(uint64_t bound)
-{
-	uint64_t number;
-
-	if (riffle_random_below(&number, bound, NULL, NULL))
-		die("no randomness");
-	return number;
 }
 
 /* Corrupts riffle's copy, in a byte from the file. */
@@ -377,6 +470,8 @@ int main(int argc, char **argv)
 			o.memory_bytes = parse_number(argv[i + 1]) * MIB;
 		else if (!strcmp(argv[i], "--initrd-bytes"))
 			o.initrd_bytes = parse_number(argv[i + 1]);
+		else if (!strcmp(argv[i], "--stage") && !strcmp(argv[i + 1], "yes"))
+			o.stage = true;
 		else if (!strcmp(argv[i], "--spoil") &&
 			 (!strcmp(argv[i + 1], "byte") || !strcmp(argv[i + 1], "relocation")))
 			o.spoil = argv[i + 1];
@@ -388,7 +483,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	read_bzimage(&o, argv[i]);
-	overwrite_last_jump(&o);
+	if (!o.stage)
+		overwrite_last_jump(&o);
 	fd = open(argv[i + 1], O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		die("%s: %s", argv[i + 1], strerror(errno));
@@ -396,6 +492,11 @@ int main(int argc, char **argv)
 		die_of(argv[i + 1], &o.error);
 	o.guest = take_memory(o.memory_bytes);
 	o.loaded = take_memory(o.memory_bytes);
+	if (o.stage) {
+		boot(&o);
+		find_stage_layout(&o);
+		return compare_stage(&o) ? EXIT_SUCCESS : EXIT_DIFFERENT;
+	}
 	derive_layout(&o, boot(&o));
 	load(&o);
 	if (o.spoil)

@@ -116,6 +116,9 @@ def test_self_shuffling_elf_in_qemu(forms, guest_initrd, tmp_path):
     # the last one was killed after it printed its layout, before it read kallsyms
     assert len({order(one) for one in boots[:2]}) == 2
     assert len({(one.text, one.physical, one.page_offset) for one in boots}) == 3
+    # sections slide apart, each time by other gaps
+    assert len({one.sections for one in boots}) == 3
+    assert len({(one.sections[1] - one.sections[0], one.sections[2] - one.sections[1]) for one in boots}) == 3
 
 
 def test_self_shuffling_elf_on_a_pc(forms, guest_initrd, tmp_path):

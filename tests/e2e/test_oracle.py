@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""riffle's load is identical to the result of the kernel's own bootstrap at the same layout."""
+"""riffle's load is identical to the result of the kernel's own bootstrap, and of the loader stage, at the same layout."""
 import dataclasses
 import json
 import re
 import shlex
+import subprocess
 
 import pytest
-from conftest import BUILD
+from conftest import BUILD, RIFFLE
 from guests import LINK_VIRTUAL, LONG, Guest, in_box, run_guests
 
 ORACLE = BUILD / "tests" / "e2e" / "oracle"
@@ -26,12 +27,13 @@ class Verdict:
 def ask(forms, guest_initrd, tmp_path_factory):
     """Runs the oracle on a kernel several times, in one box."""
 
-    def run(kernel, calls):
+    def run(kernel, calls, images=()):
+        """Or on these images of it, one for each call."""
         directory = tmp_path_factory.mktemp(kernel)
         script = []
         for i, options in enumerate(calls):
             command = shlex.join(map(str, [ORACLE, "--initrd-bytes", guest_initrd.stat().st_size, *options,
-                                           forms.fetch(kernel), forms.prepared(kernel)]))
+                                           images[i] if images else forms.fetch(kernel), forms.prepared(kernel)]))
             script.append(f"{command} >{directory}/{i}.out 2>{directory}/{i}.err; echo $? >{directory}/{i}.code")
         r = in_box(["sh", "-c", "\n".join(script)])
         assert r.returncode == 0, r.stderr
@@ -86,3 +88,37 @@ def test_a_bzimage_without_the_jump_is_refused(ask, forms, programs):
     r = programs.run(ORACLE, broken, forms.prepared("cloud-6.1"))
     assert (r.returncode, r.stdout) == (1, "")
     assert r.stderr == "oracle: the bootstrap's last jump (mov %r15,%rsi; jmp *%rax) is there 0 times, not once\n"
+
+
+# ---- the loader stage
+
+MODES = ("kaslr", "fgkaslr", "kaslr+slide", "fgkaslr+slide", "auto", "auto")
+
+
+def self_image(forms, kernel, mode):
+    return forms.make(f"{kernel}.{mode}.self", lambda out: subprocess.run(
+        [RIFFLE, "prepare", "--bootstrap", "--randomize", mode, forms.prepared(kernel), "-o", out], check=True, timeout=300))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_stage_leaves_what_the_library_loads(ask, forms, kernel):
+    """The order and the slides too are those that the stage drew, read from its stack: every byte, gaps included."""
+    verdicts = ask(kernel, [["--stage", "yes"]] * len(MODES), [self_image(forms, kernel, mode) for mode in MODES])
+    for mode, v in zip(MODES, verdicts):
+        assert v.code == SAME, v.words
+        compared = int(re.search(r"(\d+) bytes compared, 0 differ\n", v.words).group(1))
+        slides = v.layout["slides"]
+        assert v.layout["mode"] == ("fgkaslr" if mode == "auto" else mode.removesuffix("+slide"))
+        assert len(slides) == (6 if mode == "auto" or mode.endswith("+slide") else 0)
+        assert compared > (40 << 20) + (slides or [0])[-1] and slides == sorted(slides)
+    slid = [v.layout["slides"] for v in verdicts if v.layout["slides"]]
+    assert len({tuple(s) for s in slid}) == len(slid) == 4
+    assert len({(v.layout["physical_base"], v.layout["virtual_base"]) for v in verdicts}) > 1
+
+
+def test_one_wrong_byte_of_the_stage_is_noticed(ask, forms):
+    image = self_image(forms, "cloud-6.1", "auto")
+    for v in ask("cloud-6.1", [["--stage", "yes", "--spoil", "byte"]] * 2, [image] * 2):
+        assert v.code == DIFFERENT, v.words
+        at = re.search(r"spoiled address (0x[0-9a-f]+)", v.words).group(1)
+        assert re.findall(r"address (0x[0-9a-f]+): the stage left", v.words) == [at]

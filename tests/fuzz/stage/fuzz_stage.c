@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "common/bytes.h"
+#include "stage/choose.h"
+#include "stage/machine.h"
 #include "stage/pvh.h"
 #include "stage/stage.h"
 #include "tests/fuzz/accepted.h"
@@ -32,6 +34,48 @@ static const void *at(void *opaque, uint64_t address, uint64_t bytes)
 	return guest->view[guest->count++];
 }
 
+static bool overlaps(const struct stage_machine *machine, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < machine->memory.reserved_count; i++)
+		if (end > machine->reserved[i].address &&
+		    start < machine->reserved[i].address + machine->reserved[i].bytes)
+			return true;
+	return false;
+}
+
+/* A kernel that slides, drawn for this machine: it lies in RAM and on nothing, its gaps included. */
+static void draw(const struct stage_machine *machine, const uint8_t *zero_page)
+{
+	static const uint8_t key[32] = {1};
+	static const struct riffle_block blocks[] = {
+	    {.align = 2 << 20, .gaps = 1}, {.align = 16384, .gaps = 512}, {.align = 4096, .gaps = 2048}};
+	static const struct riffle_header header = {.flags = RIFFLE_KERNEL_RELOCATABLE,
+						    .image_bytes = KERNEL_BYTES,
+						    .link_phys = 16 << 20,
+						    .link_virt = UINT64_C(0xffffffff81000000),
+						    .window_bytes = 1 << 30};
+	static const struct riffle_plan plan = {
+	    .header = &header, .blocks = blocks, .block_count = 3, .slide_max = 511 * 16384 + 2047 * 4096};
+	struct riffle_layout layout = RIFFLE_LAYOUT_INIT;
+	struct riffle_random random;
+	struct riffle_seeded seeded;
+	uint64_t start, end;
+	bool crowded, inside = false;
+
+	riffle_random_from_seed(&random, &seeded, key);
+	if (stage_draw(&layout, &crowded, STAGE_AUTO, &plan, &machine->memory, stage_initrd(zero_page).bytes, &random,
+		       NULL))
+		return;
+	if (crowded != !layout.slide_count)
+		abort();
+	start = layout.physical_base;
+	end = start + KERNEL_BYTES + (layout.slide_count ? layout.slide[2] : 0);
+	for (size_t i = 0; i < machine->memory.ram_count; i++)
+		inside |= start >= machine->ram[i].address && end <= machine->ram[i].address + machine->ram[i].bytes;
+	if (!inside || overlaps(machine, start, end))
+		abort();
+}
+
 static void look(uint8_t *zero_page, const struct stage_view *view)
 {
 	static struct stage_machine machine;
@@ -53,13 +97,11 @@ static void look(uint8_t *zero_page, const struct stage_view *view)
 	for (uint64_t address = 0; address < end; address += UINT64_C(514) << 20) {
 		const struct riffle_range kernel = {address, KERNEL_BYTES};
 
-		if (stage_machine_check(&machine, zero_page, &kernel, &error))
-			continue;
-		for (size_t i = 0; i < machine.memory.reserved_count; i++)
-			if (address + KERNEL_BYTES > machine.reserved[i].address &&
-			    address < machine.reserved[i].address + machine.reserved[i].bytes)
-				abort();
+		if (!stage_machine_check(&machine, zero_page, &kernel, &error) &&
+		    overlaps(&machine, address, address + KERNEL_BYTES))
+			abort();
 	}
+	draw(&machine, zero_page);
 	fuzz_accepted++;
 }
 

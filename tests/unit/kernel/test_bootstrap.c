@@ -19,6 +19,8 @@
 #include "kernel/boot_elf.h"
 #include "kernel/bootstrap_image.h"
 #include "prepare/analysis/prepared.h"
+#include "stage/choose.h"
+#include "stage/package.h"
 #include "tests/lib/kernels.h"
 
 struct packed {
@@ -26,6 +28,7 @@ struct packed {
 	uint8_t *kernel, *file; /* their bytes */
 	size_t kernel_bytes, file_bytes;
 	struct riffle_plan plan;
+	struct bootstrap_request request;
 };
 
 static struct packed p;
@@ -77,6 +80,16 @@ static void done(void)
 	close(p.out);
 }
 
+static void prepare_sliding(void)
+{
+	struct test_bytes file = {0};
+
+	test_sliding_kernel(&file);
+	prepare(&file, true, RIFFLE_COMPRESSION_NONE);
+	test_bytes_free(&file);
+	assert_int_equal(p.plan.block_count, 6);
+}
+
 /* A kernel of several extents, with a version; or the smallest that is shuffled, with none. */
 static void prepare_one(bool shuffled)
 {
@@ -97,12 +110,25 @@ static void prepare_one(bool shuffled)
 	test_bytes_free(&file);
 }
 
-static void pack(bool elf)
+static int write_as(struct bootstrap_request request)
+{
+	request.out_fd = p.out;
+	request.prepared_fd = p.prepared;
+	p.request = request;
+	return bootstrap_image_write(&p.request, &error);
+}
+
+static void pack_as(struct bootstrap_request request)
 {
 	free(p.file);
 	assert_int_equal(ftruncate(p.out, 0), 0);
-	assert_int_equal(bootstrap_image_write(p.out, p.prepared, elf, &error), 0);
+	assert_int_equal(write_as(request), 0);
 	p.file = contents(p.out, &p.file_bytes);
+}
+
+static void pack(bool elf)
+{
+	pack_as((struct bootstrap_request){.elf = elf, .automatic = true});
 }
 
 /* The stage's descriptor, and that what it describes is there and leaves room for what the stage needs. */
@@ -250,6 +276,154 @@ static void test_both_forms(void **state)
 	}
 }
 
+/* What --randomize says reaches the stage, unless this kernel does not allow it. */
+static void test_modes(void **state)
+{
+	static const struct {
+		enum riffle_mode mode;
+		bool slide;
+		uint64_t told;
+	} modes[] = {{RIFFLE_MODE_KASLR, false, 2},
+		     {RIFFLE_MODE_FGKASLR, false, 3},
+		     {RIFFLE_MODE_KASLR, true, 0x102},
+		     {RIFFLE_MODE_FGKASLR, true, 0x103}};
+
+	(void)state;
+	prepare_sliding();
+	for (unsigned elf = 0; elf < 2; elf++) {
+		pack(elf);
+		assert_int_equal(check_stage(elf ? 8192 : 1024, elf).randomize, 0);
+		assert_int_equal(p.request.reason_count, 0);
+		for (unsigned i = 0; i < 4; i++) {
+			pack_as((struct bootstrap_request){.elf = elf, .mode = modes[i].mode, .slide = modes[i].slide});
+			assert_int_equal(check_stage(elf ? 8192 : 1024, elf).randomize, modes[i].told);
+		}
+	}
+	done();
+	/* nothing of it was looked for in this one */
+	prepare_one(false);
+	pack(false);
+	assert_int_equal(p.request.reason_count, 1);
+	assert_non_null(strstr(p.request.reasons[0], "sections do not slide apart"));
+	pack_as((struct bootstrap_request){.mode = RIFFLE_MODE_KASLR});
+	assert_int_equal(p.request.reason_count, 0);
+	assert_int_equal(ftruncate(p.out, 0), 0);
+	for (unsigned i = 1; i < 4; i++) {
+		assert_int_equal(write_as((struct bootstrap_request){.mode = modes[i].mode, .slide = modes[i].slide}),
+				 RIFFLE_ERR_UNSUPPORTED);
+		assert_string_equal(error.field, i == 2 ? "--randomize=...+slide" : "--randomize=fgkaslr");
+		assert_int_equal(lseek(p.out, 0, SEEK_END), 0);
+	}
+	done();
+}
+
+#define GUEST_BYTES ((size_t)96 << 20)
+
+/* A guest's memory, full of what a boot loader may have left there. */
+static struct riffle_memory dirty_memory(struct riffle_ram *ram)
+{
+	if (!ram->host)
+		*ram = (struct riffle_ram){.bytes = GUEST_BYTES, .host = malloc(GUEST_BYTES)};
+	assert_non_null(ram->host);
+	memset(ram->host, 0xa5, GUEST_BYTES);
+	return (struct riffle_memory){.ram = ram, .ram_count = 1};
+}
+
+struct placed {
+	struct riffle_layout layout;
+	struct riffle_loaded loaded;
+	struct riffle_ram ram;
+};
+
+/* Draws by `key` in memory of which nothing is taken, and loads; from the packed file as the stage does, or not. */
+static void place(struct placed *placed, bool packed, uint64_t randomize, const uint8_t key[32])
+{
+	/* one that takes nothing */
+	const struct riffle_range stage = {0, 0};
+	struct riffle_memory memory = dirty_memory(&placed->ram);
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct stage_package package;
+	struct riffle_source source;
+	struct riffle_random random;
+	struct riffle_seeded seeded;
+	uint16_t order[64];
+	size_t workspace_bytes;
+	void *workspace;
+	bool crowded;
+
+	assert_int_equal(riffle_source_from_fd(&source, p.prepared, &error), 0);
+	if (packed) {
+		struct stage_descriptor d = check_stage(8192, true);
+
+		assert_int_equal(stage_package_open(&package, &plan, p.file + 8192 + d.package_offset, d.package_bytes,
+						    stage_needs_all(d.randomize), &error),
+				 0);
+		source = stage_package_source(&package);
+	} else {
+		assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	}
+	assert_true(plan.chunk_count <= sizeof order / sizeof *order);
+	workspace_bytes = (riffle_load_workspace(&plan) + 64) & ~(size_t)63;
+	workspace = aligned_alloc(64, workspace_bytes);
+	memory.reserved = &stage;
+	memory.reserved_count = 1;
+	placed->layout = (struct riffle_layout){.order = order, .order_count = plan.chunk_count};
+	riffle_random_from_seed(&random, &seeded, key);
+	if (packed) {
+		assert_int_equal(stage_draw(&placed->layout, &crowded, randomize, &plan, &memory, 0, &random, &error),
+				 0);
+		assert_false(crowded);
+	} else {
+		placed->layout.slide_count = randomize == STAGE_AUTO || randomize & STAGE_SLIDE ? plan.block_count : 0;
+		assert_int_equal(riffle_layout_draw(&placed->layout, &plan, &memory,
+						    randomize == STAGE_AUTO ? RIFFLE_MODE_FGKASLR
+									    : (enum riffle_mode)(randomize & 0xff),
+						    &random, &error),
+				 0);
+	}
+	assert_int_equal(riffle_load_shuffled(&placed->loaded, &plan, &source, &placed->layout, &memory,
+					      RIFFLE_LOAD_CLEAR, NULL, workspace, workspace_bytes, &error),
+			 0);
+	free(workspace);
+	if (!packed)
+		riffle_plan_close(&plan);
+}
+
+/* With the same randomness the stage makes of the packed kernel what the library makes of the prepared one. */
+static void test_stage_loads_what_the_library_does(void **state)
+{
+	static const uint64_t modes[] = {STAGE_AUTO, RIFFLE_MODE_KASLR, RIFFLE_MODE_FGKASLR,
+					 RIFFLE_MODE_KASLR | STAGE_SLIDE, RIFFLE_MODE_FGKASLR | STAGE_SLIDE};
+	static struct placed stage, library;
+	uint32_t slid = 0;
+
+	(void)state;
+	prepare_sliding();
+	for (unsigned i = 0; i < 5; i++)
+		for (uint8_t seed = 1; seed < 3; seed++) {
+			const uint8_t key[32] = {seed};
+
+			pack_as((struct bootstrap_request){.elf = true,
+							   .automatic = !modes[i],
+							   .mode = (enum riffle_mode)(modes[i] & 0xff),
+							   .slide = modes[i] & STAGE_SLIDE});
+			place(&stage, true, modes[i], key);
+			place(&library, false, modes[i], key);
+			assert_int_equal(stage.layout.mode, library.layout.mode);
+			assert_int_equal(stage.layout.slide_count, library.layout.slide_count);
+			assert_memory_equal(stage.layout.slide, library.layout.slide, sizeof stage.layout.slide);
+			assert_int_equal(stage.layout.slide_count, modes[i] && !(modes[i] & STAGE_SLIDE) ? 0 : 6);
+			assert_int_equal(stage.loaded.entry, library.loaded.entry);
+			assert_int_equal(stage.loaded.end, library.loaded.end);
+			assert_memory_equal(stage.ram.host, library.ram.host, GUEST_BYTES);
+			slid |= stage.layout.slide[5];
+		}
+	assert_int_not_equal(slid, 0);
+	free(stage.ram.host);
+	free(library.ram.host);
+	done();
+}
+
 static void test_segments(void **state)
 {
 	static const struct boot_elf_segment segments[] = {
@@ -275,10 +449,11 @@ static void test_segments(void **state)
 
 static void refuse(const char *field)
 {
-	assert_int_equal(bootstrap_image_write(p.out, p.prepared, false, &error), RIFFLE_ERR_UNSUPPORTED);
-	assert_string_equal(error.field, field);
-	assert_int_equal(bootstrap_image_write(p.out, p.prepared, true, &error), RIFFLE_ERR_UNSUPPORTED);
-	assert_string_equal(error.field, field);
+	for (unsigned elf = 0; elf < 2; elf++) {
+		assert_int_equal(write_as((struct bootstrap_request){.elf = elf, .automatic = true}),
+				 RIFFLE_ERR_UNSUPPORTED);
+		assert_string_equal(error.field, field);
+	}
 }
 
 static void test_refused(void **state)
@@ -302,21 +477,19 @@ static void test_refused(void **state)
 	test_kernel_free(&k);
 	/* no prepared kernel at all */
 	p = (struct packed){.prepared = test_file("nothing", 7), .out = memfd_create("out", MFD_CLOEXEC)};
-	assert_int_not_equal(bootstrap_image_write(p.out, p.prepared, true, &error), 0);
+	assert_int_not_equal(write_as((struct bootstrap_request){.elf = true, .automatic = true}), 0);
 	done();
 }
 
 static void test_output_that_cannot_be_written(void **state)
 {
-	int out;
-
 	(void)state;
 	prepare_one(true);
+	close(p.out);
+	p.out = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	for (unsigned elf = 0; elf < 2; elf++) {
-		out = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-		assert_int_equal(bootstrap_image_write(out, p.prepared, elf, &error), RIFFLE_ERR_IO);
+		assert_int_equal(write_as((struct bootstrap_request){.elf = elf, .automatic = true}), RIFFLE_ERR_IO);
 		assert_string_equal(error.field, "output");
-		close(out);
 	}
 	done();
 }
@@ -325,6 +498,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_both_forms),
+	    cmocka_unit_test(test_modes),
+	    cmocka_unit_test(test_stage_loads_what_the_library_does),
 	    cmocka_unit_test(test_segments),
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_output_that_cannot_be_written),

@@ -10,6 +10,7 @@
 
 #include "common/bytes.h"
 #include "prepared_builder.h"
+#include "stage/choose.h"
 #include "stage/machine.h"
 #include "stage/package.h"
 #include "stage/stage.h"
@@ -148,6 +149,7 @@ static void what_is_taken_is_reserved(void **state)
 	assert_true(reserved(&m, 0x2000, 40));
 	assert_true(reserved(&m, 100 * MIB, 777));
 	assert_int_equal(m.memory.reserved_count, 9);
+	assert_int_equal(m.reserved[0].address, MIB); /* the stage's own is the first */
 	assert_int_equal(m.seed.address, 0x1010);
 	assert_int_equal(m.seed.bytes, 32);
 }
@@ -218,6 +220,103 @@ static void tables_map_each_address_to_itself(void **state)
 		/* nothing beyond */
 		assert_int_equal(riffle_get64(tables + 2 * 4096 + 5 * 8), 0);
 	}
+}
+
+/* A kernel of 40 MiB with gaps of up to 20 MiB, in one stretch of RAM from 1 MiB on. */
+static struct riffle_header header;
+static struct riffle_plan sliding;
+static const struct riffle_block blocks[] = {{.align = 2 << 20, .gaps = 1, .kind = RIFFLE_BLOCK_TEXT},
+					     {.align = 1 << 20, .gaps = 21, .kind = RIFFLE_BLOCK_DATA}};
+
+static void start_sliding(struct stage_machine *m, uint64_t end)
+{
+	memset(zero_page, 0, sizeof zero_page);
+	header = (struct riffle_header){.flags = RIFFLE_KERNEL_RELOCATABLE,
+					.image_bytes = 40 * MIB,
+					.link_phys = 16 * MIB,
+					.link_virt = UINT64_C(0xffffffff81000000),
+					.window_bytes = 1024 * MIB};
+	sliding = (struct riffle_plan){
+	    .header = &header, .blocks = blocks, .block_count = 2, .slide_max = (uint32_t)(20 * MIB)};
+	e820(0, end, 1);
+	assert_int_equal(reserve_all(m), RIFFLE_OK);
+}
+
+static int draw(struct stage_machine *m, struct riffle_layout *layout, bool *crowded, uint64_t randomize,
+		uint64_t initrd_bytes)
+{
+	static const uint8_t key[32] = {9};
+	struct riffle_random random;
+	struct riffle_seeded seeded;
+
+	riffle_random_from_seed(&random, &seeded, key);
+	*layout = (struct riffle_layout){.slide_count = 77};
+	return stage_draw(layout, crowded, randomize, &sliding, &m->memory, initrd_bytes, &random, NULL);
+}
+
+/* The stage is in the kernel's way, but its memory is the kernel's later. */
+static void sections_slide_where_memory_allows(void **state)
+{
+	/* behind the stage, on a multiple of 2 MiB: kernel and gaps */
+	const uint64_t fits = (42 + 40 + 20) * MIB;
+	/* kernel, gaps twice, the zero page, and what an initrd unpacks to */
+	const uint64_t initrd_bytes = (fits - 40 * MIB - 40 * MIB - 4096) / 4;
+	struct stage_machine m;
+	struct riffle_layout layout;
+	bool crowded;
+
+	(void)state;
+	start_sliding(&m, fits);
+	assert_int_equal(draw(&m, &layout, &crowded, STAGE_AUTO, initrd_bytes), RIFFLE_OK);
+	assert_int_equal(layout.mode, RIFFLE_MODE_KASLR);
+	assert_int_equal(layout.slide_count, 2);
+	assert_false(crowded);
+	assert_int_equal(draw(&m, &layout, &crowded, STAGE_AUTO, initrd_bytes + 1), RIFFLE_OK);
+	assert_int_equal(layout.slide_count, 0);
+	assert_true(crowded);
+	/* who asks for it gets it, if there is a place at all */
+	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_KASLR | STAGE_SLIDE, initrd_bytes + 1), RIFFLE_OK);
+	assert_int_equal(layout.slide_count, 2);
+	assert_false(crowded);
+	start_sliding(&m, fits - 4096);
+	assert_int_equal(draw(&m, &layout, &crowded, STAGE_AUTO, 0), RIFFLE_OK);
+	assert_int_equal(layout.slide_count, 0);
+	assert_true(crowded);
+	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_KASLR | STAGE_SLIDE, 0), RIFFLE_ERR_SPACE);
+	/* enough behind the stage, and too little left over if something else than the stage takes the rest */
+	start_sliding(&m, fits);
+	m.reserved[m.memory.reserved_count++] = (struct riffle_range){MIB, 40 * MIB};
+	assert_int_equal(draw(&m, &layout, &crowded, STAGE_AUTO, 0), RIFFLE_OK);
+	assert_true(crowded);
+}
+
+static void modes_are_what_was_asked_for(void **state)
+{
+	struct stage_machine m;
+	struct riffle_layout layout;
+	bool crowded;
+
+	(void)state;
+	start_sliding(&m, 512 * MIB);
+	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_KASLR, 0), RIFFLE_OK);
+	assert_int_equal(layout.slide_count, 0);
+	assert_false(crowded);
+	/* this plan has no chunks */
+	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_FGKASLR, 0), RIFFLE_ERR_UNSUPPORTED);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint64_t none[] = {1, 4, 0x100, 0x101, 0x104, 0x202, UINT64_C(0x100000002), UINT64_MAX};
+
+		for (unsigned k = 0; k < sizeof none / sizeof *none; k++)
+			assert_int_equal(draw(&m, &layout, &crowded, none[k], 0), RIFFLE_ERR_FORMAT);
+		sliding.block_count = 0;
+	}
+	assert_int_equal(draw(&m, &layout, &crowded, STAGE_AUTO, 0), RIFFLE_OK);
+	assert_int_equal(layout.slide_count, 0);
+	assert_false(crowded); /* more memory would change nothing */
+	assert_int_equal(draw(&m, &layout, &crowded, RIFFLE_MODE_KASLR | STAGE_SLIDE, 0), RIFFLE_ERR_UNSUPPORTED);
+	assert_false(stage_needs_all(RIFFLE_MODE_KASLR));
+	assert_true(stage_needs_all(STAGE_AUTO) && stage_needs_all(RIFFLE_MODE_FGKASLR) &&
+		    stage_needs_all(RIFFLE_MODE_KASLR | STAGE_SLIDE));
 }
 
 struct packed {
@@ -320,6 +419,8 @@ int main(void)
 	    cmocka_unit_test_setup(lying_zero_pages_are_refused, start),
 	    cmocka_unit_test(words_are_whole),
 	    cmocka_unit_test(tables_map_each_address_to_itself),
+	    cmocka_unit_test_setup(sections_slide_where_memory_allows, start),
+	    cmocka_unit_test_setup(modes_are_what_was_asked_for, start),
 	    cmocka_unit_test(package_reads_as_the_file_it_was),
 	    cmocka_unit_test(lying_packages_are_refused),
 	};
