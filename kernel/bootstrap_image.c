@@ -98,7 +98,7 @@ static int check_mode(struct bootstrap_request *request, const struct riffle_pla
 	if (request->automatic) {
 		request->reason_count =
 		    mode_reasons(request->reasons, plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR,
-				 plan->block_count != 0, plan);
+				 plan->block_count != 0, plan, NULL);
 		return RIFFLE_OK;
 	}
 	if (request->mode == RIFFLE_MODE_FGKASLR && !plan->chunk_count) {

@@ -57,36 +57,6 @@ static bool next_word(struct words *words)
 	return true;
 }
 
-/* lib/kstrtox.c, kstrtobool(); false if it understands nothing else either */
-static bool parse_bool(bool *value, const char *text)
-{
-	char c = (char)(*text | 0x20);
-
-	if (c == 'o')
-		c = (char)(text[1] | 0x20) == 'n' ? 'y' : (char)(text[1] | 0x20) == 'f' ? 'n' : 0;
-	if (*text == '0' || *text == '1')
-		*value = *text == '1';
-	else if (c && strchr("yte", c))
-		*value = true;
-	else if (c && strchr("nfd", c))
-		*value = false;
-	else
-		return false;
-	return true;
-}
-
-bool cmdline_keeps_gaps(const char *line)
-{
-	static const char prefix[] = "rodata=";
-	struct words words = {.at = line};
-	bool protects = true;
-
-	while (next_word(&words) && strcmp(words.word, "--") != 0)
-		if (!strncmp(words.word, prefix, sizeof prefix - 1))
-			parse_bool(&protects, words.word + sizeof prefix - 1);
-	return !protects;
-}
-
 /* kernel/reboot.c, reboot_setup(): of each part its first letter counts, and in the end the last one of a kind */
 bool cmdline_tells_panic(const char *line)
 {

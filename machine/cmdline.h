@@ -18,12 +18,6 @@ bool cmdline_has_word(const char *line, const char *word);
 bool cmdline_tells_panic(const char *line);
 
 /*
- * Whether rodata= turns off the protection of read-only data, as init/main.c reads it: the last value that it
- * understands counts. Such a kernel does not free the gaps between sections that slide apart either.
- */
-bool cmdline_keeps_gaps(const char *line);
-
-/*
  * The memory that mem= and memmap= take away from the kernel, where it must not be placed: everything above the lowest
  * limit, and each range that is reserved, ACPI or persistent memory. Limits and ranges are parsed as Linux does (a
  * number in any base with K, M, G, T, P, E; several memmap= separated by commas); what it would ignore is ignored.

@@ -9,6 +9,7 @@
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
+#include "common/gaps_kept.h"
 #include "host/huge.h"
 #include "host/layout_json.h"
 #include "machine/cmdline.h"
@@ -149,7 +150,7 @@ static double bits(uint64_t slots)
 /* What "auto" says of a command line for which it does without slides; NULL if it has no say. */
 static const char *command_line_keeps_gaps(const struct machine *m)
 {
-	return cmdline_keeps_gaps(m->config.command_line)
+	return riffle_gaps_are_kept(m->config.command_line, strlen(m->config.command_line))
 		   ? "with rodata=off on the command line it would not free the gaps, and the size of its memory would "
 		     "tell them"
 		   : NULL;

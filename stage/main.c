@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/gaps_kept.h"
 #include "stage/arrive.h"
 #include "stage/choose.h"
 #include "stage/cpu.h"
@@ -16,7 +17,7 @@ enum mark { MARK_ENTERED = 1, MARK_LOAD = 4, MARK_JUMP = 5 };
 
 struct stage {
 	struct stage_entered entered;
-	bool marks, nokaslr;
+	bool marks, nokaslr, gaps_kept;
 	struct stage_place place;
 	struct stage_package package;
 	struct riffle_plan plan;
@@ -40,6 +41,7 @@ static void read_command_line(struct stage *stage)
 		return;
 	stage->marks = stage_has_word(text, line.bytes, "riffle.marks");
 	stage->nokaslr = stage_has_word(text, line.bytes, "nokaslr");
+	stage->gaps_kept = riffle_gaps_are_kept(text, line.bytes);
 }
 
 /* What nokaslr asks for: no chance at all. Virtual base as linked, the lowest physical place that is free from there
@@ -66,6 +68,7 @@ static int draw_layout(struct stage *stage, uint16_t *order, struct riffle_error
 	const struct riffle_range *loader_seed = &stage->place.machine.seed;
 	struct riffle_random random;
 	struct riffle_seeded seeded;
+	uint64_t randomize = stage->entered.descriptor->randomize;
 	uint8_t key[32];
 	bool crowded;
 	int status;
@@ -79,8 +82,14 @@ static int draw_layout(struct stage *stage, uint16_t *order, struct riffle_error
 	riffle_random_from_seed(&random, &seeded, key);
 	stage->layout.order = order;
 	stage->layout.order_count = stage->plan.chunk_count;
-	status = stage_draw(&stage->layout, &crowded, stage->entered.descriptor->randomize, &stage->plan,
-			    &stage->place.machine.memory, stage_initrd(stage->entered.zero_page).bytes, &random, error);
+	if (randomize == STAGE_AUTO && stage->gaps_kept) {
+		randomize = stage->plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
+		if (stage->plan.block_count)
+			stage_notice(
+			    "this kernel's sections do not slide apart: with rodata=off it would not free the gaps");
+	}
+	status = stage_draw(&stage->layout, &crowded, randomize, &stage->plan, &stage->place.machine.memory,
+			    stage_initrd(stage->entered.zero_page).bytes, &random, error);
 	if (!status && crowded)
 		stage_notice("this kernel's sections do not slide apart: the gaps leave too little of the guest's "
 			     "memory to start in");

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/gaps_kept.h"
 #include "machine/cmdline.h"
 
 #define K UINT64_C(1024)
@@ -111,19 +112,24 @@ static void too_many(void **state)
 
 static void gaps_kept(void **state)
 {
-	static const char *const off[] = {"rodata=off",       "rodata=0",           "rodata=n",
-					  "quiet rodata=OFF", "rodata=No",          "rodata=fx",
-					  "rodata=dis",       "rodata=on rodata=0", "rodata=0 rodata=?"};
-	static const char *const on[] = {"",        "rodata=on", "rodata=1",  "rodata=0 rodata=Y", "xrodata=0",
-					 "rodata=", "rodata=o?", "rodata=?0", "rodata 0",          "quiet -- rodata=0"};
+	static const char *const off[] = {
+	    "rodata=off", "rodata=0",           "rodata=n",         "quiet rodata=OFF",
+	    "rodata=No",  "rodata=fx",          "rodata=\"off\"",   "a=\"b rodata=1 c\" rodata=0",
+	    "rodata=dis", "rodata=on rodata=0", "rodata=0 rodata=?"};
+	static const char *const on[] = {
+	    "",          "rodata=on", "rodata=1",           "rodata=0 rodata=Y", "xrodata=0",        "rodata=",
+	    "rodata=o?", "rodata=?0", "a=\"b rodata=0 c\"", "rodata 0",          "quiet -- rodata=0"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof off / sizeof *off; i++)
-		if (!cmdline_keeps_gaps(off[i]))
+		if (!riffle_gaps_are_kept(off[i], strlen(off[i])))
 			fail_msg("\"%s\" keeps no gaps", off[i]);
 	for (size_t i = 0; i < sizeof on / sizeof *on; i++)
-		if (cmdline_keeps_gaps(on[i]))
+		if (riffle_gaps_are_kept(on[i], strlen(on[i])))
 			fail_msg("\"%s\" keeps the gaps", on[i]);
+	/* a line whose end is its length's */
+	assert_true(riffle_gaps_are_kept("rodata=0 rodata=1", 16));
+	assert_false(riffle_gaps_are_kept("rodata=0", 7));
 }
 
 int main(void)
