@@ -155,7 +155,8 @@ static double best_of(const struct candidate *c, size_t count, const struct addr
 {
 	double most = 0;
 
-	/* if steps are even, a guess that cannot be raised any more begins with one of the candidates */
+	/* what is drawn evenly from equal steps is a window over the candidates: the best one begins with one of them
+	 */
 	for (size_t k = 0; k < count; k++)
 		for (size_t i = 0; i < (a->even ? 1 : a->guessed.count); i++) {
 			double sum = 0;

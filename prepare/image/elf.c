@@ -300,7 +300,8 @@ static int read_section_headers(struct riffle_image *image, struct elf *elf, con
 						       .offset = s.sh_offset,
 						       .bytes = s.sh_size,
 						       .link = s.sh_link,
-						       .info = s.sh_info};
+						       .info = s.sh_info,
+						       .align = s.sh_addralign};
 	}
 	elf->section_count = (uint32_t)count;
 	reach(elf, h->e_shoff + count * sizeof(Elf64_Shdr));
@@ -338,6 +339,7 @@ static int name_sections(struct riffle_image *image, const struct elf *elf, uint
 							   .address = s->address,
 							   .bytes = s->bytes,
 							   .flags = s->flags,
+							   .align = s->align,
 							   .type = s->type};
 	}
 	image->section_count = elf->section_count;

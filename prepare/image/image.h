@@ -27,6 +27,7 @@ struct image_section {
 	uint64_t bytes;
 	uint64_t flags; /* sh_flags */
 	uint32_t type;  /* sh_type */
+	uint64_t align; /* sh_addralign */
 };
 
 /*

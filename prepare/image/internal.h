@@ -52,7 +52,7 @@ int image_take(uint8_t **bytes, struct riffle_image *image, const struct image_s
 /* A section header with the fields that image_section omits. */
 struct elf_section {
 	uint32_t name, type;
-	uint64_t flags, address, offset, bytes;
+	uint64_t flags, address, offset, bytes, align;
 	uint32_t link, info;
 };
 

@@ -96,6 +96,18 @@ static bool section_ends(const struct work *work, uint32_t edge, bool code_too)
 	return false;
 }
 
+/* Whether what begins between two offsets is aligned to no more than pages. */
+static bool needs_pages(const struct work *work, uint32_t from, uint32_t to)
+{
+	for (unsigned i = 0; i < work->image->section_count; i++) {
+		const struct image_section *section = &work->image->section[i];
+
+		if (section->address - work->link_virt - from < to - from && section->align > PAGE)
+			return false;
+	}
+	return true;
+}
+
 /* Whether the kernel gets the memory of a gap before the block that begins at this offset, and no section gets it. */
 static bool comes_back(const struct work *work, const struct edge *edge, uint32_t at)
 {
@@ -115,7 +127,7 @@ static bool comes_back(const struct work *work, const struct edge *edge, uint32_
  * memory begins that it frees, up to .data, and what may be called read-only.
  *
  * Both gaps together always move .data by LOST_BYTES, so the first one's steps are pages, which is all that the kernel
- * needs there (mark_rodata_ro()) and the most that a section of read-only data is aligned to.
+ * needs there (mark_rodata_ro()), if no section of read-only data is aligned to more.
  */
 static void find_pair(struct work *work, uint32_t data)
 {
@@ -128,7 +140,8 @@ static void find_pair(struct work *work, uint32_t data)
 	    text_end->offset != rodata->image_offset || section_ends(work, rodata->image_offset, false))
 		return;
 	if (!end || end->offset % PAGE || end->offset <= rodata->image_offset || end->offset >= data ||
-	    section_crosses(work, end->offset) || section_ends(work, end->offset, true))
+	    section_crosses(work, end->offset) || section_ends(work, end->offset, true) ||
+	    !needs_pages(work, rodata->image_offset, end->offset))
 		return;
 	rodata->align = PAGE;
 	rodata->gaps = LOST_BYTES / PAGE + 1;

@@ -222,9 +222,10 @@ def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
 def test_gaps_come_back(boots, kernel, name):
     """
     The size of memory, which everybody may read, tells nothing of them. What the kernel keeps, of gaps that are a pair, is
-    the same in each layout. With several processors boots without slides differ too, by a page or two.
+    the same in each layout. With several processors boots without slides differ too, by a page or two, and in 7.3 replays of
+    one layout with one processor do.
 
-    Since 7.x the sizes of the file system's hash tables depend on the memory that is free at the start, without the gaps: where
+    In 6.12 and later the sizes of the file systems' hash tables depend on the memory that is free at the start, without the gaps: where
     that is near a power of two these may be half as large, and then MemTotal tells that, and nothing else.
     """
     cpus = MACHINES[int(name[5:]) % len(MACHINES)][1]
@@ -236,7 +237,7 @@ def test_gaps_come_back(boots, kernel, name):
     tables = [int(g.fact("early_hash_kib")) for g in (guest, other)]
     assert tables[0] in (tables[1], tables[1] // 2) and tables[1] > 0
     difference = int(guest.fact("memtotal_kib")) - int(other.fact("memtotal_kib")) + kept - (tables[1] - tables[0])
-    assert abs(difference) <= (4 if cpus > 1 else 0), (layouts, tables)
+    assert abs(difference) <= (4 if cpus > 1 or kernel.endswith("newest") else 0), (layouts, tables)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

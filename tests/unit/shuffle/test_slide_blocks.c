@@ -136,6 +136,15 @@ static void kept_gaps_are_a_pair(void **state)
 	    {{"__end_rodata", 0x3800}, 0, false}, /* not on a page */
 	    {{"__end_rodata", 0x5000}, 0, false}, /* nothing behind it that is freed */
 	};
+	static const struct {
+		uint32_t at;
+		uint64_t align;
+		bool paired;
+	} aligned[] = {{0x3400, 4096, true},
+		       {0x3400, 8192, false},
+		       {0x3000, 8192, false},
+		       {0x2c00, 8192, true},
+		       {0x4000, 8192, true}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -156,6 +165,18 @@ static void kept_gaps_are_a_pair(void **state)
 			assert_int_equal(block[2].kind, RIFFLE_BLOCK_RODATA_END);
 			assert_int_equal(block[3].image_offset, 0x5000);
 		}
+		tear_down(b);
+	}
+	/* a section of read-only data, of text or behind both, and its alignment */
+	for (size_t i = 0; i < sizeof aligned / sizeof *aligned; i++) {
+		struct builder *b = kernel_of(filled, NULL, 0);
+
+		set_section(b, ".table", aligned[i].at, 0x300, SHF_ALLOC);
+		b->section[b->image.section_count - 1].align = aligned[i].align;
+		assert_int_equal(slides_find_blocks(&b->work, &b->error), 0);
+		if (b->result.slides.block_count != BLOCKS + 1 + aligned[i].paired)
+			fail_msg("%x, %u: %u blocks", aligned[i].at, (unsigned)aligned[i].align,
+				 b->result.slides.block_count);
 		tear_down(b);
 	}
 }
