@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernel/cache.h"
 #include "kernel/spawn.h"
 #include "tests/unit/kernel/fixture.h"
 
@@ -43,8 +44,9 @@ static bool fails(const char *call, int command)
 	return fault.done = true;
 }
 
-static struct timespec now;    /* what the clock says, unless that is 0 */
-static int64_t change_age;     /* ns between that and a file's last change */
+static struct timespec now; /* what the clock says, unless that is 0 */
+static bool changing;       /* files have changed `change_age` ns before that */
+static int64_t change_age;
 static unsigned naps, settled; /* how often the code slept; after so many a file is old */
 static long file_system;       /* what each file lies on, unless that is 0 */
 
@@ -57,7 +59,7 @@ static int status_of(int fd, struct stat *st)
 {
 	if (fails("fstat", 0) || syscall(SYS_fstat, fd, st) < 0)
 		return -1;
-	if (now.tv_sec && S_ISREG(st->st_mode)) {
+	if (changing && S_ISREG(st->st_mode)) {
 		int64_t at = now.tv_sec * INT64_C(1000000000) + now.tv_nsec -
 			     (settled && naps >= settled ? INT64_C(3600000000000) : change_age);
 
@@ -108,11 +110,17 @@ WRAPPED(int, fcntl64, (int fd, int command, long argument))
 
 WRAPPED(int, clock_gettime, (clockid_t clock, struct timespec *to))
 {
-	if (now.tv_sec && clock == CLOCK_REALTIME) {
+	if (now.tv_sec && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
 		*to = now;
 		return 0;
 	}
 	return (int)syscall(SYS_clock_gettime, clock, to);
+}
+
+WRAPPED(time_t, time, (time_t * to))
+{
+	assert_null(to);
+	return now.tv_sec ? now.tv_sec : syscall(SYS_time, NULL);
 }
 
 WRAPPED(int, nanosleep, (const struct timespec *time, struct timespec *rest))
@@ -226,6 +234,7 @@ static int end_faults(void **state)
 	let_fail(NULL, 0, 0, 0);
 	now = (struct timespec){0};
 	change_age = file_system = 0;
+	changing = false;
 	naps = settled = 0;
 	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
 		;
@@ -285,7 +294,7 @@ static void test_own_program_cannot_be_started(void **state)
 
 	f->request.no_cache = true;
 	strcpy(test_directory, "/nowhere");
-	spawn_set_program(0);
+	spawn_set_program(1);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		let_fail(cases[i].call, F_DUPFD_CLOEXEC * !strcmp(cases[i].call, "fcntl"), cases[i].after, EAGAIN);
 		must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "cannot be started");
@@ -338,6 +347,7 @@ static void test_fresh_files(void **state)
 
 	f->request.no_cache = true;
 	now = (struct timespec){1000000000, 500};
+	changing = true;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		change_age = cases[i].age;
 		naps = 0;
@@ -439,6 +449,35 @@ static void test_replacement_faults(void **state)
 	must_open(f, KERNEL_CACHE_HIT);
 }
 
+/* Using an entry is noted when the last use is more than an hour ago; as long may an interrupted run's file stay. */
+static void test_ages(void **state)
+{
+	struct fixture *f = *state;
+	struct cache_file file;
+	char path[512], left[128];
+	struct stat st;
+
+	must_open(f, KERNEL_CACHE_MISS);
+	assert_int_equal(entries(f->cache, path, sizeof path), 1);
+	snprintf(left, sizeof left, "%s/.new-1-1", f->cache);
+	write_kernel(left, 0);
+	for (int late = 0; late < 2; late++) {
+		const struct timespec used = {.tv_sec = 1000000}, times[] = {used, used};
+
+		now = (struct timespec){.tv_sec = used.tv_sec + 3600 + late, .tv_nsec = 1};
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+		assert_int_equal(utimensat(AT_FDCWD, left, times, 0), 0);
+		must_open(f, KERNEL_CACHE_HIT);
+		assert_int_equal(syscall(SYS_stat, path, &st), 0);
+		assert_int_equal(st.st_mtim.tv_sec != used.tv_sec, late);
+		assert_int_equal(cache_create(&file, f->cache, &f->error), 0);
+		cache_trim(&file, "none", UINT64_MAX);
+		cache_close(&file);
+		assert_int_equal(access(left, F_OK), late ? -1 : 0);
+		now = (struct timespec){0};
+	}
+}
+
 int main(void)
 {
 #define FAULTY(name) cmocka_unit_test_setup_teardown(name, set_up, end_faults)
@@ -451,8 +490,10 @@ int main(void)
 	    FAULTY(test_cache_without_unnamed_files),
 	    FAULTY(test_cache_faults),
 	    FAULTY(test_replacement_faults),
+	    FAULTY(test_ages),
 	};
 
 	umask(022);
+	close(0); /* which makes it a descriptor as any other */
 	return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
 }

@@ -497,5 +497,6 @@ int main(void)
 	};
 
 	umask(022);
+	close(0); /* which makes it a descriptor as any other */
 	return cmocka_run_group_tests_name("kernel", tests, NULL, NULL);
 }

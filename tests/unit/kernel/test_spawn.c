@@ -214,26 +214,6 @@ static void test_program_beside(void **state)
 	assert_string_equal(found, expected);
 }
 
-static void test_blame(void **state)
-{
-	static const struct {
-		struct riffle_error error;
-		const char *relocs, *debug, *blame;
-	} cases[] = {
-	    {{.status = RIFFLE_ERR_FORMAT, .field = SPAWN_DEBUG_FIELD}, "r", "d", "d"},
-	    {{.status = RIFFLE_ERR_FORMAT, .field = SPAWN_DEBUG_FIELD}, "r", NULL, "k"},
-	    {{.status = RIFFLE_ERR_FORMAT, .field = "relocation list"}, "r", "d", "r"},
-	    {{.status = RIFFLE_ERR_FORMAT, .field = "relocation file"}, "r", "d", "r"},
-	    {{.status = RIFFLE_ERR_FORMAT, .field = "relocation file"}, NULL, "d", "k"},
-	    {{.status = RIFFLE_ERR_ARGUMENT, .field = "relocation file"}, "r", "d", "k"},
-	    {{.status = RIFFLE_ERR_FORMAT, .field = "e_machine"}, "r", "d", "k"},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-		assert_string_equal(spawn_blame(&cases[i].error, "k", cases[i].relocs, cases[i].debug), cases[i].blame);
-}
-
 /* riffle may be started with SIGCHLD ignored, where children leave no status. */
 static void test_ignored_sigchld(void **state)
 {
@@ -277,8 +257,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(test_child_that_fails), TEST(test_child_that_crashes), TEST(test_child_has_nothing),
-	    TEST(test_no_program),       TEST(test_program_beside),     TEST(test_blame),
-	    TEST(test_ignored_sigchld),  TEST(test_error_line),
+	    TEST(test_no_program),       TEST(test_program_beside),     TEST(test_ignored_sigchld),
+	    TEST(test_error_line),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], WORKER_OPTION))
