@@ -20,6 +20,7 @@
 
 #include "host/input.h"
 #include "kernel/cache.h"
+#include "tests/lib/kernels.h"
 #include "tests/unit/kernel/fixture.h"
 
 static void test_miss_then_hit(void **state)
@@ -420,6 +421,44 @@ static void test_compressed(void **state)
 	}
 }
 
+/* A unified kernel image stays open for what else is in it, whatever its descriptor. */
+static void test_unified_image(void **state)
+{
+	const struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_GZIP};
+	struct test_kernel_spec kernel_spec = test_kernel_spec();
+	struct fixture *f = *state;
+	struct test_kernel kernel;
+	struct test_bytes bzimage = {0}, file = {0};
+	int fd, before = entries("/proc/self/fd", NULL, 0);
+
+	test_kernel_build(&kernel, &kernel_spec);
+	assert_true(test_bzimage_of(&bzimage, &spec, &kernel));
+	const struct test_uki_part parts[] = {{".linux", bzimage.at, bzimage.count}, {".initrd", "initrd", 6}};
+
+	test_uki_of(&file, UKI_MACHINE_X86_64, parts, 2);
+	fd = open(f->kernel, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	assert_int_equal(write(fd, file.at, file.count), file.count);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
+		assert_int_equal(f->k.way, i ? KERNEL_CACHE_HIT : KERNEL_CACHE_MISS);
+		assert_int_equal(f->k.uki_fd, 0); /* the first that was free */
+		assert_int_equal(f->k.uki.initrd.bytes, 6);
+		assert_memory_equal(file.at + f->k.uki.initrd.offset, "initrd", 6);
+		assert_int_equal(fcntl(f->k.uki_fd, F_GETFD), FD_CLOEXEC);
+		kernel_close(&f->k);
+		assert_int_equal(f->k.uki_fd, -1);
+		assert_int_equal(entries("/proc/self/fd", NULL, 0), before);
+	}
+	assert_int_equal(truncate(f->kernel, 0), 0);
+	write_kernel(f->kernel, 0xf4);
+	must_open(f, KERNEL_CACHE_MISS);
+	assert_int_equal(f->k.uki_fd, -1);
+	test_bytes_free(&file);
+	test_bytes_free(&bzimage);
+	test_kernel_free(&kernel);
+}
+
 static void make_entry(const char *directory, const char *name, time_t used, size_t bytes)
 {
 	char path[256];
@@ -494,6 +533,7 @@ int main(void)
 	    TEST(test_preparing_is_told),
 	    TEST(test_cache_without_room),
 	    TEST(test_compressed),
+	    TEST(test_unified_image),
 	};
 
 	umask(022);
