@@ -140,6 +140,64 @@ static void test_result(void **state)
 	assert_int_equal(error.status, RIFFLE_ERR_FORMAT);
 }
 
+/* A worker that gets a debug vmlinux says when that is what is wrong; without, the kernel's own code is analysed. */
+static void test_debug_vmlinux(void **state)
+{
+	char line[512];
+	struct spawn_words words;
+	struct riffle_error error;
+	int debug = test_file("no ELF", 6);
+
+	(void)state;
+	snprintf(text[DEBUG], sizeof text[DEBUG], "%d", debug);
+	assert_int_equal(run(REASON, line, sizeof line), EXIT_FAILURE);
+	assert_true(spawn_parse_error(line, &words, &error));
+	assert_string_equal(error.field, SPAWN_DEBUG_FIELD);
+	close(debug);
+}
+
+static void must_be_shuffled(void)
+{
+	struct riffle_source source;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct riffle_error error;
+
+	assert_int_equal(riffle_source_from_fd(&source, out_fd, &error), 0);
+	assert_int_equal(riffle_plan_open(&plan, &source, &error), 0);
+	assert_string_equal(plan.header->no_shuffle, "");
+	assert_true(plan.chunk_count > 0);
+	riffle_plan_close(&plan);
+}
+
+/* What can be shuffled is, also when another program has to unpack it. */
+static void test_kernels(void **state)
+{
+	const struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_LZO};
+	struct test_kernel_spec kernel_spec = test_kernel_spec();
+	struct test_bytes movable = {0}, bzimage = {0};
+	struct test_kernel kernel;
+	char line[512];
+
+	(void)state;
+	test_movable_kernel(&movable);
+	close(kernel_fd);
+	kernel_fd = test_file_of(&movable);
+	snprintf(text[KERNEL], sizeof text[KERNEL], "%d", kernel_fd);
+	assert_int_equal(run(REASON, line, sizeof line), EXIT_SUCCESS);
+	must_be_shuffled();
+
+	test_kernel_build(&kernel, &kernel_spec);
+	if (!test_bzimage_of(&bzimage, &spec, &kernel))
+		skip();
+	close(kernel_fd);
+	kernel_fd = test_file_of(&bzimage);
+	snprintf(text[KERNEL], sizeof text[KERNEL], "%d", kernel_fd);
+	strcpy(text[ERRORS], "pipe");
+	assert_int_equal(ftruncate(out_fd, 0), 0);
+	assert_int_equal(run(REASON, line, sizeof line), EXIT_SUCCESS);
+	assert_string_equal(line, "");
+}
+
 /* Whatever program is run for the kernel does not get the worker's files. */
 static void test_files_are_not_inherited(void **state)
 {
@@ -159,6 +217,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_arguments, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_result, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_debug_vmlinux, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_kernels, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_files_are_not_inherited, set_up, tear_down),
 	};
 
