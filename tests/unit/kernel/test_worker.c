@@ -153,7 +153,15 @@ static void test_debug_vmlinux(void **state)
 	assert_int_equal(run(REASON, line, sizeof line), EXIT_FAILURE);
 	assert_true(spawn_parse_error(line, &words, &error));
 	assert_string_equal(error.field, SPAWN_DEBUG_FIELD);
+	assert_string_equal(error.problem, "its ELF header is cut off");
 	close(debug);
+	/* the kernel itself, which has nothing to tell */
+	snprintf(text[DEBUG], sizeof text[DEBUG], "%d", kernel_fd);
+	strcpy(text[ERRORS], "pipe");
+	assert_int_equal(run(REASON, line, sizeof line), EXIT_FAILURE);
+	assert_true(spawn_parse_error(line, &words, &error));
+	assert_string_equal(error.field, SPAWN_DEBUG_FIELD);
+	assert_string_equal(error.problem, "has no symbols: it was stripped");
 }
 
 static void must_be_shuffled(void)
