@@ -144,9 +144,11 @@ WRAPPED(pid_t, waitpid, (pid_t child, int *ended, int flags))
 	return fails("waitpid", 0) ? -1 : (pid_t)syscall(SYS_wait4, child, ended, flags, NULL);
 }
 
+static bool byte_by_byte; /* as a pipe may give them */
+
 WRAPPED(ssize_t, read, (int fd, void *to, size_t bytes))
 {
-	return fails("read", 0) ? -1 : syscall(SYS_read, fd, to, bytes);
+	return fails("read", 0) ? -1 : syscall(SYS_read, fd, to, byte_by_byte && bytes ? 1 : bytes);
 }
 
 WRAPPED(int, openat, (int directory, const char *name, int flags, mode_t mode))
@@ -267,7 +269,9 @@ static void test_calls_that_fail(void **state)
 	    {"waitpid", 0, 0, ECHILD, "riffle-prepare", "cannot be waited for"},
 	};
 	struct fixture *f = *state;
+	char programs[sizeof test_directory];
 
+	snprintf(programs, sizeof programs, "%s", test_directory);
 	f->request.no_cache = true;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		let_fail(cases[i].call, cases[i].command, cases[i].after, cases[i].problem);
@@ -276,6 +280,11 @@ static void test_calls_that_fail(void **state)
 		assert_true(fault.done);
 		must_open(f, KERNEL_CACHE_MISS); /* nothing is left of it */
 	}
+	byte_by_byte = true;
+	fake_program(f, "printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1");
+	must_fail(f, RIFFLE_ERR_FORMAT, "e_machine", "is wrong");
+	byte_by_byte = false;
+	snprintf(test_directory, sizeof test_directory, "%s", programs);
 	for (int interrupted = 0; interrupted < 2; interrupted++) {
 		let_fail(interrupted ? "read" : "waitpid", 0, 0, EINTR);
 		must_open(f, KERNEL_CACHE_MISS);

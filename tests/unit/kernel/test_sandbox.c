@@ -317,13 +317,15 @@ static void test_faults(void **state)
 	static const struct {
 		const char *call;
 		int problem, after, result;
+		uid_t user;
 	} cases[] = {
-	    {"setgroups", EPERM, 0, DONE}, {"setgroups", ENOMEM, 0, 77},  {"setresgid", EINVAL, 0, DONE},
-	    {"setresgid", EPERM, 0, DONE}, {"setresgid", EAGAIN, 0, 77},  {"setresuid", EINVAL, 0, DONE},
-	    {"setresuid", EPERM, 0, DONE}, {"setresuid", EAGAIN, 0, 77},  {"getrlimit64", EPERM, 0, 77},
-	    {"setrlimit64", EPERM, 0, 77}, {"setrlimit64", EPERM, 1, 77}, {"setrlimit64", EPERM, 2, 77},
-	    {"setrlimit64", EPERM, 3, 77}, {"setrlimit64", EPERM, 4, 77}, {"setrlimit64", EPERM, 5, DONE},
-	    {"prctl", EINVAL, 0, 77},
+	    /* only root has anything to give up */
+	    {"setgroups", ENOMEM, 0, DONE, 12345}, {"setgroups", EPERM, 0, DONE}, {"setgroups", ENOMEM, 0, 77},
+	    {"setresgid", EINVAL, 0, DONE},        {"setresgid", EPERM, 0, DONE}, {"setresgid", EAGAIN, 0, 77},
+	    {"setresuid", EINVAL, 0, DONE},        {"setresuid", EPERM, 0, DONE}, {"setresuid", EAGAIN, 0, 77},
+	    {"getrlimit64", EPERM, 0, 77},         {"setrlimit64", EPERM, 0, 77}, {"setrlimit64", EPERM, 1, 77},
+	    {"setrlimit64", EPERM, 2, 77},         {"setrlimit64", EPERM, 3, 77}, {"setrlimit64", EPERM, 4, 77},
+	    {"setrlimit64", EPERM, 5, DONE},       {"prctl", EINVAL, 0, 77},
 	};
 
 	(void)state;
@@ -339,7 +341,9 @@ static void test_faults(void **state)
 		child = fork();
 		assert_true(child >= 0);
 		if (!child)
-			_exit(confine_with_fault());
+			_exit(cases[i].user && setresuid(cases[i].user, cases[i].user, cases[i].user) < 0
+				  ? 79
+				  : confine_with_fault());
 		failing = NULL;
 		assert_int_equal(waitpid(child, &ended, 0), child);
 		if (!exited(ended, cases[i].result))

@@ -20,10 +20,11 @@ static void test_child_that_fails(void **state)
 		const char *script;
 		enum riffle_status status;
 		const char *field, *problem;
+		uint64_t found;
 	} cases[] = {
-	    {"kill -9 $$", RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal"},
+	    {"kill -9 $$", RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal", 9},
 	    {"kill -XCPU $$", RIFFLE_ERR_UNSUPPORTED, "riffle-prepare", "more CPU time"},
-	    {"exit 7", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
+	    {"exit 7", RIFFLE_ERR_IO, "riffle-prepare", "without saying why", 7},
 	    {"exit 0", RIFFLE_ERR_FORMAT, "file", "too short"},
 	    {"echo nonsense >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
 	    {"head -c 100000 /dev/zero | tr '\\0' x >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
@@ -38,6 +39,8 @@ static void test_child_that_fails(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		fake_program(f, cases[i].script);
 		must_fail(f, cases[i].status, cases[i].field, cases[i].problem);
+		if (cases[i].found)
+			assert_int_equal(f->error.found, cases[i].found);
 		assert_int_equal(entries(f->cache, NULL, 0), 0);
 	}
 	strcpy(test_directory, "/nowhere");
@@ -52,6 +55,11 @@ static void test_child_that_crashes(void **state)
 	} cases[] = {
 	    {"SEGV", "riffle-prepare: was ended by a signal (found 11)"},
 	    {"SYS", "riffle-prepare: was ended by a signal (found 31)"},
+	    {"BUS", "riffle-prepare: was ended by a signal (found 7)"},
+	    {"ILL", "riffle-prepare: was ended by a signal (found 4)"},
+	    {"FPE", "riffle-prepare: was ended by a signal (found 8)"},
+	    {"ABRT", "riffle-prepare: was ended by a signal (found 6)"},
+	    {"TRAP", "riffle-prepare: was ended by a signal (found 5)"},
 	    {"XCPU", "riffle-prepare: took more CPU time than any kernel needs"},
 	};
 	struct fixture *f = *state;
