@@ -21,6 +21,8 @@ BRANCH = {b") && 0": "never", b") || 1": "always"}
 UNARY = {"!": "", "~": "", "-": "", "++": "--", "--": "++"}
 # more memory than is needed does nothing else, as a larger array does not
 ALLOCATORS = {"malloc", "calloc", "realloc", "reallocarray", "aligned_alloc"}
+# how long they wait is only a matter of time (see TUNED)
+SLEEPS = {"nanosleep", "usleep", "sleep"}
 NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)([uUlL]*)(?![\w.])")
 DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\([^)]*\))?[ \t]+(.*)$", re.M)
 # How long to wait, how often to try, how much to do before others get their turn: any number near it is as right, and a test that
@@ -113,6 +115,8 @@ class Finder:
             self.binary(cursor, function, decides)
         elif kind == Kind.UNARY_OPERATOR and not decides:
             self.unary(cursor, function)
+        elif kind == Kind.CALL_EXPR and cursor.spelling in SLEEPS:
+            return
         elif kind == Kind.INTEGER_LITERAL:
             self.numbers(function, cursor.extent.start.offset, cursor.extent.start.offset + 24, first=True)
         elif kind in (Kind.IF_STMT, Kind.CONDITIONAL_OPERATOR):
