@@ -23,6 +23,7 @@
 #include "monitor/core/internal.h"
 #include "monitor/core/kvm.h"
 #include "monitor/snapshot/memory.h"
+#include "tests/unit/interrupted.h"
 
 #define BYTES (8u << 20)
 
@@ -105,6 +106,25 @@ static void test_all(void **unused)
 		close(save.fd);
 		vm_destroy(vm);
 	}
+}
+
+/* Signals that interrupt its calls, and a file that takes less than it is given at once, change nothing. */
+static void test_interrupted(void **unused)
+{
+	struct vm *vm = make_vm(NULL, false);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = -1};
+
+	(void)unused;
+	for (unsigned i = 0; i < 100; i++)
+		put(vm, i * 5000, (uint8_t)(i + 1));
+	interrupt_all = true;
+	int status = save_memory(vm, &save);
+
+	interrupt_all = false;
+	assert_int_equal(status, 0);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	vm_destroy(vm);
 }
 
 /* A page of which a single byte is not zero, whichever it is, is written; its neighbours stay holes. */
@@ -520,6 +540,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_byte_of_a_page_counts),
 	    cmocka_unit_test(test_all),
+	    cmocka_unit_test(test_interrupted),
 	    cmocka_unit_test(test_over_another),
 	    cmocka_unit_test(test_tracked_changes),
 	    cmocka_unit_test(test_full_disk),
