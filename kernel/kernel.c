@@ -230,8 +230,11 @@ static int open_other(struct opened_kernel *k, const struct kernel_request *requ
 		}
 	}
 	status = settle(inputs->kernel, &inputs->kernel_st, error);
-	if (!status && relocs_st)
+	if (!status && relocs_st) {
 		status = settle(inputs->relocs, &inputs->relocs_st, error);
+		if (status)
+			k->blame = request->relocs;
+	}
 	if (status)
 		return status;
 	if (cached) {

@@ -256,7 +256,7 @@ static int judge_end(int ended, const char *line, struct spawn_words *words, str
 		return riffle_fail_found(error, RIFFLE_ERR_IO, PROGRAM, "was ended by a signal",
 					 (uint64_t)WTERMSIG(ended));
 	return riffle_fail_found(error, RIFFLE_ERR_IO, PROGRAM, "ended without saying why",
-				 (uint64_t)(WIFEXITED(ended) ? WEXITSTATUS(ended) : 0));
+				 (uint64_t)WEXITSTATUS(ended));
 }
 
 /* `ended` is how the child ended, as wait() has it; 0 when none was started. */
@@ -279,7 +279,7 @@ static int run_worker(struct spawn_words *words, const struct spawn_files *files
 	for (int i = 0; i < CHILD_FILES; i++) {
 		if (fds[i] < 0)
 			continue;
-		fds[i] = status ? -1 : lift(fds[i]);
+		fds[i] = lift(fds[i]);
 		if (fds[i] < 0 && !status)
 			status = riffle_fail_system(error, errno, PROGRAM, "cannot be given its descriptors");
 	}

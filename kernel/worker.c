@@ -25,7 +25,7 @@ static int parse_fd(const char *text, int *fd)
 	char *end;
 	long number = strtol(text, &end, 10);
 
-	if (end == text || *end || number < -1 || number > 1024)
+	if (end == text || *end || number < -1 || number != (int)number)
 		return -1;
 	*fd = (int)number;
 	/* no program that is run from here on may have it */

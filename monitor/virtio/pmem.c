@@ -154,10 +154,7 @@ static void engine_ready(void *opaque, uint32_t events)
 	(void)events;
 	virtio_lock(device);
 	block_engine_run(pmem->engine);
-	if (virtio_running(device)) {
-		virtio_publish(device, 0);
-		virtio_device_notify(device, 0);
-	}
+	virtio_device_notify(device, 0); /* publishes what was answered, too */
 	virtio_unlock(device);
 }
 

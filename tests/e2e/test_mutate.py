@@ -17,9 +17,13 @@ import suite  # noqa: E402
 
 SOURCE = """\
 #define LIMIT 8u /* not 9 */
+#define WAIT_MS 30
+#define NS_PER_MS 1000
 enum kind { FIRST = 1 };
+enum { BUDGET = 64 };
 static const unsigned table[4] = {0x10, 2};
 int f(int a, int b);
+int usleep(unsigned us);
 int f(int a, int b)
 {
 	char room[32];
@@ -28,6 +32,7 @@ int f(int a, int b)
 		return -a;
 	for (int i = 0; i <= b; i++)
 		a += i << 1; /* a + b < 7 */
+	usleep(100 * b);
 	return a ? (int)table[0] : FIRST;
 }
 void *malloc(unsigned long bytes);
@@ -82,6 +87,9 @@ def changes(found, line):
 
 def test_operators_bounds_constants_and_branches_are_changed(found):
     assert changes(found, "#define LIMIT") == {"8u => 9u", "8u => 7u"}
+    assert changes(found, "#define NS_PER_MS") == {"1000 => 1001", "1000 => 999"}
+    assert not changes(found, "#define WAIT_MS") and not changes(found, "enum { BUDGET")     # tuned
+    assert not changes(found, "usleep(")
     assert changes(found, "enum kind") == {"1 => 2", "1 => 0"}
     assert changes(found, "static const") == {"0x10 => 0x11", "0x10 => 0xf", "2 => 3", "2 => 1"}
     assert changes(found, "if (a < b") == {"never", "always", "&& => ||", "< => <=", "< => >=", "!= => ==", "3 => 4", "3 => 2"}

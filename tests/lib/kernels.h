@@ -107,4 +107,16 @@ void test_bzimage_wrap(struct test_bytes *bzimage, const struct test_bzimage_spe
 bool test_compress(struct test_bytes *packed, enum riffle_compression compression, const void *content,
 		   size_t content_bytes);
 
+/* A section of a unified kernel image. */
+struct test_uki_part {
+	const char *name;
+	const void *bytes;
+	size_t count;
+};
+#define TEST_UKI_PE_AT 0x80u
+#define TEST_UKI_SECTIONS_AT (TEST_UKI_PE_AT + 24 + 240)
+
+/* As ukify makes them: a section's bytes in the file are padded to 512. */
+void test_uki_of(struct test_bytes *file, uint16_t machine, const struct test_uki_part *part, unsigned parts);
+
 #endif

@@ -21,8 +21,13 @@ BRANCH = {b") && 0": "never", b") || 1": "always"}
 UNARY = {"!": "", "~": "", "-": "", "++": "--", "--": "++"}
 # more memory than is needed does nothing else, as a larger array does not
 ALLOCATORS = {"malloc", "calloc", "realloc", "reallocarray", "aligned_alloc"}
+# how long they wait is only a matter of time (see TUNED)
+SLEEPS = {"nanosleep", "usleep", "sleep"}
 NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)([uUlL]*)(?![\w.])")
-DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+\w+(?:\([^)]*\))?[ \t]+(.*)$", re.M)
+DEFINE = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\([^)]*\))?[ \t]+(.*)$", re.M)
+# How long to wait, how often to try, how much to do before others get their turn: any number near it is as right, and a test that
+# tells one from the next would have to measure time. A unit (NS_PER_MS) is no such number.
+TUNED = re.compile(r"(?!.*_PER_)(?:\w+_)?(?:NS|US|MS|ACCEPTS|ATTEMPTS|BACKLOG|BUDGET|RETRIES)$")
 NOT_CODE = re.compile(rb'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.S)
 
 
@@ -65,7 +70,8 @@ class Finder:
             if cursor.location.file and cursor.location.file.name == path:
                 self.top(cursor)
         for define in DEFINE.finditer(source):
-            self.numbers("", define.start(1), define.end(1))
+            if not TUNED.match(define[1].decode()):
+                self.numbers("", define.start(2), define.end(2))
 
     def add(self, function, offset, old, new):
         if self.source[offset:offset + len(old)] == old and old != new:
@@ -80,6 +86,8 @@ class Finder:
             self.compares = False
         elif cursor.kind == Kind.ENUM_DECL:
             for constant in cursor.get_children():
+                if TUNED.match(constant.spelling):
+                    continue
                 for value in constant.get_children():
                     self.walk(value, cursor.spelling)
         elif cursor.kind == Kind.VAR_DECL:
@@ -107,6 +115,8 @@ class Finder:
             self.binary(cursor, function, decides)
         elif kind == Kind.UNARY_OPERATOR and not decides:
             self.unary(cursor, function)
+        elif kind == Kind.CALL_EXPR and cursor.spelling in SLEEPS:
+            return
         elif kind == Kind.INTEGER_LITERAL:
             self.numbers(function, cursor.extent.start.offset, cursor.extent.start.offset + 24, first=True)
         elif kind in (Kind.IF_STMT, Kind.CONDITIONAL_OPERATOR):

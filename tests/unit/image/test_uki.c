@@ -13,44 +13,6 @@
 #include "hostile.h"
 #include "prepare/image/internal.h"
 
-#define PE_AT 0x80u
-#define SECTIONS_AT (PE_AT + 24 + 240)
-#define ALIGN 512u
-
-struct part {
-	const char *name;
-	const void *bytes;
-	size_t count;
-};
-
-/* As ukify makes them: a section's bytes in the file are padded to 512. */
-static void make_uki(struct test_bytes *file, uint16_t machine, const struct part *part, unsigned parts)
-{
-	uint8_t head[0x400] = {'M', 'Z'};
-	uint32_t at = sizeof head;
-
-	riffle_put32(head + 0x3c, PE_AT);
-	memcpy(head + PE_AT, "PE\0", 4);
-	riffle_put16(head + PE_AT + 4, machine);
-	riffle_put16(head + PE_AT + 6, (uint16_t)parts);
-	riffle_put16(head + PE_AT + 20, 240);
-	for (unsigned i = 0; i < parts; i++) {
-		uint8_t *section = head + SECTIONS_AT + 40 * i;
-		uint32_t padded = (uint32_t)(part[i].count + ALIGN - 1) / ALIGN * ALIGN;
-
-		strncpy((char *)section, part[i].name, 8);
-		riffle_put32(section + 8, (uint32_t)part[i].count);
-		riffle_put32(section + 16, padded);
-		riffle_put32(section + 20, at);
-		at += padded;
-	}
-	test_bytes_add(file, head, sizeof head);
-	for (unsigned i = 0; i < parts; i++) {
-		test_bytes_add(file, part[i].bytes, part[i].count);
-		test_bytes_zero(file, (ALIGN - part[i].count % ALIGN) % ALIGN);
-	}
-}
-
 static struct riffle_image *must_open(const struct test_bytes *file)
 {
 	int fd = test_file_of(file);
@@ -104,14 +66,14 @@ static void test_uki(void **state)
 
 		if (!test_bzimage_of(&kernel, &spec, &in.k))
 			continue;
-		const struct part part[] = {{".osrel", "ID=x", 4},
-					    {".cmdline", command_line, sizeof command_line},
-					    {".initrd", initrd, sizeof initrd},
-					    {".linux", kernel.at, kernel.count},
-					    {".profile", "ID=other", 8},
-					    {".cmdline", "other", 5}};
+		const struct test_uki_part part[] = {{".osrel", "ID=x", 4},
+						     {".cmdline", command_line, sizeof command_line},
+						     {".initrd", initrd, sizeof initrd},
+						     {".linux", kernel.at, kernel.count},
+						     {".profile", "ID=other", 8},
+						     {".cmdline", "other", 5}};
 
-		make_uki(&file, UKI_MACHINE_X86_64, part, 6);
+		test_uki_of(&file, UKI_MACHINE_X86_64, part, 6);
 		alone = must_open(&kernel);
 		inside = must_open(&file);
 		/* the kernel is the same as a separate file, and so is its digest */
@@ -150,16 +112,17 @@ static void test_broken_ukis(void **state)
 
 	(void)state;
 	make_kernels(&in);
-	const struct part part[] = {{".linux", in.bzimage.at, in.bzimage.count}, {".cmdline", bad, sizeof bad}};
+	const struct test_uki_part part[] = {{".linux", in.bzimage.at, in.bzimage.count},
+					     {".cmdline", bad, sizeof bad}};
 
-	make_uki(&file, UKI_MACHINE_X86_64, part, 2);
+	test_uki_of(&file, UKI_MACHINE_X86_64, part, 2);
 	fd = test_file_of(&file);
 	assert_int_equal(uki_read(&uki, fd, file.count, &error), 0);
 	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_FORMAT);
 	uki.command_line.bytes = UKI_COMMAND_LINE_MAX;
 	assert_int_equal(uki_command_line(text, &uki, fd, &error), RIFFLE_ERR_FORMAT);
 	close(fd);
-	linux_section = file.at + SECTIONS_AT;
+	linux_section = file.at + TEST_UKI_SECTIONS_AT;
 	/* one byte too many */
 	riffle_put32(linux_section + 8, 0);
 	riffle_put32(linux_section + 16, (uint32_t)(file.count - 0x400));
@@ -169,10 +132,10 @@ static void test_broken_ukis(void **state)
 	riffle_put32(linux_section + 16, (uint32_t)(file.count - 0x400));
 	memcpy(linux_section, ".linuy\0", 8);
 	must_refuse(&file, "kernel file", "there is no section .linux");
-	riffle_put16(file.at + PE_AT + 6, 0xffff);
+	riffle_put16(file.at + TEST_UKI_PE_AT + 6, 0xffff);
 	must_refuse(&file, "PE section table", "longer than any");
-	riffle_put16(file.at + PE_AT + 4, 0xaa64);
-	riffle_put16(file.at + PE_AT + 6, 1);
+	riffle_put16(file.at + TEST_UKI_PE_AT + 4, 0xaa64);
+	riffle_put16(file.at + TEST_UKI_PE_AT + 6, 1);
 	must_refuse(&file, "kernel file", "is an EFI program (PE) for arm64");
 	memcpy(linux_section, ".linux\0", 8);
 	must_refuse(&file, "kernel file", "is an EFI program (PE) for arm64");

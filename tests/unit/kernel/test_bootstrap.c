@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels that randomise themselves, as loaders and the stage find them: headers, descriptor, package. */
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -494,6 +496,93 @@ static void test_output_that_cannot_be_written(void **state)
 	done();
 }
 
+/* The linker's --wrap leads the program's calls here: the one after so many fails, or does half of its work. */
+static struct {
+	unsigned calls, failing; /* from 1; 0: none */
+	int problem;             /* 0: half of it */
+} writes;
+
+ssize_t __wrap_pwrite64(int fd, const void *from, size_t bytes, off_t at);
+ssize_t __wrap_pwrite64(int fd, const void *from, size_t bytes, off_t at)
+{
+	if (++writes.calls == writes.failing) {
+		if (writes.problem)
+			return errno = writes.problem, -1;
+		bytes = (bytes + 1) / 2;
+	}
+	return syscall(SYS_pwrite64, fd, from, bytes, at);
+}
+
+int __wrap_ftruncate64(int fd, off_t bytes);
+int __wrap_ftruncate64(int fd, off_t bytes)
+{
+	if (writes.failing && writes.problem && ++writes.calls == writes.failing)
+		return errno = writes.problem, -1;
+	return (int)syscall(SYS_ftruncate, fd, bytes);
+}
+
+static struct test_bytes all_of(int fd)
+{
+	struct test_bytes all = {0};
+	uint8_t part[4096];
+	ssize_t n;
+
+	while ((n = pread(fd, part, sizeof part, (off_t)all.count)) > 0)
+		test_bytes_add(&all, part, (size_t)n);
+	return all;
+}
+
+/* A write that fails ends it, one that is interrupted or cut short is continued. */
+static void test_writes_that_fail(void **state)
+{
+	(void)state;
+	prepare_one(true);
+	for (unsigned elf = 0; elf < 2; elf++) {
+		struct test_bytes good, other;
+		unsigned most;
+
+		memset(&writes, 0, sizeof writes);
+		assert_int_equal(ftruncate(p.out, 0), 0);
+		assert_int_equal(write_as((struct bootstrap_request){.elf = elf, .automatic = true}), 0);
+		most = writes.calls;
+		assert_true(most >= 5);
+		good = all_of(p.out);
+		for (unsigned i = 1; i <= most; i++) {
+			static const int problems[] = {ENOSPC, EINTR, 0};
+
+			for (unsigned kind = 0; kind < 3; kind++) {
+				memset(&writes, 0, sizeof writes);
+				assert_int_equal(ftruncate(p.out, 0), 0);
+				writes.failing = i;
+				writes.problem = problems[kind];
+				int status = write_as((struct bootstrap_request){.elf = elf, .automatic = true});
+
+				if (!kind) {
+					assert_int_equal(status, RIFFLE_ERR_IO);
+					assert_string_equal(error.field, "output");
+					assert_int_equal(error.sys_errno, ENOSPC);
+					assert_int_equal(writes.calls, i);
+					continue;
+				}
+				assert_int_equal(status, 0);
+				other = all_of(p.out);
+				assert_int_equal(other.count, good.count);
+				assert_memory_equal(other.at, good.at, good.count);
+				test_bytes_free(&other);
+			}
+		}
+		/* the last step gives the file its length */
+		memset(&writes, 0, sizeof writes);
+		writes.failing = most + 1;
+		writes.problem = EFBIG;
+		assert_int_equal(write_as((struct bootstrap_request){.elf = elf, .automatic = true}), RIFFLE_ERR_IO);
+		assert_int_equal(error.sys_errno, EFBIG);
+		test_bytes_free(&good);
+	}
+	memset(&writes, 0, sizeof writes);
+	done();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -503,6 +592,7 @@ int main(void)
 	    cmocka_unit_test(test_segments),
 	    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_output_that_cannot_be_written),
+	    cmocka_unit_test(test_writes_that_fail),
 	};
 
 	return cmocka_run_group_tests_name("bootstrap", tests, NULL, NULL);

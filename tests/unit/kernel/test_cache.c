@@ -279,6 +279,30 @@ static void test_temporary_files(void **state)
 	assert_true(!is_there(".new-1-1") && is_there(".new-2-2") && is_there(".ne") && is_there("v1-a.riffle"));
 }
 
+/* Whatever is wrong on the way to an entry, there is none. */
+static void test_no_entry(void **state)
+{
+	char longest[4096 + CACHE_NAME_BYTES];
+	struct riffle_source source;
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+
+	(void)state;
+	add("v1-a.riffle", 100); /* no kernel */
+	memset(longest, '/', sizeof longest);
+	longest[sizeof longest - 1] = 0;
+	for (int base_alone = 0; base_alone < 2; base_alone++) {
+		assert_int_equal(cache_lookup(directory, "v1-a.riffle", base_alone, &source, &plan), -1);
+		assert_int_equal(cache_lookup(directory, "v1-b.riffle", base_alone, &source, &plan), -1);
+		assert_int_equal(cache_lookup("/nowhere", "v1-a.riffle", base_alone, &source, &plan), -1);
+		assert_int_equal(cache_lookup(directory, longest, base_alone, &source, &plan), -1);
+		assert_int_equal(chmod(directory, 0777), 0);
+		assert_int_equal(cache_lookup(directory, "v1-a.riffle", base_alone, &source, &plan), -1);
+		assert_int_equal(chmod(directory, 0700), 0);
+	}
+	assert_int_equal(open("/", O_RDONLY), 0); /* none was left open */
+	close(0);
+}
+
 /* --- what a worker says --- */
 
 static struct spawn_words words;
@@ -375,9 +399,11 @@ int main(void)
 	    TEST(test_many_entries),
 	    TEST(test_other_files),
 	    TEST(test_temporary_files),
+	    TEST(test_no_entry),
 	    cmocka_unit_test(test_lines),
 	    cmocka_unit_test(test_blame),
 	};
 
+	close(0); /* which makes it a descriptor as any other */
 	return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
 }

@@ -165,6 +165,72 @@ static void frames_that_are_not_what_the_plan_says(void **state)
 	}
 }
 
+/* The linker's --wrap leads the reader's allocations here; the one after so many of them fails. */
+static unsigned allocations, contexts, until_failure;
+
+static bool fails(void)
+{
+	return until_failure && !--until_failure;
+}
+
+void *__real_malloc(size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_malloc(size_t bytes)
+{
+	if (bytes == RIFFLE_FRAME_BYTES_MAX)
+		__atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
+	return bytes == RIFFLE_FRAME_BYTES_MAX && fails() ? NULL : __real_malloc(bytes);
+}
+
+ZSTD_DCtx *__real_ZSTD_createDCtx(void);
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void);
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void)
+{
+	__atomic_fetch_add(&contexts, 1, __ATOMIC_RELAXED);
+	return fails() ? NULL : __real_ZSTD_createDCtx();
+}
+
+/* Memory is allocated when it is first needed, once, and nothing is read without. */
+static void memory_of_a_reader(void **state)
+{
+	static uint8_t out[BYTES];
+
+	(void)state;
+	for (unsigned method = 0; method < 2; method++) {
+		/* bytes as stored, with zstd a context; a frame in part takes its bytes in whole besides */
+		for (unsigned part = 0; part < 2; part++) {
+			const unsigned most = 1 + method + part;
+
+			for (unsigned failing = 0; failing <= most; failing++) {
+				struct reading reading = {.method = method};
+				struct riffle_source source = {
+				    .read = read_stored, .opaque = &reading, .bytes = 1 << 20};
+				struct riffle_frame_read frame = frame_of(method);
+				struct frame_reader *reader;
+				struct riffle_error error;
+
+				frame.want -= part;
+				allocations = contexts = 0;
+				assert_int_equal(frame_reader_begin(&reader, &source, NULL), 0);
+				until_failure = failing;
+				if (failing) {
+					assert_int_equal(source.read_frame(&source, &frame, out, &error),
+							 RIFFLE_ERR_MEMORY);
+					assert_int_equal(reading.reads, 0);
+				}
+				for (unsigned i = 0; i < 3; i++)
+					assert_int_equal(source.read_frame(&source, &frame, out, &error), 0);
+				assert_memory_equal(out, data, frame.want);
+				if (!failing) {
+					assert_int_equal(allocations, 1 + part);
+					assert_int_equal(contexts, method);
+				}
+				frame_reader_end(reader);
+			}
+		}
+	}
+}
+
 struct worker {
 	const struct riffle_source *source;
 	unsigned wrong;
@@ -222,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(whole_frames_and_parts),
 	    cmocka_unit_test(frames_that_are_not_what_the_plan_says),
+	    cmocka_unit_test(memory_of_a_reader),
 	    cmocka_unit_test(many_threads),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a kernel's name to a plan: what it trusts and caches, and failures of the child or the disk. */
+/* From a kernel's name to a plan: what it trusts and caches. */
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
@@ -20,129 +20,8 @@
 
 #include "host/input.h"
 #include "kernel/cache.h"
-#include "kernel/kernel.h"
-#include "tests/unit/kernel/test_directory.h"
-
-#define PAGE 4096u
-#define KERNEL_BYTES (3 * PAGE)
-
-char test_directory[4096];
-
-struct fixture {
-	char base[64], kernel[96], cache[96];
-	struct kernel_request request;
-	struct opened_kernel k;
-	struct riffle_error error;
-};
-
-/* the smallest kernel there is: one segment, no relocations */
-static void write_kernel(const char *path, uint8_t fill)
-{
-	static uint8_t file[KERNEL_BYTES];
-	Elf64_Ehdr *header = (void *)file;
-	Elf64_Phdr *segment = (void *)(file + sizeof *header);
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	memset(file, 0, sizeof file);
-	memcpy(header->e_ident,
-	       "\x7f"
-	       "ELF\2\1\1",
-	       7);
-	header->e_type = ET_EXEC;
-	header->e_machine = EM_X86_64;
-	header->e_version = 1;
-	header->e_entry = 0x1000000;
-	header->e_phoff = header->e_ehsize = sizeof *header;
-	header->e_phentsize = sizeof *segment;
-	header->e_phnum = 1;
-	*segment = (Elf64_Phdr){.p_type = PT_LOAD,
-				.p_flags = PF_R | PF_X,
-				.p_offset = PAGE,
-				.p_vaddr = 0xffffffff81000000,
-				.p_paddr = 0x1000000,
-				.p_filesz = 2 * PAGE,
-				.p_memsz = 4 * PAGE,
-				.p_align = 0x200000};
-	memset(file + PAGE, fill, 2 * PAGE);
-	assert_int_equal(write(fd, file, sizeof file), sizeof file);
-	close(fd);
-}
-
-static int set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof *f);
-
-	assert_non_null(f);
-	strcpy(f->base, "/tmp/riffle-test-XXXXXX");
-	assert_non_null(mkdtemp(f->base));
-	snprintf(f->kernel, sizeof f->kernel, "%s/kernel", f->base);
-	snprintf(f->cache, sizeof f->cache, "%s/cache", f->base);
-	write_kernel(f->kernel, 0xf4);
-	f->request = (struct kernel_request){.kernel = f->kernel, .cache_directory = f->cache};
-	snprintf(test_directory, sizeof test_directory, "%s",
-		 getenv("RIFFLE_PROGRAMS") ? getenv("RIFFLE_PROGRAMS") : "");
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-	char command[128];
-
-	snprintf(command, sizeof command, "rm -rf %s", f->base);
-	assert_int_equal(system(command), 0);
-	free(f);
-	return 0;
-}
-
-static void must_open(struct fixture *f, enum kernel_way way)
-{
-	uint8_t first;
-
-	if (kernel_open(&f->k, &f->request, &f->error)) {
-		char line[256];
-
-		riffle_error_format(&f->error, line, sizeof line);
-		fail_msg("%s: %s", f->k.blame, line);
-	}
-	assert_int_equal(f->k.way, way);
-	assert_int_equal(f->k.plan.segment_count, 1);
-	assert_int_equal(f->k.source.read(f->k.source.opaque, f->k.plan.extents[0].file_offset, &first, 1, &f->error),
-			 0);
-	assert_true(first == 0xf4 || first == 0x90);
-	kernel_close(&f->k);
-}
-
-static void must_fail(struct fixture *f, enum riffle_status status, const char *field, const char *problem)
-{
-	assert_int_equal(kernel_open(&f->k, &f->request, &f->error), status);
-	assert_string_equal(f->error.field, field);
-	if (!strstr(f->error.problem, problem))
-		fail_msg("%s (wanted: %s)", f->error.problem, problem);
-	assert_int_equal(f->k.fd, -1);
-}
-
-/* Counts the directory's files; the path of the last one is put into `path`. */
-static int entries(const char *directory, char *path, size_t bytes)
-{
-	DIR *stream = opendir(directory);
-	struct dirent *d;
-	int count = 0;
-
-	if (!stream)
-		return 0;
-	while ((d = readdir(stream))) {
-		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
-			continue;
-		count++;
-		if (path)
-			snprintf(path, bytes, "%s/%s", directory, d->d_name);
-	}
-	closedir(stream);
-	return count;
-}
+#include "tests/lib/kernels.h"
+#include "tests/unit/kernel/fixture.h"
 
 static void test_miss_then_hit(void **state)
 {
@@ -420,21 +299,6 @@ static void test_names(void **state)
 	must_fail(f, RIFFLE_ERR_FORMAT, "file", "regular");
 }
 
-/* Puts a shell script in the place of riffle-prepare. */
-static void fake_program(struct fixture *f, const char *script)
-{
-	char path[128];
-	FILE *file;
-
-	snprintf(path, sizeof path, "%s/riffle-prepare", f->base);
-	file = fopen(path, "w");
-	assert_non_null(file);
-	fprintf(file, "#!/bin/sh\n%s\n", script);
-	assert_int_equal(fchmod(fileno(file), 0755), 0);
-	fclose(file);
-	strcpy(test_directory, f->base);
-}
-
 static void test_file_changes_meanwhile(void **state)
 {
 	struct fixture *f = *state;
@@ -448,149 +312,151 @@ static void test_file_changes_meanwhile(void **state)
 	assert_int_equal(entries(f->cache, NULL, 0), 0);
 }
 
-static void test_child_that_fails(void **state)
-{
-	struct fixture *f = *state;
-	static const struct {
-		const char *script;
-		enum riffle_status status;
-		const char *field, *problem;
-	} cases[] = {
-	    {"kill -9 $$", RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal"},
-	    {"kill -XCPU $$", RIFFLE_ERR_UNSUPPORTED, "riffle-prepare", "more CPU time"},
-	    {"exit 7", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
-	    {"exit 0", RIFFLE_ERR_FORMAT, "file", "too short"},
-	    {"echo nonsense >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without saying why"},
-	    {"head -c 100000 /dev/zero | tr '\\0' x >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-	    {"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
-	    /* success and an error at once is an error */
-	    {"printf '2 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5", RIFFLE_ERR_FORMAT, "e_machine", "is wrong"},
-	    {"printf '0 0 1 7 1 8\\te_machine\\tis wrong\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-	    {"printf '2 0 1 7 1 8\\te\\tis \\033[31mred\\n' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-	    {"printf '2 0 1 7 1 8\\te\\tcut sho' >&5; exit 1", RIFFLE_ERR_IO, "riffle-prepare", "without"},
-	};
+static unsigned told[2]; /* before and after the worker */
+static bool prevented;
 
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		fake_program(f, cases[i].script);
-		must_fail(f, cases[i].status, cases[i].field, cases[i].problem);
-		assert_int_equal(entries(f->cache, NULL, 0), 0);
-	}
-	strcpy(test_directory, "/nowhere");
-	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "neither next to this program nor installed");
+static int note_preparing(void *opaque, bool begun, struct riffle_error *error)
+{
+	assert_ptr_equal(opaque, told);
+	assert_true(begun || told[0] == 1);
+	told[!begun]++;
+	if (!prevented)
+		return 0;
+	*error = (struct riffle_error){.status = RIFFLE_ERR_UNSUPPORTED, .field = "fd limit", .problem = "is too low"};
+	return RIFFLE_ERR_UNSUPPORTED;
 }
 
-/* An analysis that crashes or hangs only loses the shuffle, not the kernel. */
-static void test_child_that_crashes(void **state)
+/* Who asked learns of a worker, and may prevent it, for which no file is to blame. */
+static void test_preparing_is_told(void **state)
+{
+	struct fixture *f = *state;
+
+	told[0] = told[1] = 0;
+	f->request.preparing = note_preparing;
+	f->request.opaque = told;
+	prevented = true;
+	must_fail(f, RIFFLE_ERR_UNSUPPORTED, "fd limit", "is too low");
+	assert_null(f->k.blame);
+	assert_true(told[0] == 1 && told[1] == 0);
+	prevented = false;
+	told[0] = 0;
+	must_open(f, KERNEL_CACHE_MISS);
+	assert_true(told[0] == 1 && told[1] == 1);
+	must_open(f, KERNEL_CACHE_HIT);
+	assert_true(told[0] == 1 && told[1] == 1);
+}
+
+/* A cache whose disk is full is not used; any other failure is the kernel's. */
+static void test_cache_without_room(void **state)
 {
 	static const struct {
-		const char *signal, *why;
+		const char *line;
+		int runs;
 	} cases[] = {
-	    {"SEGV", "riffle-prepare: was ended by a signal (found 11)"},
-	    {"SYS", "riffle-prepare: was ended by a signal (found 31)"},
-	    {"XCPU", "riffle-prepare: took more CPU time than any kernel needs"},
+	    {"8 28 0 0 0 0\\toutput\\tcannot be written", 2},
+	    {"8 28 0 0 0 0\\tinput\\tcannot be written", 1},
+	    {"2 0 0 0 0 0\\toutput\\tcannot be written", 1},
 	};
 	struct fixture *f = *state;
-	char script[4400], programs[sizeof test_directory];
+	char script[9000], programs[sizeof test_directory], marks[96];
 
 	snprintf(programs, sizeof programs, "%s", test_directory);
-	f->request.no_cache = true;
+	snprintf(marks, sizeof marks, "%s/marks", f->base);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		/* the reason is the eighth argument of the second try */
-		snprintf(script, sizeof script,
-			 "echo rubbish >&4; [ $# -eq 7 ] && kill -%s $$; exec %s/riffle-prepare \"$@\"",
-			 cases[i].signal, programs);
+		/* fails the first time only */
+		snprintf(
+		    script, sizeof script,
+		    "mkdir %s 2>/dev/null && printf '%s\\n' >&5 && exit 1; : >%s/again; exec %s/riffle-prepare \"$@\"",
+		    marks, cases[i].line, marks, programs);
 		fake_program(f, script);
-		assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
-		assert_int_equal(f->k.plan.chunk_count, 0);
-		assert_string_equal(f->k.plan.header->no_shuffle, cases[i].why);
-		kernel_close(&f->k);
+		if (cases[i].runs == 2) {
+			must_open(f, KERNEL_CACHE_MISS);
+			assert_non_null(strstr(f->k.notice, "output: cannot be written"));
+			assert_non_null(strstr(f->k.notice, f->cache));
+		} else {
+			must_fail(f, (enum riffle_status)(cases[i].line[0] - '0'), f->error.field, "cannot be written");
+			assert_string_equal(f->k.notice, "");
+		}
+		assert_int_equal(entries(marks, NULL, 0), cases[i].runs - 1);
+		assert_int_equal(entries(f->cache, NULL, 0), 0);
+		snprintf(script, sizeof script, "rm -r %s", marks);
+		assert_int_equal(system(script), 0);
 	}
-	/* a lack of memory that killed the analysis may be temporary */
-	snprintf(script, sizeof script, "[ $# -eq 7 ] && kill -KILL $$; exec %s/riffle-prepare \"$@\"", programs);
+}
+
+/* The user's own prepared kernel may be compressed, what a worker has just written may not. */
+static void test_compressed(void **state)
+{
+	struct fixture *f = *state;
+	char path[128], script[4300], programs[sizeof test_directory];
+	struct spawn_words words;
+	struct spawn_files files = {-1, -1, -1, -1, RIFFLE_COMPRESSION_LZ4};
+
+	snprintf(programs, sizeof programs, "%s", test_directory);
+	snprintf(path, sizeof path, "%s/prepared", f->base);
+	files.kernel = open(f->kernel, O_RDONLY | O_CLOEXEC);
+	files.out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(spawn_worker(&words, &files, &f->error), 0);
+	close(files.kernel);
+	close(files.out);
+	f->request.kernel = path;
+	assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
+	assert_int_equal(f->k.way, KERNEL_IS_PREPARED);
+	assert_int_equal(f->k.plan.header->storage, RIFFLE_COMPRESSION_LZ4);
+	assert_non_null(f->k.frames);
+	kernel_close(&f->k);
+	assert_null(f->k.frames);
+	f->request.relocs = f->kernel;
+	must_fail(f, RIFFLE_ERR_ARGUMENT, "--relocs", "is prepared already");
+
+	f->request.relocs = NULL;
+	f->request.kernel = f->kernel;
+	snprintf(script, sizeof script, "exec %s/riffle-prepare $1 $2 $3 $4 $5 $6 6", programs);
 	fake_program(f, script);
-	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "ended by a signal");
-}
-
-/* The child gets its files' descriptors without gaps and their numbers, the standard ones, and no environment. */
-static void test_child_has_nothing(void **state)
-{
-	struct fixture *f = *state;
-	struct spawn_words words;
-	char text[1024] = "";
-	int kernel = open(f->kernel, O_RDONLY); /* on purpose without O_CLOEXEC, like the others */
-	int relocs = open(f->kernel, O_RDONLY);
-	int debug = open(f->kernel, O_RDONLY);
-	int extra = open("/dev/zero", O_RDONLY);
-	int out = memfd_create("out", 0);
-
-	const struct {
-		struct spawn_files files;
-		const char *numbers, *arguments;
-	} cases[] = {
-	    {{kernel, relocs, debug, out}, "0 1 2 3 4 5 6 7", "--worker 3 6 7 4 5 0"},
-	    {{kernel, relocs, -1, out, RIFFLE_COMPRESSION_LZ4}, "0 1 2 3 4 5 6", "--worker 3 6 -1 4 5 6"},
-	    {{kernel, -1, debug, out, RIFFLE_COMPRESSION_ZSTD}, "0 1 2 3 4 5 6", "--worker 3 -1 6 4 5 7"},
-	    {{kernel, -1, -1, out}, "0 1 2 3 4 5", "--worker 3 -1 -1 4 5 0"},
-	};
-
-	setenv("SECRET", "1", 1);
-	fake_program(f, "tr '\\0' '\\n' </proc/$$/environ >&4; for n in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] "
-			"&& printf '%s ' $n >&4; done; printf '%s ' \"$@\" >&4; readlink /proc/$$/fd/0 >&4");
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char expected[200];
-
-		assert_int_equal(spawn_worker(&words, &cases[i].files, &f->error), 0);
-		memset(text, 0, sizeof text);
-		assert_true(pread(out, text, sizeof text - 1, 0) > 0);
-		snprintf(expected, sizeof expected, "%s %s /dev/null\n", cases[i].numbers, cases[i].arguments);
-		assert_string_equal(text, expected);
-		assert_int_equal(ftruncate(out, 0), 0);
-		assert_int_equal(lseek(out, 0, SEEK_SET), 0); /* the child wrote through the same open file */
+	for (int i = 0; i < 2; i++) {
+		f->request.no_cache = i;
+		assert_int_not_equal(kernel_open(&f->k, &f->request, &f->error), 0);
+		assert_string_equal(f->error.field, "storage");
+		assert_int_equal(entries(f->cache, NULL, 0), 0);
 	}
-	close(extra);
-	close(debug);
-	close(relocs);
-	close(kernel);
-	close(out);
 }
 
-/* riffle may be started with SIGCHLD ignored, where children leave no status. */
-static void test_ignored_sigchld(void **state)
+/* A unified kernel image stays open for what else is in it, whatever its descriptor. */
+static void test_unified_image(void **state)
 {
+	const struct test_bzimage_spec spec = {.compression = RIFFLE_COMPRESSION_GZIP};
+	struct test_kernel_spec kernel_spec = test_kernel_spec();
 	struct fixture *f = *state;
+	struct test_kernel kernel;
+	struct test_bytes bzimage = {0}, file = {0};
+	int fd, before = entries("/proc/self/fd", NULL, 0);
 
-	signal(SIGCHLD, SIG_IGN);
+	test_kernel_build(&kernel, &kernel_spec);
+	assert_true(test_bzimage_of(&bzimage, &spec, &kernel));
+	const struct test_uki_part parts[] = {{".linux", bzimage.at, bzimage.count}, {".initrd", "initrd", 6}};
+
+	test_uki_of(&file, UKI_MACHINE_X86_64, parts, 2);
+	fd = open(f->kernel, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	assert_int_equal(write(fd, file.at, file.count), file.count);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(kernel_open(&f->k, &f->request, &f->error), 0);
+		assert_int_equal(f->k.way, i ? KERNEL_CACHE_HIT : KERNEL_CACHE_MISS);
+		assert_int_equal(f->k.uki_fd, 0); /* the first that was free */
+		assert_int_equal(f->k.uki.initrd.bytes, 6);
+		assert_memory_equal(file.at + f->k.uki.initrd.offset, "initrd", 6);
+		assert_int_equal(fcntl(f->k.uki_fd, F_GETFD), FD_CLOEXEC);
+		kernel_close(&f->k);
+		assert_int_equal(f->k.uki_fd, -1);
+		assert_int_equal(entries("/proc/self/fd", NULL, 0), before);
+	}
+	assert_int_equal(truncate(f->kernel, 0), 0);
+	write_kernel(f->kernel, 0xf4);
 	must_open(f, KERNEL_CACHE_MISS);
-	fake_program(f, "exit 7");
-	f->request.no_cache = true;
-	must_fail(f, RIFFLE_ERR_IO, "riffle-prepare", "without saying why");
-	assert_true(signal(SIGCHLD, SIG_DFL) == SIG_IGN);
-}
-
-static void test_error_line(void **state)
-{
-	struct fixture *f = *state;
-	const struct riffle_error sent = {RIFFLE_ERR_SPACE, 0, "a field", "a problem", UINT64_MAX, 0, 1, 0};
-	struct spawn_words words;
-	char line[512];
-
-	spawn_format_error(&sent, line, sizeof line);
-	assert_true(spawn_parse_error(line, &words, &f->error));
-	assert_int_equal(f->error.status, sent.status);
-	assert_string_equal(f->error.field, sent.field);
-	assert_string_equal(f->error.problem, sent.problem);
-	assert_true(f->error.found == sent.found && f->error.has_found && !f->error.has_expected);
-	assert_true(spawn_parse_error("2 0 3 519 3 524\tboot protocol\tis too old\n", &words, &f->error));
-	assert_int_equal(f->error.has_found, RIFFLE_SHOW_VERSION);
-	assert_true(spawn_parse_error("2 0 9 519 -1 524\tboot protocol\tis too old\n", &words, &f->error));
-	assert_int_equal(f->error.has_found, RIFFLE_SHOW_NUMBER);
-	strcat(line, "more\n");
-	assert_false(spawn_parse_error(line, &words, &f->error));
-	snprintf(line, sizeof line, "2 0 1 7 1 8\t%s\tx\n",
-		 "0123456789012345678901234567890123456789012345678901234567890123");
-	assert_false(spawn_parse_error(line, &words, &f->error));
-	assert_false(spawn_parse_error("2 0 1 7 1 8\t\tx\n", &words, &f->error));
-	assert_false(spawn_parse_error("", &words, &f->error));
+	assert_int_equal(f->k.uki_fd, -1);
+	test_bytes_free(&file);
+	test_bytes_free(&bzimage);
+	test_kernel_free(&kernel);
 }
 
 static void make_entry(const char *directory, const char *name, time_t used, size_t bytes)
@@ -650,7 +516,6 @@ static void test_use_is_noted(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_miss_then_hit),
 	    TEST(test_no_cache),
@@ -663,15 +528,15 @@ int main(void)
 	    TEST(test_trust_of_prepared),
 	    TEST(test_names),
 	    TEST(test_file_changes_meanwhile),
-	    TEST(test_child_that_fails),
-	    TEST(test_child_that_crashes),
-	    TEST(test_child_has_nothing),
-	    TEST(test_ignored_sigchld),
-	    TEST(test_error_line),
 	    TEST(test_trim),
 	    TEST(test_use_is_noted),
+	    TEST(test_preparing_is_told),
+	    TEST(test_cache_without_room),
+	    TEST(test_compressed),
+	    TEST(test_unified_image),
 	};
 
 	umask(022);
+	close(0); /* which makes it a descriptor as any other */
 	return cmocka_run_group_tests_name("kernel", tests, NULL, NULL);
 }

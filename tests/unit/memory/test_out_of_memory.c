@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <zstd.h>
 
 #include <riffle/riffle.h>
 
@@ -188,11 +189,47 @@ static void test_sliding(void **state)
 	test_kernel(test_sliding_kernel);
 }
 
+/* Kernels that have to be unpacked: as bzImages, and as files that were compressed afterwards. */
+static void test_compressed(void **state)
+{
+	static const enum riffle_compression compressions[] = {
+	    RIFFLE_COMPRESSION_GZIP, RIFFLE_COMPRESSION_BZIP2, RIFFLE_COMPRESSION_LZMA,
+	    RIFFLE_COMPRESSION_XZ,   RIFFLE_COMPRESSION_LZ4,   RIFFLE_COMPRESSION_ZSTD,
+	};
+	struct test_kernel_spec kernel_spec = test_kernel_spec();
+	struct test_bytes file = {0};
+	struct test_kernel k;
+	size_t room;
+
+	(void)state;
+	test_kernel_build(&k, &kernel_spec);
+	for (unsigned i = 0; i < sizeof compressions / sizeof *compressions; i++) {
+		struct test_bzimage_spec spec = {.compression = compressions[i]};
+
+		assert_true(test_bzimage_of(&file, &spec, &k));
+		kernel = test_file_of(&file);
+		each_fails("bzImage", open_image);
+		close(kernel);
+		test_bytes_free(&file);
+	}
+	test_bytes_add(&k.elf, k.list.at, k.list.count);
+	room = ZSTD_compressBound(k.elf.count);
+	test_bytes_zero(&file, room);
+	room = ZSTD_compress(file.at, room, k.elf.at, k.elf.count, 1);
+	assert_false(ZSTD_isError(room));
+	kernel = test_file(file.at, room);
+	each_fails("compressed file", open_image);
+	close(kernel);
+	test_bytes_free(&file);
+	test_kernel_free(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_movable),
 	    cmocka_unit_test(test_sliding),
+	    cmocka_unit_test(test_compressed),
 	};
 
 	return cmocka_run_group_tests_name("out-of-memory", tests, NULL, NULL);

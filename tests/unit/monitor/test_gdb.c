@@ -168,6 +168,7 @@ static const char *ask_bytes(const void *content, size_t bytes)
 	if (acks && *at == '+')
 		at++;
 	if (*at == '$') {
+		assert_null(strchr(at + 1, '$')); /* one answer */
 		snprintf(answer, sizeof answer, "%.*s", (int)(fake.sent + fake.sent_bytes - at - 4), at + 1);
 		return answer;
 	}
@@ -752,10 +753,12 @@ static void good_byes(void **state)
 	(void)state;
 	assert_string_equal(ask("D"), "OK");
 	assert_int_equal(fake.detaches, 1);
+	assert_int_equal(fake.kills, 0);
 	assert_false(stub_take(&fake.stub, (const uint8_t *)"$?#3f", 5));
 	set_up(NULL);
-	ask("k");
+	assert_string_equal(ask("k"), "");
 	assert_int_equal(fake.kills, 1);
+	assert_int_equal(fake.detaches, 0);
 	assert_false(stub_take(&fake.stub, (const uint8_t *)"$?#3f", 5));
 	set_up(NULL);
 	assert_string_equal(ask("vKill;1"), "OK");

@@ -15,12 +15,13 @@
 #include <cmocka.h>
 
 #include "monitor/bus/irq.h"
+#include "monitor/virtio/mmio.h"
 
 #define VM 1000
 
 static struct {
 	struct kvm_irqfd irqfd;
-	struct kvm_ioeventfd ioeventfd;
+	struct kvm_ioeventfd ioeventfd, bell[8];
 	struct kvm_irq_level lines[8];
 	unsigned irqfds, ioeventfds, line_calls;
 	unsigned long failing;
@@ -47,6 +48,7 @@ int ioctl(int fd, unsigned long request, ...)
 		return 0;
 	case KVM_IOEVENTFD:
 		kvm.ioeventfd = *(struct kvm_ioeventfd *)data;
+		kvm.bell[kvm.ioeventfds % 8] = kvm.ioeventfd;
 		kvm.ioeventfds++;
 		return 0;
 	case KVM_IRQ_LINE:
@@ -156,12 +158,49 @@ static void notifications_by_value(void **state)
 	assert_string_equal(error.field, "KVM_IOEVENTFD");
 }
 
+/* A doorbell for each queue, but for those that the vCPU's thread serves itself; and whichever call fails. */
+static void doorbells_of_queues(void **state)
+{
+	static const struct virtio_ops ops = {.id = 4, .queue_count = 3};
+	struct riffle_error error;
+
+	(void)state;
+	for (unsigned direct = 0; direct < 8; direct++) {
+		struct virtio_device device = {0};
+		struct virtio_mmio mmio = {.device = &device, .address = 0xd0001000};
+		unsigned expected = 0;
+
+		set_up(NULL);
+		virtio_device_init(&device, &ops, "test");
+		device.direct = direct;
+		assert_int_equal(irq_open(&device.irq, 5, NULL), 0);
+		for (unsigned i = 0; i < 3; i++)
+			device.doorbells[i] = (int)(100 + i);
+		assert_int_equal(virtio_mmio_connect(&mmio, VM, &error), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			if (direct >> i & 1)
+				continue;
+			assert_true(expected < kvm.ioeventfds);
+			assert_int_equal(kvm.bell[expected].addr, 0xd0001050);
+			assert_int_equal(kvm.bell[expected].len, 4);
+			assert_int_equal(kvm.bell[expected].datamatch, i);
+			assert_int_equal(kvm.bell[expected].fd, 100 + i);
+			expected++;
+		}
+		assert_int_equal(kvm.ioeventfds, expected);
+		kvm.failing = KVM_IOEVENTFD;
+		assert_int_equal(virtio_mmio_connect(&mmio, VM, &error) != 0, direct != 7);
+		irq_close(&device.irq);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(interrupts_by_a_descriptor, set_up),
 	    cmocka_unit_test_setup(interrupts_by_calls, set_up),
 	    cmocka_unit_test_setup(notifications_by_value, set_up),
+	    cmocka_unit_test_setup(doorbells_of_queues, set_up),
 	};
 
 	return cmocka_run_group_tests_name("monitor irq", tests, NULL, NULL);

@@ -231,6 +231,15 @@ static void test_dirty_pages(void **state)
 	assert_true(guest_memory_discard(&memory, start + 300 * PAGE, 2 * PAGE));
 	assert_true(dirty_pages() == 10 && is_dirty(300) && is_dirty(301));
 	guest_memory_unmap(&memory);
+	/* each page by itself, from the last one to the first, whatever others are dirty */
+	map(4 * MIB);
+	assert_int_equal(guest_memory_track(&memory, &error), 0);
+	for (unsigned page = 1024; page-- > 0;) {
+		guest_memory_mark(&memory, guest_memory_start(&memory) + page * PAGE, 1);
+		assert_true(is_dirty(page));
+		assert_int_equal(dirty_pages(), 1024 - page);
+	}
+	guest_memory_unmap(&memory);
 }
 
 /* Three pages, of which the middle one is discarded, at a place of the memory. */

@@ -475,8 +475,8 @@ static void test_static_calls(void **state)
 {
 	struct builder *b = build(TEXT);
 	const uint32_t at = FIRST + 0x100;
-	const uint32_t ip[] = {FIRST,     at,        at + 0x10, at + 0x20, at + 0x30,
-			       at + 0x40, at + 0x50, at + 0x60, at + 0x80, at + 0xd0};
+	const uint32_t ip[] = {FIRST,     at,        at + 0x10, at + 0x20,  at + 0x30,  at + 0x40, at + 0x50,
+			       at + 0x60, at + 0x80, at + 0xd0, at + 0x100, at + 0x110, at + 0x140};
 
 	(void)state;
 	add_symbol(b, FIRST, "f0");
@@ -489,16 +489,23 @@ static void test_static_calls(void **state)
 	add_symbol(b, at + 0x80, "__indirect_thunk_start");
 	add_symbol(b, at + 0xd0, "__indirect_thunk_end");
 	add_symbol(b, at + 0xd0, "f1");
+	add_symbol(b, at + 0x100, "f2");
+	add_symbol(b, at + 0x110, "f3"); /* nothing leads to it: a step, as anywhere else */
+	add_symbol(b, at + 0x140, "f4");
 	CODE(b, FIRST, "\xc3");
 	CODE(b, at + 0x80, "\xc3");
 	CODE(b, at + 0xd0, "\xc3");
-	put_orc(b, ip, 10);
+	CODE(b, at + 0x100, "\xc3");
+	CODE(b, at + 0x110, "\xc3");
+	CODE(b, at + 0x140, "\xc3");
+	put_orc(b, ip, 13);
 	make_chunks(b);
 	assert_apart(b, FIRST, at);
 	for (uint32_t i = 0; i < 6; i++)
 		assert_apart(b, at + 16 * i, at + 16 * i + 16);
 	assert_joined(b, at + 0x60, at + 0x70);
 	assert_pinned(b, at + 0x80, SHUFFLE_PIN_SECTION);
+	assert_joined(b, at + 0x100, at + 0x110);
 	tear_down(b);
 }
 
@@ -660,6 +667,39 @@ static void test_code_mapped_by_page(void **state)
 	}
 }
 
+/* Code that is copied as a whole: from its first byte to its last, which is that of its end's symbol or of its room. */
+static void test_copied(void **state)
+{
+	static const struct {
+		const char *start, *end;
+		uint32_t last; /* from the first */
+	} cases[] = {
+	    {"ftrace_caller", "ftrace_caller_end", 0x100},
+	    {"ftrace_regs_caller", "ftrace_regs_caller_end", 0x100},
+	    {"relocate_kernel", NULL, 2047},
+	    {"relocate_range", NULL, 2047},
+	    {"__enc_copy", NULL, 255},
+	    {"core_restore_code", NULL, 4095},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct builder *b = build(TEXT);
+		const uint32_t at = F(1);
+
+		add_symbol(b, F(0), "f0");
+		add_symbol(b, at, cases[i].start);
+		if (cases[i].end)
+			add_symbol(b, at + 0x100, cases[i].end);
+		add_tail(b, F(20));
+		assert_false(pins_is_copied(&b->work, at - 1));
+		assert_true(pins_is_copied(&b->work, at));
+		assert_true(pins_is_copied(&b->work, at + cases[i].last));
+		assert_false(pins_is_copied(&b->work, at + cases[i].last + 1));
+		tear_down(b);
+	}
+}
+
 static void test_too_many(void **state)
 {
 	const uint32_t functions = SHUFFLE_CHUNKS_MAX + 700;
@@ -775,6 +815,7 @@ int main(void)
 	    cmocka_unit_test(test_bracket_up_to_the_end),
 	    cmocka_unit_test(test_head),
 	    cmocka_unit_test(test_blocks_and_pages),
+	    cmocka_unit_test(test_copied),
 	    cmocka_unit_test(test_code_mapped_by_page),
 	    cmocka_unit_test(test_too_many),
 	    cmocka_unit_test(test_too_many_regions),

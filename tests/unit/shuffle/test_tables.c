@@ -151,6 +151,13 @@ static void test_wrong_entry(void **state)
 		put_distance(k, bad, IMAGE + 8);
 		if (!is(s, "__ksymtab"))
 			assert_int_equal(tables_read(&k->work, &k->error), RIFFLE_ERR_UNSUPPORTED);
+		/* and the other field */
+		put_distance(k, bad, target_of(s, ENTRIES - 1, 0));
+		for (unsigned out = 0; s->field[1] && out < 2; out++) {
+			put_distance(k, bad - s->field[0] + s->field[1], out ? IMAGE + 8 : IMAGE - 8);
+			assert_int_equal(tables_read(&k->work, &k->error), RIFFLE_ERR_UNSUPPORTED);
+			assert_string_equal(k->error.field, called(s));
+		}
 		end_kernel(k);
 	}
 }
@@ -254,6 +261,13 @@ static void test_wide_alternative(void **state)
 	assert_int_equal(k->work.tie_count, 1);
 	assert_int_equal(k->work.tie[0].a, last);
 	assert_int_equal(k->work.tie[0].b, last + 5);
+	/* the first function, of which there is less before than the alternative is long */
+	put_distance(k, DATA, function(0) + FUNCTION - INSTRUCTION);
+	k->work.bytes[DATA + 10] = FUNCTION;
+	forget(k);
+	good(k, tables_read(&k->work, &k->error));
+	assert_int_equal(k->work.tie_count, 1);
+	assert_int_equal(k->work.tie[0].b, function(1) + FUNCTION - INSTRUCTION - 1);
 	end_kernel(k);
 }
 

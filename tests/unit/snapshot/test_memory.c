@@ -7,9 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +14,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,7 +23,7 @@
 #include "monitor/core/internal.h"
 #include "monitor/core/kvm.h"
 #include "monitor/snapshot/memory.h"
-#include "monitor/snapshot/uffd.h"
+#include "tests/unit/interrupted.h"
 
 #define BYTES (8u << 20)
 
@@ -111,6 +106,25 @@ static void test_all(void **unused)
 		close(save.fd);
 		vm_destroy(vm);
 	}
+}
+
+/* Signals that interrupt its calls, and a file that takes less than it is given at once, change nothing. */
+static void test_interrupted(void **unused)
+{
+	struct vm *vm = make_vm(NULL, false);
+	struct memory_save save = {.fd = file(), .fresh = true, .pagemap_fd = -1};
+
+	(void)unused;
+	for (unsigned i = 0; i < 100; i++)
+		put(vm, i * 5000, (uint8_t)(i + 1));
+	interrupt_all = true;
+	int status = save_memory(vm, &save);
+
+	interrupt_all = false;
+	assert_int_equal(status, 0);
+	assert_file_is(save.fd, vm);
+	close(save.fd);
+	vm_destroy(vm);
 }
 
 /* A page of which a single byte is not zero, whichever it is, is written; its neighbours stay holes. */
@@ -521,130 +535,12 @@ static void test_wrong_files(void **unused)
 	}
 }
 
-/* A handler of Firecracker's protocol: one message, then each page as it is asked for. */
-struct handler {
-	int listener;
-	char text[512];
-	unsigned faults;
-};
-
-static void *handle(void *opaque)
-{
-	struct handler *h = opaque;
-	static uint8_t page[4096] __attribute__((aligned(4096)));
-	struct iovec part = {.iov_base = h->text, .iov_len = sizeof h->text - 1};
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr message = {
-	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-	int fd = accept(h->listener, NULL, NULL), uffd;
-
-	if (recvmsg(fd, &message, 0) <= 0)
-		return NULL;
-	memcpy(&uffd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof uffd);
-	for (;;) {
-		struct pollfd ready[] = {{.fd = uffd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
-		struct uffd_msg event;
-
-		poll(ready, 2, -1);
-		if (ready[1].revents)
-			break; /* the monitor ended */
-		if (read(uffd, &event, sizeof event) != sizeof event || event.event != UFFD_EVENT_PAGEFAULT)
-			continue;
-		memset(page, (int)++h->faults, sizeof page);
-		struct uffdio_copy copy = {
-		    .dst = event.arg.pagefault.address & ~4095ull, .src = (uintptr_t)page, .len = sizeof page};
-
-		ioctl(uffd, UFFDIO_COPY, &copy);
-	}
-	close(uffd);
-	close(fd);
-	return NULL;
-}
-
-static void test_uffd(void **unused)
-{
-	struct handler handler = {.listener = socket(AF_UNIX, SOCK_STREAM, 0)};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct uffd uffd = {.fd = -1, .socket = -1};
-	struct guest_memory memory;
-	struct riffle_error error;
-	pthread_t thread;
-	char words[100];
-
-	(void)unused;
-	snprintf(address.sun_path, sizeof address.sun_path, "/tmp/riffle-uffd-%ld", (long)getpid());
-	assert_int_equal(bind(handler.listener, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(listen(handler.listener, 1), 0);
-	assert_int_equal(guest_memory_map(&memory, BYTES, false, NULL), 0);
-	pthread_create(&thread, NULL, handle, &handler);
-	int status = uffd_serve(&uffd, &memory, address.sun_path, &error);
-
-	unlink(address.sun_path);
-	if (status == RIFFLE_ERR_UNSUPPORTED) {
-		/* the thread waits for whoever connects */
-		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-		shutdown(handler.listener, SHUT_RDWR);
-		pthread_join(thread, NULL);
-		close(fd);
-		skip();
-	}
-	assert_int_equal(status, 0);
-	assert_int_equal(*(uint8_t *)guest_memory_at(&memory, 0x5000, 1), 1);
-	assert_int_equal(*(uint8_t *)guest_memory_at(&memory, 0x5fff, 1), 1);
-	assert_int_equal(*(uint8_t *)guest_memory_at(&memory, BYTES - 1, 1), 2);
-	uffd_close(&uffd);
-	pthread_join(thread, NULL);
-	snprintf(words, sizeof words, "[{\"base_host_virt_addr\":%llu,\"size\":%u,\"offset\":0,\"page_size\":4096,",
-		 (unsigned long long)(uintptr_t)guest_memory_start(&memory), BYTES);
-	assert_memory_equal(handler.text, words, strlen(words));
-	guest_memory_unmap(&memory);
-	close(handler.listener);
-}
-
-/* A silent handler: a thread waiting for a page continues eventually, with an error. */
-static void test_silent_uffd(void **unused)
-{
-	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct uffd uffd = {.fd = -1, .socket = -1};
-	struct guest_memory memory;
-	struct riffle_error error;
-
-	(void)unused;
-	snprintf(address.sun_path, sizeof address.sun_path, "/tmp/riffle-silent-%ld", (long)getpid());
-	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(listen(listener, 1), 0);
-	assert_int_equal(guest_memory_map(&memory, BYTES, false, NULL), 0);
-	int status = uffd_serve(&uffd, &memory, address.sun_path, &error);
-
-	unlink(address.sun_path);
-	if (status == RIFFLE_ERR_UNSUPPORTED)
-		skip();
-	assert_int_equal(status, 0);
-	/* not without anything to wait for */
-	assert_int_equal(uffd_watch_begin(&uffd, &memory, 60, &error), 0);
-	assert_int_equal(uffd_watch_end(&uffd, &error), 0);
-	assert_int_equal(uffd_watch_begin(&uffd, &memory, 0, &error), 0);
-	assert_int_equal(*(volatile uint8_t *)guest_memory_at(&memory, 0x5000, 1), 0);
-	assert_int_equal(uffd_watch_end(&uffd, &error), RIFFLE_ERR_IO);
-	assert_string_equal(error.field, "page fault handler");
-	uffd_close(&uffd);
-	/* without a handler there is nothing to watch */
-	assert_int_equal(uffd_watch_begin(&uffd, &memory, 0, &error), 0);
-	assert_int_equal(uffd_watch_end(&uffd, &error), 0);
-	guest_memory_unmap(&memory);
-	close(listener);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_byte_of_a_page_counts),
 	    cmocka_unit_test(test_all),
+	    cmocka_unit_test(test_interrupted),
 	    cmocka_unit_test(test_over_another),
 	    cmocka_unit_test(test_tracked_changes),
 	    cmocka_unit_test(test_full_disk),
@@ -657,8 +553,6 @@ int main(void)
 	    cmocka_unit_test(test_own_file_without_room),
 	    cmocka_unit_test(test_own_file_in_pieces),
 	    cmocka_unit_test(test_wrong_files),
-	    cmocka_unit_test(test_uffd),
-	    cmocka_unit_test(test_silent_uffd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

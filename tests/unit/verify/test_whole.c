@@ -423,6 +423,41 @@ static void test_slides_by_hand(void **state)
 	assert_int_equal(slides(w), w->plan.slide_max);
 }
 
+/* Code is what sections of code hold in the file: not room for some, none at all, nor what can be written. */
+static void test_what_is_code(void **state)
+{
+	static const struct image_section odd[] = {
+	    {".text.room", 0x1000, 0x1000, SHF_ALLOC | SHF_EXECINSTR, SHT_NOBITS},
+	    {".text.none", 0x1000, 0, SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS},
+	    {".data.code", 0x1000, 0x1000, SHF_ALLOC | SHF_EXECINSTR | SHF_WRITE, SHT_PROGBITS},
+	    {".data.more", 0x1000, 0x1000, SHF_ALLOC, SHT_PROGBITS},
+	    {".text.away", 0x1000, 0x1000, SHF_ALLOC | SHF_EXECINSTR, SHT_PROGBITS},
+	};
+	enum { ODD = sizeof odd / sizeof *odd };
+	struct whole *w = *state;
+	struct riffle_image image = *w->image;
+	struct image_section *section = calloc(image.section_count + 1, sizeof *section);
+	struct verify *verify;
+
+	assert_non_null(section);
+	memcpy(section, image.section, image.section_count * sizeof *section);
+	image.section = section;
+	image.section_count++;
+	for (unsigned i = 0; i < ODD; i++) {
+		/* none of their addresses is in the image */
+		section[image.section_count - 1] = odd[i];
+		if (i < ODD - 1) {
+			expect_ok(verify_open(&verify, &image, -1, NULL, NULL, &error));
+			verify_close(verify);
+		} else {
+			assert_int_equal(verify_open(&verify, &image, -1, NULL, NULL, &error), RIFFLE_ERR_UNSUPPORTED);
+			assert_string_equal(error.field, "code section");
+			assert_int_equal(error.found, 0x1000);
+		}
+	}
+	free(section);
+}
+
 int main(void)
 {
 	const struct CMUnitTest movable[] = {
@@ -433,6 +468,7 @@ int main(void)
 	    cmocka_unit_test(test_lines_of_differences),
 	    cmocka_unit_test(test_bad_orders),
 	    cmocka_unit_test(test_chunks),
+	    cmocka_unit_test(test_what_is_code),
 	};
 	const struct CMUnitTest sliding[] = {
 	    cmocka_unit_test(test_every_layout_is_right), cmocka_unit_test(test_parts),

@@ -1036,6 +1036,32 @@ static void test_stream_lies(void **state)
 	}
 }
 
+/* The other end goes, with a frame unread or without. */
+static void test_stream_ends(void **state)
+{
+	(void)state;
+	for (unsigned unread = 0; unread < 2; unread++) {
+		struct fixture *f = open_fixture(SOCK_STREAM, NULL);
+		uint64_t tx = driver_take(&f->driver, 4096, 16);
+
+		driver_begin(&f->driver, ALL, 64);
+		post_many(f, 8, 1600);
+		if (unread) {
+			uint16_t head = transmit(f, tx, 112, 1, 12);
+
+			driver_kick(&f->driver, TX);
+			expect_used(f, TX, head, 0);
+		}
+		close(f->peer);
+		f->peer = -1;
+		for (int j = 0; j < 10000 && !atomic_load(&f->lost); j++)
+			usleep(1000);
+		assert_int_equal(atomic_load(&f->lost), 1);
+		assert_int_equal(net_counters(f->device)->backend_read_fails, 1);
+		close_fixture(f);
+	}
+}
+
 enum { PIECE = 48800 }; /* of a call: Linux queues as much at once on a stream socket */
 
 static unsigned long batches, frames_alone;
@@ -1287,6 +1313,7 @@ int main(void)
 	    cmocka_unit_test(test_stream_last_frame),
 	    cmocka_unit_test(test_stream_mtu),
 	    cmocka_unit_test(test_stream_lies),
+	    cmocka_unit_test(test_stream_ends),
 	    cmocka_unit_test(test_stream_bulk),
 	    cmocka_unit_test(test_macs),
 	    cmocka_unit_test(test_mtu_too_small),

@@ -24,6 +24,7 @@
 
 #include "driver.h"
 #include "monitor/virtio/vsock.h"
+#include "monitor/virtio/vsock_connection.h"
 
 enum { RX, TX, EVENT, SIZE = 64, BUFFER = 4096, CID = 42, HEADER = 44, OWN_BUFFER = 64 << 10 };
 #define FIRST_PORT (1u << 30)
@@ -41,15 +42,20 @@ struct fixture {
 	uint8_t data[BUFFER];
 };
 
-static void begin(struct fixture *f)
+static void add_buffers(struct fixture *f)
 {
-	driver_begin(&f->driver, UINT64_MAX, SIZE);
 	for (unsigned i = 0; i < SIZE; i++) {
 		struct driver_buffer buffer = {f->rx + i * BUFFER, BUFFER, true};
 
 		driver_add(&f->driver, RX, &buffer, 1, false);
 	}
 	driver_kick(&f->driver, RX);
+}
+
+static void begin(struct fixture *f)
+{
+	driver_begin(&f->driver, UINT64_MAX, SIZE);
+	add_buffers(f);
 }
 
 static struct fixture *open_fixture(void)
@@ -246,6 +252,45 @@ static int guest_connected(struct fixture *f, int listener, uint32_t port, uint3
 	return fd;
 }
 
+/* Every counter of the device is that; notifications of free buffers may be taken together. */
+static void expect_counts(struct fixture *f, struct vsock_counters expected)
+{
+	enum { COUNTERS = sizeof expected / sizeof(counter) };
+	const counter *is = (const counter *)vsock_counters(f->device), *wanted = (const counter *)&expected;
+	struct driver_hold hold;
+
+	driver_hold_loop(&f->driver, &hold); /* whatever it is at is counted then */
+	expected.rx_queue_events = counter_get(&vsock_counters(f->device)->rx_queue_events);
+	assert_in_range(expected.rx_queue_events, 1, expected.to_guest_packets + 2);
+	for (unsigned i = 0; i < COUNTERS; i++)
+		if (counter_get(&is[i]) != counter_get(&wanted[i]))
+			fail_msg("counter %u: %llu (wanted %llu)", i, (unsigned long long)counter_get(&is[i]),
+				 (unsigned long long)counter_get(&wanted[i]));
+	driver_let_loop_go(&hold);
+}
+
+/* The guest sends until neither the socket nor the device takes more; how much that was. */
+static uint32_t fill(struct fixture *f, uint32_t port, const uint8_t block[OWN_BUFFER], uint32_t *forwarded)
+{
+	uint32_t sent = 0, before;
+
+	*forwarded = 0;
+	do {
+		const uint32_t room = OWN_BUFFER - (sent - *forwarded);
+
+		before = *forwarded;
+		if (room)
+			guest_data(f, port, 52, block, room);
+		sent += room;
+		guest_send(f, VIRTIO_VSOCK_OP_CREDIT_REQUEST, port, 52, 0, 0);
+		do
+			assert_int_equal(guest_take(f), VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		while (guest_has_packet(f));
+		*forwarded = f->header.fwd_cnt;
+	} while (*forwarded != before);
+	return sent;
+}
+
 /* ---- tests ---- */
 
 static void test_config(void **state)
@@ -266,21 +311,35 @@ static void test_refused(void **state)
 	struct vsock_config config = {.cid = 2, .path = "/tmp/x"};
 	struct virtio_device *device;
 	struct riffle_error error;
+	int listener;
 
 	(void)state;
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_ARGUMENT);
 	assert_string_equal(error.field, "cid");
+	assert_string_equal(error.problem, "is reserved");
+	assert_int_equal(error.found, 2);
+	assert_int_equal(error.expected, 3);
 	config.cid = UINT32_MAX;
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_ARGUMENT);
+	assert_string_equal(error.problem, "too large");
+	assert_int_equal(error.expected, UINT32_MAX - 1);
 	config.cid = 3;
 	config.path = "";
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_ARGUMENT);
 	memset(path, 'x', sizeof path);
-	memcpy(path, "/tmp/", 5);
+	memcpy(path, f->directory, strlen(f->directory));
+	path[strlen(f->directory)] = '/';
 	path[97] = 0; /* one more than leaves room for _4294967295 */
 	config.path = path;
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_ARGUMENT);
 	assert_string_equal(error.field, "path");
+	assert_int_equal(error.found, 97);
+	assert_int_equal(error.expected, 96);
+	path[96] = 0; /* may be, and is bound */
+	unlink(path);
+	assert_int_equal(vsock_bind(&listener, path, &error), 0);
+	close(listener);
+	assert_int_equal(unlink(path), 0);
 	config.path = f->path; /* in use by this test's device */
 	assert_int_equal(vsock_new(&device, &config, &error), RIFFLE_ERR_IO);
 	assert_int_equal(error.sys_errno, EADDRINUSE);
@@ -416,6 +475,10 @@ static void test_connect_lines(void **state)
 					  "CONNECT -1\n",
 					  "GET / HTTP/1.1\n",
 					  "\n",
+					  "CONNECT \r\n",
+					  "CONNECT :\n",
+					  "CONNECT /\n",
+					  "CONNECT 00000000000000000000000052\n", /* longer than a line may be */
 					  "CONNECT 000000000000000000000000052",
 					  "CONNECT 52 \n"};
 	struct fixture *f = open_fixture();
@@ -429,15 +492,26 @@ static void test_connect_lines(void **state)
 		close(fd);
 	}
 	assert_false(guest_has_packet(f));
+	/* the longest line, and other ends of one */
+	static const char *const good[] = {"CONNECT 00000000000000000000052\n", "CONNECT 52\r\n", "connect 052\n"};
+
+	for (uint32_t i = 0; i < 3; i++) {
+		fd = host_socket(f);
+		host_write(fd, good[i], strlen(good[i]));
+		guest_expect(f, VIRTIO_VSOCK_OP_REQUEST, FIRST_PORT + i, 52);
+		guest_send(f, VIRTIO_VSOCK_OP_RST, FIRST_PORT + i, 52, 0, 0);
+		host_expect_end(fd);
+		close(fd);
+	}
 	/* any case, in pieces, the largest port, data right behind it */
 	fd = host_socket(f);
 	host_write(fd, "conn", 4);
 	usleep(5000);
 	host_write(fd, "ECT 4294967295\nand more", 23);
-	guest_expect(f, VIRTIO_VSOCK_OP_REQUEST, FIRST_PORT, UINT32_MAX);
+	guest_expect(f, VIRTIO_VSOCK_OP_REQUEST, FIRST_PORT + 3, UINT32_MAX);
 	assert_false(guest_has_packet(f));
-	guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, FIRST_PORT, UINT32_MAX, 0, 0);
-	guest_expect(f, VIRTIO_VSOCK_OP_RW, FIRST_PORT, UINT32_MAX);
+	guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, FIRST_PORT + 3, UINT32_MAX, 0, 0);
+	guest_expect(f, VIRTIO_VSOCK_OP_RW, FIRST_PORT + 3, UINT32_MAX);
 	assert_int_equal(f->header.len, 8);
 	assert_memory_equal(f->data, "and more", 8);
 	close(fd);
@@ -661,27 +735,11 @@ static void test_credit_broken(void **state)
 {
 	static uint8_t block[OWN_BUFFER];
 	struct fixture *f = open_fixture();
-	uint32_t port, forwarded = 0, sent = 0;
+	uint32_t port, forwarded;
 	int fd = host_connected(f, &port);
 
 	(void)state;
-	/* until the socket takes no more and all of the buffer is used */
-	for (;;) {
-		uint32_t room = OWN_BUFFER - (sent - forwarded);
-
-		if (room)
-			guest_data(f, port, 52, block, room);
-		sent += room;
-		guest_send(f, VIRTIO_VSOCK_OP_CREDIT_REQUEST, port, 52, 0, 0);
-		uint32_t before = forwarded;
-
-		do
-			assert_int_equal(guest_take(f), VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-		while (guest_has_packet(f));
-		forwarded = f->header.fwd_cnt;
-		if (forwarded == before)
-			break;
-	}
+	fill(f, port, block, &forwarded);
 	guest_data(f, port, 52, block, 1);
 	guest_expect(f, VIRTIO_VSOCK_OP_RST, port, 52);
 	wait_connections(f, 0);
@@ -813,6 +871,8 @@ static void test_many_connections(void **state)
 	close(fd[COUNT]);
 	guest_send(f, VIRTIO_VSOCK_OP_REQUEST, 9, 9, 0, 0);
 	guest_expect(f, VIRTIO_VSOCK_OP_RST, 9, 9);
+	assert_int_equal(vsock_counters(f->device)->connection_fails, 2);
+	assert_int_equal(vsock_counters(f->device)->added, COUNT);
 	for (unsigned i = 0; i < COUNT; i++) {
 		byte = (char)i;
 		guest_data(f, port[i], 52, &byte, 1);
@@ -844,6 +904,7 @@ static void test_reset(void **state)
 	for (int i = 0; i < 3; i++) {
 		int fd = host_connected(f, &port);
 
+		assert_int_equal(port, FIRST_PORT);
 		driver_write(&f->driver, 0x70, 0);
 		host_expect_end(fd);
 		close(fd);
@@ -862,11 +923,18 @@ static void test_pause(void **state)
 	(void)state;
 	virtio_pause(f->device);
 	host_write(fd, "waits", 5);
+	int other = host_socket(f);
+
+	host_write(other, "CONNECT 53\n", 11);
 	usleep(20000);
 	assert_false(guest_has_packet(f));
 	virtio_resume(f->device);
-	guest_expect(f, VIRTIO_VSOCK_OP_RW, port, 52);
-	assert_memory_equal(f->data, "waits", 5);
+	for (int i = 0; i < 2; i++) /* in either order */
+		if (guest_take(f) == VIRTIO_VSOCK_OP_RW)
+			assert_memory_equal(f->data, "waits", 5);
+		else
+			assert_int_equal(f->header.dst_port, 53);
+	close(other);
 	close(fd);
 	close_fixture(f);
 }
@@ -874,13 +942,19 @@ static void test_pause(void **state)
 static void test_lies(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		struct fixture *f = open_fixture();
 		struct driver_buffer buffers[] = {{f->tx, HEADER, false}, {f->tx + 64, 10, true}};
 
 		if (i == 0) { /* a packet to the host with a place to write to */
 			driver_add(&f->driver, TX, buffers, 2, false);
 			driver_kick(&f->driver, TX);
+		} else if (i == 3) { /* an event's buffer that is to be read */
+			virtio_pause(f->device);
+			assert_int_equal(f->device->ops->restore(f->device, NULL, 0, NULL), 0);
+			virtio_resume(f->device);
+			driver_add(&f->driver, EVENT, buffers, 1, false);
+			driver_kick(&f->driver, EVENT);
 		} else { /* receive buffers: to be read; too small for a byte of data */
 			driver_begin(&f->driver, UINT64_MAX, SIZE);
 			struct driver_buffer buffer = {f->rx, i == 1 ? 4096 : HEADER, i == 2};
@@ -890,6 +964,9 @@ static void test_lies(void **state)
 			guest_send(f, VIRTIO_VSOCK_OP_REQUEST, 1, 1, 0, 0);
 		}
 		assert_true(driver_wait_status(&f->driver, VIRTIO_CONFIG_S_NEEDS_RESET));
+		assert_int_equal(vsock_counters(f->device)->tx_queue_fails, i == 0);
+		assert_int_equal(vsock_counters(f->device)->rx_queue_fails, i == 1 || i == 2);
+		assert_int_equal(vsock_counters(f->device)->event_queue_fails, i == 3);
 		begin(f);
 		guest_send(f, VIRTIO_VSOCK_OP_REQUEST, 1, 1, 0, 0);
 		guest_expect(f, VIRTIO_VSOCK_OP_RST, 1, 1);
@@ -964,6 +1041,194 @@ static void test_transport_reset(void **state)
 	assert_true(driver_used(&f->driver, EVENT, &id, &written));
 	assert_int_equal(written, 4);
 	assert_memory_equal(driver_at(&f->driver, buffer.address), "\0\0\0\0\377", 5);
+	close_fixture(f);
+}
+
+/* What is counted of packets, connections, and failures of the host's side. */
+static void test_counts(void **state)
+{
+	static uint8_t block[OWN_BUFFER];
+	struct fixture *f = open_fixture();
+	struct vsock_counters counts = {.tx_queue_events = 4, /* with that of the start */
+					.to_guest_packets = 2,
+					.to_guest_bytes = 12,
+					.to_host_packets = 3,
+					.to_host_bytes = 11,
+					.added = 1,
+					.removed = 1};
+	uint32_t port, forwarded;
+	int fd = host_connected(f, &port);
+
+	(void)state;
+	guest_data(f, port, 52, "to the host", 11);
+	host_expect(fd, "to the host", 11);
+	host_write(fd, "to the guest", 12);
+	guest_expect(f, VIRTIO_VSOCK_OP_RW, port, 52);
+	guest_send(f, VIRTIO_VSOCK_OP_RST, port, 52, 0, 0);
+	host_expect_end(fd);
+	close(fd);
+	expect_counts(f, counts);
+	/* no request of the host's */
+	fd = host_socket(f);
+	host_write(fd, "\n", 1);
+	host_expect_end(fd);
+	close(fd);
+	counts.added = counts.removed = 2;
+	counts.connection_fails = 1;
+	expect_counts(f, counts);
+	/* nobody listens */
+	guest_send(f, VIRTIO_VSOCK_OP_REQUEST, 1235, 1, 0, 0);
+	guest_expect(f, VIRTIO_VSOCK_OP_RST, 1235, 1);
+	counts.added = counts.removed = 3;
+	counts.connection_fails = 2;
+	counts.killed = 1;
+	counts.tx_queue_events++;
+	counts.to_guest_packets++;
+	counts.to_host_packets++;
+	expect_counts(f, counts);
+	/* the host closes with data unread */
+	fd = host_connected(f, &port);
+	guest_data(f, port, 52, "x", 1);
+	close(fd);
+	guest_expect(f, VIRTIO_VSOCK_OP_RST, port, 52);
+	wait_connections(f, 0);
+	assert_int_equal(vsock_counters(f->device)->read_fails, 1);
+	assert_int_equal(vsock_counters(f->device)->killed, 2);
+	/* and with more of it on the way */
+	fd = host_connected(f, &port);
+	fill(f, port, block, &forwarded);
+	close(fd);
+	while (guest_take(f) != VIRTIO_VSOCK_OP_RST)
+		;
+	wait_connections(f, 0);
+	assert_int_equal(vsock_counters(f->device)->flush_fails, 1);
+	assert_int_equal(vsock_counters(f->device)->write_fails, 1);
+	close_fixture(f);
+}
+
+/* The host reads no more but still writes: the guest is told once, and what it sends is gone. */
+static void test_host_reads_no_more(void **state)
+{
+	struct fixture *f = open_fixture();
+	uint32_t port;
+	int fd = host_connected(f, &port);
+
+	(void)state;
+	shutdown(fd, SHUT_RD);
+	guest_data(f, port, 52, "lost", 4);
+	guest_expect(f, VIRTIO_VSOCK_OP_SHUTDOWN, port, 52);
+	assert_int_equal(f->header.flags, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	assert_int_equal(f->header.fwd_cnt, 4);
+	assert_int_equal(vsock_counters(f->device)->write_fails, 1);
+	guest_data(f, port, 52, "lost too", 8);
+	host_write(fd, "heard", 5);
+	guest_expect(f, VIRTIO_VSOCK_OP_RW, port, 52);
+	assert_memory_equal(f->data, "heard", 5);
+	assert_int_equal(f->header.fwd_cnt, 12);
+	assert_int_equal(vsock_counters(f->device)->write_fails, 1);
+	close(fd);
+	close_fixture(f);
+}
+
+/* The guest learns that half of the buffer is free again, without asking, and not before. */
+static void test_credit_is_told(void **state)
+{
+	static uint8_t block[OWN_BUFFER];
+	struct fixture *f = open_fixture();
+	uint32_t port;
+	int fd = host_connected(f, &port);
+
+	(void)state;
+	for (uint32_t i = 1; i <= 2; i++) {
+		guest_data(f, port, 52, block, OWN_BUFFER / 2 - 1);
+		assert_false(guest_has_packet(f));
+		guest_data(f, port, 52, block, 1);
+		guest_expect(f, VIRTIO_VSOCK_OP_CREDIT_UPDATE, port, 52);
+		assert_int_equal(f->header.fwd_cnt, i * OWN_BUFFER / 2);
+		assert_false(guest_has_packet(f));
+		host_expect(fd, block, OWN_BUFFER / 2);
+	}
+	close(fd);
+	close_fixture(f);
+}
+
+/* Answers for which the guest has no buffers wait, as many as there is room for, and come in order. */
+static void test_waiting_resets(void **state)
+{
+	struct fixture *f = open_fixture();
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		const unsigned most = round ? VSOCK_RESETS_MAX : 3;
+
+		driver_begin(&f->driver, UINT64_MAX, SIZE);
+		for (unsigned i = 0; i < most + 2 * round; i++)
+			guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, 1, 1000 + i, 0, 0);
+		add_buffers(f);
+		for (unsigned i = 0; i < most; i++)
+			guest_expect(f, VIRTIO_VSOCK_OP_RST, 1, 1000 + i);
+		guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, 2, 2, 0, 0);
+		guest_expect(f, VIRTIO_VSOCK_OP_RST, 2, 2);
+		assert_false(guest_has_packet(f));
+	}
+	close_fixture(f);
+}
+
+/* No packet is longer than 64 KiB, however much room a buffer has. */
+static void test_longest_packet(void **state)
+{
+	enum { PARTS = 20 };
+	static uint8_t block[PARTS * BUFFER];
+	struct fixture *f = open_fixture();
+	struct driver_buffer buffers[PARTS];
+	uint32_t port, id, written;
+
+	(void)state;
+	f->alloc = sizeof block;
+	driver_begin(&f->driver, UINT64_MAX, SIZE);
+	struct driver_buffer small = {f->rx + PARTS * BUFFER, BUFFER, true};
+
+	driver_add(&f->driver, RX, &small, 1, false);
+	for (unsigned i = 0; i < PARTS; i++)
+		buffers[i] = (struct driver_buffer){f->rx + i * BUFFER, BUFFER, true};
+	int fd = host_socket(f);
+
+	host_write(fd, "CONNECT 52\n", 11);
+	driver_kick(&f->driver, RX);
+	assert_true(driver_used(&f->driver, RX, &id, &written));
+	memcpy(&f->header, driver_at(&f->driver, small.address), HEADER);
+	port = f->header.src_port;
+	guest_send(f, VIRTIO_VSOCK_OP_RESPONSE, port, 52, 0, 0);
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)(i * 31 + i / 256);
+	host_write(fd, block, sizeof block);
+	driver_add(&f->driver, RX, buffers, PARTS, false);
+	driver_kick(&f->driver, RX);
+	assert_true(driver_used(&f->driver, RX, &id, &written));
+	assert_int_equal(written, HEADER + (64 << 10));
+	assert_memory_equal(driver_at(&f->driver, f->rx + HEADER), block, 64 << 10);
+	close(fd);
+	close_fixture(f);
+}
+
+/* Host ports go round, without those in use. */
+static void test_ports_go_round(void **state)
+{
+	static const uint32_t expected[] = {(1u << 31) - 2, (1u << 31) - 1, FIRST_PORT + 1};
+	struct fixture *f = open_fixture();
+	uint32_t port;
+	int first = host_connected(f, &port), fd[3];
+
+	(void)state;
+	assert_int_equal(port, FIRST_PORT);
+	((struct vsock *)f->device)->next_port = expected[0];
+	for (unsigned i = 0; i < 3; i++) {
+		fd[i] = host_connected(f, &port);
+		assert_int_equal(port, expected[i]);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		close(fd[i]);
+	close(first);
 	close_fixture(f);
 }
 
@@ -1110,6 +1375,12 @@ int main(void)
 	    cmocka_unit_test(test_lies),
 	    cmocka_unit_test(test_no_buffers),
 	    cmocka_unit_test(test_transport_reset),
+	    cmocka_unit_test(test_counts),
+	    cmocka_unit_test(test_host_reads_no_more),
+	    cmocka_unit_test(test_credit_is_told),
+	    cmocka_unit_test(test_waiting_resets),
+	    cmocka_unit_test(test_longest_packet),
+	    cmocka_unit_test(test_ports_go_round),
 	    cmocka_unit_test(test_bulk),
 	};
 
