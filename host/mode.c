@@ -7,6 +7,7 @@
 
 #include <riffle/riffle.h>
 
+#include "common/fail.h"
 #include "common/slides_room.h"
 
 static const char *const mode_names[] = {"off", "physical", "kaslr", "fgkaslr"};
@@ -44,6 +45,26 @@ const char *mode_no_slides(const struct riffle_header *header)
 	if (header->no_slides[0])
 		return header->no_slides;
 	return header->no_shuffle[0] ? header->no_shuffle : "it was prepared without blocks";
+}
+
+int mode_check(char text[MODE_REASON_BYTES], enum riffle_mode mode, bool slide, const struct riffle_plan *plan,
+	       struct riffle_error *error)
+{
+	const struct riffle_header *header = plan->header;
+	bool relocatable = header->flags & RIFFLE_KERNEL_RELOCATABLE;
+
+	if (mode == RIFFLE_MODE_FGKASLR && !plan->chunk_count) {
+		snprintf(text, MODE_REASON_BYTES, "this kernel cannot be shuffled (%s); %s", mode_no_shuffle(header),
+			 relocatable ? "--randomize=kaslr moves it as a whole"
+				     : "without relocations --randomize=physical or off is all that it can have");
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", text);
+	}
+	if (slide && !plan->block_count) {
+		snprintf(text, MODE_REASON_BYTES, "the sections of this kernel cannot slide apart (%s)%s",
+			 mode_no_slides(header), relocatable ? "; it can be randomised without +slide" : "");
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", text);
+	}
+	return RIFFLE_OK;
 }
 
 void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_plan *plan,

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <riffle/error.h>
 #include <riffle/format.h>
 #include <riffle/layout.h>
 #include <riffle/memory.h>
@@ -19,6 +20,13 @@ bool mode_parse(const char *name, enum riffle_mode *mode, bool *slide);
 const char *mode_no_shuffle(const struct riffle_header *header);
 /* Why the sections of a kernel without blocks cannot slide apart. What it returns lives as long as the header. */
 const char *mode_no_slides(const struct riffle_header *header);
+/*
+ * Refuses a shuffle or slides that the kernel does not allow, and says what it does. The error may point into `text`.
+ * Errors: UNSUPPORTED.
+ */
+#define MODE_REASON_BYTES 400
+int mode_check(char text[MODE_REASON_BYTES], enum riffle_mode mode, bool slide, const struct riffle_plan *plan,
+	       struct riffle_error *error);
 /* The value of --randomize: one of these names, or "auto". Returns what is wrong with it, or NULL. */
 const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide);
 /*
@@ -32,7 +40,6 @@ void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_pla
  * Why "auto" did not come to more for this kernel: up to two sentences without a full stop, which `text` holds. Returns
  * their number. `no_slides` is why sections that could slide do not; NULL if the guest's memory is the reason.
  */
-#define MODE_REASON_BYTES 400
 unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
 		      const struct riffle_plan *plan, const char *no_slides);
 /* "read-only data" …, of an enum riffle_block_kind */

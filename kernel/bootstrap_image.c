@@ -101,17 +101,7 @@ static int check_mode(struct bootstrap_request *request, const struct riffle_pla
 				 plan->block_count != 0, plan, NULL);
 		return RIFFLE_OK;
 	}
-	if (request->mode == RIFFLE_MODE_FGKASLR && !plan->chunk_count) {
-		snprintf(request->words, sizeof request->words, "this kernel cannot be shuffled (%s)",
-			 mode_no_shuffle(header));
-		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", request->words);
-	}
-	if (request->slide && !plan->block_count) {
-		snprintf(request->words, sizeof request->words, "the sections of this kernel cannot slide apart (%s)",
-			 mode_no_slides(header));
-		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", request->words);
-	}
-	return RIFFLE_OK;
+	return mode_check(request->words, request->mode, request->slide, plan, error);
 }
 
 /*

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "host/mode.h"
 #include "kernel/kernel.h"
 #include "machine/debug.h"
 #include "machine/devices.h"
@@ -62,7 +63,7 @@ struct machine {
 	struct machine_observer observer;
 	struct phases *phases;
 	const char *blame;
-	char words[400]; /* an error's problem text, if not constant */
+	char words[MODE_REASON_BYTES]; /* an error's problem text, if not constant */
 
 	struct vm *vm;
 	int kvm_fd; /* until the VM takes it */

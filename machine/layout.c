@@ -79,38 +79,11 @@ int machine_open_kernel(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
-/* FGKASLR or a reason: the one that preparing the kernel found. */
-static int need_chunks(struct machine *m, struct riffle_error *error)
-{
-	const struct riffle_header *header = m->kernel.plan.header;
-
-	if (m->kernel.plan.chunk_count)
-		return 0;
-	m->blame = m->config.kernel;
-	snprintf(m->words, sizeof m->words, "this kernel cannot be shuffled (%s); %s", mode_no_shuffle(header),
-		 header->flags & RIFFLE_KERNEL_RELOCATABLE
-		     ? "--randomize=kaslr moves it as a whole"
-		     : "without relocations --randomize=physical or off is all that it can have");
-	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", m->words);
-}
-
-/* The same for slides. */
-static int need_blocks(struct machine *m, struct riffle_error *error)
-{
-	const struct riffle_header *header = m->kernel.plan.header;
-
-	if (m->kernel.plan.block_count)
-		return 0;
-	m->blame = m->config.kernel;
-	snprintf(m->words, sizeof m->words, "the sections of this kernel cannot slide apart (%s)%s",
-		 mode_no_slides(header), header->flags & RIFFLE_KERNEL_RELOCATABLE ? "; without +slide it boots" : "");
-	return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", m->words);
-}
-
 /* What the guest's command line, the configuration and the kernel together make of the mode. */
 int machine_choose_mode(struct machine *m, struct riffle_error *error)
 {
 	struct machine_layout *l = &m->config.layout;
+	int status;
 
 	if (no_kaslr(m)) {
 		if (l->automatic || l->mode != RIFFLE_MODE_OFF)
@@ -132,14 +105,11 @@ int machine_choose_mode(struct machine *m, struct riffle_error *error)
 			l->mode = m->kernel.plan.chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 		}
 	}
-	if (l->slide) {
-		int status = need_blocks(m, error);
-
-		if (status)
-			return status;
-		m->layout.slide_count = m->kernel.plan.block_count;
-	}
-	return l->mode == RIFFLE_MODE_FGKASLR ? need_chunks(m, error) : 0;
+	m->layout.slide_count = l->slide ? m->kernel.plan.block_count : 0;
+	status = mode_check(m->words, l->mode, l->slide, &m->kernel.plan, error);
+	if (status)
+		m->blame = m->config.kernel;
+	return status;
 }
 
 static double bits(uint64_t slots)

@@ -48,8 +48,8 @@ struct emit {
 	struct output output; /* with a file name */
 	bool output_made;
 	int fd;
-	const char *blame; /* the file an error is about */
-	char words[400];   /* an error's problem that is not known beforehand */
+	const char *blame;             /* the file an error is about */
+	char words[MODE_REASON_BYTES]; /* an error's problem that is not known beforehand */
 	struct riffle_error error;
 };
 
@@ -78,8 +78,9 @@ static int open_kernel(struct emit *emit)
 static int choose_mode(struct emit *emit)
 {
 	const struct riffle_header *header = emit->kernel.plan.header;
-	bool relocatable = header->flags & RIFFLE_KERNEL_RELOCATABLE, chunks = emit->kernel.plan.chunk_count != 0;
+	bool relocatable = header->flags & RIFFLE_KERNEL_RELOCATABLE;
 	struct emit_options *o = &emit->options;
+	int status;
 
 	emit->blame = o->kernel;
 	if (o->randomize_auto && !relocatable)
@@ -88,16 +89,9 @@ static int choose_mode(struct emit *emit)
 				   "--randomize=off emits it with less");
 	if (o->randomize_auto)
 		mode_automatic(&o->randomize, &o->slide, &emit->kernel.plan, &emit->memory, 0);
-	if (o->randomize == RIFFLE_MODE_FGKASLR && !chunks) {
-		snprintf(emit->words, sizeof emit->words, "this kernel cannot be shuffled (%s)",
-			 mode_no_shuffle(header));
-		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=fgkaslr", emit->words);
-	}
-	if (o->slide && !emit->kernel.plan.block_count) {
-		snprintf(emit->words, sizeof emit->words, "the sections of this kernel cannot slide apart (%s)",
-			 mode_no_slides(header));
-		return riffle_fail(&emit->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", emit->words);
-	}
+	status = mode_check(emit->words, o->randomize, o->slide, &emit->kernel.plan, &emit->error);
+	if (status)
+		return status;
 	emit->layout.slide_count = o->slide ? emit->kernel.plan.block_count : 0;
 	emit->blame = NULL;
 	return RIFFLE_OK;

@@ -72,7 +72,7 @@ struct job {
 	size_t memory_bytes, workspace_bytes;
 	void *workspace;
 	const char *blame;
-	char words[400]; /* of an error, if it has some of its own */
+	char words[MODE_REASON_BYTES]; /* of an error, if it has some of its own */
 	struct riffle_error error;
 };
 
@@ -419,11 +419,9 @@ static int choose_mode(struct job *job)
 		o->mode = plan->chunk_count                                 ? RIFFLE_MODE_FGKASLR
 			  : plan->header->flags & RIFFLE_KERNEL_RELOCATABLE ? RIFFLE_MODE_KASLR
 									    : RIFFLE_MODE_PHYSICAL;
-	if (o->slide && !plan->block_count) {
+	if (mode_check(job->words, o->mode, o->slide, plan, &job->error)) {
 		job->blame = o->kernel;
-		snprintf(job->words, sizeof job->words, "the sections of this kernel cannot slide apart (%s)",
-			 mode_no_slides(plan->header));
-		return riffle_fail(&job->error, RIFFLE_ERR_UNSUPPORTED, "--randomize=...+slide", job->words);
+		return RIFFLE_ERR_UNSUPPORTED;
 	}
 	if (o->mode != RIFFLE_MODE_FGKASLR && !o->has_mode && plan->header->no_shuffle[0])
 		fprintf(stderr, "riffle: notice: this kernel is not shuffled: %s\n", SHOWN(plan->header->no_shuffle));

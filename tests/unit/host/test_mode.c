@@ -132,6 +132,45 @@ static void test_reasons(void **state)
 	assert_true(strlen(text[0]) > sizeof header.no_shuffle && text[0][strlen(text[0]) - 1] == 'x');
 }
 
+/* Each mode that the kernel does not allow, with what it allows. */
+static void test_refusals(void **state)
+{
+	char text[MODE_REASON_BYTES];
+	struct riffle_error error;
+
+	(void)state;
+	memset(&header, 0, sizeof header);
+	header.flags = RIFFLE_KERNEL_RELOCATABLE;
+	plan.chunk_count = plan.block_count = 1;
+	for (int mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_FGKASLR; mode++)
+		assert_int_equal(mode_check(text, (enum riffle_mode)mode, mode >= RIFFLE_MODE_KASLR, &plan, &error), 0);
+	plan.block_count = 0;
+	assert_int_equal(mode_check(text, RIFFLE_MODE_FGKASLR, false, &plan, &error), 0);
+	assert_int_equal(mode_check(text, RIFFLE_MODE_KASLR, true, &plan, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.field, "--randomize=...+slide");
+	assert_string_equal(error.problem,
+			    "the sections of this kernel cannot slide apart (it was prepared without blocks); "
+			    "it can be randomised without +slide");
+	plan.chunk_count = 0;
+	strcpy(header.no_shuffle, "symbols: are missing");
+	assert_int_equal(mode_check(text, RIFFLE_MODE_KASLR, false, &plan, &error), 0);
+	assert_int_equal(mode_check(text, RIFFLE_MODE_FGKASLR, true, &plan, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.field, "--randomize=fgkaslr");
+	assert_string_equal(error.problem,
+			    "this kernel cannot be shuffled (symbols: are missing); --randomize=kaslr moves it "
+			    "as a whole");
+	header.flags = 0;
+	assert_int_equal(mode_check(text, RIFFLE_MODE_FGKASLR, false, &plan, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.problem, "this kernel cannot be shuffled (symbols: are missing); without relocations "
+					   "--randomize=physical or off is all that it can have");
+	assert_int_equal(mode_check(text, RIFFLE_MODE_PHYSICAL, true, &plan, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(error.problem, "the sections of this kernel cannot slide apart (symbols: are missing)");
+	/* whole, whatever the reason's length */
+	memset(header.no_shuffle, 'x', sizeof header.no_shuffle - 1);
+	assert_int_equal(mode_check(text, RIFFLE_MODE_FGKASLR, false, &plan, &error), RIFFLE_ERR_UNSUPPORTED);
+	assert_string_equal(text + strlen(text) - 3, "ave");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +178,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_gaps_leave_as_much_memory_as_they_take, set_up),
 	    cmocka_unit_test_setup(test_gaps_fit_a_piece_of_memory, set_up),
 	    cmocka_unit_test_setup(test_reasons, set_up),
+	    cmocka_unit_test_setup(test_refusals, set_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
