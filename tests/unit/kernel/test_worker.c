@@ -190,15 +190,20 @@ static void test_kernels(void **state)
 	test_movable_kernel(&movable);
 	close(kernel_fd);
 	kernel_fd = test_file_of(&movable);
+	test_bytes_free(&movable);
 	snprintf(text[KERNEL], sizeof text[KERNEL], "%d", kernel_fd);
 	assert_int_equal(run(REASON, line, sizeof line), EXIT_SUCCESS);
 	must_be_shuffled();
 
 	test_kernel_build(&kernel, &kernel_spec);
-	if (!test_bzimage_of(&bzimage, &spec, &kernel))
+	const bool made = test_bzimage_of(&bzimage, &spec, &kernel);
+
+	test_kernel_free(&kernel);
+	if (!made)
 		skip();
 	close(kernel_fd);
 	kernel_fd = test_file_of(&bzimage);
+	test_bytes_free(&bzimage);
 	snprintf(text[KERNEL], sizeof text[KERNEL], "%d", kernel_fd);
 	strcpy(text[ERRORS], "pipe");
 	assert_int_equal(ftruncate(out_fd, 0), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library's guarantees: sizes and reserved words checked, unknown bits refused, secrets wiped. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -259,6 +260,45 @@ static void layouts_are_wiped(void **state)
 	riffle_wipe(NULL, 0);
 }
 
+/* Every form of an error's line, and where numbers change from decimal to hexadecimal. */
+static void errors_as_lines(void **state)
+{
+	static const struct {
+		struct riffle_error error;
+		const char *line;
+	} cases[] = {
+	    {{.field = "f", .problem = "p"}, "f: p"},
+	    {{.found = 7, .expected = 8}, "riffle: failed"},
+	    {{.field = "f", .problem = "p", .sys_errno = ENOENT}, "f: p: No such file or directory"},
+	    {{.field = "f", .problem = "p", .found = 65535, .has_found = RIFFLE_SHOW_NUMBER}, "f: p (found 65535)"},
+	    {{.field = "f", .problem = "p", .found = 65536, .has_found = RIFFLE_SHOW_NUMBER}, "f: p (found 0x10000)"},
+	    {{.field = "f", .problem = "p", .found = UINT64_MAX, .has_found = RIFFLE_SHOW_NUMBER},
+	     "f: p (found 0xffffffffffffffff)"},
+	    {{.field = "f", .problem = "p", .expected = 9, .has_expected = RIFFLE_SHOW_HEX}, "f: p (expected 0x9)"},
+	    {{.field = "f",
+	      .problem = "p",
+	      .found = 0x207,
+	      .has_found = RIFFLE_SHOW_VERSION,
+	      .expected = 0x20c,
+	      .has_expected = RIFFLE_SHOW_VERSION,
+	      .sys_errno = EIO},
+	     "f: p (found 2.07, expected 2.12): Input/output error"},
+	};
+	char line[100];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		riffle_error_format(&cases[i].error, line, sizeof line);
+		assert_string_equal(line, cases[i].line);
+	}
+	/* cut short, and nothing at all */
+	memset(line, 'x', sizeof line);
+	riffle_error_format(&cases[0].error, line, 4);
+	assert_memory_equal(line, "f: \0x", 5);
+	riffle_error_format(&cases[0].error, line + 1, 0);
+	assert_memory_equal(line, "f: \0x", 5);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -266,6 +306,7 @@ int main(void)
 	    cmocka_unit_test(versions_are_the_headers),
 	    TEST(plan_tells_its_size),
 	    cmocka_unit_test(zeroed_plan_may_be_closed),
+	    cmocka_unit_test(errors_as_lines),
 	    TEST(reserved_words_are_checked),
 	    TEST(unknown_bits_are_refused),
 	    TEST(workspace_is_checked),

@@ -10,6 +10,7 @@
 
 #include <riffle/plan.h>
 
+#include "plan/areas.h"
 #include "plan/frames.h"
 #include "prepared_builder.h"
 
@@ -604,26 +605,50 @@ static void a_file_cut_short_is_an_error(void **state)
 	builder_end(&b);
 }
 
-static void errors_read_well(void **state)
+/* What a shuffled load writes itself, in the order of the image: all of it, without what can wait, without sites. */
+static void areas_of_a_plan(void **state)
 {
-	struct riffle_error error = {.field = "e_machine",
-				     .problem = "is not x86-64",
-				     .found = 183,
-				     .has_found = 1,
-				     .expected = 62,
-				     .has_expected = 1};
-	char text[80], tiny[6];
+	static const struct riffle_region regions[] = {{.image_offset = 0x1000, .bytes = 0x800}};
+	static const struct riffle_table tables[] = {
+	    {.kind = RIFFLE_TABLE_SITES, .image_offset = 0x9000, .entries = 5},
+	    {.kind = RIFFLE_TABLE_ORC, .image_offset = 0x8000, .second_offset = 0x8800, .entries = 10},
+	    {.kind = RIFFLE_TABLE_ORC, .image_offset = 0xa000, .second_offset = 0xa800},
+	};
+	struct riffle_kallsyms kallsyms = {.offsets = 0x4000, .names = 0x5000, .names_bytes = 99, .markers = 0x6000};
+	struct riffle_plan plan = {
+	    .regions = regions, .region_count = 1, .tables = tables, .table_count = 3, .kallsyms = &kallsyms};
+	struct plan_areas areas;
 
 	(void)state;
-	riffle_error_format(&error, text, sizeof text);
-	assert_string_equal(text, "e_machine: is not x86-64 (found 183, expected 62)");
-	error.has_expected = 0;
-	error.found = 0x12345678;
-	error.sys_errno = 2;
-	riffle_error_format(&error, text, sizeof text);
-	assert_string_equal(text, "e_machine: is not x86-64 (found 0x12345678): No such file or directory");
-	riffle_error_format(&error, tiny, sizeof tiny);
-	assert_string_equal(tiny, "e_mac");
+	for (uint32_t symbols = 255; symbols <= 257; symbols++) {
+		kallsyms.symbols = symbols;
+		kallsyms.seqs = symbols % 2 ? 0x7000 : 0;
+		const struct plan_area expected[] = {
+		    {0x1000, 0x1800},
+		    {0x4000, 0x4000 + symbols * 4},
+		    {0x5000, 0x5000 + 99},
+		    {0x6000, 0x6000 + (symbols > 256 ? 8 : 4)},
+		    {0x7000, 0x7000 + symbols * 3},
+		    {0x8000, 0x8000 + 10 * 4},
+		    {0x8800, 0x8800 + 10 * 6},
+		    {0x9000, 0x9000 + 5 * 4},
+		};
+
+		for (unsigned which = 0; which < 4; which++) {
+			const unsigned bits = (which & 1 ? PLAN_AREAS_LOAD : 0) | (which & 2 ? PLAN_AREAS_LAZY : 0);
+			unsigned at = 0;
+
+			riffle_plan_areas_of(&areas, &plan, bits);
+			for (unsigned i = 0; i < 8; i++) {
+				if ((i == 7 && which & 1) || (i && i < 7 && which & 2) || (i == 4 && !kallsyms.seqs))
+					continue;
+				assert_true(at < areas.count);
+				assert_int_equal(areas.area[at].start, expected[i].start);
+				assert_int_equal(areas.area[at++].end, expected[i].end);
+			}
+			assert_int_equal(areas.count, at);
+		}
+	}
 }
 
 int main(void)
@@ -638,7 +663,7 @@ int main(void)
 	    cmocka_unit_test(changed_bytes_are_noticed),
 	    cmocka_unit_test(every_truncation_is_refused),
 	    cmocka_unit_test(a_file_cut_short_is_an_error),
-	    cmocka_unit_test(errors_read_well),
+	    cmocka_unit_test(areas_of_a_plan),
 	};
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }
