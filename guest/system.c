@@ -99,6 +99,16 @@ static void set_up_loopback(void)
 	SYS1(close, fd);
 }
 
+/*
+ * /proc/kallsyms hides the addresses from users, but its lines are sorted by them: together with the sizes, which the
+ * kernel's file tells, the order of the names is where each shuffled function lies. The mode is the file's, not the
+ * mount's: it holds for every other mount of proc as well.
+ */
+static void hide_order(void)
+{
+	SYS2(chmod, "/proc/kallsyms", 0400);
+}
+
 void system_set_up(const struct config *config)
 {
 	size_t length = 0;
@@ -107,6 +117,7 @@ void system_set_up(const struct config *config)
 	set_up_devices();
 	SYS2(mkdir, "/proc", 0755);
 	mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	hide_order();
 	SYS2(mkdir, "/sys", 0755);
 	mount("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_empty("/run", MS_NOSUID | MS_NODEV, "mode=755");

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 import pytest
 from conftest import BUILD, RIFFLE
-from guests import Guest
+from guests import Guest, in_box
 from small_kernels import Kernel
 
 LEAK = BUILD / "tests" / "e2e" / "leak"
@@ -79,6 +80,54 @@ def test_sysfs_of_two_layouts_is_the_same(boots, kernel):
     zero_page = content["/sys/kernel/boot_params/data"]
     assert len(zero_page) == 4096 and zero_page[0x202:0x206] == b"HdrS"
     assert zero_page[0x211] & 2     # KASLR_FLAG
+
+
+# what a user of a guest reads of the kernel's symbols: names alone, but in the order of their addresses
+USER = r"""
+wc -l </proc/kallsyms
+mkdir /again && mount -t proc again /again
+for file in /proc/kallsyms /again/kallsyms; do su -s /bin/sh nobody -c "head -n 1 $file"; done
+"""
+
+
+@pytest.fixture(scope="module")
+def order(forms, tmp_path_factory):
+    """What root and nobody read in a guest whose command riffle's init started, and in one without the file."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("no busybox")
+    where = tmp_path_factory.mktemp("order")
+    (where / "root" / "bin").mkdir(parents=True)
+    (where / "root" / "etc").mkdir()
+    (where / "root" / "etc" / "passwd").write_text(f"root:x:0:0::/:/bin/sh\nnobody:x:{NOBODY}:{NOBODY}::/:/bin/sh\n")
+    (where / "root" / "user").write_text(USER)
+    shutil.copy(busybox, where / "root" / "bin")
+    for name in ("sh", "wc", "head", "su", "mkdir", "mount"):
+        (where / "root" / "bin" / name).symlink_to("busybox")
+    kernels = [forms.prepared(name) for name in ("cloud-6.1", "cloud-6.12")]
+    guests = [(kernel, option) for kernel in kernels for option in ([], ["-a", "initcall_blacklist=kallsyms_init"])]
+    script = "".join(shlex.join(["timeout", "200", str(RIFFLE), "run", *option, "--root", str(where / "root"), str(kernel), "--",
+                                 "sh", "/user"]) + " 2>&1; echo end $?\n" for kernel, option in guests)
+    r = in_box(["sh", "-c", script], timeout=210 * len(guests) + 300)
+    told = re.split(r"^end \d+\n", r.stdout.decode(errors="replace"), flags=re.M)
+    assert len(told) == len(guests) + 1, (told, r.stderr.decode(errors="replace"))
+    return told[:-1]
+
+
+def test_order_of_functions_is_not_for_users(order):
+    """By any mount of proc. The sizes of functions are in the kernel's file, so their order is where each lies."""
+    for told in order[0::2]:
+        assert "randomize=fgkaslr" in told and int(re.search(r"^(\d+)$", told, re.M)[1]) > 80_000, told
+        for file in ("/proc/kallsyms", "/again/kallsyms"):
+            assert f"head: {file}: Permission denied" in told, told
+
+
+def test_guest_without_the_symbols_file(order):
+    """With the words that randomisation.md gives, nobody has it, not even root."""
+    for told in order[1::2]:
+        assert "randomize=fgkaslr" in told, told
+        for file in ("/proc/kallsyms", "/again/kallsyms"):
+            assert f"head: {file}: No such file" in told, told
 
 
 # ---- what riffle prints
