@@ -83,7 +83,8 @@ struct riffle_slots {
  * The physical slot is uniform over every multiple of 2 MiB from 16 MiB up, in every RAM range, at which the whole
  * image fits and overlaps no reserved range. With RIFFLE_MODE_OFF the kernel goes to link_phys, or is refused. For
  * RIFFLE_MODE_FGKASLR the caller sets layout->order and order_count first; each region's chunks are permuted uniformly
- * (Fisher-Yates, with numbers from ChaCha20 under a 32-byte key drawn from `random`).
+ * (Fisher-Yates, with numbers from ChaCha20 under a 32-byte key drawn from `random`), and the plan's paged chunk then
+ * takes one of the places where it starts at a page, each as likely.
  * For slides the caller sets layout->slide_count to plan->block_count first: each block's gap is drawn uniformly and
  * independently of the others, except the second of a pair, which takes what the first lacks of its largest; and slots
  * are those that fit the image with the largest gaps.
@@ -102,8 +103,8 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check(const struct riffle_layo
 							const struct riffle_memory *memory, struct riffle_error *error);
 
 /*
- * The part of that check that concerns only the order: each region's positions hold each of its chunks once.
- * riffle_load_shuffled() makes this check too. Errors: FORMAT, with the position.
+ * The part of that check that concerns only the order: each region's positions hold each of its chunks once, which
+ * riffle_load_shuffled() checks too, and the plan's paged chunk starts at a page. Errors: FORMAT, with the position.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_check_order(const struct riffle_layout *layout,
 							      const struct riffle_plan *plan,

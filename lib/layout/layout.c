@@ -268,12 +268,14 @@ static int place_paged(struct riffle_layout *layout, const struct riffle_plan *p
 			continue;
 		}
 		status = riffle_random_below(&drawn, count, random, error);
-		if (status)
-			return status;
-		for (k = last; k > place[drawn]; k--)
-			order[k] = order[k - 1];
-		order[k] = (uint16_t)plan->header->paged_chunk;
-		return RIFFLE_OK;
+		if (!status) {
+			for (k = last; k > place[drawn]; k--)
+				order[k] = order[k - 1];
+			order[k] = (uint16_t)plan->header->paged_chunk;
+		}
+		/* the place taken can only be one of these */
+		riffle_wipe(place, sizeof place);
+		return status;
 	}
 	for (uint32_t k = 0; k < r->chunk_count; k++)
 		order[k] = (uint16_t)(r->first_chunk + k);
