@@ -39,6 +39,7 @@ static int make_leaks(struct strength_account *s, const struct shuffle_account *
 	    .slots_slid = account->virtual_slots_slid,
 	    .block = account->plan->blocks,
 	    .block_count = account->plan->block_count,
+	    .balanced = account->plan->header->features & RIFFLE_FEATURE_BALANCED,
 	    .chunks = account->stats.largest_chunks,
 	    .region_bytes = account->stats.largest_bytes,
 	    .kit = s->strength.kit,

@@ -60,7 +60,7 @@ static bool spread_add(struct spread *s, uint64_t count, uint32_t step)
  */
 static bool is_own(const struct leak_limits *limits, uint32_t i)
 {
-	return i + 1 < limits->block_count && !limits->block[i + 1].gaps;
+	return i + 1 + limits->balanced < limits->block_count && !limits->block[i + 1].gaps;
 }
 
 /*
@@ -288,11 +288,12 @@ static uint64_t bases_of_function(const struct leak_limits *limits, uint64_t slo
 
 /* --- the table --- */
 
+/* The block whose place is as well known as that of this kind. */
 static uint32_t block_of_kind(const struct leak_limits *limits, uint32_t kind)
 {
 	for (uint32_t i = 0; i < limits->block_count; i++)
 		if (limits->block[i].kind == kind)
-			return i;
+			return limits->balanced && i + 1 == limits->block_count ? 0 : i;
 	return 0;
 }
 

@@ -47,6 +47,7 @@ struct leak_limits {
 	uint64_t slots_slid; /* the same with slides; 0: sections cannot slide, or not in a guest of this size */
 	const struct riffle_block *block;
 	uint32_t block_count;
+	bool balanced;         /* the last block's gap makes the sum of all gaps the same: it moves with the base */
 	uint32_t chunks;       /* of the largest region; 0: functions cannot be shuffled */
 	uint64_t region_bytes; /* of that region */
 	bool kit;              /* fixed code is enough to look up a function's address, when the text base is known */

@@ -42,9 +42,10 @@
 #define RIFFLE_FEATURE_SLIDES 8ul      /* with SHUFFLE: the plan has the data needed to slide blocks apart */
 #define RIFFLE_FEATURE_PAIRS 16ul      /* with SLIDES: some blocks' gaps complement those of the blocks before */
 #define RIFFLE_FEATURE_PAGED 32ul      /* with SHUFFLE: one chunk starts at a multiple of 4096 in each order */
+#define RIFFLE_FEATURE_BALANCED 64ul   /* with SLIDES: the last block's gap makes the sum of all gaps the same */
 #define RIFFLE_FEATURES_KNOWN                                                                                          \
 	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES |     \
-	 RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_PAGED)
+	 RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_PAGED | RIFFLE_FEATURE_BALANCED)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
@@ -255,6 +256,10 @@ struct riffle_kallsyms {
  * and as its gap whatever the first's lacks of its largest. The sum of both is then the same in each load, so a kernel
  * that keeps the memory of these gaps always keeps the same amount; and what follows may be aligned as that sum is.
  *
+ * With RIFFLE_FEATURE_BALANCED the last block has `gaps` 0, and slides by what the largest gaps of the others come to:
+ * its gap is what these lack of their largest. The kernel frees all of them at one time, and sizes limits that its
+ * users can read by the memory that is free before: these tell nothing if the sum is the same in each load.
+ *
  * An absolute field also changes by the slide of the block that its value leads to: as a link address, or as one minus
  * __START_KERNEL_map; a value less than 2 MiB past the image belongs to the last block. An inverse-32 field also
  * changes by minus the slide of its own block.
@@ -267,7 +272,7 @@ struct riffle_block {
 	uint32_t image_offset; /* multiple of 4096; 0 for the first */
 	uint32_t align;        /* of the gap before it: a power of two, 4096 .. 2 MiB, at most the previous block's, or
 				  what a pair's sum is a multiple of */
-	uint32_t gaps;         /* number of different gaps; 1 for the first; 0 if it complements the previous block's */
+	uint32_t gaps;         /* number of different gaps; 1 for the first; 0 if it complements others */
 	uint32_t kind;         /* enum riffle_block_kind, for people */
 };
 

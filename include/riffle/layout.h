@@ -86,8 +86,9 @@ struct riffle_slots {
  * (Fisher-Yates, with numbers from ChaCha20 under a 32-byte key drawn from `random`), and the plan's paged chunk then
  * takes one of the places where it starts at a page, each as likely.
  * For slides the caller sets layout->slide_count to plan->block_count first: each block's gap is drawn uniformly and
- * independently of the others, except the second of a pair, which takes what the first lacks of its largest; and slots
- * are those that fit the image with the largest gaps.
+ * independently of the others, except the second of a pair, which takes what the first lacks of its largest, and the
+ * last of a plan with RIFFLE_FEATURE_BALANCED, which takes what all others lack; and slots are those that fit the image
+ * with the largest gaps.
  * Errors: ARGUMENT, UNSUPPORTED (KASLR without relocations, FGKASLR without chunks), SPACE (no slot), RANDOM.
  */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_layout_draw(struct riffle_layout *layout, const struct riffle_plan *plan,

@@ -3,6 +3,8 @@
 #ifndef RIFFLE_COMMON_PLAN_SHAPE_H
 #define RIFFLE_COMMON_PLAN_SHAPE_H
 
+#include <stdbool.h>
+
 #include <riffle/plan.h>
 
 #define PLAN_REGIONS_MAX 1024u
@@ -46,6 +48,12 @@ static inline uint32_t plan_table_entry_bytes(uint32_t kind)
 static inline uint64_t plan_stored_bytes(const struct riffle_header *h)
 {
 	return h->features & RIFFLE_FEATURE_COMPRESSED ? h->plan_stored_bytes : h->plan_bytes;
+}
+
+/* Whether this block's gap makes the sum of all gaps the same in each load. */
+static inline bool riffle_block_balances(const struct riffle_plan *plan, uint32_t block)
+{
+	return plan->header->features & RIFFLE_FEATURE_BALANCED && block + 1 == plan->block_count;
 }
 
 #endif

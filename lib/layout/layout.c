@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/plan_shape.h"
 #include "common/reserved.h"
 
 /* A gap of RAM between reserved ranges in which at least one slot fits: slots start at `first`, `count` of them. */
@@ -341,7 +342,10 @@ int riffle_layout_check_order(const struct riffle_layout *layout, const struct r
 	return check_paged(layout, plan, error);
 }
 
-/* Each block's gap, and so its slide; the second gap of a pair is what the first lacks. Errors: RANDOM. */
+/*
+ * Each block's gap, and so its slide; the second gap of a pair is what the first lacks, that of a block which balances
+ * the others what they all lack. Errors: RANDOM.
+ */
 static int draw_slides(struct riffle_layout *layout, const struct riffle_plan *plan, const struct riffle_random *random,
 		       struct riffle_error *error)
 {
@@ -352,7 +356,9 @@ static int draw_slides(struct riffle_layout *layout, const struct riffle_plan *p
 		uint64_t gap;
 		int status;
 
-		if (!block->gaps) {
+		if (riffle_block_balances(plan, i)) {
+			slide = plan->slide_max;
+		} else if (!block->gaps) {
 			slide += lacks;
 		} else {
 			status = riffle_random_below(&gap, block->gaps, random, error);
@@ -387,6 +393,12 @@ int riffle_layout_check_slides(const struct riffle_layout *layout, const struct 
 		const struct riffle_block *block = &plan->blocks[i];
 		uint32_t gap = layout->slide[i] - before;
 
+		if (riffle_block_balances(plan, i) && layout->slide[i] != plan->slide_max)
+			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "slide",
+						    "is not the sum that the gaps of this kernel have",
+						    layout->slide[i], plan->slide_max);
+		if (riffle_block_balances(plan, i))
+			continue;
 		if (layout->slide[i] >= before && !block->gaps && gap != lacks)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slide",
 						 "is not one that the slide before leaves to this block (block)", i);

@@ -57,6 +57,9 @@ static int check_identity(const struct riffle_header *h, struct riffle_error *er
 	if (h->features & RIFFLE_FEATURE_PAIRS && !(h->features & RIFFLE_FEATURE_SLIDES))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "have pairs of gaps without slides",
 					 h->features);
+	if (h->features & RIFFLE_FEATURE_BALANCED && !(h->features & RIFFLE_FEATURE_SLIDES))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "have a sum of gaps without slides",
+					 h->features);
 	if (h->features & RIFFLE_FEATURE_PAGED && !(h->features & RIFFLE_FEATURE_SHUFFLE))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "have a chunk by page without a shuffle",
 					 h->features);

@@ -5,6 +5,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/plan_shape.h"
 #include "common/search.h"
 
 #define PAGE 4096u
@@ -47,6 +48,18 @@ static int check_complement(const struct riffle_plan *plan, uint32_t i, struct r
 	return RIFFLE_OK;
 }
 
+/* The last block, whose gap is what all others lack of their largest; they come to `most`. */
+static int check_balance(const struct riffle_plan *plan, uint64_t most, struct riffle_error *error)
+{
+	const struct riffle_block *last = &plan->blocks[plan->block_count - 1];
+
+	if (last->gaps || most % last->align)
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block gaps",
+					 "are some before the last, which balances the others, or those are unaligned",
+					 last->gaps ? last->gaps : most);
+	return RIFFLE_OK;
+}
+
 static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 {
 	uint64_t most = 0, pair = 0;
@@ -67,6 +80,13 @@ static int check_blocks(struct riffle_plan *plan, struct riffle_error *error)
 		if (b->align < PAGE || b->align > ALIGN_MAX || b->align & (b->align - 1))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block align",
 						 "is no power of two from 4 KiB to 2 MiB", b->align);
+		if (riffle_block_balances(plan, i)) {
+			int status = check_balance(plan, most, error);
+
+			if (status)
+				return status;
+			continue;
+		}
 		if (!b->gaps) {
 			int status = check_complement(plan, i, error);
 

@@ -245,7 +245,7 @@ static uint64_t slides_features(const struct shuffle_slides *slides)
 
 	for (uint32_t i = 0; i < slides->block_count; i++)
 		if (!slides->block[i].gaps)
-			features |= RIFFLE_FEATURE_PAIRS;
+			features |= i + 1 < slides->block_count ? RIFFLE_FEATURE_PAIRS : RIFFLE_FEATURE_BALANCED;
 	return features;
 }
 

@@ -34,7 +34,7 @@
  * pages, as in .init; the others need pages. A block moves by the gaps of all blocks up to it, so no gap is finer than
  * those after it. Read-only data needs pages; 16 KiB are for .data.
  * gaps: 512 for 9 bits. A pointer to .bss tells what it and .init moved beyond data in units of 16 KiB, so there it
- * takes four times as many for data to keep 9 bits.
+ * takes four times as many for data to keep 9 bits. The last gap takes the rest (balance() below).
  */
 static const struct edge {
 	const char *symbol, *before, *freed, *freed_end;
@@ -149,6 +149,19 @@ static void find_pair(struct work *work, uint32_t data)
 	    (struct riffle_block){.image_offset = end->offset, .align = PAGE, .kind = RIFFLE_BLOCK_RODATA_END};
 }
 
+/*
+ * Until the kernel frees the gaps it sizes limits by the memory that is free, which everybody in the guest can read:
+ * the root file system's size, file-max, threads-max. If the last gap takes the rest of a sum that is the same in each
+ * load, they tell nothing. .brk then moves with the base, and nothing else does.
+ */
+static void balance(struct shuffle_slides *s)
+{
+	struct riffle_block *last = &s->block[s->block_count - 1];
+
+	if (last->gaps > 1)
+		last->gaps = 0;
+}
+
 int slides_find_blocks(struct work *work, struct riffle_error *error)
 {
 	struct shuffle_slides *s = &work->result->slides;
@@ -174,6 +187,7 @@ int slides_find_blocks(struct work *work, struct riffle_error *error)
 					  .gaps = comes_back(work, &edges[i], at) ? edges[i].gaps : 1,
 					  .kind = edges[i].kind};
 	}
+	balance(s);
 	return 0;
 }
 

@@ -26,8 +26,10 @@ NAMES = ("_text", "_stext", "__start_rodata", "linux_banner", "_sdata", "jiffies
 SYMBOLS = ["grep", "-wE", "|".join(NAMES), "/proc/kallsyms"]
 GUESTS_IN_A_BOX = 25
 SECONDS = 600       # for a guest that hangs; a box has as much for each
-# what everybody may read of the size of memory, and of the pages that map it
-MEMORY = ["sh", "-c", "while read name kib unit; do case $name in MemTotal:|DirectMap*) echo $name $kib;; esac; done </proc/meminfo"]
+# what everybody may read of the size of memory, of the pages that map it, and of what was free before the gaps came back
+MEMORY = ["sh", "-c", "while read name kib unit; do case $name in MemTotal:|DirectMap*) echo $name $kib;; esac; done </proc/meminfo; "
+          "read n </proc/sys/kernel/threads-max; echo threads: $n; read n </proc/sys/fs/epoll/max_user_watches; echo watches: $n; "
+          "read n </proc/mounts; size=${n#*size=}; echo rootfs: ${size%%k,*}"]
 LAYOUTS = 12 if LONG else 3     # of kernels whose memory is compared, by the seeds 1, 2, 3 ...
 # in KiB, what each takes of memory that does not come back: the gaps around read-only data of 6.12
 KEPT = {"cloud-6.1": 0, "cloud-6.12": 2048, **({"cloud-newest": 0} if LONG else {})}
@@ -89,9 +91,12 @@ def test_memory_tells_nothing(outputs):
     rows = iter(outputs[1]["memory"])
     for name, kept in KEPT.items():
         told = [dict(re.findall(r"^(\w+): (\d+)$", out, re.M)) for _, out, _, _ in (next(rows) for _ in range(1 + LAYOUTS))]
-        assert all({"MemTotal", "DirectMap4k", "DirectMap2M"} <= t.keys() for t in told), told
+        assert all({"MemTotal", "DirectMap4k", "DirectMap2M", "threads", "watches", "rootfs"} <= t.keys() for t in told), told
         lost = [int(told[0]["MemTotal"]) - int(t["MemTotal"]) for t in told[1:]]
         assert all(abs(kib - kept) <= (4 if name == "cloud-newest" else 0) for kib in lost), (name, told)
+        # limits, of those with as much memory: what the kernel could use while it had not freed the gaps
+        limits = {(t["threads"], t["watches"], t["rootfs"]) for t in told[1:] if t["MemTotal"] == told[1]["MemTotal"]}
+        assert len(limits) == 1 and limits != {(told[0]["threads"], told[0]["watches"], told[0]["rootfs"])}, (name, told)
         pages = collections.Counter((t["DirectMap4k"], t["DirectMap2M"]) for t in told[1:])
         assert max(pages.values()) >= LAYOUTS - LAYOUTS // 4, (name, told)
 

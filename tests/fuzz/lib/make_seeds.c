@@ -45,7 +45,8 @@ static void add_blocks(struct shuffled_kernel *k, bool paired)
 	if (paired) {
 		blocks[1].align = 4096;
 		blocks[2].gaps = 0;
-		k->b.header.features |= RIFFLE_FEATURE_PAIRS;
+		blocks[3].gaps = 0;
+		k->b.header.features |= RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_BALANCED;
 	}
 	for (uint32_t i = 0; i < k->refs; i++) {
 		uint32_t from = 3, to = 3;

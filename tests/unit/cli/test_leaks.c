@@ -271,6 +271,27 @@ static void test_all_layouts_of_a_small_kernel(void **state)
 	free(all.sample);
 }
 
+/* The last block moves with the base: its gap is the rest of a sum. */
+static void test_a_balance_moves_with_the_base(void **state)
+{
+	struct samples all = all_layouts(1);
+	struct riffle_block balanced[BLOCKS];
+	struct leak_limits limits = small_limits;
+
+	(void)state;
+	memcpy(balanced, small_blocks, sizeof balanced);
+	balanced[BRK].gaps = 0;
+	limits.block = balanced;
+	limits.balanced = true;
+	for (unsigned i = RODATA; i < BRK; i++)
+		all = with_gaps(all, small_blocks, i);
+	for (uint32_t i = 0; i < all.count; i++)
+		all.sample[i].block[BRK] = all.sample[i].block[TEXT] + 7 * MIB;
+	for (unsigned leak = LEAK_NONE; leak < LEAK_READS; leak++)
+		compare(&all, &limits, LEAK_MODE_KASLR_SLIDE, leak, 1e-9);
+	free(all.sample);
+}
+
 /* Read-only data by itself, everything else as far from text as by all the other gaps. */
 static struct samples all_of_pair(const struct riffle_block *paired, uint32_t places)
 {
@@ -464,6 +485,7 @@ int main(void)
 	    cmocka_unit_test(test_shuffled),
 	    cmocka_unit_test(test_all_layouts_of_a_small_kernel),
 	    cmocka_unit_test(test_a_function_leaks),
+	    cmocka_unit_test(test_a_balance_moves_with_the_base),
 	    cmocka_unit_test(test_a_pair_moves_one_block),
 	    cmocka_unit_test(test_guesses_are_right_as_often),
 	};

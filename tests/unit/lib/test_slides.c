@@ -194,6 +194,23 @@ static void pair_up(struct slid *s)
 	s->block[3].gaps = 9;
 }
 
+/* The last block's gap takes the rest of a sum: what the others come to at most. */
+static void balance(struct slid *s)
+{
+	s->k->b.header.features |= RIFFLE_FEATURE_BALANCED;
+	s->block[3].gaps = 0;
+}
+#define BALANCE_BYTES (63 * (64 << 10) + 511 * 16384)
+
+static struct slid *make_balanced(const struct sk_shape *shape)
+{
+	struct slid *s = make(shape);
+
+	balance(s);
+	builder_seal(&s->k->b);
+	return s;
+}
+
 static struct slid *make_paired(const struct sk_shape *shape)
 {
 	struct slid *s = make(shape);
@@ -391,7 +408,9 @@ static void loads_to_the_byte(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 		for (unsigned seed = 0; seed < 6; seed++) {
-			struct slid *s = seed == 3 || seed == 4 ? make_paired(&shapes[i]) : make(&shapes[i]);
+			struct slid *s = seed == 3 || seed == 4   ? make_paired(&shapes[i])
+					 : seed == 1 || seed == 2 ? make_balanced(&shapes[i])
+								  : make(&shapes[i]);
 			struct riffle_layout unslid;
 			uint8_t *expected, *plain, *found;
 			uint64_t span;
@@ -613,6 +632,73 @@ static void pairs_have_one_sum(void **state)
 	end(s);
 }
 
+/* All gaps have one sum, and all but the last are as random as without it. */
+static void balanced_gaps_have_one_sum(void **state)
+{
+	struct slid *s = make_balanced(&shapes[0]);
+	struct riffle_ram ram = {0, 256 * MIB, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	uint8_t key[32] = {79};
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_error error;
+	struct riffle_plan plan;
+	uint32_t first[64] = {0}, second[512] = {0}, both[PARTS * PARTS] = {0};
+
+	(void)state;
+	print_message("seed %u\n", key[0]);
+	assert_int_equal(check(s, &plan, &error), 0);
+	assert_int_equal(plan.slide_max, BALANCE_BYTES);
+	riffle_random_from_seed(&random, &seeded, key);
+	for (uint32_t i = 0; i < DRAWS; i++) {
+		struct riffle_layout l = {.slide_count = BLOCKS};
+		uint32_t a, b;
+
+		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
+		assert_int_equal(l.slide[3], BALANCE_BYTES);
+		a = l.slide[1] / (64 << 10);
+		b = (l.slide[2] - l.slide[1]) / 16384;
+		assert_true(a < 64 && b < 512);
+		first[a]++;
+		second[b]++;
+		both[a * PARTS / 64 * PARTS + b * PARTS / 512]++;
+	}
+	assert_true(chi_square_p(first, 64, DRAWS) > 1e-4);
+	assert_true(chi_square_p(second, 512, DRAWS) > 1e-4);
+	assert_true(independence_p(both, DRAWS) > 1e-4);
+	end(s);
+}
+
+static void another_sum_is_refused(void **state)
+{
+	static const uint32_t wrong[] = {0, BALANCE_BYTES - 4096, BALANCE_BYTES + 4096};
+	struct slid *s = make_balanced(&shapes[0]);
+	struct riffle_ram ram = {0, RAM, NULL};
+	struct riffle_memory memory = {&ram, 1, NULL, 0};
+	struct riffle_error error;
+	struct riffle_plan plan;
+
+	(void)state;
+	assert_int_equal(check(s, &plan, &error), 0);
+	draw(s, RIFFLE_MODE_KASLR, 4);
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), 0);
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		s->layout.slide[3] = wrong[i];
+		assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, "slide");
+		assert_int_equal(error.found, wrong[i]);
+		assert_int_equal(error.expected, BALANCE_BYTES);
+	}
+	/* the least and the most that it leaves to its own gap */
+	s->layout.slide[1] = s->layout.slide[2] = 0;
+	s->layout.slide[3] = BALANCE_BYTES;
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), 0);
+	s->layout.slide[1] = 63 * (64 << 10);
+	s->layout.slide[2] = BALANCE_BYTES;
+	assert_int_equal(riffle_layout_check(&s->layout, &plan, &memory, &error), 0);
+	end(s);
+}
+
 /* As a layout file may bring them. */
 static void a_pair_with_another_sum_is_refused(void **state)
 {
@@ -748,6 +834,11 @@ LIE(lie_pair_of_pair, pair_up(s); s->block[3].gaps = 0)
 LIE(lie_pair_align, pair_up(s); s->block[2].align = 8192)
 LIE(lie_pair_sum, pair_up(s); s->block[1].gaps = 512)
 LIE(lie_pair_large, pair_up(s); s->block[1].gaps = 16384 + 2)
+LIE(lie_balance_alone, s->k->b.header.features = RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_BALANCED)
+LIE(lie_balance_denied, s->block[3].gaps = 0)
+LIE(lie_balance_with_gaps, balance(s); s->block[3].gaps = 2)
+LIE(lie_balance_unaligned, balance(s); s->block[3].align = 1 << 20)
+LIE(lie_balance_large, balance(s); s->block[2].gaps = 4096 - 250)
 LIE(lie_pairs_alone, s->k->b.header.features = RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_PAIRS)
 LIE(lie_first_gaps, s->block[0].gaps = 2)
 LIE(lie_large, s->block[1].gaps = 864; s->block[3].gaps = 534)
@@ -828,6 +919,15 @@ static const struct lie lies[] = {
      "block align: is more than that of the block before (found 0x200000, expected 4096)"},
     {"a pair that is too large", lie_pair_large,
      "block gaps: are too large in all (found 0x4001000, expected 0x4000000)"},
+    {"a balance without slides", lie_balance_alone, "features: have a sum of gaps without slides (found 65)"},
+    {"a balance that the features deny", lie_balance_denied,
+     "block gaps: are none, and no gap before is one that they complement (block) (found 3)"},
+    {"a balance with gaps of its own", lie_balance_with_gaps,
+     "block gaps: are some before the last, which balances the others, or those are unaligned (found 2)"},
+    {"a balance that needs more than the sum gives", lie_balance_unaligned,
+     "block gaps: are some before the last, which balances the others, or those are unaligned (found 0xbec000)"},
+    {"a balance that is too large", lie_balance_large,
+     "block gaps: are too large in all (found 0x4004000, expected 0x4000000)"},
     {"pairs without slides", lie_pairs_alone, "features: have pairs of gaps without slides (found 17)"},
     {"gaps before the first", lie_first_gaps, "block gaps: are some before the first (found 2)"},
     {"gaps too large in all", lie_large, "block gaps: are too large in all (found 0x4001000, expected 0x4000000)"},
@@ -936,6 +1036,9 @@ LIE(limit_align, s->block[1].align = s->block[2].align = s->block[3].align = 327
 LIE(limit_pages, s->block[1].align = s->block[2].align = s->block[3].align = 4096)
 LIE(limit_coarse, s->block[1].align = 2 << 20; s->block[1].gaps = 3)
 LIE(limit_still, s->block[1].gaps = s->block[2].gaps = s->block[3].gaps = 1)
+LIE(limit_balance, balance(s))
+LIE(limit_balance_aligned, balance(s); s->block[3].align = 16384)
+LIE(limit_balance_pair, pair_up(s); balance(s))
 LIE(limit_pair, pair_up(s))
 LIE(limit_pair_half, pair_up(s); s->block[1].gaps = 257; s->block[3].align = 1 << 20)
 LIE(limit_pair_coarse, pair_up(s); s->block[1].align = s->block[2].align = 64 << 10; s->block[1].gaps = 33)
@@ -954,6 +1057,9 @@ static void limits_are_accepted(void **state)
 	    {"pages", limit_pages, NULL},
 	    {"the largest alignment", limit_coarse, NULL},
 	    {"no gaps anywhere", limit_still, NULL},
+	    {"a balance", limit_balance, NULL},
+	    {"a balance with the alignment of the sum", limit_balance_aligned, NULL},
+	    {"a balance and a pair", limit_balance_pair, NULL},
 	    {"a pair, and after it the largest alignment", limit_pair, NULL},
 	    {"the alignment of a pair's sum", limit_pair_half, NULL},
 	    {"a pair with another alignment", limit_pair_coarse, NULL},
@@ -982,11 +1088,12 @@ static void limits_are_accepted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(loads_to_the_byte),         cmocka_unit_test(no_gaps_are_no_slides),
-	    cmocka_unit_test(entry_goes_with_its_block), cmocka_unit_test(gaps_are_uniform_and_independent),
-	    cmocka_unit_test(wrong_slides_are_refused),  cmocka_unit_test(every_lie_is_refused),
-	    cmocka_unit_test(every_section_is_checked),  cmocka_unit_test(limits_are_accepted),
-	    cmocka_unit_test(pairs_have_one_sum),        cmocka_unit_test(a_pair_with_another_sum_is_refused),
+	    cmocka_unit_test(loads_to_the_byte),          cmocka_unit_test(no_gaps_are_no_slides),
+	    cmocka_unit_test(entry_goes_with_its_block),  cmocka_unit_test(gaps_are_uniform_and_independent),
+	    cmocka_unit_test(wrong_slides_are_refused),   cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(every_section_is_checked),   cmocka_unit_test(limits_are_accepted),
+	    cmocka_unit_test(balanced_gaps_have_one_sum), cmocka_unit_test(another_sum_is_refused),
+	    cmocka_unit_test(pairs_have_one_sum),         cmocka_unit_test(a_pair_with_another_sum_is_refused),
 	};
 	return cmocka_run_group_tests_name("slides", tests, NULL, NULL);
 }

@@ -107,6 +107,8 @@ static void gaps_come_back_or_are_none(void **state)
 			if ((b->result.slides.block[k + 1].gaps == 1) != (cases[i].none >> k & 1))
 				fail_msg("%s at %x: block %u has %u gaps", cases[i].other.symbol, cases[i].other.offset,
 					 k + 1, b->result.slides.block[k + 1].gaps);
+		/* the last gap takes the rest, or is none */
+		assert_int_equal(b->result.slides.block[BLOCKS].gaps, cases[i].none >> (BLOCKS - 1) & 1);
 		tear_down(b);
 	}
 }
