@@ -386,7 +386,10 @@ def test_signal(programs, guest, code, cpus, number):
 
 
 def test_code_of_the_start_is_unmapped(programs, guest):
-    """Memory needed only for the start is not resident while the guest runs."""
+    """
+    Memory needed only for the start is not resident while the guest runs. What is used brings its neighbours along, and more of
+    them where the page cache has the program in large folios: 58 % has been seen.
+    """
     with running(programs, guest(SPIN), stdin=subprocess.DEVNULL) as p:
         for _ in range(100):
             mapping, size, resident = "", 0, 0
@@ -396,10 +399,10 @@ def test_code_of_the_start_is_unmapped(programs, guest):
                 elif " r-xp " in mapping and mapping.endswith("/riffle"):
                     size += int(line.split()[1]) if line.startswith("Size:") else 0
                     resident += int(line.split()[1]) if line.startswith("Rss:") else 0
-            if 0 < resident < size / 2:
+            if 0 < resident < size * 2 / 3:
                 break
             time.sleep(0.1)
-        assert 0 < resident < size / 2, (resident, size)
+        assert 0 < resident < size * 2 / 3, (resident, size)
         p.terminate()
         assert p.wait(10) == 128 + signal.SIGTERM
 
