@@ -270,6 +270,13 @@ static bool flush(struct net *net)
 	return !net->blocked;
 }
 
+/* Frames that were collected and not sent are lost, as on any network: of a queue that failed, or was reset. */
+static void forget_batch(struct net *net)
+{
+	net->backend->ops->forget(net->backend);
+	net->batch = 0;
+}
+
 static bool is_foreign(const struct net *net, const uint8_t *head)
 {
 	return net->options.has_mac && memcmp(head + ETHERNET_SOURCE, net->options.mac, sizeof net->options.mac) != 0;
@@ -384,6 +391,7 @@ static void transmit_frames(struct net *net)
 			progress = GO_ON;
 	}
 	if (progress == BROKEN) {
+		forget_batch(net);
 		virtio_fail(&net->device, "the transmit queue is not what it must be");
 		watch(net);
 		return;
@@ -493,7 +501,7 @@ static void notify(struct virtio_device *device, unsigned queue)
 static void forget_frames(struct net *net)
 {
 	net->frame = 0;
-	net->batch = 0;
+	forget_batch(net);
 	net->blocked = false;
 	net->starved = true; /* until the driver, or whoever resumes, tells of its buffers */
 }

@@ -38,6 +38,8 @@ struct net_backend_ops {
 	 * was collected since, when the descriptor is writable.
 	 */
 	bool (*flush)(struct net_backend *backend, unsigned *untaken);
+	/* Drops what has been collected and not flushed: its buffers are not the guest's any more. */
+	void (*forget)(struct net_backend *backend);
 	/* Receives one frame into the buffers, at most NET_FRAME_MAX bytes; returns its size, 0: none available, -1:
 	 * the network is gone.
 	 */

@@ -107,6 +107,15 @@ static void keep_rest(struct stream *stream, size_t offset, size_t bytes)
 	}
 }
 
+/* A frame that the socket took a part of is not among these: its other end has to get the rest. */
+static void forget(struct net_backend *backend)
+{
+	struct stream *stream = (struct stream *)backend;
+
+	stream->frames = stream->buffers = 0;
+	stream->bytes = 0;
+}
+
 static bool flush(struct net_backend *backend, unsigned *untaken)
 {
 	struct stream *stream = (struct stream *)backend;
@@ -131,8 +140,7 @@ static bool flush(struct net_backend *backend, unsigned *untaken)
 		at += stream->frame_bytes[taken++];
 		keep_rest(stream, (size_t)sent, at - (size_t)sent);
 	}
-	stream->frames = stream->buffers = 0;
-	stream->bytes = 0;
+	forget(backend);
 	*untaken = frames - taken;
 	return !*untaken && !stream->rest_end;
 }
@@ -230,6 +238,7 @@ static const struct net_backend_ops stream_ops = {
     .set_features = set_features,
     .send = collect,
     .flush = flush,
+    .forget = forget,
     .receive = receive,
     .destroy = destroy,
 };

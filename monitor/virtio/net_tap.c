@@ -67,6 +67,11 @@ static bool flush(struct net_backend *backend, unsigned *untaken)
 	return true;
 }
 
+static void forget(struct net_backend *backend)
+{
+	(void)backend; /* nothing is collected */
+}
+
 static ssize_t receive(struct net_backend *backend, const struct iovec *frame, unsigned count)
 {
 	for (int bad = 0; bad < BAD_FRAMES; bad++) {
@@ -101,6 +106,7 @@ static const struct net_backend_ops tap_ops = {
     .set_features = set_features,
     .send = send_frame,
     .flush = flush,
+    .forget = forget,
     .receive = receive,
     .destroy = destroy,
 };
