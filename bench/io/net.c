@@ -99,8 +99,7 @@ static void tcp_out(unsigned megabytes, size_t piece)
 	uint64_t bytes = (uint64_t)megabytes * IO_MEGABYTE;
 
 	order(IO_TAKE, bytes);
-	/* as a program has it that sets nothing; but the last segment must not wait for the other end's delayed answer
-	 */
+	/* the default of sockets; but the last segment must not wait for a delayed acknowledgement */
 	set_nodelay(0);
 	while (bytes) {
 		size_t n = bytes < piece ? (size_t)bytes : piece;

@@ -393,12 +393,13 @@ int riffle_layout_check_slides(const struct riffle_layout *layout, const struct 
 		const struct riffle_block *block = &plan->blocks[i];
 		uint32_t gap = layout->slide[i] - before;
 
-		if (riffle_block_balances(plan, i) && layout->slide[i] != plan->slide_max)
-			return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "slide",
-						    "is not the sum that the gaps of this kernel have",
-						    layout->slide[i], plan->slide_max);
-		if (riffle_block_balances(plan, i))
+		if (riffle_block_balances(plan, i)) {
+			if (layout->slide[i] != plan->slide_max)
+				return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "slide",
+							    "is not the sum that the gaps of this kernel have",
+							    layout->slide[i], plan->slide_max);
 			continue;
+		}
 		if (layout->slide[i] >= before && !block->gaps && gap != lacks)
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "slide",
 						 "is not one that the slide before leaves to this block (block)", i);
