@@ -213,12 +213,12 @@ static int check_order_room(const struct riffle_layout *layout, const struct rif
 #define PLACES_MAX 512u
 #define PAGED_TRIES 256u
 
-/* The region that has the plan's paged chunk; NULL if there is none. */
+/* The region that has the plan's paged chunk; NULL if there is none, as in a plan opened without its shuffle's part. */
 static const struct riffle_region *paged_region(const struct riffle_plan *plan)
 {
 	const struct riffle_region *r = plan->regions;
 
-	if (!(plan->header->features & RIFFLE_FEATURE_PAGED))
+	if (!(plan->header->features & RIFFLE_FEATURE_PAGED) || !plan->chunk_count)
 		return NULL;
 	while (plan->header->paged_chunk - r->first_chunk >= r->chunk_count)
 		r++;
