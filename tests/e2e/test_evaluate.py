@@ -85,7 +85,7 @@ def test_rows_come_back_and_no_half_of_a_file_is_left(tmp_path):
 @pytest.mark.parametrize("template", ["CMD {nothing}", "CMD {", "CMD {kernel.x}"])
 def test_a_template_that_cannot_be_filled_is_refused(template, tmp_path):
     with pytest.raises(cells.Unavailable):
-        cells.commands(cells.Cell("k", "monitor", monitor=template), tmp_path, tmp_path / "kernel-elf")
+        cells.commands(cells.Cell("k", "monitor", monitor=template), tmp_path / "kernel-elf")
 
 
 def test_a_file_that_is_no_kernel_is_one_clear_line(programs, tmp_path):
@@ -301,11 +301,11 @@ def test_kernels_of_one_size_are_not_fitted():
 
 def test_boots_have_riffles_own_command_line():
     """riffle uses its default command line; other monitors are given the same one."""
-    plain, _ = cells.commands(cells.Cell("k", "direct-kaslr"), None, ROOT / "kernel")
+    plain = cells.commands(cells.Cell("k", "direct-kaslr"), ROOT / "kernel")[1]
     assert "--cmdline" not in plain and "--append 'quiet riffle.do=reboot'" in plain
-    tests, _ = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), None, ROOT / "kernel")
+    tests = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), ROOT / "kernel")[1]
     assert "--cmdline 'console=ttyS0 " in tests and "notests" not in tests
-    other, _ = cells.commands(cells.Cell("k", "monitor", monitor="vmm {cmdline}"), None, ROOT / "kernel")
+    other = cells.commands(cells.Cell("k", "monitor", monitor="vmm {cmdline}"), ROOT / "kernel")[1]
     assert "cryptomgr.notests" in cells.default_line() and cells.default_line() in other
     assert cells.Cell("k", "direct-off", selftests=True).name == "k_direct-off_256M-selftests"
 
