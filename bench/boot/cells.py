@@ -236,7 +236,7 @@ def commands(cell, image):
 
 FIGURE = re.compile(r"riffle: boot-timer: +(.*?) +([0-9.]+) ms$")
 METRICS = {"start to guest's init": "init", "start to first guest instruction": "monitor", "load": "load",
-           "relocate": "relocate", "CPU, all threads": "cpu", "guest's init": "guest"}
+           "relocate": "relocate", "CPU, all threads": "cpu", "guest's init": "guest", "CPU to guest's init": "work"}
 
 
 def parse(lines, unit):
@@ -268,6 +268,8 @@ def parse(lines, unit):
     # "monitor", but execute no instructions. The threads' processor time and everything afterwards do.
     if unit == "Minstr":
         rows += [("work", number, f["cpu"] + f["guest"]) for number, f in told.items() if {"cpu", "guest"} <= f.keys()]
+    else:
+        rows = [row for row in rows if row[0] != "work"]
     return [(metric, unit, number, value) for metric, number, value in rows]
 
 
