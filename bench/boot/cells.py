@@ -33,6 +33,12 @@ def methods():
         "direct-kaslr": ("prepared", ["--randomize=kaslr"], ""),
         "direct-fgkaslr": ("prepared", ["--randomize=fgkaslr"], ""),
         "direct-fgkaslr-lazy": ("prepared", ["--randomize=fgkaslr", "--tables=lazy"], ""),
+        "direct-kaslr-slide": ("prepared", ["--randomize=kaslr+slide"], ""),
+        "direct-fgkaslr-slide": ("prepared", ["--randomize=fgkaslr+slide"], ""),
+        "stock-laid": ("prepared", ["--randomize=fgkaslr"], ""),
+        "stock-booted": ("prepared", ["--randomize=fgkaslr"], ""),
+        "emit-off": ("prepared", ["--randomize=off"], ""),
+        "emit-fgkaslr": ("prepared", ["--randomize=fgkaslr"], ""),
         "bootstrap-fgkaslr": ("self", ["--boot=bootstrap"], "riffle.marks"),
     }
     for kind in KINDS:
@@ -171,11 +177,13 @@ def boot_file(cell, directory):
     return out
 
 
-# $1 directory, $2 1 where everything is copied to the box's memory first, $3 runs, $4 seconds for one run, $5 1: cold
+# $1 directory, $2 1 where everything is copied to the box's memory first, $3 runs, $4 seconds for one run, $5 1: cold;
+# filled in: what is done once, one boot, what prints its figures
 SCRIPT = r"""
 set -e
 cd "$1"
-if [ "$2" = 1 ]; then mkdir /tmp/b; cp -L "$1"/* /tmp/b/; cd /tmp/b; fi
+if [ "$2" = 1 ]; then own=$(mktemp -d); cp -L "$1"/* "$own"; cd "$own"; fi
+%s
 i=0
 while [ $i -le "$3" ]; do
 	echo "run $i"
@@ -188,14 +196,33 @@ done
 """
 
 
-def commands(cell, directory, image):
-    """Commands that run one boot and print its figures as riffle: boot-timer lines."""
+TOLD = "grep '^riffle: boot-timer:' err || true"
+# A guest that waits at its mark has no way to its init left: what there is ends with its first instruction.
+RESUMED = f"""{TOLD}
+	sed -n "s/^\\(riffle: boot-timer: \\)start to first guest instruction/\\1start to guest's init/p" err
+	echo "riffle: boot-timer: guest's init 0.000 ms" """
+
+
+def commands(cell, image):
+    """Commands that set up all boots, that run one, and that print its figures as riffle: boot-timer lines."""
     if cell.method in METHODS:
         task = f"{TASK} {METHODS[cell.method][2]}".rstrip()
         words = ["--cmdline", f"{SELFTESTS_LINE} {task}"] if cell.selftests else ["--append", task]
-        run = ["./riffle", "run", "--boot-timer", "-m", f"{cell.memory}M", *words, "-i", "initrd",
-               *METHODS[cell.method][1], image.name]
-        return shlex.join(run), "grep '^riffle: boot-timer:' err || true"
+        machine = ["-m", f"{cell.memory}M", *METHODS[cell.method][1]]
+        guest = [*machine, *words, "-i", "initrd", image.name]
+        if cell.method.startswith("stock-"):
+            fill = ["./riffle", "stock", "--dir", "stock", "--keep", str(cell.runs + 1), "--once", "--stage",
+                    cell.method.removeprefix("stock-"), "--", *guest]
+            return (shlex.join(fill), "./riffle run --boot-timer --from-stock stock",
+                    RESUMED if cell.method == "stock-booted" else TOLD)
+        if cell.method.startswith("emit-"):
+            emit = ["./riffle", "emit", *machine, image.name, "-o", "emitted"]
+            line = f"{SELFTESTS_LINE if cell.selftests else default_line()} {task}"
+            qemu = ["qemu-system-x86_64", "-M", "microvm", "-enable-kvm", "-cpu", "host", "-m", f"{cell.memory}M", "-nodefaults",
+                    "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", "emitted", "-initrd",
+                    "initrd", "-append", line]
+            return "", f"./stamp sh -c {shlex.quote(f'rm -f emitted; {shlex.join(emit)} && exec {shlex.join(qemu)}')}", TOLD
+        return "", shlex.join(["./riffle", "run", "--boot-timer", *guest]), TOLD
     words = {"kernel": image.name, "bzimage": "bzimage", "prepared": "kernel-prepared", "initrd": "initrd",
              "cmdline": shlex.quote(f"{SELFTESTS_LINE if cell.selftests else default_line()} {TASK}"),
              "memory": str(cell.memory)}
@@ -204,12 +231,12 @@ def commands(cell, directory, image):
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise Unavailable(f"--monitor: {error!r}: it knows {{kernel}} {{bzimage}} {{prepared}} "
                           f"{{initrd}} {{cmdline}} {{memory}}") from None
-    return f"./stamp sh -c {shlex.quote('exec ' + template)}", "grep '^riffle: boot-timer:' err || true"
+    return "", f"./stamp sh -c {shlex.quote('exec ' + template)}", TOLD
 
 
 FIGURE = re.compile(r"riffle: boot-timer: +(.*?) +([0-9.]+) ms$")
 METRICS = {"start to guest's init": "init", "start to first guest instruction": "monitor", "load": "load",
-           "relocate": "relocate", "CPU, all threads": "cpu", "guest's init": "guest"}
+           "relocate": "relocate", "CPU, all threads": "cpu", "guest's init": "guest", "CPU to guest's init": "work"}
 
 
 def parse(lines, unit):
@@ -241,6 +268,8 @@ def parse(lines, unit):
     # "monitor", but execute no instructions. The threads' processor time and everything afterwards do.
     if unit == "Minstr":
         rows += [("work", number, f["cpu"] + f["guest"]) for number, f in told.items() if {"cpu", "guest"} <= f.keys()]
+    else:
+        rows = [row for row in rows if row[0] != "work"]
     return [(metric, unit, number, value) for metric, number, value in rows]
 
 
@@ -249,6 +278,11 @@ def disk_directory():
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     cache.mkdir(parents=True, exist_ok=True)
     return cache
+
+
+def box_memory(cell):
+    """MiB of a box for counted boots: the items of a stock are there with the files and one guest."""
+    return 1536 + cell.memory * (cell.runs + 2 if cell.method.startswith("stock-") else 1)
 
 
 def boot(cell, seconds=900):
@@ -266,16 +300,16 @@ def boot(cell, seconds=900):
         image = boot_file(cell, directory)
         shutil.copy(riffle(), directory / "riffle")
         subprocess.run([ROOT / "tools" / "mkinitramfs", directory / "initrd"], check=True)
-        if cell.monitor:
+        if cell.monitor or cell.method.startswith("emit-"):
             shutil.copy(build_directory() / "bench" / "stamp", directory / "stamp")
+        if cell.monitor:
             shutil.copy(kernel_file(cell.kernel), directory / "bzimage")
             if "{prepared}" in cell.monitor:
                 make(cell, riffle(), "prepare", kernel_file(cell.kernel), "-o", directory / "kernel-prepared")
-        run, print_figures = commands(cell, directory, image)
-        arguments = ["sh", "-c", SCRIPT % (run, print_figures), "boots", name, "1" if counted else "0", str(cell.runs),
+        arguments = ["sh", "-c", SCRIPT % commands(cell, image), "boots", name, "1" if counted else "0", str(cell.runs),
                      str(seconds), "1" if cell.cold else "0"]
         if counted:
-            arguments = [str(ROOT / "tools" / "kvmbox"), "--icount", "--mem", str(1536 + cell.memory), "--timeout",
+            arguments = [str(ROOT / "tools" / "kvmbox"), "--icount", "--mem", str(box_memory(cell)), "--timeout",
                          str(seconds * (cell.runs + 1)), "--share", name, *arguments]
         r = subprocess.run(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            text=True, errors="replace", check=False)

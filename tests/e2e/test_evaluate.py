@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import subprocess
 import sys
 import tempfile
 
@@ -85,7 +86,7 @@ def test_rows_come_back_and_no_half_of_a_file_is_left(tmp_path):
 @pytest.mark.parametrize("template", ["CMD {nothing}", "CMD {", "CMD {kernel.x}"])
 def test_a_template_that_cannot_be_filled_is_refused(template, tmp_path):
     with pytest.raises(cells.Unavailable):
-        cells.commands(cells.Cell("k", "monitor", monitor=template), tmp_path, tmp_path / "kernel-elf")
+        cells.commands(cells.Cell("k", "monitor", monitor=template), tmp_path / "kernel-elf")
 
 
 def test_a_file_that_is_no_kernel_is_one_clear_line(programs, tmp_path):
@@ -301,13 +302,45 @@ def test_kernels_of_one_size_are_not_fitted():
 
 def test_boots_have_riffles_own_command_line():
     """riffle uses its default command line; other monitors are given the same one."""
-    plain, _ = cells.commands(cells.Cell("k", "direct-kaslr"), None, ROOT / "kernel")
+    plain = cells.commands(cells.Cell("k", "direct-kaslr"), ROOT / "kernel")[1]
     assert "--cmdline" not in plain and "--append 'quiet riffle.do=reboot'" in plain
-    tests, _ = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), None, ROOT / "kernel")
+    tests = cells.commands(cells.Cell("k", "direct-kaslr", selftests=True), ROOT / "kernel")[1]
     assert "--cmdline 'console=ttyS0 " in tests and "notests" not in tests
-    other, _ = cells.commands(cells.Cell("k", "monitor", monitor="vmm {cmdline}"), None, ROOT / "kernel")
+    other = cells.commands(cells.Cell("k", "monitor", monitor="vmm {cmdline}"), ROOT / "kernel")[1]
     assert "cryptomgr.notests" in cells.default_line() and cells.default_line() in other
     assert cells.Cell("k", "direct-off", selftests=True).name == "k_direct-off_256M-selftests"
+
+
+def test_a_stock_is_filled_once_and_a_boot_takes_from_it():
+    """One item for each boot and one for the warm-up, in a box with memory for all of them."""
+    for stage in ("laid", "booted"):
+        cell = cells.Cell("k", f"stock-{stage}", memory=128, runs=3)
+        fill, boot, figures = cells.commands(cell, ROOT / "kernel")
+        assert f"--keep 4 --once --stage {stage} -- -m 128M --randomize=fgkaslr " in fill and "kernel" == fill.split()[-1]
+        assert boot == "./riffle run --boot-timer --from-stock stock" and ("0.000" in figures) == (stage == "booted")
+        assert cells.box_memory(cell) >= 1536 + 5 * 128
+
+
+def test_a_resumed_guest_is_at_its_init_with_its_first_instruction(tmp_path):
+    """Its figures, by the shell that the box has: what is told of a fresh boot where it says nothing of its init."""
+    told = ["riffle: boot-timer: CPU, all threads                      5.734 ms",
+            "riffle: boot-timer: start to first guest instruction     16.059 ms"]
+    (tmp_path / "err").write_text("\n".join(told) + "\n")
+    script = cells.commands(cells.Cell("k", "stock-booted"), ROOT / "kernel")[2]
+    lines = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = cells.parse(["run 0", *lines, "reached", "run 1", *lines, "reached"], "Minstr")
+    assert {(metric, value) for metric, _, _, value in rows} == {
+        ("cpu", 5.734), ("monitor", 16.059), ("init", 16.059), ("guest", 0.0), ("work", 5.734)}
+
+
+def test_an_emitted_kernel_is_booted_by_qemu_and_compared_with_its_like(report, tmp_path):
+    _, boot, _ = cells.commands(cells.Cell("k", "emit-fgkaslr"), ROOT / "kernel")
+    assert boot.startswith("./stamp sh -c ") and "./riffle emit -m 256M --randomize=fgkaslr kernel -o emitted && " in boot
+    assert cells.default_line() in boot
+    cells.write_rows(tmp_path / "a.csv", [row(m, "init", 1, v) for m, v in (
+        ("direct-off", 50), ("emit-off", 300), ("emit-fgkaslr", 330))])
+    table = report.boots_table(report.Figures([tmp_path / "a.csv"]), "lupine")
+    assert any(line.startswith("| emit-fgkaslr | 330.0 |") and "| 1.1000 |" in line for line in table)
 
 
 def test_ratios_are_of_one_command_line(report, tmp_path):
