@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -69,8 +70,12 @@ static void call(struct sockaddr_vm *address, uint64_t bytes)
 	uint64_t sent = 0, received = 0;
 	struct pollfd fd = {.fd = socket(AF_VSOCK, SOCK_STREAM, 0), .events = POLLIN | POLLOUT};
 
+	/* Linux waits two seconds, which a paused guest on a busy host needs without anything being lost */
+	const struct timeval patience = {.tv_sec = 60};
+
 	address->svm_cid = VMADDR_CID_HOST;
-	if (fd.fd < 0 || connect(fd.fd, (struct sockaddr *)address, sizeof *address) < 0)
+	if (fd.fd < 0 || setsockopt(fd.fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof patience) < 0 ||
+	    connect(fd.fd, (struct sockaddr *)address, sizeof *address) < 0)
 		die("connect");
 	for (;;) {
 		poll(&fd, 1, -1);
