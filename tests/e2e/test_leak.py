@@ -134,12 +134,16 @@ def test_guest_without_the_symbols_file(order):
             assert f"head: {file}: No such file" in told, told
 
 
-# files and directories that differ between two boots of one layout are left out; how many of the others there are at least
+# Files and directories that differ between two boots of one layout are left out; how many of the others there are at least.
 READABLE = 3500
+# What the program itself has read; limits by the memory that is free, which differ a little between boots, and of which
+# test_slides.py compares some; a page that the kernel allocates, which may tell its physical base (docs/randomisation.md).
+BY_CHANCE = {"READ /proc/self//io", "READ /proc/sys/fs/file-max", "READ /proc/sys/fs/file-nr",
+             "READ /proc/sys/vm/user_reserve_kbytes", "READ /sys/kernel/vmcoreinfo"}
 
 
 @pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
-@pytest.mark.parametrize("kernel", ["cloud-6.1", "cloud-6.12", "cloud-newest"])
+@pytest.mark.parametrize("kernel", ["cloud-6.1", "cloud-6.12"])
 def test_nothing_that_users_can_read_depends_on_the_layout(forms, tmp_path, kernel):
     """Values, and the order of lines and of names: all of /proc and /sys, in two boots of each of two layouts."""
     (tmp_path / "root").mkdir()
@@ -153,8 +157,7 @@ def test_nothing_that_users_can_read_depends_on_the_layout(forms, tmp_path, kern
 
     names = set(dumps[0]).intersection(*dumps[1:])
     steady = {n for n in names if dumps[0][n] == dumps[1][n] and dumps[2][n] == dumps[3][n]}
-    # a page that the kernel allocates: it may tell where the kernel is in physical memory (docs/randomisation.md)
-    steady -= {"READ /sys/kernel/vmcoreinfo"}
+    steady -= BY_CHANCE
     assert len(steady) > READABLE, len(steady)
     # what root reads shows that a difference would be seen
     assert {n for n in steady if dumps[0][n] != dumps[2][n]} == {"as root: READ /proc/kallsyms"}
