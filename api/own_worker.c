@@ -32,6 +32,24 @@ ZyanStatus ZydisDecoderDecodeInstruction(const ZydisDecoder *decoder, ZydisDecod
 	return ZYAN_STATUS_FAILED;
 }
 
+ZyanStatus ZydisDecoderDecodeFull(const ZydisDecoder *decoder, const void *buffer, ZyanUSize length,
+				  ZydisDecodedInstruction *instruction,
+				  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT])
+{
+	(void)decoder;
+	(void)buffer;
+	(void)length;
+	(void)instruction;
+	(void)operands;
+	return ZYAN_STATUS_FAILED;
+}
+
+ZydisRegister ZydisRegisterGetLargestEnclosing(ZydisMachineMode mode, ZydisRegister reg)
+{
+	(void)mode;
+	return reg;
+}
+
 bool own_worker(int argc, char **argv, int *code)
 {
 	static char reason[] = "it was prepared without riffle-prepare, which alone can disassemble";

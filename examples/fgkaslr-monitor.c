@@ -101,6 +101,9 @@ static void open_kernel(struct kernel *kernel, const char *file)
 	check(riffle_plan_open(&kernel->plan, &kernel->source, &error), file, &error);
 	if (!kernel->plan.chunk_count)
 		errx(EXIT_FAILURE, "%s: cannot be shuffled: %.200s", file, kernel->plan.header->no_shuffle);
+	if (!(kernel->plan.header->features & RIFFLE_FEATURE_KALLSYMS_MODE))
+		warnx("%s: users of the guest can read the order of functions, unless its init closes /proc/kallsyms",
+		      file);
 }
 
 /*

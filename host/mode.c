@@ -105,6 +105,14 @@ unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bo
 	return count;
 }
 
+const char *mode_kallsyms_stays_open(const struct riffle_plan *plan, enum riffle_mode mode)
+{
+	if (mode != RIFFLE_MODE_FGKASLR || plan->header->features & RIFFLE_FEATURE_KALLSYMS_MODE)
+		return NULL;
+	return "where this kernel sets the mode of /proc/kallsyms is not known: let the guest's init do chmod 400 "
+	       "/proc/kallsyms, or its users can read the order of functions there";
+}
+
 const char *mode_option(const char *value, bool *automatic, enum riffle_mode *mode, bool *slide)
 {
 	*automatic = !strcmp(value, "auto");

@@ -42,6 +42,8 @@ void mode_automatic(enum riffle_mode *mode, bool *slide, const struct riffle_pla
  */
 unsigned mode_reasons(char text[2][MODE_REASON_BYTES], enum riffle_mode mode, bool slide,
 		      const struct riffle_plan *plan, const char *no_slides);
+/* What users should know of a shuffled kernel whose /proc/kallsyms a load does not close; NULL if it does. */
+const char *mode_kallsyms_stays_open(const struct riffle_plan *plan, enum riffle_mode mode);
 /* "read-only data" …, of an enum riffle_block_kind */
 const char *block_name(uint32_t kind);
 

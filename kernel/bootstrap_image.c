@@ -91,14 +91,14 @@ static void describe(struct stage_descriptor *d, const struct riffle_plan *plan,
 static int check_mode(struct bootstrap_request *request, const struct riffle_plan *plan, struct riffle_error *error)
 {
 	const struct riffle_header *header = plan->header;
+	enum riffle_mode most = plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
 
 	if (!(header->flags & RIFFLE_KERNEL_RELOCATABLE))
 		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "relocations",
 				   "are missing: the guest could not choose where its kernel lies");
+	request->open_kallsyms = mode_kallsyms_stays_open(plan, request->automatic ? most : request->mode);
 	if (request->automatic) {
-		request->reason_count =
-		    mode_reasons(request->reasons, plan->chunk_count ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR,
-				 plan->block_count != 0, plan, NULL);
+		request->reason_count = mode_reasons(request->reasons, most, plan->block_count != 0, plan, NULL);
 		return RIFFLE_OK;
 	}
 	return mode_check(request->words, request->mode, request->slide, plan, error);

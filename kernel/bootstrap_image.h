@@ -14,9 +14,11 @@ struct bootstrap_request {
 	bool automatic;  /* the stage takes the most that its guest's memory allows; otherwise mode and slide */
 	enum riffle_mode mode;
 	bool slide;
-	/* results: why "automatic" does not come to more for this kernel, and an error's text */
+	/* results: why "automatic" does not come to more for this kernel, what else to know of it, and an error's text
+	 */
 	unsigned reason_count;
 	char reasons[2][MODE_REASON_BYTES];
+	const char *open_kallsyms; /* NULL: the shuffled guest closes it */
 	char words[MODE_REASON_BYTES];
 };
 

@@ -16,7 +16,7 @@
 #include "host/input.h"
 
 /* part of each name: raise it when a kernel prepared by an older riffle should be prepared anew */
-#define CACHE_VERSION 18
+#define CACHE_VERSION 19
 #define SUFFIX ".riffle"
 #define TEMPORARY_PREFIX ".new-"
 #define HOUR 3600

@@ -160,6 +160,7 @@ void machine_announce(struct machine *m)
 					   : "";
 	struct riffle_slots slots;
 	struct riffle_error error;
+	const char *open = mode_kallsyms_stays_open(&m->kernel.plan, m->layout.mode);
 	char shuffled[64] = "", slides[320] = "", text[640];
 	int status;
 
@@ -171,6 +172,8 @@ void machine_announce(struct machine *m)
 	else if (m->layout.slide_count && !l->replay && command_line_keeps_gaps(m))
 		machine_notice(m, "rodata=off on the command line: the kernel does not free the gaps between its "
 				  "sections, and the size of its memory tells them");
+	if (open)
+		machine_notice(m, open);
 	if (m->layout.slide_count) {
 		describe_slides(slides, sizeof slides, &m->kernel.plan);
 		status = riffle_layout_slots_slid(&slots, &m->kernel.plan, &m->memory, m->layout.mode, &error);

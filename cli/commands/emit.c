@@ -157,7 +157,7 @@ static void tell_why_not_more(const struct emit *emit)
 static void announce(const struct emit *emit)
 {
 	const struct riffle_plan *plan = &emit->kernel.plan;
-	const char *before = ", slides of ";
+	const char *before = ", slides of ", *open = mode_kallsyms_stays_open(plan, emit->layout.mode);
 	struct riffle_slots slots;
 	int status = emit->layout.slide_count
 			 ? riffle_layout_slots_slid(&slots, plan, &emit->memory, emit->layout.mode, NULL)
@@ -165,6 +165,8 @@ static void announce(const struct emit *emit)
 
 	if (emit->options.randomize_auto)
 		tell_why_not_more(emit);
+	if (open)
+		fprintf(stderr, "riffle: notice: %s\n", open);
 	if (emit->layout.mode == RIFFLE_MODE_OFF || status) {
 		fprintf(stderr, "riffle: randomize=%s\n", mode_name(&emit->layout));
 		return;

@@ -58,6 +58,11 @@ static double plan_share(const struct shuffle_account *a)
 	return percent(a->plan->header->plan_bytes, a->plan->header->load_bytes);
 }
 
+static bool closes_kallsyms(const struct shuffle_account *a)
+{
+	return a->plan->header->features & RIFFLE_FEATURE_KALLSYMS_MODE;
+}
+
 void print_shuffle_summary(const struct shuffle_account *a)
 {
 
@@ -66,6 +71,12 @@ void print_shuffle_summary(const struct shuffle_account *a)
 		       a->stats.chunks, a->stats.bytes, a->stats.regions, a->stats.regions == 1 ? "" : "s");
 	else
 		printf("%-17s impossible: %s\n", "shuffle", mode_no_shuffle(a->plan->header));
+	if (a->stats.chunks)
+		printf("%-17s %s\n", "/proc/kallsyms",
+		       closes_kallsyms(a)
+			   ? "closed to users by a shuffle: its lines are in the new order"
+			   : "open to users, who read the new order there after a shuffle: where its mode is set is "
+			     "not known");
 	printf("%-17s %" PRIu64 " bytes, %.1f %% of the segments'\n", "plan", a->plan->header->plan_bytes,
 	       plan_share(a));
 }
@@ -174,10 +185,11 @@ json_t *shuffle_json(const struct shuffle_account *a, bool all)
 		json_object_set_new(object, "reason", json_string(mode_no_shuffle(a->plan->header)));
 		return object;
 	}
-	json_object_update_new(object, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f}", "chunks", (json_int_t)s->chunks,
-						 "regions", (json_int_t)s->regions, "alone", (json_int_t)s->alone,
-						 "movable_bytes", (json_int_t)s->bytes, "order_bits", s->order_bits,
-						 "place_bits", s->place_bits));
+	json_object_update_new(object,
+			       json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "closes_kallsyms", closes_kallsyms(a),
+					 "chunks", (json_int_t)s->chunks, "regions", (json_int_t)s->regions, "alone",
+					 (json_int_t)s->alone, "movable_bytes", (json_int_t)s->bytes, "order_bits",
+					 s->order_bits, "place_bits", s->place_bits));
 	if (all)
 		add_account(object, a);
 	return object;

@@ -167,6 +167,8 @@ static int prepare_to(const struct prepare_options *options, struct spawn_files 
 	}
 	for (unsigned i = 0; i < request.reason_count; i++)
 		fprintf(stderr, "riffle: notice: %s\n", SHOWN(request.reasons[i]));
+	if (request.open_kallsyms)
+		fprintf(stderr, "riffle: notice: %s\n", request.open_kallsyms);
 	return EXIT_SUCCESS;
 }
 

@@ -36,16 +36,17 @@
 #define RIFFLE_PLAN_MAX (256ul << 20) /* a larger plan is refused before memory is allocated for it */
 
 /* feature bits of riffle_header.features */
-#define RIFFLE_FEATURE_SHUFFLE 1ul     /* the plan has the data needed to permute functions (FGKASLR) */
-#define RIFFLE_FEATURE_COMPRESSED 2ul  /* the payload is stored as frames, compressed by riffle_header.storage */
-#define RIFFLE_FEATURE_ENTRY_MOVES 4ul /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
-#define RIFFLE_FEATURE_SLIDES 8ul      /* with SHUFFLE: the plan has the data needed to slide blocks apart */
-#define RIFFLE_FEATURE_PAIRS 16ul      /* with SLIDES: some blocks' gaps complement those of the blocks before */
-#define RIFFLE_FEATURE_PAGED 32ul      /* with SHUFFLE: one chunk starts at a multiple of 4096 in each order */
-#define RIFFLE_FEATURE_BALANCED 64ul   /* with SLIDES: the last block's gap makes the sum of all gaps the same */
+#define RIFFLE_FEATURE_SHUFFLE 1ul         /* the plan has the data needed to permute functions (FGKASLR) */
+#define RIFFLE_FEATURE_COMPRESSED 2ul      /* the payload is stored as frames, compressed by riffle_header.storage */
+#define RIFFLE_FEATURE_ENTRY_MOVES 4ul     /* with SHUFFLE: the entry lies in a chunk, and moves with it in a shuffle */
+#define RIFFLE_FEATURE_SLIDES 8ul          /* with SHUFFLE: the plan has the data needed to slide blocks apart */
+#define RIFFLE_FEATURE_PAIRS 16ul          /* with SLIDES: some blocks' gaps complement those of the blocks before */
+#define RIFFLE_FEATURE_PAGED 32ul          /* with SHUFFLE: one chunk starts at a multiple of 4096 in each order */
+#define RIFFLE_FEATURE_BALANCED 64ul       /* with SLIDES: the last block's gap makes the sum of all gaps the same */
+#define RIFFLE_FEATURE_KALLSYMS_MODE 128ul /* with SHUFFLE: a shuffled load closes /proc/kallsyms to users */
 #define RIFFLE_FEATURES_KNOWN                                                                                          \
 	(RIFFLE_FEATURE_SHUFFLE | RIFFLE_FEATURE_COMPRESSED | RIFFLE_FEATURE_ENTRY_MOVES | RIFFLE_FEATURE_SLIDES |     \
-	 RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_PAGED | RIFFLE_FEATURE_BALANCED)
+	 RIFFLE_FEATURE_PAIRS | RIFFLE_FEATURE_PAGED | RIFFLE_FEATURE_BALANCED | RIFFLE_FEATURE_KALLSYMS_MODE)
 
 /* riffle_header.flags */
 #define RIFFLE_KERNEL_RELOCATABLE 1u  /* relocations are present: the virtual base may change */
@@ -153,8 +154,17 @@ struct riffle_frame {
  *
  * With RIFFLE_FEATURE_PAGED one chunk, which starts at a multiple of 4096 as linked, does so in each order: the kernel
  * copies it, and maps the page of its address to the copy, as kexec does with relocate_kernel up to 6.13.
+ *
+ * The lines of /proc/kallsyms are in the order of the addresses, so whoever reads the file knows the order of the
+ * chunks, even where all addresses are zeros; and the kernel lets everybody read it. With RIFFLE_FEATURE_KALLSYMS_MODE
+ * the header tells where the instruction that creates the file has its mode: a load that permutes chunks writes
+ * RIFFLE_KALLSYMS_MODE_CLOSED there in place of RIFFLE_KALLSYMS_MODE_OPEN, so that root alone can read it; it refuses a
+ * kernel that has another value there. Other loads leave it. The field is a u32 outside all regions, tables, and fields
+ * that a load changes.
  */
 #define RIFFLE_PAGE_BYTES 4096u
+#define RIFFLE_KALLSYMS_MODE_OPEN 0444u
+#define RIFFLE_KALLSYMS_MODE_CLOSED 0400u
 #define RIFFLE_CHUNKS_MAX 65535u
 #define RIFFLE_CHUNK_BYTES_MAX 65536u
 #define RIFFLE_CHUNK_ALIGN 16u
@@ -349,7 +359,8 @@ struct riffle_header {
 	uint64_t plan_stored_bytes; /* the plan's size in the file with RIFFLE_FEATURE_COMPRESSED, otherwise 0 */
 	char no_slides[256];        /* without RIFFLE_FEATURE_SLIDES: the reason; NUL-terminated, may be empty */
 	uint32_t paged_chunk;       /* with RIFFLE_FEATURE_PAGED the chunk that the kernel maps by page; otherwise 0 */
-	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x654];
+	uint32_t kallsyms_mode;     /* with RIFFLE_FEATURE_KALLSYMS_MODE the field's image offset; otherwise 0 */
+	uint8_t reserved[RIFFLE_HEADER_BYTES - 0x658];
 };
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L

@@ -62,6 +62,11 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, co
  * uses it. It serves one load at a time. `options` may include RIFFLE_LOAD_LAZY_TABLES. Chunks are copied in source
  * order and their references fixed up on the way; every table that the kernel searches by binary search is written in
  * its new order. riffle_load() refuses RIFFLE_MODE_FGKASLR.
+ *
+ * The guest's /proc/kallsyms lists all functions in the order of their addresses, and Linux lets everybody read it.
+ * With RIFFLE_FEATURE_KALLSYMS_MODE in plan->header->features a shuffled kernel creates it readable by root alone.
+ * Without this bit, the guest's init must do chmod 400 /proc/kallsyms before anything untrusted runs. Errors: those of
+ * riffle_load(), FORMAT.
  */
 #define RIFFLE_LOAD_LAZY_TABLES 2u /* leave kallsyms and ORC as linked: incorrect, but some milliseconds cheaper */
 RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,

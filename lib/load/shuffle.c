@@ -2,6 +2,7 @@
 /* Loads a kernel with its functions permuted: chunks are patched in source order, then copied to their places.
  */
 #include "load/shuffle.h"
+#include "load/slides.h"
 
 #define ALIGN 64u
 #define SHIFT_UNSET INT32_MIN /* an image is shorter than 1 GiB */
@@ -361,6 +362,26 @@ static int check_request(const struct riffle_plan *plan, const struct riffle_lay
 	return RIFFLE_OK;
 }
 
+/*
+ * The kernel creates /proc/kallsyms with a mode by which users cannot read the order of functions in it. When
+ * everything has been loaded: what other parts of the plan make of these bytes shows then.
+ */
+static int close_kallsyms(const struct load *load, struct riffle_error *error)
+{
+	const struct riffle_header *h = load->plan->header;
+	uint8_t *field;
+
+	if (!(h->features & RIFFLE_FEATURE_KALLSYMS_MODE))
+		return RIFFLE_OK;
+	field = load_place(load, h->kallsyms_mode);
+	if (riffle_get32(field) != RIFFLE_KALLSYMS_MODE_OPEN)
+		return riffle_fail_expected(error, RIFFLE_ERR_FORMAT, "kallsyms_mode",
+					    "leads to what is not the file's mode", riffle_get32(field),
+					    RIFFLE_KALLSYMS_MODE_OPEN);
+	riffle_put32(field, RIFFLE_KALLSYMS_MODE_CLOSED);
+	return RIFFLE_OK;
+}
+
 int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan *plan,
 			 const struct riffle_source *payload, const struct riffle_layout *layout,
 			 const struct riffle_memory *memory, unsigned options, const struct riffle_workers *workers,
@@ -398,6 +419,8 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	if (!s.load.failed)
 		run_round(&(struct shuffle_jobs){.s = &s, .batches = s.batch_count}, workers);
 	status = riffle_load_end(loaded, &s.load, layout);
+	if (!status)
+		status = close_kallsyms(&s.load, error);
 	if (!status)
 		loaded->workspace_used = (size_t)(s.scratch - (uint8_t *)workspace) +
 					 (32 - (unsigned)__builtin_clz(s.scratch_used | 1)) * s.scratch_bytes;

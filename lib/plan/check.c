@@ -63,6 +63,9 @@ static int check_identity(const struct riffle_header *h, struct riffle_error *er
 	if (h->features & RIFFLE_FEATURE_PAGED && !(h->features & RIFFLE_FEATURE_SHUFFLE))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "have a chunk by page without a shuffle",
 					 h->features);
+	if (h->features & RIFFLE_FEATURE_KALLSYMS_MODE && !(h->features & RIFFLE_FEATURE_SHUFFLE))
+		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features",
+					 "have a mode of kallsyms without a shuffle", h->features);
 	if (h->features & RIFFLE_FEATURE_SLIDES && !(h->features & RIFFLE_FEATURE_SHUFFLE))
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "features", "let blocks slide without a shuffle",
 					 h->features);
@@ -347,6 +350,8 @@ int riffle_plan_check(struct riffle_plan *plan, const void *header, const void *
 		status = riffle_plan_check_shuffle(plan, bytes, error);
 	if (!status && plan_bytes == h->plan_bytes)
 		status = riffle_plan_check_slides(plan, bytes, error);
+	if (!status && plan_bytes == h->plan_bytes)
+		status = riffle_plan_check_kallsyms_mode(plan, error);
 	if (status)
 		goto refused;
 	return RIFFLE_OK;

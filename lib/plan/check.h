@@ -36,4 +36,7 @@ int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, st
 /* The plan's slides, after its shuffle has been checked. */
 int riffle_plan_check_slides(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);
 
+/* Where the mode of /proc/kallsyms is, after everything else has been checked. Errors: FORMAT. */
+int riffle_plan_check_kallsyms_mode(const struct riffle_plan *plan, struct riffle_error *error);
+
 #endif

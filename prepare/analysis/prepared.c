@@ -287,6 +287,10 @@ static int prepare(struct draft *draft, const struct riffle_image *image, const 
 		draft->header.features |= RIFFLE_FEATURE_PAGED;
 		draft->header.paged_chunk = shuffle->paged_chunk;
 	}
+	if (shuffle && shuffle->kallsyms_mode) {
+		draft->header.features |= RIFFLE_FEATURE_KALLSYMS_MODE;
+		draft->header.kallsyms_mode = shuffle->kallsyms_mode;
+	}
 	if (shuffle)
 		draft->header.features |= RIFFLE_FEATURE_SHUFFLE |
 					  (entry_moves(image, shuffle) ? RIFFLE_FEATURE_ENTRY_MOVES : 0) |

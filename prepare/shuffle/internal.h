@@ -179,6 +179,11 @@ int code_decode(struct work *work, struct riffle_error *error);
  * work_add_ref().
  */
 int tables_read(struct work *work, struct riffle_error *error);
+/*
+ * kallsyms_mode.c, after code_decode(): finds the mode in the instructions that create /proc/kallsyms, for
+ * result->kallsyms_mode.
+ */
+int kallsyms_mode_find(struct work *work, struct riffle_error *error);
 /* pins.c: whether the kernel copies the code at `offset` elsewhere as a block, and so may read it */
 bool pins_is_copied(const struct work *work, uint32_t offset);
 /* pins.c: where code is that the kernel maps by page, and so must start at one; UINT32_MAX if there is none */

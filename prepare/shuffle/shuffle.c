@@ -262,8 +262,8 @@ static bool knows_data(const struct work *work)
 static int run_steps(struct work *work, struct riffle_error *error)
 {
 	static int (*const step[])(struct work *, struct riffle_error *) = {
-	    find_code,      room_name,   slides_find_blocks, code_decode,   tables_read,   chunks_build,
-	    judge_add_refs, refs_finish, census_take,        judge_by_rela, slides_finish,
+	    find_code,    room_name,      slides_find_blocks, code_decode, kallsyms_mode_find, tables_read,
+	    chunks_build, judge_add_refs, refs_finish,        census_take, judge_by_rela,      slides_finish,
 	};
 	int status = make_flat(work, error);
 

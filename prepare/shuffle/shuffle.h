@@ -149,8 +149,9 @@ struct shuffle {
 	struct shuffle_kallsyms kallsyms;
 	struct shuffle_census census;
 	struct shuffle_slides slides;
-	bool has_paged;       /* a chunk starts with code that the kernel maps by page: */
-	uint32_t paged_chunk; /* its number */
+	bool has_paged;         /* a chunk starts with code that the kernel maps by page: */
+	uint32_t paged_chunk;   /* its number */
+	uint32_t kallsyms_mode; /* where the mode of /proc/kallsyms is; 0 if that is not certain */
 	void *owned;
 };
 

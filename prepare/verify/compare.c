@@ -79,6 +79,7 @@ static int build(struct expected *expected, const struct verify *v, const struct
 	for (size_t i = 0; i < v->ref_count; i++)
 		if (!write_ref(v, p, &v->ref[i], image) && expected->misfits++ < limit && report)
 			print_misfit(v, &v->ref[i], report);
+	verify_write_mode(v, p, image);
 	status = verify_write_sorted(v, p, image, error);
 	if (status)
 		free(image);

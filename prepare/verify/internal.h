@@ -101,6 +101,7 @@ struct verify {
 	uint32_t shown[CODE_MAX]; /* where what objdump has shown of each section ends */
 
 	struct sorted extable, orc, mcount;
+	uint32_t mode; /* where the mode of /proc/kallsyms is; 0 if that is not known */
 	struct part part[PARTS_MAX];
 	unsigned part_count;
 	struct verify_rela rela;
@@ -181,6 +182,14 @@ struct objdump_line {
 /* false for a line that is not an instruction */
 bool verify_parse_line(struct objdump_line *line, const char *text);
 int verify_disassemble(struct verify *v, verify_progress *progress, void *opaque, struct riffle_error *error);
+
+/*
+ * mode.c: finds the mode that the kernel gives /proc/kallsyms, and writes the one it has to have after a shuffle: its
+ * lines are in the order of the functions.
+ */
+struct places;
+int verify_find_mode(struct verify *v, struct riffle_error *error);
+void verify_write_mode(const struct verify *v, const struct places *p, uint8_t *image);
 
 /* rela.c */
 int verify_read_rela(struct verify *v, int fd, struct riffle_error *error);

@@ -76,6 +76,8 @@ static int gather(struct verify *v, int debug_fd, verify_progress *progress, voi
 		status = verify_add_list(v, error);
 	if (!status)
 		status = verify_disassemble(v, progress, opaque, error);
+	if (!status)
+		status = verify_find_mode(v, error);
 	if (!status && debug_fd >= 0)
 		status = verify_read_rela(v, debug_fd, error);
 	return status ? status : verify_merge_refs(v, error);

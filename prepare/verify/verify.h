@@ -13,7 +13,9 @@
 /*
  * All information comes from the kernel itself: the references in code from objdump, absolute addresses from its own
  * relocation list, tables by parsing their formats, all independent of prepare/shuffle, prepare/analysis and lib/load.
- * Of the plan only the chunks' and regions' link places are used, of the layout where each chunk went.
+ * Of the plan only the chunks' and regions' link places are used, of the layout where each chunk went. That a shuffled
+ * kernel closes /proc/kallsyms is expected of each in which its initcall is what it is in Linux, whatever the plan
+ * says.
  */
 struct verify;
 

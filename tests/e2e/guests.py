@@ -134,6 +134,13 @@ class Guest:
         assert found, self.everything()
         return found.group(1) if found.group(1) == "disabled" else int(found.group(1), 16)
 
+    @property
+    def order_is_closed(self):
+        """Whether the order of functions is for root alone, as /proc/kallsyms shows it: no init of these guests cares."""
+        facts = self.fact("kallsyms_mode"), self.fact("kallsyms_user")
+        assert facts in (("0400", "13"), ("0444", "0")), facts      # EACCES
+        return facts[0] == "0400"
+
     def base(self, which):
         """A base of the layout file."""
         return int(self.told[which], 16)

@@ -135,11 +135,20 @@ def test_randomised(boots, make, name):
     is_in_bounds(guest)
     if guest.do == "panic":
         assert guest.offset == guest.base("virtual_base") - guest.base("link_virtual")
+    # what a user would read is the order of functions, where that is a secret; their init does nothing about it
+    assert guest.order_is_closed == (guest.told["mode"] != "kaslr")
     # KASLR_FLAG: the kernel also randomises its direct map
     assert guest.memory_bases != MEMORY_BASES
     assert guest.page_offset % GIB == 0
     if "--seed" not in guest.options and not guest.layout:
         assert "predictable" not in guest.err
+
+
+@pytest.mark.guests.with_args(files)
+@pytest.mark.guests.with_args(sizes)
+def test_names_are_open_where_their_order_is_no_secret(boots):
+    for make, name in ((files, "physical"), (files, "off"), (sizes, "nokaslr"), (sizes, "bootstrap")):
+        assert not boots.guest(make, name).order_is_closed
 
 
 @pytest.mark.guests.with_args(files)

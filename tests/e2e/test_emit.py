@@ -116,6 +116,7 @@ def test_self_shuffling_elf_in_qemu(forms, guest_initrd, tmp_path):
     # the last one was killed after it printed its layout, before it read kallsyms
     assert len({order(one) for one in boots[:2]}) == 2
     assert len({(one.text, one.physical, one.page_offset) for one in boots}) == 3
+    assert all(one.order_is_closed for one in boots)
     # sections slide apart, each time by other gaps
     assert len({one.sections for one in boots}) == 3
     assert len({(one.sections[1] - one.sections[0], one.sections[2] - one.sections[1]) for one in boots}) == 3
@@ -183,6 +184,7 @@ def bytes_of(machine):
 def lies_as_told(guest):
     assert guest.text == guest.base("virtual_base"), guest.everything()
     assert guest.physical == guest.base("physical_base"), guest.everything()
+    assert guest.order_is_closed == guest.told["mode"].startswith("fgkaslr")
 
 
 def test_emitted_elf_is_what_loaders_expect(forms, tmp_path):

@@ -97,6 +97,7 @@ def test_functions_are_shuffled_anew_at_each_boot(shuffled):
     for console in (first, second):
         assert "guest: INIT REACHED" in console, console[-4000:]
         assert "Oops" not in console, console[-4000:]
+        assert "guest: kallsyms_mode=0400\nguest: kallsyms_user=13\n" in console, console[-4000:]
         orders.add(re.search(r"kallsyms symbols=\d+ order=([0-9a-f]+)", console).group(1))
         offsets.add(re.search(r"Kernel Offset: (0x[0-9a-f]+)", console).group(1))
         # read-only data, data and .bss from the text

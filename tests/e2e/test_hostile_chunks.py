@@ -15,6 +15,7 @@ from test_hostile import check_left_nothing, one_line
 # include/riffle/format.h: fields of the header, sections of the plan and their entries
 HEADER_CHECKSUM, PLAN_OFFSET, PLAN_BYTES, PLAN_CHECKSUM, BASE_BYTES, SHUFFLE_CHECKSUM = 24, 40, 48, 56, 0x238, 0x240
 DIRECTORY, HEADER_BYTES = 0x248, 4096
+FEATURES, FEATURE_KALLSYMS_MODE, KALLSYMS_MODE = 16, 128, 0x654
 ENTRY = {"regions": (6, 16), "chunks": (7, 16), "groups": (8, 24), "pc_targets": (10, 2), "abs32_refs": (12, 4),
          "fixed32": (14, 4), "fixed32_targets": (15, 2), "tables": (18, 24), "gaps": (19, 4), "site_targets": (20, 2),
          "extable_targets": (21, 4), "kallsyms": (22, 32)}
@@ -42,6 +43,12 @@ class Plan:
 
     def put(self, offset, value):
         struct.pack_into("<Q", self.header, offset, value)
+
+    def mode(self):
+        return struct.unpack_from("<I", self.header, KALLSYMS_MODE)[0]
+
+    def set_mode(self, value):
+        struct.pack_into("<I", self.header, KALLSYMS_MODE, value)
 
     def count(self, section):
         return self.get(DIRECTORY + 16 * ENTRY[section][0] + 8)
@@ -97,6 +104,16 @@ def chunk_twice(plan):
     plan.bytes[two:two + 16] = plan.bytes[one:one + 16]
 
 
+def mode(change):
+    return lambda plan: plan.set_mode(change(plan.mode()))
+
+
+def no_mode(plan, place=0):
+    """As prepared by an earlier riffle; with a place it lies."""
+    plan.put(FEATURES, plan.get(FEATURES) & ~FEATURE_KALLSYMS_MODE)
+    plan.set_mode(place)
+
+
 ROWS = [
     # what overlaps
     ("chunk runs into the next", entry("chunks", 5, 4, "<H", lambda n: n + 1), "chunk"),
@@ -135,6 +152,11 @@ ROWS = [
     ("target of an exception", to_absent("extable_targets", 0), "extable_targets"),
     ("fields in no order", entry("fixed32", 1, 0, "<I", lambda _: 0), "fixed32"),
     ("a kind of table nobody knows", entry("tables", 0, 0, "<I", lambda _: 77), "table kind"),
+    # the mode of /proc/kallsyms
+    ("mode outside the image", mode(lambda _: 0x3FFFFFF0), "kallsyms_mode"),
+    ("mode in a chunk", mode(lambda _: 0x200000), "kallsyms_mode"),
+    ("mode in a field", mode(lambda n: n + 6), "kallsyms_mode"),     # the name's address
+    ("mode that the features deny", lambda plan: no_mode(plan, plan.mode()), "kallsyms_mode"),
 ]
 
 
@@ -176,6 +198,41 @@ def test_row(programs, fresh, tell, expected):
         assert r.returncode == 1 and r.stdout == "", (command, r.stdout, r.stderr)
         assert re.fullmatch(rf"riffle: {re.escape(str(fresh.path))}: ({expected}): .*", one_line(r.stderr)), r.stderr
         check_left_nothing(programs, [])
+
+
+OPEN = "riffle: notice: where this kernel sets the mode of /proc/kallsyms is not known"
+
+
+def emit(programs, kernel, mode="fgkaslr"):
+    (programs.directory / "emitted").unlink(missing_ok=True)
+    return programs.riffle("emit", "-o", "emitted", "-m", "512M", f"--randomize={mode}", kernel)
+
+
+def test_kernel_that_leaves_kallsyms_open_is_told(programs, fresh):
+    """By whatever shuffles it, and by nothing else."""
+    def inspected(*options):
+        return programs.riffle("inspect", *options, fresh.path).stdout
+
+    for closed in (True, False):
+        if not closed:
+            no_mode(fresh)
+        fresh.write()
+        assert (f'"closes_kallsyms": {str(closed).lower()}') in inspected("--json")
+        assert re.search("^/proc/kallsyms +closed to users" if closed else "^/proc/kallsyms +open to users", inspected(), re.M)
+        for mode, told in (("fgkaslr", not closed), ("kaslr", False)):
+            for r in (emit(programs, fresh.path, mode),
+                      programs.riffle("prepare", "--bootstrap", "--force", f"--randomize={mode}", fresh.path, "-o", "self")):
+                assert r.returncode == 0 and (OPEN in r.stderr) == told, r.stderr
+
+
+def test_mode_that_is_none(programs, fresh):
+    """It is the load that sees what is there, and only a load that would change it."""
+    fresh.set_mode(fresh.mode() + 1)
+    fresh.write()
+    r = emit(programs, fresh.path)
+    assert r.returncode == 1 and ": kallsyms_mode: leads to what is not the file's mode (found " in r.stderr, r.stderr
+    assert r.stderr.rstrip().endswith("expected 292)"), r.stderr
+    assert emit(programs, fresh.path, "kaslr").returncode == 0
 
 
 def test_every_bit_of_the_shuffles_part_counts(programs, fresh):

@@ -539,6 +539,7 @@ def is_well(guest):
     without_complaint(guest)
     assert int(guest.fact("cpus")) == guest.cpus
     assert (guest.text, guest.physical) == (guest.base("virtual_base"), guest.base("physical_base"))
+    assert guest.order_is_closed == guest.told["mode"].startswith("fgkaslr")
 
 
 def asked_of(guest):

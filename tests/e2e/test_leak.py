@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import BUILD, RIFFLE
-from guests import Guest, in_box
+from guests import LONG, Guest, in_box
 from small_kernels import Kernel
 
 LEAK = BUILD / "tests" / "e2e" / "leak"
@@ -87,6 +87,8 @@ USER = r"""
 wc -l </proc/kallsyms
 mkdir /again && mount -t proc again /again
 for file in /proc/kallsyms /again/kallsyms; do su -s /bin/sh nobody -c "head -n 1 $file"; done
+chmod 444 /proc/kallsyms
+su -s /bin/sh nobody -c "head -n 1 /proc/kallsyms"
 """
 
 
@@ -102,7 +104,7 @@ def order(forms, tmp_path_factory):
     (where / "root" / "etc" / "passwd").write_text(f"root:x:0:0::/:/bin/sh\nnobody:x:{NOBODY}:{NOBODY}::/:/bin/sh\n")
     (where / "root" / "user").write_text(USER)
     shutil.copy(busybox, where / "root" / "bin")
-    for name in ("sh", "wc", "head", "su", "mkdir", "mount"):
+    for name in ("sh", "wc", "head", "su", "mkdir", "mount", "chmod"):
         (where / "root" / "bin" / name).symlink_to("busybox")
     kernels = [forms.prepared(name) for name in ("cloud-6.1", "cloud-6.12")]
     guests = [(kernel, option) for kernel in kernels for option in ([], ["-a", "initcall_blacklist=kallsyms_init"])]
@@ -120,6 +122,8 @@ def test_order_of_functions_is_not_for_users(order):
         assert "randomize=fgkaslr" in told and int(re.search(r"^(\d+)$", told, re.M)[1]) > 80_000, told
         for file in ("/proc/kallsyms", "/again/kallsyms"):
             assert f"head: {file}: Permission denied" in told, told
+        # unless root wants it otherwise
+        assert len(re.findall("^0000000000000000 ", told, re.M)) == 1, told
 
 
 def test_guest_without_the_symbols_file(order):
@@ -128,6 +132,36 @@ def test_guest_without_the_symbols_file(order):
         assert "randomize=fgkaslr" in told, told
         for file in ("/proc/kallsyms", "/again/kallsyms"):
             assert f"head: {file}: No such file" in told, told
+
+
+# Files and directories that differ between two boots of one layout are left out; how many of the others there are at least.
+READABLE = 3500
+# What the program itself has read; limits by the memory that is free, which differ a little between boots, and of which
+# test_slides.py compares some; a page that the kernel allocates, which may tell its physical base (docs/randomisation.md).
+BY_CHANCE = {"READ /proc/self//io", "READ /proc/sys/fs/file-max", "READ /proc/sys/fs/file-nr",
+             "READ /proc/sys/vm/user_reserve_kbytes", "READ /sys/kernel/vmcoreinfo"}
+
+
+@pytest.mark.skipif(not LONG, reason="one of the long tests: RIFFLE_LONG is not set")
+@pytest.mark.parametrize("kernel", ["cloud-6.1", "cloud-6.12"])
+def test_nothing_that_users_can_read_depends_on_the_layout(forms, tmp_path, kernel):
+    """Values, and the order of lines and of names: all of /proc and /sys, in two boots of each of two layouts."""
+    (tmp_path / "root").mkdir()
+    shutil.copy(BUILD / "tests" / "e2e" / "readable", tmp_path / "root")
+    script = "".join(shlex.join(["timeout", "400", str(RIFFLE), "run", "-m", "512M", "--seed", seed, "--root", str(tmp_path / "root"),
+                                 str(forms.prepared(kernel)), "--", "/readable"]) + " 2>&1; echo end $?\n" for seed in "1122")
+    r = in_box(["sh", "-c", script], timeout=2000)
+    *boots, rest = re.split(r"^end 0\n", r.stdout.decode(errors="replace"), flags=re.M)
+    assert len(boots) == 4 and not rest, (rest, r.stderr)
+    dumps = [{name: content for name, content in re.findall(r"^(.*READ \S+) (\d+ [0-9a-f]{16})$", told, re.M)} for told in boots]
+
+    names = set(dumps[0]).intersection(*dumps[1:])
+    steady = {n for n in names if dumps[0][n] == dumps[1][n] and dumps[2][n] == dumps[3][n]}
+    steady -= BY_CHANCE
+    assert len(steady) > READABLE, len(steady)
+    # what root reads shows that a difference would be seen
+    assert {n for n in steady if dumps[0][n] != dumps[2][n]} == {"as root: READ /proc/kallsyms"}
+    assert "READ /proc/kallsyms" not in names and {"READ /proc/modules", "READ /proc/self//stat"} <= names
 
 
 # ---- what riffle prints

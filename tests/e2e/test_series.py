@@ -49,6 +49,7 @@ def is_shuffled(guest):
     assert (guest.text, guest.physical) == (guest.base("virtual_base"), guest.base("physical_base"))
     assert guest.offset == guest.base("virtual_base") - LINK_VIRTUAL
     assert guest.memory_bases != MEMORY_BASES
+    assert guest.order_is_closed
 
 
 @pytest.mark.parametrize("mode", ["fgkaslr", "fgkaslr+slide"])
@@ -77,6 +78,7 @@ def test_boots_otherwise(boots, kernel):
     for guest in guests.values():
         is_well(guest)
     is_shuffled(guests["auto-4"])
+    assert not guests["off"].order_is_closed
     assert guests["off"].text == LINK_VIRTUAL and guests["off"].memory_bases == MEMORY_BASES
     assert guests["bootstrap"].offset == guests["bootstrap"].text - LINK_VIRTUAL
 

@@ -218,6 +218,12 @@ def test_kallsyms_has_the_same_names_sorted(boots, kernel, name):
     assert (guest["order"] != other["order"]) == is_shuffled(boots(kernel, name))
 
 
+@each_boot
+def test_a_shuffle_and_nothing_else_closes_kallsyms(boots, kernel, name):
+    assert boots(kernel, name).order_is_closed == is_shuffled(boots(kernel, name))
+    assert not boots(kernel, plain(name)).order_is_closed
+
+
 @each_layout
 def test_gaps_come_back(boots, kernel, name):
     """

@@ -78,6 +78,7 @@ def test_reaches_init_where_it_says(boots, name):
     # a place that the stage itself does not take: it lies from 1 MiB on, and is longer than 16 MiB
     assert 16 * MIB < guest.physical < guest.memory * MIB
     assert guest.memory_bases != MEMORY_BASES     # KASLR_FLAG
+    assert guest.order_is_closed
 
 
 def test_layouts_differ(boots):

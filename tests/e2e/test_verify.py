@@ -72,7 +72,7 @@ def test_with_debug_vmlinux(programs, forms, fetch_kernel, kernel, distances):
 
 # what any kernel must have that is to be believed; what Debian's have besides
 PARTS = {"kallsyms-offsets", "kallsyms-names", "kallsyms-markers", "kallsyms-seqs", "__ex_table", ".orc_unwind_ip",
-         ".orc_unwind", "__jump_table", "code", "absolute32", "absolute64"}
+         ".orc_unwind", "__jump_table", "code", "absolute32", "absolute64", "kallsyms-mode"}
 
 
 def spoiled_parts(lines, unchanged=frozenset(UNCHANGED)):
@@ -109,7 +109,7 @@ def test_each_part_that_did_not_slide_is_noticed(programs, forms, fetch_kernel, 
     """With bases and slides alone: each table is left without what slides do to it. Order and names stay as they are."""
     common = ("--prepared", forms.prepared(kernel), "--seed", "5901", "--list", "--spoil", "all", "--randomize", "kaslr+slide",
               fetch_kernel(kernel))
-    unchanged = {"kallsyms-names", "kallsyms-markers", "kallsyms-seqs", ".orc_unwind"}
+    unchanged = {"kallsyms-names", "kallsyms-markers", "kallsyms-seqs", ".orc_unwind", "kallsyms-mode"}
     assert len(spoiled_parts(verify(programs, *common, code=3), unchanged)) >= 23
 
 

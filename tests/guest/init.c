@@ -394,6 +394,44 @@ static void dump_leaks(void)
 	}
 }
 
+/*
+ * What a user gets who opens /proc/kallsyms: 0, or an error's number. The same user as root of a user namespace, where
+ * the kernel has those: whatever that changes is the result.
+ */
+static void open_as_user(void)
+{
+	static const char path[] = "/proc/kallsyms";
+	long fd, again;
+
+	SYS(NR_setgid, 65534, 0, 0);
+	SYS(NR_setuid, 65534, 0, 0);
+	fd = SYS(NR_open, path, O_RDONLY, 0);
+	again = SYS(NR_unshare, 0x10000000 /* CLONE_NEWUSER */, 0, 0) ? fd : SYS(NR_open, path, O_RDONLY, 0);
+	SYS(NR_exit, again < 0 && fd < 0 ? -again : 0, 0, 0);
+}
+
+static void say_kallsyms(void)
+{
+	static uint32_t stat[36]; /* struct stat: st_mode is its seventh word */
+	long fd = SYS(NR_open, "/proc/kallsyms", O_RDONLY, 0), pid;
+	int status = 0;
+
+	if (fd < 0)
+		return;
+	SYS(NR_fstat, fd, stat, 0);
+	SYS(NR_close, fd, 0, 0);
+	begin("kallsyms_mode=0");
+	for (int shift = 6; shift >= 0; shift -= 3)
+		put_char((char)('0' + (stat[6] >> shift & 7)));
+	end();
+	pid = SYS(NR_fork, 0, 0, 0);
+	if (pid == 0)
+		open_as_user();
+	while (pid > 0 && sys6(NR_wait4, pid, (long)&status, 0, 0, 0, 0) == -4 /* EINTR */)
+		;
+	say_number("kallsyms_user=", (unsigned)status >> 8 & 255);
+}
+
 /* /proc/kallsyms is sorted by address, so that the checksum of its names in order changes with any shuffle. */
 static uint32_t order;
 static uint64_t symbols;
@@ -492,6 +530,7 @@ __attribute__((used)) _Noreturn static void guest_main(void)
 	write_file("/proc/sys/kernel/kptr_restrict", "0");
 	say_uname();
 	each_line("/proc/kallsyms", find_text_symbol);
+	say_kallsyms();
 	say_iomem();
 	say_memory_bases();
 	say_cpus();

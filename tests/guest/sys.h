@@ -39,6 +39,8 @@ enum {
 	NR_wait4 = 61,
 	NR_uname = 63,
 	NR_mkdir = 83,
+	NR_setuid = 105,
+	NR_setgid = 106,
 	NR_syslog = 103,
 	NR_setsid = 112,
 	NR_mount = 165,
@@ -47,6 +49,7 @@ enum {
 	NR_sync = 162,
 	NR_sched_getaffinity = 204,
 	NR_getdents64 = 217,
+	NR_unshare = 272,
 	NR_clock_gettime = 228,
 	NR_finit_module = 313,
 };

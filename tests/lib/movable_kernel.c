@@ -31,6 +31,9 @@ enum {
 	SLIDING_END = 0xc000
 };
 #define INIT_FUNCTIONS 4u
+/* behind them one that creates /proc/kallsyms by a function of .text; the file's name is behind the objects */
+#define CREATOR 5u
+#define NAME_AT (DATA_AT + 8 * FUNCTIONS)
 
 enum { NONE, TEXT, EX_TABLE, ORC_IP, ORC, LOCKS, DATA, NAMES, SECTIONS };
 /* in a sliding kernel, after those */
@@ -131,7 +134,7 @@ static void make_data(struct movable *m)
 	at = (at + 7) & ~7u;
 	if (m->slides)
 		at = DATA_AT;
-	add_section(m, DATA, at, FUNCTIONS * 8, SHF_WRITE);
+	add_section(m, DATA, at, FUNCTIONS * 8 + (m->slides ? 16 : 0), SHF_WRITE);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 8) {
 		m->reloc64[i] = at;
 		riffle_put64(m->image + at, LINK + m->function[(i * 5) % FUNCTIONS]);
@@ -161,12 +164,25 @@ static void make_ksymtab(struct movable *m)
 	m->at = (at + 7) & ~7u;
 }
 
+static void make_kallsyms_init(struct movable *m, uint32_t at)
+{
+	uint8_t *code = m->image + at;
+
+	memset(code, 0xcc, 32);
+	memcpy(code, "\xbe\x24\x01\x00\x00\x48\x8d\x3d", 8); /* mov $0444, %esi; lea name(%rip), %rdi */
+	riffle_put32(code + 8, NAME_AT - (at + 12));
+	code[12] = 0xe8; /* call */
+	riffle_put32(code + 13, m->function[CREATOR] - (at + 17));
+	code[17] = 0xc3;
+	memcpy(m->image + NAME_AT, "kallsyms", 9);
+}
+
 /* Functions that run once, and use text, read-only data and data. */
 static void make_init(struct movable *m)
 {
 	uint32_t at = INIT_TEXT_AT;
 
-	add_section(m, INIT_TEXT, at, INIT_FUNCTIONS * 32, SHF_EXECINSTR);
+	add_section(m, INIT_TEXT, at, (INIT_FUNCTIONS + 1) * 32, SHF_EXECINSTR);
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++, at += 32) {
 		uint8_t *code = m->image + at;
 
@@ -180,6 +196,7 @@ static void make_init(struct movable *m)
 		riffle_put32(code + 15, (i % 2 ? BSS_AT + 64 : RODATA_AT) - (at + 19));
 		code[19] = 0xc3;
 	}
+	make_kallsyms_init(m, at);
 	m->section[BSS] = (Elf64_Shdr){.sh_type = SHT_NOBITS,
 				       .sh_flags = SHF_ALLOC | SHF_WRITE,
 				       .sh_addr = LINK + BSS_AT,
@@ -210,7 +227,10 @@ static void name_symbols(struct movable *m)
 {
 	add_symbol(m, 0, "T_text");
 	for (uint32_t i = 0; i < FUNCTIONS; i++)
-		add_numbered(m, m->function[i], "tfunction", i + 1);
+		if (m->slides && i == CREATOR)
+			add_symbol(m, m->function[i], "Tproc_create");
+		else
+			add_numbered(m, m->function[i], "tfunction", i + 1);
 	if (m->slides) {
 		add_symbol(m, m->function[FUNCTIONS], "T_etext");
 		add_symbol(m, RODATA_AT, "R__start_rodata");
@@ -224,6 +244,7 @@ static void name_symbols(struct movable *m)
 	add_symbol(m, INIT_TEXT_AT, "T_sinittext");
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++)
 		add_numbered(m, m->init_function[i], "tinit", i);
+	add_symbol(m, INIT_TEXT_AT + INIT_FUNCTIONS * 32, "tkallsyms_init");
 	add_symbol(m, BSS_AT, "B__init_end");
 	add_symbol(m, BSS_AT, "B__bss_start");
 	add_symbol(m, BSS_AT + 64, "bcleared");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes the header and plan of a prepared kernel: checking, layout and load must stay within bounds. */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* the file is `size` bytes, followed by zeros up to the size in the header */
+/* Any bytes, but for the mode of kallsyms where the header says that it is. */
 static int read_padded(void *opaque, uint64_t offset, void *buffer, size_t bytes, struct riffle_error *error)
 {
-	(void)opaque;
+	static const uint8_t mode[4] = {RIFFLE_KALLSYMS_MODE_OPEN & 0xff, RIFFLE_KALLSYMS_MODE_OPEN >> 8};
+	const struct riffle_header *header = opaque;
+	uint64_t at = header->payload_offset + header->kallsyms_mode - offset;
+
 	(void)error;
 	memset(buffer, (int)(offset >> 12), bytes);
+	for (unsigned i = 0; i < sizeof mode && header->kallsyms_mode; i++, at++)
+		if (at < bytes)
+			((uint8_t *)buffer)[at] = mode[i];
 	return 0;
 }
 
@@ -56,7 +63,21 @@ static void open_plan(const uint8_t *data, size_t size)
 	free(file);
 }
 
-/* Shuffles by an accepted plan: it must load, unless the field of a reference is out of place. */
+/* A kernel that was loaded shuffled has no open kallsyms. */
+static void check_mode(const struct riffle_plan *plan, const struct riffle_layout *layout, const uint8_t *host)
+{
+	uint32_t at = plan->header->kallsyms_mode, block = layout->slide_count, slide = 0, mode;
+
+	while (block && plan->blocks[block - 1].image_offset > at)
+		block--;
+	if (block)
+		slide = layout->slide[block - 1];
+	memcpy(&mode, host + layout->physical_base + at + slide, sizeof mode);
+	if (plan->header->features & RIFFLE_FEATURE_KALLSYMS_MODE && mode != RIFFLE_KALLSYMS_MODE_CLOSED)
+		abort();
+}
+
+/* Shuffles by an accepted plan: it must load, unless a reference's field or the mode of kallsyms is out of place. */
 static void shuffle(const struct riffle_plan *plan, const struct riffle_source *source,
 		    const struct riffle_memory *memory, const struct riffle_random *random)
 {
@@ -67,12 +88,14 @@ static void shuffle(const struct riffle_plan *plan, const struct riffle_source *
 	struct riffle_loaded loaded;
 	struct riffle_error error;
 
-	if (order && workspace && !riffle_layout_draw(&layout, plan, memory, RIFFLE_MODE_FGKASLR, random, &error))
+	if (order && workspace && !riffle_layout_draw(&layout, plan, memory, RIFFLE_MODE_FGKASLR, random, &error)) {
 		for (unsigned options = 0; options <= RIFFLE_LOAD_LAZY_TABLES; options += RIFFLE_LOAD_LAZY_TABLES)
-			if (riffle_load_shuffled(&loaded, plan, source, &layout, memory, options, NULL, workspace,
-						 bytes, &error) &&
-			    error.status != RIFFLE_ERR_FORMAT)
+			if (!riffle_load_shuffled(&loaded, plan, source, &layout, memory, options, NULL, workspace,
+						  bytes, &error))
+				check_mode(plan, &layout, memory->ram->host);
+			else if (error.status != RIFFLE_ERR_FORMAT)
 				abort();
+	}
 	free(workspace);
 	free(order);
 }
@@ -112,6 +135,7 @@ static void slide(const struct riffle_plan *plan, const struct riffle_source *so
 		    .order = order, .order_count = plan->chunk_count, .slide_count = plan->block_count};
 		struct riffle_loaded loaded;
 		struct riffle_error error;
+		bool failed;
 
 		if (riffle_layout_draw(&layout, plan, &memory, mode, random, &error))
 			continue;
@@ -120,11 +144,13 @@ static void slide(const struct riffle_plan *plan, const struct riffle_source *so
 				slide_most(&layout, plan);
 			if (riffle_layout_check(&layout, plan, &memory, &error))
 				abort();
-			if (riffle_load_shuffled(&loaded, plan, source, &layout, &memory, i ? RIFFLE_LOAD_CLEAR : 0,
-						 NULL, workspace, bytes, &error)
-				? mode == RIFFLE_MODE_KASLR || error.status != RIFFLE_ERR_FORMAT
-				: loaded.end > ram.bytes)
+			failed = riffle_load_shuffled(&loaded, plan, source, &layout, &memory,
+						      i ? RIFFLE_LOAD_CLEAR : 0, NULL, workspace, bytes, &error) != 0;
+			if (failed ? mode == RIFFLE_MODE_KASLR || error.status != RIFFLE_ERR_FORMAT
+				   : loaded.end > ram.bytes)
 				abort();
+			if (!failed && mode == RIFFLE_MODE_FGKASLR)
+				check_mode(plan, &layout, ram.host);
 		}
 	}
 out:
@@ -170,6 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		riffle_random_from_seed(&random, &seeded, (const uint8_t[32]){(uint8_t)size});
 		ram.host = host;
 		source.bytes = header.file_bytes;
+		source.opaque = &header;
 		for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode <= RIFFLE_MODE_KASLR; mode++)
 			if (!riffle_layout_draw(&layout, &plan, &memory, mode, &random, &error) &&
 			    riffle_load(&loaded, &plan, &source, &layout, &memory, 0, NULL, &error))

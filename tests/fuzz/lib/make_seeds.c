@@ -93,6 +93,9 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
 		struct shuffled_kernel *k = sk_make(&shapes[i]);
 
+		if (i == 1)
+			sk_set_mode(k, SK_MODE, 0444);
+		builder_seal(&k->b);
 		snprintf(name, sizeof name, "shuffle-%zu", i);
 		save(argv[1], name, &k->b);
 		add_blocks(k, i == 1);

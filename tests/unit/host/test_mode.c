@@ -132,6 +132,18 @@ static void test_reasons(void **state)
 	assert_true(strlen(text[0]) > sizeof header.no_shuffle && text[0][strlen(text[0]) - 1] == 'x');
 }
 
+/* The order of functions shows in a file that is the guest's to close, unless the load does it. */
+static void test_kallsyms(void **state)
+{
+	(void)state;
+	header.features = RIFFLE_FEATURE_SHUFFLE;
+	assert_non_null(strstr(mode_kallsyms_stays_open(&plan, RIFFLE_MODE_FGKASLR), "chmod 400 /proc/kallsyms"));
+	for (enum riffle_mode mode = RIFFLE_MODE_OFF; mode < RIFFLE_MODE_FGKASLR; mode++)
+		assert_null(mode_kallsyms_stays_open(&plan, mode));
+	header.features |= RIFFLE_FEATURE_KALLSYMS_MODE;
+	assert_null(mode_kallsyms_stays_open(&plan, RIFFLE_MODE_FGKASLR));
+}
+
 /* Each mode that the kernel does not allow, with what it allows. */
 static void test_refusals(void **state)
 {
@@ -178,6 +190,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_gaps_leave_as_much_memory_as_they_take, set_up),
 	    cmocka_unit_test_setup(test_gaps_fit_a_piece_of_memory, set_up),
 	    cmocka_unit_test_setup(test_reasons, set_up),
+	    cmocka_unit_test_setup(test_kallsyms, set_up),
 	    cmocka_unit_test_setup(test_refusals, set_up),
 	};
 

@@ -98,6 +98,16 @@ static inline uint32_t sk_chunk_of(const struct shuffled_kernel *k, uint32_t off
 	return low < k->chunks && offset >= k->chunk[low].image_offset ? low : k->chunks;
 }
 
+/* The mode of /proc/kallsyms at an image offset; where nothing else is changed, SK_MODE is one. */
+#define SK_MODE 0x320001u
+
+static inline void sk_set_mode(struct shuffled_kernel *k, uint32_t at, uint32_t value)
+{
+	memcpy(k->b.image + at, &value, sizeof value);
+	k->b.header.features |= RIFFLE_FEATURE_KALLSYMS_MODE;
+	k->b.header.kallsyms_mode = at;
+}
+
 /* text: [1 MiB, 3 MiB) of the image; regions inside; fixed code, data and tables around */
 #define SK_TEXT 0x100000u
 #define SK_TEXT_END 0x300000u

@@ -118,6 +118,8 @@ LIE(lie_entry_out, b->header.entry_offset = b->header.image_bytes)
 LIE(lie_entry_bss, b->header.entry_offset = 2 << 20)
 LIE(lie_entry_moves, b->header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
 LIE(lie_paged, b->header.features |= RIFFLE_FEATURE_PAGED)
+LIE(lie_mode, b->header.features |= RIFFLE_FEATURE_KALLSYMS_MODE)
+LIE(lie_mode_denied, b->header.kallsyms_mode = 0x1000)
 LIE(lie_build_id, b->header.build_id_bytes = 33)
 LIE(lie_escape, memcpy(b->header.no_shuffle, "\033]0;x", 6))
 LIE(lie_text, memset(b->header.kernel_version, 'x', sizeof b->header.kernel_version))
@@ -180,6 +182,10 @@ static const struct lie lies[] = {
      "features: let the entry move without a shuffle (found 4)"},
     {"a chunk by page without chunks", lie_paged, RIFFLE_ERR_FORMAT,
      "features: have a chunk by page without a shuffle (found 32)"},
+    {"a mode of kallsyms without chunks", lie_mode, RIFFLE_ERR_FORMAT,
+     "features: have a mode of kallsyms without a shuffle (found 128)"},
+    {"a mode of kallsyms without the feature", lie_mode_denied, RIFFLE_ERR_FORMAT,
+     "kallsyms_mode: is given without its feature (found 4096)"},
     {"build id", lie_build_id, RIFFLE_ERR_FORMAT, "build_id_bytes: is too large (found 33, expected 32)"},
     {"a reason that speaks to the terminal", lie_escape, RIFFLE_ERR_FORMAT,
      "no_shuffle: holds what is not printable ASCII (found 27)"},

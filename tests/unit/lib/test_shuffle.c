@@ -36,6 +36,7 @@ struct loaded_kernel {
 	int32_t shift[SK_CHUNKS_MAX + 1];
 	uint8_t *guest, *expected;
 	uint64_t entry;
+	struct riffle_error error; /* of the load */
 };
 
 static void run_backwards(void *opaque, void (*job)(void *, unsigned), void *argument, unsigned jobs)
@@ -70,7 +71,7 @@ static int load(struct loaded_kernel *l, unsigned options, bool backwards)
 	workspace = aligned_alloc(64, workspace_bytes);
 	memset(workspace, 0xee, workspace_bytes);
 	status = riffle_load_shuffled(&loaded, &l->plan, &source, &l->layout, &memory, options,
-				      backwards ? &workers : NULL, workspace, workspace_bytes, &error);
+				      backwards ? &workers : NULL, workspace, workspace_bytes, &l->error);
 	l->entry = status ? 0 : loaded.entry;
 	l->guest = malloc(SK_IMAGE);
 	memcpy(l->guest, (uint8_t *)ram.host + l->layout.physical_base, SK_IMAGE);
@@ -236,6 +237,8 @@ static void expect(struct loaded_kernel *l, bool lazy)
 
 		memcpy(l->expected + field, &value, r->kind == SK_ABS64 ? 8 : 4);
 	}
+	if (k->b.header.kallsyms_mode)
+		memcpy(l->expected + k->b.header.kallsyms_mode, &(uint32_t){0400}, 4);
 	expect_tables(l, delta, lazy);
 	if (!lazy)
 		expect_kallsyms(l);
@@ -259,6 +262,9 @@ static void loads_to_the_byte(void **state)
 			unsigned options = seed == 3 ? RIFFLE_LOAD_LAZY_TABLES : 0;
 
 			l->k = sk_make(&shapes[i]);
+			if (seed != 2)
+				sk_set_mode(l->k, SK_MODE, 0444);
+			builder_seal(&l->k->b);
 			draw(l, seed + 10 * i);
 			assert_int_equal(load(l, options, seed & 1), 0);
 			expect(l, options);
@@ -299,6 +305,57 @@ static void entry_moves(void **state)
 	assert_int_equal(load(l, 0, false), 0);
 	assert_int_equal(l->entry, l->layout.physical_base + l->k->region[0].image_offset - 1);
 	free(l->guest);
+	sk_free(l->k);
+	free(l);
+}
+
+/* Only what a shuffle changes is closed: without one the order is no secret. */
+static void kallsyms_is_closed_by_a_shuffle_alone(void **state)
+{
+	static const enum riffle_mode modes[] = {RIFFLE_MODE_OFF, RIFFLE_MODE_PHYSICAL, RIFFLE_MODE_KASLR,
+						 RIFFLE_MODE_FGKASLR};
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	sk_set_mode(l->k, SK_MODE, 0444);
+	builder_seal(&l->k->b);
+	for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+		draw(l, 6);
+		l->layout.mode = modes[i];
+		if (modes[i] < RIFFLE_MODE_KASLR)
+			l->layout.virtual_base = LINK;
+		assert_int_equal(load(l, 0, false), 0);
+		assert_memory_equal(l->guest + SK_MODE, &(uint32_t){modes[i] == RIFFLE_MODE_FGKASLR ? 0400 : 0444}, 4);
+		free(l->guest);
+	}
+	sk_free(l->k);
+	free(l);
+}
+
+/* What is there must be the mode, to the last bit. */
+static void other_values_are_no_mode(void **state)
+{
+	static const uint32_t values[] = {0, 0400, 0444 | 1u << 31, 0445};
+	struct loaded_kernel *l = calloc(1, sizeof *l);
+
+	(void)state;
+	l->k = sk_make(&shapes[0]);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+		sk_set_mode(l->k, SK_MODE, values[i]);
+		builder_seal(&l->k->b);
+		draw(l, 6);
+		assert_int_equal(load(l, 0, false), RIFFLE_ERR_FORMAT);
+		assert_string_equal(l->error.field, "kallsyms_mode");
+		assert_string_equal(l->error.problem, "leads to what is not the file's mode");
+		assert_int_equal(l->error.found, values[i]);
+		assert_int_equal(l->error.expected, 0444);
+		assert_memory_equal(l->guest + SK_MODE, &values[i], 4);
+		free(l->guest);
+		l->layout.mode = RIFFLE_MODE_KASLR;
+		assert_int_equal(load(l, 0, false), 0);
+		free(l->guest);
+	}
 	sk_free(l->k);
 	free(l);
 }
@@ -575,11 +632,41 @@ LIE(lie_entry_moves, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES)
 LIE(lie_entry_behind, k->b.header.features |= RIFFLE_FEATURE_ENTRY_MOVES;
     k->b.header.entry_offset = k->region[0].image_offset + k->region[0].bytes)
 
+LIE(lie_mode_denied, k->b.header.kallsyms_mode = SK_MODE)
+LIE(lie_mode_outside, sk_set_mode(k, SK_IMAGE - 0x1000 - 3, 0444))
+LIE(lie_mode_far, sk_set_mode(k, SK_MODE, 0444); k->b.header.kallsyms_mode = UINT32_MAX)
+LIE(lie_mode_in_chunk, sk_set_mode(k, k->chunk[7].image_offset + 5, 0444))
+LIE(lie_mode_before_chunk, sk_set_mode(k, k->region[0].image_offset - 3, 0444))
+LIE(lie_mode_in_table, sk_set_mode(k, k->table_at[0] - 3, 0444))
+LIE(lie_mode_in_sites, sk_set_mode(k, k->sites_at + 4 * k->sites - 1, 0444))
+LIE(lie_mode_in_names, sk_set_mode(k, k->kallsyms.names + k->kallsyms.names_bytes - 1, 0444))
+LIE(lie_mode_reloc64, sk_set_mode(k, k->b.reloc64[0] + 7, 0444))
+LIE(lie_mode_reloc32, sk_set_mode(k, k->b.reloc32[0] - 3, 0444))
+LIE(lie_mode_inverse, sk_set_mode(k, k->b.inverse[0] + 3, 0444))
+LIE(lie_mode_fixed32, sk_set_mode(k, SK_MODE, 0444); k->fixed32[k->fixed32s - 1] = SK_MODE + 3)
+LIE(lie_mode_fixed64, sk_set_mode(k, SK_MODE, 0444); k->fixed64[k->fixed64s - 1] = SK_MODE - 7)
+
 LIE(lie_paged_denied, k->b.header.paged_chunk = 1)
 LIE(lie_paged_behind, k->b.header.features |= RIFFLE_FEATURE_PAGED; k->b.header.paged_chunk = k->chunks)
 LIE(lie_paged_unaligned, k->b.header.features |= RIFFLE_FEATURE_PAGED; k->b.header.paged_chunk = 5)
 
+#define MODE_IN "kallsyms_mode: lies in what a load changes otherwise (image offset) "
+
 static const struct lie lies[] = {
+    {"a mode of kallsyms without the feature", lie_mode_denied,
+     "kallsyms_mode: is given without its feature (found 0x320001)"},
+    {"a mode half outside", lie_mode_outside, "kallsyms_mode: entry lies outside every extent (found 0x7feffd)"},
+    {"a mode far outside", lie_mode_far, "kallsyms_mode: entry lies outside every extent (found 0xffffffff)"},
+    {"a mode in a chunk", lie_mode_in_chunk, MODE_IN "(found 0x1056a5)"},
+    {"a mode half in a region", lie_mode_before_chunk, MODE_IN "(found 0x102ffd)"},
+    {"a mode half in a table", lie_mode_in_table, MODE_IN "(found 0x3ffffd)"},
+    {"a mode half in a site", lie_mode_in_sites, MODE_IN "(found 0x700575)"},
+    {"a mode half in the names", lie_mode_in_names, MODE_IN "(found 0x44dae6)"},
+    {"a mode half in a field of 64 bits", lie_mode_reloc64, MODE_IN "(found 19235)"},
+    {"a mode half in a field of 32 bits", lie_mode_reloc32, MODE_IN "(found 18266)"},
+    {"a mode half in an inverse field", lie_mode_inverse, MODE_IN "(found 16495)"},
+    {"a mode half in a reference of 32 bits", lie_mode_fixed32, MODE_IN "(found 0x320001)"},
+    {"a mode half in a reference of 64 bits", lie_mode_fixed64, MODE_IN "(found 0x320001)"},
     {"a paged chunk without the feature", lie_paged_denied, "paged_chunk: is given without its feature (found 1)"},
     {"a paged chunk past the last", lie_paged_behind,
      "paged_chunk: is no chunk, or one that starts at no page (found 1500)"},
@@ -1090,6 +1177,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(loads_to_the_byte),
 	    cmocka_unit_test(entry_moves),
+	    cmocka_unit_test(kallsyms_is_closed_by_a_shuffle_alone),
+	    cmocka_unit_test(other_values_are_no_mode),
 	    cmocka_unit_test(paged_chunk_starts_at_a_page),
 	    cmocka_unit_test(paged_chunk_among_few),
 	    cmocka_unit_test(identity_is_kaslr),

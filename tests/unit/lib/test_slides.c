@@ -172,6 +172,7 @@ static struct slid *make(const struct sk_shape *shape)
 	add_table(s, PAST, OUTSIDE, 4, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, WIDE, OWNS, 16, RIFFLE_CROSS_DISTANCE64);
 	b->header.features |= RIFFLE_FEATURE_SLIDES;
+	sk_set_mode(k, SK_MODE, 0444);
 	builder_extra(b, RIFFLE_SECTION_BLOCKS, s->block, BLOCKS, sizeof *s->block);
 	builder_extra(b, RIFFLE_SECTION_CROSS32, s->cross, s->crosses, 4);
 	builder_extra(b, RIFFLE_SECTION_CROSS32_BLOCKS, s->cross_block, s->crosses, 1);
@@ -437,6 +438,8 @@ static void loads_to_the_byte(void **state)
 						 s->k->table_at[0], s->k->table_at[1], s->k->table_at[2],
 						 s->k->sites_at, s->k->kallsyms.offsets);
 			assert_int_equal(found[span], seed & 1 ? 0xa5 : 0);
+			assert_memory_equal(found + SK_MODE + s->layout.slide[1], &(uint32_t){seed % 3 ? 0400 : 0444},
+					    4);
 			free(plain);
 			free(expected);
 			free(found);
@@ -857,6 +860,9 @@ LIE(
     })
 LIE(lie_cross_block, s->cross_block[9] = BLOCKS)
 LIE(lie_cross_count, builder_extra(&s->k->b, RIFFLE_SECTION_CROSS32_BLOCKS, s->cross_block, s->crosses - 1, 1))
+LIE(lie_mode_cross, sk_set_mode(s->k, OWN + 16 + 3, 0444))
+LIE(lie_mode_table, sk_set_mode(s->k, WIDE + 16 * OWNS - 9, 0444))
+LIE(lie_mode_edge, sk_set_mode(s->k, 0x301000 - 2, 0444))
 LIE(lie_kind, s->table[0].kind = 5)
 LIE(lie_no_kind, s->table[0].kind = 0)
 LIE(lie_reserved, s->table[0].reserved = 1)
@@ -877,6 +883,8 @@ LIE(lie_shuffle, s->k->b.header.features = RIFFLE_FEATURE_SLIDES)
 LIE(lie_reason, memcpy(s->k->b.header.no_slides, "\033]0;x", 6))
 LIE(lie_tables, static struct riffle_cross_table more[RIFFLE_CROSS_TABLES_MAX + 1];
     builder_extra(&s->k->b, RIFFLE_SECTION_CROSS_TABLES, more, RIFFLE_CROSS_TABLES_MAX + 1, sizeof *more))
+
+#define MODE_IN "kallsyms_mode: lies in what a load changes otherwise (image offset) "
 
 static const struct lie lies[] = {
     {"a single block", lie_one, "blocks: are fewer than 2 or too many (found 1, expected 8)"},
@@ -944,6 +952,9 @@ static const struct lie lies[] = {
     {"block of a field", lie_cross_block, "cross32_blocks: name a block that is not there (found 4, expected 4)"},
     {"count of blocks of fields", lie_cross_count,
      "cross32_blocks: are not as many as the fields (found 1960, expected 1961)"},
+    {"a mode of kallsyms half in a field", lie_mode_cross, MODE_IN "(found 0x308013)"},
+    {"a mode of kallsyms half in a table", lie_mode_table, MODE_IN "(found 0x3103f7)"},
+    {"a mode of kallsyms across an edge", lie_mode_edge, MODE_IN "(found 0x300ffe)"},
     {"kind of table", lie_kind, "cross table kind: is not known (found 5)"},
     {"no kind of table", lie_no_kind, "cross table kind: is not known (found 0)"},
     {"reserved bytes", lie_reserved, "cross table kind: is not known (found 1)"},

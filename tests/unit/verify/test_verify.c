@@ -506,6 +506,63 @@ static void test_seals(void **state)
 	verify_close(v);
 }
 
+/* ---- the mode of /proc/kallsyms */
+
+#define MOVE 0xbe, 0x24, 0x01, 0x00, 0x00 /* mov $0444, %esi */
+#define CALL(at, to) 0xe8, (uint8_t)((to) - (at)-5), 0, 0, 0
+
+/* The kernel's initcall as 32 bytes at 0x1000, of this name and type; at 0x1040 there is proc_create(). */
+static uint32_t mode_in(const char *name, char type, const char *creator, const uint8_t initcall[32])
+{
+	struct symbol symbols[] = {
+	    {0x1000, type, name}, {0x1000, 't', "alias"}, {0x1020, 't', "next"}, {0x1040, 'T', creator}};
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x4000);
+	struct riffle_error error;
+	uint32_t mode;
+
+	memset(v->bytes + 0x1000, 0x90, 0x50);
+	memcpy(v->bytes + 0x1000, initcall, 32);
+	v->symbol = memcpy(malloc(sizeof symbols), symbols, sizeof symbols);
+	v->symbol_count = 4;
+	disassemble(v, 0x50);
+	assert_int_equal(verify_find_mode(v, &error), 0);
+	mode = v->mode;
+	if (mode) {
+		assert_string_equal(verify_part(v, v->part_count - 1).name, "kallsyms-mode");
+		assert_int_equal(verify_part(v, v->part_count - 1).fields, 1);
+	}
+	verify_close(v);
+	return mode;
+}
+
+static void test_mode(void **state)
+{
+	static const char stub[] = "__initstub__kmod_kallsyms__389_1052_kallsyms_init6";
+	static const uint8_t plain[32] = {MOVE, CALL(5, 0x40), 0xc3}, behind[32] = {CALL(0, 0x40), MOVE, 0xc3},
+			     twice[32] = {MOVE, MOVE, CALL(10, 0x40), 0xc3},
+			     calls[32] = {MOVE, CALL(5, 0x40), CALL(10, 0x40), 0xc3},
+			     elsewhere[32] = {MOVE, CALL(5, 0x20), 0xc3},
+			     other[32] = {0xbe, 0x24, 0x01, 0x01, 0x00, CALL(5, 0x40), 0xc3},
+			     /* movabs with a move in its number */
+	    number[32] = {0x48, 0xb8, MOVE, 0, 0, 0, CALL(10, 0x40), 0xc3}, next[32] = {CALL(0, 0x40), [0x1b] = MOVE};
+
+	(void)state;
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", plain), 0x1001);
+	assert_int_equal(mode_in(stub, 't', "proc_create_data", plain), 0x1001);
+	assert_int_equal(mode_in("kallsyms_init6", 't', "proc_create", plain), 0);
+	assert_int_equal(mode_in("__initstub_kallsyms_init7", 't', "proc_create", plain), 0);
+	assert_int_equal(mode_in("kallsyms_init", 'd', "proc_create", plain), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_remove", plain), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", behind), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", twice), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", calls), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", elsewhere), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", other), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", number), 0);
+	assert_int_equal(mode_in("kallsyms_init", 't', "proc_create", next), 0);
+}
+
 /* A name with terminal control characters. */
 static void test_part_names(void **state)
 {
@@ -529,7 +586,7 @@ int main(void)
 	    cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_kallsyms_moved),
 	    cmocka_unit_test(test_code),          cmocka_unit_test(test_holes),
 	    cmocka_unit_test(test_no_lkgs),       cmocka_unit_test(test_seals),
-	    cmocka_unit_test(test_part_names),
+	    cmocka_unit_test(test_part_names),    cmocka_unit_test(test_mode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

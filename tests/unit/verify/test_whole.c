@@ -17,6 +17,7 @@
 
 #include <riffle/riffle.h>
 
+#include "common/bytes.h"
 #include "prepare/analysis/prepared.h"
 #include "prepare/verify/verify.h"
 #include "tests/lib/kernels.h"
@@ -371,6 +372,43 @@ static void test_chunks(void **state)
 	free(chunks);
 }
 
+/* A shuffle, and nothing else, closes /proc/kallsyms: verify has its own opinion of what is right, and where. */
+static void test_kallsyms_mode(void **state)
+{
+	struct whole *w = *state;
+	struct riffle_header changed = *w->plan.header;
+	const struct riffle_header *header = w->plan.header;
+	uint32_t at = header->kallsyms_mode;
+	struct verify_result result;
+	char *lines;
+
+	assert_true(header->features & RIFFLE_FEATURE_KALLSYMS_MODE);
+	assert_int_equal(riffle_get32(w->image->segment[0].bytes + at), 0444);
+	for (uint8_t number = 20; number < 24; number++) {
+		enum riffle_mode mode = number < 22 ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR;
+		uint32_t right = number < 22 ? 0400 : 0444;
+		uint8_t *field;
+
+		draw_and_load(w, mode, number);
+		field = loaded(w) + at + (w->layout.slide_count ? w->layout.slide[3] : 0);
+		assert_int_equal(riffle_get32(field), right);
+		assert_int_equal(differences(w), 0);
+		riffle_put32(field, right ^ 044);
+		lines = compare(w, &result, 1);
+		assert_int_equal(result.different, 1);
+		assert_non_null(strstr(lines, "kallsyms_init+0x1, kallsyms-mode: loaded "));
+		free(lines);
+	}
+	/* a plan that does not close it is no excuse */
+	changed.features &= ~RIFFLE_FEATURE_KALLSYMS_MODE;
+	w->plan.header = &changed;
+	draw_and_load(w, RIFFLE_MODE_FGKASLR, 20);
+	assert_int_equal(differences(w), 1);
+	draw_and_load(w, RIFFLE_MODE_KASLR, 22);
+	assert_int_equal(differences(w), 0);
+	w->plan.header = header;
+}
+
 /* A changed byte of a block that slides is told where it was linked, and a gap is compared too. */
 static void test_slid_blocks(void **state)
 {
@@ -471,9 +509,13 @@ int main(void)
 	    cmocka_unit_test(test_what_is_code),
 	};
 	const struct CMUnitTest sliding[] = {
-	    cmocka_unit_test(test_every_layout_is_right), cmocka_unit_test(test_parts),
-	    cmocka_unit_test(test_spoiled_parts),         cmocka_unit_test(test_slid_blocks),
-	    cmocka_unit_test(test_slides_by_hand),        cmocka_unit_test(test_chunks),
+	    cmocka_unit_test(test_every_layout_is_right),
+	    cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_spoiled_parts),
+	    cmocka_unit_test(test_slid_blocks),
+	    cmocka_unit_test(test_kallsyms_mode),
+	    cmocka_unit_test(test_slides_by_hand),
+	    cmocka_unit_test(test_chunks),
 	};
 	int failed;
 

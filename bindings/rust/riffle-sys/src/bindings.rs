@@ -16,12 +16,15 @@ pub const RIFFLE_FEATURE_SLIDES: u32 = 8;
 pub const RIFFLE_FEATURE_PAIRS: u32 = 16;
 pub const RIFFLE_FEATURE_PAGED: u32 = 32;
 pub const RIFFLE_FEATURE_BALANCED: u32 = 64;
-pub const RIFFLE_FEATURES_KNOWN: u32 = 127;
+pub const RIFFLE_FEATURE_KALLSYMS_MODE: u32 = 128;
+pub const RIFFLE_FEATURES_KNOWN: u32 = 255;
 pub const RIFFLE_KERNEL_RELOCATABLE: u32 = 1;
 pub const RIFFLE_KERNEL_SETUP_HEADER: u32 = 2;
 pub const RIFFLE_KERNEL_INVERSE: u32 = 4;
 pub const RIFFLE_FRAME_BYTES_MAX: u32 = 262144;
 pub const RIFFLE_PAGE_BYTES: u32 = 4096;
+pub const RIFFLE_KALLSYMS_MODE_OPEN: u32 = 292;
+pub const RIFFLE_KALLSYMS_MODE_CLOSED: u32 = 256;
 pub const RIFFLE_CHUNKS_MAX: u32 = 65535;
 pub const RIFFLE_CHUNK_BYTES_MAX: u32 = 65536;
 pub const RIFFLE_CHUNK_ALIGN: u32 = 16;
@@ -363,7 +366,8 @@ pub struct riffle_header {
     pub plan_stored_bytes: u64,
     pub no_slides: [::std::os::raw::c_char; 256usize],
     pub paged_chunk: u32,
-    pub reserved: [u8; 2476usize],
+    pub kallsyms_mode: u32,
+    pub reserved: [u8; 2472usize],
 }
 impl Default for riffle_header {
     fn default() -> Self {
