@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -189,6 +188,21 @@ static int choose_breakpoints(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
+/*
+ * What a new guest has of its own, never from --seed: a replayed layout must not replay the guest's secrets. One that
+ * is restored brings its own.
+ */
+static int draw_own(struct machine *m, struct riffle_error *error)
+{
+	uint8_t generation[RIFFLE_BOOT_VMGENID_BYTES];
+
+	if (entropy_take(&m->entropy, m->rng_seed, sizeof m->rng_seed) ||
+	    entropy_take(&m->entropy, m->layout_id, sizeof m->layout_id) ||
+	    entropy_take(&m->entropy, generation, sizeof generation))
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	return generation_begin(vm_memory(m->vm), generation, error);
+}
+
 static int new_vm(struct machine *m, struct riffle_error *error)
 {
 	const struct vm_config config = {
@@ -216,15 +230,11 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 
 	m->memory_file = NULL;
 
+	if (!status && !m->restored)
+		status = draw_own(m, error);
 	if (status)
 		return status;
-	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
-	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed ||
-	    (!m->restored && getrandom(m->layout_id, sizeof m->layout_id, 0) != sizeof m->layout_id))
-		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	phases_end(m->phases, "memory");
-	if (!m->restored && (status = generation_begin(vm_memory(m->vm), error)))
-		return status;
 	status = make_devices(m, error);
 	if (status)
 		return status;
@@ -322,6 +332,7 @@ static int build(struct machine *m, struct riffle_error *error)
 	status = direct ? load_direct(m, error) : machine_load_bootstrap(m, error);
 	if (!status)
 		status = vm_set_entry(m->vm, &m->registers, error);
+	explicit_bzero(&m->entropy, sizeof m->entropy);
 	explicit_bzero(m->rng_seed, sizeof m->rng_seed);
 	explicit_bzero(&m->registers, sizeof m->registers);
 	return status;

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "host/entropy.h"
 #include "host/mode.h"
 #include "kernel/kernel.h"
 #include "machine/debug.h"
@@ -111,6 +112,7 @@ struct machine {
 	struct opened_kernel kernel;
 	bool kernel_opened;
 	struct riffle_machine description;
+	struct entropy entropy;
 	uint8_t rng_seed[32];
 	struct riffle_range reserved[RESERVED_MAX];
 	struct riffle_memory memory;
