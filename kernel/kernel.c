@@ -52,6 +52,26 @@ static int open_prepared(struct opened_kernel *k, const struct kernel_request *r
 }
 
 /*
+ * Opens a file as a prepared kernel before anything else is asked of it, which tells a prepared one without reading its
+ * start twice. False: it is none, and nothing is changed.
+ */
+static bool try_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
+			 int *status, struct riffle_error *error)
+{
+	int fd = inputs->kernel;
+
+	*status = open_prepared(k, request, inputs, error);
+	if (!*status || input_is_prepared(fd))
+		return true;
+	frame_reader_end(k->frames);
+	k->frames = NULL;
+	k->fd = -1;
+	inputs->kernel = fd;
+	*status = 0;
+	return false;
+}
+
+/*
  * File times advance in steps of some milliseconds: a file that was written within the last step could be written once
  * more without its times telling. Waits until it is older than that, so that they do.
  */
@@ -271,14 +291,12 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		if (status)
 			k->blame = request->relocs;
 	}
-	if (!status)
-		prepared = input_is_prepared(inputs.kernel);
-	if (prepared && request->relocs)
+	if (!status && request->relocs && (prepared = input_is_prepared(inputs.kernel)))
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs",
 				     "is of no use: this kernel is prepared already");
-	else if (prepared)
-		status = open_prepared(k, request, &inputs, error);
-	else if (!status)
+	else if (!status && !request->relocs)
+		prepared = try_prepared(k, request, &inputs, &status, error);
+	if (!status && !prepared)
 		status = open_other(k, request, &inputs, error);
 	if (!status && !prepared)
 		keep_uki(k, &inputs);
