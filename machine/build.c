@@ -10,9 +10,11 @@
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
+#include "host/pool.h"
 #include "machine/cmdline.h"
 #include "machine/internal.h"
 #include "machine/restore.h"
+#include "monitor/confine/confine.h"
 #include "monitor/core/kvm.h"
 #include "monitor/core/probe.h"
 
@@ -304,6 +306,8 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
+	if (!m->config.unconfined && (status = confine_begin(error)))
+		return status;
 	if (m->config.can_save)
 		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
@@ -410,6 +414,8 @@ void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
+	thread_spare_end(&m->spare);
+	pool_end(m->pool); /* which that thread may have used until now */
 	if (m->initrd_fd >= 0)
 		close(m->initrd_fd);
 	if (m->kvm_fd >= 0)

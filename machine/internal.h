@@ -78,6 +78,8 @@ struct machine {
 	struct power power;
 	struct boot_timer boot_timer;
 	struct output output;
+	struct thread_spare spare; /* loads the kernel, then writes the console's output */
+	struct pool *pool;         /* of that load */
 	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;

@@ -10,14 +10,16 @@
 #include "monitor/core/internal.h"
 #include "monitor/core/thread.h"
 
-/* Parks the vCPU until the VM runs. False: it has ended. */
-static bool wait_to_run(struct vcpu *vcpu)
+/* Parks the vCPU, which comes out of the guest unless it is new, until the VM runs. False: it has ended. */
+static bool wait_to_run(struct vcpu *vcpu, bool is_new)
 {
 	struct vm *vm = vcpu->vm;
 
 	pthread_mutex_lock(&vm->state_lock);
-	vm->parked++;
-	pthread_cond_broadcast(&vm->state_changed);
+	if (!is_new) {
+		vm->parked++;
+		pthread_cond_broadcast(&vm->state_changed);
+	}
 	while (vm->wanted == VM_PAUSED || (vm->wanted == VM_RUNNING && vcpu->held))
 		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
 	bool run = vm->wanted == VM_RUNNING;
@@ -66,7 +68,7 @@ static void *vcpu_thread(void *argument)
 	thread_begin(vcpu->vm->config.thread_name ? vcpu->vm->config.thread_name : "vcpu", vcpu->id);
 	if (!vcpu->vm->config.unconfined && confine_thread(CONFINE_VCPU, &error))
 		vm_fail(vcpu->vm, &error);
-	while (wait_to_run(vcpu))
+	for (bool is_new = true; wait_to_run(vcpu, is_new); is_new = false)
 		run_until_kicked(vcpu);
 	return NULL;
 }
@@ -85,6 +87,7 @@ int vm_start(struct vm *vm, struct riffle_error *error)
 		pthread_getcpuclockid(vcpu->thread, &vcpu->clock);
 		pthread_mutex_lock(&vm->state_lock);
 		vm->threads = i + 1;
+		vm->parked++; /* on its way to wait_to_run(): as good as there, for nobody has kicked it */
 		pthread_mutex_unlock(&vm->state_lock);
 	}
 	return 0;

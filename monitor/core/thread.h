@@ -5,6 +5,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include <riffle/error.h>
 
@@ -28,6 +30,30 @@ void signals_restore(const struct signal_state *state);
 
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
+
+/*
+ * A thread that does something first and then waits to be another one, which that one's thread_start() would cost more
+ * than. It takes no signal but those of its own faults and the kick. Not to be moved while it is kept.
+ */
+struct thread_spare {
+	pthread_t thread;
+	bool kept;              /* neither used nor ended; for its owner alone */
+	_Atomic uint32_t state; /* enum spare_state, in thread.c */
+	void (*first)(void *);
+	void *first_argument;
+	void *(*body)(void *);
+	void *argument;
+};
+
+/* Starts it with first(argument), of whose stack's upper 16 KiB nothing is left. Errors: IO. */
+int thread_spare_start(struct thread_spare *spare, void (*first)(void *), void *argument, struct riffle_error *error);
+/*
+ * Makes it the thread that runs body(argument), as soon as it is done with the first. False: there is none (a spare
+ * that is all zero, used, or ended).
+ */
+bool thread_spare_use(struct thread_spare *spare, pthread_t *thread, void *(*body)(void *), void *argument);
+/* Ends it, if it is kept, and waits for that. */
+void thread_spare_end(struct thread_spare *spare);
 
 /* To be called first in a thread's body: sets its name in /proc ("NAME NUMBER") and unblocks the kick. */
 void thread_begin(const char *name, unsigned number);

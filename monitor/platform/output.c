@@ -233,12 +233,9 @@ static void tell_of_room(struct output *output)
 	pthread_mutex_lock(&output->lock);
 }
 
-static void *output_thread(void *argument)
+static void *write_out(struct output *output)
 {
-	struct output *output = argument;
 	struct riffle_error error;
-
-	thread_begin("console-out", 0);
 	bool confined = !output->confined || confine_thread(CONFINE_WRITER, &error) == 0;
 
 	pthread_mutex_lock(&output->lock);
@@ -259,12 +256,28 @@ static void *output_thread(void *argument)
 	return NULL;
 }
 
-int output_start(struct output *output, bool confined, struct riffle_error *error)
+static void *output_thread(void *output)
 {
+	thread_begin("console-out", 0);
+	return write_out(output);
+}
+
+/* The kick is not blocked in it. */
+static void *output_spare(void *output)
+{
+	thread_set_name("console-out 0");
+	return write_out(output);
+}
+
+int output_start(struct output *output, bool confined, struct thread_spare *spare, struct riffle_error *error)
+{
+	int status = 0;
+
 	if (output->reader == OUTPUT_NOBODY)
 		return 0;
 	output->confined = confined;
-	int status = thread_start(&output->thread, output_thread, output, error);
+	if (!spare || !thread_spare_use(spare, &output->thread, output_spare, output))
+		status = thread_start(&output->thread, output_thread, output, error);
 
 	output->started = !status;
 	return status;
