@@ -83,6 +83,12 @@ static void vm_ended(void *opaque)
 	loop_post(&m->loop, &m->ended);
 }
 
+/* Only who continues from a copy of its memory is told so; a controlled machine may be at any time. */
+static bool has_generation_irq(const struct machine *m)
+{
+	return m->restored || m->config.controlled;
+}
+
 static int attach_devices(struct machine *m, struct riffle_error *error)
 {
 	int status;
@@ -91,7 +97,7 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (struct platform){.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
 	if ((status = irq_open(&m->irq_com1, IRQ_COM1, error)) ||
 	    (status = irq_open(&m->irq_keyboard, IRQ_KEYBOARD, error)) ||
-	    (status = irq_open(&m->irq_generation, GENERATION_GSI, error)) ||
+	    (has_generation_irq(m) && (status = irq_open(&m->irq_generation, GENERATION_GSI, error))) ||
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
 	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
 	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
@@ -272,7 +278,7 @@ int machine_open_vm(struct machine *m, struct riffle_error *error)
 	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
 	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
 	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)) ||
-	    (status = irq_connect(&m->irq_generation, vm_descriptor(m->vm), error)) ||
+	    (has_generation_irq(m) && (status = irq_connect(&m->irq_generation, vm_descriptor(m->vm), error))) ||
 	    (status = machine_devices_connect(&m->devices, vm_descriptor(m->vm), error)))
 		return status;
 	describe(m);

@@ -10,7 +10,6 @@
 #define BLOCK                                                                                                          \
 	(UINT64_C(2) << 20)       /* one job: a huge page of the guest, so that no two threads fault on the same page  \
 				   */
-#define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
 #define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */
@@ -260,15 +259,21 @@ static int load_part(const struct load *load, uint64_t start, uint64_t stop, uin
 	for (uint32_t i = extent_at(plan, start); i < plan->extent_count; i++) {
 		const struct riffle_extent *e = &plan->extents[i];
 		uint64_t from = e->image_offset > start ? e->image_offset : start;
-		uint64_t to = min64((uint64_t)e->image_offset + e->bytes, stop);
+		uint64_t to = (uint64_t)e->image_offset + e->bytes;
 
 		if (from >= stop)
 			break;
+		/* those of two segments that follow each other are read together */
+		while (i + 1 < plan->extent_count && e[1].image_offset == to && to < stop) {
+			to += (++e)->bytes;
+			i++;
+		}
+		to = min64(to, stop);
 		if (load->options & RIFFLE_LOAD_CLEAR)
 			memset(image + position, 0, from - position);
 		while (from < to) {
 			struct plan_area area = area_at(load, from);
-			uint64_t end = min64(min64((from + PIECE) & ~(PIECE - 1), to), area.start);
+			uint64_t end = min64(to, area.start);
 			int status;
 
 			if (area.start <= from) {
@@ -277,7 +282,7 @@ static int load_part(const struct load *load, uint64_t start, uint64_t stop, uin
 				continue;
 			}
 			if (plan->frame_count)
-				end = min64(min64(plan_frame_end(plan, from), to), area.start);
+				end = min64(plan_frame_end(plan, from), end);
 			status = load_read(load, from, image + from, end - from, error);
 			if (status)
 				return status;

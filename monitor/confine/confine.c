@@ -6,6 +6,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -50,11 +51,6 @@ static void forget_process(void)
 	process = 0;
 }
 
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, forget_process);
-}
-
 static int give_up_privileges(struct riffle_error *error)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -64,12 +60,14 @@ static int give_up_privileges(struct riffle_error *error)
 
 int confine_begin(struct riffle_error *error)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static bool watched;
 	int status;
 
 	if (process)
 		return 0;
-	pthread_once(&once, watch_forks);
+	if (!watched && pthread_atfork(NULL, NULL, forget_process))
+		return riffle_fail(error, RIFFLE_ERR_MEMORY, "pthread_atfork", "failed");
+	watched = true;
 	status = give_up_privileges(error);
 	if (!status)
 		process = getpid();

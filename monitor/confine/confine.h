@@ -23,7 +23,7 @@ enum confine_kind {
 /*
  * For the calling thread and all that it starts from now on: a program that one of them executes gains no privileges,
  * which confine_thread() otherwise does in each of them. Call it before the first of the threads that will be confined
- * is started. Does nothing the second time. Errors: IO.
+ * is started, always from the same one. Does nothing the second time. Errors: IO, MEMORY.
  */
 int confine_begin(struct riffle_error *error);
 
