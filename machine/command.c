@@ -205,7 +205,7 @@ int machine_command_start(struct machine *m, struct riffle_error *error)
 		c->streams[i].room_again = stream_changed;
 		c->streams[i].finished = post_finished;
 		c->streams[i].opaque = m;
-		status = output_start(&c->streams[i], !m->config.unconfined, NULL, error);
+		status = output_start(&c->streams[i], !m->config.unconfined, error);
 	}
 	if (!status)
 		status = loop_add(&m->loop, &c->input, STDIN_FILENO, 0, error);

@@ -312,7 +312,7 @@ int machine_console_start(struct machine *m, struct riffle_error *error)
 	m->output.opaque = m;
 	/* what is only kept needs no thread that would write it */
 	if (m->config.console.kind != MACHINE_CONSOLE_KEPT)
-		status = output_start(&m->output, !m->config.unconfined, &m->spare, error);
+		status = output_start(&m->output, !m->config.unconfined, error);
 	if (!status && c->in_fd >= 0)
 		status = loop_add(&m->loop, &c->input, c->in_fd, 0, error);
 	if (!status && c->listen_fd >= 0)

@@ -156,12 +156,10 @@ static int start(struct machine *m, struct riffle_error *error)
 	m->console.output_finished = (struct loop_task){.run = output_finished, .opaque = m};
 	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
 	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
-	if ((status = watch_signals(m, error)) || (status = machine_console_start(m, error)))
-		return status;
-	/* without a console to write to: nothing that is not confined may stay */
-	thread_spare_end(&m->spare);
-	if ((status = machine_command_start(m, error)) || (status = machine_snapshot_start(m, error)) ||
-	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)) || (status = vm_start(m->vm, error)))
+	/* first, so that the vCPUs confine themselves while the rest is started */
+	if ((status = vm_start(m->vm, &m->spare, error)) || (status = watch_signals(m, error)) || (status = machine_console_start(m, error)) ||
+	    (status = machine_command_start(m, error)) || (status = machine_snapshot_start(m, error)) ||
+	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)))
 		return status;
 	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
 }

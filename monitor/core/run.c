@@ -73,14 +73,21 @@ static void *vcpu_thread(void *argument)
 	return NULL;
 }
 
-int vm_start(struct vm *vm, struct riffle_error *error)
+static int start_one(struct vcpu *vcpu, struct thread_spare *spare, struct riffle_error *error)
+{
+	if (!vcpu->id && spare && thread_spare_use(spare, &vcpu->thread, vcpu_thread, vcpu))
+		return 0;
+	return thread_start(&vcpu->thread, vcpu_thread, vcpu, error);
+}
+
+int vm_start(struct vm *vm, struct thread_spare *spare, struct riffle_error *error)
 {
 	if (!vm->vcpus_made || vm->vcpus_made != vm->config.vcpus || vm->threads)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "vm_start",
 				   vm->threads ? "called twice" : "called before vm_prepare_vcpus");
 	for (unsigned i = 0; i < vm->config.vcpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
-		int status = thread_start(&vcpu->thread, vcpu_thread, vcpu, error);
+		int status = start_one(vcpu, spare, error);
 
 		if (status)
 			return status;

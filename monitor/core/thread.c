@@ -136,11 +136,15 @@ static __attribute__((noinline)) void wipe_stack(void)
 	explicit_bzero(below, sizeof below);
 }
 
+/* This thread was started with the kick not blocked. */
+static _Thread_local bool takes_kick;
+
 static void *spare_thread(void *opaque)
 {
 	struct thread_spare *spare = opaque;
 	uint32_t state = SPARE_BUSY;
 
+	takes_kick = true;
 	spare->first(spare->first_argument);
 	wipe_stack();
 	if (atomic_compare_exchange_strong(&spare->state, &state, SPARE_ASLEEP))
@@ -218,6 +222,8 @@ void thread_begin(const char *name, unsigned number)
 
 	snprintf(text, sizeof text, "%s %u", name, number);
 	thread_set_name(text);
+	if (takes_kick)
+		return;
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);

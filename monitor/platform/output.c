@@ -242,9 +242,12 @@ static void tell_of_room(struct output *output)
 	pthread_mutex_lock(&output->lock);
 }
 
-static void *write_out(struct output *output)
+static void *output_thread(void *argument)
 {
+	struct output *output = argument;
 	struct riffle_error error;
+
+	thread_begin("console-out", 0);
 	bool confined = !output->confined || confine_thread(CONFINE_WRITER, &error) == 0;
 
 	pthread_mutex_lock(&output->lock);
@@ -265,28 +268,12 @@ static void *write_out(struct output *output)
 	return NULL;
 }
 
-static void *output_thread(void *output)
+int output_start(struct output *output, bool confined, struct riffle_error *error)
 {
-	thread_begin("console-out", 0);
-	return write_out(output);
-}
-
-/* The kick is not blocked in it. */
-static void *output_spare(void *output)
-{
-	thread_set_name("console-out 0");
-	return write_out(output);
-}
-
-int output_start(struct output *output, bool confined, struct thread_spare *spare, struct riffle_error *error)
-{
-	int status = 0;
-
 	if (output->reader == OUTPUT_NOBODY)
 		return 0;
 	output->confined = confined;
-	if (!spare || !thread_spare_use(spare, &output->thread, output_spare, output))
-		status = thread_start(&output->thread, output_thread, output, error);
+	int status = thread_start(&output->thread, output_thread, output, error);
 
 	output->started = !status;
 	return status;

@@ -9,8 +9,6 @@
 
 #include <riffle/error.h>
 
-#include "monitor/core/thread.h"
-
 #define OUTPUT_STREAM_BYTES (16u << 10)
 #define OUTPUT_BURST 16u /* what a UART driver sends without polling in between */
 
@@ -71,10 +69,10 @@ uint32_t output_room(struct output *output);
 bool output_is_gone(struct output *output);
 
 /*
- * Starts the thread, which is the spare one if there is one (it may be NULL), and which confines itself if `confined`. KICK_SIGNAL (signals_take()) interrupts a write that nobody
+ * Starts the thread, which confines itself if `confined`. KICK_SIGNAL (signals_take()) interrupts a write that nobody
  * reads. Errors: IO.
  */
-int output_start(struct output *output, bool confined, struct thread_spare *spare, struct riffle_error *error);
+int output_start(struct output *output, bool confined, struct riffle_error *error);
 
 /* OUTPUT_READERS: gives the thread a connection to write to, and removes it again, which closes it. */
 void output_connect(struct output *output, int fd);

@@ -590,7 +590,7 @@ static void start_output(void)
 	sigset_t taken;
 	struct riffle_error error;
 	signals_take(&signals, &taken);
-	assert_int_equal(output_start(&output, false, NULL, &error), 0);
+	assert_int_equal(output_start(&output, false, &error), 0);
 }
 
 static void read_and_check(unsigned *next, unsigned until)
