@@ -30,6 +30,8 @@ static void signal_ready(void *opaque, uint32_t events)
 
 	(void)events;
 	while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+		if (signals_ignored((int)info.ssi_signo))
+			continue;
 		switch (info.ssi_signo) {
 		case SIGTSTP:
 			console_leave(machine_terminal(m));

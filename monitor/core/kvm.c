@@ -89,11 +89,6 @@ int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struc
 	return check_wanted(kvm_fd, config, error);
 }
 
-bool kvm_has_tsc_deadline(int kvm_fd)
-{
-	return ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-}
-
 int kvm_create_vm(int kvm_fd, struct riffle_error *error)
 {
 	int fd;

@@ -2,11 +2,9 @@
 /* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #include "monitor/core/thread.h"
 
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -30,32 +28,11 @@ static void nothing(int number)
 	(void)number;
 }
 
-/*
- * Finds the ignored signals. /proc lists them in one file; without it, each signal takes a system call, sixty in all.
- */
-static void find_ignored(sigset_t *ignored)
+bool signals_ignored(int number)
 {
-	char text[4096], *line;
 	struct sigaction now;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t bytes = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
 
-	if (fd >= 0)
-		close(fd);
-	text[bytes > 0 ? bytes : 0] = 0;
-	line = strstr(text, "\nSigIgn:");
-	sigemptyset(ignored);
-	if (line) {
-		unsigned long long bits = strtoull(line + sizeof "\nSigIgn:" - 1, NULL, 16);
-
-		for (int number = 1; number <= SIGRTMAX; number++)
-			if (bits >> (number - 1) & 1)
-				sigaddset(ignored, number);
-		return;
-	}
-	for (int number = 1; number <= SIGRTMAX; number++)
-		if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
-			sigaddset(ignored, number);
+	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 void signals_take(struct signal_state *state, sigset_t *taken)
@@ -64,16 +41,11 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
 					 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing};
-	sigset_t blocked, ignored;
+	sigset_t blocked;
 
 	sigfillset(&blocked);
 	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
 		sigdelset(&blocked, left_alone[i]);
-	/* signals the caller ignored stay ignored (nohup, a shell's background jobs); blocked, they would be read */
-	find_ignored(&ignored);
-	for (int number = 1; number <= SIGRTMAX; number++)
-		if (number != KICK_SIGNAL && sigismember(&ignored, number) == 1)
-			sigdelset(&blocked, number);
 	*taken = blocked;
 	for (size_t i = 0; i < sizeof seen_by_calls / sizeof *seen_by_calls; i++)
 		sigdelset(taken, seen_by_calls[i]);

@@ -20,13 +20,16 @@ struct signal_state {
 /*
  * Blocks every signal for which a running microVM has no handler, and installs KICK_SIGNAL, which only interrupts
  * system calls. Fills *taken with the signals that the caller should read through a signalfd: all that would end the
- * process, except fault signals, and those of job control. Threads started afterwards inherit the mask. Undone by
+ * process, except fault signals, and those of job control. Among them may be signals that the caller ignores (nohup, a
+ * shell's background jobs), which are not to be acted on: signals_ignored(), asked when one was read, since asking for
+ * all of them here would cost more than the few that come. Threads started afterwards inherit the mask. Undone by
  * signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
 /* Only installs the kick; every other signal is left to the process. */
 void signals_take_kick(struct signal_state *state);
 void signals_restore(const struct signal_state *state);
+bool signals_ignored(int number);
 
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
