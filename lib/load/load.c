@@ -223,6 +223,14 @@ static void patch(const struct load *load, struct cursor *at, uint64_t start, ui
 	*ticks += __builtin_ia32_rdtsc() - before;
 }
 
+void riffle_load_patch(const struct load *load, uint64_t start, uint64_t stop)
+{
+	struct cursor at = cursor_at(load->plan, start);
+	uint64_t ticks = 0;
+
+	patch(load, &at, start, start, stop, &ticks);
+}
+
 /* First area that ends after `image_offset`; an empty one at the end if there is none. */
 static struct plan_area area_at(const struct load *load, uint64_t image_offset)
 {
@@ -245,6 +253,18 @@ static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 
 	RIFFLE_FIRST_WHERE(i, plan->extent_count, (uint64_t)e[i].image_offset + e[i].bytes > image_offset);
 	return i;
+}
+
+uint64_t riffle_load_plain_end(const struct load *load, uint64_t image_offset)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint32_t i = extent_at(plan, image_offset);
+	const struct riffle_extent *e = &plan->extents[i];
+
+	if (i == plan->extent_count || e->image_offset > image_offset)
+		return image_offset;
+	return min64(min64((uint64_t)e->image_offset + e->bytes, slides_block_end(load, image_offset)),
+		     (image_offset + BLOCK) & ~(BLOCK - 1));
 }
 
 /* Part of a job that does not slide apart. */

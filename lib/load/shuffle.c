@@ -408,10 +408,11 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 		return status;
 	riffle_plan_areas_of(&s.load.areas, plan,
 			     PLAN_AREAS_LOAD | (options & RIFFLE_LOAD_LAZY_TABLES ? PLAN_AREAS_LAZY : 0));
+	riffle_shuffle_take_tails(&s);
 	start_groups(&s);
 
 	run_jobs(&(struct shuffle_jobs){.s = &s,
-					.tables = riffle_shuffle_table_jobs(plan),
+					.tables = SHUFFLE_TABLE_JOBS,
 					.blocks = riffle_load_blocks(&s.load),
 					.batches = s.batch_count},
 		 workers);
