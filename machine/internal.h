@@ -136,7 +136,7 @@ struct machine {
 	int signal_fd;
 	struct loop_source signal_source;
 	struct loop_task ended;
-	struct loop_timer halt_timer, drain_timer;
+	struct loop_timer halt_timer, drain_timer, running_timer;
 	uint64_t halt_cpu_ns, halt_checked_ns;
 	uint64_t drain_progress, drain_since;
 	int end_signal;

@@ -8,9 +8,9 @@
 #include "plan/frames.h"
 
 #define BLOCK                                                                                                          \
-	(UINT64_C(2) << 20)       /* one job: a huge page of the guest, so that no two threads fault on the same page  \
-				   */
-#define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
+	(UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault on the same page        \
+			     */
+#define KASLR_FLAG 2u       /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */
 struct cursor {

@@ -411,11 +411,10 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 	riffle_shuffle_take_tails(&s);
 	start_groups(&s);
 
-	run_jobs(&(struct shuffle_jobs){.s = &s,
-					.tables = SHUFFLE_TABLE_JOBS,
-					.blocks = riffle_load_blocks(&s.load),
-					.batches = s.batch_count},
-		 workers);
+	run_jobs(
+	    &(struct shuffle_jobs){
+		.s = &s, .tables = SHUFFLE_TABLE_JOBS, .blocks = riffle_load_blocks(&s.load), .batches = s.batch_count},
+	    workers);
 	status = riffle_load_end(loaded, &s.load, layout);
 	if (!status)
 		loaded->workspace_used = (size_t)(s.scratch - (uint8_t *)workspace) +

@@ -10,6 +10,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/reserved.h"
+#include "common/source.h"
 #include "plan/frames.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -42,6 +43,11 @@ static int read_fd(void *opaque, uint64_t offset, void *buffer, size_t bytes, st
 	return RIFFLE_OK;
 }
 
+void riffle_source_of_file(struct riffle_source *source, int fd, uint64_t bytes)
+{
+	*source = (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = bytes};
+}
+
 int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error)
 {
 	struct stat st;
@@ -50,8 +56,7 @@ int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_er
 		return riffle_fail_system(error, errno, "fstat", "failed");
 	if (!S_ISREG(st.st_mode))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is not a regular file");
-	*source =
-	    (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = (uint64_t)st.st_size};
+	riffle_source_of_file(source, fd, (uint64_t)st.st_size);
 	return RIFFLE_OK;
 }
 

@@ -89,8 +89,9 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
 int vm_set_entry(struct vm *vm, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
 /*
- * Starts a thread for each vCPU; a spare one, which may be NULL, becomes the first's. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is used to kick them
- * out of the guest, and must be blocked in the caller and in every other thread (signals_take()). Errors: IO.
+ * Starts a thread for each vCPU; a spare one, which may be NULL, becomes the first's. They wait: the VM is paused until
+ * the first vm_resume(). SIGRTMIN is used to kick them out of the guest, and must be blocked in the caller and in every
+ * other thread (signals_take()). Errors: IO.
  */
 int vm_start(struct vm *vm, struct thread_spare *spare, struct riffle_error *error);
 

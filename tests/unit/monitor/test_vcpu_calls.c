@@ -159,9 +159,11 @@ static void calls_that_fail(void **state)
 	static const struct {
 		unsigned long request;
 		const char *name;
-	} rows[] = {
-	    {KVM_CREATE_VCPU, "KVM_CREATE_VCPU"}, {KVM_SET_CPUID2, "KVM_SET_CPUID2"}, {KVM_SET_MSRS, "KVM_SET_MSRS"},
-	    {KVM_SET_SREGS, "KVM_SET_SREGS"},     {KVM_SET_REGS, "KVM_SET_REGS"}};
+	} rows[] = {{KVM_CREATE_VCPU, "KVM_CREATE_VCPU"},
+		    {KVM_SET_CPUID2, "KVM_SET_CPUID2"},
+		    {KVM_SET_MSRS, "KVM_SET_MSRS"},
+		    {KVM_SET_SREGS, "KVM_SET_SREGS"},
+		    {KVM_SET_REGS, "KVM_SET_REGS"}};
 	const struct riffle_boot_registers registers = {.rip = 1};
 	struct riffle_error error;
 	struct vcpu vcpu;
