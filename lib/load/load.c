@@ -8,9 +8,10 @@
 #include "plan/frames.h"
 
 #define BLOCK                                                                                                          \
-	(UINT64_C(2) << 20) /* one job: a huge page of the guest, so that no two threads fault on the same page        \
-			     */
-#define KASLR_FLAG 2u       /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
+	(UINT64_C(2) << 20)       /* one job: a huge page of the guest, so that no two threads fault on the same page  \
+				   */
+#define PIECE (UINT64_C(1) << 20) /* read, then relocated at once: fits a second-level cache */
+#define KASLR_FLAG 2u             /* boot_params.hdr.loadflags, arch/x86/include/uapi/asm/bootparam.h */
 
 /* The next entry of each relocation list. */
 struct cursor {
@@ -267,6 +268,48 @@ uint64_t riffle_load_plain_end(const struct load *load, uint64_t image_offset)
 		     (image_offset + BLOCK) & ~(BLOCK - 1));
 }
 
+static uint64_t lower(uint64_t least, const uint32_t *list, uint32_t next, uint32_t count)
+{
+	return next < count ? min64(least, list[next]) : least;
+}
+
+/* The first field from the cursor on that follow_chunks() or follow_sites() changes, which start at `from` or later. */
+static uint64_t first_to_follow(const struct load *load, const struct cursor *at, uint64_t from)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint64_t least = lower(lower(UINT64_MAX, plan->fixed32, at->fixed32, plan->fixed32_count), plan->fixed64,
+			       at->fixed64, plan->fixed64_count);
+
+	for (uint32_t i = 0; i < plan->table_count; i++) {
+		const struct riffle_table *t = &plan->tables[i];
+
+		if (t->kind == RIFFLE_TABLE_SITES && t->image_offset + t->entries * UINT64_C(4) > from)
+			least = min64(least, t->image_offset);
+	}
+	return least;
+}
+
+/* Where a piece from here on ends: what has fields that change is in cache when it has been read, what has none, not.
+ */
+static uint64_t piece_end(const struct load *load, const struct cursor *at, uint64_t from)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint64_t first = UINT64_MAX;
+
+	if (load->delta || load->block_count) {
+		first = lower(first, plan->reloc64, at->next64, plan->reloc64_count);
+		first = lower(first, plan->reloc32, at->next32, plan->reloc32_count);
+		first = lower(first, plan->reloc32_inverse, at->next_inverse, plan->reloc32_inverse_count);
+	}
+	if (load->block_count)
+		first = lower(first, plan->cross32, at->cross32, plan->cross32_count);
+	if (load->shift)
+		first = min64(first, first_to_follow(load, at, from));
+	if (first < from)
+		first = from;
+	return first < UINT64_MAX - PIECE ? (first + PIECE) & ~(PIECE - 1) : UINT64_MAX;
+}
+
 /* Part of a job that does not slide apart. */
 static int load_part(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
 		     struct riffle_error *error)
@@ -293,7 +336,7 @@ static int load_part(const struct load *load, uint64_t start, uint64_t stop, uin
 			memset(image + position, 0, from - position);
 		while (from < to) {
 			struct plan_area area = area_at(load, from);
-			uint64_t end = min64(to, area.start);
+			uint64_t end = min64(min64(piece_end(load, &at, from), to), area.start);
 			int status;
 
 			if (area.start <= from) {
