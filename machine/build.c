@@ -420,8 +420,6 @@ void machine_destroy(struct machine *m)
 {
 	if (!m)
 		return;
-	thread_spare_end(&m->spare);
-	pool_end(m->pool); /* which that thread may have used until now */
 	if (m->initrd_fd >= 0)
 		close(m->initrd_fd);
 	if (m->kvm_fd >= 0)
@@ -431,6 +429,7 @@ void machine_destroy(struct machine *m)
 		kernel_close(&m->kernel);
 	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
+	pool_end(m->pool);    /* which the first vCPU's thread may have used until now */
 	uffd_close(&m->uffd); /* after the memory, which nobody would provide any more */
 	machine_snapshot_close(m);
 	machine_console_close(m);

@@ -78,8 +78,7 @@ struct machine {
 	struct power power;
 	struct boot_timer boot_timer;
 	struct output output;
-	struct thread_spare spare; /* loads the kernel, then runs the first vCPU */
-	struct pool *pool;         /* of that load */
+	struct pool *pool; /* of the load, which is the first vCPU's thread's */
 	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;

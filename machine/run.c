@@ -169,7 +169,7 @@ static int start(struct machine *m, struct riffle_error *error)
 	m->running_timer = (struct loop_timer){.expired = run_for_a_while, .opaque = m};
 	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
 	/* first, so that the vCPUs confine themselves while the rest is started */
-	if ((status = vm_start(m->vm, &m->spare, error)) || (status = watch_signals(m, error)) ||
+	if ((status = vm_start(m->vm, error)) || (status = watch_signals(m, error)) ||
 	    (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
 	    (status = machine_snapshot_start(m, error)) ||
 	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)))

@@ -33,6 +33,7 @@ struct vm {
 
 	struct vcpu vcpus[RIFFLE_BOOT_VCPUS_MAX];
 	unsigned vcpus_made;
+	bool started;
 
 	pthread_mutex_t state_lock;
 	pthread_cond_t state_changed;

@@ -11,10 +11,13 @@
 /*
  * `wanted` tells a vCPU to leave the guest; the kick makes it look: one about to enter the guest sees immediate_exit,
  * one inside gets the signal. KVM_RUN first completes the port or MMIO access it last returned for, so a parked vCPU
- * has no access half-done. state_lock is held.
+ * has no access half-done. Where all are parked there is nobody to kick, and the signal may have no handler yet.
+ * state_lock is held.
  */
 static void kick(struct vm *vm)
 {
+	if (vm->parked == vm->threads)
+		return;
 	for (unsigned i = 0; i < vm->threads; i++) {
 		__atomic_store_n(&vm->vcpus[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(vm->vcpus[i].thread, KICK_SIGNAL);

@@ -2,20 +2,16 @@
 /* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #include "monitor/core/thread.h"
 
-#include <linux/futex.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/fail.h"
 
 #define THREAD_STACK (96u << 10)
-#define SPARE_STACK (128u << 10)
-#define FIRST_STACK (16u << 10) /* a load takes a part of it */
+#define EARLY_STACK (128u << 10)
 
 /*
  * Blocked and never read: the system call that raises one also fails (reader gone, file size limit), and restoring the
@@ -82,11 +78,16 @@ void signals_restore(const struct signal_state *state)
 	pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
 }
 
-int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
+/* Without a mask the thread inherits that of this one. */
+static int start(pthread_t *thread, size_t stack, const sigset_t *mask, void *(*body)(void *), void *argument,
+		 struct riffle_error *error)
 {
 	pthread_attr_t attributes;
+
 	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, THREAD_STACK);
+	pthread_attr_setstacksize(&attributes, stack);
+	if (mask)
+		pthread_attr_setsigmask_np(&attributes, mask);
 	int result = pthread_create(thread, &attributes, body, argument);
 	pthread_attr_destroy(&attributes);
 	if (result)
@@ -94,84 +95,28 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struc
 	return 0;
 }
 
-enum spare_state {
-	SPARE_BUSY,   /* with the first */
-	SPARE_ASLEEP, /* since then */
-	SPARE_CALLED, /* body and argument are set; without a body it ends */
-};
-
-/* What the first left on the stack may be secret, and the thread stays. */
-static __attribute__((noinline)) void wipe_stack(void)
+int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
-	char below[FIRST_STACK];
-
-	explicit_bzero(below, sizeof below);
+	return start(thread, THREAD_STACK, NULL, body, argument, error);
 }
 
-/* This thread was started with the kick not blocked. */
-static _Thread_local bool takes_kick;
-
-static void *spare_thread(void *opaque)
-{
-	struct thread_spare *spare = opaque;
-	uint32_t state = SPARE_BUSY;
-
-	takes_kick = true;
-	spare->first(spare->first_argument);
-	wipe_stack();
-	if (atomic_compare_exchange_strong(&spare->state, &state, SPARE_ASLEEP))
-		while (atomic_load(&spare->state) == SPARE_ASLEEP)
-			syscall(SYS_futex, &spare->state, FUTEX_WAIT_PRIVATE, SPARE_ASLEEP, NULL, NULL, 0);
-	return spare->body ? spare->body(spare->argument) : NULL;
-}
-
-int thread_spare_start(struct thread_spare *spare, void (*first)(void *), void *argument, struct riffle_error *error)
+int thread_start_early(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
-	pthread_attr_t attributes;
 	sigset_t others;
-	int result;
 
-	*spare = (struct thread_spare){.first = first, .first_argument = argument};
 	sigfillset(&others);
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
 		sigdelset(&others, faults[i]);
 	sigdelset(&others, KICK_SIGNAL);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, SPARE_STACK);
-	pthread_attr_setsigmask_np(&attributes, &others);
-	result = pthread_create(&spare->thread, &attributes, spare_thread, spare);
-	pthread_attr_destroy(&attributes);
-	if (result)
-		return riffle_fail_system(error, result, "thread", "cannot be started");
-	spare->kept = true;
-	return 0;
+	return start(thread, EARLY_STACK, &others, body, argument, error);
 }
 
-static void call(struct thread_spare *spare, void *(*body)(void *), void *argument)
+__attribute__((noinline)) void thread_wipe_stack(void)
 {
-	spare->kept = false;
-	spare->body = body;
-	spare->argument = argument;
-	if (atomic_exchange(&spare->state, SPARE_CALLED) == SPARE_ASLEEP)
-		syscall(SYS_futex, &spare->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
+	char below[16 << 10];
 
-bool thread_spare_use(struct thread_spare *spare, pthread_t *thread, void *(*body)(void *), void *argument)
-{
-	if (!spare->kept)
-		return false;
-	*thread = spare->thread;
-	call(spare, body, argument);
-	return true;
-}
-
-void thread_spare_end(struct thread_spare *spare)
-{
-	if (!spare->kept)
-		return;
-	call(spare, NULL, NULL);
-	pthread_join(spare->thread, NULL);
+	explicit_bzero(below, sizeof below);
 }
 
 static _Thread_local char own_name[16];
@@ -187,15 +132,19 @@ void thread_set_name(const char *name)
 	prctl(PR_SET_NAME, own_name, 0, 0, 0);
 }
 
-void thread_begin(const char *name, unsigned number)
+void thread_begin_early(const char *name, unsigned number)
 {
 	char text[sizeof own_name];
-	sigset_t kick;
 
 	snprintf(text, sizeof text, "%s %u", name, number);
 	thread_set_name(text);
-	if (takes_kick)
-		return;
+}
+
+void thread_begin(const char *name, unsigned number)
+{
+	sigset_t kick;
+
+	thread_begin_early(name, number);
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #include <riffle/error.h>
 
@@ -35,31 +34,18 @@ bool signals_ignored(int number);
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
 /*
- * A thread that does something first and then waits to be another one, which that one's thread_start() would cost more
- * than. It takes no signal but those of its own faults and the kick. Not to be moved while it is kept.
+ * The same before signals_take(): the thread takes no signal but those of its own faults, and the kick. Its stack is
+ * larger.
  */
-struct thread_spare {
-	pthread_t thread;
-	bool kept;              /* neither used nor ended; for its owner alone */
-	_Atomic uint32_t state; /* enum spare_state, in thread.c */
-	void (*first)(void *);
-	void *first_argument;
-	void *(*body)(void *);
-	void *argument;
-};
+int thread_start_early(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
-/* Starts it with first(argument), of whose stack's upper 16 KiB nothing is left. Errors: IO. */
-int thread_spare_start(struct thread_spare *spare, void (*first)(void *), void *argument, struct riffle_error *error);
-/*
- * Makes it the thread that runs body(argument), as soon as it is done with the first. False: there is none (a spare
- * that is all zero, used, or ended).
- */
-bool thread_spare_use(struct thread_spare *spare, pthread_t *thread, void *(*body)(void *), void *argument);
-/* Ends it, if it is kept, and waits for that. */
-void thread_spare_end(struct thread_spare *spare);
+/* Overwrites the 16 KiB of the stack below the caller, which may hold secrets of calls that have returned. */
+void thread_wipe_stack(void);
 
 /* To be called first in a thread's body: sets its name in /proc ("NAME NUMBER") and unblocks the kick. */
 void thread_begin(const char *name, unsigned number);
+/* The name alone. */
+void thread_begin_early(const char *name, unsigned number);
 /* The calling thread's name, as thread_begin() or thread_set_name() gave it; "main" for one that has none. */
 const char *thread_name(void);
 void thread_set_name(const char *name);

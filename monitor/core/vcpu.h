@@ -23,6 +23,8 @@ struct vcpu {
 	clockid_t clock; /* processor time of its thread */
 	bool held;       /* stays parked while the others run; under the VM's state_lock */
 	struct vm *vm;
+	void (*first)(void *argument); /* vm_start_first() */
+	void *first_argument;
 	struct vcpu_counters counters;
 };
 
