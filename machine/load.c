@@ -68,7 +68,7 @@ int machine_load_kernel(struct machine *m, struct riffle_error *error)
 	m->pool = pool_start(0);
 	if (!m->pool)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "threads", "cannot be started");
-	status = vm_start_first(m->vm, load_first, &loader, error);
+	status = vm_start_first(m->vm, !m->config.own_signals, load_first, &loader, error);
 	if (status)
 		return status;
 	status = machine_open_vm(m, error);

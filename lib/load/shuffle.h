@@ -6,7 +6,7 @@
 #include "load/internal.h"
 #include "load/vector.h"
 
-#define BATCH_BYTES (10 * RIFFLE_GROUP_BYTES_MAX) /* adjacent groups are read in batches of this size */
+#define BATCH_BYTES (12 * RIFFLE_GROUP_BYTES_MAX) /* adjacent groups are read in batches of this size */
 #define MAP_BYTES (RIFFLE_GROUP_BYTES_MAX / RIFFLE_CHUNK_ALIGN * 4 + 64) /* a group's shifts: a word for 16 bytes */
 #define SCRATCHES 3u
 #define SHUFFLE_TABLE_JOBS 6u

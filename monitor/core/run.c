@@ -18,10 +18,10 @@ static bool wait_to_run(struct vcpu *vcpu, bool is_new)
 	pthread_mutex_lock(&vm->state_lock);
 	if (!is_new) {
 		vm->parked++;
-		pthread_cond_broadcast(&vm->state_changed);
+		vm_tell_of_change(vm);
 	}
 	while (vm->wanted == VM_PAUSED || (vm->wanted == VM_RUNNING && vcpu->held))
-		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
+		vm_wait_for_change(vm);
 	bool run = vm->wanted == VM_RUNNING;
 
 	if (run) {
@@ -123,14 +123,15 @@ int vm_start(struct vm *vm, struct riffle_error *error)
 	return 0;
 }
 
-int vm_start_first(struct vm *vm, void (*first)(void *argument), void *argument, struct riffle_error *error)
+int vm_start_first(struct vm *vm, bool signals_taken, void (*first)(void *argument), void *argument,
+		   struct riffle_error *error)
 {
 	struct vcpu *vcpu = &vm->vcpus[0];
 	int status;
 
 	vcpu->first = first;
 	vcpu->first_argument = argument;
-	status = thread_start_early(&vcpu->thread, first_thread, vcpu, error);
+	status = thread_start_early(&vcpu->thread, signals_taken, first_thread, vcpu, error);
 	if (!status)
 		add_thread(vm);
 	return status;

@@ -2,6 +2,7 @@
 /* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #include "monitor/core/thread.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,6 +19,19 @@
  * terminal must work from the background too.
  */
 static const int seen_by_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
+
+/* Set by signals_take(): threads are started with the mask of deaf_mask(). */
+static atomic_bool deaf;
+
+static void deaf_mask(sigset_t *mask)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+
+	sigfillset(mask);
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		sigdelset(mask, faults[i]);
+	sigdelset(mask, KICK_SIGNAL);
+}
 
 static void nothing(int number)
 {
@@ -49,6 +63,7 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	sigemptyset(&kick.sa_mask);
 	sigaction(KICK_SIGNAL, &kick, &state->kick);
 	pthread_sigmask(SIG_BLOCK, &blocked, &state->mask);
+	deaf = true;
 }
 
 void signals_take_kick(struct signal_state *state)
@@ -65,6 +80,7 @@ void signals_take_kick(struct signal_state *state)
 
 void signals_restore(const struct signal_state *state)
 {
+	deaf = false;
 	/* discard kicks and SIGPIPE, SIGXFSZ left pending by this run */
 	sigset_t ours;
 	sigemptyset(&ours);
@@ -78,16 +94,18 @@ void signals_restore(const struct signal_state *state)
 	pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
 }
 
-/* Without a mask the thread inherits that of this one. */
-static int start(pthread_t *thread, size_t stack, const sigset_t *mask, void *(*body)(void *), void *argument,
+/* One that is not deaf inherits the mask of this thread. */
+static int start(pthread_t *thread, size_t stack, bool is_deaf, void *(*body)(void *), void *argument,
 		 struct riffle_error *error)
 {
 	pthread_attr_t attributes;
+	sigset_t mask;
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, stack);
-	if (mask)
-		pthread_attr_setsigmask_np(&attributes, mask);
+	deaf_mask(&mask);
+	if (is_deaf)
+		pthread_attr_setsigmask_np(&attributes, &mask);
 	int result = pthread_create(thread, &attributes, body, argument);
 	pthread_attr_destroy(&attributes);
 	if (result)
@@ -97,19 +115,12 @@ static int start(pthread_t *thread, size_t stack, const sigset_t *mask, void *(*
 
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
-	return start(thread, THREAD_STACK, NULL, body, argument, error);
+	return start(thread, THREAD_STACK, deaf, body, argument, error);
 }
 
-int thread_start_early(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
+int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
-	sigset_t others;
-
-	sigfillset(&others);
-	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-		sigdelset(&others, faults[i]);
-	sigdelset(&others, KICK_SIGNAL);
-	return start(thread, EARLY_STACK, &others, body, argument, error);
+	return start(thread, EARLY_STACK, taken, body, argument, error);
 }
 
 __attribute__((noinline)) void thread_wipe_stack(void)
@@ -145,6 +156,8 @@ void thread_begin(const char *name, unsigned number)
 	sigset_t kick;
 
 	thread_begin_early(name, number);
+	if (deaf)
+		return;
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);

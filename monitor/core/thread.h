@@ -21,8 +21,8 @@ struct signal_state {
  * system calls. Fills *taken with the signals that the caller should read through a signalfd: all that would end the
  * process, except fault signals, and those of job control. Among them may be signals that the caller ignores (nohup, a
  * shell's background jobs), which are not to be acted on: signals_ignored(), asked when one was read, since asking for
- * all of them here would cost more than the few that come. Threads started afterwards inherit the mask. Undone by
- * signals_restore().
+ * all of them here would cost more than the few that come. Threads started afterwards take only fault signals and the
+ * kick. Undone by signals_restore().
  */
 void signals_take(struct signal_state *state, sigset_t *taken);
 /* Only installs the kick; every other signal is left to the process. */
@@ -34,15 +34,19 @@ bool signals_ignored(int number);
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
 /*
- * The same before signals_take(): the thread takes no signal but those of its own faults, and the kick. Its stack is
- * larger.
+ * The same before signals_take() or signals_take_kick(), as which of the two `taken` tells; with a larger stack. Its
+ * body begins with thread_begin_early().
  */
-int thread_start_early(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
+int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument,
+		       struct riffle_error *error);
 
 /* Overwrites the 16 KiB of the stack below the caller, which may hold secrets of calls that have returned. */
 void thread_wipe_stack(void);
 
-/* To be called first in a thread's body: sets its name in /proc ("NAME NUMBER") and unblocks the kick. */
+/*
+ * To be called first in a thread's body: sets its name in /proc ("NAME NUMBER") and unblocks the kick, where it was not
+ * started so.
+ */
 void thread_begin(const char *name, unsigned number);
 /* The name alone. */
 void thread_begin_early(const char *name, unsigned number);

@@ -31,7 +31,6 @@ static struct vm *allocate(const struct vm_config *config, const struct vm_handl
 	for (unsigned i = 0; i < RIFFLE_BOOT_VCPUS_MAX; i++)
 		vm->vcpus[i] = (struct vcpu){.fd = -1, .id = i, .vm = vm};
 	pthread_mutex_init(&vm->state_lock, NULL);
-	pthread_cond_init(&vm->state_changed, NULL);
 	return vm;
 }
 
@@ -109,7 +108,6 @@ void vm_destroy(struct vm *vm)
 	close_if_open(vm->vm_fd);
 	close_if_open(vm->kvm_fd);
 	guest_memory_unmap(&vm->memory);
-	pthread_cond_destroy(&vm->state_changed);
 	pthread_mutex_destroy(&vm->state_lock);
 	free(vm);
 }

@@ -97,9 +97,11 @@ int vm_start(struct vm *vm, struct riffle_error *error);
 
 /*
  * Starts the first vCPU's thread with first(argument), so that what that does takes no thread of its own; of its stack
- * nothing is left. The vCPU, and the handler of the kick, need not be there before vm_start(). Errors: IO.
+ * nothing is left. The vCPU, and the handler of the kick, need not be there before vm_start(), when the signals have
+ * been taken: by signals_take(), or by signals_take_kick(). Errors: IO.
  */
-int vm_start_first(struct vm *vm, void (*first)(void *argument), void *argument, struct riffle_error *error);
+int vm_start_first(struct vm *vm, bool signals_taken, void (*first)(void *argument), void *argument,
+		   struct riffle_error *error);
 
 /*
  * Any number of times, by any thread except a vCPU's, without holding a lock that a device takes. vm_pause() returns
