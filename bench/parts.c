@@ -22,7 +22,7 @@
 #define JOBS_MAX 4096u
 #define ROUNDS 61
 
-/* lib/load/tables.c: the first jobs of the first round */
+/* lib/load/tables.c: the first jobs; lib/load/shuffle.c: the block jobs follow, then chunks */
 static const char *const tables[] = {"ORC, states",
 				     "kallsyms, names and markers",
 				     "kallsyms, offsets and sequence",
@@ -39,15 +39,15 @@ struct parts {
 	void *workspace;
 	uint8_t *faulted, *source;
 	/* of the load in progress */
-	double (*least)[JOBS_MAX];
-	unsigned round, jobs[2];
+	double *least;
+	unsigned jobs;
 };
 
 /* Measurements of loads of one kind, each the minimum of all rounds. */
 struct kind {
 	bool faulted;
-	double job[2][JOBS_MAX], draw, load, kaslr;
-	unsigned jobs[2];
+	double job[JOBS_MAX], draw, load, kaslr;
+	unsigned jobs;
 };
 
 struct opening {
@@ -76,12 +76,10 @@ static void run_timed(void *opaque, void (*job)(void *argument, unsigned index),
 		double before = cpu_ms();
 
 		job(argument, i);
-		if (p->round < 2 && i < JOBS_MAX)
-			keep(&p->least[p->round][i], cpu_ms() - before);
+		if (i < JOBS_MAX)
+			keep(&p->least[i], cpu_ms() - before);
 	}
-	if (p->round < 2)
-		p->jobs[p->round] = jobs;
-	p->round++;
+	p->jobs = jobs;
 }
 
 static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struct riffle_error *error)
@@ -101,7 +99,6 @@ static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struc
 
 	if (!memory)
 		return riffle_fail_system(error, errno, "memory", "for a kernel cannot be had");
-	p->round = 0;
 	p->least = kind->job;
 	status = riffle_layout_draw(&layout, plan, &guest, mode, NULL, error);
 	layout.physical_base = ram.address;
@@ -113,7 +110,7 @@ static int load(struct parts *p, struct kind *kind, enum riffle_mode mode, struc
 	keep(mode == RIFFLE_MODE_FGKASLR ? &kind->load : &kind->kaslr, cpu_ms() - start);
 	if (mode == RIFFLE_MODE_FGKASLR)
 		keep(&kind->draw, drawn - start);
-	memcpy(kind->jobs, p->jobs, sizeof kind->jobs);
+	kind->jobs = p->jobs;
 	if (!kind->faulted)
 		munmap(memory, p->bytes);
 	return status;
@@ -175,21 +172,24 @@ static double sum(const double *ms, unsigned from, unsigned to)
 	return all;
 }
 
-static void print(const struct kind kinds[2], double touched, double floor)
+static void print_sum(const char *name, const struct kind kinds[2], unsigned from, unsigned to)
 {
+	printf("%-48s %8.2f %8.2f\n", name, sum(kinds[0].job, from, to), sum(kinds[1].job, from, to));
+}
+
+static void print(const struct kind kinds[2], unsigned blocks, double touched, double floor)
+{
+	const unsigned first_batch = TABLES + blocks;
 	double rest[2];
 
 	printf("%-48s %8s %8s\n", "ms of processor time, least of rounds", "fresh", "faulted");
 	printf("%-48s %8.2f %8.2f\n", "draw", kinds[0].draw, kinds[1].draw);
 	for (unsigned i = 0; i < TABLES; i++)
-		printf("%-48s %8.2f %8.2f\n", tables[i], kinds[0].job[0][i], kinds[1].job[0][i]);
+		print_sum(tables[i], kinds, i, i + 1);
 	for (unsigned k = 0; k < 2; k++)
-		rest[k] = kinds[k].load - kinds[k].draw - sum(kinds[k].job[0], 0, kinds[k].jobs[0]) -
-			  sum(kinds[k].job[1], 0, kinds[k].jobs[1]);
-	printf("%-48s %8.2f %8.2f\n", "everything that stays, sites with it",
-	       sum(kinds[0].job[0], TABLES, kinds[0].jobs[0]), sum(kinds[1].job[0], TABLES, kinds[1].jobs[0]));
-	printf("%-48s %8.2f %8.2f\n", "chunks: read, patched, scattered", sum(kinds[0].job[1], 0, kinds[0].jobs[1]),
-	       sum(kinds[1].job[1], 0, kinds[1].jobs[1]));
+		rest[k] = kinds[k].load - kinds[k].draw - sum(kinds[k].job, 0, kinds[k].jobs);
+	print_sum("everything that stays, sites with it", kinds, TABLES, first_batch);
+	print_sum("chunks: read, patched, scattered", kinds, first_batch, kinds[0].jobs);
 	printf("%-48s %8.2f %8.2f\n", "order checked, shifts; what the rest leaves", rest[0], rest[1]);
 	printf("%-48s %8.2f %8.2f\n", "load, FGKASLR", kinds[0].load, kinds[1].load);
 	printf("%-48s %8.2f %8.2f\n", "load, KASLR", kinds[0].kaslr, kinds[1].kaslr);
@@ -269,7 +269,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	bench_file_print(&parts.file);
-	print(kinds, touched, floor);
+	print(kinds, (unsigned)((parts.bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES), touched, floor);
 	if (opening.check)
 		print_opening(&opening);
 	return 0;

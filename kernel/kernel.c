@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/source.h"
 #include "host/input.h"
 #include "host/shown.h"
 #include "kernel/cache.h"
@@ -24,18 +25,18 @@ struct inputs {
 	struct stat kernel_st, relocs_st;
 };
 
+static int open_plan(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
+{
+	return request->base_alone ? riffle_plan_open_base(&k->plan, &k->source, error)
+				   : riffle_plan_open(&k->plan, &k->source, error);
+}
+
 /* Without frames: what a worker wrote is not compressed, and a plan that says otherwise is refused. */
-static int open_plan(struct opened_kernel *k, const struct kernel_request *request, bool frames,
-		     struct riffle_error *error)
+static int open_made(struct opened_kernel *k, const struct kernel_request *request, struct riffle_error *error)
 {
 	int status = riffle_source_from_fd(&k->source, k->fd, error);
 
-	if (!status && frames)
-		status = frame_reader_begin(&k->frames, &k->source, error);
-	if (status)
-		return status;
-	return request->base_alone ? riffle_plan_open_base(&k->plan, &k->source, error)
-				   : riffle_plan_open(&k->plan, &k->source, error);
+	return status ? status : open_plan(k, request, error);
 }
 
 static int open_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
@@ -48,7 +49,29 @@ static int open_prepared(struct opened_kernel *k, const struct kernel_request *r
 	k->fd = inputs->kernel;
 	inputs->kernel = -1;
 	k->way = KERNEL_IS_PREPARED;
-	return open_plan(k, request, true, error);
+	riffle_source_of_file(&k->source, k->fd, (uint64_t)inputs->kernel_st.st_size);
+	status = frame_reader_begin(&k->frames, &k->source, error);
+	return status ? status : open_plan(k, request, error);
+}
+
+/*
+ * Opens a file as a prepared kernel before anything else is asked of it, which tells a prepared one without reading its
+ * start twice. False: it is none, and nothing is changed.
+ */
+static bool try_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
+			 int *status, struct riffle_error *error)
+{
+	int fd = inputs->kernel;
+
+	*status = open_prepared(k, request, inputs, error);
+	if (!*status || input_is_prepared(fd))
+		return true;
+	frame_reader_end(k->frames);
+	k->frames = NULL;
+	k->fd = -1;
+	inputs->kernel = fd;
+	*status = 0;
+	return false;
 }
 
 /*
@@ -143,7 +166,7 @@ static int prepare_into_memory(struct opened_kernel *k, const struct kernel_requ
 	if (fcntl(k->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return riffle_fail_system(error, errno, "memory", "of the prepared kernel cannot be sealed");
 	k->way = KERNEL_CACHE_MISS;
-	return open_plan(k, request, false, error);
+	return open_made(k, request, error);
 }
 
 /* True for errors of the cache's disk, which another place to write to may not have. */
@@ -187,7 +210,7 @@ static int prepare_into_cache(struct opened_kernel *k, const struct kernel_reque
 	/* what could not be used next time gets no name */
 	k->way = KERNEL_CACHE_MISS;
 	k->fd = file.fd;
-	status = open_plan(k, request, false, error);
+	status = open_made(k, request, error);
 	if (!status) {
 		if (cache_publish(&file, name, &cache_error))
 			note_cache(k, directory, &cache_error);
@@ -271,14 +294,12 @@ int kernel_open(struct opened_kernel *k, const struct kernel_request *request, s
 		if (status)
 			k->blame = request->relocs;
 	}
-	if (!status)
-		prepared = input_is_prepared(inputs.kernel);
-	if (prepared && request->relocs)
+	if (!status && request->relocs && (prepared = input_is_prepared(inputs.kernel)))
 		status = riffle_fail(error, RIFFLE_ERR_ARGUMENT, "--relocs",
 				     "is of no use: this kernel is prepared already");
-	else if (prepared)
-		status = open_prepared(k, request, &inputs, error);
-	else if (!status)
+	else if (!status && !request->relocs)
+		prepared = try_prepared(k, request, &inputs, &status, error);
+	if (!status && !prepared)
 		status = open_other(k, request, &inputs, error);
 	if (!status && !prepared)
 		keep_uki(k, &inputs);

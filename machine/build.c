@@ -4,16 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <jansson.h>
 #include <riffle/riffle.h>
 
 #include "common/fail.h"
+#include "host/pool.h"
 #include "machine/cmdline.h"
 #include "machine/internal.h"
 #include "machine/restore.h"
+#include "monitor/confine/confine.h"
 #include "monitor/core/kvm.h"
 #include "monitor/core/probe.h"
 
@@ -82,6 +83,12 @@ static void vm_ended(void *opaque)
 	loop_post(&m->loop, &m->ended);
 }
 
+/* Only who continues from a copy of its memory is told so; a controlled machine may be at any time. */
+static bool has_generation_irq(const struct machine *m)
+{
+	return m->restored || m->config.controlled;
+}
+
 static int attach_devices(struct machine *m, struct riffle_error *error)
 {
 	int status;
@@ -90,7 +97,7 @@ static int attach_devices(struct machine *m, struct riffle_error *error)
 	    (struct platform){.set_irq = set_irq, .end = end_for_guest, .input_wanted = input_wanted, .opaque = m};
 	if ((status = irq_open(&m->irq_com1, IRQ_COM1, error)) ||
 	    (status = irq_open(&m->irq_keyboard, IRQ_KEYBOARD, error)) ||
-	    (status = irq_open(&m->irq_generation, GENERATION_GSI, error)) ||
+	    (has_generation_irq(m) && (status = irq_open(&m->irq_generation, GENERATION_GSI, error))) ||
 	    (status = serial_attach(&m->serial, &m->bus, &m->platform, &m->output, error)) ||
 	    (status = i8042_attach(&m->i8042, &m->bus, &m->platform, error)) ||
 	    (status = cmos_attach(&m->cmos, &m->bus, NULL, error)) ||
@@ -189,6 +196,21 @@ static int choose_breakpoints(struct machine *m, struct riffle_error *error)
 	return 0;
 }
 
+/*
+ * What a new guest has of its own, never from --seed: a replayed layout must not replay the guest's secrets. One that
+ * is restored brings its own.
+ */
+static int draw_own(struct machine *m, struct riffle_error *error)
+{
+	uint8_t generation[RIFFLE_BOOT_VMGENID_BYTES];
+
+	if (entropy_take(&m->entropy, m->rng_seed, sizeof m->rng_seed) ||
+	    entropy_take(&m->entropy, m->layout_id, sizeof m->layout_id) ||
+	    entropy_take(&m->entropy, generation, sizeof generation))
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
+	return generation_begin(vm_memory(m->vm), generation, error);
+}
+
 static int new_vm(struct machine *m, struct riffle_error *error)
 {
 	const struct vm_config config = {
@@ -216,15 +238,11 @@ static int new_vm(struct machine *m, struct riffle_error *error)
 
 	m->memory_file = NULL;
 
+	if (!status && !m->restored)
+		status = draw_own(m, error);
 	if (status)
 		return status;
-	/* a guest seed of its own, never from --seed: a replayed layout must not replay the guest's secrets */
-	if (getrandom(m->rng_seed, sizeof m->rng_seed, 0) != sizeof m->rng_seed ||
-	    (!m->restored && getrandom(m->layout_id, sizeof m->layout_id, 0) != sizeof m->layout_id))
-		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	phases_end(m->phases, "memory");
-	if (!m->restored && (status = generation_begin(vm_memory(m->vm), error)))
-		return status;
 	status = make_devices(m, error);
 	if (status)
 		return status;
@@ -260,7 +278,7 @@ int machine_open_vm(struct machine *m, struct riffle_error *error)
 	if ((status = vm_open(m->vm, kvm_fd, error)) || (status = vm_prepare_vcpus(m->vm, error)) ||
 	    (status = irq_connect(&m->irq_com1, vm_descriptor(m->vm), error)) ||
 	    (status = irq_connect(&m->irq_keyboard, vm_descriptor(m->vm), error)) ||
-	    (status = irq_connect(&m->irq_generation, vm_descriptor(m->vm), error)) ||
+	    (has_generation_irq(m) && (status = irq_connect(&m->irq_generation, vm_descriptor(m->vm), error))) ||
 	    (status = machine_devices_connect(&m->devices, vm_descriptor(m->vm), error)))
 		return status;
 	describe(m);
@@ -294,6 +312,8 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
+	if (!m->config.unconfined && (status = confine_begin(error)))
+		return status;
 	if (m->config.can_save)
 		machine_prepare_saving(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
@@ -322,6 +342,7 @@ static int build(struct machine *m, struct riffle_error *error)
 	status = direct ? load_direct(m, error) : machine_load_bootstrap(m, error);
 	if (!status)
 		status = vm_set_entry(m->vm, &m->registers, error);
+	explicit_bzero(&m->entropy, sizeof m->entropy);
 	explicit_bzero(m->rng_seed, sizeof m->rng_seed);
 	explicit_bzero(&m->registers, sizeof m->registers);
 	return status;
@@ -408,6 +429,7 @@ void machine_destroy(struct machine *m)
 		kernel_close(&m->kernel);
 	machine_devices_destroy(&m->devices); /* which may have something in flight into the guest's memory */
 	vm_destroy(m->vm);
+	pool_end(m->pool);    /* which the first vCPU's thread may have used until now */
 	uffd_close(&m->uffd); /* after the memory, which nobody would provide any more */
 	machine_snapshot_close(m);
 	machine_console_close(m);

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "host/entropy.h"
 #include "host/mode.h"
 #include "kernel/kernel.h"
 #include "machine/debug.h"
@@ -77,6 +78,7 @@ struct machine {
 	struct power power;
 	struct boot_timer boot_timer;
 	struct output output;
+	struct pool *pool; /* of the load, which is the first vCPU's thread's */
 	struct machine_devices devices;
 	struct machine_console console;
 	struct machine_command command;
@@ -111,6 +113,7 @@ struct machine {
 	struct opened_kernel kernel;
 	bool kernel_opened;
 	struct riffle_machine description;
+	struct entropy entropy;
 	uint8_t rng_seed[32];
 	struct riffle_range reserved[RESERVED_MAX];
 	struct riffle_memory memory;
@@ -132,7 +135,7 @@ struct machine {
 	int signal_fd;
 	struct loop_source signal_source;
 	struct loop_task ended;
-	struct loop_timer halt_timer, drain_timer;
+	struct loop_timer halt_timer, drain_timer, running_timer;
 	uint64_t halt_cpu_ns, halt_checked_ns;
 	uint64_t drain_progress, drain_since;
 	int end_signal;

@@ -303,14 +303,15 @@ int machine_choose_layout(struct machine *m, struct riffle_error *error)
 	}
 	if (m->config.layout.has_seed)
 		riffle_random_from_seed(&random, &seeded, m->config.layout.seed);
+	else
+		entropy_source(&random, &m->entropy);
 	if (m->config.layout.mode == RIFFLE_MODE_FGKASLR) {
 		status = take_shuffle_memory(m, error);
 		if (status)
 			return status;
 	}
 	m->blame = m->config.kernel;
-	status = riffle_layout_draw(&m->layout, &m->kernel.plan, &m->memory, m->config.layout.mode,
-				    m->config.layout.has_seed ? &random : NULL, error);
+	status = riffle_layout_draw(&m->layout, &m->kernel.plan, &m->memory, m->config.layout.mode, &random, error);
 	if (!status)
 		m->blame = NULL;
 	return status;

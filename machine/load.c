@@ -2,7 +2,6 @@
 /* Kernel and initrd into guest memory; the kernel by one thread while another makes the VM and its vCPUs. */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,8 +18,6 @@
 /* Whichever of the two is done first helps with what is left of the load. */
 struct loader {
 	struct machine *m;
-	struct pool *pool;
-	pthread_t thread;
 	uint64_t ns;     /* what the load took, and */
 	uint64_t cpu_ns; /* how much of a processor, in both threads */
 	int status;
@@ -33,7 +30,7 @@ static uint64_t thread_cpu(const struct machine *m)
 	return m->config.boot_timer ? phases_thread_cpu() : 0;
 }
 
-static void *load_thread(void *opaque)
+static void load_first(void *opaque)
 {
 	struct loader *loader = opaque;
 	struct machine *m = loader->m;
@@ -42,14 +39,13 @@ static void *load_thread(void *opaque)
 	struct phases clock;
 
 	phases_start(&clock, 0);
-	pool_workers(loader->pool, &workers);
+	pool_workers(m->pool, &workers);
 	loader->status = riffle_load_shuffled(&m->loaded, &m->kernel.plan, &m->kernel.source, &m->layout, &m->memory,
 					      m->config.layout.lazy_tables ? RIFFLE_LOAD_LAZY_TABLES : 0, &workers,
 					      m->workspace, m->workspace_bytes, &loader->error);
-	pool_over(loader->pool);
 	loader->ns = phases_lap(&clock);
 	loader->cpu_ns = thread_cpu(m) - cpu;
-	return NULL;
+	pool_over(m->pool); /* the other thread goes on, with what `loader` was */
 }
 
 static void note_load(struct machine *m, const struct loader *loader)
@@ -65,23 +61,20 @@ static void note_load(struct machine *m, const struct loader *loader)
 
 int machine_load_kernel(struct machine *m, struct riffle_error *error)
 {
-	struct loader loader = {.m = m, .pool = pool_start(0)};
+	struct loader loader = {.m = m};
 	uint64_t cpu;
 	int status;
 
-	if (!loader.pool)
+	m->pool = pool_start(0);
+	if (!m->pool)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "threads", "cannot be started");
-	if (pool_thread(&loader.thread, load_thread, &loader)) {
-		pool_end(loader.pool);
-		return riffle_fail_system(error, errno, "pthread_create", "failed");
-	}
+	status = vm_start_first(m->vm, !m->config.own_signals, load_first, &loader, error);
+	if (status)
+		return status;
 	status = machine_open_vm(m, error);
 	cpu = thread_cpu(m);
-	pool_help(loader.pool);
-	cpu = thread_cpu(m) - cpu;
-	pthread_join(loader.thread, NULL);
-	loader.cpu_ns += cpu;
-	pool_end(loader.pool);
+	pool_help(m->pool);
+	loader.cpu_ns += thread_cpu(m) - cpu;
 	if (!status && loader.status) {
 		m->blame = m->config.kernel;
 		*error = loader.error;

@@ -15,6 +15,7 @@
 #define SHORT_PATIENCE_NS (SECOND_NS / 5)
 #define DRAIN_STEP_NS (SECOND_NS / 100)
 #define HALT_STEP_NS SECOND_NS
+#define RUNNING_NS (SECOND_NS / 10) /* the guest's first exits need code and locks of the start */
 
 /* The user wants the process to end: neither the guest nor the reader of its console may hold it up. */
 static void end_for_user(struct machine *m, enum vm_end end)
@@ -30,6 +31,8 @@ static void signal_ready(void *opaque, uint32_t events)
 
 	(void)events;
 	while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+		if (signals_ignored((int)info.ssi_signo))
+			continue;
 		switch (info.ssi_signo) {
 		case SIGTSTP:
 			console_leave(machine_terminal(m));
@@ -108,6 +111,13 @@ static void output_finished(void *opaque)
 		loop_stop(&m->loop);
 }
 
+static void run_for_a_while(void *opaque)
+{
+	struct machine *m = opaque;
+
+	m->observer.running(m->observer.opaque);
+}
+
 static void vm_has_ended(void *opaque)
 {
 	struct machine *m = opaque;
@@ -116,6 +126,7 @@ static void vm_has_ended(void *opaque)
 		return;
 	m->draining = true;
 	loop_timer_cancel(&m->loop, &m->halt_timer);
+	loop_timer_cancel(&m->loop, &m->running_timer);
 	vm_join(m->vm);
 	machine_debug_ended(&m->debug);
 	if (m->output.started)
@@ -155,10 +166,13 @@ static int start(struct machine *m, struct riffle_error *error)
 	m->ended = (struct loop_task){.run = vm_has_ended, .opaque = m};
 	m->console.output_finished = (struct loop_task){.run = output_finished, .opaque = m};
 	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
+	m->running_timer = (struct loop_timer){.expired = run_for_a_while, .opaque = m};
 	m->drain_timer = (struct loop_timer){.expired = drain, .opaque = m};
-	if ((status = watch_signals(m, error)) || (status = machine_console_start(m, error)) ||
-	    (status = machine_command_start(m, error)) || (status = machine_snapshot_start(m, error)) ||
-	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)) || (status = vm_start(m->vm, error)))
+	/* first, so that the vCPUs confine themselves while the rest is started */
+	if ((status = vm_start(m->vm, error)) || (status = watch_signals(m, error)) ||
+	    (status = machine_console_start(m, error)) || (status = machine_command_start(m, error)) ||
+	    (status = machine_snapshot_start(m, error)) ||
+	    (status = machine_debug_start(&m->debug, m->vm, &m->loop, error)))
 		return status;
 	return m->config.unconfined ? 0 : confine_thread(loop_kind(m), error);
 }
@@ -213,7 +227,7 @@ int machine_run(struct machine *m, enum vm_end *end, struct riffle_error *error)
 			vm_resume(m->vm);
 		}
 		if (m->observer.running)
-			m->observer.running(m->observer.opaque);
+			loop_timer_set(&m->loop, &m->running_timer, loop_now() + RUNNING_NS);
 		loop_run(&m->loop);
 	}
 	stop(m);

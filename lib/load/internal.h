@@ -32,6 +32,11 @@ struct load {
 int riffle_load_begin(struct load *load, const struct riffle_plan *plan, const struct riffle_source *payload,
 		      const struct riffle_layout *layout, const struct riffle_memory *memory, unsigned options,
 		      struct riffle_error *error);
+/* Changes the fields that start and end in bytes of one block, which are in their place as they are in the file. */
+void riffle_load_patch(const struct load *load, uint64_t start, uint64_t stop);
+/* Up to where the plain bytes at an image offset can be read and patched as one: their extent's, block's, or job's end.
+ */
+uint64_t riffle_load_plain_end(const struct load *load, uint64_t image_offset);
 /* How many jobs the plain copy has, and one of them. */
 unsigned riffle_load_blocks(const struct load *load);
 void riffle_load_block_job(struct load *load, unsigned index);

@@ -224,6 +224,14 @@ static void patch(const struct load *load, struct cursor *at, uint64_t start, ui
 	*ticks += __builtin_ia32_rdtsc() - before;
 }
 
+void riffle_load_patch(const struct load *load, uint64_t start, uint64_t stop)
+{
+	struct cursor at = cursor_at(load->plan, start);
+	uint64_t ticks = 0;
+
+	patch(load, &at, start, start, stop, &ticks);
+}
+
 /* First area that ends after `image_offset`; an empty one at the end if there is none. */
 static struct plan_area area_at(const struct load *load, uint64_t image_offset)
 {
@@ -248,6 +256,60 @@ static uint32_t extent_at(const struct riffle_plan *plan, uint64_t image_offset)
 	return i;
 }
 
+uint64_t riffle_load_plain_end(const struct load *load, uint64_t image_offset)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint32_t i = extent_at(plan, image_offset);
+	const struct riffle_extent *e = &plan->extents[i];
+
+	if (i == plan->extent_count || e->image_offset > image_offset)
+		return image_offset;
+	return min64(min64((uint64_t)e->image_offset + e->bytes, slides_block_end(load, image_offset)),
+		     (image_offset + BLOCK) & ~(BLOCK - 1));
+}
+
+static uint64_t lower(uint64_t least, const uint32_t *list, uint32_t next, uint32_t count)
+{
+	return next < count ? min64(least, list[next]) : least;
+}
+
+/* The first field from the cursor on that follow_chunks() or follow_sites() changes, which start at `from` or later. */
+static uint64_t first_to_follow(const struct load *load, const struct cursor *at, uint64_t from)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint64_t least = lower(lower(UINT64_MAX, plan->fixed32, at->fixed32, plan->fixed32_count), plan->fixed64,
+			       at->fixed64, plan->fixed64_count);
+
+	for (uint32_t i = 0; i < plan->table_count; i++) {
+		const struct riffle_table *t = &plan->tables[i];
+
+		if (t->kind == RIFFLE_TABLE_SITES && t->image_offset + t->entries * UINT64_C(4) > from)
+			least = min64(least, t->image_offset);
+	}
+	return least;
+}
+
+/* Where a piece from here on ends: what has fields that change is in cache when it has been read, what has none, not.
+ */
+static uint64_t piece_end(const struct load *load, const struct cursor *at, uint64_t from)
+{
+	const struct riffle_plan *plan = load->plan;
+	uint64_t first = UINT64_MAX;
+
+	if (load->delta || load->block_count) {
+		first = lower(first, plan->reloc64, at->next64, plan->reloc64_count);
+		first = lower(first, plan->reloc32, at->next32, plan->reloc32_count);
+		first = lower(first, plan->reloc32_inverse, at->next_inverse, plan->reloc32_inverse_count);
+	}
+	if (load->block_count)
+		first = lower(first, plan->cross32, at->cross32, plan->cross32_count);
+	if (load->shift)
+		first = min64(first, first_to_follow(load, at, from));
+	if (first < from)
+		first = from;
+	return first < UINT64_MAX - PIECE ? (first + PIECE) & ~(PIECE - 1) : UINT64_MAX;
+}
+
 /* Part of a job that does not slide apart. */
 static int load_part(const struct load *load, uint64_t start, uint64_t stop, uint64_t *relocate_ticks,
 		     struct riffle_error *error)
@@ -260,15 +322,21 @@ static int load_part(const struct load *load, uint64_t start, uint64_t stop, uin
 	for (uint32_t i = extent_at(plan, start); i < plan->extent_count; i++) {
 		const struct riffle_extent *e = &plan->extents[i];
 		uint64_t from = e->image_offset > start ? e->image_offset : start;
-		uint64_t to = min64((uint64_t)e->image_offset + e->bytes, stop);
+		uint64_t to = (uint64_t)e->image_offset + e->bytes;
 
 		if (from >= stop)
 			break;
+		/* those of two segments that follow each other are read together */
+		while (i + 1 < plan->extent_count && e[1].image_offset == to && to < stop) {
+			to += (++e)->bytes;
+			i++;
+		}
+		to = min64(to, stop);
 		if (load->options & RIFFLE_LOAD_CLEAR)
 			memset(image + position, 0, from - position);
 		while (from < to) {
 			struct plan_area area = area_at(load, from);
-			uint64_t end = min64(min64((from + PIECE) & ~(PIECE - 1), to), area.start);
+			uint64_t end = min64(min64(piece_end(load, &at, from), to), area.start);
 			int status;
 
 			if (area.start <= from) {
@@ -277,7 +345,7 @@ static int load_part(const struct load *load, uint64_t start, uint64_t stop, uin
 				continue;
 			}
 			if (plan->frame_count)
-				end = min64(min64(plan_frame_end(plan, from), to), area.start);
+				end = min64(plan_frame_end(plan, from), end);
 			status = load_read(load, from, image + from, end - from, error);
 			if (status)
 				return status;

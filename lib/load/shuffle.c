@@ -287,11 +287,14 @@ static int shuffle_batch(struct shuffle_load *s, uint32_t index, uint8_t *scratc
 	return RIFFLE_OK;
 }
 
-/* One of two rounds: tables and everything that is simply copied; then chunks, which overwrite where tables were
- * staged. */
+/*
+ * All jobs in one round: tables, then everything that is simply copied, then chunks, which overwrite where tables were
+ * staged. A round for each would have its threads wait for the slowest of them twice.
+ */
 struct shuffle_jobs {
 	struct shuffle_load *s;
-	uint32_t tables, batches, blocks; /* 0 if the round has none */
+	uint32_t tables, blocks, batches;
+	uint32_t taken, tables_done; /* atomic */
 };
 
 static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
@@ -306,7 +309,7 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 	if (index < jobs->tables)
 		status = riffle_shuffle_table_job(s, index, scratch, s->stage + number * s->stage_bytes, &error);
 	else
-		status = shuffle_batch(s, index - jobs->tables, scratch, &patch_ticks, &error);
+		status = shuffle_batch(s, index - jobs->tables - jobs->blocks, scratch, &patch_ticks, &error);
 	riffle_shuffle_scratch_back(s, number);
 	__atomic_fetch_add(&s->load.load_ticks, __builtin_ia32_rdtsc() - before, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->load.relocate_ticks, patch_ticks, __ATOMIC_RELAXED);
@@ -314,22 +317,38 @@ static void run_with_scratch(struct shuffle_jobs *jobs, uint32_t index)
 		riffle_load_fail(&s->load, status, &error);
 }
 
-/* The long jobs first. */
-static void shuffled_job(void *argument, unsigned index)
+/* Before a batch. Each table's job was taken before, by this or another thread, and waits for nobody. */
+static void wait_for_tables(const struct shuffle_jobs *jobs)
 {
-	struct shuffle_jobs *jobs = argument;
-
-	if (__atomic_load_n(&jobs->s->load.failed, __ATOMIC_RELAXED))
-		return;
-	if (index < jobs->tables + jobs->batches)
-		run_with_scratch(jobs, index);
-	else
-		riffle_load_block_job(&jobs->s->load, index - jobs->tables - jobs->batches);
+	while (__atomic_load_n(&jobs->tables_done, __ATOMIC_ACQUIRE) < jobs->tables)
+		__builtin_ia32_pause();
 }
 
-static void run_round(struct shuffle_jobs *jobs, const struct riffle_workers *workers)
+/* Jobs are taken in their own order, in whatever order workers run them; the long ones first. */
+static void shuffled_job(void *argument, unsigned any)
 {
-	uint32_t count = jobs->tables + jobs->batches + jobs->blocks;
+	struct shuffle_jobs *jobs = argument;
+	uint32_t index = __atomic_fetch_add(&jobs->taken, 1, __ATOMIC_RELAXED);
+	bool failed = __atomic_load_n(&jobs->s->load.failed, __ATOMIC_RELAXED);
+
+	(void)any;
+	if (index < jobs->tables) {
+		if (!failed)
+			run_with_scratch(jobs, index);
+		__atomic_fetch_add(&jobs->tables_done, 1, __ATOMIC_RELEASE);
+	} else if (failed) {
+		return;
+	} else if (index < jobs->tables + jobs->blocks) {
+		riffle_load_block_job(&jobs->s->load, index - jobs->tables);
+	} else {
+		wait_for_tables(jobs);
+		run_with_scratch(jobs, index);
+	}
+}
+
+static void run_jobs(struct shuffle_jobs *jobs, const struct riffle_workers *workers)
+{
+	uint32_t count = jobs->tables + jobs->blocks + jobs->batches;
 
 	if (workers)
 		workers->run(workers->opaque, shuffled_job, jobs, count);
@@ -410,14 +429,13 @@ int riffle_load_shuffled(struct riffle_loaded *loaded, const struct riffle_plan 
 		return status;
 	riffle_plan_areas_of(&s.load.areas, plan,
 			     PLAN_AREAS_LOAD | (options & RIFFLE_LOAD_LAZY_TABLES ? PLAN_AREAS_LAZY : 0));
+	riffle_shuffle_take_tails(&s);
 	start_groups(&s);
 
-	run_round(&(struct shuffle_jobs){.s = &s,
-					 .tables = riffle_shuffle_table_jobs(plan),
-					 .blocks = riffle_load_blocks(&s.load)},
-		  workers);
-	if (!s.load.failed)
-		run_round(&(struct shuffle_jobs){.s = &s, .batches = s.batch_count}, workers);
+	run_jobs(
+	    &(struct shuffle_jobs){
+		.s = &s, .tables = SHUFFLE_TABLE_JOBS, .blocks = riffle_load_blocks(&s.load), .batches = s.batch_count},
+	    workers);
 	status = riffle_load_end(loaded, &s.load, layout);
 	if (!status)
 		status = close_kallsyms(&s.load, error);

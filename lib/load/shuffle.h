@@ -6,9 +6,10 @@
 #include "load/internal.h"
 #include "load/vector.h"
 
-#define BATCH_BYTES (6 * RIFFLE_GROUP_BYTES_MAX) /* adjacent groups are read in batches of this size */
+#define BATCH_BYTES (12 * RIFFLE_GROUP_BYTES_MAX) /* adjacent groups are read in batches of this size */
 #define MAP_BYTES (RIFFLE_GROUP_BYTES_MAX / RIFFLE_CHUNK_ALIGN * 4 + 64) /* a group's shifts: a word for 16 bytes */
-#define SCRATCHES 4u
+#define SCRATCHES 3u
+#define SHUFFLE_TABLE_JOBS 6u
 
 /* Where a group's chunks and references begin. */
 struct group_start {
@@ -33,6 +34,7 @@ struct shuffle_load {
 	uint8_t *stage;
 	size_t stage_bytes;
 	unsigned stages;
+	uint32_t tail[SHUFFLE_TABLE_JOBS]; /* bytes that follow a job's table and are read with it */
 };
 
 /* Takes one of the first `count` scratch buffers for this job alone; it is released by its number. */
@@ -41,8 +43,9 @@ void riffle_shuffle_scratch_back(struct shuffle_load *s, unsigned number);
 
 /* Bytes of a stage. */
 uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan);
-/* The number of table jobs, and one of them. All of them must run before the first batch of chunks. */
-uint32_t riffle_shuffle_table_jobs(const struct riffle_plan *plan);
+/* Before any job: gives the tables' jobs the few plain bytes that follow some, which their areas then include. */
+void riffle_shuffle_take_tails(struct shuffle_load *s);
+/* One of SHUFFLE_TABLE_JOBS. All of them must run before the first batch of chunks. */
 int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *scratch, uint8_t *stage,
 			     struct riffle_error *error);
 

@@ -96,12 +96,6 @@ HOT bool has_spare(const struct array *a, uint64_t end)
 	return end + RUN_STEP <= a->bytes;
 }
 
-static int read_table(const struct shuffle_load *s, const struct array *a, uint32_t image_offset,
-		      struct riffle_error *error)
-{
-	return load_read(&s->load, image_offset, a->in, a->bytes, error);
-}
-
 /* The exception table. */
 
 HOT uint32_t count_exceptions(const struct riffle_chunk *chunk)
@@ -310,6 +304,9 @@ enum part {
 	PART_EXCEPTIONS,
 	PARTS,
 };
+_Static_assert(PARTS == SHUFFLE_TABLE_JOBS, "a job for each");
+
+#define TAIL_BYTES 512u /* at most: each is copied once more, which is cheaper than a system call */
 
 /* An array as linked. */
 struct part_place {
@@ -359,6 +356,11 @@ static void place_parts(struct part_place parts[PARTS], const struct riffle_plan
 	}
 }
 
+static uint32_t marker_bytes(const struct riffle_kallsyms *k)
+{
+	return (k->symbols + 255) / 256 * 4;
+}
+
 uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan)
 {
 	const struct riffle_kallsyms *k = plan->kallsyms;
@@ -367,7 +369,7 @@ uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan)
 
 	place_parts(parts, plan);
 	for (unsigned i = 0; i < PARTS; i++) {
-		uint64_t bytes = staged(parts[i].bytes);
+		uint64_t bytes = staged(parts[i].bytes + TAIL_BYTES + (i == PART_NAMES && k ? marker_bytes(k) : 0));
 
 		/* each symbol's new index is computed with the offsets */
 		if (i == PART_OFFSETS && k && k->seqs)
@@ -377,20 +379,65 @@ uint64_t riffle_shuffle_stage_bytes(const struct riffle_plan *plan)
 	return most;
 }
 
-uint32_t riffle_shuffle_table_jobs(const struct riffle_plan *plan)
+/* A tail ends where the next area, or what can be patched at once, does. */
+void riffle_shuffle_take_tails(struct shuffle_load *s)
 {
-	(void)plan;
-	return PARTS;
+	struct plan_areas *areas = &s->load.areas;
+	struct part_place parts[PARTS];
+
+	place_parts(parts, s->load.plan);
+	for (unsigned i = 0; i < PARTS; i++)
+		s->tail[i] = 0;
+	for (unsigned k = 0; k < areas->count; k++) {
+		struct plan_area *area = &areas->area[k];
+		uint64_t end = riffle_load_plain_end(&s->load, area->end);
+		unsigned i = 0;
+
+		while (i < PARTS && !(parts[i].gaps && parts[i].bytes && parts[i].image_offset == area->start))
+			i++;
+		if (k + 1 < areas->count && areas->area[k + 1].start < end)
+			end = areas->area[k + 1].start;
+		if (i < PARTS && end - area->end <= TAIL_BYTES) {
+			s->tail[i] = (uint32_t)(end - area->end);
+			area->end = (uint32_t)end;
+		}
+	}
+}
+
+/* Do the markers follow the names' tail? */
+static bool reads_markers(const struct shuffle_load *s, uint32_t index)
+{
+	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
+
+	return index == PART_NAMES && k->markers == (uint64_t)k->names + k->names_bytes + s->tail[index];
+}
+
+/* A job's table, and what follows it: the tail goes to its place. */
+static int read_table(const struct shuffle_load *s, const struct array *a, uint32_t index, uint32_t image_offset,
+		      struct riffle_error *error)
+{
+	uint64_t tail = s->tail[index], at = image_offset + a->bytes;
+	uint64_t bytes = a->bytes + tail + (reads_markers(s, index) ? marker_bytes(s->load.plan->kallsyms) : 0);
+	int status = load_read(&s->load, image_offset, a->in, bytes, error);
+
+	if (!status && tail) {
+		memcpy(load_place(&s->load, at), a->in + a->bytes, tail);
+		riffle_load_patch(&s->load, at, at + tail);
+	}
+	return status;
 }
 
 static int write_names(struct array *a, struct riffle_error *error)
 {
 	const struct shuffle_load *s = a->s;
 	const struct riffle_kallsyms *k = s->load.plan->kallsyms;
-	int status;
+	int status = RIFFLE_OK;
 
 	a->markers = load_place(&s->load, k->markers);
-	status = load_read(&s->load, k->markers, a->markers, (size_t)(k->symbols + 255) / 256 * 4, error);
+	if (reads_markers(s, PART_NAMES))
+		memcpy(a->markers, a->in + a->bytes + s->tail[PART_NAMES], marker_bytes(k));
+	else
+		status = load_read(&s->load, k->markers, a->markers, marker_bytes(k), error);
 	if (status)
 		return status;
 	collect(a, count_name_bytes, move_names, 1);
@@ -429,7 +476,7 @@ int riffle_shuffle_table_job(struct shuffle_load *s, uint32_t index, uint8_t *sc
 					    : UINT64_MAX};
 	if (!part->gaps || (s->load.options & RIFFLE_LOAD_LAZY_TABLES && index <= PART_ORC_IPS))
 		return RIFFLE_OK;
-	status = read_table(s, &a, part->image_offset, error);
+	status = read_table(s, &a, index, part->image_offset, error);
 	if (status)
 		return status;
 	switch ((enum part)index) {

@@ -10,6 +10,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/reserved.h"
+#include "common/source.h"
 #include "plan/frames.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -42,6 +43,11 @@ static int read_fd(void *opaque, uint64_t offset, void *buffer, size_t bytes, st
 	return RIFFLE_OK;
 }
 
+void riffle_source_of_file(struct riffle_source *source, int fd, uint64_t bytes)
+{
+	*source = (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = bytes};
+}
+
 int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_error *error)
 {
 	struct stat st;
@@ -50,8 +56,7 @@ int riffle_source_from_fd(struct riffle_source *source, int fd, struct riffle_er
 		return riffle_fail_system(error, errno, "fstat", "failed");
 	if (!S_ISREG(st.st_mode))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "file", "is not a regular file");
-	*source =
-	    (struct riffle_source){.read = read_fd, .opaque = (void *)(intptr_t)fd, .bytes = (uint64_t)st.st_size};
+	riffle_source_of_file(source, fd, (uint64_t)st.st_size);
 	return RIFFLE_OK;
 }
 
@@ -73,34 +78,34 @@ void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source
 	*source = (struct riffle_source){.read = read_bytes, .opaque = memory, .bytes = bytes};
 }
 
+/* A mapping, and the whole huge pages in it that are used; what is around those is never touched. */
+struct mapping {
+	uint8_t *start, *memory;
+	size_t mapped, bytes;
+};
+
 /*
  * Private memory in whole huge pages: with small pages a plan of 800 KB would take 200 faults, which cost several times
- * as much as reading and checking it. NULL with errno if there is none.
+ * as much as reading and checking it. False with errno if there is none.
  */
-static void *map_private(size_t bytes, size_t *mapped)
+static bool map_private(struct mapping *m, size_t bytes)
 {
-	size_t whole = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	uint8_t *raw =
-	    mmap(NULL, whole + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	size_t before;
-
-	if (raw == MAP_FAILED)
-		return NULL;
-	before = -(uintptr_t)raw & (HUGE_PAGE - 1);
-	if (before)
-		munmap(raw, before);
-	munmap(raw + before + whole, HUGE_PAGE - before);
-	madvise(raw + before, whole, MADV_HUGEPAGE);
-	*mapped = whole;
-	return raw + before;
+	m->bytes = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	m->mapped = m->bytes + HUGE_PAGE;
+	m->start = mmap(NULL, m->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->start == MAP_FAILED)
+		return false;
+	m->memory = m->start + (-(uintptr_t)m->start & (HUGE_PAGE - 1));
+	madvise(m->memory, m->bytes, MADV_HUGEPAGE);
+	return true;
 }
 
 static int open_plan(struct riffle_plan *plan, const struct riffle_source *source, bool base_alone,
 		     struct riffle_error *error)
 {
 	struct riffle_header start;
-	uint8_t *memory;
-	size_t plan_bytes, total, mapped;
+	struct mapping m;
+	size_t plan_bytes, total;
 	int status;
 
 	if ((status = riffle_plan_clear(plan, error)) ||
@@ -125,22 +130,21 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 
 	plan_bytes = (size_t)(base_alone ? start.base_bytes : start.plan_bytes);
 	total = (sizeof start + plan_bytes + SPARE_ALIGN - 1) & ~(SPARE_ALIGN - 1);
-	memory = map_private(total + (plan_bytes > start.base_bytes ? SPARE_BYTES : 0), &mapped);
-	if (!memory)
+	if (!map_private(&m, total + (plan_bytes > start.base_bytes ? SPARE_BYTES : 0)))
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
-	memcpy(memory, &start, sizeof start);
-	status = riffle_plan_fetch(&start, source, memory + sizeof start, plan_bytes, error);
+	memcpy(m.memory, &start, sizeof start);
+	status = riffle_plan_fetch(&start, source, m.memory + sizeof start, plan_bytes, error);
 	if (!status)
-		status = riffle_plan_check(plan, memory, memory + sizeof start, plan_bytes, source->bytes, error);
+		status = riffle_plan_check(plan, m.memory, m.memory + sizeof start, plan_bytes, source->bytes, error);
 	if (status) {
-		munmap(memory, mapped);
+		munmap(m.start, m.mapped);
 		return status;
 	}
-	plan->owned = memory;
-	plan->owned_bytes = mapped;
+	plan->owned = m.start;
+	plan->owned_bytes = m.mapped;
 	if (plan->chunk_count) {
-		plan->spare = memory + total;
-		plan->spare_bytes = mapped - total;
+		plan->spare = m.memory + total;
+		plan->spare_bytes = m.bytes - total;
 	}
 	return RIFFLE_OK;
 }

@@ -21,6 +21,13 @@ enum confine_kind {
 };
 
 /*
+ * For the calling thread and all that it starts from now on: a program that one of them executes gains no privileges,
+ * which confine_thread() otherwise does in each of them. Call it before the first of the threads that will be confined
+ * is started, always from the same one. Does nothing the second time. Errors: IO, MEMORY.
+ */
+int confine_begin(struct riffle_error *error);
+
+/*
  * Confines the calling thread permanently; threads that it starts afterwards inherit the filter (most kinds may start
  * none). Any other system call raises SIGSYS. Does nothing in a build with sanitizers, whose run-times need more.
  * Errors: IO.

@@ -33,10 +33,12 @@ struct vm {
 
 	struct vcpu vcpus[RIFFLE_BOOT_VCPUS_MAX];
 	unsigned vcpus_made;
+	bool started;
 
 	pthread_mutex_t state_lock;
-	pthread_cond_t state_changed;
+	_Atomic uint32_t changes; /* of what is below; a condition variable's waiter would always wake for a lock */
 	/* under state_lock: */
+	unsigned waiting; /* vm_wait_for_change() */
 	enum vm_state wanted;
 	unsigned threads; /* vCPUs that have a thread, until they are joined */
 	unsigned parked;  /* of these, how many are waiting to enter the guest, or have finished */
@@ -45,5 +47,9 @@ struct vm {
 	struct riffle_error error; /* written once, by the thread that set VM_END_ERROR */
 	_Atomic uint64_t fault_rip;
 };
+
+/* Both with state_lock held: waits for the next change, without the lock; tells all that wait of one. */
+void vm_wait_for_change(struct vm *vm);
+void vm_tell_of_change(struct vm *vm);
 
 #endif

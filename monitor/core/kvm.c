@@ -11,8 +11,10 @@
 
 #include "common/fail.h"
 
-/* Four pages near the top of the 32-bit space, in the hole of guest RAM: Documentation/virt/kvm/api.rst */
-#define IDENTITY_MAP_ADDRESS UINT64_C(0xfffbc000)
+/*
+ * Three pages near the top of the 32-bit space, in the hole of guest RAM, after that of the identity map, which is at
+ * 0xfffbc000 unless KVM is told otherwise: Documentation/virt/kvm/api.rst
+ */
 #define TSS_ADDRESS 0xfffbd000ul
 
 int kvm_open(struct riffle_error *error)
@@ -87,11 +89,6 @@ int kvm_check(int kvm_fd, unsigned vcpus, const struct cpu_config *config, struc
 	return check_wanted(kvm_fd, config, error);
 }
 
-bool kvm_has_tsc_deadline(int kvm_fd)
-{
-	return ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-}
-
 int kvm_create_vm(int kvm_fd, struct riffle_error *error)
 {
 	int fd;
@@ -102,8 +99,7 @@ int kvm_create_vm(int kvm_fd, struct riffle_error *error)
 		riffle_fail_system(error, errno, "KVM_CREATE_VM", "failed");
 		return -1;
 	}
-	uint64_t identity_map = IDENTITY_MAP_ADDRESS;
-	if (ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 || ioctl(fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0) {
+	if (ioctl(fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0) {
 		riffle_fail_system(error, errno, "KVM_SET_TSS_ADDR", "failed");
 		close(fd);
 		return -1;

@@ -25,7 +25,4 @@ int kvm_create_vm(int kvm_fd, struct riffle_error *error);
 /* Creates PICs, IOAPIC, LAPICs and the PIT in the kernel. Memory slots must exist already. */
 int kvm_create_chips(int vm_fd, struct riffle_error *error);
 
-/* Whether KVM supports the TSC-deadline timer, whose bit KVM_GET_SUPPORTED_CPUID leaves to the monitor. */
-bool kvm_has_tsc_deadline(int kvm_fd);
-
 #endif

@@ -81,8 +81,8 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 
 	if (status)
 		return status;
+	/* nothing forks once there is guest memory, and the system call filters see to it: no MADV_DONTFORK */
 	madvise(*ram, bytes, MADV_DONTDUMP);
-	madvise(*ram, bytes, MADV_DONTFORK); /* a fork would make every guest page copy-on-write */
 	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
 
 	memory->ram[0] = (struct riffle_ram){.address = 0, .bytes = low, .host = *ram};
@@ -164,7 +164,6 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
 	madvise(ram + extent->from, bytes, MADV_DONTDUMP);
-	madvise(ram + extent->from, bytes, MADV_DONTFORK);
 	return 0;
 }
 

@@ -10,16 +10,18 @@
 #include "monitor/core/internal.h"
 #include "monitor/core/thread.h"
 
-/* Parks the vCPU until the VM runs. False: it has ended. */
-static bool wait_to_run(struct vcpu *vcpu)
+/* Parks the vCPU, which comes out of the guest unless it is new, until the VM runs. False: it has ended. */
+static bool wait_to_run(struct vcpu *vcpu, bool is_new)
 {
 	struct vm *vm = vcpu->vm;
 
 	pthread_mutex_lock(&vm->state_lock);
-	vm->parked++;
-	pthread_cond_broadcast(&vm->state_changed);
+	if (!is_new) {
+		vm->parked++;
+		vm_tell_of_change(vm);
+	}
 	while (vm->wanted == VM_PAUSED || (vm->wanted == VM_RUNNING && vcpu->held))
-		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
+		vm_wait_for_change(vm);
 	bool run = vm->wanted == VM_RUNNING;
 
 	if (run) {
@@ -58,34 +60,79 @@ static void run_until_kicked(struct vcpu *vcpu)
 	}
 }
 
-static void *vcpu_thread(void *argument)
+static const char *name_of(const struct vcpu *vcpu)
 {
-	struct vcpu *vcpu = argument;
+	return vcpu->vm->config.thread_name ? vcpu->vm->config.thread_name : "vcpu";
+}
+
+static void *live(struct vcpu *vcpu)
+{
 	struct riffle_error error;
 
-	thread_begin(vcpu->vm->config.thread_name ? vcpu->vm->config.thread_name : "vcpu", vcpu->id);
 	if (!vcpu->vm->config.unconfined && confine_thread(CONFINE_VCPU, &error))
 		vm_fail(vcpu->vm, &error);
-	while (wait_to_run(vcpu))
+	for (bool is_new = true; wait_to_run(vcpu, is_new); is_new = false)
 		run_until_kicked(vcpu);
 	return NULL;
 }
 
+static void *vcpu_thread(void *argument)
+{
+	struct vcpu *vcpu = argument;
+
+	thread_begin(name_of(vcpu), vcpu->id);
+	return live(vcpu);
+}
+
+static void *first_thread(void *argument)
+{
+	struct vcpu *vcpu = argument;
+
+	vcpu->first(vcpu->first_argument);
+	thread_wipe_stack();
+	thread_begin_early(name_of(vcpu), vcpu->id);
+	return live(vcpu);
+}
+
+/* The threads of the first vCPUs are there; one more is. */
+static void add_thread(struct vm *vm)
+{
+	struct vcpu *vcpu = &vm->vcpus[vm->threads];
+
+	pthread_getcpuclockid(vcpu->thread, &vcpu->clock);
+	pthread_mutex_lock(&vm->state_lock);
+	vm->threads++;
+	vm->parked++; /* on its way to wait_to_run(): as good as there, for nobody has kicked it */
+	pthread_mutex_unlock(&vm->state_lock);
+}
+
 int vm_start(struct vm *vm, struct riffle_error *error)
 {
-	if (!vm->vcpus_made || vm->vcpus_made != vm->config.vcpus || vm->threads)
+	if (!vm->vcpus_made || vm->vcpus_made != vm->config.vcpus || vm->started)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "vm_start",
-				   vm->threads ? "called twice" : "called before vm_prepare_vcpus");
-	for (unsigned i = 0; i < vm->config.vcpus; i++) {
-		struct vcpu *vcpu = &vm->vcpus[i];
+				   vm->started ? "called twice" : "called before vm_prepare_vcpus");
+	vm->started = true;
+	while (vm->threads < vm->config.vcpus) {
+		struct vcpu *vcpu = &vm->vcpus[vm->threads];
 		int status = thread_start(&vcpu->thread, vcpu_thread, vcpu, error);
 
 		if (status)
 			return status;
-		pthread_getcpuclockid(vcpu->thread, &vcpu->clock);
-		pthread_mutex_lock(&vm->state_lock);
-		vm->threads = i + 1;
-		pthread_mutex_unlock(&vm->state_lock);
+		add_thread(vm);
 	}
 	return 0;
+}
+
+int vm_start_first(struct vm *vm, bool signals_taken, void (*first)(void *argument), void *argument,
+		   struct riffle_error *error)
+{
+	struct vcpu *vcpu = &vm->vcpus[0];
+	int status;
+
+	vcpu->first = first;
+	vcpu->first_argument = argument;
+	status = thread_start_early(&vcpu->thread, signals_taken, first_thread, vcpu, error);
+	if (!status)
+		add_thread(vm);
+	return status;
 }

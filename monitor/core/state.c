@@ -1,20 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM's run state: paused, running, ended, and why. */
+#include <limits.h>
+#include <linux/futex.h>
 #include <linux/kvm.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "monitor/core/internal.h"
 #include "monitor/core/thread.h"
 
+void vm_wait_for_change(struct vm *vm)
+{
+	uint32_t seen = atomic_load(&vm->changes);
+
+	vm->waiting++;
+	pthread_mutex_unlock(&vm->state_lock);
+	syscall(SYS_futex, &vm->changes, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+	pthread_mutex_lock(&vm->state_lock);
+	vm->waiting--;
+}
+
+/* state_lock is held. Whether somebody has to be woken. */
+static bool change(struct vm *vm)
+{
+	atomic_fetch_add(&vm->changes, 1);
+	return vm->waiting;
+}
+
+static void wake_all(struct vm *vm)
+{
+	syscall(SYS_futex, &vm->changes, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void vm_tell_of_change(struct vm *vm)
+{
+	if (change(vm))
+		wake_all(vm);
+}
+
 /*
  * `wanted` tells a vCPU to leave the guest; the kick makes it look: one about to enter the guest sees immediate_exit,
  * one inside gets the signal. KVM_RUN first completes the port or MMIO access it last returned for, so a parked vCPU
- * has no access half-done. state_lock is held.
+ * has no access half-done. Where all are parked there is nobody to kick, and the signal may have no handler yet.
+ * state_lock is held.
  */
 static void kick(struct vm *vm)
 {
+	if (vm->parked == vm->threads)
+		return;
 	for (unsigned i = 0; i < vm->threads; i++) {
 		__atomic_store_n(&vm->vcpus[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(vm->vcpus[i].thread, KICK_SIGNAL);
@@ -42,7 +78,7 @@ void vm_pause(struct vm *vm)
 	pthread_mutex_lock(&vm->state_lock);
 	begin_pause(vm);
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
-		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
+		vm_wait_for_change(vm);
 	pthread_mutex_unlock(&vm->state_lock);
 }
 
@@ -65,15 +101,15 @@ void vm_resume(struct vm *vm)
 	pthread_mutex_lock(&vm->state_lock);
 	/* vCPUs kicked by a pause but not parked yet would take this resume for a spurious kick */
 	while (vm->wanted == VM_PAUSED && vm->parked < vm->threads)
-		pthread_cond_wait(&vm->state_changed, &vm->state_lock);
-	bool paused = vm->wanted == VM_PAUSED;
+		vm_wait_for_change(vm);
+	bool wake = vm->wanted == VM_PAUSED && change(vm);
 
-	if (paused)
+	if (vm->wanted == VM_PAUSED)
 		vm->wanted = VM_RUNNING;
 	pthread_mutex_unlock(&vm->state_lock);
 	/* after unlocking, or each thread would wake up only to wait for the lock */
-	if (paused)
-		pthread_cond_broadcast(&vm->state_changed);
+	if (wake)
+		wake_all(vm);
 }
 
 static void come_to_an_end(struct vm *vm)
@@ -81,7 +117,7 @@ static void come_to_an_end(struct vm *vm)
 	pthread_mutex_lock(&vm->state_lock);
 	vm->wanted = VM_ENDED;
 	kick(vm);
-	pthread_cond_broadcast(&vm->state_changed);
+	vm_tell_of_change(vm);
 	pthread_mutex_unlock(&vm->state_lock);
 	if (vm->handlers.ended)
 		vm->handlers.ended(vm->handlers.opaque);

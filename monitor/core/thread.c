@@ -2,9 +2,8 @@
 /* Threads with small stacks, the signals of a running microVM, and the one that interrupts a thread's system call. */
 #include "monitor/core/thread.h"
 
-#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -13,6 +12,7 @@
 #include "common/fail.h"
 
 #define THREAD_STACK (96u << 10)
+#define EARLY_STACK (128u << 10)
 
 /*
  * Blocked and never read: the system call that raises one also fails (reader gone, file size limit), and restoring the
@@ -20,37 +20,29 @@
  */
 static const int seen_by_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
 
+/* Set by signals_take(): threads are started with the mask of deaf_mask(). */
+static atomic_bool deaf;
+
+static void deaf_mask(sigset_t *mask)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+
+	sigfillset(mask);
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		sigdelset(mask, faults[i]);
+	sigdelset(mask, KICK_SIGNAL);
+}
+
 static void nothing(int number)
 {
 	(void)number;
 }
 
-/*
- * Finds the ignored signals. /proc lists them in one file; without it, each signal takes a system call, sixty in all.
- */
-static void find_ignored(sigset_t *ignored)
+bool signals_ignored(int number)
 {
-	char text[4096], *line;
 	struct sigaction now;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t bytes = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
 
-	if (fd >= 0)
-		close(fd);
-	text[bytes > 0 ? bytes : 0] = 0;
-	line = strstr(text, "\nSigIgn:");
-	sigemptyset(ignored);
-	if (line) {
-		unsigned long long bits = strtoull(line + sizeof "\nSigIgn:" - 1, NULL, 16);
-
-		for (int number = 1; number <= SIGRTMAX; number++)
-			if (bits >> (number - 1) & 1)
-				sigaddset(ignored, number);
-		return;
-	}
-	for (int number = 1; number <= SIGRTMAX; number++)
-		if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
-			sigaddset(ignored, number);
+	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 void signals_take(struct signal_state *state, sigset_t *taken)
@@ -59,16 +51,11 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
 					 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing};
-	sigset_t blocked, ignored;
+	sigset_t blocked;
 
 	sigfillset(&blocked);
 	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
 		sigdelset(&blocked, left_alone[i]);
-	/* signals the caller ignored stay ignored (nohup, a shell's background jobs); blocked, they would be read */
-	find_ignored(&ignored);
-	for (int number = 1; number <= SIGRTMAX; number++)
-		if (number != KICK_SIGNAL && sigismember(&ignored, number) == 1)
-			sigdelset(&blocked, number);
 	*taken = blocked;
 	for (size_t i = 0; i < sizeof seen_by_calls / sizeof *seen_by_calls; i++)
 		sigdelset(taken, seen_by_calls[i]);
@@ -76,6 +63,7 @@ void signals_take(struct signal_state *state, sigset_t *taken)
 	sigemptyset(&kick.sa_mask);
 	sigaction(KICK_SIGNAL, &kick, &state->kick);
 	pthread_sigmask(SIG_BLOCK, &blocked, &state->mask);
+	deaf = true;
 }
 
 void signals_take_kick(struct signal_state *state)
@@ -92,6 +80,7 @@ void signals_take_kick(struct signal_state *state)
 
 void signals_restore(const struct signal_state *state)
 {
+	deaf = false;
 	/* discard kicks and SIGPIPE, SIGXFSZ left pending by this run */
 	sigset_t ours;
 	sigemptyset(&ours);
@@ -105,16 +94,40 @@ void signals_restore(const struct signal_state *state)
 	pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
 }
 
-int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
+/* One that is not deaf inherits the mask of this thread. */
+static int start(pthread_t *thread, size_t stack, bool is_deaf, void *(*body)(void *), void *argument,
+		 struct riffle_error *error)
 {
 	pthread_attr_t attributes;
+	sigset_t mask;
+
 	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, THREAD_STACK);
+	pthread_attr_setstacksize(&attributes, stack);
+	deaf_mask(&mask);
+	if (is_deaf)
+		pthread_attr_setsigmask_np(&attributes, &mask);
 	int result = pthread_create(thread, &attributes, body, argument);
 	pthread_attr_destroy(&attributes);
 	if (result)
 		return riffle_fail_system(error, result, "thread", "cannot be started");
 	return 0;
+}
+
+int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
+{
+	return start(thread, THREAD_STACK, deaf, body, argument, error);
+}
+
+int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument, struct riffle_error *error)
+{
+	return start(thread, EARLY_STACK, taken, body, argument, error);
+}
+
+__attribute__((noinline)) void thread_wipe_stack(void)
+{
+	char below[16 << 10];
+
+	explicit_bzero(below, sizeof below);
 }
 
 static _Thread_local char own_name[16];
@@ -130,13 +143,21 @@ void thread_set_name(const char *name)
 	prctl(PR_SET_NAME, own_name, 0, 0, 0);
 }
 
-void thread_begin(const char *name, unsigned number)
+void thread_begin_early(const char *name, unsigned number)
 {
 	char text[sizeof own_name];
-	sigset_t kick;
 
 	snprintf(text, sizeof text, "%s %u", name, number);
 	thread_set_name(text);
+}
+
+void thread_begin(const char *name, unsigned number)
+{
+	sigset_t kick;
+
+	thread_begin_early(name, number);
+	if (deaf)
+		return;
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);

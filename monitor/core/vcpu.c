@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/bytes.h"
 #include "common/fail.h"
 
 #define MSR_IA32_MISC_ENABLE 0x1a0u
@@ -18,10 +17,8 @@
 
 #define RFLAGS_INTERRUPTS 0x200u
 
-#define LAPIC_LVT0 0x350u
-#define LAPIC_LVT1 0x360u
-#define LVT_MODE_NMI 4u
-#define LVT_MODE_EXTINT 7u
+/* IA32_APIC_BASE of the first processor after its reset: where it is, enabled, and whose */
+#define APIC_BASE_FIRST (UINT64_C(0xfee00000) | 1u << 11 | 1u << 8)
 
 #define SEGMENT_CODE 11u /* execute, read, accessed */
 #define SEGMENT_DATA 3u  /* read, write, accessed */
@@ -50,25 +47,6 @@ static int set_msrs(int fd, struct riffle_error *error)
 	return 0;
 }
 
-static void set_lvt(struct kvm_lapic_state *lapic, unsigned reg, unsigned mode)
-{
-	uint32_t value = riffle_get32(lapic->regs + reg);
-	riffle_put32(lapic->regs + reg, (value & ~0x700u) | mode << 8);
-}
-
-/* PIC interrupts arrive through LINT0 of vCPU 0, NMIs through LINT1 (MultiProcessor Spec 3.6.2.2, virtual wire). */
-static int wire_lapic(int fd, struct riffle_error *error)
-{
-	struct kvm_lapic_state lapic;
-	if (ioctl(fd, KVM_GET_LAPIC, &lapic) < 0)
-		return riffle_fail_system(error, errno, "KVM_GET_LAPIC", "failed");
-	set_lvt(&lapic, LAPIC_LVT0, LVT_MODE_EXTINT);
-	set_lvt(&lapic, LAPIC_LVT1, LVT_MODE_NMI);
-	if (ioctl(fd, KVM_SET_LAPIC, &lapic) < 0)
-		return riffle_fail_system(error, errno, "KVM_SET_LAPIC", "failed");
-	return 0;
-}
-
 int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, bool bare,
 		struct riffle_error *error)
 {
@@ -92,10 +70,7 @@ int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpu
 		return 0;
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		return riffle_fail_system(error, errno, "KVM_SET_CPUID2", "failed");
-	int status = set_msrs(vcpu->fd, error);
-	if (!status && vcpu->id == 0)
-		status = wire_lapic(vcpu->fd, error);
-	return status;
+	return set_msrs(vcpu->fd, error);
 }
 
 static int modify_msr(int fd, const struct cpu_msr_modifier *modifier, struct riffle_error *error)
@@ -156,9 +131,8 @@ static struct kvm_segment flat_segment(uint16_t selector, bool code)
 
 static int set_special_registers(int fd, const struct riffle_boot_registers *registers, struct riffle_error *error)
 {
-	struct kvm_sregs sregs;
-	if (ioctl(fd, KVM_GET_SREGS, &sregs) < 0)
-		return riffle_fail_system(error, errno, "KVM_GET_SREGS", "failed");
+	struct kvm_sregs sregs = {.apic_base = APIC_BASE_FIRST};
+
 	sregs.cs = flat_segment(registers->cs, true);
 	sregs.ds = sregs.es = sregs.ss = flat_segment(registers->ds, false);
 	sregs.fs = sregs.gs = sregs.ds;
@@ -166,7 +140,6 @@ static int set_special_registers(int fd, const struct riffle_boot_registers *reg
 	sregs.tr = (struct kvm_segment){.limit = 0x67, .type = SEGMENT_TSS_BUSY, .present = 1};
 	sregs.ldt = (struct kvm_segment){.unusable = 1};
 	sregs.gdt = (struct kvm_dtable){.base = registers->gdt_address, .limit = (uint16_t)(registers->gdt_bytes - 1)};
-	sregs.idt = (struct kvm_dtable){0};
 	sregs.cr0 = registers->cr0;
 	sregs.cr3 = registers->cr3;
 	sregs.cr4 = registers->cr4;
@@ -181,9 +154,7 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *regist
 	int status = set_special_registers(vcpu->fd, registers, error);
 	if (status)
 		return status;
-	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
-	if (ioctl(vcpu->fd, KVM_SET_FPU, &fpu) < 0)
-		return riffle_fail_system(error, errno, "KVM_SET_FPU", "failed");
+	/* the FPU is as after FNINIT from the start */
 	struct kvm_regs regs = {
 	    .rip = registers->rip, .rsi = registers->rsi, .rsp = registers->rsp, .rflags = registers->rflags | 2};
 	if (ioctl(vcpu->fd, KVM_SET_REGS, &regs) < 0)

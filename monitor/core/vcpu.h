@@ -23,12 +23,15 @@ struct vcpu {
 	clockid_t clock; /* processor time of its thread */
 	bool held;       /* stays parked while the others run; under the VM's state_lock */
 	struct vm *vm;
+	void (*first)(void *argument); /* vm_start_first() */
+	void *first_argument;
 	struct vcpu_counters counters;
 };
 
 /*
- * Creates vCPU `vcpu->id` in its reset state; with `bare` it still needs its CPUID, MSRs and APIC. On failure
- * vcpu_destroy() frees what was created.
+ * Creates vCPU `vcpu->id` in its reset state; with `bare` it still needs its CPUID, MSRs and APIC. KVM wires the PIC's
+ * interrupts to vCPU 0's LINT0 in that state (KVM_X86_QUIRK_LINT0_REENABLED, on unless it is disabled), and NMIs come
+ * from nowhere until the guest has unmasked LINT1. On failure vcpu_destroy() frees what was created.
  */
 int vcpu_create(struct vcpu *vcpu, int vm_fd, size_t run_bytes, struct guest_cpuid *cpuid, bool bare,
 		struct riffle_error *error);
@@ -37,7 +40,7 @@ void vcpu_destroy(struct vcpu *vcpu);
 /* The MSR modifiers of the template and of *config itself. Errors: IO, UNSUPPORTED (an MSR that KVM does not have). */
 int vcpu_modify_msrs(const struct vcpu *vcpu, const struct cpu_config *config, struct riffle_error *error);
 
-/* Sets the registers of the 64-bit entry; for vCPU 0. */
+/* Sets the registers of the 64-bit entry; for vCPU 0, right after it was created. */
 int vcpu_set_entry(struct vcpu *vcpu, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
 /* Whether it is halted with interrupts off, or waits to be started; it must not be in KVM_RUN. */

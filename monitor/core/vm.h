@@ -10,6 +10,7 @@
 
 #include "monitor/core/cpu_config.h"
 #include "monitor/core/memory.h"
+#include "monitor/core/thread.h"
 #include "monitor/counters.h"
 
 struct vm;
@@ -88,10 +89,19 @@ int vm_prepare_vcpus(struct vm *vm, struct riffle_error *error);
 int vm_set_entry(struct vm *vm, const struct riffle_boot_registers *registers, struct riffle_error *error);
 
 /*
- * Starts a thread for each vCPU. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is used to kick them
- * out of the guest, and must be blocked in the caller and in every other thread (signals_take()). Errors: IO.
+ * Starts a thread for each vCPU that has none. They wait: the VM is paused until the first vm_resume(). SIGRTMIN is
+ * used to kick them out of the guest, and must be blocked in the caller and in every other thread (signals_take()).
+ * Errors: IO.
  */
 int vm_start(struct vm *vm, struct riffle_error *error);
+
+/*
+ * Starts the first vCPU's thread with first(argument), so that what that does takes no thread of its own; of its stack
+ * nothing is left. The vCPU, and the handler of the kick, need not be there before vm_start(), when the signals have
+ * been taken: by signals_take(), or by signals_take_kick(). Errors: IO.
+ */
+int vm_start_first(struct vm *vm, bool signals_taken, void (*first)(void *argument), void *argument,
+		   struct riffle_error *error);
 
 /*
  * Any number of times, by any thread except a vCPU's, without holding a lock that a device takes. vm_pause() returns

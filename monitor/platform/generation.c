@@ -28,18 +28,16 @@ enum {
 	AT_GENERATION = 104,
 };
 
-static int new_id(const struct guest_memory *memory, struct riffle_error *error)
+static int set_id(const struct guest_memory *memory, const uint8_t id[RIFFLE_BOOT_VMGENID_BYTES],
+		  struct riffle_error *error)
 {
-	uint8_t id[RIFFLE_BOOT_VMGENID_BYTES];
-
-	if (getrandom(id, sizeof id, 0) != sizeof id)
-		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
-	if (!guest_memory_write(memory, GENERATION_VMGENID, id, sizeof id))
+	if (!guest_memory_write(memory, GENERATION_VMGENID, id, RIFFLE_BOOT_VMGENID_BYTES))
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "is too small for a generation id");
 	return 0;
 }
 
-int generation_begin(const struct guest_memory *memory, struct riffle_error *error)
+int generation_begin(const struct guest_memory *memory, const uint8_t id[RIFFLE_BOOT_VMGENID_BYTES],
+		     struct riffle_error *error)
 {
 	uint8_t *clock = guest_memory_at(memory, GENERATION_VMCLOCK, RIFFLE_BOOT_VMCLOCK_BYTES);
 
@@ -50,7 +48,7 @@ int generation_begin(const struct guest_memory *memory, struct riffle_error *err
 	riffle_put16(clock + AT_VERSION, VMCLOCK_VERSION);
 	clock[AT_COUNTER_ID] = VMCLOCK_COUNTER_INVALID;
 	riffle_put64(clock + AT_FLAGS, VMCLOCK_FLAG_GENERATION | VMCLOCK_FLAG_NOTIFICATION);
-	return new_id(memory, error);
+	return set_id(memory, id, error);
 }
 
 static void add_one(uint8_t *counter)
@@ -61,12 +59,15 @@ static void add_one(uint8_t *counter)
 int generation_renew(const struct guest_memory *memory, struct riffle_error *error)
 {
 	uint8_t *clock = guest_memory_at(memory, GENERATION_VMCLOCK, RIFFLE_BOOT_VMCLOCK_BYTES);
+	uint8_t id[RIFFLE_BOOT_VMGENID_BYTES];
 
 	if (!clock)
 		return riffle_fail(error, RIFFLE_ERR_ARGUMENT, "memory", "is too small for VMClock");
+	if (getrandom(id, sizeof id, 0) != sizeof id)
+		return riffle_fail_full(error, RIFFLE_ERR_RANDOM, errno, "getrandom", "failed", 0, 0, 0, 0);
 	/* the guest is paused, perhaps while reading the page; a changed sequence makes it read again */
 	riffle_put32(clock + AT_SEQUENCE, (riffle_get32(clock + AT_SEQUENCE) | 1) + 1);
 	add_one(clock + AT_DISRUPTION);
 	add_one(clock + AT_GENERATION);
-	return new_id(memory, error);
+	return set_id(memory, id, error);
 }

@@ -3,7 +3,7 @@
 #ifndef RIFFLE_MONITOR_GENERATION_H
 #define RIFFLE_MONITOR_GENERATION_H
 
-#include <riffle/error.h>
+#include <riffle/boot.h>
 
 #include "monitor/core/memory.h"
 
@@ -16,10 +16,11 @@
 #define GENERATION_GSI 3u /* COM2's, which does not exist; all device interrupts are in use */
 
 /*
- * For a new machine: a random id, and a clock page that counts restores but has no time. Call before the guest runs.
- * Errors: RANDOM; ARGUMENT (the guest has less than 1 MiB of RAM).
+ * For a new machine: the id, which must be random, and a clock page that counts restores but has no time. Call before
+ * the guest runs. Errors: ARGUMENT (the guest has less than 1 MiB of RAM).
  */
-int generation_begin(const struct guest_memory *memory, struct riffle_error *error);
+int generation_begin(const struct guest_memory *memory, const uint8_t id[RIFFLE_BOOT_VMGENID_BYTES],
+		     struct riffle_error *error);
 
 /*
  * For a machine that continues from a copy of its memory: a new id, and the clock's disruption marker and generation

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -14,19 +16,26 @@
 #include "monitor/confine/confine.h"
 #include "monitor/core/thread.h"
 
-#define STREAM_BYTES (16u << 10)
 #define KEPT_BYTES (1u << 20)
 #define GATHER_NS 1000000 /* how long the first byte of a batch waits for more */
 
 int output_init(struct output *output, enum output_reader reader, int fd, struct riffle_error *error)
 {
-	*output = (struct output){
-	    .reader = reader, .fd = fd, .retired_fd = -1, .broken_fd = -1, .gone = reader == OUTPUT_NOBODY};
+	memset(output, 0, offsetof(struct output, stream));
+	output->reader = reader;
+	output->fd = fd;
+	output->retired_fd = output->broken_fd = -1;
+	output->gone = reader == OUTPUT_NOBODY;
 	pthread_mutex_init(&output->lock, NULL);
 	pthread_cond_init(&output->changed, NULL);
 	if (output->gone)
 		return 0;
-	output->size = reader == OUTPUT_STREAM ? STREAM_BYTES : KEPT_BYTES;
+	if (reader == OUTPUT_STREAM) {
+		output->size = sizeof output->stream;
+		output->ring = output->stream;
+		return 0;
+	}
+	output->size = KEPT_BYTES;
 	/* untouched pages of a large ring cost nothing */
 	void *ring = mmap(NULL, output->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -42,7 +51,7 @@ void output_destroy(struct output *output)
 		close(output->fd);
 	if (output->broken_fd >= 0)
 		close(output->broken_fd);
-	if (output->ring)
+	if (output->ring && output->ring != output->stream)
 		munmap(output->ring, output->size);
 	output->ring = NULL;
 	pthread_cond_destroy(&output->changed);
@@ -78,7 +87,7 @@ bool output_put(struct output *output, uint8_t byte)
 	}
 	if (!output->gone && output->count < output->size) {
 		output->ring[(output->head + output->count++) % output->size] = byte;
-		if (output->count == 1 || output->count == STREAM_BYTES / 2)
+		if (output->count == 1 || output->count == OUTPUT_STREAM_BYTES / 2)
 			pthread_cond_signal(&output->changed);
 	} else {
 		lost = !output->gone;
@@ -99,7 +108,7 @@ void output_write(struct output *output, const uint8_t *bytes, uint32_t count)
 	for (uint32_t i = 0; i < count; i++)
 		output->ring[(output->head + output->count + i) % output->size] = bytes[i];
 	output->count += count;
-	if (count && (output->count == count || output->count >= STREAM_BYTES / 2))
+	if (count && (output->count == count || output->count >= OUTPUT_STREAM_BYTES / 2))
 		pthread_cond_signal(&output->changed);
 	pthread_mutex_unlock(&output->lock);
 }
@@ -107,7 +116,7 @@ void output_write(struct output *output, const uint8_t *bytes, uint32_t count)
 uint32_t output_room(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
-	uint32_t room = output->gone ? STREAM_BYTES : output->size - output->count;
+	uint32_t room = output->gone ? OUTPUT_STREAM_BYTES : output->size - output->count;
 
 	if (!room)
 		output->full_seen = true;
@@ -213,7 +222,7 @@ static void gather(struct output *output)
 		until.tv_nsec -= 1000000000;
 		until.tv_sec++;
 	}
-	while (!output->finish && !output->abandon && output->count < STREAM_BYTES / 2)
+	while (!output->finish && !output->abandon && output->count < OUTPUT_STREAM_BYTES / 2)
 		if (pthread_cond_clockwait(&output->changed, &output->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT)
 			break;
 }

@@ -9,6 +9,7 @@
 
 #include <riffle/error.h>
 
+#define OUTPUT_STREAM_BYTES (16u << 10)
 #define OUTPUT_BURST 16u /* what a UART driver sends without polling in between */
 
 /* Who reads the output, which decides what a full ring means. */
@@ -46,6 +47,7 @@ struct output {
 	uint32_t head, count, size; /* first byte to write, bytes to write; size is a power of two */
 	uint64_t written;           /* bytes that left the ring, to detect progress */
 	uint8_t *ring;
+	uint8_t stream[OUTPUT_STREAM_BYTES]; /* the ring of OUTPUT_STREAM; its pages are touched when they are used */
 };
 
 /* The caller owns `fd`; -1 for OUTPUT_NOBODY and OUTPUT_READERS. Errors: MEMORY. */

@@ -229,7 +229,6 @@ static int map(struct pmem *pmem, struct riffle_error *error)
 	    MAP_FAILED)
 		return riffle_fail_system(error, errno, "pmem", "cannot be mapped");
 	madvise(pmem->start, pmem->bytes, MADV_DONTDUMP);
-	madvise(pmem->start, pmem->bytes, MADV_DONTFORK);
 	return 0;
 }
 

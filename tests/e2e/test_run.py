@@ -385,6 +385,23 @@ def test_signal(programs, guest, code, cpus, number):
         assert p.wait(10) == 128 + number
 
 
+def ignore_some():
+    hear_signals()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGRTMAX):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_ignored_signals(programs, guest):
+    """What nohup or a shell's background job ignores stays ignored; the others end the guest."""
+    with running(programs, guest(SPIN), stdin=subprocess.DEVNULL, preexec_fn=ignore_some) as p:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGRTMAX):
+            p.send_signal(number)
+        time.sleep(0.2)
+        assert p.poll() is None
+        p.send_signal(signal.SIGQUIT)
+        assert p.wait(10) == 128 + signal.SIGQUIT
+
+
 def test_code_of_the_start_is_unmapped(programs, guest):
     """
     Memory needed only for the start is not resident while the guest runs. What is used brings its neighbours along, and more of

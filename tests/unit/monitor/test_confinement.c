@@ -190,6 +190,50 @@ static void need_confinement(void)
 	skip();
 }
 
+static void *confined_thread(void *opaque)
+{
+	struct riffle_error error;
+
+	(void)opaque;
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 || confine_thread(CONFINE_WRITER, &error))
+		_exit(91);
+	lock_and_look(); /* a signal to itself among others */
+	return NULL;
+}
+
+/* What is done once is done for all threads, and a child of the process is a process of its own. */
+static void begun_once(void **state)
+{
+	(void)state;
+	need_confinement();
+	for (unsigned forks = 0; forks < 2; forks++) {
+		pid_t child = fork();
+		int status;
+
+		if (child == 0) {
+			pthread_t thread;
+
+			setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+			signal(SIGSYS, SIG_DFL);
+			if (confine_begin(NULL) || confine_begin(NULL))
+				_exit(90);
+			if (forks) {
+				child = fork();
+				if (child) {
+					waitpid(child, &status, 0);
+					_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 92);
+				}
+			}
+			if (pthread_create(&thread, NULL, confined_thread, NULL) || pthread_join(thread, NULL))
+				_exit(93);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+}
+
 static void forbidden_calls_kill(void **state)
 {
 	void (*const forbidden[])(void) = {open_file,       make_socket,
@@ -306,8 +350,11 @@ static void probe_and_refusal_agree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(forbidden_calls_kill),    cmocka_unit_test(ordinary_life_goes_on),
-	    cmocka_unit_test(kinds_are_told_apart),    cmocka_unit_test(wrong_configurations_are_refused),
+	    cmocka_unit_test(begun_once),
+	    cmocka_unit_test(forbidden_calls_kill),
+	    cmocka_unit_test(ordinary_life_goes_on),
+	    cmocka_unit_test(kinds_are_told_apart),
+	    cmocka_unit_test(wrong_configurations_are_refused),
 	    cmocka_unit_test(probe_and_refusal_agree),
 	};
 	return cmocka_run_group_tests_name("monitor confinement", tests, NULL, NULL);

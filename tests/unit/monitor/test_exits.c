@@ -120,7 +120,6 @@ static int set_up(void **state)
 	memset(&kvm, 0, sizeof kvm);
 	regs_fail = false;
 	pthread_mutex_init(&vm.state_lock, NULL);
-	pthread_cond_init(&vm.state_changed, NULL);
 	vm.wanted = VM_RUNNING;
 	vm.end = VM_NOT_ENDED;
 	vm.handlers = (struct vm_handlers){.port = on_port, .mmio = on_mmio, .ended = on_end, .opaque = &seen};

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -26,7 +27,7 @@ static bool among(int number, const int *list, size_t count)
 }
 #define AMONG(number, list) among(number, list, sizeof(list) / sizeof *(list))
 
-static void check(int ignored_first, int ignored_second)
+static void check(void)
 {
 	struct signal_state state;
 	sigset_t taken, blocked;
@@ -35,12 +36,11 @@ static void check(int ignored_first, int ignored_second)
 	pthread_sigmask(SIG_SETMASK, NULL, &blocked);
 	for (int number = 1; number <= SIGRTMAX; number++) {
 		bool reserved = number >= __SIGRTMIN && number < SIGRTMIN; /* the C library's own */
-		bool ignored = number == ignored_first || number == ignored_second;
-		bool free = !AMONG(number, left_alone) && !ignored;
+		bool free = !AMONG(number, left_alone);
 
 		if (reserved)
 			continue;
-		if (sigismember(&blocked, number) != (free || number == KICK_SIGNAL))
+		if (sigismember(&blocked, number) != free)
 			fail_msg("signal %d is%s blocked", number, free ? " not" : "");
 		if (sigismember(&taken, number) != (free && !AMONG(number, of_calls) && number != KICK_SIGNAL))
 			fail_msg("signal %d is wrongly taken or not", number);
@@ -54,14 +54,16 @@ static void check(int ignored_first, int ignored_second)
 static void test_signals(void **state)
 {
 	(void)state;
-	check(0, 0);
+	check();
 	/* the first and the last of all, ignored by who started us; and the kick, which is needed */
 	for (int i = 0; i < 3; i++) {
 		const int number[] = {SIGHUP, SIGRTMAX, KICK_SIGNAL};
 		void (*before)(int) = signal(number[i], SIG_IGN);
 
-		check(number[i] == KICK_SIGNAL ? 0 : number[i], 0);
+		check();
+		assert_true(signals_ignored(number[i]));
 		assert_ptr_equal(signal(number[i], before), SIG_IGN);
+		assert_false(signals_ignored(number[i]));
 	}
 }
 
@@ -139,13 +141,61 @@ static void test_threads(void **state)
 	assert_int_equal(sigismember(&of_thread, SIGTERM), 1);
 }
 
+static void *early_body(void *argument)
+{
+	thread_begin_early("vcpu", 4);
+	prctl(PR_GET_NAME, name);
+	pthread_sigmask(SIG_SETMASK, NULL, &of_thread);
+	return argument;
+}
+
+/* Before the signals are taken: none but faults and the kick, or all that this thread takes. */
+static void test_early_threads(void **state)
+{
+	(void)state;
+	for (unsigned taken = 0; taken < 2; taken++) {
+		pthread_t thread;
+
+		assert_int_equal(thread_start_early(&thread, taken, early_body, NULL, NULL), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_string_equal(name, "vcpu 4");
+		for (int number = 1; number <= SIGRTMAX; number++)
+			if (number < __SIGRTMIN || number >= SIGRTMIN)
+				assert_int_equal(sigismember(&of_thread, number),
+						 taken && number != KICK_SIGNAL &&
+						     (!AMONG(number, left_alone) || number == SIGCHLD ||
+						      number == SIGURG || number == SIGWINCH));
+	}
+}
+
+static __attribute__((noinline)) void leave_secret(volatile uintptr_t *where)
+{
+	unsigned char secret[64];
+
+	memset(secret, 0x5a, sizeof secret);
+	*where = (uintptr_t)secret;
+	__asm__ volatile("" : : "r"(secret) : "memory");
+}
+
+static void test_stack_is_wiped(void **state)
+{
+	volatile uintptr_t where;
+	unsigned left = 0;
+
+	(void)state;
+	leave_secret(&where);
+	thread_wipe_stack();
+	for (unsigned i = 0; i < 64; i++)
+		left += ((const volatile unsigned char *)where)[i] == 0x5a;
+	assert_int_equal(left, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_signals),
-	    cmocka_unit_test(test_what_is_pending),
-	    cmocka_unit_test(test_kick_alone),
-	    cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_signals),       cmocka_unit_test(test_what_is_pending),
+	    cmocka_unit_test(test_kick_alone),    cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_early_threads), cmocka_unit_test(test_stack_is_wiped),
 	};
 
 	/* whatever started this may ignore some, like nohup */

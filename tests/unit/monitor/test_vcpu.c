@@ -65,7 +65,7 @@ static void test_msrs(void **state)
 	}
 }
 
-/* Interrupts of the PIC reach the first vCPU alone; so do NMIs. */
+/* Interrupts of the PIC reach the first vCPU alone, and NMIs none, as KVM makes them. */
 static void test_local_interrupts(void **state)
 {
 	struct kvm_lapic_state first, second;
@@ -74,10 +74,10 @@ static void test_local_interrupts(void **state)
 	need_kvm();
 	assert_int_equal(ioctl(vm->vcpus[0].fd, KVM_GET_LAPIC, &first), 0);
 	assert_int_equal(ioctl(vm->vcpus[1].fd, KVM_GET_LAPIC, &second), 0);
-	assert_int_equal(riffle_get32(first.regs + 0x350) >> 8 & 7, 7); /* ExtINT */
-	assert_int_equal(riffle_get32(first.regs + 0x360) >> 8 & 7, 4); /* NMI */
-	assert_int_not_equal(riffle_get32(second.regs + 0x350) >> 8 & 7, 7);
-	assert_int_not_equal(riffle_get32(second.regs + 0x360) >> 8 & 7, 4);
+	assert_int_equal(riffle_get32(first.regs + 0x350), 0x700); /* ExtINT, not masked */
+	assert_int_equal(riffle_get32(first.regs + 0x360) >> 16 & 1, 1);
+	assert_int_equal(riffle_get32(second.regs + 0x350) >> 16 & 1, 1);
+	assert_int_equal(riffle_get32(second.regs + 0x360) >> 16 & 1, 1);
 }
 
 static void check_segment(const struct kvm_segment *s, uint16_t selector, bool code)
@@ -108,7 +108,7 @@ static void test_entry(void **state)
 							.gdt_bytes = 32,
 							.cs = 0x10,
 							.ds = 0x18};
-	struct kvm_sregs sregs;
+	struct kvm_sregs before, sregs;
 	struct kvm_regs regs;
 	struct kvm_fpu fpu;
 	int fd;
@@ -120,6 +120,7 @@ static void test_entry(void **state)
 	regs.rip = regs.rsp = 0;
 	regs.rflags = 2;
 	assert_int_equal(ioctl(fd, KVM_SET_REGS, &regs), 0);
+	assert_int_equal(ioctl(fd, KVM_GET_SREGS, &before), 0);
 	assert_int_equal(vcpu_set_entry(&vm->vcpus[0], &registers, NULL), 0);
 	assert_int_equal(ioctl(fd, KVM_GET_REGS, &regs), 0);
 	assert_int_equal(regs.rip, 0x1000200);
@@ -146,6 +147,11 @@ static void test_entry(void **state)
 	assert_int_equal(sregs.cr3, 0x9000);
 	assert_int_equal(sregs.cr4, 0x20);
 	assert_int_equal(sregs.efer, 0x500);
+	/* as KVM had them */
+	assert_int_equal(sregs.apic_base, before.apic_base);
+	assert_int_equal(sregs.cr8, before.cr8);
+	assert_int_equal(sregs.cr2, before.cr2);
+	assert_memory_equal(sregs.interrupt_bitmap, before.interrupt_bitmap, sizeof before.interrupt_bitmap);
 	/* the FPU's state after FNINIT: all exceptions masked; not every KVM tells MXCSR here */
 	assert_int_equal(ioctl(fd, KVM_GET_FPU, &fpu), 0);
 	assert_int_equal(fpu.fcw, 0x37f);
