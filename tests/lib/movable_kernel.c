@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Builds the smallest kernel that can be shuffled from its file alone: functions that call each other, tables,
- * kallsyms. And one whose sections can slide apart as well: on pages of their own, with fields that lead from one to
- * another.
+ * kallsyms. One whose sections can slide apart as well: on pages of their own, with fields that lead from one to
+ * another. And one that also has the tables of a kernel's own patching, with code for each of their entries.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,23 +32,44 @@ enum {
 };
 #define INIT_FUNCTIONS 4u
 
+/* what a function of the full kernel has, by its place in the function; 32 bytes in all */
+enum { IN_LABEL = 15, IN_BUG = 20, IN_CALL = 22, IN_RETURN = 27 };
+
 enum { NONE, TEXT, EX_TABLE, ORC_IP, ORC, LOCKS, DATA, NAMES, SECTIONS };
 /* in a sliding kernel, after those */
 enum { RODATA = SECTIONS, KSYMTAB, STRINGS, INIT_TEXT, BSS, BRK, SLIDING_SECTIONS };
+/* in a full one, after those */
+enum {
+	ALTERNATIVES = SLIDING_SECTIONS,
+	REPLACEMENTS,
+	BUGS,
+	LABELS,
+	CALLS,
+	FIXUPS,
+	RETPOLINES,
+	RETURNS,
+	MCOUNT,
+	CONSTANTS,
+	FULL_SECTIONS
+};
 
 static const char section_names[] =
     "\0.text\0__ex_table\0.orc_unwind_ip\0.orc_unwind\0.smp_locks\0.data\0.shstrtab\0.rodata\0__ksymtab\0"
-    "__ksymtab_strings\0.init.text\0.bss\0.brk";
+    "__ksymtab_strings\0.init.text\0.bss\0.brk\0"
+    ".altinstructions\0.altinstr_replacement\0__bug_table\0__jump_table\0.static_call_sites\0.pci_fixup\0"
+    ".retpoline_sites\0.return_sites\0__mcount_loc\0runtime_ptr_USER_PTR_MAX";
 
 struct movable {
-	bool slides;
+	bool slides, full;
+	const struct test_name *name; /* of functions, in place of their own */
+	unsigned names;
 	uint8_t image[BSS_AT];
-	Elf64_Shdr section[SLIDING_SECTIONS];
+	Elf64_Shdr section[FULL_SECTIONS];
 	uint32_t at; /* where the next table goes */
 	uint32_t function[FUNCTIONS + 1], init_function[INIT_FUNCTIONS];
-	uint32_t reloc64[FUNCTIONS];
+	uint32_t reloc64[2 * FUNCTIONS], reloc64_count, reloc32[INIT_FUNCTIONS], initcalls;
 	struct {
-		char name[24]; /* the type first */
+		char name[40]; /* the type first */
 		uint32_t offset;
 	} symbol[SYMBOLS_MAX]; /* ascending */
 	uint32_t symbols;
@@ -57,6 +78,19 @@ struct movable {
 static void put_distance(struct movable *m, uint32_t field, uint32_t target)
 {
 	riffle_put32(m->image + field, target - field);
+}
+
+/* A label, a bug, a call and the jump to the return thunk. */
+static void make_patched(struct movable *m, uint32_t i)
+{
+	uint8_t *code = m->image + m->function[i];
+
+	memcpy(code + IN_LABEL, "\x0f\x1f\x44\x00\x00", 5);
+	memcpy(code + IN_BUG, "\x0f\x0b", 2);
+	code[IN_CALL] = 0xe8;
+	put_distance(m, m->function[i] + IN_CALL + 1, m->function[(i * 11 + 5) % FUNCTIONS] - 4);
+	code[IN_RETURN] = 0xe9;
+	put_distance(m, m->function[i] + IN_RETURN + 1, m->function[FUNCTIONS - 1] - 4);
 }
 
 static void make_text(struct movable *m)
@@ -87,6 +121,8 @@ static void make_text(struct movable *m)
 			riffle_put32(code + 11, DATA_AT + 8 * i - (m->function[i] + 15));
 		}
 		code[15] = 0xc3;
+		if (m->full)
+			make_patched(m, i);
 	}
 	m->at = (at + 15) & ~15u;
 }
@@ -133,7 +169,7 @@ static void make_data(struct movable *m)
 		at = DATA_AT;
 	add_section(m, DATA, at, FUNCTIONS * 8, SHF_WRITE);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 8) {
-		m->reloc64[i] = at;
+		m->reloc64[m->reloc64_count++] = at;
 		riffle_put64(m->image + at, LINK + m->function[(i * 5) % FUNCTIONS]);
 	}
 	if (!m->slides)
@@ -179,6 +215,12 @@ static void make_init(struct movable *m)
 		memcpy(code + 12, "\x48\x8d\x35", 3); /* lea something(%rip), %rsi */
 		riffle_put32(code + 15, (i % 2 ? BSS_AT + 64 : RODATA_AT) - (at + 19));
 		code[19] = 0xc3;
+		if (!m->full)
+			continue;
+		memcpy(code + 19, "\x48\xc7\xc7", 3); /* mov $function, %rdi */
+		m->reloc32[i] = at + 22;
+		riffle_put32(code + 22, (uint32_t)LINK + m->function[9 * i + 2]);
+		code[26] = 0xc3;
 	}
 	m->section[BSS] = (Elf64_Shdr){.sh_type = SHT_NOBITS,
 				       .sh_flags = SHF_ALLOC | SHF_WRITE,
@@ -188,6 +230,93 @@ static void make_init(struct movable *m)
 	m->section[BRK] = m->section[BSS];
 	m->section[BRK].sh_addr = LINK + BRK_AT;
 	m->section[BRK].sh_size = SLIDING_END - BRK_AT;
+}
+
+/* Begins a table of `entries` in the full kernel; returns where. */
+static uint32_t begin_table(struct movable *m, unsigned section, uint32_t entries, uint32_t bytes, uint64_t flags)
+{
+	uint32_t at = (m->at + 7) & ~7u;
+
+	add_section(m, section, at, entries * bytes, flags);
+	m->at = at + entries * bytes;
+	return at;
+}
+
+/* The first three bytes of some functions, the last instruction of others; by code that is as long or longer. */
+static void make_alternatives(struct movable *m)
+{
+	const uint32_t count = FUNCTIONS / 3, code = begin_table(m, REPLACEMENTS, count, 7, SHF_EXECINSTR);
+	uint32_t at = begin_table(m, ALTERNATIVES, count, 14, 0);
+
+	for (uint32_t i = 0; i < count; i++, at += 14) {
+		bool last = i % 2;
+
+		memcpy(m->image + code + 7 * i, last ? "\x66\x90\xe9" : "\xff\x0f\x90\x90\x90\x90\x90", last ? 3 : 7);
+		if (last)
+			put_distance(m, code + 7 * i + 3, m->function[i + 9] - 4);
+		put_distance(m, at, m->function[3 * i + 1] + (last ? IN_RETURN : 0));
+		put_distance(m, at + 4, code + 7 * i);
+		riffle_put32(m->image + at + 8, 7 * 32 + i);
+		m->image[at + 12] = last ? 5 : 3;
+		m->image[at + 13] = last ? 7 : 3;
+	}
+}
+
+static void make_sites(struct movable *m)
+{
+	uint32_t at = begin_table(m, BUGS, FUNCTIONS / 2, 12, SHF_WRITE);
+
+	for (uint32_t i = 0; i < FUNCTIONS / 2; i++, at += 12) {
+		put_distance(m, at, m->function[2 * i] + IN_BUG);
+		put_distance(m, at + 4, (uint32_t)(m->section[STRINGS].sh_addr - LINK) + 8 * i);
+		riffle_put32(m->image + at + 8, 100 + i);
+	}
+	at = begin_table(m, LABELS, FUNCTIONS / 3, 16, SHF_WRITE);
+	for (uint32_t i = 0; i < FUNCTIONS / 3; i++, at += 16) {
+		put_distance(m, at, m->function[3 * i] + IN_LABEL);
+		put_distance(m, at + 4, m->function[3 * i] + IN_CALL);
+		riffle_put64(m->image + at + 8, (uint64_t)DATA_AT + 8 * i - (at + 8));
+	}
+	at = begin_table(m, CALLS, FUNCTIONS / 4, 8, SHF_WRITE);
+	for (uint32_t i = 0; i < FUNCTIONS / 4; i++, at += 8) {
+		put_distance(m, at, m->function[4 * i + 1] + IN_CALL);
+		put_distance(m, at + 4, DATA_AT + 16 * i);
+	}
+	at = begin_table(m, FIXUPS, 5, 16, 0);
+	for (uint32_t i = 0; i < 5; i++, at += 16) {
+		riffle_put32(m->image + at, 0x8086 + i);
+		put_distance(m, at + 12, m->function[7 * i]);
+	}
+	at = begin_table(m, RETPOLINES, FUNCTIONS / 4, 4, 0);
+	for (uint32_t i = 0; i < FUNCTIONS / 4; i++, at += 4)
+		put_distance(m, at, m->function[4 * i] + IN_CALL);
+	at = begin_table(m, RETURNS, FUNCTIONS, 4, 0);
+	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 4)
+		put_distance(m, at, m->function[i] + IN_RETURN);
+	at = begin_table(m, MCOUNT, FUNCTIONS / 3, 8, 0);
+	for (uint32_t i = 0; i < FUNCTIONS / 3; i++, at += 8) {
+		riffle_put64(m->image + at, LINK + m->function[3 * i + 2] + IN_LABEL);
+		m->reloc64[m->reloc64_count++] = at;
+	}
+	at = begin_table(m, CONSTANTS, 6, 4, 0);
+	for (uint32_t i = 0; i < 6; i++, at += 4)
+		put_distance(m, at, m->function[5 * i] + IN_CALL + 1);
+	m->initcalls = m->at = (m->at + 7) & ~7u;
+	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++, m->at += 4)
+		put_distance(m, m->at, m->init_function[i]);
+	if (m->at > INIT_TEXT_AT)
+		abort();
+}
+
+/* What the kernel patches itself by, in the part of .init that is data. */
+static void make_patching(struct movable *m)
+{
+	uint32_t before = m->at;
+
+	m->at = INIT_AT;
+	make_alternatives(m);
+	make_sites(m);
+	m->at = before;
 }
 
 static void add_symbol(struct movable *m, uint32_t offset, const char *name)
@@ -206,11 +335,23 @@ static void add_numbered(struct movable *m, uint32_t offset, const char *name, u
 	add_symbol(m, offset, whole);
 }
 
+static void name_function(struct movable *m, uint32_t i)
+{
+	for (unsigned k = 0; k < m->names; k++)
+		if (m->name[k].function == i) {
+			char whole[40] = "t";
+
+			add_symbol(m, m->function[i] + m->name[k].into, strncat(whole, m->name[k].name, 38));
+			return;
+		}
+	add_numbered(m, m->function[i], "tfunction", i + 1);
+}
+
 static void name_symbols(struct movable *m)
 {
 	add_symbol(m, 0, "T_text");
 	for (uint32_t i = 0; i < FUNCTIONS; i++)
-		add_numbered(m, m->function[i], "tfunction", i + 1);
+		name_function(m, i);
 	if (m->slides) {
 		add_symbol(m, m->function[FUNCTIONS], "T_etext");
 		add_symbol(m, RODATA_AT, "R__start_rodata");
@@ -221,6 +362,10 @@ static void name_symbols(struct movable *m)
 	if (!m->slides)
 		return;
 	add_symbol(m, INIT_AT, "D__init_begin");
+	if (m->full) {
+		add_symbol(m, m->initcalls, "D__initcall_start");
+		add_symbol(m, m->initcalls + 4 * INIT_FUNCTIONS, "D__initcall_end");
+	}
 	add_symbol(m, INIT_TEXT_AT, "T_sinittext");
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++)
 		add_numbered(m, m->init_function[i], "tinit", i);
@@ -277,13 +422,16 @@ static void make_all(struct movable *m)
 	make_data(m);
 	if (m->slides)
 		m->at += FUNCTIONS * 4; /* the locks */
+	if (m->full)
+		make_patching(m);
 	name_symbols(m);
 	make_kallsyms(m);
 }
 
-static void write_file(struct test_bytes *file, bool slides)
+static void write_file(struct test_bytes *file, bool slides, bool full, const struct test_name *name, unsigned names)
 {
-	const uint32_t bytes = slides ? BSS_AT : IMAGE, sections = slides ? SLIDING_SECTIONS : SECTIONS;
+	const uint32_t bytes = slides ? BSS_AT : IMAGE;
+	const unsigned sections = full ? FULL_SECTIONS : slides ? SLIDING_SECTIONS : SECTIONS;
 	const Elf64_Phdr segment = {
 	    PT_LOAD, PF_R | PF_W | PF_X, FILE_START, LINK, LINK_PHYS, bytes, slides ? SLIDING_END : 2 * IMAGE,
 	    0x200000};
@@ -308,6 +456,9 @@ static void write_file(struct test_bytes *file, bool slides)
 	header.e_ident[EI_DATA] = ELFDATA2LSB;
 	header.e_ident[EI_VERSION] = EV_CURRENT;
 	m->slides = slides;
+	m->full = full;
+	m->name = name;
+	m->names = names;
 	make_all(m);
 	m->section[NAMES] = (Elf64_Shdr){.sh_type = SHT_STRTAB,
 					 .sh_offset = header.e_shoff + sections * sizeof *m->section,
@@ -320,20 +471,27 @@ static void write_file(struct test_bytes *file, bool slides)
 	test_bytes_add(file, m->image, bytes);
 	test_bytes_add(file, m->section, sections * sizeof *m->section);
 	test_bytes_add(file, section_names, sizeof section_names);
-	/* the relocation list: 64-bit fields, then no others */
+	/* the relocation list: 64-bit fields, then those of 32 bits */
 	test_bytes_word(file, 0);
-	for (unsigned i = 0; i < FUNCTIONS; i++)
+	for (unsigned i = 0; i < m->reloc64_count; i++)
 		test_bytes_word(file, (uint32_t)LINK + m->reloc64[i]);
 	test_bytes_word(file, 0);
+	for (unsigned i = 0; i < INIT_FUNCTIONS && full; i++)
+		test_bytes_word(file, (uint32_t)LINK + m->reloc32[i]);
 	free(m);
 }
 
 void test_movable_kernel(struct test_bytes *file)
 {
-	write_file(file, false);
+	write_file(file, false, false, NULL, 0);
 }
 
 void test_sliding_kernel(struct test_bytes *file)
 {
-	write_file(file, true);
+	write_file(file, true, false, NULL, 0);
+}
+
+void test_full_kernel(struct test_bytes *file, const struct test_name *name, unsigned names)
+{
+	write_file(file, true, true, name, names);
 }

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small kernels with one thing changed, thousands of times, each opened, analysed and prepared: what is refused, in
+ * which words, and all that is found in the others, to the last byte of the prepared kernel, is as recorded. The
+ * unchanged kernels are proven right by tests/unit/verify/test_whole.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <riffle/riffle.h>
+
+#include "prepare/analysis/prepared.h"
+#include "tests/unit/varied/vary.h"
+
+static struct riffle_error error;
+static union {
+	struct riffle_header header;
+	uint8_t bytes[1 << 20];
+} prepared;
+static int out;
+
+static void record_slides(struct recorded *r, const struct shuffle_slides *s)
+{
+	record(r, "%u blocks, %u crossing, %u tables, %u unread, %u leads %s", s->block_count, s->cross_count,
+	       s->table_count, s->unread_count, s->leads, s->none);
+	for (uint32_t i = 0; i < s->table_count; i++)
+		record(r, "column %s %u of %x: %u", s->column[i].table, s->column[i].at, s->table[i].image_offset,
+		       s->table[i].entries);
+	for (uint32_t i = 0; i < s->unread_count; i++)
+		record(r, "unread %x+%x", s->unread[i].offset, s->unread[i].bytes);
+}
+
+static void record_shuffle(struct recorded *r, const struct shuffle *s)
+{
+	const struct shuffle_census *c = &s->census;
+
+	record(r,
+	       "%u chunks; %llu instructions, %llu branches, %llu operands, %llu bytes, %llu movable, %llu of several",
+	       s->chunk_count, (unsigned long long)c->instructions, (unsigned long long)c->branches,
+	       (unsigned long long)c->rip_operands, (unsigned long long)c->function_bytes,
+	       (unsigned long long)c->movable_bytes, (unsigned long long)c->multi_function_bytes);
+	record(r, "%llu words, %llu by chance, %llu of rela, %llu agree", (unsigned long long)c->words_scanned,
+	       (unsigned long long)c->words_chance, (unsigned long long)c->rela_checked,
+	       (unsigned long long)c->rela_agree);
+	for (uint32_t i = 0; i < s->range_count; i++) {
+		record_bytes(r, s->range[i].name, strlen(s->range[i].name));
+		record_bytes(
+		    r, &(uint32_t[]){s->range[i].offset, s->range[i].bytes, s->range[i].pin, s->range[i].functions},
+		    16);
+	}
+	for (uint32_t i = 0; i < s->ref_count; i++)
+		record_bytes(r, &(uint32_t[]){s->ref[i].field, s->ref[i].target, s->ref[i].kind, s->ref[i].found_by},
+			     16);
+	record_slides(r, &s->slides);
+}
+
+/* What is written is what a load takes. */
+static void expect_plan(void)
+{
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct riffle_source source;
+	char text[512];
+
+	if (!riffle_source_from_fd(&source, out, &error) && !riffle_plan_open(&plan, &source, &error)) {
+		riffle_plan_close(&plan);
+		return;
+	}
+	riffle_error_format(&error, text, sizeof text);
+	fail_msg("%s", text);
+}
+
+/* All of a prepared kernel but the hole before its payload. */
+static void record_prepared(struct recorded *r, const struct riffle_image *image, const struct shuffle *shuffle)
+{
+	struct riffle_header *h = &prepared.header;
+	size_t plan, payload;
+
+	assert_int_equal(ftruncate(out, 0), 0);
+	if (record_status(r, riffle_prepared_write(image, shuffle, "x", RIFFLE_COMPRESSION_NONE, out, &error), &error))
+		return;
+	assert_int_equal(pread(out, h, sizeof *h, 0), sizeof *h);
+	plan = h->plan_offset + h->plan_bytes;
+	payload = h->file_bytes - h->payload_offset;
+	assert_true(plan <= sizeof prepared && payload <= sizeof prepared);
+	assert_int_equal(pread(out, prepared.bytes, plan, 0), plan);
+	record_bytes(r, prepared.bytes, plan);
+	assert_int_equal(pread(out, prepared.bytes, payload, (off_t)h->payload_offset), payload);
+	record_bytes(r, prepared.bytes, payload);
+	record(r, "%zu and %zu bytes: %016" PRIx64, plan, payload, r->digest);
+	expect_plan();
+}
+
+static void record_kernel(struct recorded *r, const struct test_bytes *file)
+{
+	int fd = test_file_of(file);
+	struct riffle_image *image;
+	struct shuffle *shuffle = NULL;
+
+	if (!record_status(r, riffle_image_open(&image, fd, -1, &error), &error)) {
+		if (!record_status(r, shuffle_analyse(&shuffle, image, NULL, &error), &error))
+			record_shuffle(r, shuffle);
+		record_prepared(r, image, shuffle);
+		shuffle_free(shuffle);
+		riffle_image_close(image);
+	}
+	close(fd);
+}
+
+static void full_kernel(struct test_bytes *file)
+{
+	test_full_kernel(file, NULL, 0);
+}
+
+/* Parts of the kernels' files. */
+static const struct {
+	void (*build)(struct test_bytes *);
+	struct varied part;
+} parts[] = {
+    {test_movable_kernel, {{"movable", UINT64_C(0xcb7a4631c69191c6), 854, 34}, 0, 0, 300}},
+    {test_sliding_kernel, {{"headers", UINT64_C(0x1d1c05cc2fc0780d), 239, 235}, 0, 120, 300}},
+    {full_kernel, {{"text", UINT64_C(0x94f2c78ab41b0fa5), 2651, 49}, 0x2000, 0x2900, 900}},
+    {full_kernel, {{"tables", UINT64_C(0x5f58785b016a3eb8), 1360, 140}, 0x3000, 0x3800, 500}},
+    {full_kernel, {{"kallsyms", UINT64_C(0x7370f88f3c03a4dc), 1257, 243}, 0x3800, 0x4400, 500}},
+    {full_kernel, {{"data", UINT64_C(0xafe8abf125a5e955), 503, 97}, 0x6000, 0x6200, 200}},
+    {full_kernel, {{"patching", UINT64_C(0x1be81b855710becd), 2241, 459}, 0x7000, 0x7620, 900}},
+    {full_kernel, {{"init", UINT64_C(0x9075b249dfa000a0), 583, 17}, 0x8000, 0x8080, 200}},
+    {full_kernel, {{"sections", UINT64_C(0x965225d2f1b7568e), 2134, 286}, 0x9000, 0x9640, 900}},
+    {full_kernel, {{"names, relocations", UINT64_C(0x7b61401539b68c57), 567, 319}, 0x9640, 0, 400}},
+};
+
+static void test_parts(void **state)
+{
+	bool good = true;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		struct test_bytes file = {0};
+
+		parts[i].build(&file);
+		good &= vary_part(&parts[i].part, &file, record_kernel);
+		test_bytes_free(&file);
+	}
+	assert_true(good);
+}
+
+/* Functions that the kernel finds by name, alone and where their end is given: what they are says which names stay. */
+static void test_names(void **state)
+{
+	static const char *const single[] = {
+	    "__x86_indirect_thunk_rax",
+	    "__x86_return_thunk",
+	    "__x86_call_depth_tracking",
+	    "srso_alias_safe_ret",
+	    "retbleed_return_thunk",
+	    "zen_untrain_ret",
+	    "entry_untrain_ret",
+	    "its_return_thunk_x",
+	    "clear_bhb_loop",
+	    "pvh_start_xen",
+	    "hypercall_page",
+	    "relocate_kernel",
+	    "relocate_range",
+	    "__enc_copy",
+	    "core_restore_code",
+	    "__pfx_function",
+	    "__cfi_function",
+	    "__pfx_srso_x",
+	    "__relocate_kernel_start",
+	    "object_start",
+	    "_etext",
+	    "__fentry__",
+	    "__static_call_text_start",
+	    "__entry_text_end",
+	};
+	static const char *const pair[][2] = {
+	    {"__noinstr_text_start", "__noinstr_text_end"},
+	    {"__sched_text_start", "__sched_text_end"},
+	    {"__cpuidle_text_start", "__cpuidle_text_end"},
+	    {"__lock_text_start", "__lock_text_end"},
+	    {"__kprobes_text_start", "__kprobes_text_end"},
+	    {"__entry_text_start", "__entry_text_end"},
+	    {"__irqentry_text_start", "__irqentry_text_end"},
+	    {"__softirqentry_text_start", "__softirqentry_text_end"},
+	    {"__static_call_text_start", "__static_call_text_end"},
+	    {"__indirect_thunk_start", "__indirect_thunk_end"},
+	    {"ftrace_caller", "ftrace_caller_end"},
+	    {"ftrace_regs_caller", "ftrace_regs_caller_end"},
+	    {"__relocate_kernel_start", "__relocate_kernel_end"},
+	    {"table_start", "table_end"},
+	};
+	static const struct recording wanted = {"names", UINT64_C(0xf3db31df466bc654), 813, 39};
+	static const uint32_t into[] = {0, 3, 16};
+	struct recorded r = recorded_begin(wanted.name);
+	struct test_bytes file = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof single / sizeof *single; i++)
+		for (unsigned k = 0; k < 6; k++) {
+			const struct test_name name = {(unsigned[]){0, 17, 47}[k / 2], into[k % 2], single[i]};
+
+			record(&r, "%s at %u+%u:", name.name, name.function, name.into);
+			test_full_kernel(&file, &name, 1);
+			record_kernel(&r, &file);
+			test_bytes_free(&file);
+		}
+	for (unsigned i = 0; i < sizeof pair / sizeof *pair; i++)
+		for (unsigned k = 0; k < 10; k++) {
+			const struct test_name name[] = {
+			    {17, into[k % 3], pair[i][0]},
+			    {(unsigned[]){17, 18, 21, 16, 47}[k % 5], into[k % 2], pair[i][1]}};
+
+			record(&r, "%s at 17+%u, end at %u+%u:", name->name, name->into, name[1].function,
+			       name[1].into);
+			test_full_kernel(&file, name, k < 9 ? 2 : 1);
+			record_kernel(&r, &file);
+			test_bytes_free(&file);
+		}
+	assert_true(recorded_is(&r, &wanted));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_names),
+	};
+
+	out = memfd_create("prepared", MFD_CLOEXEC);
+	return cmocka_run_group_tests_name("varied-kernels", tests, NULL, NULL);
+}
