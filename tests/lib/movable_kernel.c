@@ -14,6 +14,7 @@
 #define LINK_PHYS UINT64_C(0x1000000)
 #define LINK (UINT64_C(0xffffffff80000000) + LINK_PHYS)
 #define HEAD 0x1000u
+#define FULL_TEXT_AT 0x140u
 #define FUNCTIONS TEST_MOVABLE_FUNCTIONS
 #define DATA_SYMBOLS 24u
 #define SYMBOLS_MAX 128u
@@ -31,6 +32,8 @@ enum {
 	SLIDING_END = 0xc000
 };
 #define INIT_FUNCTIONS 4u
+#define TRACEPOINTS 3u
+#define MCOUNTS (FUNCTIONS / 3)
 
 /* what a function of the full kernel has, by its place in the function; 32 bytes in all */
 enum { IN_LABEL = 15, IN_BUG = 20, IN_CALL = 22, IN_RETURN = 27 };
@@ -67,7 +70,7 @@ struct movable {
 	Elf64_Shdr section[FULL_SECTIONS];
 	uint32_t at; /* where the next table goes */
 	uint32_t function[FUNCTIONS + 1], init_function[INIT_FUNCTIONS];
-	uint32_t reloc64[2 * FUNCTIONS], reloc64_count, reloc32[INIT_FUNCTIONS], initcalls;
+	uint32_t reloc64[FUNCTIONS], reloc32[INIT_FUNCTIONS], mcount, initcalls, tracepoints;
 	struct {
 		char name[40]; /* the type first */
 		uint32_t offset;
@@ -137,10 +140,32 @@ static void add_section(struct movable *m, unsigned index, uint32_t start, uint3
 					 .sh_addralign = 1};
 }
 
+/* Begins a table of `entries` in the full kernel; returns where. */
+static uint32_t begin_table(struct movable *m, unsigned section, uint32_t entries, uint32_t bytes, uint64_t flags)
+{
+	uint32_t at = (m->at + 7) & ~7u;
+
+	add_section(m, section, at, entries * bytes, flags);
+	m->at = at + entries * bytes;
+	return at;
+}
+
+/* In front of all sorted tables, though it is read after them. */
+static void make_mcount(struct movable *m)
+{
+	uint32_t at = m->mcount = begin_table(m, MCOUNT, MCOUNTS, 8, 0);
+
+	for (uint32_t i = 0; i < MCOUNTS; i++, at += 8)
+		riffle_put64(m->image + at, LINK + m->function[3 * i + 2] + IN_LABEL);
+}
+
 static void make_rodata(struct movable *m)
 {
-	uint32_t at = m->at, state;
+	uint32_t at, state;
 
+	if (m->full)
+		make_mcount(m);
+	at = m->at;
 	add_section(m, EX_TABLE, at, FUNCTIONS / 2 * 12, 0);
 	for (uint32_t i = 0; i < FUNCTIONS / 2; i++, at += 12) {
 		put_distance(m, at, m->function[2 * i] + 3);
@@ -169,7 +194,7 @@ static void make_data(struct movable *m)
 		at = DATA_AT;
 	add_section(m, DATA, at, FUNCTIONS * 8, SHF_WRITE);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 8) {
-		m->reloc64[m->reloc64_count++] = at;
+		m->reloc64[i] = at;
 		riffle_put64(m->image + at, LINK + m->function[(i * 5) % FUNCTIONS]);
 	}
 	if (!m->slides)
@@ -232,16 +257,6 @@ static void make_init(struct movable *m)
 	m->section[BRK].sh_size = SLIDING_END - BRK_AT;
 }
 
-/* Begins a table of `entries` in the full kernel; returns where. */
-static uint32_t begin_table(struct movable *m, unsigned section, uint32_t entries, uint32_t bytes, uint64_t flags)
-{
-	uint32_t at = (m->at + 7) & ~7u;
-
-	add_section(m, section, at, entries * bytes, flags);
-	m->at = at + entries * bytes;
-	return at;
-}
-
 /* The first three bytes of some functions, the last instruction of others; by code that is as long or longer. */
 static void make_alternatives(struct movable *m)
 {
@@ -293,17 +308,15 @@ static void make_sites(struct movable *m)
 	at = begin_table(m, RETURNS, FUNCTIONS, 4, 0);
 	for (uint32_t i = 0; i < FUNCTIONS; i++, at += 4)
 		put_distance(m, at, m->function[i] + IN_RETURN);
-	at = begin_table(m, MCOUNT, FUNCTIONS / 3, 8, 0);
-	for (uint32_t i = 0; i < FUNCTIONS / 3; i++, at += 8) {
-		riffle_put64(m->image + at, LINK + m->function[3 * i + 2] + IN_LABEL);
-		m->reloc64[m->reloc64_count++] = at;
-	}
 	at = begin_table(m, CONSTANTS, 6, 4, 0);
 	for (uint32_t i = 0; i < 6; i++, at += 4)
 		put_distance(m, at, m->function[5 * i] + IN_CALL + 1);
 	m->initcalls = m->at = (m->at + 7) & ~7u;
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++, m->at += 4)
 		put_distance(m, m->at, m->init_function[i]);
+	m->tracepoints = m->at;
+	for (uint32_t i = 0; i < TRACEPOINTS; i++, m->at += 4)
+		put_distance(m, m->at, BSS_AT + 16 * i);
 	if (m->at > INIT_TEXT_AT)
 		abort();
 }
@@ -319,12 +332,25 @@ static void make_patching(struct movable *m)
 	m->at = before;
 }
 
+static void insert_symbol(struct movable *m, uint32_t offset, const char *name)
+{
+	uint32_t at = m->symbols++;
+
+	if (at == SYMBOLS_MAX)
+		abort();
+	for (; at && m->symbol[at - 1].offset > offset; at--)
+		m->symbol[at] = m->symbol[at - 1];
+	m->symbol[at].offset = offset;
+	snprintf(m->symbol[at].name, sizeof m->symbol->name, "%s", name);
+}
+
+/* Unless the test has another place for it. */
 static void add_symbol(struct movable *m, uint32_t offset, const char *name)
 {
-	if (m->symbols == SYMBOLS_MAX)
-		abort();
-	m->symbol[m->symbols].offset = offset;
-	snprintf(m->symbol[m->symbols++].name, sizeof m->symbol->name, "%s", name);
+	for (unsigned i = 0; i < m->names; i++)
+		if (m->name[i].function == TEST_NO_FUNCTION && !strcmp(m->name[i].name, name + 1))
+			return;
+	insert_symbol(m, offset, name);
 }
 
 static void add_numbered(struct movable *m, uint32_t offset, const char *name, uint32_t number)
@@ -335,16 +361,32 @@ static void add_numbered(struct movable *m, uint32_t offset, const char *name, u
 	add_symbol(m, offset, whole);
 }
 
+static void insert_named(struct movable *m, uint32_t offset, char type, const char *name)
+{
+	char whole[sizeof m->symbol->name];
+
+	snprintf(whole, sizeof whole, "%c%s", type, name);
+	insert_symbol(m, offset, whole);
+}
+
 static void name_function(struct movable *m, uint32_t i)
 {
+	bool named = false;
+
 	for (unsigned k = 0; k < m->names; k++)
 		if (m->name[k].function == i) {
-			char whole[40] = "t";
-
-			add_symbol(m, m->function[i] + m->name[k].into, strncat(whole, m->name[k].name, 38));
-			return;
+			insert_named(m, m->function[i] + m->name[k].into, 't', m->name[k].name);
+			named = true;
 		}
-	add_numbered(m, m->function[i], "tfunction", i + 1);
+	if (!named)
+		add_numbered(m, m->function[i], "tfunction", i + 1);
+}
+
+static void name_places(struct movable *m)
+{
+	for (unsigned i = 0; i < m->names; i++)
+		if (m->name[i].function == TEST_NO_FUNCTION && m->name[i].into != TEST_NOWHERE)
+			insert_named(m, m->name[i].into, 'D', m->name[i].name);
 }
 
 static void name_symbols(struct movable *m)
@@ -365,6 +407,8 @@ static void name_symbols(struct movable *m)
 	if (m->full) {
 		add_symbol(m, m->initcalls, "D__initcall_start");
 		add_symbol(m, m->initcalls + 4 * INIT_FUNCTIONS, "D__initcall_end");
+		add_symbol(m, m->tracepoints, "D__start___tracepoints_ptrs");
+		add_symbol(m, m->tracepoints + 4 * TRACEPOINTS, "D__stop___tracepoints_ptrs");
 	}
 	add_symbol(m, INIT_TEXT_AT, "T_sinittext");
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++)
@@ -410,8 +454,12 @@ static void make_kallsyms(struct movable *m)
 
 static void make_all(struct movable *m)
 {
+	uint32_t start;
+
 	make_text(m);
-	add_section(m, TEXT, 0, m->function[FUNCTIONS], SHF_EXECINSTR);
+	/* no kernel's starts elsewhere, but offsets in the image and in the text are not the same */
+	start = m->full ? FULL_TEXT_AT : 0;
+	add_section(m, TEXT, start, m->function[FUNCTIONS] - start, SHF_EXECINSTR);
 	if (m->slides)
 		m->at = RODATA_AT;
 	make_rodata(m);
@@ -425,6 +473,7 @@ static void make_all(struct movable *m)
 	if (m->full)
 		make_patching(m);
 	name_symbols(m);
+	name_places(m);
 	make_kallsyms(m);
 }
 
@@ -473,7 +522,9 @@ static void write_file(struct test_bytes *file, bool slides, bool full, const st
 	test_bytes_add(file, section_names, sizeof section_names);
 	/* the relocation list: 64-bit fields, then those of 32 bits */
 	test_bytes_word(file, 0);
-	for (unsigned i = 0; i < m->reloc64_count; i++)
+	for (unsigned i = 0; i < MCOUNTS && full; i++)
+		test_bytes_word(file, (uint32_t)LINK + m->mcount + 8 * i);
+	for (unsigned i = 0; i < FUNCTIONS; i++)
 		test_bytes_word(file, (uint32_t)LINK + m->reloc64[i]);
 	test_bytes_word(file, 0);
 	for (unsigned i = 0; i < INIT_FUNCTIONS && full; i++)

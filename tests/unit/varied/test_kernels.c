@@ -28,6 +28,9 @@ static void record_slides(struct recorded *r, const struct shuffle_slides *s)
 {
 	record(r, "%u blocks, %u crossing, %u tables, %u unread, %u leads %s", s->block_count, s->cross_count,
 	       s->table_count, s->unread_count, s->leads, s->none);
+	for (uint32_t i = 0; i < s->block_count; i++)
+		record(r, "block %x: %u gaps of %x, kind %u", s->block[i].image_offset, s->block[i].gaps,
+		       s->block[i].align, s->block[i].kind);
 	for (uint32_t i = 0; i < s->table_count; i++)
 		record(r, "column %s %u of %x: %u", s->column[i].table, s->column[i].at, s->table[i].image_offset,
 		       s->table[i].entries);
@@ -122,15 +125,15 @@ static const struct {
 	struct varied part;
 } parts[] = {
     {test_movable_kernel, {{"movable", UINT64_C(0xcb7a4631c69191c6), 854, 34}, 0, 0, 300}},
-    {test_sliding_kernel, {{"headers", UINT64_C(0x1d1c05cc2fc0780d), 239, 235}, 0, 120, 300}},
-    {full_kernel, {{"text", UINT64_C(0x94f2c78ab41b0fa5), 2651, 49}, 0x2000, 0x2900, 900}},
-    {full_kernel, {{"tables", UINT64_C(0x5f58785b016a3eb8), 1360, 140}, 0x3000, 0x3800, 500}},
-    {full_kernel, {{"kallsyms", UINT64_C(0x7370f88f3c03a4dc), 1257, 243}, 0x3800, 0x4400, 500}},
-    {full_kernel, {{"data", UINT64_C(0xafe8abf125a5e955), 503, 97}, 0x6000, 0x6200, 200}},
-    {full_kernel, {{"patching", UINT64_C(0x1be81b855710becd), 2241, 459}, 0x7000, 0x7620, 900}},
-    {full_kernel, {{"init", UINT64_C(0x9075b249dfa000a0), 583, 17}, 0x8000, 0x8080, 200}},
-    {full_kernel, {{"sections", UINT64_C(0x965225d2f1b7568e), 2134, 286}, 0x9000, 0x9640, 900}},
-    {full_kernel, {{"names, relocations", UINT64_C(0x7b61401539b68c57), 567, 319}, 0x9640, 0, 400}},
+    {test_sliding_kernel, {{"headers", UINT64_C(0xd67570d34870fa28), 239, 235}, 0, 120, 300}},
+    {full_kernel, {{"text", UINT64_C(0x1e8cdcd27a5bdfb3), 2651, 49}, 0x2000, 0x2900, 900}},
+    {full_kernel, {{"tables", UINT64_C(0x6bab3ecdf921a5dc), 1306, 194}, 0x3000, 0x3800, 500}},
+    {full_kernel, {{"kallsyms", UINT64_C(0xb03d2469a9529dbc), 1258, 242}, 0x3800, 0x4400, 500}},
+    {full_kernel, {{"data", UINT64_C(0x792cadd1b1b33e48), 503, 97}, 0x6000, 0x6200, 200}},
+    {full_kernel, {{"patching", UINT64_C(0xa35be085dc951575), 2358, 342}, 0x7000, 0x7620, 900}},
+    {full_kernel, {{"init", UINT64_C(0x641c7d9b81c8136f), 583, 17}, 0x8000, 0x8080, 200}},
+    {full_kernel, {{"sections", UINT64_C(0x3211e12eccee9f31), 2134, 286}, 0x9000, 0x9640, 900}},
+    {full_kernel, {{"names, relocations", UINT64_C(0x70918e4fe9193fd0), 561, 319}, 0x9640, 0, 400}},
 };
 
 static void test_parts(void **state)
@@ -193,7 +196,7 @@ static void test_names(void **state)
 	    {"__relocate_kernel_start", "__relocate_kernel_end"},
 	    {"table_start", "table_end"},
 	};
-	static const struct recording wanted = {"names", UINT64_C(0xf3db31df466bc654), 813, 39};
+	static const struct recording wanted = {"names", UINT64_C(0x3043c63d39b3542b), 804, 48};
 	static const uint32_t into[] = {0, 3, 16};
 	struct recorded r = recorded_begin(wanted.name);
 	struct test_bytes file = {0};
@@ -223,11 +226,70 @@ static void test_names(void **state)
 	assert_true(recorded_is(&r, &wanted));
 }
 
+/* Where blocks begin, and what lies before them. */
+static void test_blocks(void **state)
+{
+	enum { RODATA = 0x2000, DATA = 0x5000, INIT = 0x6000, INIT_TEXT = 0x7000, BSS = 0x8000, BRK = 0xa000 };
+	static const struct {
+		const char *name;
+		uint32_t at[8]; /* 0: no more */
+	} cases[] = {
+	    {"_etext", {RODATA, RODATA - 1, RODATA + 1, TEST_NOWHERE, 0x1500, 0x1000}},
+	    {"__start_rodata", {TEST_NOWHERE, RODATA + 0x10, RODATA + 0x1000, 0x1000, DATA}},
+	    {"__end_rodata", {DATA, DATA - 1, DATA - 0x1000, 0x3000, RODATA, 0x4800, 0x4010}},
+	    {"_sdata", {TEST_NOWHERE, DATA + 8, DATA - 0x1000, INIT, RODATA}},
+	    {"__init_begin", {TEST_NOWHERE, INIT_TEXT, INIT_TEXT - 1, BSS, BSS - 16}},
+	    {"_sinittext", {TEST_NOWHERE, INIT_TEXT + 0x20, INIT, BSS}},
+	    {"__init_end", {TEST_NOWHERE, BSS - 0x1000, BSS + 0x1000, BRK}},
+	    {"__brk_base", {TEST_NOWHERE, BRK + 0x1000, BRK - 0x1000, BRK + 1}},
+	    {"__end_of_kernel_reserve", {BRK, BRK - 1, BRK - 0x1000, BRK + 1}},
+	};
+	/* with the gap in question, in all ways */
+	static const struct test_name more[][3] = {
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"}, {TEST_NO_FUNCTION, 0x4000, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"}, {TEST_NO_FUNCTION, 0x4800, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"}, {TEST_NO_FUNCTION, 0x3000, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"}, {TEST_NO_FUNCTION, RODATA, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"}, {TEST_NO_FUNCTION, DATA, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA - 16, "_etext"}, {TEST_NO_FUNCTION, 0x4000, "__end_rodata"}},
+	    {{TEST_NO_FUNCTION, RODATA, "_etext"},
+	     {TEST_NO_FUNCTION, 0x4000, "__end_rodata"},
+	     {TEST_NO_FUNCTION, BRK - 16, "__end_of_kernel_reserve"}},
+	    {{TEST_NO_FUNCTION, BRK - 0x800, "__start_bss_decrypted_unused"},
+	     {TEST_NO_FUNCTION, BRK, "__end_bss_decrypted"}},
+	    {{TEST_NO_FUNCTION, BRK, "__start_bss_decrypted_unused"}, {TEST_NO_FUNCTION, BRK, "__end_bss_decrypted"}},
+	    {{TEST_NO_FUNCTION, BRK - 0x800, "__start_bss_decrypted_unused"},
+	     {TEST_NO_FUNCTION, BRK - 1, "__end_bss_decrypted"}},
+	};
+	static const struct recording wanted = {"blocks", UINT64_C(0x6fae57d7bb4d5d0f), 162, 0};
+	struct recorded r = recorded_begin(wanted.name);
+	struct test_bytes file = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (unsigned k = 0; cases[i].at[k]; k++) {
+			const struct test_name name = {TEST_NO_FUNCTION, cases[i].at[k], cases[i].name};
+
+			record(&r, "%s at %x:", name.name, name.into);
+			test_full_kernel(&file, &name, 1);
+			record_kernel(&r, &file);
+			test_bytes_free(&file);
+		}
+	for (unsigned i = 0; i < sizeof more / sizeof *more; i++) {
+		record(&r, "more names %u:", i);
+		test_full_kernel(&file, more[i], more[i][2].name ? 3 : 2);
+		record_kernel(&r, &file);
+		test_bytes_free(&file);
+	}
+	assert_true(recorded_is(&r, &wanted));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_parts),
 	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_blocks),
 	};
 
 	out = memfd_create("prepared", MFD_CLOEXEC);

@@ -77,10 +77,10 @@ static void try_memory(struct recorded *r, const struct test_bytes *input)
 static void test_memory(void **state)
 {
 	static const struct varied parts[] = {
-	    {{"loaded 1", UINT64_C(0x125a203df1d0bf0c), 150, 0}, 0, 0x1000, 150},
-	    {{"loaded 2", UINT64_C(0xb71bbe253052ae8a), 150, 0}, 0x2000, 0x3400, 150},
-	    {{"loaded 3", UINT64_C(0x26daf663f828e0bb), 150, 0}, 0, 0, 150},
-	    {{"loaded 4", UINT64_C(0x8eb5ff424bf6d417), 150, 0}, 0, 0, 150},
+	    {{"loaded 1", UINT64_C(0x8ce02a6ee5f88ee5), 150, 0}, 0, 0x1000, 150},
+	    {{"loaded 2", UINT64_C(0x28e4d9bf19941e5e), 150, 0}, 0x2000, 0x3400, 150},
+	    {{"loaded 3", UINT64_C(0x17097bdf33d72818), 150, 0}, 0, 0, 150},
+	    {{"loaded 4", UINT64_C(0xfd96e747a808afb3), 150, 0}, 0, 0, 150},
 	};
 	bool good = true;
 
@@ -99,7 +99,7 @@ static void test_memory(void **state)
 /* A layout that is not the one that was loaded. */
 static void test_layouts(void **state)
 {
-	static const struct recording wanted = {"layouts", UINT64_C(0x7b0db572869d0a9a), 55, 5};
+	static const struct recording wanted = {"layouts", UINT64_C(0x5c7b3232d2742ac8), 54, 6};
 	struct recorded r = recorded_begin(wanted.name);
 	uint64_t random = 1;
 
@@ -142,7 +142,7 @@ static void try_chunks(struct recorded *r, const struct test_bytes *input)
 
 static void test_chunks(void **state)
 {
-	static const struct varied part = {{"chunks", UINT64_C(0x4e496353695bb025), 0, 0}, 0, 0, 400};
+	static const struct varied part = {{"chunks", UINT64_C(0x7ccbc448e36fba40), 0, 0}, 0, 0, 400};
 	struct test_bytes chunks = {0};
 
 	(void)state;
@@ -180,11 +180,11 @@ static void try_kernel(struct recorded *r, const struct test_bytes *input)
 static void test_kernels(void **state)
 {
 	static const struct varied parts[] = {
-	    {{"verified tables", UINT64_C(0x955cab49676e4d57), 80, 0}, 0x3000, 0x3800, 40},
-	    {{"verified kallsyms", UINT64_C(0x020ef4f1547cbaef), 118, 1}, 0x3800, 0x4400, 60},
-	    {{"verified patching", UINT64_C(0x8aa2c5c71d099ff3), 86, 17}, 0x7000, 0x7620, 60},
-	    {{"verified sections", UINT64_C(0xf8f12ef0ba81785c), 88, 6}, 0x9000, 0x9640, 60},
-	    {{"verified relocations", UINT64_C(0x4a7e457bb377327d), 8, 5}, 0x9750, 0, 40},
+	    {{"verified tables", UINT64_C(0xd1685dd9d0956f4f), 80, 0}, 0x3000, 0x3800, 40},
+	    {{"verified kallsyms", UINT64_C(0x0866df4be4d20263), 120, 0}, 0x3800, 0x4400, 60},
+	    {{"verified patching", UINT64_C(0x7c4b85e5395361e7), 86, 17}, 0x7000, 0x7620, 60},
+	    {{"verified sections", UINT64_C(0x64269c06f26f2d12), 88, 6}, 0x9000, 0x9640, 60},
+	    {{"verified relocations", UINT64_C(0x4188931ef1bc5ced), 8, 5}, 0x9750, 0, 40},
 	};
 	struct test_bytes file = {0};
 	bool good = true;
