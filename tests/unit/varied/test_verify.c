@@ -3,6 +3,7 @@
  * Small kernels with one thing changed that can be shuffled still load right, as verify sees it. And what verify says
  * of loads that do not, of kernels that it does not know, and of false chunks, is as recorded.
  */
+#include "tests/unit/varied/layouts.h"
 #include "tests/unit/varied/vary.h"
 #include "tests/unit/verify/whole.h"
 
@@ -22,15 +23,6 @@ static int set_up_full(void **state)
 	return status;
 }
 
-/* Gaps of no more than two steps, so that there is less to compare. */
-static void slide_little(struct whole *k)
-{
-	const struct riffle_block *block = k->plan.blocks;
-
-	for (unsigned i = 1; i < k->layout.slide_count; i++)
-		k->layout.slide[i] = k->layout.slide[i - 1] + (block[i].gaps > 2 ? 1 + i % 2 : 0) * block[i].align;
-}
-
 /* With gaps that follow, which a false layout may make longer. */
 static uint64_t loaded_bytes(void)
 {
@@ -40,7 +32,7 @@ static uint64_t loaded_bytes(void)
 static void load_right(uint8_t number)
 {
 	draw_and_load(w, number % 3 ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR, number);
-	slide_little(w);
+	slide_little(&w->layout, &w->plan);
 	load(w);
 	free(right);
 	right = malloc(loaded_bytes());
@@ -235,7 +227,7 @@ static void load_and_verify(const char *part, unsigned number)
 		char *lines;
 
 		draw_and_load(k, i ? RIFFLE_MODE_FGKASLR : RIFFLE_MODE_KASLR, i);
-		slide_little(k);
+		slide_little(&k->layout, &k->plan);
 		load(k);
 		lines = compare(k, &result, 3);
 		if (result.different)
