@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "prepare/analysis/prepared.h"
+#include "prepare/image/internal.h"
 #include "prepare/shuffle/debug.h"
 #include "tests/unit/varied/vary.h"
 
@@ -183,6 +184,63 @@ static void test_list_behind(void **state)
 	assert_true(good);
 }
 
+/* All that may lie behind a vmlinux in a bzImage, of a few words: where its list begins. */
+static void test_finding_lists(void **state)
+{
+	static const struct recording wanted = {"finding lists", UINT64_C(0x769232ef753224cd), 0, 0};
+	static const uint32_t alphabet[] = {0, 0x81000010, 0x81000020, 0x81000030, 0x12345678};
+	enum { LETTERS = sizeof alphabet / sizeof *alphabet, LONGEST = 7 };
+	const struct riffle_image image = {.link_virt = UINT64_C(0xffffffff81000000), .image_bytes = 0x1000};
+	struct recorded r = recorded_begin(wanted.name);
+	uint8_t tail[4 * LONGEST];
+
+	(void)state;
+	for (unsigned words = 0, all = 1; words <= LONGEST; words++, all *= LETTERS)
+		for (unsigned n = 0; n < all; n++) {
+			uint8_t at;
+
+			for (unsigned i = 0, rest = n; i < words; i++, rest /= LETTERS)
+				riffle_put32(tail + 4 * i, alphabet[rest % LETTERS]);
+			at = (uint8_t)image_relocs_find(&image, tail, 4 * words);
+			record_bytes(&r, &at, 1);
+		}
+	assert_true(recorded_is(&r, &wanted));
+}
+
+/* A field may end where its segment's bytes do, and no further, whatever its list. */
+static void test_last_fields(void **state)
+{
+	struct test_kernel_spec spec = test_kernel_spec();
+
+	(void)state;
+	test_kernel_build(&kernel, &spec);
+	for (unsigned s = 0; s < TEST_SEGMENTS; s++)
+		for (unsigned list = 0; list < 3; list++)
+			for (uint32_t past = 0; past < 2; past++) {
+				const uint32_t bytes = list ? 4 : 8;
+				uint32_t offset = kernel.start[s] + spec.segment_bytes - bytes + past;
+				const struct test_relocs one = {&offset, 1}, none = {0};
+				struct test_bytes words = {0};
+				struct riffle_image *image;
+				int fd, list_fd;
+
+				test_relocs_list(&words, kernel.link_virt, list ? &none : &one,
+						 list == 1 ? &one : &none, list == 2 ? &one : &none);
+				fd = test_file_of(&kernel.elf);
+				list_fd = test_file_of(&words);
+				assert_int_equal(riffle_image_open(&image, fd, list_fd, &error),
+						 past ? RIFFLE_ERR_FORMAT : RIFFLE_OK);
+				if (past)
+					assert_int_equal(error.found, kernel.link_virt + offset);
+				else
+					riffle_image_close(image);
+				test_bytes_free(&words);
+				close(fd);
+				close(list_fd);
+			}
+	test_kernel_free(&kernel);
+}
+
 static void test_bzimage(void **state)
 {
 	static const struct varied header = {
@@ -230,12 +288,12 @@ static void test_uki(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_elf),
-	    cmocka_unit_test(test_list_behind),
-	    cmocka_unit_test(test_bzimage),
-	    cmocka_unit_test(test_uki),
+	    cmocka_unit_test(test_elf),           cmocka_unit_test(test_list_behind),
+	    cmocka_unit_test(test_finding_lists), cmocka_unit_test(test_last_fields),
+	    cmocka_unit_test(test_bzimage),       cmocka_unit_test(test_uki),
 	};
 
 	out = memfd_create("prepared", MFD_CLOEXEC);
+	close(STDIN_FILENO); /* which each kernel's file is then */
 	return cmocka_run_group_tests_name("varied-images", tests, NULL, NULL);
 }
