@@ -284,12 +284,67 @@ static void test_blocks(void **state)
 	assert_true(recorded_is(&r, &wanted));
 }
 
+/* Addresses in data that lead to where a symbol is near, to the end of something, or to nothing. */
+static void test_addresses(void **state)
+{
+	enum { FIELD = 0x1000 + 0x5000 + 8 * 40, NEAR = 0x3800, END = 0x4f00 };
+	static const struct test_name names[] = {{TEST_NO_FUNCTION, NEAR, "mark"},
+						 {TEST_NO_FUNCTION, END, "__end_rodata_x"}};
+	static const uint64_t link = UINT64_C(0xffffffff81000000);
+	const uint64_t addresses[] = {link,
+				      link + 0x2000,
+				      link + 0x3400,
+				      link + 0x37ff,
+				      link + NEAR,
+				      link + NEAR + 1,
+				      link + NEAR + 0xfff,
+				      link + NEAR + 0x1000,
+				      link + NEAR + 0x1001,
+				      link + END - 1,
+				      link + END - 2,
+				      link + 0x4fff,
+				      link + 0x5000,
+				      link + 0x5180,
+				      link + 0x5200,
+				      link + 0x5fff,
+				      link + 0xbfff,
+				      link + 0xc000,
+				      link + 0xc001,
+				      link + 0x10000,
+				      link + 0x200000,
+				      link + 0x210000,
+				      link - 1,
+				      link - 0x1000000,
+				      0,
+				      0x1000000,
+				      0x1000000 + NEAR + 0x1000,
+				      0x1000000 + 0xc000,
+				      UINT64_MAX,
+				      link + 0x3fffffff,
+				      link + 0x3effffff,
+				      link + 0x3f000000};
+	static const struct recording wanted = {"addresses", UINT64_C(0xa51a461c9bd3e1fe), 88, 8};
+	struct recorded r = recorded_begin(wanted.name);
+	struct test_bytes file = {0};
+
+	(void)state;
+	test_full_kernel(&file, names, 2);
+	for (unsigned i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+		record(&r, "%llx:", (unsigned long long)addresses[i]);
+		riffle_put64(file.at + FIELD, addresses[i]);
+		record_kernel(&r, &file);
+	}
+	test_bytes_free(&file);
+	assert_true(recorded_is(&r, &wanted));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_parts),
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_blocks),
+	    cmocka_unit_test(test_addresses),
 	};
 
 	out = memfd_create("prepared", MFD_CLOEXEC);
