@@ -53,6 +53,8 @@ enum {
 	RETURNS,
 	MCOUNT,
 	CONSTANTS,
+	SEALS,
+	CFI_SITES,
 	FULL_SECTIONS
 };
 
@@ -60,7 +62,7 @@ static const char section_names[] =
     "\0.text\0__ex_table\0.orc_unwind_ip\0.orc_unwind\0.smp_locks\0.data\0.shstrtab\0.rodata\0__ksymtab\0"
     "__ksymtab_strings\0.init.text\0.bss\0.brk\0"
     ".altinstructions\0.altinstr_replacement\0__bug_table\0__jump_table\0.static_call_sites\0.pci_fixup\0"
-    ".retpoline_sites\0.return_sites\0__mcount_loc\0runtime_ptr_USER_PTR_MAX";
+    ".retpoline_sites\0.return_sites\0__mcount_loc\0runtime_ptr_USER_PTR_MAX\0.ibt_endbr_seal\0.cfi_sites";
 
 struct movable {
 	bool slides, full;
@@ -311,6 +313,12 @@ static void make_sites(struct movable *m)
 	at = begin_table(m, CONSTANTS, 6, 4, 0);
 	for (uint32_t i = 0; i < 6; i++, at += 4)
 		put_distance(m, at, m->function[5 * i] + IN_CALL + 1);
+	at = begin_table(m, SEALS, 3, 4, 0);
+	for (uint32_t i = 0; i < 3; i++, at += 4) /* an instruction inside a function, and two that begin one */
+		put_distance(m, at, m->function[20 + 3 * i] + (i ? 0 : IN_LABEL));
+	at = begin_table(m, CFI_SITES, 2, 4, 0);
+	for (uint32_t i = 0; i < 2; i++, at += 4)
+		put_distance(m, at, m->function[8 + i]);
 	m->initcalls = m->at = (m->at + 7) & ~7u;
 	for (uint32_t i = 0; i < INIT_FUNCTIONS; i++, m->at += 4)
 		put_distance(m, m->at, m->init_function[i]);

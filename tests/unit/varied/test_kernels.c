@@ -124,16 +124,16 @@ static const struct {
 	void (*build)(struct test_bytes *);
 	struct varied part;
 } parts[] = {
-    {test_movable_kernel, {{"movable", UINT64_C(0xcb7a4631c69191c6), 854, 34}, 0, 0, 300}},
-    {test_sliding_kernel, {{"headers", UINT64_C(0xd67570d34870fa28), 239, 235}, 0, 120, 300}},
-    {full_kernel, {{"text", UINT64_C(0x1e8cdcd27a5bdfb3), 2651, 49}, 0x2000, 0x2900, 900}},
-    {full_kernel, {{"tables", UINT64_C(0x6bab3ecdf921a5dc), 1306, 194}, 0x3000, 0x3800, 500}},
-    {full_kernel, {{"kallsyms", UINT64_C(0xb03d2469a9529dbc), 1258, 242}, 0x3800, 0x4400, 500}},
-    {full_kernel, {{"data", UINT64_C(0x792cadd1b1b33e48), 503, 97}, 0x6000, 0x6200, 200}},
-    {full_kernel, {{"patching", UINT64_C(0xa35be085dc951575), 2358, 342}, 0x7000, 0x7620, 900}},
-    {full_kernel, {{"init", UINT64_C(0x641c7d9b81c8136f), 583, 17}, 0x8000, 0x8080, 200}},
-    {full_kernel, {{"sections", UINT64_C(0x3211e12eccee9f31), 2134, 286}, 0x9000, 0x9640, 900}},
-    {full_kernel, {{"names, relocations", UINT64_C(0x70918e4fe9193fd0), 561, 319}, 0x9640, 0, 400}},
+    {test_movable_kernel, {{"movable", UINT64_C(0xdb582ca4e8cd539d), 854, 32}, 0, 0, 300}},
+    {test_sliding_kernel, {{"headers", UINT64_C(0x4186773ae0882730), 239, 235}, 0, 120, 300}},
+    {full_kernel, {{"text", UINT64_C(0xc18833182c507f31), 2651, 49}, 0x2000, 0x2900, 900}},
+    {full_kernel, {{"tables", UINT64_C(0xf0b92166405948a7), 1306, 194}, 0x3000, 0x3800, 500}},
+    {full_kernel, {{"kallsyms", UINT64_C(0x2255ed5c03f150c8), 1258, 242}, 0x3800, 0x4400, 500}},
+    {full_kernel, {{"data", UINT64_C(0x75f612ca2c557bc4), 503, 97}, 0x6000, 0x6200, 200}},
+    {full_kernel, {{"patching", UINT64_C(0xaa7cf87246c6fd36), 2374, 326}, 0x7000, 0x7660, 900}},
+    {full_kernel, {{"init", UINT64_C(0x279c2790237d49a1), 583, 17}, 0x8000, 0x8080, 200}},
+    {full_kernel, {{"sections", UINT64_C(0xbf04b5dfc794d513), 2090, 296}, 0x9000, 0x9680, 900}},
+    {full_kernel, {{"names, relocations", UINT64_C(0xd672d92632366f3f), 516, 318}, 0x9680, 0, 400}},
 };
 
 static void test_parts(void **state)
@@ -196,7 +196,7 @@ static void test_names(void **state)
 	    {"__relocate_kernel_start", "__relocate_kernel_end"},
 	    {"table_start", "table_end"},
 	};
-	static const struct recording wanted = {"names", UINT64_C(0x3043c63d39b3542b), 804, 48};
+	static const struct recording wanted = {"names", UINT64_C(0xdc0d246eac7bddcc), 804, 48};
 	static const uint32_t into[] = {0, 3, 16};
 	struct recorded r = recorded_begin(wanted.name);
 	struct test_bytes file = {0};
@@ -261,7 +261,7 @@ static void test_blocks(void **state)
 	    {{TEST_NO_FUNCTION, BRK - 0x800, "__start_bss_decrypted_unused"},
 	     {TEST_NO_FUNCTION, BRK - 1, "__end_bss_decrypted"}},
 	};
-	static const struct recording wanted = {"blocks", UINT64_C(0x6fae57d7bb4d5d0f), 162, 0};
+	static const struct recording wanted = {"blocks", UINT64_C(0x88a0141b14c38f77), 162, 0};
 	struct recorded r = recorded_begin(wanted.name);
 	struct test_bytes file = {0};
 
@@ -323,7 +323,7 @@ static void test_addresses(void **state)
 				      link + 0x3fffffff,
 				      link + 0x3effffff,
 				      link + 0x3f000000};
-	static const struct recording wanted = {"addresses", UINT64_C(0xa51a461c9bd3e1fe), 88, 8};
+	static const struct recording wanted = {"addresses", UINT64_C(0xefc3799e71472dee), 88, 8};
 	struct recorded r = recorded_begin(wanted.name);
 	struct test_bytes file = {0};
 

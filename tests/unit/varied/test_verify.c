@@ -69,10 +69,10 @@ static void try_memory(struct recorded *r, const struct test_bytes *input)
 static void test_memory(void **state)
 {
 	static const struct varied parts[] = {
-	    {{"loaded 1", UINT64_C(0x8ce02a6ee5f88ee5), 150, 0}, 0, 0x1000, 150},
-	    {{"loaded 2", UINT64_C(0x28e4d9bf19941e5e), 150, 0}, 0x2000, 0x3400, 150},
-	    {{"loaded 3", UINT64_C(0x17097bdf33d72818), 150, 0}, 0, 0, 150},
-	    {{"loaded 4", UINT64_C(0xfd96e747a808afb3), 150, 0}, 0, 0, 150},
+	    {{"loaded 1", UINT64_C(0x009d0eaf26777541), 150, 0}, 0, 0x1000, 150},
+	    {{"loaded 2", UINT64_C(0xf806a0113980fd2c), 150, 0}, 0x2000, 0x3400, 150},
+	    {{"loaded 3", UINT64_C(0x1ba35904a3dbb2f7), 150, 0}, 0, 0, 150},
+	    {{"loaded 4", UINT64_C(0x43bbd0e06b1a2f10), 150, 0}, 0, 0, 150},
 	};
 	bool good = true;
 
@@ -91,7 +91,7 @@ static void test_memory(void **state)
 /* A layout that is not the one that was loaded. */
 static void test_layouts(void **state)
 {
-	static const struct recording wanted = {"layouts", UINT64_C(0x5c7b3232d2742ac8), 54, 6};
+	static const struct recording wanted = {"layouts", UINT64_C(0x60df116a1b866822), 56, 4};
 	struct recorded r = recorded_begin(wanted.name);
 	uint64_t random = 1;
 
@@ -134,7 +134,7 @@ static void try_chunks(struct recorded *r, const struct test_bytes *input)
 
 static void test_chunks(void **state)
 {
-	static const struct varied part = {{"chunks", UINT64_C(0x7ccbc448e36fba40), 0, 0}, 0, 0, 400};
+	static const struct varied part = {{"chunks", UINT64_C(0x7def8fc2134a900e), 0, 0}, 0, 0, 400};
 	struct test_bytes chunks = {0};
 
 	(void)state;
@@ -172,11 +172,11 @@ static void try_kernel(struct recorded *r, const struct test_bytes *input)
 static void test_kernels(void **state)
 {
 	static const struct varied parts[] = {
-	    {{"verified tables", UINT64_C(0xd1685dd9d0956f4f), 80, 0}, 0x3000, 0x3800, 40},
-	    {{"verified kallsyms", UINT64_C(0x0866df4be4d20263), 120, 0}, 0x3800, 0x4400, 60},
-	    {{"verified patching", UINT64_C(0x7c4b85e5395361e7), 86, 17}, 0x7000, 0x7620, 60},
-	    {{"verified sections", UINT64_C(0x64269c06f26f2d12), 88, 6}, 0x9000, 0x9640, 60},
-	    {{"verified relocations", UINT64_C(0x4188931ef1bc5ced), 8, 5}, 0x9750, 0, 40},
+	    {{"verified tables", UINT64_C(0x685dc83f8a58bf82), 80, 0}, 0x3000, 0x3800, 40},
+	    {{"verified kallsyms", UINT64_C(0xc350d5b896451cbf), 120, 0}, 0x3800, 0x4400, 60},
+	    {{"verified patching", UINT64_C(0x6939a3af43227a3d), 92, 14}, 0x7000, 0x7660, 60},
+	    {{"verified sections", UINT64_C(0x02e8173c6b10fe9a), 88, 7}, 0x9000, 0x9680, 60},
+	    {{"verified relocations", UINT64_C(0xc1a03e5e590d32f0), 28, 3}, 0x9750, 0, 40},
 	};
 	struct test_bytes file = {0};
 	bool good = true;
@@ -245,8 +245,8 @@ static void test_loads(void **state)
 		uint32_t from, to;
 	} parts[] = {{"tables", 0x3000, 0x3800},
 		     {"kallsyms", 0x3800, 0x4400},
-		     {"patching", 0x7000, 0x7620},
-		     {"sections", 0x9000, 0x9640}};
+		     {"patching", 0x7000, 0x7660},
+		     {"sections", 0x9000, 0x9680}};
 	struct test_bytes file = {0};
 	uint64_t random = 1;
 
