@@ -116,6 +116,28 @@ static void test_layouts(void **state)
 	assert_true(recorded_is(&r, &wanted));
 }
 
+/* Each part's fixups undone. */
+static void test_spoiled(void **state)
+{
+	static const struct recording wanted = {"spoiled", 0, 0, 0};
+	struct recorded r = recorded_begin(wanted.name);
+
+	(void)state;
+	for (uint8_t n = 1; n < 5; n++)
+		for (unsigned i = 0; i < verify_part_count(w->verify); i++) {
+			const char *part = verify_part(w->verify, i).name;
+
+			load_right(n);
+			record(&r, "%s, layout %u:", part, n);
+			if (!record_status(
+				&r,
+				verify_spoil(w->verify, &w->plan, &w->layout, part, right, &error) ? 0 : error.status,
+				&error))
+				record_comparison(&r, w->verify, &w->plan, right, w->entry, 4);
+		}
+	assert_true(recorded_is(&r, &wanted));
+}
+
 /* `input` is the plan's chunks. */
 static void try_chunks(struct recorded *r, const struct test_bytes *input)
 {
