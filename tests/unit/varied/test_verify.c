@@ -119,7 +119,7 @@ static void test_layouts(void **state)
 /* Each part's fixups undone. */
 static void test_spoiled(void **state)
 {
-	static const struct recording wanted = {"spoiled", 0, 0, 0};
+	static const struct recording wanted = {"spoiled", UINT64_C(0x597fd35bed959aa6), 172, 10};
 	struct recorded r = recorded_begin(wanted.name);
 
 	(void)state;
@@ -289,8 +289,8 @@ static void test_loads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_memory),  cmocka_unit_test(test_layouts), cmocka_unit_test(test_chunks),
-	    cmocka_unit_test(test_kernels), cmocka_unit_test(test_loads),
+	    cmocka_unit_test(test_memory), cmocka_unit_test(test_layouts), cmocka_unit_test(test_spoiled),
+	    cmocka_unit_test(test_chunks), cmocka_unit_test(test_kernels), cmocka_unit_test(test_loads),
 	};
 
 	if (system("command -v objdump >/dev/null 2>&1") != 0) {
