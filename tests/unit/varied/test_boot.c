@@ -64,7 +64,8 @@ static void make_machine(struct made *m, uint64_t *random)
 	const size_t line = ONE_OF(random, 0, 1, 20, 2000);
 
 	memset(m, 0, sizeof *m);
-	/* all but the first MiB is only counted */
+	/* all but the first MiB is only counted; one draw an expression, in which their order would be the compiler's
+	 */
 	m->ram[0] = (struct riffle_ram){0, end, low};
 	m->ram[1] = (struct riffle_ram){4 * GIB, ONE_OF(random, PAGE, GIB, 5 * GIB + 3 * MIB, 40 * GIB), low};
 	m->ram[2] = (struct riffle_ram){end, ONE_OF(random, PAGE, MIB), low + end};
@@ -77,23 +78,18 @@ static void make_machine(struct made *m, uint64_t *random)
 							   .bytes = PAGE,
 							   .gsi = 5 + i};
 	m->machine = (struct riffle_machine){
-	    .ram = m->ram,
-	    .ram_count = ONE_OF(random, 1, 2, 3, 4),
-	    .vcpus = (unsigned)ONE_OF(random, 1, 2, 7, 32),
-	    .flags = (unsigned)(test_random(random) % 8),
-	    .command_line = m->line,
-	    .initrd_address = ONE_OF(random, 16 * MIB, 32 * MIB + PAGE),
-	    .initrd_bytes = ONE_OF(random, 0, 1, 3 * MIB + 5),
-	    .rng_seed = m->seed,
-	    .rng_seed_bytes = ONE_OF(random, 1, 32, 256),
-	    .devices = m->device,
-	    .device_count = ONE_OF(random, 0, 1, 3),
-	    .tables = (unsigned)ONE_OF(random, 0, 0, 0, 2, 6, 8, 10, 14, 16, 30, 31),
-	    .pm_port = (uint16_t)ONE_OF(random, 0, 0x600),
-	    .sleep_control_port = (uint16_t)ONE_OF(random, 0, 0x700),
-	    .reset_port = (uint16_t)ONE_OF(random, 0, 0xcf9),
-	    .reset_value = 6,
-	};
+	    .ram = m->ram, .command_line = m->line, .rng_seed = m->seed, .devices = m->device, .reset_value = 6};
+	m->machine.ram_count = ONE_OF(random, 1, 2, 3, 4);
+	m->machine.vcpus = (unsigned)ONE_OF(random, 1, 2, 7, 32);
+	m->machine.flags = (unsigned)(test_random(random) % 8);
+	m->machine.initrd_address = ONE_OF(random, 16 * MIB, 32 * MIB + PAGE);
+	m->machine.initrd_bytes = ONE_OF(random, 0, 1, 3 * MIB + 5);
+	m->machine.rng_seed_bytes = ONE_OF(random, 1, 32, 256);
+	m->machine.device_count = ONE_OF(random, 0, 1, 3);
+	m->machine.tables = (unsigned)ONE_OF(random, 0, 0, 0, 2, 6, 8, 10, 14, 16, 30, 31);
+	m->machine.pm_port = (uint16_t)ONE_OF(random, 0, 0x600);
+	m->machine.sleep_control_port = (uint16_t)ONE_OF(random, 0, 0x700);
+	m->machine.reset_port = (uint16_t)ONE_OF(random, 0, 0xcf9);
 	if (test_random(random) % 2)
 		m->machine.event_gsi = 10;
 	m->machine.vmgenid_address = m->machine.event_gsi ? (uint32_t)ONE_OF(random, 0, 0xc0000, 0xd1000000) : 0;
