@@ -57,15 +57,14 @@ static uint64_t one_of(uint64_t *state, const uint64_t *numbers, size_t count)
 #define ONE_OF(state, ...)                                                                                             \
 	one_of(state, (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-/* What a monitor may well ask for. */
+/* What a monitor may well ask for. One draw an expression: within one, their order would be the compiler's. */
 static void make_machine(struct made *m, uint64_t *random)
 {
 	const uint64_t end = ONE_OF(random, 64 * MIB, 512 * MIB, 3 * GIB, 2 * GIB - PAGE);
 	const size_t line = ONE_OF(random, 0, 1, 20, 2000);
 
 	memset(m, 0, sizeof *m);
-	/* all but the first MiB is only counted; one draw an expression, in which their order would be the compiler's
-	 */
+	/* all but the first MiB is only counted */
 	m->ram[0] = (struct riffle_ram){0, end, low};
 	m->ram[1] = (struct riffle_ram){4 * GIB, ONE_OF(random, PAGE, GIB, 5 * GIB + 3 * MIB, 40 * GIB), low};
 	m->ram[2] = (struct riffle_ram){end, ONE_OF(random, PAGE, MIB), low + end};
