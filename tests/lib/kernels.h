@@ -73,6 +73,19 @@ void test_kernel_free(struct test_kernel *kernel);
 void test_movable_kernel(struct test_bytes *file);
 /* The same, and its sections can slide apart: six blocks. */
 void test_sliding_kernel(struct test_bytes *file);
+/*
+ * A name for a function in place of its own, so many bytes into it; or for a place in the image, which a symbol that
+ * the kernel has anyway moves to.
+ */
+struct test_name {
+	unsigned function;
+	uint32_t into;
+	const char *name;
+};
+#define TEST_NO_FUNCTION UINT32_MAX
+#define TEST_NOWHERE UINT32_MAX
+/* The same, with the tables that the kernel patches itself by. */
+void test_full_kernel(struct test_bytes *file, const struct test_name *name, unsigned names);
 
 /* Lists in the build tool's form; `inverse` NULL makes two lists. */
 void test_relocs_list(struct test_bytes *list, uint64_t link_virt, const struct test_relocs *reloc64,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every allocation on the way from a kernel to a verified load fails once: each time with an error that says so. */
+/*
+ * Every allocation on the way from a kernel to a verified load fails once: each time with an error that says so, and
+ * with nothing left allocated.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +17,7 @@
 #include <riffle/riffle.h>
 
 #include "prepare/analysis/prepared.h"
+#include "prepare/strength/strength.h"
 #include "prepare/verify/verify.h"
 #include "tests/lib/kernels.h"
 
@@ -22,10 +26,12 @@ void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
 void *__real_reallocarray(void *old, size_t count, size_t bytes);
+void __real_free(void *at);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
 void *__wrap_reallocarray(void *old, size_t count, size_t bytes);
+void __wrap_free(void *at);
 
 static unsigned long left; /* allocations until one fails; 0: none does */
 static bool failed;
@@ -38,24 +44,59 @@ static bool fails(void)
 	return true;
 }
 
+/* What is allocated by this program, and not by a library that it uses. */
+static void *live[4096];
+static unsigned live_count;
+
+static void *note(void *at)
+{
+	if (at && live_count < sizeof live / sizeof *live)
+		live[live_count++] = at;
+	return at;
+}
+
+static void forget(const void *at)
+{
+	for (unsigned i = live_count; at && i-- > 0;)
+		if (live[i] == at) {
+			live[i] = live[--live_count];
+			return;
+		}
+}
+
 void *__wrap_malloc(size_t bytes)
 {
-	return fails() ? NULL : __real_malloc(bytes);
+	return fails() ? NULL : note(__real_malloc(bytes));
 }
 
 void *__wrap_calloc(size_t count, size_t bytes)
 {
-	return fails() ? NULL : __real_calloc(count, bytes);
+	return fails() ? NULL : note(__real_calloc(count, bytes));
+}
+
+/* By realloc(): without memory, `old` is still there. */
+static void *replaced(void *old, void *new)
+{
+	if (!new)
+		return NULL;
+	forget(old);
+	return note(new);
 }
 
 void *__wrap_realloc(void *old, size_t bytes)
 {
-	return fails() ? NULL : __real_realloc(old, bytes);
+	return fails() ? NULL : replaced(old, __real_realloc(old, bytes));
 }
 
 void *__wrap_reallocarray(void *old, size_t count, size_t bytes)
 {
-	return fails() ? NULL : __real_reallocarray(old, count, bytes);
+	return fails() ? NULL : replaced(old, __real_reallocarray(old, count, bytes));
+}
+
+void __wrap_free(void *at)
+{
+	forget(at);
+	__real_free(at);
 }
 
 static struct riffle_error error;
@@ -97,6 +138,16 @@ static int write_lz4(void)
 	return riffle_prepared_write(image, shuffle, NULL, RIFFLE_COMPRESSION_LZ4, out, &error);
 }
 
+static int measure(void)
+{
+	struct strength found;
+	int status = strength_measure(&found, image, shuffle, &error);
+
+	if (!status)
+		strength_free(&found);
+	return status;
+}
+
 static int open_verify(void)
 {
 	struct verify *opened = NULL;
@@ -125,12 +176,16 @@ static int compare(void)
 static void each_fails(const char *name, int (*what)(void))
 {
 	for (unsigned long i = 1;; i++) {
+		const unsigned before = live_count;
 		int status;
 
 		left = i;
 		failed = false;
 		status = what();
 		left = 0;
+		if (live_count != before)
+			fail_msg("%s: allocation %lu of it failed, and %u were not freed", name, i,
+				 live_count - before);
 		if (!failed) {
 			assert_int_equal(status, 0);
 			assert_true(i > 1);
@@ -160,6 +215,7 @@ static void test_kernel(void (*build)(struct test_bytes *))
 	assert_int_equal(riffle_image_open(&image, kernel, -1, &error), 0);
 	each_fails("analysis", analyse);
 	assert_int_equal(shuffle_analyse(&shuffle, image, NULL, &error), 0);
+	each_fails("strength", measure);
 	each_fails("file of lz4", write_lz4);
 	each_fails("file", write_raw);
 	assert_int_equal(riffle_source_from_fd(&source, out, &error), 0);
@@ -187,6 +243,17 @@ static void test_sliding(void **state)
 {
 	(void)state;
 	test_kernel(test_sliding_kernel);
+}
+
+static void full_kernel(struct test_bytes *file)
+{
+	test_full_kernel(file, NULL, 0);
+}
+
+static void test_full(void **state)
+{
+	(void)state;
+	test_kernel(full_kernel);
 }
 
 /* Kernels that have to be unpacked: as bzImages, and as files that were compressed afterwards. */
@@ -229,6 +296,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_movable),
 	    cmocka_unit_test(test_sliding),
+	    cmocka_unit_test(test_full),
 	    cmocka_unit_test(test_compressed),
 	};
 

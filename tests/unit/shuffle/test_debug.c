@@ -43,12 +43,20 @@ static void end_pair(struct pair *p)
 	test_kernel_free(&p->whole);
 }
 
-static int open_debug(struct shuffle_debug **debug, const struct pair *p, const struct test_bytes *elf)
+/* With a hole behind it. */
+static int open_longer(struct shuffle_debug **debug, const struct pair *p, const struct test_bytes *elf, off_t hole)
 {
-	int fd = test_file_of(elf), status = shuffle_debug_open(debug, p->image, fd, &error);
+	int fd = test_file_of(elf), status;
 
+	assert_int_equal(ftruncate(fd, (off_t)elf->count + hole), 0);
+	status = shuffle_debug_open(debug, p->image, fd, &error);
 	close(fd);
 	return status;
+}
+
+static int open_debug(struct shuffle_debug **debug, const struct pair *p, const struct test_bytes *elf)
+{
+	return open_longer(debug, p, elf, 0);
 }
 
 static void test_own(void **state)
@@ -173,6 +181,42 @@ static void test_broken_tables(void **state)
 	end_pair(&p);
 }
 
+/* What a table may just be, and just not. */
+static void test_limits(void **state)
+{
+	enum { SYMTAB_BYTES, STRTAB_BYTES };
+	static const struct {
+		int what;
+		uint64_t value;
+		const char *field, *problem;
+		uint64_t found, expected;
+	} cases[] = {
+	    {SYMTAB_BYTES, 0, ".symtab", "is empty or too long", 0, 1u << 23},
+	    {SYMTAB_BYTES, 23, ".symtab", "is empty or too long", 0, 1u << 23},
+	    {SYMTAB_BYTES, 24 * ((UINT64_C(1) << 23) + 1), ".symtab", "is empty or too long", (1u << 23) + 1, 1u << 23},
+	    {STRTAB_BYTES, 0, ".strtab", "is not a string table, or too long", 0, 0},
+	    {STRTAB_BYTES, (UINT64_C(1) << 30) + 1, ".strtab", "is not a string table, or too long", (1u << 30) + 1, 0},
+	};
+	struct shuffle_debug *debug;
+	struct pair p;
+
+	(void)state;
+	make_pair(&p, false);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		Elf64_Shdr *s = test_elf_section(&p.whole.elf, cases[i].what == STRTAB_BYTES ? ".strtab" : ".symtab");
+		Elf64_Shdr kept = *s;
+
+		s->sh_size = cases[i].value;
+		assert_int_equal(open_longer(&debug, &p, &p.whole.elf, 2l << 30), RIFFLE_ERR_FORMAT);
+		assert_string_equal(error.field, cases[i].field);
+		assert_string_equal(error.problem, cases[i].problem);
+		assert_int_equal(error.found, cases[i].found);
+		assert_int_equal(error.has_expected ? error.expected : 0, cases[i].expected);
+		*s = kept;
+	}
+	end_pair(&p);
+}
+
 /* a file truncated anywhere is refused, and nothing is read past its end */
 static void test_cut_short(void **state)
 {
@@ -225,7 +269,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_own),           cmocka_unit_test(test_other_builds), cmocka_unit_test(test_one_byte),
-	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_cut_short),    cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_limits),       cmocka_unit_test(test_cut_short),
+	    cmocka_unit_test(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

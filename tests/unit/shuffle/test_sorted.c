@@ -190,11 +190,26 @@ static void test_kallsyms_lies(void **state)
 	end_kernel(k);
 }
 
+/* The sorted tables come after all others, for tests that leave one out. */
+static void test_table_names(void **state)
+{
+	unsigned count = table_count();
+
+	(void)state;
+	assert_string_equal(table_name(0), ".altinstructions");
+	assert_string_equal(table_name(count - 4), "__con_initcall_start");
+	assert_string_equal(table_name(count - 3), "runtime_*");
+	assert_string_equal(table_name(count - 2), "__ex_table");
+	assert_string_equal(table_name(count - 1), ".orc_unwind_ip");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_extable), cmocka_unit_test(test_extable_broken), cmocka_unit_test(test_orc),
-	    cmocka_unit_test(test_mcount),  cmocka_unit_test(test_mcount_broken),  cmocka_unit_test(test_kallsyms_lies),
+	    cmocka_unit_test(test_extable),       cmocka_unit_test(test_extable_broken),
+	    cmocka_unit_test(test_orc),           cmocka_unit_test(test_mcount),
+	    cmocka_unit_test(test_mcount_broken), cmocka_unit_test(test_kallsyms_lies),
+	    cmocka_unit_test(test_table_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,148 +4,27 @@
  * at many layouts, and each time found right by verify; and whatever is spoiled, in one part or in one byte anywhere,
  * is found wrong.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include <riffle/riffle.h>
-
 #include "common/bytes.h"
-#include "prepare/analysis/prepared.h"
-#include "prepare/verify/verify.h"
-#include "tests/lib/kernels.h"
-
-enum { MEMORY = 64 << 20 };
-
-struct whole {
-	struct riffle_image *image;
-	struct shuffle *shuffle;
-	struct verify *verify;
-	struct riffle_source source;
-	struct riffle_plan plan;
-	struct riffle_layout layout;
-	uint16_t order[TEST_MOVABLE_FUNCTIONS];
-	uint8_t *memory;
-	uint64_t entry; /* image offset, as loaded */
-	struct riffle_ram ram;
-	void *workspace;
-	int kernel, prepared;
-};
-
-static struct riffle_error error;
-
-static void expect_ok(int status)
-{
-	char text[256];
-
-	if (!status)
-		return;
-	riffle_error_format(&error, text, sizeof text);
-	fail_msg("%s", text);
-}
-
-static int set_up(void **state, void (*build)(struct test_bytes *))
-{
-	struct whole *w = calloc(1, sizeof *w);
-	struct test_bytes file = {0};
-
-	if (system("command -v objdump >/dev/null 2>&1") != 0 || !w)
-		return -1;
-	build(&file);
-	w->kernel = test_file_of(&file);
-	w->prepared = memfd_create("prepared", MFD_CLOEXEC);
-	test_bytes_free(&file);
-	expect_ok(riffle_image_open(&w->image, w->kernel, -1, &error));
-	expect_ok(shuffle_analyse(&w->shuffle, w->image, NULL, &error));
-	expect_ok(riffle_prepared_write(w->image, w->shuffle, NULL, RIFFLE_COMPRESSION_NONE, w->prepared, &error));
-	expect_ok(verify_open(&w->verify, w->image, -1, NULL, NULL, &error));
-	w->plan = (struct riffle_plan)RIFFLE_PLAN_INIT;
-	expect_ok(riffle_source_from_fd(&w->source, w->prepared, &error));
-	expect_ok(riffle_plan_open(&w->plan, &w->source, &error));
-	w->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(w->memory, MAP_FAILED);
-	w->ram = (struct riffle_ram){.address = w->image->link_phys, .bytes = MEMORY, .host = w->memory};
-	w->workspace = aligned_alloc(64, (riffle_load_workspace(&w->plan) + 63) & ~(size_t)63);
-	assert_non_null(w->workspace);
-	*state = w;
-	return 0;
-}
+#include "tests/unit/verify/whole.h"
 
 static int set_up_movable(void **state)
 {
-	return set_up(state, test_movable_kernel);
+	return whole_set_up(state, test_movable_kernel);
 }
 
 static int set_up_sliding(void **state)
 {
-	return set_up(state, test_sliding_kernel);
+	return whole_set_up(state, test_sliding_kernel);
 }
 
-static int tear_down(void **state)
+static void full_kernel(struct test_bytes *file)
 {
-	struct whole *w = *state;
-
-	verify_close(w->verify);
-	shuffle_free(w->shuffle);
-	riffle_image_close(w->image);
-	riffle_plan_close(&w->plan);
-	munmap(w->memory, MEMORY);
-	free(w->workspace);
-	close(w->kernel);
-	close(w->prepared);
-	free(w);
-	return 0;
+	test_full_kernel(file, NULL, 0);
 }
 
-/* Where the image lies in the memory. */
-static uint8_t *loaded(const struct whole *w)
+static int set_up_full(void **state)
 {
-	return w->memory + (w->layout.physical_base - w->ram.address);
-}
-
-static void load(struct whole *w)
-{
-	const struct riffle_memory memory = {.ram = &w->ram, .ram_count = 1};
-	struct riffle_loaded at;
-
-	expect_ok(riffle_load_shuffled(&at, &w->plan, &w->source, &w->layout, &memory, RIFFLE_LOAD_CLEAR, NULL,
-				       w->workspace, riffle_load_workspace(&w->plan), &error));
-	w->entry = at.entry - at.physical_base;
-}
-
-static void draw_and_load(struct whole *w, enum riffle_mode mode, uint8_t number)
-{
-	const struct riffle_memory memory = {.ram = &w->ram, .ram_count = 1};
-	const uint8_t seed[32] = {number, 1};
-	struct riffle_seeded seeded;
-	struct riffle_random random;
-
-	/* every other layout of a kernel that can */
-	w->layout = (struct riffle_layout){
-	    .order = w->order, .order_count = w->plan.chunk_count, .slide_count = number % 2 ? w->plan.block_count : 0};
-	riffle_random_from_seed(&random, &seeded, seed);
-	expect_ok(riffle_layout_draw(&w->layout, &w->plan, &memory, mode, &random, &error));
-	load(w);
-}
-
-/* The report's lines, for free(); *result is filled in. */
-static char *compare(struct whole *w, struct verify_result *result, unsigned limit)
-{
-	char *lines = NULL;
-	size_t bytes = 0;
-	FILE *report = open_memstream(&lines, &bytes);
-
-	assert_non_null(report);
-	expect_ok(verify_compare(result, w->verify, &w->plan, &w->layout, loaded(w), w->entry, limit, report, &error));
-	fclose(report);
-	return lines;
+	return whole_set_up(state, full_kernel);
 }
 
 static uint64_t differences(struct whole *w)
@@ -517,6 +396,12 @@ int main(void)
 	    cmocka_unit_test(test_slides_by_hand),
 	    cmocka_unit_test(test_chunks),
 	};
+	const struct CMUnitTest full[] = {
+	    cmocka_unit_test(test_every_layout_is_right),
+	    cmocka_unit_test(test_spoiled_parts),
+	    cmocka_unit_test(test_slides_by_hand),
+	    cmocka_unit_test(test_chunks),
+	};
 	int failed;
 
 	if (system("command -v objdump >/dev/null 2>&1") != 0) {
@@ -524,5 +409,6 @@ int main(void)
 		return 77;
 	}
 	failed = cmocka_run_group_tests_name("verify-movable", movable, set_up_movable, tear_down);
-	return failed + cmocka_run_group_tests_name("verify-sliding", sliding, set_up_sliding, tear_down);
+	failed += cmocka_run_group_tests_name("verify-sliding", sliding, set_up_sliding, tear_down);
+	return failed + cmocka_run_group_tests_name("verify-full", full, set_up_full, tear_down);
 }
