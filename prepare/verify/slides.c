@@ -104,7 +104,7 @@ static void follow_value(const struct places *p, uint8_t *image, uint32_t at, bo
 {
 	uint8_t *field = verify_slid_place(p, image, at);
 	int64_t value = wide ? (int64_t)riffle_get64(field) : (int32_t)riffle_get32(field);
-	int64_t target = at + value;
+	int64_t target = (int64_t)(at + (uint64_t)value); /* a hostile one wraps, far outside the window */
 	uint32_t amount = place_slides(p, target) - slide_of(p, at);
 
 	/* a per-CPU variable, counted from 0 */

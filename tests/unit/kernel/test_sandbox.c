@@ -22,17 +22,7 @@
 #include <cmocka.h>
 
 #include "kernel/sandbox.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+#include "tests/lib/sanitized.h"
 
 enum { REFUSED = 50, DONE = 0 };
 

@@ -106,11 +106,12 @@ static void make_machine(struct made *m, uint64_t *random)
 		for (unsigned i = 0; i < sizeof m->header.setup_header; i++)
 			m->header.setup_header[i] = (uint8_t)(i * 37);
 		m->header.setup_header[0x201 - 0x1f1] = (uint8_t)ONE_OF(random, 0x62, 0x6a, 0x66);
-		riffle_put16(m->header.setup_header + 0x1fe - 0x1f1, 0xaa55);
-		memcpy(m->header.setup_header + 0x202 - 0x1f1, "HdrS", 4);
-		riffle_put16(m->header.setup_header + 0x206 - 0x1f1, 0x20f);
-		riffle_put32(m->header.setup_header + 0x22c - 0x1f1, (uint32_t)ONE_OF(random, 0x7fffffff, 0x37ffffff));
-		riffle_put32(m->header.setup_header + 0x238 - 0x1f1, (uint32_t)ONE_OF(random, 2047, 255, 4096));
+		riffle_put16(m->header.setup_header + (0x1fe - 0x1f1), 0xaa55);
+		memcpy(m->header.setup_header + (0x202 - 0x1f1), "HdrS", 4);
+		riffle_put16(m->header.setup_header + (0x206 - 0x1f1), 0x20f);
+		riffle_put32(m->header.setup_header + (0x22c - 0x1f1),
+			     (uint32_t)ONE_OF(random, 0x7fffffff, 0x37ffffff));
+		riffle_put32(m->header.setup_header + (0x238 - 0x1f1), (uint32_t)ONE_OF(random, 2047, 255, 4096));
 	}
 }
 
