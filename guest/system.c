@@ -102,8 +102,8 @@ static void set_up_loopback(void)
 /*
  * /proc/kallsyms hides the addresses from users, but its lines are sorted by them: together with the sizes, which the
  * kernel's file tells, the order of the names is where each shuffled function lies. A shuffled kernel creates the file
- * closed to users; this is for those in which riffle does not find the mode, and of which it only says so. The mode is
- * the file's, not the mount's: it holds for every other mount of proc as well.
+ * closed to users; this is for those in which riffle does not find the mode, and of which it only says so. It holds
+ * for every mount of proc in which nobody has looked at the file before, which here is every other one.
  */
 static void hide_order(void)
 {

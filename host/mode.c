@@ -109,7 +109,7 @@ const char *mode_kallsyms_stays_open(const struct riffle_plan *plan, enum riffle
 {
 	if (mode != RIFFLE_MODE_FGKASLR || plan->header->features & RIFFLE_FEATURE_KALLSYMS_MODE)
 		return NULL;
-	return "where this kernel sets the mode of /proc/kallsyms is not known: let the guest's init do chmod 400 "
+	return "where this kernel sets the mode of /proc/kallsyms is not known: let the guest's init run chmod 400 "
 	       "/proc/kallsyms, or its users can read the order of functions there";
 }
 

@@ -56,7 +56,7 @@ static int open_prepared(struct opened_kernel *k, const struct kernel_request *r
 
 /*
  * Opens a file as a prepared kernel before anything else is asked of it, which tells a prepared one without reading its
- * start twice. False: it is none, and nothing is changed.
+ * start twice. False: it is none, and the descriptor is where it was.
  */
 static bool try_prepared(struct opened_kernel *k, const struct kernel_request *request, struct inputs *inputs,
 			 int *status, struct riffle_error *error)

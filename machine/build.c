@@ -312,10 +312,9 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
-	if (!m->config.unconfined && (status = confine_begin(error)))
-		return status;
 	if (m->config.can_save)
 		machine_prepare_saving(m);
+	machine_prepare_end(m);
 	if ((status = loop_init(&m->loop, error)) || (status = machine_console_open(m, error)) ||
 	    (status = machine_debug_open(&m->debug, &m->config.gdb, &m->blame, error)) ||
 	    (status = machine_dump_open(m, error)) || (status = machine_snapshot_listen(m, error)) ||
@@ -323,7 +322,9 @@ int machine_build_platform(struct machine *m, struct riffle_error *error)
 		return status;
 	if (m->debug.wanted && (status = choose_breakpoints(m, error)))
 		return status;
-	return new_vm(m, error);
+	status = new_vm(m, error);
+	/* not before the devices: passt may need privileges that its file gives it */
+	return status || m->config.unconfined ? status : confine_begin(error);
 }
 
 static int build(struct machine *m, struct riffle_error *error)

@@ -160,6 +160,8 @@ int machine_open_kernel(struct machine *m, struct riffle_error *error);
 int machine_choose_mode(struct machine *m, struct riffle_error *error);
 int machine_choose_layout(struct machine *m, struct riffle_error *error);
 void machine_announce(struct machine *m);
+/* What happens in the loop when the VM has ended, which a vCPU may tell before the machine runs. */
+void machine_prepare_end(struct machine *m);
 int machine_write_layout(struct machine *m, struct riffle_error *error);
 int machine_load_kernel(struct machine *m, struct riffle_error *error);
 void machine_give_shuffle_memory(struct machine *m);

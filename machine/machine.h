@@ -18,7 +18,7 @@ struct machine_observer {
 	void (*announce)(void *opaque, const char *text); /* what is randomised, in one line */
 	void (*preparing)(void *opaque, bool begun);      /* a kernel that is not in the cache is being prepared */
 	void (*before_run)(void *opaque);                 /* right before the first guest instruction */
-	void (*running)(void *opaque);                    /* a tenth of a second later, if it still runs */
+	void (*running)(void *opaque);                    /* a tenth of a second later, unless it has ended */
 	void (*booted)(void *opaque,
 		       uint64_t ns); /* init wrote to the boot timer, at this CLOCK_MONOTONIC; in a vCPU thread */
 	void *opaque;

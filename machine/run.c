@@ -159,11 +159,15 @@ static int watch_signals(struct machine *m, struct riffle_error *error)
 	return loop_add(&m->loop, &m->signal_source, m->signal_fd, EPOLLIN, error);
 }
 
+void machine_prepare_end(struct machine *m)
+{
+	m->ended = (struct loop_task){.run = vm_has_ended, .opaque = m};
+}
+
 static int start(struct machine *m, struct riffle_error *error)
 {
 	int status;
 
-	m->ended = (struct loop_task){.run = vm_has_ended, .opaque = m};
 	m->console.output_finished = (struct loop_task){.run = output_finished, .opaque = m};
 	m->halt_timer = (struct loop_timer){.expired = look_for_halt, .opaque = m};
 	m->running_timer = (struct loop_timer){.expired = run_for_a_while, .opaque = m};

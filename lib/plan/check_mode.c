@@ -22,7 +22,7 @@ static bool is_in(uint32_t mode, uint64_t start, uint64_t end)
 }
 
 /* Whether some other part of a load changes the mode's bytes, or they do not stay together. */
-static bool is_elsewhere_changed(const struct riffle_plan *plan, uint32_t mode)
+static bool is_changed_elsewhere(const struct riffle_plan *plan, uint32_t mode)
 {
 	struct plan_areas areas;
 
@@ -61,7 +61,7 @@ int riffle_plan_check_kallsyms_mode(const struct riffle_plan *plan, struct riffl
 	status = riffle_plan_check_fields(plan, &mode, 1, MODE_BYTES, "kallsyms_mode", error);
 	if (status)
 		return status;
-	return is_elsewhere_changed(plan, mode)
+	return is_changed_elsewhere(plan, mode)
 		   ? riffle_fail_found(error, RIFFLE_ERR_FORMAT, "kallsyms_mode",
 				       "lies in what a load changes otherwise (image offset)", mode)
 		   : RIFFLE_OK;

@@ -90,9 +90,15 @@ static int install(const struct sock_filter *instructions, size_t count, struct 
 	for (size_t i = 0; i < count; i++)
 		if (own[i].code == (BPF_JMP | BPF_JEQ | BPF_K) && own[i].k == CONFINE_OWN_PID)
 			own[i].k = (uint32_t)pid;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
-		return riffle_fail_system(error, errno, "seccomp", "the system call filter cannot be installed");
-	return 0;
+	if (!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		return 0;
+	/* a thread that was started before confine_begin() has to give them up itself */
+	if (errno == EACCES && process) {
+		status = give_up_privileges(error);
+		if (status || !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+			return status;
+	}
+	return riffle_fail_system(error, errno, "seccomp", "the system call filter cannot be installed");
 }
 
 int confine_thread(enum confine_kind kind, struct riffle_error *error)

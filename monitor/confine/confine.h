@@ -22,8 +22,8 @@ enum confine_kind {
 
 /*
  * For the calling thread and all that it starts from now on: a program that one of them executes gains no privileges,
- * which confine_thread() otherwise does in each of them. Call it before the first of the threads that will be confined
- * is started, always from the same one. Does nothing the second time. Errors: IO, MEMORY.
+ * which confine_thread() otherwise does in each of them, one call more for each. Call it before most of the threads
+ * that will be confined are started, always from the same one. Does nothing the second time. Errors: IO, MEMORY.
  */
 int confine_begin(struct riffle_error *error);
 

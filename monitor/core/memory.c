@@ -81,7 +81,7 @@ static int map(struct guest_memory *memory, uint64_t bytes, uint8_t **ram, struc
 
 	if (status)
 		return status;
-	/* nothing forks once there is guest memory, and the system call filters see to it: no MADV_DONTFORK */
+	/* no MADV_DONTFORK: nothing forks once there is guest memory; passt is spawned, which copies no page tables */
 	madvise(*ram, bytes, MADV_DONTDUMP);
 	uint64_t low = bytes < RIFFLE_BOOT_HOLE_START ? bytes : RIFFLE_BOOT_HOLE_START;
 

@@ -94,18 +94,16 @@ void signals_restore(const struct signal_state *state)
 	pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
 }
 
-/* One that is not deaf inherits the mask of this thread. */
-static int start(pthread_t *thread, size_t stack, bool is_deaf, void *(*body)(void *), void *argument,
+/* Without a mask it inherits that of this thread. */
+static int start(pthread_t *thread, size_t stack, const sigset_t *mask, void *(*body)(void *), void *argument,
 		 struct riffle_error *error)
 {
 	pthread_attr_t attributes;
-	sigset_t mask;
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, stack);
-	deaf_mask(&mask);
-	if (is_deaf)
-		pthread_attr_setsigmask_np(&attributes, &mask);
+	if (mask)
+		pthread_attr_setsigmask_np(&attributes, mask);
 	int result = pthread_create(thread, &attributes, body, argument);
 	pthread_attr_destroy(&attributes);
 	if (result)
@@ -115,12 +113,23 @@ static int start(pthread_t *thread, size_t stack, bool is_deaf, void *(*body)(vo
 
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
-	return start(thread, THREAD_STACK, deaf, body, argument, error);
+	sigset_t mask;
+
+	deaf_mask(&mask);
+	return start(thread, THREAD_STACK, deaf ? &mask : NULL, body, argument, error);
 }
 
 int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument, struct riffle_error *error)
 {
-	return start(thread, EARLY_STACK, taken, body, argument, error);
+	sigset_t mask;
+
+	if (taken) {
+		deaf_mask(&mask);
+	} else {
+		pthread_sigmask(SIG_SETMASK, NULL, &mask);
+		sigdelset(&mask, KICK_SIGNAL);
+	}
+	return start(thread, EARLY_STACK, &mask, body, argument, error);
 }
 
 __attribute__((noinline)) void thread_wipe_stack(void)

@@ -234,6 +234,45 @@ static void begun_once(void **state)
 	}
 }
 
+static pthread_barrier_t begun;
+
+static void *thread_from_before(void *argument)
+{
+	struct riffle_error error;
+
+	pthread_barrier_wait(&begun);
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) || confine_thread(CONFINE_WRITER, &error))
+		_exit(91);
+	return argument;
+}
+
+/* A thread from before that has not given up its privileges yet; without them a process may have no filter. */
+static void early_threads_are_confined(void **state)
+{
+	pid_t child;
+	int status;
+
+	(void)state;
+	need_confinement();
+	child = fork();
+	if (child == 0) {
+		pthread_t thread;
+
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+		signal(SIGSYS, SIG_DFL);
+		if ((geteuid() == 0 && setresuid(65534, 65534, 65534)) || pthread_barrier_init(&begun, NULL, 2) ||
+		    pthread_create(&thread, NULL, thread_from_before, NULL) || confine_begin(NULL))
+			_exit(90);
+		pthread_barrier_wait(&begun);
+		if (pthread_join(thread, NULL))
+			_exit(93);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void forbidden_calls_kill(void **state)
 {
 	void (*const forbidden[])(void) = {open_file,       make_socket,
@@ -351,6 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(begun_once),
+	    cmocka_unit_test(early_threads_are_confined),
 	    cmocka_unit_test(forbidden_calls_kill),
 	    cmocka_unit_test(ordinary_life_goes_on),
 	    cmocka_unit_test(kinds_are_told_apart),
