@@ -12,7 +12,8 @@ extern "C" {
 /*
  * Runs `job(argument, i)` once for each i in 0 .. jobs-1, on threads of the caller's choice, and returns when all have
  * returned, with their effects visible to the calling thread. The library starts no threads of its own. Jobs may run in
- * any order and concurrently; none waits for one that has not been started.
+ * any order and concurrently; none waits for one that has not been started, but a job may spin until one that another
+ * thread has started is done, so each job that was started must be able to proceed by itself.
  */
 struct riffle_workers {
 	void (*run)(void *opaque, void (*job)(void *argument, unsigned index), void *argument, unsigned jobs);
@@ -65,7 +66,7 @@ RIFFLE_PUBLIC RIFFLE_MUST_CHECK int riffle_load(struct riffle_loaded *loaded, co
  *
  * The guest's /proc/kallsyms lists all functions in the order of their addresses, and Linux lets everybody read it.
  * With RIFFLE_FEATURE_KALLSYMS_MODE in plan->header->features a shuffled kernel creates it readable by root alone.
- * Without this bit, the guest's init must do chmod 400 /proc/kallsyms before anything untrusted runs. Errors: those of
+ * Without this bit, the guest's init must run chmod 400 /proc/kallsyms before anything untrusted runs. Errors: those of
  * riffle_load(), FORMAT.
  */
 #define RIFFLE_LOAD_LAZY_TABLES 2u /* leave kallsyms and ORC as linked: incorrect, but some milliseconds cheaper */
