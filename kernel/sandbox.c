@@ -14,21 +14,10 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/sanitized.h"
 
 #define NOBODY 65534u
 #define GIB (UINT64_C(1) << 30)
-
-/* The sanitizers map terabytes of shadow memory and make system calls of their own at exit. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* never raises a limit that is lower already; the soft limit lies `below` the hard one */
 static int limit(int which, uint64_t value, uint64_t below, struct riffle_error *error)

@@ -196,6 +196,11 @@ done
 """
 
 
+def command_line(cell):
+    """Of a guest of another monitor, before its task."""
+    return SELFTESTS_LINE if cell.selftests else default_line()
+
+
 TOLD = "grep '^riffle: boot-timer:' err || true"
 # A guest that waits at its mark has no way to its init left: what there is ends with its first instruction.
 RESUMED = f"""{TOLD}
@@ -217,14 +222,13 @@ def commands(cell, image):
                     RESUMED if cell.method == "stock-booted" else TOLD)
         if cell.method.startswith("emit-"):
             emit = ["./riffle", "emit", *machine, image.name, "-o", "emitted"]
-            line = f"{SELFTESTS_LINE if cell.selftests else default_line()} {task}"
             qemu = ["qemu-system-x86_64", "-M", "microvm", "-enable-kvm", "-cpu", "host", "-m", f"{cell.memory}M", "-nodefaults",
                     "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", "emitted", "-initrd",
-                    "initrd", "-append", line]
+                    "initrd", "-append", f"{command_line(cell)} {task}"]
             return "", f"./stamp sh -c {shlex.quote(f'rm -f emitted; {shlex.join(emit)} && exec {shlex.join(qemu)}')}", TOLD
         return "", shlex.join(["./riffle", "run", "--boot-timer", *guest]), TOLD
     words = {"kernel": image.name, "bzimage": "bzimage", "prepared": "kernel-prepared", "initrd": "initrd",
-             "cmdline": shlex.quote(f"{SELFTESTS_LINE if cell.selftests else default_line()} {TASK}"),
+             "cmdline": shlex.quote(f"{command_line(cell)} {TASK}"),
              "memory": str(cell.memory)}
     try:
         template = cell.monitor.format(**words)

@@ -3,6 +3,7 @@
 #ifndef RIFFLE_COMMON_SEARCH_H
 #define RIFFLE_COMMON_SEARCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -30,6 +31,18 @@ static inline uint32_t riffle_first_at_least(const uint32_t *list, uint32_t coun
 
 	RIFFLE_FIRST_WHERE(index, count, list[index] >= from);
 	return index;
+}
+
+/*
+ * Whether one of the fields of a strictly ascending list, each of `field_bytes`, ends after `start` and begins before
+ * `end`: has bytes in [start, end), or, where the two are the same, lies across that edge.
+ */
+static inline bool riffle_has_field(const uint32_t *list, uint32_t count, uint32_t field_bytes, uint32_t start,
+				    uint64_t end)
+{
+	uint32_t i = riffle_first_at_least(list, count, start < field_bytes ? 0 : (uint64_t)start - field_bytes + 1);
+
+	return i < count && list[i] < end;
 }
 
 #endif

@@ -270,6 +270,15 @@ int riffle_plan_check_fields(const struct riffle_plan *plan, const uint32_t *lis
 	return RIFFLE_OK;
 }
 
+bool riffle_plan_has_field(const struct riffle_plan *plan, uint32_t start, uint64_t end)
+{
+	return riffle_has_field(plan->reloc64, plan->reloc64_count, 8, start, end) ||
+	       riffle_has_field(plan->reloc32, plan->reloc32_count, 4, start, end) ||
+	       riffle_has_field(plan->reloc32_inverse, plan->reloc32_inverse_count, 4, start, end) ||
+	       riffle_has_field(plan->fixed32, plan->fixed32_count, 4, start, end) ||
+	       riffle_has_field(plan->fixed64, plan->fixed64_count, 8, start, end);
+}
+
 int riffle_plan_take_sections(const struct riffle_plan *plan, const uint8_t *bytes, const struct plan_place *places,
 			      size_t count, struct riffle_error *error)
 {

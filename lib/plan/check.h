@@ -3,6 +3,8 @@
 #ifndef RIFFLE_PLAN_CHECK_H
 #define RIFFLE_PLAN_CHECK_H
 
+#include <stdbool.h>
+
 #include <riffle/plan.h>
 
 /* A section of the plan's second part, and where the plan refers to it. */
@@ -29,6 +31,9 @@ int riffle_plan_take_sections(const struct riffle_plan *plan, const uint8_t *byt
  */
 int riffle_plan_check_fields(const struct riffle_plan *plan, const uint32_t *list, uint32_t count, uint32_t field_bytes,
 			     const char *name, struct riffle_error *error);
+
+/* riffle_has_field() of all fields that KASLR or a shuffle changes: relocations, and fixed fields. */
+bool riffle_plan_has_field(const struct riffle_plan *plan, uint32_t start, uint64_t end);
 
 /* The plan's shuffle sections, after everything else has been checked. */
 int riffle_plan_check_shuffle(struct riffle_plan *plan, const uint8_t *bytes, struct riffle_error *error);

@@ -8,14 +8,6 @@
 
 #define MODE_BYTES 4u
 
-/* Whether the mode has bytes in common with one of the fields of a list. */
-static bool overlaps(uint32_t mode, const uint32_t *list, uint32_t count, uint32_t field_bytes)
-{
-	uint32_t i = riffle_first_at_least(list, count, mode < field_bytes ? 0 : (uint64_t)mode - field_bytes + 1);
-
-	return i < count && list[i] < (uint64_t)mode + MODE_BYTES;
-}
-
 static bool is_in(uint32_t mode, uint64_t start, uint64_t end)
 {
 	return mode < end && (uint64_t)mode + MODE_BYTES > start;
@@ -24,14 +16,11 @@ static bool is_in(uint32_t mode, uint64_t start, uint64_t end)
 /* Whether some other part of a load changes the mode's bytes, or they do not stay together. */
 static bool is_changed_elsewhere(const struct riffle_plan *plan, uint32_t mode)
 {
+	uint64_t mode_end = (uint64_t)mode + MODE_BYTES;
 	struct plan_areas areas;
 
-	if (overlaps(mode, plan->reloc64, plan->reloc64_count, 8) ||
-	    overlaps(mode, plan->reloc32, plan->reloc32_count, 4) ||
-	    overlaps(mode, plan->reloc32_inverse, plan->reloc32_inverse_count, 4) ||
-	    overlaps(mode, plan->fixed32, plan->fixed32_count, 4) ||
-	    overlaps(mode, plan->fixed64, plan->fixed64_count, 8) ||
-	    overlaps(mode, plan->cross32, plan->cross32_count, 4))
+	if (riffle_plan_has_field(plan, mode, mode_end) ||
+	    riffle_has_field(plan->cross32, plan->cross32_count, 4, mode, mode_end))
 		return true;
 	riffle_plan_areas_of(&areas, plan, PLAN_AREAS_ALL);
 	for (unsigned i = 0; i < areas.count; i++)
@@ -44,7 +33,7 @@ static bool is_changed_elsewhere(const struct riffle_plan *plan, uint32_t mode)
 			return true;
 	}
 	for (uint32_t i = 1; i < plan->block_count; i++)
-		if (mode < plan->blocks[i].image_offset && (uint64_t)mode + MODE_BYTES > plan->blocks[i].image_offset)
+		if (mode < plan->blocks[i].image_offset && mode_end > plan->blocks[i].image_offset)
 			return true;
 	return false;
 }

@@ -299,14 +299,6 @@ static int check_kallsyms(const struct riffle_plan *plan, const struct counts *c
 	return status;
 }
 
-/* Whether a field of the list straddles `edge`. */
-static bool crosses(const uint32_t *list, uint32_t count, uint32_t field_bytes, uint32_t edge)
-{
-	uint32_t i = riffle_first_at_least(list, count, edge < field_bytes ? 0 : (uint64_t)edge - field_bytes + 1);
-
-	return i < count && list[i] < edge;
-}
-
 static bool is_between(const uint32_t *list, uint32_t count, const struct plan_area *area)
 {
 	uint32_t i = riffle_first_at_least(list, count, area->start);
@@ -355,11 +347,7 @@ static int check_areas(const struct riffle_plan *plan, struct riffle_error *erro
 		for (unsigned k = 0; k < 2; k++) {
 			uint32_t edge = k ? a->end : a->start;
 
-			if (crosses(plan->reloc64, plan->reloc64_count, 8, edge) ||
-			    crosses(plan->reloc32, plan->reloc32_count, 4, edge) ||
-			    crosses(plan->reloc32_inverse, plan->reloc32_inverse_count, 4, edge) ||
-			    crosses(plan->fixed32, plan->fixed32_count, 4, edge) ||
-			    crosses(plan->fixed64, plan->fixed64_count, 8, edge))
+			if (riffle_plan_has_field(plan, edge, edge))
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "area",
 							 "has a field across its edge (image offset)", edge);
 		}

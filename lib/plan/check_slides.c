@@ -163,14 +163,6 @@ static int check_table(const struct riffle_plan *plan, const struct riffle_cross
 				 t->image_offset);
 }
 
-/* Whether a field of the list straddles `edge`. */
-static bool crosses(const uint32_t *list, uint32_t count, uint32_t field_bytes, uint32_t edge)
-{
-	uint32_t i = riffle_first_at_least(list, count, (uint64_t)edge - field_bytes + 1);
-
-	return i < count && list[i] < edge;
-}
-
 /*
  * Nothing that is written as a whole lies across two blocks, and whatever a shuffle moves is in the first.
  */
@@ -183,12 +175,8 @@ static int check_edges(const struct riffle_plan *plan, struct riffle_error *erro
 	for (uint32_t b = 1; b < plan->block_count; b++) {
 		uint32_t edge = plan->blocks[b].image_offset;
 
-		if (crosses(plan->reloc64, plan->reloc64_count, 8, edge) ||
-		    crosses(plan->reloc32, plan->reloc32_count, 4, edge) ||
-		    crosses(plan->reloc32_inverse, plan->reloc32_inverse_count, 4, edge) ||
-		    crosses(plan->fixed32, plan->fixed32_count, 4, edge) ||
-		    crosses(plan->fixed64, plan->fixed64_count, 8, edge) ||
-		    crosses(plan->cross32, plan->cross32_count, 4, edge))
+		if (riffle_plan_has_field(plan, edge, edge) ||
+		    riffle_has_field(plan->cross32, plan->cross32_count, 4, edge, edge))
 			return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "block",
 						 "has a field across its edge (image offset)", edge);
 		for (unsigned i = 0; i < areas.count; i++)
@@ -210,7 +198,7 @@ static int check_edges(const struct riffle_plan *plan, struct riffle_error *erro
 		for (unsigned k = 0; k < 2; k++) {
 			uint32_t edge = k ? area->end : area->start;
 
-			if (edge > 3 && crosses(plan->cross32, plan->cross32_count, 4, edge))
+			if (edge > 3 && riffle_has_field(plan->cross32, plan->cross32_count, 4, edge, edge))
 				return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "cross32",
 							 "has a field across the edge of an area (image offset)", edge);
 		}

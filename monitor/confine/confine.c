@@ -13,17 +13,10 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/sanitized.h"
 #include "monitor/confine/own_pid.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#ifdef SANITIZED
+#if SANITIZED
 int confine_begin(struct riffle_error *error)
 {
 	(void)error;

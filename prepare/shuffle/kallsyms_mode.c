@@ -177,12 +177,10 @@ static bool is_name(const struct work *work, uint64_t address)
 	       !memcmp(work->bytes + offset, FILE_NAME, sizeof FILE_NAME);
 }
 
-/* A relocation changes some of a field's bytes. */
-static bool is_relocated(const struct image_relocs *list, uint32_t field, uint32_t bytes)
+/* A relocation changes some of a mode's bytes. */
+static bool is_relocated(const struct image_relocs *list, uint32_t mode, uint32_t bytes)
 {
-	uint32_t i = riffle_first_at_least(list->offset, list->count, field < bytes ? 0 : field - bytes + 1);
-
-	return i < list->count && list->offset[i] < field + 4;
+	return riffle_has_field(list->offset, list->count, bytes, mode, (uint64_t)mode + 4);
 }
 
 /* `call` is in a section of code: where the function begins and ends that it is part of. */

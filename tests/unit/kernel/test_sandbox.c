@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
+#include "common/sanitized.h"
 #include "kernel/sandbox.h"
-#include "tests/lib/sanitized.h"
 
 enum { REFUSED = 50, DONE = 0 };
 

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include "common/sanitized.h"
 #include "monitor/core/thread.h"
-#include "tests/lib/sanitized.h"
 
 static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
 				 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
