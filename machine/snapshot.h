@@ -16,8 +16,10 @@
 struct machine_snapshot {
 	int state_fd; /* empty, or overwritten */
 	int memory_fd;
-	bool changed; /* memory: only what changed since the last save, or since the machine was loaded */
-	bool fresh;   /* the memory file is empty: zeros stay holes */
+	bool changed;    /* memory: only what changed since the last save, or since the machine was loaded */
+	bool fresh;      /* the memory file is empty: zeros stay holes */
+	bool to_consume; /* for machine_load.consume: the state says where the memory file has data, and small holes are
+			    filled */
 	/* the result */
 	uint64_t memory_bytes; /* written */
 	bool untracked;        /* with `changed`: nothing told what did, and all of the memory was written */

@@ -17,6 +17,7 @@
 #include "machine/restore.h"
 #include "machine/snapshot.h"
 #include "monitor/snapshot/components.h"
+#include "monitor/snapshot/extents.h"
 #include "monitor/snapshot/uffd.h"
 
 /* A state file that is open, locked and read. */
@@ -334,9 +335,10 @@ static int open_memory(struct guest_memory_file *file, const struct machine_load
 	return file->fd < 0 ? riffle_fail_system(error, errno, "memory file", "cannot be opened") : 0;
 }
 
-static int build(struct machine *m, const struct machine_load *load, const struct machine_snapshot_info *info,
-		 struct riffle_error *error)
+static int build(struct machine *m, const struct machine_load *load, const struct opened_state *state,
+		 const struct machine_snapshot_info *info, struct riffle_error *error)
 {
+	struct guest_memory_extent extents[GUEST_MEMORY_EXTENTS_MAX];
 	struct guest_memory_file memory;
 	int status;
 
@@ -352,6 +354,14 @@ static int build(struct machine *m, const struct machine_load *load, const struc
 	m->blame = load->uffd_path ? load->uffd_path : load->memory_path;
 	if ((status = open_memory(&memory, load, m->config.huge_pages, error)))
 		return status;
+	m->blame = load->state_path;
+	if ((status =
+		 extents_load(extents, &memory.extent_count, memory.fd, info->memory_bytes, &state->file, error))) {
+		if (memory.fd >= 0)
+			close(memory.fd);
+		return status;
+	}
+	memory.extents = memory.extent_count ? extents : NULL;
 	m->memory_file = memory.fd >= 0 ? &memory : NULL;
 	memcpy(m->layout_id, info->layout_id, sizeof m->layout_id);
 	memcpy(m->save_id, info->save_id, sizeof m->save_id);
@@ -400,7 +410,7 @@ static int build_watched(struct machine *m, const struct machine_load *load, con
 			 const struct machine_snapshot_info *info, struct riffle_error *error)
 {
 	struct riffle_error late;
-	int status = build(m, load, info, error);
+	int status = build(m, load, state, info, error);
 
 	if (status)
 		return status;

@@ -21,6 +21,7 @@
 #include "machine/snapshot.h"
 #include "machine/snapshot_files.h"
 #include "monitor/snapshot/components.h"
+#include "monitor/snapshot/extents.h"
 #include "monitor/snapshot/memory.h"
 
 /*
@@ -128,7 +129,7 @@ static int save_state(struct machine *m, const uint8_t id[MACHINE_ID_BYTES], str
 		status = virtio_save(&m->devices.slots[i], i, writer, error);
 		memory_mark_rings(m->devices.slots[i].device);
 	}
-	return status ? status : state_finish(writer, error);
+	return status;
 }
 
 static int write_state(int fd, const struct state_writer *writer, struct riffle_error *error)
@@ -241,6 +242,10 @@ static int write_files(struct saving *s, struct machine_snapshot *snapshot, stru
 	/* the guest need not wait for the disk */
 	if (!status && fsync(snapshot->memory_fd) < 0)
 		status = riffle_fail_system(error, errno, "memory file", "cannot be written");
+	if (!status && snapshot->to_consume)
+		extents_save(snapshot->memory_fd, s->machine->config.memory_bytes, &s->writer);
+	if (!status)
+		status = state_finish(&s->writer, error);
 	return status ? status : write_state(snapshot->state_fd, &s->writer, error);
 }
 
@@ -283,8 +288,10 @@ int machine_snapshot_write(struct machine *m, struct machine_snapshot *snapshot,
 static void save_now(void *opaque)
 {
 	struct machine *m = opaque;
-	struct machine_snapshot snapshot = {
-	    .state_fd = m->config.save_state_fd, .memory_fd = m->config.save_memory_fd, .fresh = true};
+	struct machine_snapshot snapshot = {.state_fd = m->config.save_state_fd,
+					    .memory_fd = m->config.save_memory_fd,
+					    .fresh = true,
+					    .to_consume = true};
 
 	if (machine_snapshot_write(m, &snapshot, &m->save_error))
 		vm_fail(m->vm, &m->save_error);

@@ -54,8 +54,10 @@ bool run_saved_open(struct run_options *o)
 
 int run_saved_now(struct machine *machine, const struct run_options *o, struct riffle_error *error)
 {
-	struct machine_snapshot snapshot = {
-	    .state_fd = o->machine.save_state_fd, .memory_fd = o->machine.save_memory_fd, .fresh = true};
+	struct machine_snapshot snapshot = {.state_fd = o->machine.save_state_fd,
+					    .memory_fd = o->machine.save_memory_fd,
+					    .fresh = true,
+					    .to_consume = true};
 
 	return machine_snapshot_write(machine, &snapshot, error);
 }

@@ -4,6 +4,8 @@
 
 #if RIFFLE_VECTORS && defined(__x86_64__)
 #include <immintrin.h>
+
+#include "common/cpu.h"
 #endif
 
 #define AHEAD 8u /* chunks */
@@ -70,7 +72,7 @@ __attribute__((target("avx512f"))) static void scatter_wide(const struct shuffle
 
 void riffle_shuffle_scatter(const struct shuffle_load *s, uint32_t first, uint32_t count, const uint8_t *bytes)
 {
-	if (__builtin_cpu_supports("avx512f"))
+	if (riffle_cpu_has_avx512f())
 		scatter_wide(s, first, count, bytes);
 	else
 		riffle_shuffle_scatter_plain(s, first, count, bytes);

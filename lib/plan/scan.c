@@ -3,9 +3,11 @@
 #include "plan/scan_loops.h"
 
 #if defined(__x86_64__) && !defined(RIFFLE_FREESTANDING)
+#include "common/cpu.h"
+
 #define CHOOSE(name, ...)                                                                                              \
 	do {                                                                                                           \
-		if (__builtin_cpu_supports("avx2"))                                                                    \
+		if (riffle_cpu_has_avx2())                                                                             \
 			return riffle_scan_##name##_avx2(__VA_ARGS__);                                                 \
 	} while (0)
 #else

@@ -21,7 +21,6 @@
 #include "common/search.h"
 
 #define ADDED_STEP (UINT64_C(1) << 30)
-#define EXTENTS_MAX 512u /* of a file, mapped one by one */
 
 /*
  * An inaccessible reservation holds the RAM and at least one guard page on either side, so that an unchecked length
@@ -137,17 +136,17 @@ static bool next_extent(int fd, uint64_t at, uint64_t end, uint64_t gap, struct 
 	return true;
 }
 
-/* Returns how many there are; stops counting beyond the limit. */
-static size_t find_extents(int fd, uint64_t end, uint64_t gap, struct guest_memory_extent extents[EXTENTS_MAX])
+size_t guest_memory_find_extents(int fd, uint64_t end, uint64_t gap,
+				 struct guest_memory_extent extents[GUEST_MEMORY_EXTENTS_MAX])
 {
 	size_t count = 0;
 
-	for (uint64_t at = 0; count <= EXTENTS_MAX && at < end; count++) {
+	for (uint64_t at = 0; count <= GUEST_MEMORY_EXTENTS_MAX && at < end; count++) {
 		struct guest_memory_extent extent;
 
 		if (!next_extent(fd, at, end, gap, &extent))
 			break;
-		if (count < EXTENTS_MAX)
+		if (count < GUEST_MEMORY_EXTENTS_MAX)
 			extents[count] = extent;
 		at = extent.to;
 	}
@@ -163,7 +162,6 @@ static int map_extent(struct guest_memory *memory, uint8_t *ram, const struct gu
 		 (off_t)extent->from) == MAP_FAILED)
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "guest memory", "cannot be mapped", 1, bytes,
 					0, 0);
-	madvise(ram + extent->from, bytes, MADV_DONTDUMP);
 	return 0;
 }
 
@@ -215,23 +213,36 @@ static int copy_extents(struct guest_memory *memory, struct riffle_error *error)
 	return 0;
 }
 
-/* Maps the data of a file that only this guest uses, over anonymous memory. */
-static int map_extents(struct guest_memory *memory, uint64_t bytes, struct riffle_error *error)
+/* Returns the size of the holes that are among them. */
+static uint64_t search_extents(struct guest_memory *memory, uint64_t bytes)
 {
 	uint64_t gap = 0;
-	size_t count;
+
+	while ((memory->extent_count = guest_memory_find_extents(memory->fd, bytes, gap, memory->extents)) >
+	       GUEST_MEMORY_EXTENTS_MAX)
+		gap = gap ? 4 * gap : 4 * GUEST_PAGE;
+	return gap;
+}
+
+/* Maps the data of a file that only this guest uses, over anonymous memory. */
+static int map_extents(struct guest_memory *memory, const struct guest_memory_file *file, uint64_t bytes,
+		       struct riffle_error *error)
+{
+	uint8_t *ram = guest_memory_start(memory);
 	int status = 0;
 
-	memory->extents = malloc(EXTENTS_MAX * sizeof *memory->extents);
+	memory->extents = malloc(GUEST_MEMORY_EXTENTS_MAX * sizeof *memory->extents);
 	if (!memory->extents)
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "guest memory", "out of memory");
-	while ((count = find_extents(memory->fd, bytes, gap, memory->extents)) > EXTENTS_MAX)
-		gap = gap ? 4 * gap : 4 * GUEST_PAGE;
-	memory->extent_count = count;
-	if (gap && !has_room(memory))
+	if (file->extents) {
+		memory->extent_count = file->extent_count;
+		memcpy(memory->extents, file->extents, file->extent_count * sizeof *file->extents);
+	} else if (search_extents(memory, bytes) && !has_room(memory)) {
 		return copy_extents(memory, error);
-	for (size_t i = 0; !status && i < count; i++)
-		status = map_extent(memory, guest_memory_start(memory), &memory->extents[i], error);
+	}
+	for (size_t i = 0; !status && i < memory->extent_count; i++)
+		status = map_extent(memory, ram, &memory->extents[i], error);
+	madvise(ram, bytes, MADV_DONTDUMP);
 	return status;
 }
 
@@ -255,7 +266,7 @@ int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const str
 	if (!status && memory->shared) {
 		if (file->huge_pages)
 			advise_huge(ram, bytes);
-		status = map_extents(memory, bytes, error);
+		status = map_extents(memory, file, bytes, error);
 	}
 	if (status)
 		guest_memory_unmap(memory);

@@ -15,6 +15,7 @@
 #define GUEST_MEMORY_STEP (UINT64_C(2) << 20)
 #define GUEST_MEMORY_MAX (UINT64_C(4) << 40)
 
+#define GUEST_MEMORY_EXTENTS_MAX 512u /* of a file, mapped one by one */
 #define GUEST_MEMORY_ADDED_MAX 16u
 #define GUEST_MEMORY_ADDED_FROM (UINT64_C(512) << 30)
 /* Page size of anonymous RAM. */
@@ -22,6 +23,11 @@ enum guest_pages {
 	GUEST_PAGES_SMALL,
 	GUEST_PAGES_TRANSPARENT, /* huge if the host has them to spare */
 	GUEST_PAGES_HUGETLB,     /* 2 MiB, all taken from the host's pool at once */
+};
+
+/* Bytes of a file, whole pages. */
+struct guest_memory_extent {
+	uint64_t from, to;
 };
 
 /* A file that holds the RAM: byte n of the file is byte n of the RAM, not counting the hole. */
@@ -34,6 +40,13 @@ struct guest_memory_file {
 	 */
 	bool shared;
 	bool huge_pages; /* for the anonymous part */
+	/*
+	 * With `shared`, where the file has data, if that is known: sorted, disjoint, not empty, within the file, at
+	 * most GUEST_MEMORY_EXTENTS_MAX; the caller's. NULL: the file is searched, which takes time for each of its
+	 * pages.
+	 */
+	const struct guest_memory_extent *extents;
+	size_t extent_count;
 };
 
 struct guest_memory {
@@ -54,9 +67,7 @@ struct guest_memory {
 	bool shared;
 	bool hugetlb; /* 2 MiB pages: smaller ranges cannot be discarded */
 	/* for a shared file: the parts mapped from it, sorted; the rest is anonymous */
-	struct guest_memory_extent {
-		uint64_t from, to;
-	} * extents;
+	struct guest_memory_extent *extents;
 	size_t extent_count;
 	bool unsaved; /* never saved to a file: the first differential snapshot has to hold all of it */
 	_Atomic uint64_t
@@ -69,6 +80,13 @@ int guest_memory_map(struct guest_memory *memory, uint64_t bytes, enum guest_pag
 int guest_memory_map_file(struct guest_memory *memory, uint64_t bytes, const struct guest_memory_file *file,
 			  struct riffle_error *error);
 void guest_memory_unmap(struct guest_memory *memory);
+
+/*
+ * Finds a file's data below `end`, with holes of up to `gap` bytes. Returns the number of extents, or more than
+ * GUEST_MEMORY_EXTENTS_MAX if they do not fit into the array.
+ */
+size_t guest_memory_find_extents(int fd, uint64_t end, uint64_t gap,
+				 struct guest_memory_extent extents[GUEST_MEMORY_EXTENTS_MAX]);
 
 /* Where the next range can be added: a multiple of 1 GiB. */
 uint64_t guest_memory_next_added(const struct guest_memory *memory);

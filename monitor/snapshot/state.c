@@ -20,7 +20,7 @@ static const struct {
 } known[] = {
     {STATE_MACHINE, 1, 1}, {STATE_CONFIG, 1, 1},  {STATE_CHIPS, 1, 1}, {STATE_VCPU, 1, 32},
     {STATE_SERIAL, 1, 1},  {STATE_I8042, 1, 1},   {STATE_CMOS, 1, 1},  {STATE_POWER, 1, 1},
-    {STATE_INPUT, 1, 1},   {STATE_VIRTIO, 1, 64}, {STATE_SAVE, 1, 1},
+    {STATE_INPUT, 1, 1},   {STATE_VIRTIO, 1, 64}, {STATE_SAVE, 1, 1},  {STATE_EXTENTS, 1, 1},
 };
 
 static size_t padded(size_t bytes)

@@ -32,8 +32,9 @@
 #define STATE_I8042 STATE_ID('K', 'B', 'D', 'C')
 #define STATE_CMOS STATE_ID('C', 'M', 'O', 'S')
 #define STATE_POWER STATE_ID('P', 'O', 'W', 'R')
-#define STATE_INPUT STATE_ID('C', 'I', 'N', 'P')  /* console input that the guest has not taken */
-#define STATE_VIRTIO STATE_ID('V', 'I', 'R', 'T') /* instance: the device's slot */
+#define STATE_INPUT STATE_ID('C', 'I', 'N', 'P')   /* console input that the guest has not taken */
+#define STATE_VIRTIO STATE_ID('V', 'I', 'R', 'T')  /* instance: the device's slot */
+#define STATE_EXTENTS STATE_ID('E', 'X', 'T', 'N') /* where the memory file has data; may be missing */
 
 struct state_writer {
 	uint8_t *data;

@@ -2,11 +2,14 @@
 /* Fuzzes the reader of a snapshot's state: the checksum is corrected, and every component restores from it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "machine/description.h"
 #include "monitor/snapshot/components.h"
+#include "monitor/snapshot/extents.h"
 #include "monitor/virtio/balloon.h"
 #include "monitor/virtio/rng.h"
 #include "tests/fuzz/accepted.h"
@@ -26,6 +29,7 @@ static void ignore(void *opaque)
 }
 
 static struct guest_memory memory;
+static int memory_fd;
 static struct loop loop;
 static const struct platform platform = {.set_irq = set_irq, .input_wanted = ignore};
 
@@ -98,6 +102,21 @@ static bool restore_platform(const struct state_file *file)
 	return !refused;
 }
 
+static bool restore_extents(const struct state_file *file)
+{
+	struct guest_memory_extent extents[GUEST_MEMORY_EXTENTS_MAX];
+	uint64_t end = 0;
+	size_t count;
+
+	if (extents_load(extents, &count, memory_fd, MEMORY, file, NULL))
+		return false;
+	for (size_t i = 0; i < count; end = extents[i++].to)
+		if (extents[i].from < end || extents[i].from >= extents[i].to || extents[i].to > MEMORY ||
+		    (extents[i].from | extents[i].to) % GUEST_PAGE)
+			abort();
+	return true;
+}
+
 static bool restore_description(const struct state_file *file)
 {
 	static struct machine_config config;
@@ -128,6 +147,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!memory.count) {
 		must(guest_memory_map(&memory, MEMORY, false, NULL));
 		must(loop_init(&loop, NULL));
+		memory_fd = memfd_create("memory", MFD_CLOEXEC);
+		must(ftruncate(memory_fd, MEMORY));
 	}
 	copy = malloc(size + 1);
 	if (!copy)
@@ -138,9 +159,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		riffle_put64(copy + 16, riffle_checksum(copy + STATE_HEADER_BYTES, size - STATE_HEADER_BYTES));
 	}
 	if (!state_open(&file, copy, size, NULL)) {
-		bool platform_good = restore_platform(&file), devices_good = restore_devices(&file);
+		bool platform_good = restore_platform(&file), devices_good = restore_devices(&file),
+		     extents_good = restore_extents(&file);
 
-		if (restore_description(&file) && platform_good && devices_good)
+		if (restore_description(&file) && platform_good && devices_good && extents_good)
 			fuzz_accepted++;
 	}
 	free(copy);

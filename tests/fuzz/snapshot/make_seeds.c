@@ -3,9 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "machine/description.h"
 #include "monitor/snapshot/components.h"
+#include "monitor/snapshot/extents.h"
 #include "monitor/virtio/balloon.h"
 #include "monitor/virtio/rng.h"
 
@@ -17,6 +20,15 @@ static void must(int status)
 
 static struct guest_memory memory;
 static struct loop loop;
+
+static void save_extents(struct state_writer *writer)
+{
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+
+	must(ftruncate(fd, 4 << 20) || pwrite(fd, "a", 1, 0x10000) != 1 || pwrite(fd, "b", 1, 0x200000) != 1);
+	extents_save(fd, 4 << 20, writer);
+	close(fd);
+}
 
 static void save_device(struct virtio_device *device, unsigned slot, struct state_writer *writer)
 {
@@ -76,6 +88,7 @@ int main(int argc, char **argv)
 	state_put_block(&writer, text, strlen(text));
 	state_end(&writer);
 	free(text);
+	save_extents(&writer);
 	must(state_finish(&writer, NULL));
 	FILE *file = fopen(argv[1], "wb");
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "common/cpu.h"
 #include "load/shuffle.h"
 #include "plan/scan_loops.h"
 
@@ -24,7 +25,7 @@ static uint64_t next64(void)
 static void scans_are_the_same(void **state)
 {
 	(void)state;
-	if (!__builtin_cpu_supports("avx2"))
+	if (!riffle_cpu_has_avx2())
 		skip();
 	for (uint32_t count = 0; count < LENGTHS; count++) {
 		uint32_t *list = malloc(count * sizeof *list + 1);

@@ -411,6 +411,26 @@ static void test_many_extents(void **state)
 	close(fd);
 }
 
+/* What the caller knows is not searched for. */
+static void test_known_extents(void **state)
+{
+	const struct guest_memory_extent known[2] = {{8 * PAGE, 9 * PAGE}, {11 * PAGE, 12 * PAGE}};
+	int fd = make_file(8, 4, 1);
+	const struct guest_memory_file file = {.fd = dup(fd), .shared = true, .extents = known, .extent_count = 2};
+
+	(void)state;
+	assert_int_equal(guest_memory_map_file(&memory, 4 * MIB, &file, &error), 0);
+	assert_int_equal(memory.extent_count, 2);
+	assert_int_equal(memory.extents[1].from, 11 * PAGE);
+	for (unsigned i = 7; i < 13; i++) {
+		assert_int_equal(guest_memory_start(&memory)[i * PAGE], i == 8 || i == 11 ? 'a' : 0);
+		guest_memory_start(&memory)[i * PAGE] = 'b';
+		assert_int_equal(in_file(fd, i * PAGE), i == 8 || i == 11 ? 'b' : i == 9 || i == 10 ? 'a' : 0);
+	}
+	guest_memory_unmap(&memory);
+	close(fd);
+}
+
 static void test_wrong_files(void **state)
 {
 	struct guest_memory_file file = {.fd = memfd_create("memory", MFD_CLOEXEC)};
@@ -433,10 +453,12 @@ static void test_wrong_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_sizes),        cmocka_unit_test(test_ranges),      cmocka_unit_test(test_translation),
-	    cmocka_unit_test(test_added),        cmocka_unit_test(test_dirty_pages), cmocka_unit_test(test_discard),
-	    cmocka_unit_test(test_private_file), cmocka_unit_test(test_shared_file), cmocka_unit_test(test_extents),
-	    cmocka_unit_test(test_many_extents), cmocka_unit_test(test_wrong_files),
+	    cmocka_unit_test(test_sizes),         cmocka_unit_test(test_ranges),
+	    cmocka_unit_test(test_translation),   cmocka_unit_test(test_added),
+	    cmocka_unit_test(test_dirty_pages),   cmocka_unit_test(test_discard),
+	    cmocka_unit_test(test_private_file),  cmocka_unit_test(test_shared_file),
+	    cmocka_unit_test(test_extents),       cmocka_unit_test(test_many_extents),
+	    cmocka_unit_test(test_known_extents), cmocka_unit_test(test_wrong_files),
 	};
 	return cmocka_run_group_tests_name("memory", tests, set_up, tear_down);
 }
