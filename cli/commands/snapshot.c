@@ -68,11 +68,12 @@ static int open_directory(struct snapshot *s, struct riffle_error *error)
 		return riffle_fail_system(error, errno, "directory", "cannot be opened");
 	if ((status = snapshot_file_trust(&st, error)))
 		return status;
-	if (flock(s->directory_fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK
-			   ? riffle_fail(error, RIFFLE_ERR_IO, "directory", "another snapshot is being written there")
-			   : riffle_fail_system(error, errno, "directory", "cannot be locked");
-	return 0;
+	if (flock(s->directory_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	s->made = false; /* whoever has locked it is about to make files there */
+	return errno == EWOULDBLOCK
+		   ? riffle_fail(error, RIFFLE_ERR_IO, "directory", "another snapshot is being written there")
+		   : riffle_fail_system(error, errno, "directory", "cannot be locked");
 }
 
 /* Removes an unfinished file of a killed process. */
