@@ -366,6 +366,35 @@ static void test_devices_are_checked(void **state)
 	guest_free(&guest);
 }
 
+/* Of a device's hid no more is read than shows that it is too long: nine letters at the end of what is mapped. */
+static void test_long_hid_is_not_read_past(void **state)
+{
+	const size_t page = 4096;
+	char *letters = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct riffle_boot_device device = {"", 0xd0000000, 4096, 5};
+	struct riffle_boot_registers registers;
+	struct riffle_header header;
+	struct riffle_plan plan = guest_plan(&header);
+	struct riffle_loaded loaded = guest_kernel(32 * MIB);
+	struct guest guest;
+
+	(void)state;
+	assert_ptr_not_equal(letters, MAP_FAILED);
+	assert_int_equal(mprotect(letters + page, page, PROT_NONE), 0);
+	memset(letters, 'A', page);
+	make_machine(&guest, 1);
+	guest.machine.devices = &device;
+	guest.machine.device_count = 1;
+	device.hid = letters + page - 9;
+	expect_error(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error, RIFFLE_ERR_ARGUMENT,
+		     "device hid");
+	assert_string_equal(error.problem, "is not 4 to 8 capitals and digits");
+	letters[page - 1] = 0;
+	expect_ok(riffle_boot_write(&registers, &guest.machine, &plan, &loaded, &error), &error);
+	guest_free(&guest);
+	munmap(letters, 2 * page);
+}
+
 /* as many devices as fit, and one more; nothing beyond 1 MiB is written */
 static void test_most_devices(void **state)
 {
@@ -544,6 +573,7 @@ int main(void)
 	    cmocka_unit_test(test_madt),
 	    cmocka_unit_test(test_mp_table),
 	    cmocka_unit_test(test_devices_are_checked),
+	    cmocka_unit_test(test_long_hid_is_not_read_past),
 	    cmocka_unit_test(test_most_devices),
 	    cmocka_unit_test(test_acpica_reads_them),
 	    cmocka_unit_test(test_events_are_checked),

@@ -875,6 +875,7 @@ LIE(lie_table_outside, s->table[0].image_offset = SK_IMAGE - 16)
 LIE(lie_table_edge, s->table[0].image_offset = 0x3ff000 - 16)
 LIE(lie_base, s->table[0].base = 16)
 LIE(lie_far_base, s->table[s->tables - 2].base = 0x301000)
+LIE(lie_next_base, s->table[s->tables - 3].base = 0x301000)
 LIE(lie_region, s->block[1].image_offset = (s->k->region[0].image_offset + s->k->region[0].bytes / 2) & ~4095u)
 LIE(lie_text, s->block[1].image_offset = 0x100000)
 LIE(lie_area, s->block[2].image_offset = (s->k->table_at[1] + 4096) & ~4095u)
@@ -970,6 +971,8 @@ static const struct lie lies[] = {
     {"a base that is not needed", lie_base, "cross table base: is not in the first block, or not needed (found 16)"},
     {"a base in another block", lie_far_base,
      "cross table base: is not in the first block, or not needed (found 0x301000)"},
+    {"a base at the start of the second block", lie_next_base,
+     "cross table base: is not in the first block, or not needed (found 0x301000)"},
     {"a region across an edge", lie_region, "block: has an area across its edge (image offset) (found 0x15e000)"},
     {"a region in the second block", lie_text, "region: is not in the first block (found 0)"},
     {"a table of the shuffle across an edge", lie_area, "cross table: lies across two blocks (found 0x401778)"},
@@ -1057,6 +1060,7 @@ LIE(limit_pair_large, pair_up(s); s->block[1].gaps = 16384 + 1; s->block[3].gaps
 LIE(limit_pair_unused, s->k->b.header.features |= RIFFLE_FEATURE_PAIRS)
 LIE(limit_kind, s->block[1].kind = s->block[3].kind = UINT32_MAX)
 LIE(limit_table, s->table[0].image_offset = 0x3ff000 - 4; s->table[0].entries = 1; s->table[0].stride = 4096)
+LIE(limit_base, s->table[s->tables - 3].base = 0x300fff)
 LIE(limit_cross, s->cross[s->crosses - 1] = SK_IMAGE - 0x1000 - 4)
 
 /* What is just within the limits. */
@@ -1078,6 +1082,7 @@ static void limits_are_accepted(void **state)
 	    {"pairs that might be", limit_pair_unused, NULL},
 	    {"kinds that nobody knows", limit_kind, NULL},
 	    {"a table up to an edge, with the longest stride", limit_table, NULL},
+	    {"a base at the end of the first block", limit_base, NULL},
 	    {"the last field of all", limit_cross, NULL},
 	};
 

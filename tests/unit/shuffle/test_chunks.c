@@ -700,6 +700,36 @@ static void test_copied(void **state)
 	}
 }
 
+/* The kernel compares addresses with `_etext - 1`: what has that byte stays, and nothing else does for that reason. */
+static void test_last_byte_of_text(void **state)
+{
+	static const struct {
+		uint32_t etext;
+		uint32_t stays; /* a function, or ROUTINES: none */
+	} rows[] = {
+	    {F(3), 2}, {F(3) + 1, 3}, {F(3) + 2, 3}, {F(4) - 1, 3}, {F(4), 3}, {TEXT + 1, ROUTINES}, {0, ROUTINES},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct builder *b = eight_functions();
+		struct work *w = &b->work;
+		uint32_t at;
+
+		add_symbol(b, rows[i].etext, "_etext");
+		for (at = w->symbol_count - 1; at && w->symbol[at - 1].offset > rows[i].etext; at--) {
+			w->symbol[at] = w->symbol[at - 1];
+			w->symbol[at - 1] = (struct work_symbol){rows[i].etext, 0, 't', "_etext"};
+		}
+		CODE(b, rows[i].etext, "\xc3"); /* what follows it is code of its own */
+		make_chunks(b);
+		for (uint32_t k = 0; k < ROUTINES; k++)
+			if (unit_of(b, F(k))->pin != (k == rows[i].stays ? SHUFFLE_PIN_SECTION : SHUFFLE_PIN_NONE))
+				fail_msg("_etext at %x: f%u: %u", rows[i].etext, k, unit_of(b, F(k))->pin);
+		tear_down(b);
+	}
+}
+
 static void test_too_many(void **state)
 {
 	const uint32_t functions = SHUFFLE_CHUNKS_MAX + 700;
@@ -817,6 +847,7 @@ int main(void)
 	    cmocka_unit_test(test_blocks_and_pages),
 	    cmocka_unit_test(test_copied),
 	    cmocka_unit_test(test_code_mapped_by_page),
+	    cmocka_unit_test(test_last_byte_of_text),
 	    cmocka_unit_test(test_too_many),
 	    cmocka_unit_test(test_too_many_regions),
 	    cmocka_unit_test(test_noise),

@@ -132,6 +132,56 @@ static void test_short_branches(void **state)
 	tear_down(b);
 }
 
+/*
+ * Code that refers to another block by something else than 32 bits: no block may slide, and the reason tells how many
+ * bits it has; 0 stands for a sum that an address-size prefix cuts.
+ */
+static void test_other_blocks(void **state)
+{
+	static const struct {
+		const char *opcode;
+		unsigned opcode_bytes, field_bytes;
+		uint32_t at, target;
+		unsigned crosses;
+		const char *none;
+	} rows[] = {
+	    {"\x48\x8b\x05", 3, 4, F1, DATA, 1, ""},
+	    {"\x67\x48\x8b\x05", 4, 4, F1, DATA, 0, "code at ffffffff81003004 refers to another section by 0 bits"},
+	    {"\x67\x48\x8d\x05", 4, 4, F1, DATA, 0, "code at ffffffff81003004 refers to another section by 0 bits"},
+	    {"\x67\x48\x8b\x05", 4, 4, F1, F1, 0, ""},
+	    {"\xe9", 1, 4, F3, REPLACEMENT, 1, ""},
+	    {"\xeb", 1, 1, F3 + 0xf00, F3 + 0xf7e, 0, ""},
+	    {"\xeb", 1, 1, F3 + 0xf70, TEXT, 0, "code at ffffffff81003ff1 refers to another section by 8 bits"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct builder *b = three_functions();
+		struct shuffle_slides *slides = &b->result.slides;
+		uint32_t field = rows[i].at + rows[i].opcode_bytes, end = field + rows[i].field_bytes;
+
+		slides->block_count = 2;
+		slides->block[0] = (struct riffle_block){.align = 4096, .gaps = 1};
+		slides->block[1] = (struct riffle_block){.image_offset = TEXT, .align = 4096, .gaps = 2};
+		put(b, rows[i].at, rows[i].opcode, rows[i].opcode_bytes);
+		if (rows[i].field_bytes == 4)
+			riffle_put32(b->work.bytes + field, rows[i].target - end);
+		else
+			b->work.bytes[field] = (uint8_t)(rows[i].target - end);
+		CODE(b, end, "\xc3");
+		good(b, code_decode(&b->work, &b->error));
+		assert_string_equal(slides->none, rows[i].none);
+		assert_int_equal(slides->block_count, *rows[i].none ? 0 : 2);
+		assert_int_equal(slides->cross_count, rows[i].crosses);
+		if (rows[i].crosses) {
+			assert_int_equal(slides->cross[0].field, field);
+			assert_int_equal(slides->cross[0].block, 1);
+		}
+		free(slides->cross);
+		tear_down(b);
+	}
+}
+
 static void test_ends(void **state)
 {
 	static const struct {
@@ -303,6 +353,7 @@ int main(void)
 	    cmocka_unit_test(test_other_sections),
 	    cmocka_unit_test(test_short_branches),
 	    cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_other_blocks),
 	    cmocka_unit_test(test_ends),
 	    cmocka_unit_test(test_percpu),
 	    cmocka_unit_test(test_relocated_field_is_no_distance),

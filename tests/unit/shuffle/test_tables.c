@@ -244,6 +244,77 @@ static void test_copied_code(void **state)
 	end_kernel(k);
 }
 
+/* The first and the last place in that code to which each kind of field may lead, and those just outside. */
+static void test_edges_of_copied_code(void **state)
+{
+	enum { START = IMAGE - 0x800, END = IMAGE - 0x100 };
+	static const struct {
+		unsigned sample, field;
+		uint32_t target;
+		const char *problem; /* NULL: accepted */
+	} rows[] = {
+	    {2, 0, START, NULL},
+	    {2, 0, START - 1, "leads to no instruction"},
+	    {2, 0, END - 5, NULL}, /* its five bytes are replaced */
+	    {2, 0, END - 4, "replaces bytes that are no code"},
+	    {2, 0, END - 1, "replaces bytes that are no code"},
+	    {2, 0, END, "leads to no instruction"},
+	    {2, 4, START, NULL},
+	    {2, 4, START - 1, "leads to no code"},
+	    {2, 4, END, NULL}, /* a replacement may be empty */
+	    {2, 4, END + 1, "leads to no code"},
+	    {8, 0, START, NULL},
+	    {8, 0, START - 1, "leads to no instruction"},
+	    {8, 0, END - 1, NULL},
+	    {8, 0, END, "leads to no instruction"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct sample *s = &samples[rows[i].sample];
+		struct kernel *k = make_table(s, DATA, ENTRIES * s->stride);
+		int status;
+
+		name_place(k, "__relocate_kernel_start", START);
+		name_place(k, "__relocate_kernel_end", END);
+		put_distance(k, DATA + rows[i].field, rows[i].target);
+		status = tables_read(&k->work, &k->error);
+		if (!rows[i].problem && status)
+			fail_msg("row %u: %s %s", i, k->error.field, k->error.problem);
+		if (rows[i].problem) {
+			bool late = !strncmp(rows[i].problem, "replaces", 8);
+
+			refused(k, status, s->section, DATA + (late ? 0 : rows[i].field));
+			assert_string_equal(k->error.problem, rows[i].problem);
+		}
+		end_kernel(k);
+	}
+}
+
+/* Up to 6.13 it is a part of .text, and like all other text: an alternative's site is where an instruction starts. */
+static void test_copied_code_in_text(void **state)
+{
+	const struct sample *s = &samples[2];
+
+	(void)state;
+	for (uint32_t inside = 0; inside < 2; inside++) {
+		struct kernel *k = make_table(s, DATA, ENTRIES * s->stride);
+
+		name_place(k, "__relocate_kernel_start", function(20));
+		name_place(k, "__relocate_kernel_end", function(30));
+		put_distance(k, DATA, function(25) + inside);
+		if (inside)
+			refused(k, tables_read(&k->work, &k->error), s->section, DATA);
+		else
+			good(k, tables_read(&k->work, &k->error));
+		assert_int_equal(k->work.copied_bytes, 0);
+		/* nor does a kernel that has none have it at offset 0 */
+		k->work.code_count = 0;
+		assert_false(table_leads_to_code(&k->work, 0, true));
+		end_kernel(k);
+	}
+}
+
 /* an alternative that replaces bytes of two functions holds these together */
 static void test_wide_alternative(void **state)
 {
@@ -328,11 +399,18 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_every_table),  cmocka_unit_test(test_wrong_entry),
-	    cmocka_unit_test(test_cut_entry),    cmocka_unit_test(test_exported_variables),
-	    cmocka_unit_test(test_lock_padding), cmocka_unit_test(test_short_label),
-	    cmocka_unit_test(test_copied_code),  cmocka_unit_test(test_wide_alternative),
-	    cmocka_unit_test(test_bounds),       cmocka_unit_test(test_noise),
+	    cmocka_unit_test(test_every_table),
+	    cmocka_unit_test(test_wrong_entry),
+	    cmocka_unit_test(test_cut_entry),
+	    cmocka_unit_test(test_exported_variables),
+	    cmocka_unit_test(test_lock_padding),
+	    cmocka_unit_test(test_short_label),
+	    cmocka_unit_test(test_copied_code),
+	    cmocka_unit_test(test_wide_alternative),
+	    cmocka_unit_test(test_edges_of_copied_code),
+	    cmocka_unit_test(test_copied_code_in_text),
+	    cmocka_unit_test(test_bounds),
+	    cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,8 +40,10 @@ struct kallsyms_image {
 	uint8_t bytes[IMAGE_BYTES];
 	uint32_t count;
 	size_t start, end; /* of the tables */
-	size_t num_syms, names, markers, token_table, token_index, offsets;
-	size_t seqs; /* 0: none */
+	size_t num_syms, names, markers, markers_end, token_table, token_index, offsets;
+	size_t seqs;   /* 0: none */
+	bool has_room; /* a test's wish: `room` bytes from the end of the markers to the strings */
+	uint32_t room;
 };
 
 /* symbol i: its type and name, its address */
@@ -154,6 +156,7 @@ static inline size_t kallsyms_put_names(struct kallsyms_image *image, const stru
 	image->markers = at = kallsyms_align(at, format->align);
 	for (uint32_t i = 0; i < (image->count + 255) / 256; i++, at += 4)
 		riffle_put32(image->bytes + at, markers[i]);
+	image->markers_end = at;
 	return at;
 }
 
@@ -172,7 +175,8 @@ static inline size_t kallsyms_put_tokens(struct kallsyms_image *image, const str
 {
 	uint16_t index[256];
 
-	image->token_table = at = kallsyms_align(at, format->align);
+	image->token_table = at =
+	    image->has_room ? image->markers_end + image->room : kallsyms_align(at, format->align);
 	for (unsigned code = 0; code < 256; code++) {
 		const char *token = kallsyms_token(code);
 

@@ -210,6 +210,90 @@ static void test_broken_tables(void **state)
 	expect_none(image.bytes, IMAGE_BYTES);
 }
 
+/* How many bytes may lie between the markers and the strings: padding, or an order by name and padding. */
+static void test_room_after_markers(void **state)
+{
+	static const struct {
+		size_t format;
+		uint32_t bytes_each, bytes; /* for each symbol, and more */
+		int status;
+	} rows[] = {
+	    {6, 0, 0, 0},
+	    {6, 0, 15, 0},
+	    {6, 0, 16, RIFFLE_ERR_FORMAT},
+	    {6, 3, -1u, RIFFLE_ERR_FORMAT},
+	    {6, 3, 0, 0},
+	    {6, 3, 31, 0},
+	    {6, 3, 32, RIFFLE_ERR_FORMAT},
+	    {2, 3, 31, 0},
+	    {2, 3, 32, RIFFLE_ERR_FORMAT},
+	};
+	/* two markers and three: each 256th symbol has one */
+	static const uint32_t counts[] = {257, 512, 513, 768};
+	struct symbols symbols;
+
+	(void)state;
+	for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+		for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+			int status;
+
+			image.has_room = true;
+			image.room = rows[r].bytes_each * counts[c] + rows[r].bytes;
+			kallsyms_build(&image, &kallsyms_formats[rows[r].format], counts[c], 0x4000);
+			image.has_room = false;
+			status = read_image(&symbols, image.bytes, IMAGE_BYTES);
+			if (status != rows[r].status)
+				fail_msg("%u symbols, room of %u: status %d", counts[c], image.room, status);
+			if (!status)
+				check_all(&kallsyms_formats[rows[r].format], &symbols);
+			symbols_free(&symbols);
+		}
+}
+
+/* Tables that are none, as far as the strings go: each of them makes the search go back to the start of the image. */
+static size_t put_decoys(uint8_t *bytes, size_t at, unsigned count)
+{
+	for (; count; count--) {
+		for (unsigned i = 0; i < 256; i++, at += 2)
+			memcpy(bytes + at, "a", 2);
+		for (unsigned i = 0; i < 256; i++, at += 2)
+			riffle_put16(bytes + at, (uint16_t)(i * 2));
+	}
+	return at;
+}
+
+/*
+ * The search takes four steps for each byte of the image at most. One from the image's end to its start takes a step
+ * for four bytes: after 15 of these real tables are found, after 17 they are not.
+ */
+static void test_hostile_work(void **state)
+{
+	static const struct {
+		unsigned decoys;
+		int status;
+	} rows[] = {{0, 0}, {15, 0}, {17, RIFFLE_ERR_FORMAT}, {30, RIFFLE_ERR_FORMAT}};
+	const struct kallsyms_format *format = &kallsyms_formats[3];
+	const size_t first = IMAGE_BYTES - 0xc000;
+	struct symbols symbols;
+
+	(void)state;
+	for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+		int status;
+
+		memset(image.bytes, 0, IMAGE_BYTES);
+		kallsyms_put(&image, format, 10, put_decoys(image.bytes, first, rows[r].decoys));
+		assert_true(image.end <= IMAGE_BYTES);
+		status = read_image(&symbols, image.bytes, IMAGE_BYTES);
+		if (status != rows[r].status)
+			fail_msg("%u decoys: status %d", rows[r].decoys, status);
+		if (status)
+			assert_string_equal(error.problem, "no such tables in this kernel");
+		else
+			check_all(format, &symbols);
+		symbols_free(&symbols);
+	}
+}
+
 static void test_cut_short(void **state)
 {
 	struct symbols symbols;
@@ -269,6 +353,8 @@ int main(void)
 	    cmocka_unit_test(test_at_the_edges),
 	    cmocka_unit_test(test_none),
 	    cmocka_unit_test(test_broken_tables),
+	    cmocka_unit_test(test_room_after_markers),
+	    cmocka_unit_test(test_hostile_work),
 	    cmocka_unit_test(test_cut_short),
 	    cmocka_unit_test(test_damage),
 	};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The symbol table, System.map and ELF as its sources, and logs mapped back to link addresses. */
 #include <elf.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +20,34 @@
 #define BYTES UINT64_C(0x200000)
 
 static struct riffle_error error;
+
+/* What happens to the chosen read of a file: a shorter one, a file that ends there, or an error. */
+enum mishap { NOTHING, SHORT_READ, END_OF_FILE, INTERRUPTED, FAILS };
+
+static enum mishap mishap;
+static unsigned mishap_after;
+
+ssize_t __real_pread64(int fd, void *buffer, size_t bytes, off_t offset);
+ssize_t __wrap_pread64(int fd, void *buffer, size_t bytes, off_t offset);
+
+ssize_t __wrap_pread64(int fd, void *buffer, size_t bytes, off_t offset)
+{
+	enum mishap now = NOTHING;
+
+	if (mishap != NOTHING && mishap_after-- == 0) {
+		now = mishap;
+		mishap = NOTHING;
+	}
+	if (now == SHORT_READ)
+		bytes = 1;
+	if (now == END_OF_FILE)
+		return 0;
+	if (now == INTERRUPTED || now == FAILS) {
+		errno = now == FAILS ? EIO : EINTR;
+		return -1;
+	}
+	return __real_pread64(fd, buffer, bytes, offset);
+}
 
 static void expect_place(const struct symbols *symbols, uint64_t address, const char *name, uint64_t offset,
 			 uint64_t bytes)
@@ -437,6 +466,54 @@ static void test_elf_refused(void **state)
 	}
 }
 
+/* A file that ends while its symbols are read, or cannot be read: told by what was read, and nothing is kept. */
+static void test_elf_reads(void **state)
+{
+	static const char *const reads[] = {
+	    "ELF header",      "section headers", "section headers", "section names", "program headers",
+	    "program headers", "notes",           "symbol table",    "symbol names",
+	};
+	static const struct {
+		enum mishap what;
+		int status;
+		const char *problem;
+	} rows[] = {
+	    {SHORT_READ, RIFFLE_OK, NULL},
+	    {INTERRUPTED, RIFFLE_OK, NULL},
+	    {END_OF_FILE, RIFFLE_ERR_CHANGED, "the file became shorter while it was read"},
+	    {FAILS, RIFFLE_ERR_IO, "cannot be read: Input/output error"},
+	};
+	const unsigned count = sizeof reads / sizeof *reads;
+	struct symbols_elf about;
+	struct symbols symbols;
+	struct elf elf;
+
+	(void)state;
+	make_elf(&elf);
+	for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+		for (unsigned i = 0; i <= count; i++) {
+			char line[256], wanted[256];
+			int status;
+
+			mishap = rows[r].what;
+			mishap_after = i;
+			status = read_elf(&symbols, &about, &elf, sizeof elf);
+			assert_int_equal(mishap, i < count ? NOTHING : rows[r].what); /* there are no more reads */
+			mishap = NOTHING;
+			assert_int_equal(status, i < count ? rows[r].status : RIFFLE_OK);
+			if (status) {
+				snprintf(wanted, sizeof wanted, "%s: %s", reads[i], rows[r].problem);
+				riffle_error_format(&error, line, sizeof line);
+				assert_string_equal(line, wanted);
+				assert_int_equal(symbols.count, 0);
+			} else {
+				assert_int_equal(symbols.count, 2);
+				assert_memory_equal(about.build_id, elf.note.id, 20);
+			}
+			symbols_free(&symbols);
+		}
+}
+
 /* Which symbols an ELF gives, and which of two at one place. */
 static void test_elf_symbols(void **state)
 {
@@ -685,6 +762,7 @@ int main(void)
 	    cmocka_unit_test(test_system_map_refused),
 	    cmocka_unit_test(test_elf),
 	    cmocka_unit_test(test_elf_refused),
+	    cmocka_unit_test(test_elf_reads),
 	    cmocka_unit_test(test_annotate),
 	    cmocka_unit_test(test_annotate_write_fails),
 	    cmocka_unit_test(test_system_map_lines),

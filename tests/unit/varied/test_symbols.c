@@ -66,7 +66,7 @@ static void test_kallsyms(void **state)
 	    {{"kallsyms 7.2", UINT64_C(0xf94db67f2659e716), 988, 513}, 64, 0, 600},
 	    {{"kallsyms 7.2 packed", UINT64_C(0xfff5394925cba2df), 781, 656}, 64, 0, 600},
 	};
-	struct kallsyms_image *image = malloc(sizeof *image);
+	struct kallsyms_image *image = calloc(1, sizeof *image);
 	bool good = true;
 
 	(void)state;
