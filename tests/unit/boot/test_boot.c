@@ -521,6 +521,13 @@ static void test_place_initrd(void **state)
 	riffle_put32(header.setup_header + (0x22c - 0x1f1), UINT32_MAX);
 	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, 1, &error), &error);
 	assert_int_equal(address, 3 * GIB - PAGE);
+	/* up to protocol 2.02 the header has no such field (Documentation/arch/x86/boot.rst) */
+	riffle_put16(header.setup_header + (0x206 - 0x1f1), 0x203);
+	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, 1, &error), &error);
+	assert_int_equal(address, 3 * GIB - PAGE);
+	riffle_put16(header.setup_header + (0x206 - 0x1f1), 0x202);
+	expect_ok(riffle_boot_place_initrd(&address, &guest.machine, &plan, 1, &error), &error);
+	assert_int_equal(address, 0x38000000 - PAGE);
 	guest_free(&guest);
 }
 

@@ -324,6 +324,38 @@ static void test_ram_far_away(void **state)
 	guest_free(&guest);
 }
 
+/* Without ACPI and MP tables, low RAM need not reach further than the page tables, nor further than 0x23000. */
+static void test_ram_up_to_the_page_tables(void **state)
+{
+	static const struct {
+		uint64_t top; /* of all RAM: each GiB from the fourth on takes a page more */
+		uint32_t end;
+	} rows[] = {
+	    {64 * MIB, 0x23000}, {21 * GIB, 0x23000}, {22 * GIB, 0x31000}, {23 * GIB, 0x32000}, {30 * GIB, 0x39000},
+	};
+	struct riffle_boot_registers registers;
+	struct riffle_ram ram[3];
+	struct guest guest;
+
+	(void)state;
+	make_bare(&guest, RIFFLE_TABLES_ENTRY);
+	guest.machine.ram = ram;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		ram[0] = (struct riffle_ram){0, rows[i].end, guest.low};
+		ram[1] = (struct riffle_ram){16 * MIB, 48 * MIB, guest.low + 16 * MIB};
+		ram[2] = (struct riffle_ram){4 * GIB, rows[i].top - 4 * GIB, NULL};
+		guest.machine.ram_count = rows[i].top > 4 * GIB ? 3 : 2;
+		memset(guest.low, 0x5a, MIB);
+		expect_ok(write_to(&guest, &registers, 32 * MIB), &error);
+		assert_true(untouched(&guest, rows[i].end, MIB));
+		ram[0].bytes -= PAGE;
+		expect_error(write_to(&guest, &registers, 32 * MIB), &error, RIFFLE_ERR_ARGUMENT, "ram");
+		assert_string_equal(error.problem, "has no range from 0 to the end of what is written");
+		assert_int_equal(error.expected, rows[i].end);
+	}
+	guest_free(&guest);
+}
+
 /* --- boot code of the caller's own --- */
 
 static void test_setup_header(void **state)
@@ -369,6 +401,7 @@ int main(void)
 	    cmocka_unit_test(test_ram_below_one_mib),
 	    cmocka_unit_test(test_many_stretches),
 	    cmocka_unit_test(test_ram_far_away),
+	    cmocka_unit_test(test_ram_up_to_the_page_tables),
 	    cmocka_unit_test(test_setup_header),
 	};
 

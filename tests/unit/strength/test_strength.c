@@ -381,6 +381,11 @@ static void test_kit(void **state)
 	    {"\x59\xc3", "\x90\xc3", "\xff\x60\x10", false},
 	    {"\x90\xc3", "\x90\xc3", "\x58\x48\x8b\x18\xff\xe3", true}, /* all in one */
 	    {"\x90\xc3", "\x90\xc3", "\x58\xff\xe0", false},            /* no more than a return */
+	    /* mov rbx, [rax]; jmp rbx in one, where rax has to come from the stack, before or in it; or is the stack's
+	       own */
+	    {"\x58\xc3", "\x90\xc3", "\x48\x8b\x18\xff\xe3", true},
+	    {"\x90\xc3", "\x90\xc3", "\x48\x8b\x18\xff\xe3", false},
+	    {"\x59\xc3", "\x90\xc3", "\x48\x8b\x18\xff\xe3", false},
 	};
 
 	(void)state;

@@ -480,6 +480,43 @@ static void test_holes(void **state)
 	verify_close(v);
 }
 
+/* An alternative is written over its site in one piece: all of its bytes have to be in one chunk. */
+static void test_alternatives(void **state)
+{
+	static const struct {
+		uint32_t stride, length_at;
+		uint32_t site;
+		uint8_t length;
+		unsigned wrong;
+	} rows[] = {
+	    {12, 10, 0x1010, 16, 0}, {12, 10, 0x1010, 17, 1}, {13, 10, 0x101f, 1, 0},  {13, 10, 0x101f, 2, 1},
+	    {14, 12, 0x101c, 4, 0},  {14, 12, 0x101c, 5, 1},  {14, 12, 0x1020, 48, 0}, {14, 12, 0x1020, 49, 1},
+	};
+	struct riffle_chunk two[] = {{.image_offset = 0x1000, .units = 2}, {.image_offset = 0x1020, .units = 3}};
+	struct riffle_plan of_two = {.chunks = two, .chunk_count = 2};
+	FILE *sink = fopen("/dev/null", "w");
+
+	(void)state;
+	assert_non_null(sink);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct riffle_image image;
+		struct verify *v = new_verify(&image, 0x4000);
+		struct riffle_error error;
+		uint8_t part;
+
+		memset(v->bytes + 0x1000, 0xc3, 0x60);
+		disassemble(v, 0x60);
+		put_distance(v, 0x2000, rows[i].site);
+		v->bytes[0x2000 + rows[i].length_at] = rows[i].length;
+		assert_int_equal(verify_new_part(v, ".altinstructions", 0x2000, rows[i].stride, &part, &error), 0);
+		v->part[part].stride = (uint8_t)rows[i].stride;
+		if (verify_chunks(v, &of_two, 0, sink) != rows[i].wrong)
+			fail_msg("%u bytes at %x", rows[i].length, rows[i].site);
+		verify_close(v);
+	}
+	fclose(sink);
+}
+
 /* With kCFI the 16 bytes before a sealed function are written to, whatever they belong to. */
 static void test_seals(void **state)
 {
@@ -586,7 +623,8 @@ int main(void)
 	    cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_kallsyms_moved),
 	    cmocka_unit_test(test_code),          cmocka_unit_test(test_holes),
 	    cmocka_unit_test(test_no_lkgs),       cmocka_unit_test(test_seals),
-	    cmocka_unit_test(test_part_names),    cmocka_unit_test(test_mode),
+	    cmocka_unit_test(test_alternatives),  cmocka_unit_test(test_part_names),
+	    cmocka_unit_test(test_mode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

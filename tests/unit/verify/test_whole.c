@@ -124,6 +124,24 @@ static void test_spoiled_parts(void **state)
 	assert_int_equal(differences(w) > 0, true);
 }
 
+/* Where a kernel is linked no part of it is changed, and so none can be left stale. */
+static void test_nothing_to_spoil(void **state)
+{
+	struct whole *w = *state;
+
+	draw_and_load(w, RIFFLE_MODE_OFF, 0);
+	for (unsigned i = 0; i < verify_part_count(w->verify); i++) {
+		char line[256];
+
+		assert_false(
+		    verify_spoil(w->verify, &w->plan, &w->layout, verify_part(w->verify, i).name, loaded(w), &error));
+		riffle_error_format(&error, line, sizeof line);
+		assert_string_equal(
+		    line, "spoil: changes nothing: this kernel has no such part, or the layout leaves it as it is");
+	}
+	assert_int_equal(differences(w), 0);
+}
+
 /* One byte anywhere is one difference. */
 static void test_every_byte_is_compared(void **state)
 {
@@ -381,6 +399,7 @@ int main(void)
 	    cmocka_unit_test(test_every_layout_is_right),
 	    cmocka_unit_test(test_parts),
 	    cmocka_unit_test(test_spoiled_parts),
+	    cmocka_unit_test(test_nothing_to_spoil),
 	    cmocka_unit_test(test_every_byte_is_compared),
 	    cmocka_unit_test(test_lines_of_differences),
 	    cmocka_unit_test(test_bad_orders),
@@ -388,17 +407,15 @@ int main(void)
 	    cmocka_unit_test(test_what_is_code),
 	};
 	const struct CMUnitTest sliding[] = {
-	    cmocka_unit_test(test_every_layout_is_right),
-	    cmocka_unit_test(test_parts),
-	    cmocka_unit_test(test_spoiled_parts),
-	    cmocka_unit_test(test_slid_blocks),
-	    cmocka_unit_test(test_kallsyms_mode),
-	    cmocka_unit_test(test_slides_by_hand),
-	    cmocka_unit_test(test_chunks),
+	    cmocka_unit_test(test_every_layout_is_right), cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_spoiled_parts),         cmocka_unit_test(test_nothing_to_spoil),
+	    cmocka_unit_test(test_slid_blocks),           cmocka_unit_test(test_kallsyms_mode),
+	    cmocka_unit_test(test_slides_by_hand),        cmocka_unit_test(test_chunks),
 	};
 	const struct CMUnitTest full[] = {
 	    cmocka_unit_test(test_every_layout_is_right),
 	    cmocka_unit_test(test_spoiled_parts),
+	    cmocka_unit_test(test_nothing_to_spoil),
 	    cmocka_unit_test(test_slides_by_hand),
 	    cmocka_unit_test(test_chunks),
 	};
