@@ -20,6 +20,11 @@
 #define OWN 0x308000u  /* fields of this test's own, in the second block */
 #define WIDE 0x310000u /* distances of 64 bits */
 #define OWNS 64u
+#define EDGES 0x330000u /* distances to the edges of blocks, among others that lead into one block */
+#define UP 0x338000u    /* offsets from a base to those edges */
+#define DOWN 0x339000u  /* and down from one */
+#define BASE_UP 0x1234u
+#define BASE_DOWN 0xfedcbu
 #define PAST 0x312000u /* distances to places outside the image */
 
 static const struct sk_shape shapes[] = {
@@ -46,7 +51,7 @@ struct slid {
 	uint32_t cross[SK_REFS_MAX];
 	uint8_t cross_block[SK_REFS_MAX];
 	uint32_t crosses;
-	struct riffle_cross_table table[8];
+	struct riffle_cross_table table[11];
 	uint32_t tables;
 	struct sk_ref own[4 * OWNS];
 	uint32_t owns;
@@ -134,6 +139,42 @@ static void add_table(struct slid *s, uint32_t at, uint32_t entries, uint32_t st
 	s->table[s->tables++] = (struct riffle_cross_table){at, entries, stride, kind, 0, 0};
 }
 
+/* The first byte of a block, the last, and what is before and after these. */
+static int64_t edge_of(uint32_t block, unsigned which)
+{
+	const int64_t start = blocks[block].image_offset;
+	const int64_t stop = block + 1 < BLOCKS ? blocks[block + 1].image_offset : 1 << 30;
+
+	return (const int64_t[]){start - 1, start, stop - 1, stop}[which];
+}
+
+/*
+ * Loads take 64 distances at a time if all of them lead to the block that the one before led to. So there are runs of
+ * such, each followed by one of which a single distance leads to an edge.
+ */
+static void add_edges(struct slid *s)
+{
+	uint32_t entries = 0, edges = 0;
+
+	for (uint32_t b = 0; b < BLOCKS; b++)
+		for (unsigned e = 0; e < 4; e++) {
+			for (uint32_t i = 0; i < 128; i++, entries++) {
+				const uint32_t at = EDGES + entries * 4, lane = 64 + 21 * e;
+				const int64_t to = i == lane ? edge_of(b, e) : blocks[b].image_offset + 16 * i;
+
+				sk_put(s->k, at, (uint64_t)to - at, 4);
+			}
+			sk_put(s->k, UP + 4 * edges, (uint64_t)edge_of(b, e) - BASE_UP, 4);
+			sk_put(s->k, DOWN + 4 * edges, (uint64_t)BASE_DOWN - 1 - (uint64_t)edge_of(b, e), 4);
+			edges++;
+		}
+	add_table(s, EDGES, entries, 4, RIFFLE_CROSS_DISTANCE32);
+	add_table(s, UP, edges, 4, RIFFLE_CROSS_OFFSET32);
+	s->table[s->tables - 1].base = BASE_UP;
+	add_table(s, DOWN, edges, 4, RIFFLE_CROSS_COUNTDOWN32);
+	s->table[s->tables - 1].base = BASE_DOWN;
+}
+
 static int compare_refs(const void *a, const void *b)
 {
 	return sk_compare_refs(a, b);
@@ -165,6 +206,7 @@ static struct slid *make(const struct sk_shape *shape)
 		add_table(s, k->table_at[0] + at, k->exceptions, 12, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, k->table_at[1], k->orcs, 4, RIFFLE_CROSS_DISTANCE32);
 	add_table(s, k->sites_at, k->sites, 4, RIFFLE_CROSS_DISTANCE32);
+	add_edges(s);
 	add_table(s, k->kallsyms.offsets, k->symbols, 4,
 		  shape->self_relative     ? RIFFLE_CROSS_DISTANCE32
 		  : shape->absolute_percpu ? RIFFLE_CROSS_COUNTDOWN32
@@ -366,6 +408,7 @@ static void expect_tables(const struct slid *s, uint8_t *expected)
 	for (uint32_t t = 0; t < s->tables; t++)
 		for (uint32_t i = 0; i < s->table[t].entries; i++) {
 			uint32_t at = s->table[t].image_offset + i * s->table[t].stride, own = slide_of(s, at);
+			const int64_t base = s->table[t].base;
 			int32_t word;
 
 			memcpy(&word, expected + at + own, 4);
@@ -378,11 +421,12 @@ static void expect_tables(const struct slid *s, uint8_t *expected)
 				add(expected + at + own, (uint64_t)slide_of(s, at + (uint32_t)word) - own, 8);
 				break;
 			case RIFFLE_CROSS_OFFSET32:
-				add(expected + at + own, slide_of(s, (uint32_t)word), 4);
+				if (is_place(base + (uint32_t)word))
+					add(expected + at + own, slide_of_place(s, base + (uint32_t)word), 4);
 				break;
 			default:
-				if (word < 0)
-					add(expected + at + own, -(uint64_t)slide_of(s, -1 - (uint32_t)word), 4);
+				if (word < 0 && is_place(base - 1 - word))
+					add(expected + at + own, -slide_of_place(s, base - 1 - word), 4);
 			}
 		}
 }
