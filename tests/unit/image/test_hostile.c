@@ -319,6 +319,9 @@ static void test_no_kernel(void **state)
 	(void)state;
 	make_input(&in);
 	expect("empty", try_open(test_file("", 0), -1, &error), &error, RIFFLE_ERR_FORMAT, "kernel file");
+	assert_string_equal(error.problem, "is empty");
+	expect("one byte", try_open(test_file("x", 1), -1, &error), &error, RIFFLE_ERR_FORMAT, "kernel file");
+	assert_string_equal(error.problem, "is neither a bzImage nor an ELF file");
 	expect("directory", try_open(open("/", O_RDONLY | O_DIRECTORY), -1, &error), &error, RIFFLE_ERR_FORMAT,
 	       "kernel file");
 	expect("device", try_open(open("/dev/zero", O_RDONLY), -1, &error), &error, RIFFLE_ERR_FORMAT, "kernel file");

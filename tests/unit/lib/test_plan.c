@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A prepared kernel is checked to the last offset: every invalid field is refused and named. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -601,12 +602,23 @@ static void a_file_cut_short_is_an_error(void **state)
 	assert_int_equal(write(fd, file, b.header.file_bytes), b.header.file_bytes);
 	assert_int_equal(riffle_source_from_fd(&source, fd, &error), RIFFLE_OK);
 	assert_int_equal(riffle_plan_open(&plan, &source, &error), RIFFLE_OK);
+	/* without chunks there is no order that would need memory */
+	assert_null(plan.spare);
+	assert_int_equal(plan.spare_bytes, 0);
 	assert_int_equal(ftruncate(fd, 100), 0);
 	assert_int_equal(source.read(source.opaque, 200, &byte, 1, &error), RIFFLE_ERR_CHANGED);
 	riffle_plan_close(&plan);
 	assert_int_equal(riffle_plan_open(&plan, &source, &error), RIFFLE_ERR_CHANGED);
 	close(fd);
 	assert_int_equal(riffle_source_from_fd(&source, fd, &error), RIFFLE_ERR_IO);
+	/* one that cannot be read */
+	fd = open("/tmp", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, file, b.header.file_bytes), b.header.file_bytes);
+	assert_int_equal(riffle_source_from_fd(&source, fd, &error), RIFFLE_OK);
+	assert_string_equal(message_of(riffle_plan_open(&plan, &source, &error), &error),
+			    "read: failed: Bad file descriptor");
+	close(fd);
 	free(file);
 	builder_end(&b);
 }

@@ -693,6 +693,21 @@ LIE(lie_entries_of_chunk, k->chunk[9].orc++)
 LIE(lie_mcounts_of_chunk, k->chunk[9].mcount = 65535)
 LIE(lie_site_target, k->site_target[3] = 65535)
 LIE(lie_sites_few, builder_extra(&k->b, RIFFLE_SECTION_SITE_TARGETS, k->site_target, k->sites - 1, 2))
+/* The sites as two tables, of which the second has this many. */
+static void two_site_tables(struct shuffled_kernel *k, uint32_t entries)
+{
+	static struct riffle_table table[5];
+	const uint32_t first = 300;
+
+	memcpy(table, k->table, 4 * sizeof *table);
+	table[3].entries = first;
+	table[4] = (struct riffle_table){
+	    .kind = RIFFLE_TABLE_SITES, .image_offset = k->sites_at + 4 * first, .entries = entries, .first = first};
+	builder_extra(&k->b, RIFFLE_SECTION_TABLES, table, 5, sizeof *table);
+}
+
+LIE(lie_sites_twice, two_site_tables(k, k->sites - 300 + 1))
+LIE(lie_sites_missing, two_site_tables(k, k->sites - 300 - 1))
 LIE(lie_sites_many, k->table[3].entries = UINT32_MAX / 4)
 LIE(lie_kallsyms_outside, k->kallsyms.names = SK_IMAGE)
 LIE(lie_kallsyms_count, k->kallsyms.symbols++)
@@ -810,6 +825,9 @@ static const struct lie lies[] = {
      "table: has gaps and chunks' entries that do not add up to all entries (found 0x10bb7, expected 3000)"},
     {"target of a site", lie_site_target, "site_targets: name a chunk that is not there (found 65535, expected 1500)"},
     {"too few site targets", lie_sites_few, "site_targets: are not as many as the sites (found 3)"},
+    {"too few site targets for two tables", lie_sites_twice, "site_targets: are not as many as the sites (found 4)"},
+    {"too many site targets for two tables", lie_sites_missing,
+     "tables: do not use all site_targets and extable_targets"},
     {"absurd count of sites", lie_sites_many, "table entries: lead outside the image (found 0x3fffffff)"},
     {"kallsyms outside", lie_kallsyms_outside, "kallsyms: leads outside the image (found 6800)"},
     {"count of symbols", lie_kallsyms_count,
@@ -847,6 +865,22 @@ static void every_lie_is_refused(void **state)
 		assert_int_equal(plan.chunk_count, 0);
 		sk_free(k);
 	}
+}
+
+/* Sites may be in any number of tables. */
+static void sites_in_two_tables_are_taken(void **state)
+{
+	struct shuffled_kernel *k = sk_make(&shapes[0]);
+	struct riffle_plan plan = RIFFLE_PLAN_INIT;
+	struct riffle_error error = {0};
+
+	(void)state;
+	two_site_tables(k, k->sites - 300);
+	builder_seal(&k->b);
+	assert_int_equal(
+	    riffle_plan_check(&plan, &k->b.header, k->b.plan, k->b.plan_bytes, k->b.header.file_bytes, &error), 0);
+	assert_int_equal(plan.table_count, 5);
+	sk_free(k);
 }
 
 /* The greatest index means "no chunk", so a plan may have one chunk fewer. */
@@ -1267,6 +1301,7 @@ int main(void)
 	    cmocka_unit_test(wrong_orders_are_refused),
 	    cmocka_unit_test(requests_are_checked),
 	    cmocka_unit_test(every_lie_is_refused),
+	    cmocka_unit_test(sites_in_two_tables_are_taken),
 	    cmocka_unit_test(the_most_chunks_are_taken),
 	    cmocka_unit_test(fields_outside_groups_are_refused),
 	    cmocka_unit_test(mutated_plans_stay_within_their_memory),

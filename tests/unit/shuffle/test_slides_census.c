@@ -179,6 +179,32 @@ static void test_known(void **state)
 	expect(k, "words in a row", RODATA + 0x100 + 14 * 4);
 }
 
+/* A description of types holds no leads, if it is one: its header alone, whose third word begins a run here. */
+static void test_types(void **state)
+{
+	static const struct {
+		uint32_t bytes, header_bytes, magic, string_bytes;
+		bool known;
+	} rows[] = {
+	    {24, 24, 0x1eb9f, 0, true},  {23, 24, 0x1eb9f, 0, false}, {24, 25, 0x1eb9f, 0, false},
+	    {24, 24, 0x1eb9e, 0, false}, {24, 24, 0x2eb9f, 0, false}, {24, 24, 0x1eb9f, 1, false},
+	    {27, 24, 0x1eb9f, 3, true},  {27, 24, 0x1eb9f, 4, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct kernel *k = make();
+		const uint32_t at = RODATA + 0x100;
+
+		name_section(k, ".BTF", at, rows[i].bytes, 0);
+		riffle_put32(k->work.bytes + at, rows[i].magic);
+		riffle_put32(k->work.bytes + at + 4, rows[i].header_bytes);
+		riffle_put32(k->work.bytes + at + 20, rows[i].string_bytes);
+		put_leads(k, at + 8, 24, 6);
+		expect(k, rows[i].known ? NULL : "words in a row", at + 8);
+	}
+}
+
 static void test_unread_code(void **state)
 {
 	struct kernel *k = make();
@@ -224,11 +250,12 @@ static void test_nops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_runs),         cmocka_unit_test(test_constant),
-	    cmocka_unit_test(test_objects),      cmocka_unit_test(test_sections),
-	    cmocka_unit_test(test_known),        cmocka_unit_test(test_unread_code),
-	    cmocka_unit_test(test_nops),         cmocka_unit_test(test_start_of_entry),
-	    cmocka_unit_test(test_instructions), cmocka_unit_test(test_small_numbers),
+	    cmocka_unit_test(test_runs),           cmocka_unit_test(test_constant),
+	    cmocka_unit_test(test_objects),        cmocka_unit_test(test_sections),
+	    cmocka_unit_test(test_known),          cmocka_unit_test(test_unread_code),
+	    cmocka_unit_test(test_types),          cmocka_unit_test(test_nops),
+	    cmocka_unit_test(test_start_of_entry), cmocka_unit_test(test_instructions),
+	    cmocka_unit_test(test_small_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of prepare/verify: lines of objdump, kallsyms of each version, places, sorted tables. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 /* cmocka wants those first */
@@ -415,6 +416,21 @@ static void test_code(void **state)
 	verify_close(v);
 }
 
+/* A caller that lets nobody wait for its children, from which no status of objdump comes. */
+static void test_code_without_a_status(void **state)
+{
+	struct riffle_image image;
+	struct verify *v = new_verify(&image, 0x4000);
+	void (*before)(int) = signal(SIGCHLD, SIG_IGN);
+
+	(void)state;
+	memcpy(v->bytes + 0x1000, code, sizeof code);
+	disassemble(v, sizeof code);
+	assert_int_equal(v->ref_count, 5);
+	signal(SIGCHLD, before);
+	verify_close(v);
+}
+
 /* The last bytes of a distance and the prefix after it look like LKGS; the first of two such is also part of a mov. */
 static void test_no_lkgs(void **state)
 {
@@ -621,10 +637,10 @@ int main(void)
 	    cmocka_unit_test(test_others),        cmocka_unit_test(test_places),
 	    cmocka_unit_test(test_sorted_tables), cmocka_unit_test(test_unsorted_tables),
 	    cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_kallsyms_moved),
-	    cmocka_unit_test(test_code),          cmocka_unit_test(test_holes),
-	    cmocka_unit_test(test_no_lkgs),       cmocka_unit_test(test_seals),
-	    cmocka_unit_test(test_alternatives),  cmocka_unit_test(test_part_names),
-	    cmocka_unit_test(test_mode),
+	    cmocka_unit_test(test_code),          cmocka_unit_test(test_code_without_a_status),
+	    cmocka_unit_test(test_holes),         cmocka_unit_test(test_no_lkgs),
+	    cmocka_unit_test(test_seals),         cmocka_unit_test(test_alternatives),
+	    cmocka_unit_test(test_part_names),    cmocka_unit_test(test_mode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
