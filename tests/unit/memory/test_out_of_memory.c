@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include <riffle/riffle.h>
 
 #include "prepare/analysis/prepared.h"
+#include "prepare/shuffle/internal.h"
 #include "prepare/strength/strength.h"
 #include "prepare/verify/verify.h"
 #include "tests/lib/kernels.h"
@@ -126,6 +128,46 @@ static int analyse(void)
 	return status;
 }
 
+/* What is told of each table that is hidden: with memory all of it, and without, the same up to where there was none.
+ */
+static struct {
+	char table[32], reason[256];
+	uint32_t column, across;
+} told[64];
+static unsigned told_count, told_now;
+
+static void tell(void *opaque, const char *table, uint32_t column, uint32_t across, const char *reason)
+{
+	(void)opaque;
+	assert_true(told_now < sizeof told / sizeof *told);
+	if (told_now == told_count) {
+		snprintf(told[told_now].table, sizeof told->table, "%s", table);
+		snprintf(told[told_now].reason, sizeof told->reason, "%s", reason);
+		told[told_now].column = column;
+		told[told_now].across = across;
+		told_count++;
+	}
+	assert_string_equal(told[told_now].table, table);
+	assert_string_equal(told[told_now].reason, reason);
+	assert_int_equal(told[told_now].column, column);
+	assert_int_equal(told[told_now].across, across);
+	told_now++;
+}
+
+static int probe(void)
+{
+	struct shuffle *found = NULL;
+	int status;
+
+	told_now = 0;
+	status = shuffle_probe_slides(&found, image, tell, NULL, &error);
+	if (!status) {
+		assert_int_equal(told_now, told_count);
+		shuffle_free(found);
+	}
+	return status;
+}
+
 static int write_raw(void)
 {
 	assert_int_equal(ftruncate(out, 0), 0);
@@ -215,6 +257,11 @@ static void test_kernel(void (*build)(struct test_bytes *))
 	assert_int_equal(riffle_image_open(&image, kernel, -1, &error), 0);
 	each_fails("analysis", analyse);
 	assert_int_equal(shuffle_analyse(&shuffle, image, NULL, &error), 0);
+	told_count = 0;
+	assert_int_equal(probe(), 0);
+	print_message("%u hidden tables and columns\n", told_count);
+	assert_int_equal(told_count > 0, shuffle->slides.block_count > 0);
+	each_fails("probe of slides", probe);
 	each_fails("strength", measure);
 	each_fails("file of lz4", write_lz4);
 	each_fails("file", write_raw);
