@@ -605,6 +605,8 @@ static void a_file_cut_short_is_an_error(void **state)
 	/* without chunks there is no order that would need memory */
 	assert_null(plan.spare);
 	assert_int_equal(plan.spare_bytes, 0);
+	/* a huge page, and as much to align it */
+	assert_int_equal(plan.owned_bytes, 4 << 20);
 	assert_int_equal(ftruncate(fd, 100), 0);
 	assert_int_equal(source.read(source.opaque, 200, &byte, 1, &error), RIFFLE_ERR_CHANGED);
 	riffle_plan_close(&plan);
