@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "prepare/image/internal.h"
+#include "stage/stage.h"
 
 #define PROGRAM_HEADERS_MAX 64u
 #define SECTIONS_MAX (1u << 20) /* -ffunction-sections gives 84 thousand */
@@ -205,6 +206,11 @@ static int read_segments(struct riffle_image *image, struct elf *elf, const Elf6
 		}
 	}
 	image->segment_count = n;
+	/* made by kernel/boot_elf.c; no kernel is linked so low */
+	if (lowest == STAGE_ELF_BASE && h->e_entry == STAGE_ELF_BASE + STAGE_ENTRY_64)
+		return riffle_fail(error, RIFFLE_ERR_UNSUPPORTED, "e_entry",
+				   "is that of riffle's own loader: the file was made by prepare --bootstrap --elf or "
+				   "by emit, for other monitors; all else is done with the kernel it was made of");
 	status = place_segments(image, error);
 	if (status)
 		return status;

@@ -587,6 +587,13 @@ def test_kernel_that_moves_itself_is_known_again(programs):
     for command in (["inspect", "out"], ["run", "--accept-emulation", "out"], ["prepare", "out", "-o", "again"]):
         r = programs.riffle(*command)
         assert r.returncode == 1 and re.fullmatch(r"riffle: out: payload: .*prepared with --bootstrap.*\n", r.stderr)
+    assert programs.prepare("prepare", "-b", "--elf", "prepared", "-o", "out.elf").returncode == 0
+    assert programs.riffle("emit", "prepared", "-m", "64M", "-o", "emitted").returncode == 0
+    for made in ("out.elf", "emitted"):
+        for command in (["inspect", made], ["run", "--accept-emulation", made], ["prepare", made, "-o", "again"]):
+            r = programs.riffle(*command)
+            assert r.returncode == 1 and re.fullmatch(rf"riffle: {made}: e_entry: .*made by prepare --bootstrap --elf or by emit.*\n",
+                                                      r.stderr), r.stderr
 
 
 TELLS = [["inspect", "kernel"], ["inspect", "--json", "kernel"], ["--help"], ["--version"], ["prepare", "--help"]]

@@ -17,7 +17,7 @@ LAYERS = {
     "stage": ["lib/layout"],
     "guest": [],
     "initramfs": ["guest"],
-    "prepare/image": [],
+    "prepare/image": ["stage/stage.h"],
     "prepare/symbols": [],
     "prepare/shuffle": ["prepare/image", "prepare/symbols"],
     "prepare/strength": ["prepare/image", "prepare/shuffle"],
