@@ -28,6 +28,28 @@
 #define MIB UINT64_C(0x100000)
 #define COPY_BYTES (UINT64_C(1) << 20)
 
+/* What a loader enters that starts a kernel by its real-mode code: prints REFUSAL by the BIOS and stops. */
+#define REFUSAL_OFFSET 0x40u /* in the boot sector, which nothing else uses */
+#define REFUSAL_CODE HEADER_END
+static const char refusal[] = "riffle stage: this kernel has no 16-bit entry: prepare --bootstrap --elf makes one for "
+			      "qemu -kernel\r\n";
+static const uint8_t refusal_code[] = {
+    0xfc,                       /*    cld */
+    0xbe, REFUSAL_OFFSET, 0x00, /*    mov si, REFUSAL_OFFSET */
+    0xac,                       /* 1: lodsb */
+    0x84, 0xc0,                 /*    test al, al */
+    0x74, 0x08,                 /*    jz 2f */
+    0xb4, 0x0e,                 /*    mov ah, 0x0e: teletype output */
+    0x31, 0xdb,                 /*    xor bx, bx */
+    0xcd, 0x10,                 /*    int 0x10 */
+    0xeb, 0xf3,                 /*    jmp 1b */
+    0xfb,                       /* 2: sti: a BIOS with a serial console sends from its timer */
+    0xf4,                       /*    hlt */
+    0xeb, 0xfc,                 /*    jmp 2b */
+};
+_Static_assert(REFUSAL_OFFSET + sizeof refusal <= RBOOT_HDR_START, "before the header");
+_Static_assert(REFUSAL_CODE + sizeof refusal_code <= VERSION_TEXT, "between the header and the version");
+
 #ifdef RIFFLE_HAVE_STAGE
 static const uint8_t stage_bytes[] = {
 #include "stage/stage_bytes.h"
@@ -125,6 +147,8 @@ static int make_setup(uint8_t sectors[SETUP_BYTES], const struct riffle_plan *pl
 	sectors[RBOOT_JUMP + 1] = HEADER_END - RBOOT_MAGIC;
 	riffle_put16(sectors + RBOOT_VERSION, PROTOCOL);
 	riffle_put16(sectors + KERNEL_VERSION, h->kernel_version[0] ? VERSION_TEXT - RBOOT_JUMP : 0);
+	memcpy(sectors + REFUSAL_OFFSET, refusal, sizeof refusal);
+	memcpy(sectors + REFUSAL_CODE, refusal_code, sizeof refusal_code);
 	memcpy(sectors + VERSION_TEXT, h->kernel_version, sizeof h->kernel_version);
 	sectors[RBOOT_LOADFLAGS] = RBOOT_LOADED_HIGH;
 	riffle_put32(sectors + RBOOT_CODE32_START, MIB);

@@ -11,6 +11,13 @@
 #define EFER_LME 0x100
 #define TABLE 0x003		/* present, writable */
 #define LEAF 0x083		/* the same, 2 MiB */
+#define ZERO_PAGE_SCRATCH 0x1e4
+#define COM1 0x3f8
+#define COM1_EMPTY 0x20		/* its line status: a byte can be sent */
+#define COM1_TRIES 100000
+#define KEYBOARD 0x64
+#define KEYBOARD_RESET 0xfe
+#define KEYBOARD_WAIT 1000000
 #define BOOT_CS 0x10		/* boot.rst: __BOOT_CS and __BOOT_DS */
 #define BOOT_DS 0x18
 
@@ -18,10 +25,10 @@
 	.code32
 	.globl stage_start
 stage_start:
-	/* the boot protocol's 32-bit entry, which is not offered */
+	/* the boot protocol's 32-bit entry, which is not offered: kexec -l takes it nevertheless */
 	cli
-1:	hlt
-	jmp	1b
+	cld
+	jmp	refuse
 
 	.org	STAGE_DESCRIPTOR
 descriptor:
@@ -121,6 +128,39 @@ long_mode:
 	movl	%ebx, %ecx
 	movl	$1, %r8d
 	jmp	entered
+
+	.code32
+refuse:
+	/* the zero page's scratch field is the stack, as for the same purpose in Linux: where does this lie? */
+	leal	(ZERO_PAGE_SCRATCH + 4)(%esi), %esp
+	call	1f
+1:	popl	%esi
+	leal	(refusal - 1b)(%esi), %esi
+1:	lodsb
+	testb	%al, %al
+	jz	3f
+	movb	%al, %bl
+	movw	$(COM1 + 5), %dx
+	movl	$COM1_TRIES, %ecx
+2:	inb	%dx, %al
+	testb	$COM1_EMPTY, %al
+	loopz	2b
+	movw	$COM1, %dx
+	movb	%bl, %al
+	outb	%al, %dx
+	jmp	1b
+	/* as stage_give_up() does */
+3:	movb	$KEYBOARD_RESET, %al
+	outb	%al, $KEYBOARD
+	movl	$KEYBOARD_WAIT, %ecx
+4:	pause
+	loop	4b
+	pushl	$0
+	pushl	$0
+	lidt	(%esp)
+	ud2
+refusal:
+	.asciz	"riffle stage: entry: this kernel has no 32-bit entry: the loader must use the 64-bit one\r\n"
 
 	.balign	8
 gdt:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels that randomise themselves: the loader stage in front of a prepared kernel draws its layout in the guest."""
+import os
 import re
 import shlex
 import struct
@@ -228,3 +229,36 @@ def test_a_monitor_chooses_no_mode_of_the_stage(programs, forms):
         r = programs.riffle("run", "--boot=bootstrap", f"--randomize={mode}", image(forms))
         assert (r.returncode, r.stdout, r.stderr.count("\n")) == (2, "", 1)
         assert "--boot=bootstrap: the guest chooses how it randomises itself" in r.stderr
+
+
+def test_16_bit_entry_says_that_there_is_none(tmp_path):
+    (tmp_path / "kernel").write_bytes(Kernel().appended())
+    subprocess.run([RIFFLE, "prepare", "--bootstrap", tmp_path / "kernel", "-o", tmp_path / "self"], check=True, capture_output=True)
+    with subprocess.Popen(["timeout", "60", "qemu-system-x86_64", "-M", "q35", "-m", "256M", "-nographic", "-no-reboot",
+                           "-kernel", tmp_path / "self"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        out = b""
+        # the console of the BIOS breaks lines at 80 columns
+        while b"qemu -kernel" not in out.replace(b"\r\n", b"") and (more := os.read(process.stdout.fileno(), 4096)):
+            out += more
+        process.terminate()
+    assert b"this kernel has no 16-bit entry: prepare --bootstrap --elf makes one for qemu -kernel" in out.replace(b"\r\n", b"")
+
+
+def test_32_bit_entry_says_that_there_is_none(tmp_path):
+    """As kexec -l enters it: by a multiboot kernel that jumps to its module's protected-mode part."""
+    (tmp_path / "kernel").write_bytes(Kernel().appended())
+    subprocess.run([RIFFLE, "prepare", "--bootstrap", tmp_path / "kernel", "-o", tmp_path / "self"], check=True, capture_output=True)
+    at, flags = 2 * MIB, 1 << 16
+    code = (b"\x8b\x43\x18"                                     # mov eax, [ebx + mods_addr]
+            b"\x8b\x00"                                         # mov eax, [eax + mod_start]
+            b"\x05" + struct.pack("<I", SETUP_BYTES) +          # add eax, SETUP_BYTES
+            b"\xbe" + struct.pack("<I", 0x90000) +              # mov esi, the zero page
+            b"\xff\xe0")                                        # jmp eax
+    magic = 0x1BADB002
+    head = struct.pack("<8I", magic, flags, -(magic + flags) & 0xFFFFFFFF, at, at, 0, 0, at + 32)
+    (tmp_path / "multiboot").write_bytes(head + code)
+    r = subprocess.run(["timeout", "60", "qemu-system-x86_64", "-M", "q35", "-m", "256M", "-display", "none", "-serial", "stdio", "-no-reboot",
+                        "-kernel", tmp_path / "multiboot", "-initrd", tmp_path / "self"],
+                       stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert r.returncode == 0, "the machine was not reset"
+    assert b"riffle stage: entry: this kernel has no 32-bit entry: the loader must use the 64-bit one\r\n" in r.stdout

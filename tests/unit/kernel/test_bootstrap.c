@@ -205,10 +205,11 @@ static void check_setup_header(const struct stage_descriptor *d)
 	assert_int_equal(riffle_get64(h + 0x258), 0x100000);        /* pref_address */
 	assert_int_equal(riffle_get32(h + 0x260), d->window_bytes); /* init_size */
 	assert_int_equal(riffle_get32(h + 0x264), 0);               /* no EFI handover */
+	/* tests/e2e/test_stage.py runs the code that the jump leads to, which prints this text */
+	assert_non_null(strstr((const char *)h + 0x40, "has no 16-bit entry"));
 	for (unsigned at = 0; at < 0x1f1; at++)
-		assert_int_equal(h[at], 0);
-	for (unsigned at = 0x268; at < 0x280; at++)
-		assert_int_equal(h[at], 0);
+		if (at < 0x40 || at > 0x40 + strlen((const char *)h + 0x40))
+			assert_int_equal(h[at], 0);
 	for (unsigned at = 0x280 + (unsigned)sizeof p.plan.header->kernel_version; at < 1024; at++)
 		assert_int_equal(h[at], 0);
 }
