@@ -359,23 +359,20 @@ static struct server *new_server(int listener, uint64_t body_bytes)
 int server_start(int listener, uint64_t body_bytes, struct channel *channel, bool unconfined,
 		 struct riffle_error *error)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGPIPE, SIGXFSZ};
 	struct server *s = new_server(listener, body_bytes);
 	pthread_t thread;
-	sigset_t all, before;
+	sigset_t mask;
 	int status;
 
 	if (!s)
 		return riffle_fail_system(error, errno, "API server", "cannot be made");
 	s->channel = channel;
 	s->unconfined = unconfined;
-	/* the process's signals are the main thread's, but for those of its own faults */
-	sigfillset(&all);
-	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
-		sigdelset(&all, faults[i]);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	status = thread_start(&thread, run, s, error);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	/* the process's signals are the main thread's; those of its own calls are handled and counted in any thread */
+	signals_but_faults(&mask);
+	sigdelset(&mask, SIGPIPE);
+	sigdelset(&mask, SIGXFSZ);
+	status = thread_start_masked(&thread, &mask, run, s, error);
 	if (!status)
 		pthread_detach(thread);
 	return status;

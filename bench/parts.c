@@ -128,7 +128,7 @@ static int touch(struct parts *p, double *least, struct riffle_error *error)
 	for (uint32_t i = 0; i < plan->extent_count; i++) {
 		uint64_t start = plan->extents[i].image_offset, end = start + plan->extents[i].bytes;
 
-		for (uint64_t at = start; at < end; at = (at | (HUGE_PAGE_BYTES - 1)) + 1)
+		for (uint64_t at = start; at < end; at = (at | (RIFFLE_HUGE_PAGE - 1)) + 1)
 			*(volatile uint8_t *)(memory + at) = 1;
 	}
 	keep(least, cpu_ms() - before);
@@ -148,7 +148,7 @@ static int open_parts(struct parts *p, struct opening *o, struct riffle_error *e
 
 	if (!memory)
 		return riffle_fail_system(error, errno, "memory", "for a plan cannot be had");
-	for (size_t at = 0; at < used; at += HUGE_PAGE_BYTES)
+	for (size_t at = 0; at < used; at += RIFFLE_HUGE_PAGE)
 		*(volatile uint8_t *)(memory + at) = 1;
 	touched = cpu_ms();
 	status = source->read(source->opaque, 0, memory, used, error);
@@ -269,7 +269,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	bench_file_print(&parts.file);
-	print(kinds, (unsigned)((parts.bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES), touched, floor);
+	print(kinds, (unsigned)((parts.bytes + RIFFLE_HUGE_PAGE - 1) / RIFFLE_HUGE_PAGE), touched, floor);
 	if (opening.check)
 		print_opening(&opening);
 	return 0;

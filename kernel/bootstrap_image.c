@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/setup_header.h"
+#include "common/write_at.h"
 #include "kernel/boot_elf.h"
 #include "kernel/frame_reader.h"
 #include "stage/stage.h"
@@ -50,36 +51,17 @@ static const uint8_t refusal_code[] = {
 _Static_assert(REFUSAL_OFFSET + sizeof refusal <= RBOOT_HDR_START, "before the header");
 _Static_assert(REFUSAL_CODE + sizeof refusal_code <= VERSION_TEXT, "between the header and the version");
 
-#ifdef RIFFLE_HAVE_STAGE
 static const uint8_t stage_bytes[] = {
+#ifdef RIFFLE_HAVE_STAGE
 #include "stage/stage_bytes.h"
-};
-#define STAGE_BYTES sizeof stage_bytes
-#else
-static const uint8_t stage_bytes[1];
-#define STAGE_BYTES 0u
 #endif
-
-static uint64_t pages(uint64_t bytes)
-{
-	return (bytes + STAGE_PAGE - 1) & ~(uint64_t)(STAGE_PAGE - 1);
-}
+    0};                                      /* an array cannot be empty */
+#define STAGE_BYTES (sizeof stage_bytes - 1) /* 0: not in this build */
 
 static int write_at(int fd, uint64_t offset, const void *bytes, uint64_t count, struct riffle_error *error)
 {
-	const uint8_t *from = bytes;
-
-	while (count) {
-		ssize_t put = pwrite(fd, from, count, (off_t)offset);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return riffle_fail_system(error, errno, "output", "cannot be written");
-		from += put;
-		offset += (uint64_t)put;
-		count -= (uint64_t)put;
-	}
+	if (!riffle_write_at(fd, bytes, count, offset))
+		return riffle_fail_system(error, errno, "output", "cannot be written");
 	return RIFFLE_OK;
 }
 
@@ -90,7 +72,7 @@ static void describe(struct stage_descriptor *d, const struct riffle_plan *plan,
 	uint64_t work_bytes = order_bytes + riffle_load_workspace(plan);
 
 	memset(d, 0, sizeof *d);
-	d->package_offset = pages(STAGE_BYTES);
+	d->package_offset = stage_pages(STAGE_BYTES);
 	if (request->elf) {
 		d->zero_page_offset = d->package_offset;
 		d->package_offset += STAGE_PAGE;
@@ -100,8 +82,8 @@ static void describe(struct stage_descriptor *d, const struct riffle_plan *plan,
 	d->package_bytes = sizeof *plan->header + plan->header->plan_bytes;
 	for (uint32_t i = 0; i < plan->extent_count; i++)
 		d->package_bytes += plan->extents[i].bytes;
-	d->work_offset = pages(d->package_offset + d->package_bytes);
-	d->work_bytes = pages(STAGE_STACK_BYTES + work_bytes);
+	d->work_offset = stage_pages(d->package_offset + d->package_bytes);
+	d->work_bytes = stage_pages(STAGE_STACK_BYTES + work_bytes);
 	d->tables_offset = d->work_offset + d->work_bytes;
 	d->window_bytes = d->tables_offset + STAGE_TABLES_BYTES;
 	d->randomize = STAGE_AUTO;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/write_at.h"
 #include "machine/core_mappings.h"
 
 #define PAGE UINT64_C(4096)
@@ -85,15 +86,8 @@ static const char *find_vmcoreinfo(const struct riffle_ram *ram, size_t *bytes)
 
 static int put_at(int fd, const void *data, size_t bytes, uint64_t offset, struct riffle_error *error)
 {
-	for (size_t done = 0; done < bytes;) {
-		ssize_t n = pwrite(fd, (const char *)data + done, bytes - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return riffle_fail_system(error, errno, "output", "cannot be written");
-		done += (size_t)n;
-	}
+	if (!riffle_write_at(fd, data, bytes, offset))
+		return riffle_fail_system(error, errno, "output", "cannot be written");
 	return 0;
 }
 

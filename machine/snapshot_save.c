@@ -16,6 +16,7 @@
 #include <riffle/version.h>
 
 #include "common/fail.h"
+#include "common/write_at.h"
 #include "machine/description.h"
 #include "machine/restore.h"
 #include "machine/snapshot.h"
@@ -134,16 +135,8 @@ static int save_state(struct machine *m, const uint8_t id[MACHINE_ID_BYTES], str
 
 static int write_state(int fd, const struct state_writer *writer, struct riffle_error *error)
 {
-	for (size_t at = 0; at < writer->bytes;) {
-		ssize_t done = pwrite(fd, writer->data + at, writer->bytes - at, (off_t)at);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return riffle_fail_system(error, done ? errno : ENOSPC, "state file", "cannot be written");
-		at += (size_t)done;
-	}
-	if (ftruncate(fd, (off_t)writer->bytes) < 0 || fsync(fd) < 0)
+	if (!riffle_write_at(fd, writer->data, writer->bytes, 0) || ftruncate(fd, (off_t)writer->bytes) < 0 ||
+	    fsync(fd) < 0)
 		return riffle_fail_system(error, errno, "state file", "cannot be written");
 	return 0;
 }

@@ -31,6 +31,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Rounded up to whole pages. */
+static inline uint64_t stage_pages(uint64_t bytes)
+{
+	return (bytes + STAGE_PAGE - 1) & ~(uint64_t)(STAGE_PAGE - 1);
+}
+
 /* stage_descriptor.randomize */
 #define STAGE_AUTO 0u /* the most that the kernel and the guest's memory allow */
 #define STAGE_SLIDE 0x100u

@@ -10,21 +10,14 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/write_at.h"
 
-#ifdef RIFFLE_HAVE_STAGE
 static const uint8_t stub_bytes[] = {
+#ifdef RIFFLE_HAVE_STAGE
 #include "stage/stub_bytes.h"
-};
-#define STUB_BYTES sizeof stub_bytes
-#else
-static const uint8_t stub_bytes[1];
-#define STUB_BYTES 0u
 #endif
-
-static uint64_t pages(uint64_t bytes)
-{
-	return (bytes + STAGE_PAGE - 1) & ~(uint64_t)(STAGE_PAGE - 1);
-}
+    0};                                    /* an array cannot be empty */
+#define STUB_BYTES (sizeof stub_bytes - 1) /* 0: not in this build */
 
 /* A kernel's bytes in the order of their places, with gaps of up to `gap` bytes closed. */
 struct merge {
@@ -100,7 +93,7 @@ unsigned emit_segments(struct boot_elf_segment segments[EMIT_SEGMENTS_MAX], cons
 static void describe_stub(struct stage_descriptor *d)
 {
 	memset(d, 0, sizeof *d);
-	d->zero_page_offset = pages(STUB_BYTES);
+	d->zero_page_offset = stage_pages(STUB_BYTES);
 	d->work_offset = d->zero_page_offset + STAGE_PAGE;
 	d->work_bytes = STAGE_STACK_BYTES + STAGE_FIRST_TABLES_BYTES;
 	d->tables_offset = d->work_offset + d->work_bytes;
@@ -145,7 +138,7 @@ struct target {
  */
 static bool take_blocks(int fd, const struct boot_elf_segment *segments, unsigned count)
 {
-	if (fallocate(fd, 0, 0, (off_t)(BOOT_ELF_HEADERS_BYTES + pages(STUB_BYTES) + STAGE_PAGE)))
+	if (fallocate(fd, 0, 0, (off_t)(BOOT_ELF_HEADERS_BYTES + stage_pages(STUB_BYTES) + STAGE_PAGE)))
 		return false;
 	for (unsigned i = 0; i < count; i++)
 		if (fallocate(fd, 0, (off_t)segments[i].file_offset, (off_t)segments[i].file_bytes))
@@ -176,16 +169,8 @@ static int open_target(struct target *target, int fd, const struct boot_elf_segm
 
 static int write_range(int fd, const struct target *target, uint64_t offset, uint64_t bytes, struct riffle_error *error)
 {
-	while (bytes) {
-		ssize_t put = pwrite(fd, target->bytes + offset, bytes, (off_t)offset);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return riffle_fail_system(error, errno, "output", "cannot be written");
-		offset += (uint64_t)put;
-		bytes -= (uint64_t)put;
-	}
+	if (!riffle_write_at(fd, target->bytes + offset, bytes, offset))
+		return riffle_fail_system(error, errno, "output", "cannot be written");
 	return RIFFLE_OK;
 }
 
@@ -195,7 +180,8 @@ static int write_target(int fd, const struct target *target, const struct boot_e
 	int status = RIFFLE_OK;
 
 	if (!target->mapped) {
-		status = write_range(fd, target, 0, BOOT_ELF_HEADERS_BYTES + pages(STUB_BYTES) + STAGE_PAGE, error);
+		status =
+		    write_range(fd, target, 0, BOOT_ELF_HEADERS_BYTES + stage_pages(STUB_BYTES) + STAGE_PAGE, error);
 		for (unsigned i = 0; i < count && !status; i++)
 			status = write_range(fd, target, segments[i].file_offset, segments[i].file_bytes, error);
 	}
@@ -220,7 +206,7 @@ static int load_into(const struct target *target, const struct emit_load *load, 
 
 int emit_image_write(int fd, const struct emit_load *load, struct riffle_error *error)
 {
-	struct target target = {.count = EMIT_IMAGE_OFFSET + pages(span_of(load->plan, load->layout))};
+	struct target target = {.count = EMIT_IMAGE_OFFSET + stage_pages(span_of(load->plan, load->layout))};
 	struct boot_elf_segment segments[EMIT_SEGMENTS_MAX];
 	unsigned count = emit_segments(segments, load->plan, load->layout);
 	struct riffle_loaded loaded;

@@ -9,11 +9,11 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
+#include "common/huge.h"
 #include "common/reserved.h"
 #include "common/source.h"
 #include "plan/frames.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
 /*
  * Enough for an order and a workspace, even for the largest number of chunks, if the tables are staged elsewhere.
  * Unused memory is never populated.
@@ -78,33 +78,11 @@ void riffle_source_from_bytes(struct riffle_source *source, struct riffle_source
 	*source = (struct riffle_source){.read = read_bytes, .opaque = memory, .bytes = bytes};
 }
 
-/* A mapping, and the whole huge pages in it that are used; what is around those is never touched. */
-struct mapping {
-	uint8_t *start, *memory;
-	size_t mapped, bytes;
-};
-
-/*
- * Private memory in whole huge pages: with small pages a plan of 800 KB would take 200 faults, which cost several times
- * as much as reading and checking it. False with errno if there is none.
- */
-static bool map_private(struct mapping *m, size_t bytes)
-{
-	m->bytes = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	m->mapped = m->bytes + HUGE_PAGE;
-	m->start = mmap(NULL, m->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (m->start == MAP_FAILED)
-		return false;
-	m->memory = m->start + (-(uintptr_t)m->start & (HUGE_PAGE - 1));
-	madvise(m->memory, m->bytes, MADV_HUGEPAGE);
-	return true;
-}
-
 static int open_plan(struct riffle_plan *plan, const struct riffle_source *source, bool base_alone,
 		     struct riffle_error *error)
 {
 	struct riffle_header start;
-	struct mapping m;
+	struct riffle_huge_mapping m;
 	size_t plan_bytes, total;
 	int status;
 
@@ -130,7 +108,11 @@ static int open_plan(struct riffle_plan *plan, const struct riffle_source *sourc
 
 	plan_bytes = (size_t)(base_alone ? start.base_bytes : start.plan_bytes);
 	total = (sizeof start + plan_bytes + SPARE_ALIGN - 1) & ~(SPARE_ALIGN - 1);
-	if (!map_private(&m, total + (plan_bytes > start.base_bytes ? SPARE_BYTES : 0)))
+	/*
+	 * With small pages a plan of 800 KB would take 200 faults, which cost several times as much as reading and
+	 * checking it.
+	 */
+	if (!riffle_huge_map(&m, total + (plan_bytes > start.base_bytes ? SPARE_BYTES : 0)))
 		return riffle_fail_full(error, RIFFLE_ERR_MEMORY, errno, "plan", "cannot be held", 1, total, 0, 0);
 	memcpy(m.memory, &start, sizeof start);
 	status = riffle_plan_fetch(&start, source, m.memory + sizeof start, plan_bytes, error);

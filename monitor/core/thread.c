@@ -23,13 +23,18 @@ static const int seen_by_calls[] = {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN};
 /* Set by signals_take(): threads are started with the mask of deaf_mask(). */
 static atomic_bool deaf;
 
-static void deaf_mask(sigset_t *mask)
+void signals_but_faults(sigset_t *mask)
 {
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
 
 	sigfillset(mask);
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
 		sigdelset(mask, faults[i]);
+}
+
+static void deaf_mask(sigset_t *mask)
+{
+	signals_but_faults(mask);
 	sigdelset(mask, KICK_SIGNAL);
 }
 
@@ -48,12 +53,11 @@ bool signals_ignored(int number)
 void signals_take(struct signal_state *state, sigset_t *taken)
 {
 	/* fault signals keep their handlers or default action; the kernel handles stopping and continuing */
-	static const int left_alone[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGSYS,
-					 SIGTRAP, SIGKILL, SIGSTOP, SIGCHLD, SIGURG,  SIGWINCH};
+	static const int left_alone[] = {SIGKILL, SIGSTOP, SIGCHLD, SIGURG, SIGWINCH};
 	struct sigaction kick = {.sa_handler = nothing};
 	sigset_t blocked;
 
-	sigfillset(&blocked);
+	signals_but_faults(&blocked);
 	for (size_t i = 0; i < sizeof left_alone / sizeof *left_alone; i++)
 		sigdelset(&blocked, left_alone[i]);
 	*taken = blocked;
@@ -117,6 +121,12 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struc
 
 	deaf_mask(&mask);
 	return start(thread, THREAD_STACK, deaf ? &mask : NULL, body, argument, error);
+}
+
+int thread_start_masked(pthread_t *thread, const sigset_t *mask, void *(*body)(void *), void *argument,
+			struct riffle_error *error)
+{
+	return start(thread, THREAD_STACK, mask, body, argument, error);
 }
 
 int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument, struct riffle_error *error)

@@ -28,14 +28,20 @@ void signals_take(struct signal_state *state, sigset_t *taken);
 /* Only installs the kick; every other signal is left to the process. */
 void signals_take_kick(struct signal_state *state);
 void signals_restore(const struct signal_state *state);
+/* Every signal but those that a thread's own faults raise. */
+void signals_but_faults(sigset_t *mask);
 bool signals_ignored(int number);
 
 /* Starts a thread with a stack of THREAD_STACK bytes. Errors: IO. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument, struct riffle_error *error);
 
+/* The same with `mask` blocked, before signals_take(), by which threads that leave signals to others are started. */
+int thread_start_masked(pthread_t *thread, const sigset_t *mask, void *(*body)(void *), void *argument,
+			struct riffle_error *error);
+
 /*
- * The same before signals_take() or signals_take_kick(), as which of the two `taken` tells; with a larger stack. Its
- * body begins with thread_begin_early().
+ * The same as thread_start() before signals_take() or signals_take_kick(), as which of the two `taken` tells; with a
+ * larger stack. Its body begins with thread_begin_early().
  */
 int thread_start_early(pthread_t *thread, bool taken, void *(*body)(void *), void *argument,
 		       struct riffle_error *error);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/write_at.h"
 #include "monitor/core/internal.h"
 
 #define WRITE_PAGES 512u /* at most in one call */
@@ -166,17 +167,8 @@ static bool is_zero(const uint8_t *page)
 
 static int write_all(int fd, const uint8_t *from, uint64_t offset, size_t bytes, struct riffle_error *error)
 {
-	while (bytes) {
-		ssize_t done = pwrite(fd, from, bytes, (off_t)offset);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return riffle_fail_system(error, done ? errno : ENOSPC, "memory file", "cannot be written");
-		from += done;
-		offset += (uint64_t)done;
-		bytes -= (size_t)done;
-	}
+	if (!riffle_write_at(fd, from, bytes, offset))
+		return riffle_fail_system(error, errno, "memory file", "cannot be written");
 	return 0;
 }
 

@@ -167,17 +167,14 @@ static const struct block_engine_ops workers_ops = {
 /* Signals are for others: these are started before the process decides who takes them. */
 static int start_threads(struct workers_engine *workers, struct riffle_error *error)
 {
-	sigset_t all, before;
+	sigset_t mask;
 	int status = 0;
 
-	sigfillset(&all);
-	sigdelset(&all, SIGSYS); /* the filter's, whose handler restores the terminal */
-	pthread_sigmask(SIG_BLOCK, &all, &before);
+	signals_but_faults(&mask);
 	while (!status && workers->count < WORKERS) {
-		status = thread_start(&workers->threads[workers->count], worker, workers, error);
+		status = thread_start_masked(&workers->threads[workers->count], &mask, worker, workers, error);
 		workers->count += !status;
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return status;
 }
 

@@ -12,6 +12,7 @@
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
+#include "common/write_at.h"
 #include "encode.h"
 #include "frames.h"
 
@@ -29,19 +30,8 @@ struct draft {
 
 static int write_all(int fd, const void *bytes, uint64_t count, uint64_t offset, struct riffle_error *error)
 {
-	const uint8_t *next = bytes;
-
-	while (count) {
-		ssize_t written = pwrite(fd, next, count, (off_t)offset);
-
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-			return riffle_fail_system(error, written ? errno : EIO, "output", "cannot be written");
-		next += written;
-		offset += (uint64_t)written;
-		count -= (uint64_t)written;
-	}
+	if (!riffle_write_at(fd, bytes, count, offset))
+		return riffle_fail_system(error, errno, "output", "cannot be written");
 	return 0;
 }
 

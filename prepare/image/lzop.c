@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/write_at.h"
 #include "prepare/image/internal.h"
 
 /* no step of an honest lzop takes a tenth of this */
@@ -17,23 +18,14 @@
 /* The child reads from a file without a name: no pipe to feed while another one is drained, and no SIGPIPE. */
 static int payload_file(int *fd, const uint8_t *input, size_t input_bytes, struct riffle_error *error)
 {
-	size_t done = 0;
-
 	*fd = memfd_create("riffle-lzo", MFD_CLOEXEC);
 	if (*fd < 0)
 		return riffle_fail_system(error, errno, "lzop", "cannot be given its input");
-	while (done < input_bytes) {
-		ssize_t n = pwrite(*fd, input + done, input_bytes - done, (off_t)done);
+	if (!riffle_write_at(*fd, input, input_bytes, 0)) {
+		int e = errno;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			int e = n < 0 ? errno : ENOSPC;
-
-			close(*fd);
-			return riffle_fail_system(error, e, "lzop", "cannot be given its input");
-		}
-		done += (size_t)n;
+		close(*fd);
+		return riffle_fail_system(error, e, "lzop", "cannot be given its input");
 	}
 	return 0;
 }

@@ -591,63 +591,116 @@ static double independence_p(const uint32_t *count, double draws)
 	return upper_tail(sum, (PARTS - 1.0) * (PARTS - 1.0));
 }
 
-/*
- * What is drawn: the gaps before blocks 1 to 3, the virtual and the physical slot. Each is uniform, and each two are
- * independent.
- */
+/* Layouts drawn from a seed for a guest of 256 MiB. */
+struct draws {
+	struct riffle_ram ram;
+	struct riffle_memory memory;
+	struct riffle_plan plan;
+	struct riffle_seeded seeded;
+	struct riffle_random random;
+	struct riffle_slots slots;
+};
+
+static void begin_draws(struct draws *d, const struct slid *s, uint8_t seed)
+{
+	uint8_t key[32] = {seed};
+	struct riffle_error error;
+
+	print_message("seed %u\n", seed);
+	d->ram = (struct riffle_ram){0, 256 * MIB, NULL};
+	d->memory = (struct riffle_memory){&d->ram, 1, NULL, 0};
+	assert_int_equal(check(s, &d->plan, &error), 0);
+	riffle_random_from_seed(&d->random, &d->seeded, key);
+	assert_int_equal(riffle_layout_slots_slid(&d->slots, &d->plan, &d->memory, RIFFLE_MODE_KASLR, &error), 0);
+}
+
+static struct riffle_layout next_draw(struct draws *d)
+{
+	struct riffle_layout l = {.slide_count = BLOCKS};
+	struct riffle_error error;
+
+	assert_int_equal(riffle_layout_draw(&l, &d->plan, &d->memory, RIFFLE_MODE_KASLR, &d->random, &error), 0);
+	assert_int_equal(l.slide[0], 0);
+	return l;
+}
+
+static uint32_t virtual_slot(const struct riffle_layout *l)
+{
+	return (uint32_t)((l->virtual_base - LINK) / RIFFLE_SLOT_BYTES);
+}
+
+static uint32_t physical_slot(const struct draws *d, const struct riffle_layout *l)
+{
+	return (uint32_t)((l->physical_base - d->plan.header->link_phys) / RIFFLE_SLOT_BYTES);
+}
+
+#define VARIABLES_MAX 5u
+#define VALUES_MAX 513u
+
+/* How often each value of some variables was drawn, and each pair of parts of their ranges. */
+struct tally {
+	unsigned variables;
+	uint32_t range[VARIABLES_MAX];
+	uint32_t value[VARIABLES_MAX][VALUES_MAX], pair[VARIABLES_MAX][VARIABLES_MAX][PARTS * PARTS];
+};
+
+static void count_draw(struct tally *t, const uint32_t *drawn)
+{
+	for (unsigned v = 0; v < t->variables; v++) {
+		assert_true(drawn[v] < t->range[v]);
+		t->value[v][drawn[v]]++;
+		for (unsigned w = 0; w < v; w++)
+			t->pair[v][w][drawn[v] * PARTS / t->range[v] * PARTS + drawn[w] * PARTS / t->range[w]]++;
+	}
+}
+
+/* Each variable is uniform, and each two are independent. */
+static void check_tally(const struct tally *t)
+{
+	for (unsigned v = 0; v < t->variables; v++) {
+		assert_true(t->range[v] <= VALUES_MAX);
+		assert_true(chi_square_p(t->value[v], t->range[v], DRAWS) > 1e-4);
+		for (unsigned w = 0; w < v; w++)
+			assert_true(independence_p(t->pair[v][w], DRAWS) > 1e-4);
+	}
+}
+
+/* What is drawn: the gaps before blocks 1 to 3, the virtual and the physical slot. */
 static void gaps_are_uniform_and_independent(void **state)
 {
 	enum { VIRTUAL = BLOCKS - 1, PHYSICAL, DRAWN };
 	struct slid *s = make(&shapes[0]);
-	struct riffle_ram ram = {0, 256 * MIB, NULL};
-	struct riffle_memory memory = {&ram, 1, NULL, 0};
-	uint8_t key[32] = {77};
-	struct riffle_seeded seeded;
-	struct riffle_random random;
+	struct tally tally = {.variables = DRAWN};
+	struct riffle_slots unslid;
 	struct riffle_error error;
-	struct riffle_plan plan;
-	struct riffle_slots slots, unslid;
-	uint32_t single[DRAWN][512] = {{0}}, pair[DRAWN][DRAWN][PARTS * PARTS] = {{{0}}}, range[DRAWN];
+	struct draws d;
 
 	(void)state;
-	assert_int_equal(check(s, &plan, &error), 0);
-	riffle_random_from_seed(&random, &seeded, key);
-	assert_int_equal(riffle_layout_slots_slid(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
-	assert_int_equal(riffle_layout_slots(&unslid, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
+	begin_draws(&d, s, 77);
+	assert_int_equal(riffle_layout_slots(&unslid, &d.plan, &d.memory, RIFFLE_MODE_KASLR, &error), 0);
 	/* gaps of up to 4 MiB - 64 KiB, 8 MiB - 16 KiB, 2 MiB - 4 KiB: they need 14 MiB less 84 KiB, and that is 7
 	 * slots
 	 */
-	assert_int_equal(plan.slide_max, 14 * MIB - 84 * 1024);
-	assert_int_equal(slots.virtual_, unslid.virtual_ - 7);
-	assert_int_equal(slots.physical, unslid.physical - 7);
+	assert_int_equal(d.plan.slide_max, 14 * MIB - 84 * 1024);
+	assert_int_equal(d.slots.virtual_, unslid.virtual_ - 7);
+	assert_int_equal(d.slots.physical, unslid.physical - 7);
 	for (uint32_t b = 1; b < BLOCKS; b++)
-		range[b - 1] = blocks[b].gaps;
-	range[VIRTUAL] = (uint32_t)slots.virtual_;
-	range[PHYSICAL] = (uint32_t)slots.physical;
+		tally.range[b - 1] = blocks[b].gaps;
+	tally.range[VIRTUAL] = (uint32_t)d.slots.virtual_;
+	tally.range[PHYSICAL] = (uint32_t)d.slots.physical;
 	for (uint32_t i = 0; i < DRAWS; i++) {
-		struct riffle_layout l = {.slide_count = BLOCKS};
+		struct riffle_layout l = next_draw(&d);
 		uint32_t drawn[DRAWN];
 
-		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
-		assert_int_equal(l.slide[0], 0);
 		for (uint32_t b = 1; b < BLOCKS; b++) {
 			drawn[b - 1] = (l.slide[b] - l.slide[b - 1]) / blocks[b].align;
 			assert_int_equal(l.slide[b], l.slide[b - 1] + drawn[b - 1] * blocks[b].align);
 		}
-		drawn[VIRTUAL] = (uint32_t)((l.virtual_base - LINK) / RIFFLE_SLOT_BYTES);
-		drawn[PHYSICAL] = (uint32_t)((l.physical_base - plan.header->link_phys) / RIFFLE_SLOT_BYTES);
-		for (unsigned d = 0; d < DRAWN; d++) {
-			assert_true(drawn[d] < range[d]);
-			single[d][drawn[d]]++;
-			for (unsigned e = 0; e < d; e++)
-				pair[d][e][drawn[d] * PARTS / range[d] * PARTS + drawn[e] * PARTS / range[e]]++;
-		}
+		drawn[VIRTUAL] = virtual_slot(&l);
+		drawn[PHYSICAL] = physical_slot(&d, &l);
+		count_draw(&tally, drawn);
 	}
-	for (unsigned d = 0; d < DRAWN; d++) {
-		assert_true(chi_square_p(single[d], range[d], DRAWS) > 1e-4);
-		for (unsigned e = 0; e < d; e++)
-			assert_true(independence_p(pair[d][e], DRAWS) > 1e-4);
-	}
+	check_tally(&tally);
 	end(s);
 }
 
@@ -655,51 +708,32 @@ static void gaps_are_uniform_and_independent(void **state)
  */
 static void pairs_have_one_sum(void **state)
 {
-	enum { FIRST, LAST, VIRTUAL, PHYSICAL, DRAWN };
+	enum { FIRST, VIRTUAL, PHYSICAL, DRAWN, LAST_GAPS = 9 };
 	struct slid *s = make_paired(&shapes[0]);
-	struct riffle_ram ram = {0, 256 * MIB, NULL};
-	struct riffle_memory memory = {&ram, 1, NULL, 0};
-	uint8_t key[32] = {78};
-	struct riffle_seeded seeded;
-	struct riffle_random random;
-	struct riffle_error error;
-	struct riffle_plan plan;
-	struct riffle_slots slots;
-	uint32_t single[DRAWN][PAIR_GAPS] = {{0}}, both[DRAWN][DRAWN][PARTS * PARTS] = {{{0}}};
+	struct tally tally = {.variables = DRAWN};
+	uint32_t last[LAST_GAPS] = {0};
+	struct draws d;
 
 	(void)state;
-	print_message("seed %u\n", key[0]);
-	assert_int_equal(check(s, &plan, &error), 0);
-	assert_int_equal(plan.slide_max, PAIR_BYTES + 16 * MIB);
-	riffle_random_from_seed(&random, &seeded, key);
-	assert_int_equal(riffle_layout_slots_slid(&slots, &plan, &memory, RIFFLE_MODE_KASLR, &error), 0);
-	const uint32_t range[DRAWN] = {PAIR_GAPS, 9, (uint32_t)slots.virtual_, (uint32_t)slots.physical};
+	begin_draws(&d, s, 78);
+	assert_int_equal(d.plan.slide_max, PAIR_BYTES + 16 * MIB);
+	tally.range[FIRST] = PAIR_GAPS;
+	tally.range[VIRTUAL] = (uint32_t)d.slots.virtual_;
+	tally.range[PHYSICAL] = (uint32_t)d.slots.physical;
 	for (uint32_t i = 0; i < DRAWS; i++) {
-		struct riffle_layout l = {.slide_count = BLOCKS};
-		uint32_t drawn[DRAWN];
+		struct riffle_layout l = next_draw(&d);
+		const uint32_t drawn[DRAWN] = {l.slide[1] / 4096, virtual_slot(&l), physical_slot(&d, &l)};
 
-		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
-		assert_int_equal(l.slide[0], 0);
 		assert_int_equal(l.slide[1] % 4096, 0);
 		assert_int_equal(l.slide[2], PAIR_BYTES);
 		assert_int_equal(l.slide[3] % (2 * MIB), 0);
-		drawn[FIRST] = l.slide[1] / 4096;
-		drawn[LAST] = (uint32_t)((l.slide[3] - PAIR_BYTES) / (2 * MIB));
-		drawn[VIRTUAL] = (uint32_t)((l.virtual_base - LINK) / RIFFLE_SLOT_BYTES);
-		drawn[PHYSICAL] = (uint32_t)((l.physical_base - plan.header->link_phys) / RIFFLE_SLOT_BYTES);
-		for (unsigned d = 0; d < DRAWN; d++) {
-			assert_true(drawn[d] < range[d]);
-			single[d][drawn[d]]++;
-			for (unsigned e = 0; e < d; e++)
-				both[d][e][drawn[d] * PARTS / range[d] * PARTS + drawn[e] * PARTS / range[e]]++;
-		}
-	}
-	for (unsigned d = 0; d < DRAWN; d++) {
-		assert_true(chi_square_p(single[d], range[d], DRAWS) > 1e-4);
+		assert_in_range(l.slide[3], PAIR_BYTES, PAIR_BYTES + (LAST_GAPS - 1) * 2 * MIB);
+		count_draw(&tally, drawn);
 		/* nine gaps do not fall into equal parts */
-		for (unsigned e = 0; e < d && d != LAST; e++)
-			assert_true(e == LAST || independence_p(both[d][e], DRAWS) > 1e-4);
+		last[(l.slide[3] - PAIR_BYTES) / (2 * MIB)]++;
 	}
+	check_tally(&tally);
+	assert_true(chi_square_p(last, LAST_GAPS, DRAWS) > 1e-4);
 	end(s);
 }
 
@@ -707,36 +741,20 @@ static void pairs_have_one_sum(void **state)
 static void balanced_gaps_have_one_sum(void **state)
 {
 	struct slid *s = make_balanced(&shapes[0]);
-	struct riffle_ram ram = {0, 256 * MIB, NULL};
-	struct riffle_memory memory = {&ram, 1, NULL, 0};
-	uint8_t key[32] = {79};
-	struct riffle_seeded seeded;
-	struct riffle_random random;
-	struct riffle_error error;
-	struct riffle_plan plan;
-	uint32_t first[64] = {0}, second[512] = {0}, both[PARTS * PARTS] = {0};
+	struct tally tally = {.variables = 2, .range = {64, 512}};
+	struct draws d;
 
 	(void)state;
-	print_message("seed %u\n", key[0]);
-	assert_int_equal(check(s, &plan, &error), 0);
-	assert_int_equal(plan.slide_max, BALANCE_BYTES);
-	riffle_random_from_seed(&random, &seeded, key);
+	begin_draws(&d, s, 79);
+	assert_int_equal(d.plan.slide_max, BALANCE_BYTES);
 	for (uint32_t i = 0; i < DRAWS; i++) {
-		struct riffle_layout l = {.slide_count = BLOCKS};
-		uint32_t a, b;
+		struct riffle_layout l = next_draw(&d);
+		const uint32_t drawn[] = {l.slide[1] / (64 << 10), (l.slide[2] - l.slide[1]) / 16384};
 
-		assert_int_equal(riffle_layout_draw(&l, &plan, &memory, RIFFLE_MODE_KASLR, &random, &error), 0);
 		assert_int_equal(l.slide[3], BALANCE_BYTES);
-		a = l.slide[1] / (64 << 10);
-		b = (l.slide[2] - l.slide[1]) / 16384;
-		assert_true(a < 64 && b < 512);
-		first[a]++;
-		second[b]++;
-		both[a * PARTS / 64 * PARTS + b * PARTS / 512]++;
+		count_draw(&tally, drawn);
 	}
-	assert_true(chi_square_p(first, 64, DRAWS) > 1e-4);
-	assert_true(chi_square_p(second, 512, DRAWS) > 1e-4);
-	assert_true(independence_p(both, DRAWS) > 1e-4);
+	check_tally(&tally);
 	end(s);
 }
 
