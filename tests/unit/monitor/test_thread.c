@@ -175,6 +175,31 @@ static void test_early_threads(void **state)
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 }
 
+/* The mask that is asked for, also after the signals are taken; faults are in none. */
+static void test_masked_thread(void **state)
+{
+	struct signal_state signals;
+	sigset_t mask, taken;
+	pthread_t thread;
+
+	(void)state;
+	for (unsigned taking = 0; taking < 2; taking++) {
+		if (taking)
+			signals_take(&signals, &taken);
+		signals_but_faults(&mask);
+		assert_int_equal(sigismember(&mask, SIGSEGV), 0);
+		assert_int_equal(sigismember(&mask, SIGCHLD), 1);
+		sigdelset(&mask, SIGPIPE);
+		assert_int_equal(thread_start_masked(&thread, &mask, early_body, NULL, NULL), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		if (taking)
+			signals_restore(&signals);
+		for (int number = 1; number <= SIGRTMAX; number++)
+			if ((number < __SIGRTMIN || number >= SIGRTMIN) && number != SIGKILL && number != SIGSTOP)
+				assert_int_equal(sigismember(&of_thread, number), sigismember(&mask, number));
+	}
+}
+
 static __attribute__((noinline)) void leave_secret(volatile uintptr_t *where)
 {
 	unsigned char secret[64];
@@ -202,9 +227,10 @@ static void test_stack_is_wiped(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_signals),       cmocka_unit_test(test_what_is_pending),
-	    cmocka_unit_test(test_kick_alone),    cmocka_unit_test(test_threads),
-	    cmocka_unit_test(test_early_threads), cmocka_unit_test(test_stack_is_wiped),
+	    cmocka_unit_test(test_signals),        cmocka_unit_test(test_what_is_pending),
+	    cmocka_unit_test(test_kick_alone),     cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_early_threads),  cmocka_unit_test(test_masked_thread),
+	    cmocka_unit_test(test_stack_is_wiped),
 	};
 
 	/* whatever started this may ignore some, like nohup */
