@@ -27,7 +27,8 @@ static int trailing(struct riffle_error *error, uint64_t bytes)
 				 bytes);
 }
 
-int image_decompressed(uint64_t produced, uint64_t output_bytes, struct riffle_error *error)
+/* The common end of every decoder: `produced` counts up to output_bytes + 1. */
+static int check_size(uint64_t produced, uint64_t output_bytes, struct riffle_error *error)
 {
 	if (produced > output_bytes)
 		return riffle_fail_found(error, RIFFLE_ERR_FORMAT, "payload size word",
@@ -58,7 +59,7 @@ static int gunzip(const uint8_t *input, size_t input_bytes, uint8_t *output, siz
 	else if (rc != Z_STREAM_END && z.total_out <= output_bytes)
 		status = broken(error);
 	else
-		status = image_decompressed(z.total_out, output_bytes, error);
+		status = check_size(z.total_out, output_bytes, error);
 	if (!status && z.avail_in)
 		status = trailing(error, z.avail_in);
 	inflateEnd(&z);
@@ -84,7 +85,7 @@ static int bunzip2(const uint8_t *input, size_t input_bytes, uint8_t *output, si
 	else if (rc != BZ_STREAM_END && produced <= output_bytes)
 		status = broken(error);
 	else
-		status = image_decompressed(produced, output_bytes, error);
+		status = check_size(produced, output_bytes, error);
 	if (!status && b.avail_in)
 		status = trailing(error, b.avail_in);
 	BZ2_bzDecompressEnd(&b);
@@ -117,7 +118,7 @@ static int unlzma(bool xz, const uint8_t *input, size_t input_bytes, uint8_t *ou
 	else if (rc != LZMA_STREAM_END && s.total_out <= output_bytes)
 		status = broken(error);
 	else
-		status = image_decompressed(s.total_out, output_bytes, error);
+		status = check_size(s.total_out, output_bytes, error);
 	if (!status && s.avail_in)
 		status = trailing(error, s.avail_in);
 	lzma_end(&s);
@@ -157,7 +158,7 @@ static int unlz4(const uint8_t *input, size_t input_bytes, uint8_t *output, size
 		if (out > output_bytes)
 			break;
 	}
-	return image_decompressed(out, output_bytes, error);
+	return check_size(out, output_bytes, error);
 }
 
 /* In one call: no window is allocated, and consecutive frames are treated as one. */
@@ -167,10 +168,10 @@ static int unzstd(const uint8_t *input, size_t input_bytes, uint8_t *output, siz
 	size_t n = ZSTD_decompress(output, output_bytes + 1, input, input_bytes);
 
 	if (!ZSTD_isError(n))
-		return image_decompressed(n, output_bytes, error);
+		return check_size(n, output_bytes, error);
 	switch (ZSTD_getErrorCode(n)) {
 	case ZSTD_error_dstSize_tooSmall:
-		return image_decompressed((uint64_t)output_bytes + 1, output_bytes, error);
+		return check_size((uint64_t)output_bytes + 1, output_bytes, error);
 	case ZSTD_error_memory_allocation:
 		return riffle_fail(error, RIFFLE_ERR_MEMORY, "zstd", "has no memory to work in");
 	default:
@@ -181,7 +182,7 @@ static int unzstd(const uint8_t *input, size_t input_bytes, uint8_t *output, siz
 static int copy(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
 		struct riffle_error *error)
 {
-	int status = image_decompressed(input_bytes, output_bytes, error);
+	int status = check_size(input_bytes, output_bytes, error);
 
 	if (!status)
 		memcpy(output, input, output_bytes);
@@ -191,6 +192,9 @@ static int copy(const uint8_t *input, size_t input_bytes, uint8_t *output, size_
 int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
 		     size_t output_bytes, struct riffle_error *error)
 {
+	size_t produced;
+	int status;
+
 	/* the decoders use 32-bit counts, sometimes signed */
 	if (input_bytes > GIB || output_bytes > GIB)
 		return riffle_fail_expected(error, RIFFLE_ERR_UNSUPPORTED, "payload", "is too large",
@@ -205,7 +209,8 @@ int image_decompress(enum riffle_compression compression, const uint8_t *input, 
 	case RIFFLE_COMPRESSION_XZ:
 		return unlzma(true, input, input_bytes, output, output_bytes, error);
 	case RIFFLE_COMPRESSION_LZO:
-		return image_decompress_lzo(input, input_bytes, output, output_bytes, error);
+		status = image_decompress_lzo(input, input_bytes, output, output_bytes, &produced, error);
+		return status ? status : check_size(produced, output_bytes, error);
 	case RIFFLE_COMPRESSION_LZ4:
 		return unlz4(input, input_bytes, output, output_bytes, error);
 	case RIFFLE_COMPRESSION_ZSTD:

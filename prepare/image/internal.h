@@ -109,10 +109,9 @@ int image_bzimage_read(struct riffle_image *image, struct image_source *payload,
  */
 int image_decompress(enum riffle_compression compression, const uint8_t *input, size_t input_bytes, uint8_t *output,
 		     size_t output_bytes, struct riffle_error *error);
-/* The common end of every decoder: `produced` counts up to output_bytes + 1. */
-int image_decompressed(uint64_t produced, uint64_t output_bytes, struct riffle_error *error);
+/* For image_decompress(), which checks what was produced: up to output_bytes + 1. */
 int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
-			 struct riffle_error *error);
+			 size_t *produced, struct riffle_error *error);
 
 /*
  * Unpacks a file compressed as a whole by gzip, xz or zstd, which its first bytes show, into *content and sets

@@ -103,12 +103,12 @@ static int reap(pid_t child)
 }
 
 int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *output, size_t output_bytes,
-			 struct riffle_error *error)
+			 size_t *produced, struct riffle_error *error)
 {
-	size_t produced = 0;
 	int in, pipe_fd[2], rc, status, ended;
 	pid_t child;
 
+	*produced = 0;
 	status = payload_file(&in, input, input_bytes, error);
 	if (status)
 		return status;
@@ -125,14 +125,14 @@ int image_decompress_lzo(const uint8_t *input, size_t input_bytes, uint8_t *outp
 		return riffle_fail_system(error, rc, "lzop",
 					  "unpacks lzo kernels and could not be started; is it installed?");
 	}
-	status = drain(pipe_fd[0], output, output_bytes + 1, &produced, error);
+	status = drain(pipe_fd[0], output, output_bytes + 1, produced, error);
 	close(pipe_fd[0]);
-	if (status || produced > output_bytes)
+	if (status || *produced > output_bytes)
 		kill(child, SIGKILL);
 	ended = reap(child);
 	if (status)
 		return status;
-	if (produced <= output_bytes && (!WIFEXITED(ended) || WEXITSTATUS(ended) != 0))
+	if (*produced <= output_bytes && (!WIFEXITED(ended) || WEXITSTATUS(ended) != 0))
 		return riffle_fail(error, RIFFLE_ERR_FORMAT, "payload", "is refused by lzop");
-	return image_decompressed(produced, output_bytes, error);
+	return 0;
 }

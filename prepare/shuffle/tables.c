@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's tables of distances to code: found by section or boundary symbols, decoded whole, made references. */
-#include <elf.h>
-
-#include "prepare/shuffle/slides.h"
 #include "prepare/shuffle/tables.h"
+#include "prepare/shuffle/slides.h"
 
 #define STRIDES 3u
 #define FIELDS 2u
@@ -102,39 +100,6 @@ const char *table_name(unsigned index)
 	return formats[index].section ? formats[index].section : formats[index].start;
 }
 
-int table_refuse(const struct work *work, const char *name, const char *problem, uint32_t offset,
-		 struct riffle_error *error)
-{
-	return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, name, problem, work->link_virt + offset);
-}
-
-int table_known(struct work *work, const char *name, uint32_t offset, uint32_t bytes, struct riffle_error *error)
-{
-	if (work->known_count == WORK_KNOWN_MAX)
-		return table_refuse(work, name, "is one table too many", offset, error);
-	for (unsigned i = 0; i < work->known_count; i++)
-		if (offset < work->known[i].offset + work->known[i].bytes && work->known[i].offset < offset + bytes)
-			return table_refuse(work, name, "overlaps another table", offset, error);
-	work->known[work->known_count++] = (struct work_known){offset, bytes, name};
-	return 0;
-}
-
-bool table_target(const struct work *work, uint32_t field, uint32_t *target)
-{
-	int64_t at = (int64_t)field + (int32_t)riffle_get32(work->bytes + field);
-
-	*target = (uint32_t)at;
-	return at >= 0 && at < (int64_t)work->image_bytes;
-}
-
-bool table_in_code(const struct work *work, uint32_t offset, bool end)
-{
-	for (unsigned i = 0; i < work->code_count; i++)
-		if (offset - work->code[i].offset < work->code[i].bytes + (end ? 1u : 0u))
-			return true;
-	return false;
-}
-
 /*
  * Sets work->copied: what kexec copies to where it runs, linked into .data from 6.14 on
  * (arch/x86/kernel/vmlinux.lds.S). It moves with no shuffle, and has no part in one.
@@ -149,68 +114,6 @@ static int find_copied(struct work *work, struct riffle_error *error)
 		work->copied_bytes = place.bytes;
 	}
 	return status;
-}
-
-static bool in_copied(const struct work *work, uint32_t offset, bool end)
-{
-	return work->copied_bytes && offset - work->copied < work->copied_bytes + (end ? 1u : 0u);
-}
-
-bool table_leads_to_code(const struct work *work, uint32_t offset, bool end)
-{
-	return table_in_code(work, offset, end) || in_copied(work, offset, end);
-}
-
-bool table_is_instruction(const struct work *work, uint32_t offset)
-{
-	return work_is_start(work, offset) ||
-	       (work_in_text(work, offset) && work->unit[work_unit_at(work, offset)].unexplained);
-}
-
-/* A table is read entry by entry: it must be bytes of the file, and not memory, of which a header can claim any amount.
- */
-static int check_contents(const struct work *work, const struct table_place *place, const char *name, bool nobits,
-			  struct riffle_error *error)
-{
-	if (place->found && (nobits || !image_in_file_bytes(work->image, place->offset, place->bytes)))
-		return table_refuse(work, name, "has no contents in the file", place->offset, error);
-	return 0;
-}
-
-/*
- * A section's extent as image offsets; it must lie in the image and not be made of code. `name` is for an error, which
- * outlives the image and with it the section's own.
- */
-static int place_section(struct table_place *place, const struct work *work, const struct image_section *section,
-			 const char *name, struct riffle_error *error)
-{
-	uint32_t offset;
-
-	if (!work_offset(work, section->address, &offset) || !riffle_inside(offset, section->bytes, work->image_bytes))
-		return riffle_fail_found(error, RIFFLE_ERR_UNSUPPORTED, name, "lies outside the image",
-					 section->address);
-	*place = (struct table_place){section->bytes > 0, offset, (uint32_t)section->bytes};
-	return check_contents(work, place, name, section->type == SHT_NOBITS, error);
-}
-
-int table_find(struct table_place *place, const struct work *work, const char *section, const char *start,
-	       const char *stop, struct riffle_error *error)
-{
-	const struct image_section *s = section ? work_section(work, section) : NULL;
-	const struct work_symbol *from, *to;
-
-	*place = (struct table_place){0};
-	if (s)
-		return place_section(place, work, s, section, error);
-	from = start ? work_symbol_named(work, start) : NULL;
-	to = stop ? work_symbol_named(work, stop) : NULL;
-	if (!from && !to)
-		return 0;
-	if (!from || !to || to->offset < from->offset)
-		return table_refuse(work, start, "has no end, or one before its start",
-				    from ? from->offset : to->offset, error);
-	*place = (struct table_place){to->offset > from->offset, from->offset, to->offset - from->offset};
-	return check_contents(work, place, start, false, error);
 }
 
 /* An alternative replaces instrlen bytes: they must be of one piece. */
@@ -289,7 +192,7 @@ static const char *judge_field(const struct work *work, unsigned role, uint32_t 
 	if (role == ROLE_EDGE)
 		return inside && table_leads_to_code(work, target, true) ? NULL : "leads to no code";
 	if (role != ROLE_OPERAND)
-		return inside && (table_is_instruction(work, target) || in_copied(work, target, false))
+		return inside && (table_is_instruction(work, target) || table_in_copied(work, target, false))
 			   ? NULL
 			   : "leads to no instruction";
 	if (!inside || !table_in_code(work, target, false))
@@ -389,7 +292,7 @@ static int read_family(struct work *work, const struct table_format *f, struct r
 
 		if (!section->address || strncmp(section->name, f->section, letters))
 			continue;
-		status = place_section(&place, work, section, f->section, error);
+		status = table_place_section(&place, work, section, f->section, error);
 		if (!status && place.found)
 			status = read_table(work, f, f->section, &place, error);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the readers of a kernel's tables: finding a table, and the error for one that does not decode. */
+/* Shared by the readers of a kernel's tables (table_lookup.c), and what table_sorted.c reads for tables.c. */
 #ifndef RIFFLE_PREPARE_SHUFFLE_TABLES_H
 #define RIFFLE_PREPARE_SHUFFLE_TABLES_H
 
@@ -18,12 +18,21 @@ struct table_place {
 int table_find(struct table_place *place, const struct work *work, const char *section, const char *start,
 	       const char *stop, struct riffle_error *error);
 
+/*
+ * A section's extent as image offsets; it must lie in the image and not be made of code. `name` is for an error, which
+ * outlives the image and with it the section's own.
+ */
+int table_place_section(struct table_place *place, const struct work *work, const struct image_section *section,
+			const char *name, struct riffle_error *error);
+
 /* The target of the 32-bit distance at `field`; false if it is outside the image. */
 bool table_target(const struct work *work, uint32_t field, uint32_t *target);
 
 /* Whether the offset lies in a section of code or, with `end`, directly after one. */
 bool table_in_code(const struct work *work, uint32_t offset, bool end);
-/* The same, or in work->copied: where tables that describe code may point. */
+/* The same for work->copied. */
+bool table_in_copied(const struct work *work, uint32_t offset, bool end);
+/* In either: where tables that describe code may point. */
 bool table_leads_to_code(const struct work *work, uint32_t offset, bool end);
 
 /*
