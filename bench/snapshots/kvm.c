@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What KVM alone takes for a VM with one vCPU: milliseconds of processor time for the RAM's slots, and for everything
- * else that a start calls it for once. The RAM is mapped as riffle maps it, and is not touched.  usage: bench-kvm MIB
+ * else that a start calls it for once; third, of this process from its beginning to the end of these calls, which no
+ * program that is linked statically with the same C library can do in less. The RAM is mapped as riffle maps it, and is
+ * not touched.  usage: bench-kvm MIB
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -70,6 +72,8 @@ int main(int argc, char **argv)
 	int vcpu = must(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 
 	must(ioctl(vcpu, KVM_SET_CPUID2, cpuid), "KVM_SET_CPUID2");
-	printf("%.3f %.3f\n", slots, processor_ms() - begun - slots);
+	double end = processor_ms();
+
+	printf("%.3f %.3f %.3f\n", slots, end - begun - slots, end);
 	return 0;
 }
