@@ -16,6 +16,7 @@
 #include "common/hex.h"
 #include "common/kernel_map.h"
 #include "common/search.h"
+#include "common/write_all.h"
 #include "host/layout_json.h"
 
 #define LAYOUT_FILE_MAX (8 << 20) /* 65,535 chunks at up to 40 bytes, and room */
@@ -205,21 +206,6 @@ static json_t *hex_number(uint64_t number)
 	return json_string(text);
 }
 
-static int write_all(int fd, const char *text, size_t bytes)
-{
-	while (bytes) {
-		ssize_t put = write(fd, text, bytes);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return -1;
-		text += put;
-		bytes -= (size_t)put;
-	}
-	return 0;
-}
-
 static int add_chunks(json_t *root, const struct layout_file *file)
 {
 	json_t *chunks = json_array();
@@ -278,7 +264,7 @@ int layout_file_write(const char *path, const struct layout_file *file, struct r
 		free(text);
 		return riffle_fail_system(error, saved, "layout file", "cannot be created");
 	}
-	failed = write_all(fd, text, strlen(text)) || write_all(fd, "\n", 1) || close(fd);
+	failed = !riffle_write_all(fd, text, strlen(text)) || !riffle_write_all(fd, "\n", 1) || close(fd);
 	free(text);
 	if (failed) {
 		int saved = errno;

@@ -13,7 +13,7 @@
 #include "common/bytes.h"
 #include "common/fail.h"
 #include "common/setup_header.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "kernel/boot_elf.h"
 #include "kernel/frame_reader.h"
 #include "stage/stage.h"

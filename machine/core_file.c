@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "machine/core_mappings.h"
 
 #define PAGE UINT64_C(4096)
@@ -91,11 +91,6 @@ static int put_at(int fd, const void *data, size_t bytes, uint64_t offset, struc
 	return 0;
 }
 
-static bool is_zero(const uint8_t *page)
-{
-	return !page[0] && !memcmp(page, page + 1, PAGE - 1);
-}
-
 /* Pages of zeros stay holes; others go out in runs. */
 static int put_ram(int fd, const struct riffle_ram *ram, uint64_t offset, struct riffle_error *error)
 {
@@ -104,11 +99,11 @@ static int put_ram(int fd, const struct riffle_ram *ram, uint64_t offset, struct
 	for (uint64_t at = 0; at < ram->bytes;) {
 		uint64_t end = at;
 
-		if (is_zero(from + at)) {
+		if (guest_page_is_zero(from + at)) {
 			at += PAGE;
 			continue;
 		}
-		while (end < ram->bytes && end - at < (1 << 20) && !is_zero(from + end))
+		while (end < ram->bytes && end - at < (1 << 20) && !guest_page_is_zero(from + end))
 			end += PAGE;
 		int status = put_at(fd, from + at, end - at, offset + at, error);
 

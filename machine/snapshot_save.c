@@ -16,7 +16,7 @@
 #include <riffle/version.h>
 
 #include "common/fail.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "machine/description.h"
 #include "machine/restore.h"
 #include "machine/snapshot.h"

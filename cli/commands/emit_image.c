@@ -10,7 +10,7 @@
 
 #include "common/bytes.h"
 #include "common/fail.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 
 static const uint8_t stub_bytes[] = {
 #ifdef RIFFLE_HAVE_STAGE

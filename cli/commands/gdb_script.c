@@ -16,6 +16,7 @@
 #include "cli/commands/running_symbols.h"
 #include "cli/commands/symbol_source.h"
 #include "common/fail.h"
+#include "common/write_all.h"
 #include "host/input.h"
 #include "host/shown.h"
 #include "host/suggest.h"
@@ -340,13 +341,8 @@ static int copy(int from, int to)
 	ssize_t n;
 
 	while ((n = pread(from, bytes, sizeof bytes, at)) > 0) {
-		for (ssize_t done = 0, put; done < n; done += put) {
-			put = write(to, bytes + done, (size_t)(n - done));
-			if (put < 0 && errno == EINTR)
-				put = 0;
-			if (put < 0)
-				return -1;
-		}
+		if (!riffle_write_all(to, bytes, (uint64_t)n))
+			return -1;
 		at += n;
 	}
 	return n < 0 ? -1 : 0;

@@ -13,6 +13,7 @@
 
 #include "cli/commands.h"
 #include "common/fail.h"
+#include "common/write_all.h"
 #include "host/input.h"
 #include "host/output.h"
 #include "host/suggest.h"
@@ -73,16 +74,8 @@ static int collect(struct initramfs *archive, const struct initramfs_options *o,
 
 static int write_all(int fd, const uint8_t *bytes, uint64_t count, struct riffle_error *error)
 {
-	while (count) {
-		ssize_t n = write(fd, bytes, count < (1u << 30) ? count : 1u << 30);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return riffle_fail_system(error, errno, "write", "failed");
-		bytes += n;
-		count -= (uint64_t)n;
-	}
+	if (!riffle_write_all(fd, bytes, count))
+		return riffle_fail_system(error, errno, "write", "failed");
 	return RIFFLE_OK;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/write_all.h"
 
 /* behind the vmlinux's own section names in the ELF that is written */
 static const char new_names[] = "\0.symtab\0.strtab\0.shstrtab";
@@ -101,15 +102,8 @@ void running_symbols_free(struct running_symbols *symbols)
 
 static int put(int fd, const void *bytes, size_t count, struct riffle_error *error)
 {
-	for (size_t done = 0; done < count;) {
-		ssize_t n = write(fd, (const char *)bytes + done, count - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return riffle_fail_system(error, errno, "output", "cannot be written");
-		done += (size_t)n;
-	}
+	if (!riffle_write_all(fd, bytes, count))
+		return riffle_fail_system(error, errno, "output", "cannot be written");
 	return RIFFLE_OK;
 }
 

@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/commands/symbol_source.h"
 #include "common/fail.h"
+#include "common/write_all.h"
 #include "host/input.h"
 #include "host/shown.h"
 #include "host/suggest.h"
@@ -61,15 +62,8 @@ struct out {
 
 static int out_flush(struct out *out)
 {
-	for (size_t done = 0; done < out->used;) {
-		ssize_t n = write(STDOUT_FILENO, out->bytes + done, out->used - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		done += (size_t)n;
-	}
+	if (!riffle_write_all(STDOUT_FILENO, out->bytes, out->used))
+		return -1;
 	out->used = 0;
 	return 0;
 }

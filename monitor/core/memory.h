@@ -88,6 +88,17 @@ void guest_memory_unmap(struct guest_memory *memory);
 size_t guest_memory_find_extents(int fd, uint64_t end, uint64_t gap,
 				 struct guest_memory_extent extents[GUEST_MEMORY_EXTENTS_MAX]);
 
+static inline bool guest_page_is_zero(const uint8_t *page)
+{
+	const uint64_t *word = (const uint64_t *)(const void *)page;
+
+	for (unsigned i = 0; i < GUEST_PAGE / sizeof *word; i += 8)
+		if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6] |
+		    word[i + 7])
+			return false;
+	return true;
+}
+
 /* Where the next range can be added: a multiple of 1 GiB. */
 uint64_t guest_memory_next_added(const struct guest_memory *memory);
 /* Adds a range there, before guest_memory_register(); its owner keeps it. Errors: ARGUMENT (no room for more).

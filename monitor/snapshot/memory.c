@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "monitor/core/internal.h"
 
 #define WRITE_PAGES 512u /* at most in one call */
@@ -154,17 +154,6 @@ static int choose_pages(struct page_set *set, struct vm *vm, struct memory_save 
 	return 0;
 }
 
-static bool is_zero(const uint8_t *page)
-{
-	const uint64_t *word = (const uint64_t *)(const void *)page;
-
-	for (unsigned i = 0; i < GUEST_PAGE / sizeof *word; i += 8)
-		if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6] |
-		    word[i + 7])
-			return false;
-	return true;
-}
-
 static int write_all(int fd, const uint8_t *from, uint64_t offset, size_t bytes, struct riffle_error *error)
 {
 	if (!riffle_write_at(fd, from, bytes, offset))
@@ -183,7 +172,7 @@ struct writing {
 static bool is_written(const struct writing *w, uint64_t page)
 {
 	return has_page(w->set, page) && !(w->leave_holes && !(w->copied && w->copied[page / 64] >> page % 64 & 1) &&
-					   is_zero(w->start + page * GUEST_PAGE));
+					   guest_page_is_zero(w->start + page * GUEST_PAGE));
 }
 
 /* The next run of such pages from `page` on; at most WRITE_PAGES. False: there is none. */

@@ -12,7 +12,7 @@
 #include "common/bytes.h"
 #include "common/checksum.h"
 #include "common/fail.h"
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "encode.h"
 #include "frames.h"
 

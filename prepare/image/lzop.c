@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/write_at.h"
+#include "common/write_all.h"
 #include "prepare/image/internal.h"
 
 /* no step of an honest lzop takes a tenth of this */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing at an offset, to the last byte. */
-#ifndef RIFFLE_COMMON_WRITE_AT_H
-#define RIFFLE_COMMON_WRITE_AT_H
+/* Writing to the last byte. */
+#ifndef RIFFLE_COMMON_WRITE_ALL_H
+#define RIFFLE_COMMON_WRITE_ALL_H
 
 #include <errno.h>
 #include <stdbool.h>
@@ -25,6 +25,27 @@ static inline bool riffle_write_at(int fd, const void *bytes, uint64_t count, ui
 		}
 		from += done;
 		offset += (uint64_t)done;
+		count -= (uint64_t)done;
+	}
+	return true;
+}
+
+/* The same where the file's offset is, or into a pipe. */
+static inline bool riffle_write_all(int fd, const void *bytes, uint64_t count)
+{
+	const uint8_t *from = bytes;
+
+	while (count) {
+		ssize_t done = write(fd, from, count);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0) {
+			if (!done)
+				errno = ENOSPC;
+			return false;
+		}
+		from += done;
 		count -= (uint64_t)done;
 	}
 	return true;
