@@ -21,6 +21,10 @@
 
 #define END_OF_LIST (-1)
 
+/* TCGETS, TCSETS, and TCSETS2 and TCGETS2 of glibc 2.42 and later: tcsetattr(), which a crash handler calls in any
+ * thread, does both */
+#define RESTORE_TERMINAL 0x5401, 0x5402, 0x402c542b, 0x802c542a
+
 /* For every thread: locks, clocks, signals, exit, and what a crash handler needs to restore the terminal. */
 static const int common_calls[] = {
     SCMP_SYS(read),          SCMP_SYS(write),           SCMP_SYS(futex),
@@ -125,18 +129,17 @@ static const int vcpu_calls[] = {
     SCMP_SYS(io_uring_enter), SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),
     SCMP_SYS(pwritev),        SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), END_OF_LIST,
 };
-static const unsigned long vcpu_ioctls[] = {
-    KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, 0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+static const unsigned long vcpu_ioctls[] = {KVM_RUN, KVM_GET_REGS, KVM_IRQ_LINE, RESTORE_TERMINAL, 0};
 
 /* Disk images through preadv() and pwritev(), if io_uring is unavailable; opens nothing. */
 static const int disk_calls[] = {
     SCMP_SYS(pread64),  SCMP_SYS(pwrite64),  SCMP_SYS(preadv),    SCMP_SYS(pwritev),
     SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate), END_OF_LIST,
 };
-static const unsigned long disk_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+static const unsigned long disk_ioctls[] = {RESTORE_TERMINAL, 0};
 
 static const int writer_calls[] = {SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), END_OF_LIST};
-static const unsigned long writer_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+static const unsigned long writer_ioctls[] = {RESTORE_TERMINAL, 0};
 
 /* What a debugger needs from a vCPU, in addition to loop_ioctls. */
 static const unsigned long debug_ioctls[] = {
@@ -168,7 +171,7 @@ static const int api_calls[] = {
     SCMP_SYS(sendmsg),   SCMP_SYS(shutdown), SCMP_SYS(close),  SCMP_SYS(brk),        SCMP_SYS(getrandom),
     SCMP_SYS(mremap),    END_OF_LIST,
 };
-static const unsigned long api_ioctls[] = {0x5402 /* TCSETS */, 0x402c542b /* TCSETS2 */, 0};
+static const unsigned long api_ioctls[] = {RESTORE_TERMINAL, 0};
 
 /* in the order of enum confine_kind */
 static const struct kind {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """riffle run as a program: its options, its exit codes, signals, the terminal; with guests of a few instructions."""
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -514,6 +515,21 @@ def test_terminal_is_put_right_after_the_guests_end(guest, terminal):
 def test_terminal_is_put_right_after_a_crash(guest, terminal):
     t = terminal(guest(WAIT))
     t.process.send_signal(signal.SIGSEGV)
+    assert t.process.wait(10) == -signal.SIGSEGV
+    assert attributes(t.slave) == t.before
+
+
+@pytest.mark.parametrize("name", ["riffle", "vcpu 0", "console-out 0"])
+def test_terminal_is_put_right_after_a_crash_of_any_thread(guest, terminal, name):
+    """Each has a system call filter of its own."""
+    t = terminal(guest(WAIT))
+
+    def threads():
+        return {(path / "comm").read_text().strip(): int(path.name) for path in pathlib.Path(f"/proc/{t.process.pid}/task").iterdir()}
+
+    t.until(lambda: name in threads())
+    t.until(lambda: re.search(r"^Seccomp:\t2$", pathlib.Path(f"/proc/{t.process.pid}/task/{threads()[name]}/status").read_text(), re.M))
+    assert ctypes.CDLL(None, use_errno=True).syscall(234, t.process.pid, threads()[name], signal.SIGSEGV) == 0  # tgkill()
     assert t.process.wait(10) == -signal.SIGSEGV
     assert attributes(t.slave) == t.before
 
